@@ -1,0 +1,84 @@
+//! Sets the SONAME of the shared library, and generates the C header of the feature `capi` from `src/capi`.
+//!
+//! The header goes to OUT_DIR; with RINGLOOP_WRITE_HEADER=1 also to `include/`, where the committed one is. A test says
+//! when the two differ.
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-env-changed=RINGLOOP_WRITE_HEADER");
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libringloop.so.{}", env!("CARGO_PKG_VERSION_MAJOR"));
+    #[cfg(feature = "capi")]
+    header::generate();
+}
+
+#[cfg(feature = "capi")]
+mod header {
+    use std::path::Path;
+    use std::{env, fs};
+
+    use cbindgen::{Config, DocumentationStyle, Language, SortKey, Style};
+
+    /// The sections of the header, in its order.
+    const SECTIONS: [(&str, &str); 7] = [
+        ("handles and callbacks", "types"),
+        ("lifecycle", "lifecycle"),
+        ("running", "running"),
+        ("calls", "calls"),
+        ("inside another loop", "embedding"),
+        ("seeing what happens", "seeing"),
+        ("library", "library"),
+    ];
+
+    pub(super) fn generate() {
+        let root = env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
+        let sources = Path::new(&root).join("src/capi");
+        println!("cargo::rerun-if-changed=src/capi");
+        let mut header = prologue(&sources);
+        for (title, file) in SECTIONS {
+            header += &format!("\n\n/* ==== {title} ==== */\n\n");
+            header += section(&sources.join(file).with_extension("rs")).trim();
+        }
+        header += "\n\n#ifdef __cplusplus\n}\n#endif\n\n#endif /* RINGLOOP_H */\n";
+        let out = Path::new(&env::var("OUT_DIR").expect("cargo sets it")).join("ringloop.h");
+        fs::write(out, &header).expect("OUT_DIR can be written");
+        if env::var_os("RINGLOOP_WRITE_HEADER").is_some_and(|value| value == "1") {
+            fs::write(Path::new(&root).join("include/ringloop.h"), &header).expect("include/ can be written");
+        }
+    }
+
+    fn prologue(sources: &Path) -> String {
+        let part = |name: &str| env::var(name).expect("cargo sets it").parse::<u32>().expect("a version is numbers");
+        let number = part("CARGO_PKG_VERSION_MAJOR") << 16
+            | part("CARGO_PKG_VERSION_MINOR") << 8
+            | part("CARGO_PKG_VERSION_PATCH");
+        fs::read_to_string(sources.join("prologue.h"))
+            .expect("the prologue is there")
+            .replace("@VERSION_NUMBER@", &format!("{number:#08x}"))
+            .replace("@VERSION_STRING@", env!("CARGO_PKG_VERSION"))
+    }
+
+    fn section(source: &Path) -> String {
+        let mut config = Config {
+            language: Language::C,
+            style: Style::Both,
+            sort_by: SortKey::None,
+            documentation_style: DocumentationStyle::Doxy,
+            no_includes: true,
+            line_length: 120,
+            tab_width: 4,
+            ..Config::default()
+        };
+        config.function.sort_by = Some(SortKey::None);
+        // Types that no function of their own section uses.
+        config.export.include = ["loop_handle_t", "loop_callback_t", "loop_release_t"].map(String::from).to_vec();
+        config.export.rename.insert("Loop".into(), "loop_t".into());
+        let mut header = Vec::new();
+        cbindgen::Builder::new()
+            .with_config(config)
+            .with_src(source)
+            .generate()
+            .expect("src/capi can be read as C")
+            .write(&mut header);
+        String::from_utf8(header).expect("the source is UTF-8")
+    }
+}

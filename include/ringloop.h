@@ -1,0 +1,629 @@
+/*
+ * ringloop: an event loop for Linux on io_uring.
+ *
+ *     #include <ringloop.h>
+ *
+ *     static void hello(loop_t *loop, void *arg) { puts(arg); }
+ *
+ *     loop_t *loop;
+ *     if (loop_new(NULL, &loop) < 0) errx(1, "%s", loop_last_error());
+ *     loop_call_later(loop, LOOP_MSEC(100), hello, "hello");
+ *     loop_run(loop);
+ *     loop_close(loop);
+ *
+ * Compile with `pkg-config --cflags --libs ringloop`.
+ *
+ * What holds for all functions:
+ *
+ *   Errors    An int or a loop_handle_t that is negative is -errno. loop_strerror() names it, loop_last_error() says in a
+ *             sentence what went wrong. Nothing is written to an out parameter on failure, and nothing is lost: the loop
+ *             stays usable, what was scheduled stays scheduled. Checked in this order: NULL or out of range -EINVAL; in a
+ *             forked child -EOWNERDEAD; from the wrong thread -EPERM; the state -EBUSY, -ESHUTDOWN. Functions that cannot
+ *             carry an error answer false, 0, NULL or the time.
+ *   Time      uint64_t nanoseconds on CLOCK_MONOTONIC. No delay is rounded. A timer never runs early.
+ *   Order     What is ready runs in the order in which it became ready; timers with the same deadline in the order in
+ *             which they were scheduled. What a callback schedules runs in a later iteration.
+ *   Threads   A loop belongs to the thread that made it. "Any thread" says what others may call.
+ *   Ownership An `arg` stays the caller's, and must live until its callback has run for the last time or was cancelled;
+ *             loop_on_release() tells when. Strings that are returned live for ever.
+ *   Handles   A handle never dangles: a stale one is answered with -ENOENT.
+ *   Kernel    Linux 5.10 or later, unless a function says more.
+ *
+ * This file is generated from the library's source: do not edit it.
+ */
+#ifndef RINGLOOP_H
+#define RINGLOOP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The version of this header: 0xMMmmpp, and in words. */
+#define LOOP_VERSION_NUMBER 0x000100
+#define LOOP_VERSION_STRING "0.1.0"
+
+/* Durations in nanoseconds. */
+#define LOOP_NSEC(n) ((uint64_t)(n))
+#define LOOP_USEC(n) ((uint64_t)(n) * UINT64_C(1000))
+#define LOOP_MSEC(n) ((uint64_t)(n) * UINT64_C(1000000))
+#define LOOP_SEC(n) ((uint64_t)(n) * UINT64_C(1000000000))
+
+/* A time that never comes; a limit that is none. */
+#define LOOP_NEVER UINT64_MAX
+
+/* For loop_options_t options = LOOP_OPTIONS_INIT; */
+#define LOOP_OPTIONS_INIT { sizeof(loop_options_t), 0, 0, 0, 0, 0, 0 }
+
+/* A loop. */
+typedef struct loop_t loop_t;
+
+
+/* ==== handles and callbacks ==== */
+
+/**
+ * Names something that was scheduled. A handle is greater than 0. It never dangles: once its thing has ended, every
+ * function answers -ENOENT to it, also when its room has been used again since.
+ */
+typedef int64_t loop_handle_t;
+
+/**
+ * A callback. It gets the loop it runs on, so that it can schedule more, and the `arg` that was given with it.
+ *
+ * It must return: no longjmp, no pthread_exit. A C++ exception that leaves it aborts the process with a message.
+ */
+typedef void (*loop_callback_t)(loop_t *loop, void *arg);
+
+/**
+ * A release hook: gets the `arg` of what has ended, exactly once.
+ */
+typedef void (*loop_release_t)(void *arg);
+
+/* ==== lifecycle ==== */
+
+/**
+ * The loop has a clock of its own, which starts at `start_ns` and jumps to the next deadline whenever the loop would
+ * sleep: an hour of timers in a millisecond, for tests.
+ */
+#define LOOP_VIRTUAL_TIME 1
+
+/**
+ * Settings for loop_new(). Start from LOOP_OPTIONS_INIT; a field that is 0 asks for the default.
+ */
+typedef struct loop_options_t {
+    /**
+     * sizeof(loop_options_t) as the program was compiled: newer fields count as 0.
+     */
+    uint32_t size;
+    /**
+     * LOOP_VIRTUAL_TIME or 0.
+     */
+    uint32_t flags;
+    /**
+     * Entries of the submission queue: default 128, at most 32768. The kernel rounds up to a power of two.
+     */
+    uint32_t sq_entries;
+    /**
+     * Entries of the completion queue: default 8 * sq_entries, at least sq_entries, at most 65536. A small one costs
+     * system calls, never completions.
+     */
+    uint32_t cq_entries;
+    /**
+     * Before it sleeps, and before a deadline, the loop looks at the ring and the clock for so long instead of sleeping:
+     * less latency, for a busy processor.
+     */
+    uint64_t spin_ns;
+    /**
+     * A timer may run up to so much late, never early, for fewer wakeups.
+     */
+    uint64_t slack_ns;
+    /**
+     * Where the clock of LOOP_VIRTUAL_TIME starts.
+     */
+    uint64_t start_ns;
+} loop_options_t;
+
+/**
+ * Makes a loop, which belongs to the calling thread. `options` may be NULL: all defaults.
+ *
+ * Costs a few system calls. The ring keeps the credentials that the process has now: a program that gives up privileges
+ * does so before. End it with loop_close().
+ *
+ * Errors: -EPERM io_uring is switched off here (sysctl kernel.io_uring_disabled, a container's seccomp profile); -ENOSYS
+ * the kernel has none, or none that is new enough (5.10); -EMFILE, -ENFILE, -ENOMEM a limit is met; -EINVAL `out` is
+ * NULL, a flag or a number of entries is out of range; -E2BIG the options ask for something newer than this library.
+ * loop_last_error() says in a sentence what to change.
+ *
+ * Any thread. Since Linux 5.10; at its best from 6.1.
+ */
+int loop_new(const struct loop_options_t *options,
+             loop_t **out);
+
+/**
+ * Hands a loop that has not run yet to the calling thread: make it in main(), where a failure is easy to report, run it
+ * in a worker. From then on the former owner gets -EPERM. What has been scheduled comes along.
+ *
+ * The caller sees to it that the former owner's last call has returned before (pthread_create() does).
+ *
+ * Errors: -EBUSY the loop has run, or been bound by loop_fd(); -EOWNERDEAD, -ESHUTDOWN, -ENOMEM, -EINVAL.
+ * Any thread.
+ */
+int loop_adopt(loop_t *loop);
+
+/**
+ * Ends a loop in the friendly way: cancels all that is pending, and runs until the last final callback has come. From
+ * then on the loop takes nothing new (-ESHUTDOWN); close it next.
+ *
+ * Errors: -EBUSY from inside a run or a callback of this loop; -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
+ */
+int loop_shutdown(loop_t *loop);
+
+/**
+ * Closes a loop and frees it: cancels all that is pending, runs release hooks, runs no callbacks. The pointer is dead
+ * from then on, as after free(). NULL is fine and does nothing.
+ *
+ * In a forked child it frees the child's copy of the memory and does nothing else: no release hook runs there.
+ *
+ * Errors, with nothing changed: -EBUSY from inside a run or a callback of this loop; -ESHUTDOWN from a release hook while
+ * it is being closed; -EPERM. The loop's thread; any thread once that has exited.
+ */
+int loop_close(loop_t *loop);
+
+/**
+ * As loop_close(), but gives up with -ETIMEDOUT when the kernel has not let go of the loop's operations after
+ * `timeout_ns`. Nothing is freed then, and it can be called again. Calls, timers and hooks keep nothing in the kernel:
+ * with these alone it never gives up.
+ */
+int loop_close_within(loop_t *loop, uint64_t timeout_ns);
+
+/**
+ * Keeps a pointer for the program; NULL at first. Does nothing from another thread.
+ */
+void loop_set_data(loop_t *loop, void *data);
+
+/**
+ * The pointer that loop_set_data() keeps; NULL from another thread. The loop's thread.
+ */
+void *loop_data(const loop_t *loop);
+
+/* ==== running ==== */
+
+/**
+ * The run returned because nothing referenced is left.
+ */
+#define LOOP_DONE 0
+
+/**
+ * The run returned because of loop_stop().
+ */
+#define LOOP_STOPPED 1
+
+/**
+ * The run returned because of loop_break().
+ */
+#define LOOP_BROKEN 2
+
+/**
+ * Runs until loop_stop() or loop_break(). Sleeps in the kernel while nothing is ready: one system call an iteration that
+ * sleeps, none for one that does not.
+ *
+ * Returns LOOP_STOPPED or LOOP_BROKEN, or an error: -EBUSY the loop runs already (another loop may be run from inside a
+ * callback of this one); -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL; -ENOMEM memory was refused, nothing is lost, run
+ * again. A signal does not end it. The loop's thread.
+ */
+int loop_run_forever(loop_t *loop);
+
+/**
+ * As loop_run_forever(), and returns LOOP_DONE when nothing referenced is left: no call, no timer. With nothing left at
+ * the start it returns at once, without an iteration.
+ */
+int loop_run(loop_t *loop);
+
+/**
+ * Runs one iteration, which sleeps at most `timeout_ns`: 0 does not sleep, LOOP_NEVER sleeps until something comes.
+ *
+ * Returns how many callbacks ran, hooks not counted; it may be 0. Errors: -EINTR a signal ended the wait and no callback
+ * ran; else those of loop_run_forever(). The loop's thread.
+ */
+int loop_run_once(loop_t *loop,
+                  uint64_t timeout_ns);
+
+/**
+ * Makes the run return after the batch of callbacks that is being run; what the batch scheduled stays for the next run.
+ * Before a run: that run does exactly one iteration, which does not sleep. The request ends when a run returns. O(1).
+ *
+ * Errors: -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
+ */
+int loop_stop(loop_t *loop);
+
+/**
+ * Makes the run return after the callback that is running; the rest of its batch stays first in line for the next run.
+ * Wins over loop_stop(). O(1).
+ *
+ * Errors: -EINVAL the loop is not running; -EPERM, -EOWNERDEAD. The loop's thread.
+ */
+int loop_break(loop_t *loop);
+
+/**
+ * Whether the loop is inside a run. The loop's thread; false from others.
+ */
+bool loop_is_running(const loop_t *loop);
+
+/**
+ * Whether loop_run() would wait or work: a call or a timer that counts is pending. The loop's thread; false from others.
+ */
+bool loop_is_alive(const loop_t *loop);
+
+/**
+ * The innermost loop that is running on the calling thread, or NULL.
+ */
+loop_t *loop_running(void);
+
+/* ==== calls ==== */
+
+/**
+ * loop_add_hook(): in every iteration, before the loop submits and waits.
+ */
+#define LOOP_BEFORE_WAIT 1
+
+/**
+ * loop_add_hook(): in every iteration, after the loop has collected what is ready, before it runs it.
+ */
+#define LOOP_AFTER_WAIT 2
+
+/**
+ * Runs `callback` in the next iteration, after all that is ready already. From inside a callback, that is a later
+ * iteration, never the one that is running: a callback that schedules itself again starves nothing.
+ *
+ * Returns a handle, or -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. O(1), no system call, no allocation unless more
+ * is pending than ever before. The loop's thread. `arg` stays the caller's; see loop_on_release().
+ */
+loop_handle_t loop_call_soon(loop_t *loop,
+                             loop_callback_t callback,
+                             void *arg);
+
+/**
+ * Runs `callback` once, `delay_ns` from now: loop_call_at() with loop_time() + delay_ns, which saturates at LOOP_NEVER.
+ */
+loop_handle_t loop_call_later(loop_t *loop, uint64_t delay_ns, loop_callback_t callback, void *arg);
+
+/**
+ * Runs `callback` once, at `when_ns` on the clock of loop_time(): never before, to the nanosecond, and after those that
+ * were scheduled for the same time earlier. A time that is past is due in the next iteration. A timer at LOOP_NEVER does
+ * not run, but can be rescheduled.
+ *
+ * Returns a handle, or -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. O(log n) in the timers pending, no system call.
+ * The loop's thread.
+ */
+loop_handle_t loop_call_at(loop_t *loop,
+                           uint64_t when_ns,
+                           loop_callback_t callback,
+                           void *arg);
+
+/**
+ * Runs `callback` every `period_ns`, for the first time a period from now. It keeps its phase: the k-th call is due at
+ * start + k * period_ns, whatever the callbacks cost. Calls that the loop comes too late for are left out, and counted
+ * by loop_skipped(). Inside the callback the handle is live, and loop_when() is the next call.
+ *
+ * Returns a handle, or -EINVAL for a period of 0, -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(log n) a call. The loop's
+ * thread.
+ */
+loop_handle_t loop_call_every(loop_t *loop, uint64_t period_ns, loop_callback_t callback, void *arg);
+
+/**
+ * The time in nanoseconds, read from the clock at every call: CLOCK_MONOTONIC, or the loop's own clock if it was made with
+ * LOOP_VIRTUAL_TIME. NULL is CLOCK_MONOTONIC. About 25 ns. Any thread, at any moment while the loop is open.
+ */
+uint64_t loop_time(const loop_t *loop);
+
+/**
+ * The earliest deadline of the timers that do not stand in the ready queue, or LOOP_NEVER. The loop's thread; LOOP_NEVER
+ * from others.
+ */
+uint64_t loop_next_deadline(const loop_t *loop);
+
+/**
+ * Cancels. The callback will not run again, even if it stands in the batch that is being run; its release hook runs
+ * before this returns, or when the callback returns if it is the one that is running.
+ *
+ * Returns 0: gone. (1 is for operations whose final callback is still to come.) -ENOENT the handle is stale; -ESHUTDOWN,
+ * -EPERM, -EOWNERDEAD, -EINVAL. O(1), however many are pending; allocates nothing. The loop's thread.
+ */
+int loop_cancel(loop_t *loop,
+                loop_handle_t handle);
+
+/**
+ * Moves a timer to `when_ns`, behind those that are due then already; the handle stays. One that stands in the batch that
+ * is being run is taken out of it. A repeating timer takes its phase from there.
+ *
+ * Errors: -EINVAL not a timer; -ENOENT the handle is stale; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(log n). The loop's
+ * thread.
+ */
+int loop_reschedule(loop_t *loop,
+                    loop_handle_t handle,
+                    uint64_t when_ns);
+
+/**
+ * Writes when a timer is due; for a repeating one inside its callback, the next call.
+ *
+ * Errors: -EINVAL not a timer, or `when_ns` is NULL; -ENOENT the handle is stale; -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1).
+ * The loop's thread.
+ */
+int loop_when(const loop_t *loop,
+              loop_handle_t handle,
+              uint64_t *when_ns);
+
+/**
+ * Writes how many calls of a repeating timer were left out because the loop came too late for them; 0 for other timers.
+ *
+ * Errors: those of loop_when(). O(1). The loop's thread.
+ */
+int loop_skipped(const loop_t *loop, loop_handle_t handle, uint64_t *count);
+
+/**
+ * Whether what the handle names is still to run. The loop's thread; false from others.
+ */
+bool loop_is_pending(const loop_t *loop, loop_handle_t handle);
+
+/**
+ * The handle of the callback that is running, else 0; that of a callback which runs once is stale by then. The loop's
+ * thread; 0 from others.
+ */
+loop_handle_t loop_current(const loop_t *loop);
+
+/**
+ * Makes a call or a timer count for loop_run(), as it does from the start.
+ *
+ * Errors: -EINVAL a hook, which never counts; -ENOENT the handle is stale; -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1). The
+ * loop's thread.
+ */
+int loop_ref(loop_t *loop, loop_handle_t handle);
+
+/**
+ * Makes a call or a timer not count for loop_run(), which then returns though it is pending. Errors: those of loop_ref().
+ */
+int loop_unref(loop_t *loop,
+               loop_handle_t handle);
+
+/**
+ * Whether what the handle names counts for loop_run(). The loop's thread; false from others.
+ */
+bool loop_has_ref(const loop_t *loop, loop_handle_t handle);
+
+/**
+ * Has `release` called with the `arg` of what the handle names, exactly once, when that has ended: has run for the last
+ * time, was cancelled, or was pending when the loop was closed; never while its callback is on the stack. This is the
+ * place to free `arg`. One hook a handle: a second one replaces the first, NULL removes it.
+ *
+ * The hook may call any function of the loop; while the loop is being closed these answer -ESHUTDOWN.
+ *
+ * Errors: -ENOENT the handle is stale; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. O(1). The loop's thread.
+ */
+int loop_on_release(loop_t *loop, loop_handle_t handle, loop_release_t release);
+
+/**
+ * Runs `callback` in every iteration, at the point that `when` names: LOOP_BEFORE_WAIT or LOOP_AFTER_WAIT. To embed other
+ * loops. Hooks run in the order in which they were added, and keep no run alive. What a hook schedules may run in the
+ * same iteration.
+ *
+ * Returns a handle, or -EINVAL, -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1). The loop's thread.
+ */
+loop_handle_t loop_add_hook(loop_t *loop,
+                            uint32_t when,
+                            loop_callback_t callback,
+                            void *arg);
+
+/* ==== inside another loop ==== */
+
+/**
+ * A descriptor that is readable whenever loop_run_once(loop, 0) has work, timers included: for the poll() or epoll of a
+ * host loop. The host waits until it is readable, calls loop_run_once(loop, 0), and waits again.
+ *
+ * It stays the loop's: never read or close it. It is an eventfd, made when this is called first. The clock of
+ * LOOP_VIRTUAL_TIME does not move while the host waits. Errors: -EMFILE, -ENFILE, -ENOMEM, -ESHUTDOWN, -EPERM,
+ * -EOWNERDEAD, -EINVAL. The loop's thread.
+ */
+int loop_fd(loop_t *loop);
+
+/**
+ * Makes loop_fd() tell of what was scheduled since the last loop_run_once(). Call it before the host sleeps when something
+ * was; not needed after loop_run_once(), nor inside callbacks.
+ *
+ * Errors: -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL, and those of io_uring_enter(). At most two system calls. The loop's
+ * thread.
+ */
+int loop_flush(loop_t *loop);
+
+/* ==== seeing what happens ==== */
+
+/**
+ * A loop_call_soon().
+ */
+#define LOOP_KIND_CALL 1
+
+/**
+ * A loop_call_later() or loop_call_at().
+ */
+#define LOOP_KIND_TIMER 2
+
+/**
+ * A loop_call_every().
+ */
+#define LOOP_KIND_REPEAT 3
+
+/**
+ * A loop_add_hook().
+ */
+#define LOOP_KIND_HOOK 4
+
+/**
+ * Counters since the loop was made. Set `size` to sizeof(loop_metrics_t) before the call; no more than that is written.
+ */
+typedef struct loop_metrics_t {
+    /**
+     * sizeof(loop_metrics_t), set by the caller.
+     */
+    uint32_t size;
+    /**
+     * Iterations begun.
+     */
+    uint64_t iterations;
+    /**
+     * Callbacks begun, timers included, hooks not.
+     */
+    uint64_t callbacks;
+    /**
+     * Timer callbacks begun, every call of a repeating one.
+     */
+    uint64_t timers_fired;
+    /**
+     * Timers cancelled, those that close and shutdown cancel included.
+     */
+    uint64_t timers_cancelled;
+    /**
+     * Calls of repeating timers left out because the loop came too late.
+     */
+    uint64_t timers_skipped;
+    /**
+     * Nanoseconds asleep in the kernel, by the loop's clock.
+     */
+    uint64_t asleep_ns;
+    /**
+     * Submission queue entries that the kernel took.
+     */
+    uint64_t submitted;
+    /**
+     * Completions that the loop took.
+     */
+    uint64_t completed;
+    /**
+     * Calls of io_uring_enter().
+     */
+    uint64_t enters;
+    /**
+     * How often the completion queue was found to have overflowed: costs system calls, loses nothing.
+     */
+    uint64_t overflows;
+    /**
+     * Callbacks posted by other threads.
+     */
+    uint64_t posts;
+    /**
+     * Times that another thread had to wake the loop.
+     */
+    uint64_t wakes;
+    /**
+     * How late timers became ready: late[i] counts those that were 2^i ns late or more and less than 2^(i+1); late[0] has
+     * those under 2 ns, late[31] all from 2.1 s.
+     */
+    uint64_t late[32];
+} loop_metrics_t;
+
+/**
+ * Gets the report of a slow callback: how long it held the loop, its kind (LOOP_KIND_CALL and so on) and its address.
+ */
+typedef void (*loop_slow_callback_t)(loop_t *loop,
+                                     uint64_t duration_ns,
+                                     uint32_t kind,
+                                     void *callback_address,
+                                     void *arg);
+
+/**
+ * One pending thing, as loop_walk() shows it. `size` is what this library knows.
+ */
+typedef struct loop_info_t {
+    /**
+     * sizeof(loop_info_t) as the library knows it: fields beyond are not there.
+     */
+    uint32_t size;
+    /**
+     * LOOP_KIND_CALL and so on.
+     */
+    uint32_t kind;
+    /**
+     * Its handle.
+     */
+    loop_handle_t handle;
+    /**
+     * The callback's address; NULL for a closure in Rust.
+     */
+    void *callback_address;
+    /**
+     * The argument it gets.
+     */
+    void *arg;
+    /**
+     * When a timer is due; LOOP_NEVER for everything else.
+     */
+    uint64_t when_ns;
+    /**
+     * The descriptor it is about; -1 for calls, timers and hooks.
+     */
+    int fd;
+    /**
+     * Whether it counts for loop_run().
+     */
+    bool referenced;
+} loop_info_t;
+
+/**
+ * Gets each thing that is pending; `info` is valid during the call.
+ */
+typedef void (*loop_walk_callback_t)(loop_t *loop, const struct loop_info_t *info, void *arg);
+
+/**
+ * Writes the counters of the loop to `out`. They are exact. Set `out->size` first.
+ *
+ * Errors: -EINVAL `out` is NULL or `out->size` is less than 4; -ESHUTDOWN, -EPERM, -EOWNERDEAD. The loop's thread.
+ */
+int loop_metrics(const loop_t *loop, struct loop_metrics_t *out);
+
+/**
+ * Has `callback` called after every callback that held the loop for `threshold_ns` or longer. Replaces the one there was;
+ * a threshold of 0 or a NULL callback ends the reports. Costs a reading of the clock a callback while set, nothing
+ * otherwise. With RINGLOOP_DEBUG=1 in the environment every loop reports 100 ms and more on stderr, besides this.
+ *
+ * Errors: -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
+ */
+int loop_set_slow_callback(loop_t *loop,
+                           uint64_t threshold_ns,
+                           loop_slow_callback_t callback,
+                           void *arg);
+
+/**
+ * Shows everything that is pending to `callback`, in no order that is promised: finds what was forgotten. The callback may
+ * call any function of the loop, loop_cancel() included, but neither run nor close it; what it schedules may or may not
+ * be shown. O(n).
+ *
+ * Errors: -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
+ */
+int loop_walk(loop_t *loop,
+              loop_walk_callback_t callback,
+              void *arg);
+
+/* ==== library ==== */
+
+/**
+ * The version of the library that runs, such as "1.2.3"; LOOP_VERSION_STRING is that of the header. Any thread.
+ */
+const char *loop_version(void);
+
+/**
+ * The name and the meaning of an error, such as "EBUSY: Device or resource busy"; `error` may be negative or positive. The
+ * string lives for ever. Any thread.
+ */
+const char *loop_strerror(int error);
+
+/**
+ * A sentence about what went wrong last on the calling thread, and what to do about it; "" when nothing has. The string
+ * lives for ever. Any thread.
+ */
+const char *loop_last_error(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* RINGLOOP_H */

@@ -1,0 +1,322 @@
+//! A stored callback: what to call, and what it carries.
+//!
+//! A closure of two words or less and a C function with its argument are stored inline and cost no allocation;
+//! anything larger is boxed. A callback can be called again after it has run: a closure that runs once has then
+//! nothing left to do. `unsafe` lives here because the type of what is stored is known only to the table of functions
+//! that was made for it.
+
+use std::alloc::{Layout, alloc};
+use std::fmt;
+use std::mem::{MaybeUninit, align_of, needs_drop, size_of};
+use std::ptr::NonNull;
+
+use crate::error::{Error, Result};
+use crate::event_loop::Loop;
+
+/// Room for what a callback carries inline.
+type Data = MaybeUninit<[usize; 2]>;
+
+/// A callback and what it carries. Dropping it drops what it carries.
+pub(crate) struct Callback {
+    table: &'static Table,
+    data: Data,
+}
+
+/// The functions for one type of callback. Each takes the data of a callback that was made with this table.
+struct Table {
+    call: unsafe fn(&mut Callback, &Loop),
+    drop: unsafe fn(&mut Data),
+    needs_drop: bool,
+    describe: unsafe fn(&Data) -> Source,
+    /// A table that describes the same callback, and does nothing else with its data.
+    stand_in: &'static Table,
+}
+
+/// What a callback is, for the reports to people.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Source {
+    /// The type of a closure.
+    Rust(&'static str),
+    #[cfg(feature = "capi")]
+    C(CFunction),
+}
+
+/// The address of a C function and the argument it gets.
+#[cfg(feature = "capi")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CFunction {
+    pub(crate) address: *mut libc::c_void,
+    pub(crate) arg: *mut libc::c_void,
+}
+
+impl Callback {
+    /// Does nothing, carries nothing.
+    pub(crate) const EMPTY: Callback = Callback { table: &EMPTY, data: MaybeUninit::uninit() };
+
+    /// A closure that runs once.
+    pub(crate) fn once<F: FnOnce(&Loop) + 'static>(f: F) -> Result<Callback> {
+        if fits::<F>() { Ok(Callback::store::<F>(f, Once::<F>::INLINE)) } else { Callback::boxed(f, Once::<F>::BOXED) }
+    }
+
+    /// A closure that runs many times.
+    pub(crate) fn many<F: FnMut(&Loop) + 'static>(f: F) -> Result<Callback> {
+        if fits::<F>() { Ok(Callback::store::<F>(f, Many::<F>::INLINE)) } else { Callback::boxed(f, Many::<F>::BOXED) }
+    }
+
+    /// Calls it. A closure that runs once is gone afterwards, and with it what it carried.
+    #[inline]
+    pub(crate) fn call(&mut self, lp: &Loop) {
+        // SAFETY: `data` was stored by the constructor that chose `table`, and nothing else writes either of them.
+        unsafe { (self.table.call)(self, lp) }
+    }
+
+    pub(crate) fn source(&self) -> Source {
+        // SAFETY: `data` was stored by the constructor that chose `table`.
+        unsafe { (self.table.describe)(&self.data) }
+    }
+
+    /// Whether dropping it does anything.
+    #[inline]
+    pub(crate) fn needs_drop(&self) -> bool {
+        self.table.needs_drop
+    }
+
+    /// What describes this callback while the callback itself is elsewhere. Calling it does nothing.
+    pub(crate) fn stand_in(&self) -> Callback {
+        Callback { table: self.table.stand_in, data: self.data }
+    }
+
+    /// Stores a value inline; `table` is one made for a `T` stored inline.
+    fn store<T>(value: T, table: &'static Table) -> Callback {
+        const { assert!(size_of::<Data>() == 16 && align_of::<Data>() == 8) };
+        assert!(fits::<T>());
+        let mut data = Data::uninit();
+        // SAFETY: `fits` says that a `T` has room in `data`, in size and in alignment.
+        unsafe { data.as_mut_ptr().cast::<T>().write(value) };
+        Callback { table, data }
+    }
+
+    fn boxed<F: 'static>(f: F, table: &'static Table) -> Result<Callback> {
+        Ok(Callback::store(try_box(f)?, table))
+    }
+}
+
+impl Drop for Callback {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: `data` was stored by the constructor that chose `table`, and a dropped callback is used no more.
+        unsafe { (self.table.drop)(&mut self.data) }
+    }
+}
+
+impl fmt::Debug for Callback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source().fmt(f)
+    }
+}
+
+const fn fits<T>() -> bool {
+    size_of::<T>() <= size_of::<Data>() && align_of::<T>() <= align_of::<Data>()
+}
+
+/// Boxes a value; says ENOMEM where `Box::new` would abort (S31).
+pub(crate) fn try_box<T>(value: T) -> Result<Box<T>> {
+    let layout = Layout::new::<T>();
+    if layout.size() == 0 {
+        return Ok(Box::new(value));
+    }
+    // SAFETY: the layout's size is not zero.
+    let room = NonNull::new(unsafe { alloc(layout) }.cast::<T>()).ok_or(Error::NO_MEMORY)?;
+    // SAFETY: `room` is fresh from the global allocator with the layout of a `T`, and is written before it is a Box.
+    unsafe {
+        room.write(value);
+        Ok(Box::from_raw(room.as_ptr()))
+    }
+}
+
+static EMPTY: Table =
+    Table { call: |_, _| {}, drop: |_| {}, needs_drop: false, describe: |_| Source::Rust("nothing"), stand_in: &EMPTY };
+
+/// Describes an `F` and does nothing.
+struct StandIn<F>(F);
+
+impl<F> StandIn<F> {
+    const TABLE: &'static Table =
+        &Table { call: |_, _| {}, drop: |_| {}, needs_drop: false, describe: describe_as::<F>, stand_in: &EMPTY };
+}
+
+fn describe_as<F>(_: &Data) -> Source {
+    Source::Rust(std::any::type_name::<F>())
+}
+
+struct Once<F>(F);
+
+impl<F: FnOnce(&Loop) + 'static> Once<F> {
+    const INLINE: &'static Table = &Table {
+        call: |callback, lp| {
+            // SAFETY: the data is an `F`, which is read once: the empty table says from here on that it is gone.
+            let f = unsafe { callback.data.as_ptr().cast::<F>().read() };
+            callback.table = &EMPTY;
+            f(lp);
+        },
+        drop: drop_as::<F>,
+        needs_drop: needs_drop::<F>(),
+        describe: describe_as::<F>,
+        stand_in: StandIn::<F>::TABLE,
+    };
+    const BOXED: &'static Table = &Table {
+        call: |callback, lp| {
+            // SAFETY: the data is a `Box<F>`, which is read once: the empty table says from here on that it is gone.
+            let f = unsafe { callback.data.as_ptr().cast::<Box<F>>().read() };
+            callback.table = &EMPTY;
+            f(lp);
+        },
+        drop: drop_as::<Box<F>>,
+        needs_drop: true,
+        describe: describe_as::<F>,
+        stand_in: StandIn::<F>::TABLE,
+    };
+}
+
+struct Many<F>(F);
+
+impl<F: FnMut(&Loop) + 'static> Many<F> {
+    const INLINE: &'static Table = &Table {
+        call: |callback, lp| {
+            // SAFETY: the data is an `F`, borrowed for the call alone.
+            let f = unsafe { &mut *callback.data.as_mut_ptr().cast::<F>() };
+            f(lp);
+        },
+        drop: drop_as::<F>,
+        needs_drop: needs_drop::<F>(),
+        describe: describe_as::<F>,
+        stand_in: StandIn::<F>::TABLE,
+    };
+    const BOXED: &'static Table = &Table {
+        call: |callback, lp| {
+            // SAFETY: the data is a `Box<F>`, borrowed for the call alone.
+            let f = unsafe { &mut *callback.data.as_mut_ptr().cast::<Box<F>>() };
+            f(lp);
+        },
+        drop: drop_as::<Box<F>>,
+        needs_drop: true,
+        describe: describe_as::<F>,
+        stand_in: StandIn::<F>::TABLE,
+    };
+}
+
+/// # Safety
+/// `data` holds a `T`, which is used no more.
+unsafe fn drop_as<T>(data: &mut Data) {
+    // SAFETY: the caller says that a `T` is there and that this is its end.
+    unsafe { data.as_mut_ptr().cast::<T>().drop_in_place() }
+}
+
+#[cfg(feature = "capi")]
+pub(crate) mod c {
+    //! C functions as callbacks. They may be called any number of times; dropping them does nothing.
+
+    use libc::c_void;
+
+    use super::{CFunction, Callback, Data, Source, Table};
+    use crate::event_loop::Loop;
+
+    /// `loop_callback_t`. The ABI lets a C++ exception arrive here, where it aborts with a message (S30).
+    pub(crate) type Call = unsafe extern "C-unwind" fn(*mut Loop, *mut c_void);
+    /// `loop_release_t`.
+    pub(crate) type Release = unsafe extern "C-unwind" fn(*mut c_void);
+
+    impl Callback {
+        /// A C function that gets the loop and `arg`. Whoever hands it over promises that calling it with this `arg`
+        /// is sound as long as the callback is stored.
+        pub(crate) fn c_call(function: Call, arg: *mut c_void) -> Callback {
+            Callback::store((function, arg), &CALL)
+        }
+
+        /// A C function that gets `arg` alone, with the same promise.
+        pub(crate) fn c_release(function: Release, arg: *mut c_void) -> Callback {
+            Callback::store((function, arg), &RELEASE)
+        }
+    }
+
+    static CALL: Table = Table {
+        call: |callback, lp| {
+            // SAFETY: the data is what `c_call` stored, and its caller vouched for the call.
+            unsafe {
+                let (function, arg) = callback.data.as_ptr().cast::<(Call, *mut c_void)>().read();
+                function(lp.as_c(), arg);
+            }
+        },
+        drop: |_| {},
+        needs_drop: false,
+        describe: describe_call,
+        stand_in: &CALL_STAND_IN,
+    };
+
+    static CALL_STAND_IN: Table =
+        Table { call: |_, _| {}, drop: |_| {}, needs_drop: false, describe: describe_call, stand_in: &CALL_STAND_IN };
+
+    /// # Safety
+    /// The data is what `c_call` stored.
+    unsafe fn describe_call(data: &Data) -> Source {
+        // SAFETY: the caller says so.
+        let (function, arg) = unsafe { data.as_ptr().cast::<(Call, *mut c_void)>().read() };
+        Source::C(CFunction { address: function as *mut c_void, arg })
+    }
+
+    static RELEASE: Table = Table {
+        call: |callback, _| {
+            // SAFETY: the data is what `c_release` stored, and its caller vouched for the call.
+            unsafe {
+                let (function, arg) = callback.data.as_ptr().cast::<(Release, *mut c_void)>().read();
+                function(arg);
+            }
+        },
+        drop: |_| {},
+        needs_drop: false,
+        describe: |_| Source::Rust("a release hook"),
+        stand_in: &RELEASE,
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::rc::Rc;
+
+    #[test]
+    fn two_words_are_stored_inline_and_three_are_boxed() {
+        assert!(fits::<[usize; 2]>() && !fits::<[usize; 3]>() && !fits::<u128>());
+        assert_eq!(size_of::<Callback>(), 24);
+    }
+
+    #[test]
+    fn what_a_closure_carries_is_dropped_once() {
+        let token = Rc::new(());
+        let lp = Loop::new().unwrap();
+        for large in [false, true] {
+            let (t, room) = (Rc::clone(&token), [0usize; 8]);
+            let mut callback = if large {
+                Callback::once(move |_: &Loop| drop((t, std::hint::black_box(room)))).unwrap()
+            } else {
+                Callback::once(move |_: &Loop| drop(t)).unwrap()
+            };
+            assert_eq!(Rc::strong_count(&token), 2);
+            callback.call(&lp);
+            assert_eq!(Rc::strong_count(&token), 1);
+            callback.call(&lp);
+            drop(callback);
+            assert_eq!(Rc::strong_count(&token), 1);
+
+            let (t, room) = (Rc::clone(&token), [0usize; 8]);
+            let unused = if large {
+                Callback::many(move |_: &Loop| drop((Rc::clone(&t), std::hint::black_box(room)))).unwrap()
+            } else {
+                Callback::many(move |_: &Loop| drop(Rc::clone(&t))).unwrap()
+            };
+            assert_eq!(Rc::strong_count(&token), 2);
+            drop(unused);
+            assert_eq!(Rc::strong_count(&token), 1);
+        }
+    }
+}

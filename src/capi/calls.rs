@@ -1,0 +1,271 @@
+//! Calls: what a program schedules, and what it does with the handles.
+
+use std::ffi::{c_int, c_void};
+
+use super::types::{loop_callback_t, loop_handle_t, loop_release_t};
+use super::{NULL_POINTER, UNKNOWN_HOOK_POINT, handle, handle_from_c, status, with_loop};
+use crate::callback::{Callback, Source};
+use crate::calls::period_of;
+use crate::error::Result;
+use crate::event_loop::Loop;
+use crate::handle::Handle;
+use crate::schedule::HookPoint;
+use crate::time::{Time, monotonic};
+
+/// loop_add_hook(): in every iteration, before the loop submits and waits.
+pub const LOOP_BEFORE_WAIT: u32 = 1;
+/// loop_add_hook(): in every iteration, after the loop has collected what is ready, before it runs it.
+pub const LOOP_AFTER_WAIT: u32 = 2;
+
+/// Calls `schedule` with an open loop of the calling thread and a C callback.
+///
+/// # Safety
+/// The pointer is null or that of an open loop; the callback may be called with `arg` until it has ended.
+#[inline]
+unsafe fn add(
+    lp: *mut Loop,
+    callback: loop_callback_t,
+    arg: *mut c_void,
+    schedule: impl FnOnce(&Loop, Callback) -> Result<Handle>,
+) -> loop_handle_t {
+    let add = |lp: &Loop| {
+        let callback = callback.ok_or(NULL_POINTER)?;
+        lp.check_open()?;
+        schedule(lp, Callback::c_call(callback, arg))
+    };
+    // SAFETY: as the caller says.
+    handle(unsafe { with_loop(lp, add) })
+}
+
+/// Runs `callback` in the next iteration, after all that is ready already. From inside a callback, that is a later
+/// iteration, never the one that is running: a callback that schedules itself again starves nothing.
+///
+/// Returns a handle, or -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. O(1), no system call, no allocation unless more
+/// is pending than ever before. The loop's thread. `arg` stays the caller's; see loop_on_release().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_call_soon(
+    r#loop: *mut Loop,
+    callback: loop_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    // SAFETY: the header asks for what `add` needs.
+    unsafe { add(r#loop, callback, arg, Loop::schedule_soon) }
+}
+
+/// Runs `callback` once, `delay_ns` from now: loop_call_at() with loop_time() + delay_ns, which saturates at LOOP_NEVER.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_call_later(
+    r#loop: *mut Loop,
+    delay_ns: u64,
+    callback: loop_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    let later = |lp: &Loop, callback| lp.schedule_at(lp.clock.now().saturating_add(delay_ns), callback);
+    // SAFETY: the header asks for what `add` needs.
+    unsafe { add(r#loop, callback, arg, later) }
+}
+
+/// Runs `callback` once, at `when_ns` on the clock of loop_time(): never before, to the nanosecond, and after those that
+/// were scheduled for the same time earlier. A time that is past is due in the next iteration. A timer at LOOP_NEVER does
+/// not run, but can be rescheduled.
+///
+/// Returns a handle, or -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. O(log n) in the timers pending, no system call.
+/// The loop's thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_call_at(
+    r#loop: *mut Loop,
+    when_ns: u64,
+    callback: loop_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    // SAFETY: the header asks for what `add` needs.
+    unsafe { add(r#loop, callback, arg, |lp, callback| lp.schedule_at(when_ns, callback)) }
+}
+
+/// Runs `callback` every `period_ns`, for the first time a period from now. It keeps its phase: the k-th call is due at
+/// start + k * period_ns, whatever the callbacks cost. Calls that the loop comes too late for are left out, and counted
+/// by loop_skipped(). Inside the callback the handle is live, and loop_when() is the next call.
+///
+/// Returns a handle, or -EINVAL for a period of 0, -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(log n) a call. The loop's
+/// thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_call_every(
+    r#loop: *mut Loop,
+    period_ns: u64,
+    callback: loop_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    if let Err(error) = period_of(period_ns) {
+        return handle(Err(error));
+    }
+    // SAFETY: the header asks for what `add` needs.
+    unsafe { add(r#loop, callback, arg, |lp, callback| lp.schedule_every(period_ns, callback)) }
+}
+
+/// The time in nanoseconds, read from the clock at every call: CLOCK_MONOTONIC, or the loop's own clock if it was made with
+/// LOOP_VIRTUAL_TIME. NULL is CLOCK_MONOTONIC. About 25 ns. Any thread, at any moment while the loop is open.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_time(r#loop: *const Loop) -> u64 {
+    // SAFETY: the header asks for NULL or an open loop; the clock is for all threads.
+    unsafe { r#loop.as_ref() }.map_or_else(monotonic, |lp| lp.clock.now())
+}
+
+/// The earliest deadline of the timers that do not stand in the ready queue, or LOOP_NEVER. The loop's thread; LOOP_NEVER
+/// from others.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_next_deadline(r#loop: *const Loop) -> u64 {
+    // SAFETY: the header asks for an open loop.
+    let deadline = unsafe { with_loop(r#loop, |lp| lp.check().map(|()| lp.next_deadline())) };
+    deadline.ok().flatten().unwrap_or(Time::NEVER).as_nanos()
+}
+
+/// Cancels. The callback will not run again, even if it stands in the batch that is being run; its release hook runs
+/// before this returns, or when the callback returns if it is the one that is running.
+///
+/// Returns 0: gone. (1 is for operations whose final callback is still to come.) -ENOENT the handle is stale; -ESHUTDOWN,
+/// -EPERM, -EOWNERDEAD, -EINVAL. O(1), however many are pending; allocates nothing. The loop's thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_cancel(r#loop: *mut Loop, handle: loop_handle_t) -> c_int {
+    // SAFETY: the header asks for an open loop.
+    status(unsafe { with_loop(r#loop, |lp| lp.cancel(known(lp, handle)?)) })
+}
+
+/// Moves a timer to `when_ns`, behind those that are due then already; the handle stays. One that stands in the batch that
+/// is being run is taken out of it. A repeating timer takes its phase from there.
+///
+/// Errors: -EINVAL not a timer; -ENOENT the handle is stale; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(log n). The loop's
+/// thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_reschedule(r#loop: *mut Loop, handle: loop_handle_t, when_ns: u64) -> c_int {
+    let reschedule = |lp: &Loop| lp.reschedule(known(lp, handle)?, Time::from_nanos(when_ns));
+    // SAFETY: the header asks for an open loop.
+    status(unsafe { with_loop(r#loop, reschedule) })
+}
+
+/// Writes when a timer is due; for a repeating one inside its callback, the next call.
+///
+/// Errors: -EINVAL not a timer, or `when_ns` is NULL; -ENOENT the handle is stale; -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1).
+/// The loop's thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_when(r#loop: *const Loop, handle: loop_handle_t, when_ns: *mut u64) -> c_int {
+    // SAFETY: the header asks for an open loop, and for a pointer to write to.
+    unsafe { ask(r#loop, handle, when_ns, |lp, handle| lp.when(handle).map(Time::as_nanos)) }
+}
+
+/// Writes how many calls of a repeating timer were left out because the loop came too late for them; 0 for other timers.
+///
+/// Errors: those of loop_when(). O(1). The loop's thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_skipped(r#loop: *const Loop, handle: loop_handle_t, count: *mut u64) -> c_int {
+    // SAFETY: the header asks for an open loop, and for a pointer to write to.
+    unsafe { ask(r#loop, handle, count, Loop::skipped) }
+}
+
+/// Whether what the handle names is still to run. The loop's thread; false from others.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_is_pending(r#loop: *const Loop, handle: loop_handle_t) -> bool {
+    // SAFETY: the header asks for an open loop.
+    unsafe { with_loop(r#loop, |lp| Ok(lp.is_pending(known(lp, handle)?))) }.unwrap_or(false)
+}
+
+/// The handle of the callback that is running, else 0; that of a callback which runs once is stale by then. The loop's
+/// thread; 0 from others.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_current(r#loop: *const Loop) -> loop_handle_t {
+    // SAFETY: the header asks for an open loop.
+    let current = unsafe { with_loop(r#loop, |lp| lp.check().map(|()| lp.current())) };
+    current.ok().flatten().map_or(0, Handle::as_raw)
+}
+
+/// Makes a call or a timer count for loop_run(), as it does from the start.
+///
+/// Errors: -EINVAL a hook, which never counts; -ENOENT the handle is stale; -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1). The
+/// loop's thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_ref(r#loop: *mut Loop, handle: loop_handle_t) -> c_int {
+    // SAFETY: the header asks for an open loop.
+    status(unsafe { with_loop(r#loop, |lp| lp.ref_(known(lp, handle)?)) })
+}
+
+/// Makes a call or a timer not count for loop_run(), which then returns though it is pending. Errors: those of loop_ref().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_unref(r#loop: *mut Loop, handle: loop_handle_t) -> c_int {
+    // SAFETY: the header asks for an open loop.
+    status(unsafe { with_loop(r#loop, |lp| lp.unref(known(lp, handle)?)) })
+}
+
+/// Whether what the handle names counts for loop_run(). The loop's thread; false from others.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_has_ref(r#loop: *const Loop, handle: loop_handle_t) -> bool {
+    // SAFETY: the header asks for an open loop.
+    unsafe { with_loop(r#loop, |lp| Ok(lp.has_ref(known(lp, handle)?))) }.unwrap_or(false)
+}
+
+/// Has `release` called with the `arg` of what the handle names, exactly once, when that has ended: has run for the last
+/// time, was cancelled, or was pending when the loop was closed; never while its callback is on the stack. This is the
+/// place to free `arg`. One hook a handle: a second one replaces the first, NULL removes it.
+///
+/// The hook may call any function of the loop; while the loop is being closed these answer -ESHUTDOWN.
+///
+/// Errors: -ENOENT the handle is stale; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. O(1). The loop's thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_on_release(r#loop: *mut Loop, handle: loop_handle_t, release: loop_release_t) -> c_int {
+    let on_release = |lp: &Loop| {
+        lp.check_open()?;
+        let handle = handle_from_c(handle)?;
+        let Source::C(function) = lp.source(handle)? else { return Err(crate::error::Error::STALE_HANDLE) };
+        lp.set_release(handle, release.map(|release| Callback::c_release(release, function.arg)))
+    };
+    // SAFETY: the header asks for an open loop.
+    status(unsafe { with_loop(r#loop, on_release) })
+}
+
+/// Runs `callback` in every iteration, at the point that `when` names: LOOP_BEFORE_WAIT or LOOP_AFTER_WAIT. To embed other
+/// loops. Hooks run in the order in which they were added, and keep no run alive. What a hook schedules may run in the
+/// same iteration.
+///
+/// Returns a handle, or -EINVAL, -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1). The loop's thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_add_hook(
+    r#loop: *mut Loop,
+    when: u32,
+    callback: loop_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    let point = match when {
+        LOOP_BEFORE_WAIT => HookPoint::BeforeWait,
+        LOOP_AFTER_WAIT => HookPoint::AfterWait,
+        _ => return handle(Err(UNKNOWN_HOOK_POINT)),
+    };
+    // SAFETY: the header asks for what `add` needs.
+    unsafe { add(r#loop, callback, arg, |lp, callback| lp.schedule_hook(point, callback)) }
+}
+
+/// The handle that a number from C names, after the checks that come first (S29).
+fn known(lp: &Loop, handle: loop_handle_t) -> Result<Handle> {
+    lp.check()?;
+    handle_from_c(handle)
+}
+
+/// Asks for one number about a handle, and writes it to `out` if there is one.
+///
+/// # Safety
+/// The pointer is null or that of an open loop; `out` is null or may be written.
+unsafe fn ask(
+    lp: *const Loop,
+    handle: loop_handle_t,
+    out: *mut u64,
+    question: impl FnOnce(&Loop, Handle) -> Result<u64>,
+) -> c_int {
+    let ask = |lp: &Loop| {
+        if out.is_null() {
+            return Err(NULL_POINTER);
+        }
+        let answer = question(lp, known(lp, handle)?)?;
+        // SAFETY: as the caller says.
+        unsafe { out.write(answer) };
+        Ok(())
+    };
+    // SAFETY: as the caller says.
+    status(unsafe { with_loop(lp, ask) })
+}

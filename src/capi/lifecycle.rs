@@ -1,0 +1,200 @@
+//! Lifecycle: options, making, adopting, shutting down, closing.
+
+use std::ffi::{c_int, c_void};
+use std::mem::offset_of;
+use std::time::Duration;
+use std::{mem, ptr};
+
+use nix::errno::Errno;
+
+use super::{NULL_POINTER, number, status, with_loop};
+use crate::callback::try_box;
+use crate::error::{Error, Result};
+use crate::event_loop::Loop;
+use crate::lifecycle::Builder;
+use crate::time::Time;
+
+/// The loop has a clock of its own, which starts at `start_ns` and jumps to the next deadline whenever the loop would
+/// sleep: an hour of timers in a millisecond, for tests.
+pub const LOOP_VIRTUAL_TIME: u32 = 1;
+
+/// Settings for loop_new(). Start from LOOP_OPTIONS_INIT; a field that is 0 asks for the default.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct loop_options_t {
+    /// sizeof(loop_options_t) as the program was compiled: newer fields count as 0.
+    pub size: u32,
+    /// LOOP_VIRTUAL_TIME or 0.
+    pub flags: u32,
+    /// Entries of the submission queue: default 128, at most 32768. The kernel rounds up to a power of two.
+    pub sq_entries: u32,
+    /// Entries of the completion queue: default 8 * sq_entries, at least sq_entries, at most 65536. A small one costs
+    /// system calls, never completions.
+    pub cq_entries: u32,
+    /// Before it sleeps, and before a deadline, the loop looks at the ring and the clock for so long instead of sleeping:
+    /// less latency, for a busy processor.
+    pub spin_ns: u64,
+    /// A timer may run up to so much late, never early, for fewer wakeups.
+    pub slack_ns: u64,
+    /// Where the clock of LOOP_VIRTUAL_TIME starts.
+    pub start_ns: u64,
+}
+
+const SIZE_TOO_SMALL: Error = Error::new(Errno::EINVAL, c"options->size is too small: start from LOOP_OPTIONS_INIT");
+const OPTIONS_TOO_NEW: Error =
+    Error::new(Errno::E2BIG, c"the options ask for something that this version of ringloop does not know");
+const UNKNOWN_FLAG: Error =
+    Error::new(Errno::EINVAL, c"options->flags has a bit that this version of ringloop does not know");
+
+/// No options are larger than this: a larger size is garbage.
+const LARGEST_OPTIONS: usize = 4096;
+
+/// Copies options of any age.
+///
+/// # Safety
+/// `options` points to a struct of `options->size` bytes that is not written meanwhile.
+unsafe fn read_options(options: *const loop_options_t) -> Result<loop_options_t> {
+    const KNOWN: usize = size_of::<loop_options_t>();
+    // SAFETY: the caller says that there is a size.
+    let given = unsafe { ptr::addr_of!((*options).size).read_unaligned() } as usize;
+    if given < offset_of!(loop_options_t, flags) {
+        return Err(SIZE_TOO_SMALL);
+    }
+    if given > LARGEST_OPTIONS {
+        return Err(OPTIONS_TOO_NEW);
+    }
+    // SAFETY: the caller says that so many bytes are there.
+    let bytes = unsafe { std::slice::from_raw_parts(options.cast::<u8>(), given) };
+    if bytes.iter().skip(KNOWN).any(|&byte| byte != 0) {
+        return Err(OPTIONS_TOO_NEW);
+    }
+    // SAFETY: all-zero is a valid loop_options_t, and so is every other pattern of bytes; the copy is inside both.
+    unsafe {
+        let mut known: loop_options_t = mem::zeroed();
+        ptr::copy_nonoverlapping(bytes.as_ptr(), ptr::from_mut(&mut known).cast::<u8>(), given.min(KNOWN));
+        Ok(known)
+    }
+}
+
+fn builder(options: &loop_options_t) -> Result<Builder> {
+    if options.flags & !LOOP_VIRTUAL_TIME != 0 {
+        return Err(UNKNOWN_FLAG);
+    }
+    let builder = Loop::builder()
+        .sq_entries(options.sq_entries)
+        .cq_entries(options.cq_entries)
+        .spin(Duration::from_nanos(options.spin_ns))
+        .slack(Duration::from_nanos(options.slack_ns));
+    Ok(match options.flags & LOOP_VIRTUAL_TIME {
+        0 => builder,
+        _ => builder.virtual_time(Time::from_nanos(options.start_ns)),
+    })
+}
+
+/// Makes a loop, which belongs to the calling thread. `options` may be NULL: all defaults.
+///
+/// Costs a few system calls. The ring keeps the credentials that the process has now: a program that gives up privileges
+/// does so before. End it with loop_close().
+///
+/// Errors: -EPERM io_uring is switched off here (sysctl kernel.io_uring_disabled, a container's seccomp profile); -ENOSYS
+/// the kernel has none, or none that is new enough (5.10); -EMFILE, -ENFILE, -ENOMEM a limit is met; -EINVAL `out` is
+/// NULL, a flag or a number of entries is out of range; -E2BIG the options ask for something newer than this library.
+/// loop_last_error() says in a sentence what to change.
+///
+/// Any thread. Since Linux 5.10; at its best from 6.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_new(options: *const loop_options_t, out: *mut *mut Loop) -> c_int {
+    // SAFETY: the header asks for what these need.
+    status(unsafe { make(options, out) })
+}
+
+/// # Safety
+/// `options` is null or as `read_options` needs it; `out` is null or may be written.
+unsafe fn make(options: *const loop_options_t, out: *mut *mut Loop) -> Result<()> {
+    if out.is_null() {
+        return Err(NULL_POINTER);
+    }
+    let builder = if options.is_null() {
+        Loop::builder()
+    } else {
+        // SAFETY: as the caller says.
+        builder(&unsafe { read_options(options) }?)?
+    };
+    let this = Box::into_raw(try_box(builder.build()?)?);
+    // SAFETY: `this` is the Box's, `out` may be written.
+    unsafe {
+        (*this).c.this.set(this);
+        out.write(this);
+    }
+    Ok(())
+}
+
+/// Hands a loop that has not run yet to the calling thread: make it in main(), where a failure is easy to report, run it
+/// in a worker. From then on the former owner gets -EPERM. What has been scheduled comes along.
+///
+/// The caller sees to it that the former owner's last call has returned before (pthread_create() does).
+///
+/// Errors: -EBUSY the loop has run, or been bound by loop_fd(); -EOWNERDEAD, -ESHUTDOWN, -ENOMEM, -EINVAL.
+/// Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_adopt(r#loop: *mut Loop) -> c_int {
+    // SAFETY: the header asks for an open loop.
+    status(unsafe { with_loop(r#loop, Loop::adopt) })
+}
+
+/// Ends a loop in the friendly way: cancels all that is pending, and runs until the last final callback has come. From
+/// then on the loop takes nothing new (-ESHUTDOWN); close it next.
+///
+/// Errors: -EBUSY from inside a run or a callback of this loop; -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_shutdown(r#loop: *mut Loop) -> c_int {
+    // SAFETY: the header asks for an open loop.
+    status(unsafe { with_loop(r#loop, Loop::shutdown) })
+}
+
+/// Closes a loop and frees it: cancels all that is pending, runs release hooks, runs no callbacks. The pointer is dead
+/// from then on, as after free(). NULL is fine and does nothing.
+///
+/// In a forked child it frees the child's copy of the memory and does nothing else: no release hook runs there.
+///
+/// Errors, with nothing changed: -EBUSY from inside a run or a callback of this loop; -ESHUTDOWN from a release hook while
+/// it is being closed; -EPERM. The loop's thread; any thread once that has exited.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_close(r#loop: *mut Loop) -> c_int {
+    // SAFETY: the header asks for an open loop.
+    unsafe { loop_close_within(r#loop, u64::MAX) }
+}
+
+/// As loop_close(), but gives up with -ETIMEDOUT when the kernel has not let go of the loop's operations after
+/// `timeout_ns`. Nothing is freed then, and it can be called again. Calls, timers and hooks keep nothing in the kernel:
+/// with these alone it never gives up.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_close_within(r#loop: *mut Loop, timeout_ns: u64) -> c_int {
+    let _ = timeout_ns;
+    if r#loop.is_null() {
+        return 0;
+    }
+    // SAFETY: the header asks for an open loop.
+    let closable = unsafe { with_loop(r#loop, Loop::prepare_close) };
+    if closable.is_ok() {
+        // SAFETY: the pointer is the one that loop_new() made of a Box, and nothing of the loop is on the stack.
+        drop(unsafe { Box::from_raw(r#loop) });
+    }
+    number(closable.map(|()| 0))
+}
+
+/// Keeps a pointer for the program; NULL at first. Does nothing from another thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_set_data(r#loop: *mut Loop, data: *mut c_void) {
+    let set = |lp: &Loop| lp.check().map(|()| lp.c.data.set(data));
+    // SAFETY: the header asks for an open loop.
+    let _ = unsafe { with_loop(r#loop, set) };
+}
+
+/// The pointer that loop_set_data() keeps; NULL from another thread. The loop's thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_data(r#loop: *const Loop) -> *mut c_void {
+    let get = |lp: &Loop| lp.check().map(|()| lp.c.data.get());
+    // SAFETY: the header asks for an open loop.
+    unsafe { with_loop(r#loop, get) }.unwrap_or(ptr::null_mut())
+}

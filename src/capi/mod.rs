@@ -1,0 +1,94 @@
+//! The C API: thin, one file for each section of the header, no logic of its own.
+//!
+//! Each function turns pointers into references, calls the loop, and turns what comes back into numbers. The words of
+//! the documentation are the header's: `build.rs` makes `include/ringloop.h` of them. Panics do not cross: a function
+//! that is `extern "C"` aborts with a message instead (S30).
+
+#![allow(non_camel_case_types, reason = "the names are C's")]
+#![allow(unreachable_pub, reason = "it is C that reaches them; cbindgen wants them pub")]
+
+pub(crate) mod calls;
+pub(crate) mod embedding;
+pub(crate) mod library;
+pub(crate) mod lifecycle;
+pub(crate) mod running;
+pub(crate) mod seeing;
+pub(crate) mod types;
+
+use std::cell::Cell;
+use std::ffi::{c_int, c_void};
+use std::ptr;
+
+use crate::error::{Error, Result};
+use crate::event_loop::Loop;
+use crate::handle::Handle;
+
+/// What only C needs of a loop.
+#[derive(Debug)]
+pub(crate) struct CSide {
+    /// The pointer that `loop_new` handed out; null for a loop that was made in Rust.
+    this: Cell<*mut Loop>,
+    data: Cell<*mut c_void>,
+}
+
+impl Default for CSide {
+    fn default() -> CSide {
+        CSide { this: Cell::new(ptr::null_mut()), data: Cell::new(ptr::null_mut()) }
+    }
+}
+
+impl Loop {
+    /// The loop as C knows it.
+    #[inline]
+    pub(crate) fn as_c(&self) -> *mut Loop {
+        let this = self.c.this.get();
+        if this.is_null() { ptr::from_ref(self).cast_mut() } else { this }
+    }
+}
+
+const NULL_POINTER: Error = Error::new(nix::errno::Errno::EINVAL, c"a pointer that must not be NULL is NULL");
+const UNKNOWN_HOOK_POINT: Error =
+    Error::new(nix::errno::Errno::EINVAL, c"a hook is for LOOP_BEFORE_WAIT or LOOP_AFTER_WAIT");
+
+/// Calls `f` with the loop behind a pointer.
+///
+/// # Safety
+/// The pointer is null, or that of a loop that has not been closed.
+#[inline]
+unsafe fn with_loop<T>(lp: *const Loop, f: impl FnOnce(&Loop) -> Result<T>) -> Result<T> {
+    // SAFETY: the caller says so; a loop is never borrowed mutably while C can reach it.
+    match unsafe { lp.as_ref() } {
+        Some(lp) => f(lp),
+        None => Err(NULL_POINTER),
+    }
+}
+
+/// What a function says that answers 0 or an error.
+#[inline]
+fn status(result: Result<()>) -> c_int {
+    number(result.map(|()| 0))
+}
+
+/// What a function says that answers a number or an error.
+#[inline]
+fn number(result: Result<c_int>) -> c_int {
+    result.unwrap_or_else(|error| library::fail(error))
+}
+
+/// What a function says that answers a handle or an error.
+#[inline]
+fn handle(result: Result<Handle>) -> types::loop_handle_t {
+    match result {
+        Ok(handle) => handle.as_raw(),
+        Err(error) => library::fail(error).into(),
+    }
+}
+
+/// A handle that came from C: 0 and negative numbers name nothing.
+#[inline]
+fn handle_from_c(raw: types::loop_handle_t) -> Result<Handle> {
+    match Handle::from_raw(raw) {
+        Some(handle) if raw > 0 => Ok(handle),
+        _ => Err(Error::STALE_HANDLE),
+    }
+}

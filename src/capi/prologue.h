@@ -1,0 +1,61 @@
+/*
+ * ringloop: an event loop for Linux on io_uring.
+ *
+ *     #include <ringloop.h>
+ *
+ *     static void hello(loop_t *loop, void *arg) { puts(arg); }
+ *
+ *     loop_t *loop;
+ *     if (loop_new(NULL, &loop) < 0) errx(1, "%s", loop_last_error());
+ *     loop_call_later(loop, LOOP_MSEC(100), hello, "hello");
+ *     loop_run(loop);
+ *     loop_close(loop);
+ *
+ * Compile with `pkg-config --cflags --libs ringloop`.
+ *
+ * What holds for all functions:
+ *
+ *   Errors    An int or a loop_handle_t that is negative is -errno. loop_strerror() names it, loop_last_error() says in a
+ *             sentence what went wrong. Nothing is written to an out parameter on failure, and nothing is lost: the loop
+ *             stays usable, what was scheduled stays scheduled. Checked in this order: NULL or out of range -EINVAL; in a
+ *             forked child -EOWNERDEAD; from the wrong thread -EPERM; the state -EBUSY, -ESHUTDOWN. Functions that cannot
+ *             carry an error answer false, 0, NULL or the time.
+ *   Time      uint64_t nanoseconds on CLOCK_MONOTONIC. No delay is rounded. A timer never runs early.
+ *   Order     What is ready runs in the order in which it became ready; timers with the same deadline in the order in
+ *             which they were scheduled. What a callback schedules runs in a later iteration.
+ *   Threads   A loop belongs to the thread that made it. "Any thread" says what others may call.
+ *   Ownership An `arg` stays the caller's, and must live until its callback has run for the last time or was cancelled;
+ *             loop_on_release() tells when. Strings that are returned live for ever.
+ *   Handles   A handle never dangles: a stale one is answered with -ENOENT.
+ *   Kernel    Linux 5.10 or later, unless a function says more.
+ *
+ * This file is generated from the library's source: do not edit it.
+ */
+#ifndef RINGLOOP_H
+#define RINGLOOP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The version of this header: 0xMMmmpp, and in words. */
+#define LOOP_VERSION_NUMBER @VERSION_NUMBER@
+#define LOOP_VERSION_STRING "@VERSION_STRING@"
+
+/* Durations in nanoseconds. */
+#define LOOP_NSEC(n) ((uint64_t)(n))
+#define LOOP_USEC(n) ((uint64_t)(n) * UINT64_C(1000))
+#define LOOP_MSEC(n) ((uint64_t)(n) * UINT64_C(1000000))
+#define LOOP_SEC(n) ((uint64_t)(n) * UINT64_C(1000000000))
+
+/* A time that never comes; a limit that is none. */
+#define LOOP_NEVER UINT64_MAX
+
+/* For loop_options_t options = LOOP_OPTIONS_INIT; */
+#define LOOP_OPTIONS_INIT { sizeof(loop_options_t), 0, 0, 0, 0, 0, 0 }
+
+/* A loop. */
+typedef struct loop_t loop_t;

@@ -1,0 +1,94 @@
+//! Running: the ways of running a loop, stopping, breaking.
+
+use std::ffi::c_int;
+use std::ptr;
+
+use super::{number, status, with_loop};
+use crate::error::Result;
+use crate::event_loop::{Loop, Outcome};
+
+/// The run returned because nothing referenced is left.
+pub const LOOP_DONE: c_int = 0;
+/// The run returned because of loop_stop().
+pub const LOOP_STOPPED: c_int = 1;
+/// The run returned because of loop_break().
+pub const LOOP_BROKEN: c_int = 2;
+
+fn outcome(result: Result<Outcome>) -> c_int {
+    number(result.map(|outcome| match outcome {
+        Outcome::Done => LOOP_DONE,
+        Outcome::Stopped => LOOP_STOPPED,
+        Outcome::Broken => LOOP_BROKEN,
+    }))
+}
+
+/// Runs until loop_stop() or loop_break(). Sleeps in the kernel while nothing is ready: one system call an iteration that
+/// sleeps, none for one that does not.
+///
+/// Returns LOOP_STOPPED or LOOP_BROKEN, or an error: -EBUSY the loop runs already (another loop may be run from inside a
+/// callback of this one); -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL; -ENOMEM memory was refused, nothing is lost, run
+/// again. A signal does not end it. The loop's thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_run_forever(r#loop: *mut Loop) -> c_int {
+    // SAFETY: the header asks for an open loop.
+    outcome(unsafe { with_loop(r#loop, Loop::run_forever) })
+}
+
+/// As loop_run_forever(), and returns LOOP_DONE when nothing referenced is left: no call, no timer. With nothing left at
+/// the start it returns at once, without an iteration.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_run(r#loop: *mut Loop) -> c_int {
+    // SAFETY: the header asks for an open loop.
+    outcome(unsafe { with_loop(r#loop, Loop::run) })
+}
+
+/// Runs one iteration, which sleeps at most `timeout_ns`: 0 does not sleep, LOOP_NEVER sleeps until something comes.
+///
+/// Returns how many callbacks ran, hooks not counted; it may be 0. Errors: -EINTR a signal ended the wait and no callback
+/// ran; else those of loop_run_forever(). The loop's thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_run_once(r#loop: *mut Loop, timeout_ns: u64) -> c_int {
+    let run = |lp: &Loop| lp.iterate_once(timeout_ns).map(|ran| c_int::try_from(ran).unwrap_or(c_int::MAX));
+    // SAFETY: the header asks for an open loop.
+    number(unsafe { with_loop(r#loop, run) })
+}
+
+/// Makes the run return after the batch of callbacks that is being run; what the batch scheduled stays for the next run.
+/// Before a run: that run does exactly one iteration, which does not sleep. The request ends when a run returns. O(1).
+///
+/// Errors: -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_stop(r#loop: *mut Loop) -> c_int {
+    // SAFETY: the header asks for an open loop.
+    status(unsafe { with_loop(r#loop, Loop::stop) })
+}
+
+/// Makes the run return after the callback that is running; the rest of its batch stays first in line for the next run.
+/// Wins over loop_stop(). O(1).
+///
+/// Errors: -EINVAL the loop is not running; -EPERM, -EOWNERDEAD. The loop's thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_break(r#loop: *mut Loop) -> c_int {
+    // SAFETY: the header asks for an open loop.
+    status(unsafe { with_loop(r#loop, Loop::break_) })
+}
+
+/// Whether the loop is inside a run. The loop's thread; false from others.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_is_running(r#loop: *const Loop) -> bool {
+    // SAFETY: the header asks for an open loop.
+    unsafe { with_loop(r#loop, |lp| lp.check().map(|()| lp.is_running())) }.unwrap_or(false)
+}
+
+/// Whether loop_run() would wait or work: a call or a timer that counts is pending. The loop's thread; false from others.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_is_alive(r#loop: *const Loop) -> bool {
+    // SAFETY: the header asks for an open loop.
+    unsafe { with_loop(r#loop, |lp| lp.check().map(|()| lp.is_alive())) }.unwrap_or(false)
+}
+
+/// The innermost loop that is running on the calling thread, or NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn loop_running() -> *mut Loop {
+    Loop::with_running(|lp| lp.map_or(ptr::null_mut(), Loop::as_c))
+}

@@ -1,0 +1,208 @@
+//! Seeing what happens: metrics, slow callbacks, walk.
+
+use std::ffi::{c_int, c_void};
+use std::ptr;
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use super::types::loop_handle_t;
+use super::{NULL_POINTER, status, with_loop};
+use crate::callback::Source;
+use crate::error::Error;
+use crate::event_loop::Loop;
+use crate::handle::Kind;
+
+/// A loop_call_soon().
+pub const LOOP_KIND_CALL: u32 = 1;
+/// A loop_call_later() or loop_call_at().
+pub const LOOP_KIND_TIMER: u32 = 2;
+/// A loop_call_every().
+pub const LOOP_KIND_REPEAT: u32 = 3;
+/// A loop_add_hook().
+pub const LOOP_KIND_HOOK: u32 = 4;
+
+/// The kind as C knows it.
+const fn kind_to_c(kind: Kind) -> u32 {
+    match kind {
+        Kind::Call => LOOP_KIND_CALL,
+        Kind::Timer => LOOP_KIND_TIMER,
+        Kind::Repeat => LOOP_KIND_REPEAT,
+        Kind::Hook => LOOP_KIND_HOOK,
+    }
+}
+
+/// Counters since the loop was made. Set `size` to sizeof(loop_metrics_t) before the call; no more than that is written.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct loop_metrics_t {
+    /// sizeof(loop_metrics_t), set by the caller.
+    pub size: u32,
+    /// Iterations begun.
+    pub iterations: u64,
+    /// Callbacks begun, timers included, hooks not.
+    pub callbacks: u64,
+    /// Timer callbacks begun, every call of a repeating one.
+    pub timers_fired: u64,
+    /// Timers cancelled, those that close and shutdown cancel included.
+    pub timers_cancelled: u64,
+    /// Calls of repeating timers left out because the loop came too late.
+    pub timers_skipped: u64,
+    /// Nanoseconds asleep in the kernel, by the loop's clock.
+    pub asleep_ns: u64,
+    /// Submission queue entries that the kernel took.
+    pub submitted: u64,
+    /// Completions that the loop took.
+    pub completed: u64,
+    /// Calls of io_uring_enter().
+    pub enters: u64,
+    /// How often the completion queue was found to have overflowed: costs system calls, loses nothing.
+    pub overflows: u64,
+    /// Callbacks posted by other threads.
+    pub posts: u64,
+    /// Times that another thread had to wake the loop.
+    pub wakes: u64,
+    /// How late timers became ready: late[i] counts those that were 2^i ns late or more and less than 2^(i+1); late[0] has
+    /// those under 2 ns, late[31] all from 2.1 s.
+    pub late: [u64; 32],
+}
+
+/// One pending thing, as loop_walk() shows it. `size` is what this library knows.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct loop_info_t {
+    /// sizeof(loop_info_t) as the library knows it: fields beyond are not there.
+    pub size: u32,
+    /// LOOP_KIND_CALL and so on.
+    pub kind: u32,
+    /// Its handle.
+    pub handle: loop_handle_t,
+    /// The callback's address; NULL for a closure in Rust.
+    pub callback_address: *mut c_void,
+    /// The argument it gets.
+    pub arg: *mut c_void,
+    /// When a timer is due; LOOP_NEVER for everything else.
+    pub when_ns: u64,
+    /// The descriptor it is about; -1 for calls, timers and hooks.
+    pub fd: c_int,
+    /// Whether it counts for loop_run().
+    pub referenced: bool,
+}
+
+/// Gets the report of a slow callback: how long it held the loop, its kind (LOOP_KIND_CALL and so on) and its address.
+pub type loop_slow_callback_t = Option<
+    unsafe extern "C-unwind" fn(
+        r#loop: *mut Loop,
+        duration_ns: u64,
+        kind: u32,
+        callback_address: *mut c_void,
+        arg: *mut c_void,
+    ),
+>;
+
+/// Gets each thing that is pending; `info` is valid during the call.
+pub type loop_walk_callback_t =
+    Option<unsafe extern "C-unwind" fn(r#loop: *mut Loop, info: *const loop_info_t, arg: *mut c_void)>;
+
+/// Writes the counters of the loop to `out`. They are exact. Set `out->size` first.
+///
+/// Errors: -EINVAL `out` is NULL or `out->size` is less than 4; -ESHUTDOWN, -EPERM, -EOWNERDEAD. The loop's thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_metrics(r#loop: *const Loop, out: *mut loop_metrics_t) -> c_int {
+    let write = |lp: &Loop| {
+        if out.is_null() {
+            return Err(NULL_POINTER);
+        }
+        // SAFETY: the header asks for a struct whose size is set.
+        let size = unsafe { ptr::addr_of!((*out).size).read() };
+        if (size as usize) < size_of::<u32>() {
+            return Err(Error::new(Errno::EINVAL, c"out->size is too small: set it to sizeof(loop_metrics_t)"));
+        }
+        lp.check()?;
+        let metrics = lp.metrics();
+        let known = loop_metrics_t {
+            size,
+            iterations: metrics.iterations,
+            callbacks: metrics.callbacks,
+            timers_fired: metrics.timers_fired,
+            timers_cancelled: metrics.timers_cancelled,
+            timers_skipped: metrics.timers_skipped,
+            asleep_ns: metrics.asleep_ns,
+            submitted: metrics.submitted,
+            completed: metrics.completed,
+            enters: metrics.enters,
+            overflows: metrics.overflows,
+            posts: 0,
+            wakes: 0,
+            late: metrics.late,
+        };
+        let length = (size as usize).min(size_of::<loop_metrics_t>());
+        // SAFETY: the header asks for `size` bytes that may be written, and `known` has as many.
+        unsafe { ptr::copy_nonoverlapping(ptr::from_ref(&known).cast::<u8>(), out.cast::<u8>(), length) };
+        Ok(())
+    };
+    // SAFETY: the header asks for an open loop.
+    status(unsafe { with_loop(r#loop, write) })
+}
+
+/// Has `callback` called after every callback that held the loop for `threshold_ns` or longer. Replaces the one there was;
+/// a threshold of 0 or a NULL callback ends the reports. Costs a reading of the clock a callback while set, nothing
+/// otherwise. With RINGLOOP_DEBUG=1 in the environment every loop reports 100 ms and more on stderr, besides this.
+///
+/// Errors: -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_set_slow_callback(
+    r#loop: *mut Loop,
+    threshold_ns: u64,
+    callback: loop_slow_callback_t,
+    arg: *mut c_void,
+) -> c_int {
+    let set = |lp: &Loop| {
+        let Some(callback) = callback else { return lp.clear_slow_callback() };
+        lp.set_slow_callback(Duration::from_nanos(threshold_ns), move |lp, slow| {
+            let duration = u64::try_from(slow.duration().as_nanos()).unwrap_or(u64::MAX);
+            let (address, _) = address_and_arg(slow.source());
+            // SAFETY: the header asks for a callback that may be called with `arg` until it is replaced.
+            unsafe { callback(lp.as_c(), duration, kind_to_c(slow.kind()), address, arg) };
+        })
+    };
+    // SAFETY: the header asks for an open loop.
+    status(unsafe { with_loop(r#loop, set) })
+}
+
+/// Shows everything that is pending to `callback`, in no order that is promised: finds what was forgotten. The callback may
+/// call any function of the loop, loop_cancel() included, but neither run nor close it; what it schedules may or may not
+/// be shown. O(n).
+///
+/// Errors: -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_walk(r#loop: *mut Loop, callback: loop_walk_callback_t, arg: *mut c_void) -> c_int {
+    let walk = |lp: &Loop| {
+        let callback = callback.ok_or(NULL_POINTER)?;
+        lp.walk(|lp, info| {
+            let (callback_address, callback_arg) = address_and_arg(info.source());
+            let info = loop_info_t {
+                size: size_of::<loop_info_t>() as u32,
+                kind: kind_to_c(info.kind()),
+                handle: info.handle().as_raw(),
+                callback_address,
+                arg: callback_arg,
+                when_ns: info.when().as_nanos(),
+                fd: -1,
+                referenced: info.is_referenced(),
+            };
+            // SAFETY: the header asks for a callback that may be called with `arg` during the walk.
+            unsafe { callback(lp.as_c(), &raw const info, arg) };
+        })
+    };
+    // SAFETY: the header asks for an open loop.
+    status(unsafe { with_loop(r#loop, walk) })
+}
+
+/// What C knows a callback by; nothing for a closure.
+fn address_and_arg(source: Source) -> (*mut c_void, *mut c_void) {
+    match source {
+        Source::C(function) => (function.address, function.arg),
+        Source::Rust(_) => (ptr::null_mut(), ptr::null_mut()),
+    }
+}

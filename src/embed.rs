@@ -1,0 +1,63 @@
+//! The loop inside another loop: one descriptor that is readable whenever there is work.
+
+use std::os::fd::{AsRawFd, RawFd};
+
+use crate::error::Result;
+use crate::event_loop::Loop;
+use crate::time::Clock;
+
+impl Loop {
+    /// A descriptor that is readable whenever `run_once` with a zero limit has work, timers included: for `poll`,
+    /// `epoll` and the like of a host loop. It stays the loop's own: never read or close it.
+    ///
+    /// The host waits until it is readable, calls [`run_once`](Loop::run_once) with a zero limit, and waits again. When
+    /// it schedules anything in between, it calls [`flush`](Loop::flush) before it waits. The descriptor is an eventfd,
+    /// made and registered with the ring when this is called first; a loop that nobody embeds does not pay for it. A
+    /// virtual clock does not move while the host waits. Errors: EMFILE, ENFILE, ENOMEM, ESHUTDOWN.
+    pub fn fd(&self) -> Result<RawFd> {
+        self.check_open()?;
+        let fd = self.ring.borrow_mut().eventfd()?.as_raw_fd();
+        self.flush()?;
+        Ok(fd)
+    }
+
+    /// Makes [`fd`](Loop::fd) tell of what has been scheduled since the last [`run_once`](Loop::run_once): arms the
+    /// earliest deadline in the ring, and makes the descriptor readable if something is ready. At most two system calls.
+    ///
+    /// Not needed inside callbacks. Without [`fd`](Loop::fd) it does nothing. Errors: those of `io_uring_enter`.
+    pub fn flush(&self) -> Result<()> {
+        self.check_open()?;
+        if self.running.get() || !self.ring.borrow().has_eventfd() {
+            return Ok(());
+        }
+        self.arm_and_signal()
+    }
+
+    /// At the end of a run, tells a host loop what is left. An error is told by the next `flush` or run: the descriptor
+    /// is readable then, so that the host comes.
+    #[inline]
+    pub(crate) fn hand_over_to_host(&self) {
+        if !self.ring.borrow().has_eventfd() {
+            return;
+        }
+        self.ring.borrow().drain_eventfd();
+        if self.arm_and_signal().is_err() {
+            self.ring.borrow().signal_eventfd();
+        }
+    }
+
+    fn arm_and_signal(&self) -> Result<()> {
+        let deadline = self.schedule.borrow_mut().next_deadline();
+        let mut ring = self.ring.borrow_mut();
+        let is_due = deadline.is_some_and(|deadline| deadline <= self.clock.now());
+        if is_due || self.schedule.borrow().is_ready() || ring.has_completions() {
+            ring.signal_eventfd();
+        }
+        let wake_up = self.wake_up_time(deadline);
+        match self.clock {
+            Clock::Monotonic => ring.arm_and_submit(wake_up),
+            // Its deadlines mean nothing to the kernel.
+            Clock::Virtual(_) => ring.submit(),
+        }
+    }
+}

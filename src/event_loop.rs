@@ -1,0 +1,495 @@
+//! The loop: one iteration, the ways of running it, stopping and breaking.
+//!
+//! What is pending stands in `schedule`, what the kernel knows in `ring`; here the two meet. `iterate` reads like rule
+//! S5. No borrow of either is held while user code runs, and user code is callbacks, hooks, handlers and the Drop of
+//! what they carry.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use crate::callback::try_box;
+use crate::error::{Error, Result};
+use crate::handle::{Ended, Handle};
+use crate::handler::Handler;
+use crate::owner::Owner;
+use crate::ring::{Ring, Waited};
+use crate::running::Running;
+use crate::schedule::{Call, HookPoint, Schedule};
+use crate::slow::SlowWatch;
+use crate::time::{self, Clock, Time};
+
+/// An event loop on a ring of its own.
+///
+/// It belongs to the thread that made it and is not `Send`; its methods take `&self`, so that callbacks, which get
+/// `&Loop`, can call all of them. Dropping it closes it: what is pending is dropped without being run.
+///
+/// ```
+/// use ringloop::Loop;
+///
+/// let lp = Loop::new()?;
+/// lp.call_soon(|lp| {
+///     println!("hello at {:?}", lp.time());
+/// })?;
+/// lp.run()?;
+/// # Ok::<(), ringloop::Error>(())
+/// ```
+///
+/// Once closed, a loop cannot be used (S24):
+///
+/// ```compile_fail,E0382
+/// let lp = ringloop::Loop::new().unwrap();
+/// lp.close().unwrap();
+/// lp.stop();
+/// ```
+///
+/// Nor can it be taken to another thread; see [`Builder::build_detached`](crate::Builder::build_detached) for that:
+///
+/// ```compile_fail,E0277
+/// let lp = ringloop::Loop::new().unwrap();
+/// std::thread::spawn(move || lp.run());
+/// ```
+pub struct Loop {
+    pub(crate) owner: Owner,
+    pub(crate) clock: Clock,
+    pub(crate) schedule: RefCell<Schedule>,
+    pub(crate) ring: RefCell<Ring>,
+    pub(crate) phase: Cell<Phase>,
+    pub(crate) slack: u64,
+    pub(crate) spin: u64,
+    pub(crate) has_run: Cell<bool>,
+    pub(crate) running: Cell<bool>,
+    /// How many calls of user code outside a run are on the stack: release hooks, walks.
+    pub(crate) user_code: Cell<u32>,
+    pub(crate) current: Cell<Option<Handle>>,
+    pub(crate) stopping: Cell<bool>,
+    pub(crate) breaking: Cell<bool>,
+    pub(crate) slow: SlowWatch,
+    pub(crate) exception_handler: Handler<ExceptionHandler>,
+    #[cfg(feature = "capi")]
+    pub(crate) c: crate::capi::CSide,
+}
+
+/// What a loop may still do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Phase {
+    Open,
+    /// Takes nothing new.
+    ShutDown,
+    /// Is being closed: every function says ESHUTDOWN.
+    Closing,
+}
+
+/// Why a run returned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Outcome {
+    /// Nothing that counts is left.
+    Done,
+    /// [`Loop::stop`] was called.
+    Stopped,
+    /// [`Loop::break_`] was called.
+    Broken,
+}
+
+pub(crate) type ExceptionHandler = dyn FnMut(&Loop, Box<dyn Any + Send>);
+
+/// No limit to how long an iteration may sleep.
+const FOREVER: u64 = u64::MAX;
+
+/// What came of step (a).
+struct Waiting {
+    interrupted: bool,
+    /// The clock as it was read last, unless there was no need to.
+    now: Option<u64>,
+}
+
+impl Loop {
+    /// Runs until nothing referenced is left, or until stopped or broken off (S19).
+    ///
+    /// On a loop with nothing left it returns [`Outcome::Done`] without an iteration. Errors: EBUSY when the loop runs
+    /// already; ESHUTDOWN; ENOMEM when memory is refused; what `io_uring_enter` says. Nothing is lost on an error: run
+    /// again. A signal does not end it.
+    ///
+    /// # Panics
+    /// When a callback does and no exception handler is set; the rest of the batch stays queued (S30).
+    pub fn run(&self) -> Result<Outcome> {
+        self.run_while(|lp| lp.schedule.borrow().is_alive())
+    }
+
+    /// As [`run`](Loop::run), but returns only when stopped or broken off.
+    ///
+    /// # Panics
+    /// As [`run`](Loop::run).
+    pub fn run_forever(&self) -> Result<Outcome> {
+        self.run_while(|_| true)
+    }
+
+    /// Runs one iteration, which sleeps at most `limit` (`Duration::MAX`: without limit), and tells how many callbacks
+    /// it ran; hooks do not count (S17, S19).
+    ///
+    /// It may come back with 0. Errors: those of [`run`](Loop::run), and EINTR when a signal ended the wait and no
+    /// callback ran (S21).
+    ///
+    /// # Panics
+    /// As [`run`](Loop::run).
+    pub fn run_once(&self, limit: Duration) -> Result<usize> {
+        self.iterate_once(time::nanos(limit))
+    }
+
+    pub(crate) fn iterate_once(&self, limit: u64) -> Result<usize> {
+        let _run = Run::begin(self)?;
+        let (ran, interrupted) = self.iterate(limit)?;
+        self.stopping.set(false);
+        if interrupted && ran == 0 { Err(Error::INTERRUPTED) } else { Ok(ran) }
+    }
+
+    fn run_while(&self, alive: impl Fn(&Loop) -> bool) -> Result<Outcome> {
+        let _run = Run::begin(self)?;
+        let mut outcome = Outcome::Done;
+        while outcome == Outcome::Done && alive(self) {
+            self.iterate(FOREVER)?;
+            outcome = match (self.breaking.get(), self.stopping.get()) {
+                (true, _) => Outcome::Broken,
+                (false, true) => Outcome::Stopped,
+                (false, false) => Outcome::Done,
+            };
+        }
+        self.stopping.set(false);
+        Ok(outcome)
+    }
+
+    /// One iteration, step by step as in S5. Tells how many callbacks ran and whether a signal ended the wait.
+    fn iterate(&self, limit: u64) -> Result<(usize, bool)> {
+        self.schedule.borrow_mut().metrics.iterations += 1;
+        self.run_hooks(HookPoint::BeforeWait)?;
+        let waiting = self.submit_and_wait(limit)?;
+        self.collect_completions();
+        self.collect_due_timers(waiting.now)?;
+        self.run_hooks(HookPoint::AfterWait)?;
+        let ran = self.run_batch()?;
+        Ok((ran, waiting.interrupted))
+    }
+
+    /// S5 (a): submits what was queued, and sleeps if there is nothing else to do.
+    #[inline]
+    fn submit_and_wait(&self, limit: u64) -> Result<Waiting> {
+        if limit == 0 || self.must_not_sleep() {
+            self.ring.borrow_mut().submit()?;
+            return Ok(Waiting { interrupted: false, now: None });
+        }
+        let deadline = self.schedule.borrow_mut().next_deadline();
+        let now = self.clock.now();
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            self.ring.borrow_mut().submit()?;
+            return Ok(Waiting { interrupted: false, now: Some(now) });
+        }
+        let until = self.wake_up_time(deadline).min(now.saturating_add(limit));
+        self.sleep(now, until)
+    }
+
+    #[inline]
+    fn must_not_sleep(&self) -> bool {
+        self.stopping.get() || self.breaking.get() || self.schedule.borrow().is_ready()
+    }
+
+    /// When the loop wakes up for a deadline: `slack` later than it could (S3).
+    pub(crate) fn wake_up_time(&self, deadline: Option<u64>) -> u64 {
+        deadline.map_or(FOREVER, |deadline| deadline.saturating_add(self.slack))
+    }
+
+    /// Sleeps from `now` until something completes, at the latest until `until`. On a virtual clock it jumps there (S36).
+    fn sleep(&self, now: u64, until: u64) -> Result<Waiting> {
+        if let Clock::Virtual(clock) = &self.clock
+            && until != FOREVER
+        {
+            clock.store(until, Relaxed);
+            self.schedule.borrow_mut().metrics.asleep_ns += until - now;
+            return Ok(Waiting { interrupted: false, now: Some(until) });
+        }
+        let mut asleep = now;
+        if self.spin > 0 {
+            asleep = self.spin(now, until.min(now.saturating_add(self.spin)));
+            if asleep >= until || self.ring.borrow_mut().has_completions() {
+                self.ring.borrow_mut().submit()?;
+                return Ok(Waiting { interrupted: false, now: Some(asleep) });
+            }
+        }
+        let wake_up = until.saturating_sub(self.spin);
+        let waited = self.ring.borrow_mut().wait(if until == FOREVER { FOREVER } else { wake_up })?;
+        let mut awake = self.clock.now();
+        self.schedule.borrow_mut().metrics.asleep_ns += awake - asleep;
+        if self.spin > 0 && waited == Waited::Completed {
+            // What woke it up may be no more than the timeout that was armed to spin from here.
+            self.collect_completions();
+            if !self.must_not_sleep() {
+                awake = self.spin(awake, until.min(awake.saturating_add(self.spin)));
+            }
+        }
+        Ok(Waiting { interrupted: waited == Waited::Interrupted, now: Some(awake) })
+    }
+
+    /// Looks at the ring and the clock from `now` until `until`, or until something completes; tells the time then.
+    fn spin(&self, mut now: u64, until: u64) -> u64 {
+        while now < until && !self.ring.borrow_mut().has_completions() {
+            std::hint::spin_loop();
+            now = self.clock.now();
+        }
+        now
+    }
+
+    /// S5 (b): takes one batch of completions.
+    #[inline]
+    fn collect_completions(&self) {
+        // The ring keeps those of its own timeout to itself, and nobody else submits anything.
+        self.ring.borrow_mut().reap(|_, _| {});
+    }
+
+    /// S5 (c): appends every due timer to the ready queue. The clock is not read while no timer is pending.
+    #[inline]
+    fn collect_due_timers(&self, now: Option<u64>) -> Result<()> {
+        let mut schedule = self.schedule.borrow_mut();
+        if schedule.next_deadline().is_none() {
+            return Ok(());
+        }
+        schedule.collect_due(now.unwrap_or_else(|| self.clock.now()))
+    }
+
+    /// S5 (d): runs what stands in the ready queue now, and tells how many callbacks that were.
+    #[inline]
+    fn run_batch(&self) -> Result<usize> {
+        self.schedule.borrow_mut().begin_batch()?;
+        self.slow.restart();
+        let mut ran = 0;
+        while !self.breaking.get() {
+            let Some(call) = self.schedule.borrow_mut().next_call()? else { break };
+            ran += 1;
+            self.invoke(call)?;
+        }
+        Ok(ran)
+    }
+
+    #[inline]
+    fn run_hooks(&self, point: HookPoint) -> Result<()> {
+        let count = self.schedule.borrow_mut().begin_hooks(point);
+        if count > 0 {
+            self.slow.restart();
+        }
+        for at in 0..count {
+            if self.breaking.get() {
+                break;
+            }
+            let call = self.schedule.borrow_mut().hook_call(point, at);
+            if let Some(call) = call {
+                self.invoke(call)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs one callback, and what its end brings: the report that it was slow, its release, the handling of a panic.
+    ///
+    /// When it returns in a forked child, nothing of the loop's runs there any more (S33).
+    #[inline]
+    fn invoke(&self, mut call: Call) -> Result<()> {
+        let watched = self.slow.begin(&call);
+        self.current.set(Some(call.handle));
+        let in_callback = catch_unwind(AssertUnwindSafe(|| call.callback.call(self))).err();
+        self.current.set(None);
+        if !self.owner.process().is_current() {
+            std::mem::forget(call);
+            return Err(Error::FORKED);
+        }
+        let in_report = watched.and_then(|watched| attempt(|| self.slow.end(self, watched)));
+        let ended = self.schedule.borrow_mut().finished(call);
+        let in_release = if ended.is_empty() { None } else { attempt(|| self.let_go(ended)) };
+        if in_callback.is_some() || in_report.is_some() || in_release.is_some() {
+            self.handle_panics([in_callback, in_report, in_release]);
+        }
+        Ok(())
+    }
+
+    /// Drops what a thing has left and runs its release hook. User code: no borrow may be held, and the loop is not
+    /// closed meanwhile.
+    pub(crate) fn let_go(&self, ended: Ended) {
+        let _user_code = UserCode::begin(self);
+        let Ended { callback, extra } = ended;
+        let release = extra.and_then(|extra| extra.release);
+        // The hook comes after the Drop, also when that panics.
+        let in_drop = attempt(|| drop(callback));
+        if let Some(mut release) = release {
+            release.call(self);
+        }
+        if let Some(payload) = in_drop {
+            resume_unwind(payload);
+        }
+        self.slow.restart();
+    }
+
+    /// Hands panics to the exception handler; without one, the first goes on its way (S30).
+    #[cold]
+    fn handle_panics(&self, payloads: [Option<Payload>; 3]) {
+        for payload in payloads.into_iter().flatten() {
+            let mut payload = Some(payload);
+            self.exception_handler.with(|handler| {
+                if let Some(payload) = payload.take() {
+                    handler(self, payload);
+                }
+            });
+            if let Some(payload) = payload {
+                resume_unwind(payload);
+            }
+        }
+    }
+
+    /// Makes the current run return after its current batch; without a run, the next one after exactly one iteration
+    /// that does not sleep (S17). The flag clears when a run returns. O(1), no system call.
+    ///
+    /// Errors: ESHUTDOWN while the loop is being closed.
+    pub fn stop(&self) -> Result<()> {
+        self.check()?;
+        self.stopping.set(true);
+        Ok(())
+    }
+
+    /// Makes the current run return after the current callback; the rest of the batch stays queued, in order, for the
+    /// next run. It wins over [`stop`](Loop::stop) (S18). O(1), no system call.
+    ///
+    /// Errors: EINVAL when the loop is not running.
+    pub fn break_(&self) -> Result<()> {
+        self.check()?;
+        if !self.running.get() {
+            return Err(Error::NOT_RUNNING);
+        }
+        self.breaking.set(true);
+        Ok(())
+    }
+
+    /// Whether the loop is inside a run.
+    pub fn is_running(&self) -> bool {
+        self.running.get()
+    }
+
+    /// Whether [`run`](Loop::run) would wait or work: something referenced is pending.
+    pub fn is_alive(&self) -> bool {
+        self.schedule.borrow().is_alive()
+    }
+
+    /// The handle of the callback that is running, if one is: also of one that runs once, though that is stale by then.
+    pub fn current(&self) -> Option<Handle> {
+        self.current.get()
+    }
+
+    /// Gives the loop a handler for panics in callbacks, hooks and what they carry: it gets the payload, and the loop goes
+    /// on (S30). Replaces the handler there was. A panic in the handler itself leaves the run. Errors: ESHUTDOWN, ENOMEM.
+    pub fn set_exception_handler(&self, handler: impl FnMut(&Loop, Box<dyn Any + Send>) + 'static) -> Result<()> {
+        self.check_open()?;
+        self.exception_handler.set(Some(try_box(handler)?));
+        Ok(())
+    }
+
+    /// Lets panics leave the run again. Errors: ESHUTDOWN.
+    pub fn clear_exception_handler(&self) -> Result<()> {
+        self.check()?;
+        self.exception_handler.set(None);
+        Ok(())
+    }
+
+    /// Hands the innermost loop that is running on this thread to `f`, if there is one.
+    pub fn with_running<R>(f: impl FnOnce(Option<&Loop>) -> R) -> R {
+        crate::running::with_innermost(f)
+    }
+
+    /// The time, read from the clock at each call (S1): CLOCK_MONOTONIC, or the virtual clock of a loop that has one.
+    /// About 25 ns.
+    pub fn time(&self) -> Time {
+        Time::from_nanos(self.clock.now())
+    }
+
+    /// Who may call, and whether the loop still answers (S29).
+    #[inline]
+    pub(crate) fn check(&self) -> Result<()> {
+        self.owner.check()?;
+        if self.phase.get() == Phase::Closing { Err(Error::SHUT_DOWN) } else { Ok(()) }
+    }
+
+    /// As `check`, for what adds something.
+    #[inline]
+    pub(crate) fn check_open(&self) -> Result<()> {
+        self.owner.check()?;
+        if self.phase.get() == Phase::Open { Ok(()) } else { Err(Error::SHUT_DOWN) }
+    }
+
+    /// As `check`, for what must not happen while code of the user's is on the stack.
+    pub(crate) fn check_idle(&self) -> Result<()> {
+        self.check()?;
+        if self.running.get() || self.user_code.get() > 0 { Err(Error::RUNNING) } else { Ok(()) }
+    }
+}
+
+type Payload = Box<dyn Any + Send>;
+
+/// Calls `f`, and gives the payload if it panics.
+fn attempt(f: impl FnOnce()) -> Option<Payload> {
+    catch_unwind(AssertUnwindSafe(f)).err()
+}
+
+/// One run, from beginning to end, whichever way it ends.
+struct Run<'a> {
+    lp: &'a Loop,
+    _innermost: Running<'a>,
+}
+
+impl<'a> Run<'a> {
+    fn begin(lp: &'a Loop) -> Result<Run<'a>> {
+        lp.check_open()?;
+        if lp.running.replace(true) {
+            return Err(Error::RUNNING);
+        }
+        lp.has_run.set(true);
+        Ok(Run { lp, _innermost: Running::enter(lp) })
+    }
+}
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        self.lp.breaking.set(false);
+        self.lp.running.set(false);
+        if self.lp.owner.process().is_current() {
+            self.lp.hand_over_to_host();
+        }
+    }
+}
+
+/// While this lives, user code is on the stack outside of a run, and the loop is not closed.
+pub(crate) struct UserCode<'a>(&'a Loop);
+
+impl<'a> UserCode<'a> {
+    pub(crate) fn begin(lp: &'a Loop) -> UserCode<'a> {
+        lp.user_code.set(lp.user_code.get() + 1);
+        UserCode(lp)
+    }
+}
+
+impl Drop for UserCode<'_> {
+    fn drop(&mut self) {
+        self.0.user_code.set(self.0.user_code.get() - 1);
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        self.end_everything();
+    }
+}
+
+impl std::fmt::Debug for Loop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Loop")
+            .field("time", &self.time())
+            .field("is_running", &self.is_running())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,88 @@
+//! Which process this is: a number that a forked child does not have in common with its parent (S33).
+//!
+//! The number stands in a page that the kernel wipes on fork (MADV_WIPEONFORK, 4.14), so asking costs one load and no
+//! system call. A child that makes a loop of its own gets the next number. The page is never unmapped.
+
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+
+use nix::errno::Errno;
+
+use crate::error::{Error, Result};
+
+/// The process in which this was made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Process {
+    page: &'static AtomicU64,
+    number: u64,
+}
+
+static PAGE: AtomicPtr<AtomicU64> = AtomicPtr::new(ptr::null_mut());
+static LAST_NUMBER: AtomicU64 = AtomicU64::new(0);
+
+impl Process {
+    /// The process that asks.
+    pub(crate) fn current() -> Result<Process> {
+        let page = page()?;
+        let mut number = page.load(Ordering::Acquire);
+        if number == 0 {
+            let fresh = LAST_NUMBER.fetch_add(1, Ordering::Relaxed) + 1;
+            number = match page.compare_exchange(0, fresh, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => fresh,
+                Err(other) => other,
+            };
+        }
+        Ok(Process { page, number })
+    }
+
+    /// Whether the process that asks is the one in which this was made, and not a forked child of it.
+    #[inline]
+    pub(crate) fn is_current(&self) -> bool {
+        self.page.load(Ordering::Relaxed) == self.number
+    }
+}
+
+/// The page, mapped when it is first asked for.
+fn page() -> Result<&'static AtomicU64> {
+    let mut page = PAGE.load(Ordering::Acquire);
+    if page.is_null() {
+        let fresh = map()?;
+        page = match PAGE.compare_exchange(ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => fresh,
+            Err(other) => {
+                // SAFETY: `fresh` is a mapping of this size that nobody else has seen.
+                unsafe { libc::munmap(fresh.cast(), PAGE_SIZE) };
+                other
+            }
+        };
+    }
+    // SAFETY: the mapping is aligned, zeroed, valid for an AtomicU64 and never unmapped.
+    Ok(unsafe { &*page })
+}
+
+/// The kernel rounds up to whole pages of whatever size it has.
+const PAGE_SIZE: usize = 4096;
+
+fn map() -> Result<*mut AtomicU64> {
+    // SAFETY: an anonymous mapping at an address of the kernel's choice touches no memory that is in use.
+    let page = unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            PAGE_SIZE,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    if page == libc::MAP_FAILED {
+        return Err(Error::NO_MEMORY);
+    }
+    // SAFETY: the range is the mapping made above.
+    if unsafe { libc::madvise(page, PAGE_SIZE, libc::MADV_WIPEONFORK) } != 0 {
+        // SAFETY: as above, and nobody else has seen it.
+        unsafe { libc::munmap(page, PAGE_SIZE) };
+        return Err(Error::new(Errno::ENOSYS, c"the kernel is older than 4.14: it has no MADV_WIPEONFORK"));
+    }
+    Ok(page.cast())
+}

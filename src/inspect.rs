@@ -1,0 +1,164 @@
+//! Seeing what happens: what is pending, which callback was slow, what `RINGLOOP_DEBUG=1` prints.
+
+use std::fmt;
+use std::io::Write;
+use std::time::Duration;
+
+use crate::callback::Source;
+use crate::error::Result;
+use crate::event_loop::{Loop, UserCode};
+use crate::handle::{Handle, Kind};
+use crate::metrics::Metrics;
+use crate::symbol::Symbol;
+use crate::time::Time;
+
+/// One pending thing, as [`Loop::walk`] shows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Info {
+    kind: Kind,
+    handle: Handle,
+    source: Source,
+    when: Time,
+    referenced: bool,
+}
+
+impl Info {
+    pub(crate) fn new(kind: Kind, handle: Handle, source: Source, when: u64, referenced: bool) -> Info {
+        Info { kind, handle, source, when: Time::from_nanos(when), referenced }
+    }
+
+    /// What kind of thing it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Its handle.
+    pub fn handle(&self) -> Handle {
+        self.handle
+    }
+
+    /// The deadline of a timer; [`Time::NEVER`] for everything else.
+    pub fn when(&self) -> Time {
+        self.when
+    }
+
+    /// Whether it counts for [`Loop::run`].
+    pub fn is_referenced(&self) -> bool {
+        self.referenced
+    }
+
+    /// The callback, for people: a closure's type, or a C function's address and symbol.
+    pub fn callback(&self) -> impl fmt::Display + use<> {
+        Symbol(self.source)
+    }
+
+    #[cfg(feature = "capi")]
+    pub(crate) fn source(&self) -> Source {
+        self.source
+    }
+}
+
+/// A callback that held the loop for the limit or longer; see [`Loop::set_slow_callback`].
+#[derive(Clone, Copy, Debug)]
+pub struct SlowCallback {
+    kind: Kind,
+    source: Source,
+    duration: Duration,
+}
+
+impl SlowCallback {
+    pub(crate) fn new(kind: Kind, source: Source, duration: Duration) -> SlowCallback {
+        SlowCallback { kind, source, duration }
+    }
+
+    /// What kind of thing it was.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// How long it held the loop, on CLOCK_MONOTONIC.
+    pub fn duration(&self) -> Duration {
+        self.duration
+    }
+
+    /// The callback, for people: a closure's type, or a C function's address and symbol.
+    pub fn callback(&self) -> impl fmt::Display + use<> {
+        Symbol(self.source)
+    }
+
+    #[cfg(feature = "capi")]
+    pub(crate) fn source(&self) -> Source {
+        self.source
+    }
+}
+
+/// From this long on, the debug mode reports a callback; asyncio's `slow_callback_duration` is the same.
+pub(crate) const DEBUG_LIMIT: Duration = Duration::from_millis(100);
+
+/// Whether the environment asks for the debug mode.
+pub(crate) fn debug_mode() -> bool {
+    std::env::var_os("RINGLOOP_DEBUG").is_some_and(|value| value == "1")
+}
+
+pub(crate) fn print_slow(slow: &SlowCallback) {
+    let milliseconds = slow.duration.as_secs_f64() * 1e3;
+    print(format_args!(
+        "ringloop: slow callback: {} {} held the loop for {milliseconds:.3} ms",
+        slow.kind.name(),
+        slow.callback(),
+    ));
+}
+
+/// One line for each thing that is pending when the loop is closed.
+pub(crate) fn print_pending(lp: &Loop, info: &Info) {
+    let due = fmt::from_fn(|f| match info.when {
+        Time::NEVER => Ok(()),
+        when if when <= lp.time() => write!(f, ", overdue by {:.6} s", (lp.time() - when).as_secs_f64()),
+        when => write!(f, ", due in {:.6} s", (when - lp.time()).as_secs_f64()),
+    });
+    print(format_args!(
+        "ringloop: pending at close: {} {}, handle {}{due}",
+        info.kind.name(),
+        info.callback(),
+        info.handle.as_raw(),
+    ));
+}
+
+/// A line on stderr. That stderr is closed or full must not hurt the program.
+fn print(line: fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+impl Loop {
+    /// The counters since the loop was made (S35).
+    pub fn metrics(&self) -> Metrics {
+        let traffic = self.ring.borrow().traffic();
+        let metrics = self.schedule.borrow().metrics;
+        Metrics {
+            submitted: traffic.submitted,
+            completed: traffic.completed,
+            enters: traffic.enters,
+            overflows: traffic.overflows,
+            ..metrics
+        }
+    }
+
+    /// Shows everything that is pending to `f`, in no order that is promised: to find leaks. `f` may call anything,
+    /// cancel included; what it schedules may or may not be shown. O(n). Errors: ESHUTDOWN while closing.
+    pub fn walk(&self, mut f: impl FnMut(&Loop, &Info)) -> Result<()> {
+        self.check()?;
+        let _user_code = UserCode::begin(self);
+        self.walk_pending(|info| f(self, info));
+        Ok(())
+    }
+
+    pub(crate) fn walk_pending(&self, mut f: impl FnMut(&Info)) {
+        let slots = self.schedule.borrow().len();
+        for index in 0..slots {
+            let info = self.schedule.borrow().info(index);
+            if let Some(info) = info {
+                f(&info);
+            }
+        }
+    }
+}

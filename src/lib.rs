@@ -1,0 +1,75 @@
+//! An event loop for Linux on io_uring, with the scheduling of Python's asyncio.
+//!
+//! A [`Loop`] calls back: soon, later, at a time, again and again. What it promises is written down as rules with
+//! numbers, S1 to S36; the documentation cites them, and each has a test that bears its number.
+//!
+//! ```
+//! use std::time::Duration;
+//! use ringloop::Loop;
+//!
+//! let lp = Loop::new()?;
+//! let ticking = lp.call_every(Duration::from_millis(10), |lp| println!("tick at {:?}", lp.time()))?;
+//! lp.call_later(Duration::from_millis(35), move |lp| lp.cancel(ticking).unwrap())?;
+//! lp.run()?; // returns when nothing is left
+//! # Ok::<(), ringloop::Error>(())
+//! ```
+//!
+//! # What to know
+//!
+//! - Time is CLOCK_MONOTONIC in whole nanoseconds. A timer never runs early, and no delay is rounded.
+//! - Everything that is ready runs in the order in which it became ready. What a callback schedules runs in a later
+//!   iteration, so that nothing starves.
+//! - A [`Handle`] never dangles: once its thing has ended, every function says so.
+//! - A loop belongs to one thread. Callbacks get `&Loop` and may call all of it.
+//! - Errors are values, an errno and a sentence, and nothing is lost on one. A panic in a callback leaves the run, or
+//!   goes to [`Loop::set_exception_handler`]; the rest of the batch stays queued.
+//! - It needs Linux 5.10, and is at its best from 6.1. Where io_uring is switched off, making a loop says so.
+//!
+//! # Where things are
+//!
+//! Arrows point down: the C API and the public methods use `event_loop`; that uses `schedule` (what is pending, in
+//! `ready` and `timers`, behind `handle`s) and `ring` (what the kernel knows), which know nothing of each other.
+//!
+//! With the feature `capi` the library has the C API as well, and `build.rs` generates its header.
+
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+#[allow(unsafe_code)]
+mod callback;
+mod calls;
+#[cfg(feature = "capi")]
+#[allow(unsafe_code)]
+mod capi;
+mod embed;
+mod error;
+mod event_loop;
+#[allow(unsafe_code)]
+mod fork;
+mod handle;
+mod handler;
+mod inspect;
+#[allow(unsafe_code)]
+mod lifecycle;
+mod metrics;
+mod owner;
+mod ready;
+#[allow(unsafe_code)]
+mod ring;
+#[allow(unsafe_code)]
+mod running;
+mod schedule;
+mod slow;
+#[allow(unsafe_code)]
+mod symbol;
+mod time;
+mod timers;
+
+pub use error::{Error, Result};
+pub use event_loop::{Loop, Outcome};
+pub use handle::{Handle, Kind};
+pub use inspect::{Info, SlowCallback};
+pub use lifecycle::{Builder, CloseError, DetachedLoop};
+pub use metrics::Metrics;
+pub use schedule::HookPoint;
+pub use time::Time;

@@ -1,0 +1,234 @@
+//! A loop's beginning and end: the builder, adoption by another thread, shutdown, close.
+
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::event_loop::{Loop, Phase};
+use crate::handler::Handler;
+use crate::inspect;
+use crate::owner::Owner;
+use crate::ring::{Ring, Sizes};
+use crate::schedule::Schedule;
+use crate::slow::SlowWatch;
+use crate::time::{self, Clock, Time};
+
+/// Settings of a loop that is to be made.
+#[derive(Clone, Copy, Debug, Default)]
+#[must_use]
+pub struct Builder {
+    sq_entries: u32,
+    cq_entries: u32,
+    spin: u64,
+    slack: u64,
+    virtual_start: Option<u64>,
+}
+
+impl Builder {
+    /// Entries of the submission queue, at most 32768; 0 is the default of 128. The kernel rounds up to a power of two.
+    pub fn sq_entries(mut self, entries: u32) -> Builder {
+        self.sq_entries = entries;
+        self
+    }
+
+    /// Entries of the completion queue, at least those of the submission queue and at most 65536; 0 is the default of
+    /// eight for each submission. One that is too small costs system calls, never completions.
+    pub fn cq_entries(mut self, entries: u32) -> Builder {
+        self.cq_entries = entries;
+        self
+    }
+
+    /// Before it sleeps, and before a deadline, the loop looks at the ring and the clock for up to `spin` instead of
+    /// sleeping: less latency, for a processor that is busy meanwhile. Zero by default.
+    pub fn spin(mut self, spin: Duration) -> Builder {
+        self.spin = time::nanos(spin);
+        self
+    }
+
+    /// Lets timers run up to `slack` late, never early, for fewer wakeups (S3). Zero by default.
+    pub fn slack(mut self, slack: Duration) -> Builder {
+        self.slack = time::nanos(slack);
+        self
+    }
+
+    /// Gives the loop a virtual clock that starts at `start`, and jumps to the next deadline whenever the loop would
+    /// sleep with no operation in flight (S36): an hour of timers in a millisecond, for tests.
+    pub fn virtual_time(mut self, start: Time) -> Builder {
+        self.virtual_start = Some(start.as_nanos());
+        self
+    }
+
+    /// Makes the loop, for the calling thread.
+    ///
+    /// Errors (S32): EPERM where io_uring is switched off, ENOSYS where the kernel has none that is new enough (5.10),
+    /// EMFILE, ENFILE and ENOMEM where a limit is met, each with a sentence that says what to change; EINVAL when the
+    /// numbers of entries are out of range.
+    pub fn build(self) -> Result<Loop> {
+        static SEED: AtomicU64 = AtomicU64::new(0);
+
+        let sizes = Sizes::new(self.sq_entries, self.cq_entries)?;
+        let owner = Owner::current()?;
+        let ring = Ring::new(sizes, owner.process())?;
+        Ok(Loop {
+            owner,
+            clock: self.virtual_start.map_or(Clock::Monotonic, |start| Clock::Virtual(AtomicU64::new(start))),
+            schedule: RefCell::new(Schedule::new(SEED.fetch_add(1, Relaxed))),
+            ring: RefCell::new(ring),
+            phase: Cell::new(Phase::Open),
+            slack: self.slack,
+            spin: self.spin,
+            has_run: Cell::new(false),
+            running: Cell::new(false),
+            user_code: Cell::new(0),
+            current: Cell::new(None),
+            stopping: Cell::new(false),
+            breaking: Cell::new(false),
+            slow: SlowWatch::new(inspect::debug_mode()),
+            exception_handler: Handler::default(),
+            #[cfg(feature = "capi")]
+            c: crate::capi::CSide::default(),
+        })
+    }
+
+    /// Makes a loop that belongs to no thread yet, to be taken to the one that shall run it (S25): what can fail has
+    /// then failed here.
+    pub fn build_detached(self) -> Result<DetachedLoop> {
+        self.build().map(DetachedLoop)
+    }
+}
+
+/// A loop on its way to the thread that will own it.
+#[derive(Debug)]
+pub struct DetachedLoop(Loop);
+
+// SAFETY: a detached loop has come straight from the builder: nothing is scheduled, no closure of any thread is in it,
+// its ring is not bound to a thread yet, and nobody can reach the loop until a thread adopts it.
+unsafe impl Send for DetachedLoop {}
+
+impl DetachedLoop {
+    /// Makes the loop the calling thread's. Errors: EOWNERDEAD in a forked child; ENOMEM, which loses the loop.
+    pub fn adopt(self) -> Result<Loop> {
+        self.0.owner.adopt()?;
+        Ok(self.0)
+    }
+}
+
+/// A loop that could not be closed, and why. Nothing is lost: try again with the loop in it.
+#[derive(Debug)]
+pub struct CloseError {
+    /// The loop as it was.
+    pub lp: Loop,
+    /// Why it could not be closed.
+    pub error: Error,
+}
+
+impl std::fmt::Display for CloseError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for CloseError {}
+
+impl Loop {
+    /// Makes a loop with default settings, for the calling thread; see [`Builder::build`] for the errors.
+    ///
+    /// Costs a few system calls, some 20 µs. A ring keeps the credentials of the process as they were when it was made:
+    /// a program that gives up privileges does so first.
+    pub fn new() -> Result<Loop> {
+        Loop::builder().build()
+    }
+
+    /// Settings for a loop, all at their defaults.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Ends a loop in the friendly way: cancels everything and runs until the last final callback has come. From then on
+    /// it takes nothing new, and is to be closed (S22).
+    ///
+    /// Errors: EBUSY from inside a run, a hook or a walk of this loop.
+    pub fn shutdown(&self) -> Result<()> {
+        self.check_idle()?;
+        self.phase.set(Phase::ShutDown);
+        // Calls, timers and hooks have no final callback: there is nothing to run for.
+        self.cancel_everything();
+        Ok(())
+    }
+
+    /// Closes the loop: cancels everything, runs release hooks, runs no callbacks, frees everything (S22). Dropping the
+    /// loop does the same.
+    pub fn close(self) -> std::result::Result<(), CloseError> {
+        self.close_within(Duration::MAX)
+    }
+
+    /// As [`close`](Loop::close), but gives up with ETIMEDOUT when the kernel has not let go after `limit`; the loop
+    /// comes back in the error, and can be closed again. Calls and timers keep nothing in the kernel: with these alone,
+    /// it never gives up.
+    pub fn close_within(self, limit: Duration) -> std::result::Result<(), CloseError> {
+        let _ = limit;
+        match self.prepare_close() {
+            Ok(()) => Ok(()),
+            Err(error) => Err(CloseError { lp: self, error }),
+        }
+    }
+
+    /// Whether the loop can be closed by the calling thread, which takes it over if its owner has exited (S25).
+    pub(crate) fn prepare_close(&self) -> Result<()> {
+        if self.running.get() || self.user_code.get() > 0 {
+            self.owner.check()?;
+            return Err(if self.phase.get() == Phase::Closing { Error::SHUT_DOWN } else { Error::RUNNING });
+        }
+        // A forked child frees its copy of the memory.
+        if self.owner.process().is_current() { self.owner.inherit() } else { Ok(()) }
+    }
+
+    /// Takes over a loop that has not run yet.
+    #[cfg(feature = "capi")]
+    pub(crate) fn adopt(&self) -> Result<()> {
+        if !self.owner.process().is_current() {
+            return Err(Error::FORKED);
+        }
+        if self.has_run.get() || self.ring.borrow().is_bound() {
+            return Err(Error::BOUND);
+        }
+        if self.phase.get() != Phase::Open {
+            return Err(Error::SHUT_DOWN);
+        }
+        self.owner.adopt()
+    }
+
+    /// What close does to all that is pending: it ends, is released, and does not run. In a forked child it is forgotten
+    /// instead, since no user code may run there (S33).
+    pub(crate) fn end_everything(&mut self) {
+        if !self.owner.process().is_current() {
+            self.schedule.get_mut().forget_all();
+            return;
+        }
+        self.phase.set(Phase::Closing);
+        if self.slow.debug() {
+            self.walk_pending(|info| inspect::print_pending(self, info));
+        }
+        self.cancel_everything();
+    }
+
+    /// Ends all that is pending. A panic in one Drop or release hook does not keep the others from theirs; the first goes
+    /// on its way when all is done. Allocates nothing (S31).
+    fn cancel_everything(&self) {
+        let mut first_panic = None;
+        let mut index = 0;
+        while index < self.schedule.borrow().len() {
+            let ended = self.schedule.borrow_mut().end_at(index);
+            if let Some(ended) = ended {
+                let panic = catch_unwind(AssertUnwindSafe(|| self.let_go(ended))).err();
+                first_panic = first_panic.or(panic);
+            }
+            index += 1;
+        }
+        if let Some(payload) = first_panic {
+            resume_unwind(payload);
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! The only room that talks to io_uring: setup, submission, the wait, completions, the armed timeout, the eventfd.
+//!
+//! A ring is used by one thread at a time, its owner's. It promises that a wait costs one `io_uring_enter`, with
+//! whatever was queued submitted by it; that a look at a busy ring costs no system call unless the shared flags say
+//! that something waits in the kernel; and that no completion is lost, an overflow of the queue included (the kernel
+//! keeps what did not fit: FEAT_NODROP, 5.5).
+//!
+//! What comes out of it are completions of others' submissions; its own, for the armed timeout, it keeps to itself.
+
+mod setup;
+mod timeout;
+
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use io_uring::types::Timespec;
+use io_uring::{EnterFlags, IoUring, squeue};
+use nix::errno::Errno;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+pub(crate) use setup::Sizes;
+
+use self::timeout::ArmedTimeout;
+use crate::error::{Error, Result};
+use crate::fork::Process;
+
+/// What a wait came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Waited {
+    /// Something completed.
+    Completed,
+    /// A signal ended it before anything completed.
+    Interrupted,
+}
+
+/// Counts of what passed through a ring.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Traffic {
+    pub(crate) submitted: u64,
+    pub(crate) completed: u64,
+    pub(crate) enters: u64,
+    pub(crate) overflows: u64,
+}
+
+/// At most so many completions are taken at once, so that a flood of them cannot hold up due timers (S9).
+const BATCH: usize = 256;
+
+pub(crate) struct Ring {
+    uring: ManuallyDrop<IoUring>,
+    eventfd: ManuallyDrop<Option<EventFd>>,
+    process: Process,
+    timeout: ArmedTimeout,
+    traffic: Traffic,
+    enabled: bool,
+    can_skip_success: bool,
+    can_update_timeouts: bool,
+}
+
+impl Ring {
+    /// Sets a ring up, disabled: it belongs to whichever thread first enters the kernel with it.
+    pub(crate) fn new(sizes: Sizes, process: Process) -> Result<Ring> {
+        let uring = setup::set_up(sizes)?;
+        let can_skip_success = uring.params().is_feature_skip_cqe_on_success();
+        // TIMEOUT_UPDATE has no probe of its own; EXT_ARG came with it, in 5.11.
+        let can_update_timeouts = uring.params().is_feature_ext_arg();
+        Ok(Ring {
+            uring: ManuallyDrop::new(uring),
+            eventfd: ManuallyDrop::new(None),
+            process,
+            timeout: ArmedTimeout::new()?,
+            traffic: Traffic::default(),
+            enabled: false,
+            can_skip_success,
+            can_update_timeouts,
+        })
+    }
+
+    /// Whether the ring has been bound to a thread by its first entry into the kernel.
+    pub(crate) fn is_bound(&self) -> bool {
+        self.enabled
+    }
+
+    /// Whether completions wait, in the queue or in the kernel. Looks at shared memory only.
+    #[inline]
+    pub(crate) fn has_completions(&mut self) -> bool {
+        !self.uring.completion().is_empty() || self.kernel_has_work()
+    }
+
+    /// Whether the shared flags say that only an entry with GETEVENTS brings more completions.
+    #[inline]
+    fn kernel_has_work(&mut self) -> bool {
+        let queue = self.uring.submission();
+        queue.taskrun() || queue.cq_overflow()
+    }
+
+    /// Submits what is queued and lets the kernel post what it holds back. No system call when neither is there.
+    #[inline]
+    pub(crate) fn submit(&mut self) -> Result<()> {
+        let queue = self.uring.submission();
+        let queued = queue.len();
+        if queued == 0 && !queue.taskrun() && !queue.cq_overflow() {
+            return Ok(());
+        }
+        drop(queue);
+        self.enter(queued, 0).map(|_| ())
+    }
+
+    /// Submits what is queued and sleeps until something completes, at the latest until `until` on CLOCK_MONOTONIC
+    /// (`u64::MAX`: without limit). One system call. It may come back early, for a timeout that was armed before.
+    pub(crate) fn wait(&mut self, until: u64) -> Result<Waited> {
+        self.arm(until)?;
+        let queued = self.uring.submission().len();
+        self.enter(queued, 1)
+    }
+
+    /// Submits a timeout for `until` without waiting for it, unless one is armed that comes no later.
+    pub(crate) fn arm_and_submit(&mut self, until: u64) -> Result<()> {
+        self.arm(until)?;
+        self.submit()
+    }
+
+    /// Takes one batch of completions, at most `BATCH`, and gives those that are not the ring's own to `completed`.
+    #[inline]
+    pub(crate) fn reap(&mut self, mut completed: impl FnMut(u64, i32)) {
+        let mut taken = 0;
+        for entry in self.uring.completion().take(BATCH) {
+            taken += 1;
+            if !self.timeout.completed(entry.user_data(), entry.result()) {
+                completed(entry.user_data(), entry.result());
+            }
+        }
+        self.traffic.completed += taken;
+    }
+
+    pub(crate) fn traffic(&self) -> Traffic {
+        self.traffic
+    }
+
+    /// The eventfd that is readable when something has completed; registered with the ring when first asked for. The
+    /// ring's own fd would not do: it does not wake a poller on a ring with DEFER_TASKRUN (measured on 6.12 and 6.18).
+    pub(crate) fn eventfd(&mut self) -> Result<BorrowedFd<'_>> {
+        if self.eventfd.is_none() {
+            let fd = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
+                .map_err(|errno| Error::new(errno, c"no eventfd could be had for loop_fd"))?;
+            self.uring.submitter().register_eventfd(fd.as_fd().as_raw_fd()).map_err(|error| {
+                setup::error(&error, c"the eventfd of loop_fd could not be registered with the ring")
+            })?;
+            *self.eventfd = Some(fd);
+        }
+        Ok(self.eventfd.as_ref().expect("it was made above").as_fd())
+    }
+
+    /// Whether an eventfd is registered.
+    pub(crate) fn has_eventfd(&self) -> bool {
+        self.eventfd.is_some()
+    }
+
+    /// Makes the eventfd unreadable.
+    pub(crate) fn drain_eventfd(&self) {
+        if let Some(fd) = &*self.eventfd {
+            // EAGAIN says that it was unreadable already.
+            let _ = fd.read();
+        }
+    }
+
+    /// Makes the eventfd readable.
+    pub(crate) fn signal_eventfd(&self) {
+        if let Some(fd) = &*self.eventfd {
+            // EAGAIN says that it has been signalled 2^64 - 2 times: readable it is.
+            let _ = fd.write(1);
+        }
+    }
+
+    fn arm(&mut self, until: u64) -> Result<()> {
+        if until == u64::MAX {
+            return Ok(());
+        }
+        let queue = self.uring.submission();
+        let unsubmitted = !queue.is_empty();
+        drop(queue);
+        let Some(arming) = self.timeout.arm(until, unsubmitted, self.can_update_timeouts) else {
+            return Ok(());
+        };
+        for entry in arming.entries(self.can_skip_success).into_iter().flatten() {
+            // SAFETY: a timeout's entry points at nothing but the timespec, which is boxed and lives as long as the ring.
+            unsafe { self.push(&entry)? };
+        }
+        Ok(())
+    }
+
+    /// Queues an entry; a full queue is submitted first.
+    ///
+    /// # Safety
+    /// What the entry points to lives until the kernel has let go of it.
+    unsafe fn push(&mut self, entry: &squeue::Entry) -> Result<()> {
+        // SAFETY: the caller vouches for the entry.
+        if unsafe { self.uring.submission().push(entry) }.is_ok() {
+            return Ok(());
+        }
+        let queued = self.uring.submission().len();
+        self.enter(queued, 0)?;
+        // SAFETY: as above.
+        unsafe { self.uring.submission().push(entry) }.map_err(|_| {
+            Error::new(Errno::EAGAIN, c"the kernel takes no submissions at the moment: reap and try again")
+        })
+    }
+
+    /// `io_uring_enter`, once: submits `queued` entries, waits for `wanted` completions.
+    fn enter(&mut self, queued: usize, wanted: u32) -> Result<Waited> {
+        self.enable()?;
+        self.traffic.enters += 1;
+        if self.uring.submission().cq_overflow() {
+            self.traffic.overflows += 1;
+        }
+        let flags = EnterFlags::GETEVENTS.bits();
+        // SAFETY: no argument is passed, and the entries in the queue were vouched for when they were pushed.
+        let result = unsafe { self.uring.submitter().enter::<()>(queued as u32, wanted, flags, None) };
+        let left = self.uring.submission().len();
+        self.traffic.submitted += (queued - left.min(queued)) as u64;
+        self.timeout.submitted(left == 0);
+        match result.as_ref().map_err(|error| setup::errno(error)) {
+            // An entry that submits and sleeps does not say EINTR, it says how many it has submitted (S21).
+            Ok(_) if wanted > 0 && left == 0 && !self.has_completions() => Ok(Waited::Interrupted),
+            Ok(_) => Ok(Waited::Completed),
+            Err(Errno::EINTR) => Ok(Waited::Interrupted),
+            // The completion queue must be reaped before the kernel takes more; the caller does that next.
+            Err(Errno::EBUSY | Errno::EAGAIN) => Ok(Waited::Completed),
+            Err(Errno::EBADR) => {
+                // The kernel had no memory to keep a completion that did not fit: ours may be the one.
+                self.timeout.forget();
+                Ok(Waited::Completed)
+            }
+            Err(errno) => Err(Error::new(errno, c"io_uring_enter failed")),
+        }
+    }
+
+    /// Binds the ring to the calling thread, once.
+    fn enable(&mut self) -> Result<()> {
+        if !self.enabled {
+            self.uring
+                .submitter()
+                .register_enable_rings()
+                .map_err(|error| setup::error(&error, c"the ring could not be enabled on this thread"))?;
+            self.enabled = true;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        // In a forked child the mapping is gone, its addresses may hold the child's own memory, and the descriptors may
+        // be others: nothing is unmapped and nothing is closed there (S33).
+        if self.process.is_current() {
+            // SAFETY: each is dropped once, here, and not used again.
+            unsafe {
+                ManuallyDrop::drop(&mut self.uring);
+                ManuallyDrop::drop(&mut self.eventfd);
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ring").field("traffic", &self.traffic).field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+/// A deadline in nanoseconds as the kernel takes it.
+fn timespec(nanos: u64) -> Timespec {
+    Timespec::new().sec(nanos / 1_000_000_000).nsec((nanos % 1_000_000_000) as u32)
+}

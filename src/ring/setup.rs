@@ -1,0 +1,100 @@
+//! Setting a ring up: the ladder of flags, the sizes, and what to say when the kernel refuses (S32).
+
+use std::ffi::CStr;
+use std::io;
+
+use io_uring::{IoUring, Probe, opcode};
+use nix::errno::Errno;
+
+use crate::error::{Error, Result};
+
+/// Entries of the two queues; the kernel rounds up to powers of two.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    sq: u32,
+    cq: u32,
+}
+
+impl Sizes {
+    const DEFAULT_SQ: u32 = 128;
+    const LARGEST_SQ: u32 = 32768;
+    const LARGEST_CQ: u32 = 65536;
+
+    /// Zero asks for the default: 128 submissions, and 8 completions for each of the submissions.
+    pub(crate) fn new(sq: u32, cq: u32) -> Result<Sizes> {
+        let sq = if sq == 0 { Sizes::DEFAULT_SQ.min(if cq == 0 { u32::MAX } else { cq }) } else { sq };
+        let cq = if cq == 0 { sq.saturating_mul(8).min(Sizes::LARGEST_CQ) } else { cq };
+        if sq > Sizes::LARGEST_SQ || cq > Sizes::LARGEST_CQ || cq < sq {
+            return Err(Error::ENTRIES_OUT_OF_RANGE);
+        }
+        Ok(Sizes { sq, cq })
+    }
+}
+
+/// The flags of one rung, from the best down. A kernel that does not know a flag says EINVAL.
+const LADDER: [fn(&mut io_uring::Builder); 3] = [
+    // 6.1: completions are posted only when the loop's own thread asks for them, with nothing to lock.
+    |builder| {
+        builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag().setup_submit_all().setup_r_disabled();
+    },
+    // 5.19: completions are posted at the next transition to the kernel; no interrupt to the thread.
+    |builder| {
+        builder.setup_coop_taskrun().setup_taskrun_flag().setup_submit_all().setup_r_disabled();
+    },
+    // 5.10.
+    |builder| {
+        builder.setup_r_disabled();
+    },
+];
+
+pub(super) fn set_up(sizes: Sizes) -> Result<IoUring> {
+    let mut refusal = Errno::EINVAL;
+    for rung in LADDER {
+        let mut builder = IoUring::builder();
+        builder.setup_cqsize(sizes.cq);
+        rung(&mut builder);
+        match builder.build(sizes.sq) {
+            Ok(uring) => return probe(uring),
+            Err(error) => refusal = errno(&error),
+        }
+        if refusal != Errno::EINVAL {
+            break;
+        }
+    }
+    Err(Error::new(refusal, what_to_change(refusal)))
+}
+
+/// Asks the kernel what it can do, whatever its version says: distributions backport.
+fn probe(uring: IoUring) -> Result<IoUring> {
+    let mut probe = Probe::new();
+    let probed = uring.submitter().register_probe(&mut probe).is_ok();
+    let can_time = probe.is_supported(opcode::Timeout::CODE) && probe.is_supported(opcode::TimeoutRemove::CODE);
+    if probed && can_time && uring.params().is_feature_nodrop() {
+        Ok(uring)
+    } else {
+        Err(Error::new(Errno::ENOSYS, what_to_change(Errno::ENOSYS)))
+    }
+}
+
+fn what_to_change(errno: Errno) -> &'static CStr {
+    match errno {
+        Errno::ENOSYS | Errno::EINVAL => c"this kernel has no io_uring that is new enough (Linux 5.10 or later), or a seccomp filter hides it",
+        Errno::EPERM | Errno::EACCES => {
+            c"io_uring is switched off here: set the sysctl kernel.io_uring_disabled to 0, or allow io_uring_setup, io_uring_enter and io_uring_register in the container's seccomp profile"
+        }
+        Errno::ENOMEM => {
+            c"the kernel has no memory for the ring: raise the limit on locked memory (ulimit -l), on address space (ulimit -v) or of the container, or ask for fewer entries"
+        }
+        Errno::EMFILE => c"the process has no file descriptor left for the ring: raise the limit (ulimit -n) or close some",
+        Errno::ENFILE => c"the system has no file descriptor left for the ring: raise the sysctl fs.file-max",
+        _ => c"the kernel refused to set up the ring",
+    }
+}
+
+pub(super) fn errno(error: &io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+pub(super) fn error(error: &io::Error, sentence: &'static CStr) -> Error {
+    Error::new(errno(error), sentence)
+}

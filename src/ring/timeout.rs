@@ -1,0 +1,120 @@
+//! The armed timeout: the one IORING_OP_TIMEOUT that stands in the kernel for the earliest deadline.
+//!
+//! It is absolute, on CLOCK_MONOTONIC. An earlier deadline updates it (5.11; before that it is removed and another one
+//! armed); a later one leaves it alone, since one needless wakeup is cheaper than an update each time. Its completion
+//! is a reason to look at the timer queue, never the truth.
+
+use io_uring::opcode;
+use io_uring::squeue::{Entry, Flags};
+use io_uring::types::{TimeoutFlags, Timespec};
+
+use super::timespec;
+use crate::callback::try_box;
+use crate::error::Result;
+
+/// The user data of the ring's own entries: all ones above, what it was in bit 32, the round of arming below.
+const TIMEOUT: u64 = 0xffff_fffe_0000_0000;
+const CHANGE: u64 = 0xffff_ffff_0000_0000;
+
+#[derive(Debug)]
+pub(super) struct ArmedTimeout {
+    /// Read by the kernel when an entry that points to it is submitted.
+    timespec: Box<Timespec>,
+    /// The deadline in the kernel, or queued for it.
+    armed: Option<u64>,
+    /// Whether the entry for it still stands in the submission queue.
+    queued: bool,
+    /// Tells completions of this timeout from those of its predecessors.
+    round: u32,
+}
+
+/// The entries that arm a timeout.
+pub(super) struct Arming<'a> {
+    timeout: &'a ArmedTimeout,
+    change: Change,
+}
+
+enum Change {
+    First,
+    Update,
+    /// Remove the timeout of the round before, arm another.
+    Replace,
+}
+
+impl ArmedTimeout {
+    pub(super) fn new() -> Result<ArmedTimeout> {
+        Ok(ArmedTimeout { timespec: try_box(Timespec::new())?, armed: None, queued: false, round: 0 })
+    }
+
+    /// What is to be queued so that a timeout comes at `deadline` or before; None if that holds already.
+    /// `unsubmitted` says whether the submission queue holds anything.
+    pub(super) fn arm(&mut self, deadline: u64, unsubmitted: bool, can_update: bool) -> Option<Arming<'_>> {
+        let before = self.armed;
+        if before.is_some_and(|armed| armed <= deadline) {
+            return None;
+        }
+        *self.timespec = timespec(deadline);
+        self.armed = Some(deadline);
+        if self.queued && unsubmitted {
+            // The entry that points to the timespec has not been read yet: it now says the new deadline.
+            return None;
+        }
+        self.queued = true;
+        let change = match before {
+            None => Change::First,
+            Some(_) if can_update => Change::Update,
+            Some(_) => Change::Replace,
+        };
+        if !matches!(change, Change::Update) {
+            self.round = self.round.wrapping_add(1);
+        }
+        Some(Arming { timeout: self, change })
+    }
+
+    /// The kernel has been entered; `all` says whether it has taken all that was queued.
+    pub(super) fn submitted(&mut self, all: bool) {
+        self.queued &= !all;
+    }
+
+    /// Nothing is known of the kernel's timeout any more.
+    pub(super) fn forget(&mut self) {
+        self.armed = None;
+        self.queued = false;
+    }
+
+    /// Whether a completion was one of the timeout's own, which is then taken note of.
+    #[inline]
+    pub(super) fn completed(&mut self, user_data: u64, result: i32) -> bool {
+        if user_data < TIMEOUT {
+            return false;
+        }
+        // A timeout that has come or gone, or a change that came too late for it: forget it and look again.
+        let ended = user_data < CHANGE || result < 0;
+        if ended && user_data as u32 == self.round {
+            self.armed = None;
+        }
+        true
+    }
+}
+
+impl Arming<'_> {
+    pub(super) fn entries(&self, can_skip_success: bool) -> [Option<Entry>; 2] {
+        let timespec: *const Timespec = &*self.timeout.timespec;
+        let round = u64::from(self.timeout.round);
+        let arm = || opcode::Timeout::new(timespec).flags(TimeoutFlags::ABS).build().user_data(TIMEOUT | round);
+        match self.change {
+            Change::First => [Some(arm()), None],
+            Change::Update => {
+                let update = opcode::TimeoutUpdate::new(TIMEOUT | round, timespec).flags(TimeoutFlags::ABS).build();
+                // Unskipped, the completion of the update would end the wait (5.17; before that it does).
+                let flags = if can_skip_success { Flags::SKIP_SUCCESS } else { Flags::empty() };
+                [Some(update.user_data(CHANGE | round).flags(flags)), None]
+            }
+            Change::Replace => {
+                let before = u64::from(self.timeout.round.wrapping_sub(1));
+                let remove = opcode::TimeoutRemove::new(TIMEOUT | before).build().user_data(CHANGE | before);
+                [Some(remove), Some(arm())]
+            }
+        }
+    }
+}
