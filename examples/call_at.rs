@@ -10,20 +10,16 @@ fn callback(number: u32, lp: &Loop) {
 
 fn main() -> Result<()> {
     let lp = Loop::new()?;
-    println!("entering event loop");
-
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = lp.time();
     println!("clock time: {:.9}", wall.as_secs_f64());
     println!("loop time: {:.9}", now.as_secs_f64());
 
-    println!("registering callbacks");
     lp.call_at(now + Duration::from_millis(200), |lp| callback(1, lp))?;
     lp.call_at(now + Duration::from_millis(100), |lp| callback(2, lp))?;
     lp.call_soon(|lp| callback(3, lp))?;
 
     lp.call_later(Duration::from_secs(1), |lp| lp.stop().expect("the loop is open"))?;
     let _ = lp.run_forever()?;
-    println!("closing event loop");
     Ok(())
 }

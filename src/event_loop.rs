@@ -84,7 +84,6 @@ pub(crate) enum Phase {
 
 /// Why a run returned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[must_use]
 pub enum Outcome {
     /// Nothing that counts is left.
     Done,
@@ -202,42 +201,45 @@ impl Loop {
 
     /// Sleeps from `now` until something completes, at the latest until `until`. On a virtual clock it jumps there (S36).
     fn sleep(&self, now: u64, until: u64) -> Result<Waiting> {
-        if let Clock::Virtual(clock) = &self.clock
-            && until != FOREVER
-        {
-            clock.store(until, Relaxed);
-            self.schedule.borrow_mut().metrics.asleep_ns += until - now;
-            return Ok(Waiting { interrupted: false, now: Some(until) });
-        }
-        let mut asleep = now;
-        if self.spin > 0 {
-            asleep = self.spin(now, until.min(now.saturating_add(self.spin)));
-            if asleep >= until || self.ring.borrow_mut().has_completions() {
-                self.ring.borrow_mut().submit()?;
-                return Ok(Waiting { interrupted: false, now: Some(asleep) });
+        match &self.clock {
+            Clock::Virtual(clock) if until != FOREVER => {
+                clock.store(until, Relaxed);
+                self.schedule.borrow_mut().metrics.asleep_ns += until - now;
+                return Ok(Waiting { interrupted: false, now: Some(until) });
             }
+            _ => {}
         }
-        let wake_up = until.saturating_sub(self.spin);
-        let waited = self.ring.borrow_mut().wait(if until == FOREVER { FOREVER } else { wake_up })?;
-        let mut awake = self.clock.now();
-        self.schedule.borrow_mut().metrics.asleep_ns += awake - asleep;
-        if self.spin > 0 && waited == Waited::Completed {
-            // What woke it up may be no more than the timeout that was armed to spin from here.
+        let mut now = self.spin(now, until);
+        let mut waited = Waited::Completed;
+        let wake_up = if until == FOREVER { FOREVER } else { until.saturating_sub(self.spin) };
+        // Once, as a rule. What wakes it too early is a timeout that was armed for what has been cancelled since.
+        while waited == Waited::Completed && now < wake_up && !self.has_work() {
+            let asleep = now;
+            waited = self.ring.borrow_mut().wait(wake_up)?;
+            now = self.clock.now();
+            self.schedule.borrow_mut().metrics.asleep_ns += now - asleep;
             self.collect_completions();
-            if !self.must_not_sleep() {
-                awake = self.spin(awake, until.min(awake.saturating_add(self.spin)));
-            }
         }
-        Ok(Waiting { interrupted: waited == Waited::Interrupted, now: Some(awake) })
+        self.ring.borrow_mut().submit()?;
+        if waited == Waited::Completed {
+            now = self.spin(now, until);
+        }
+        Ok(Waiting { interrupted: waited == Waited::Interrupted, now: Some(now) })
     }
 
-    /// Looks at the ring and the clock from `now` until `until`, or until something completes; tells the time then.
-    fn spin(&self, mut now: u64, until: u64) -> u64 {
-        while now < until && !self.ring.borrow_mut().has_completions() {
+    /// Whether there is something to do that is not a timer.
+    fn has_work(&self) -> bool {
+        self.must_not_sleep() || self.ring.borrow_mut().has_completions()
+    }
+
+    /// Looks at the ring and the clock instead of sleeping, from `now` for up to the loop's `spin`; tells the time then.
+    fn spin(&self, now: u64, until: u64) -> u64 {
+        let mut last = now;
+        while last < until && last - now < self.spin && !self.has_work() {
             std::hint::spin_loop();
-            now = self.clock.now();
+            last = self.clock.now();
         }
-        now
+        last
     }
 
     /// S5 (b): takes one batch of completions.
@@ -304,7 +306,7 @@ impl Loop {
         }
         let in_report = watched.and_then(|watched| attempt(|| self.slow.end(self, watched)));
         let ended = self.schedule.borrow_mut().finished(call);
-        let in_release = if ended.is_empty() { None } else { attempt(|| self.let_go(ended)) };
+        let in_release = if ended.is_empty() { None } else { attempt(|| self.release_after_call(ended)) };
         if in_callback.is_some() || in_report.is_some() || in_release.is_some() {
             self.handle_panics([in_callback, in_report, in_release]);
         }
@@ -325,7 +327,13 @@ impl Loop {
         if let Some(payload) = in_drop {
             resume_unwind(payload);
         }
+    }
+
+    #[cold]
+    fn release_after_call(&self, ended: Ended) {
+        // The time it takes is not the next callback's.
         self.slow.restart();
+        self.let_go(ended);
     }
 
     /// Hands panics to the exception handler; without one, the first goes on its way (S30).
@@ -493,3 +501,6 @@ impl std::fmt::Debug for Loop {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -111,17 +111,14 @@ pub(crate) fn print_slow(slow: &SlowCallback) {
 
 /// One line for each thing that is pending when the loop is closed.
 pub(crate) fn print_pending(lp: &Loop, info: &Info) {
-    let due = fmt::from_fn(|f| match info.when {
-        Time::NEVER => Ok(()),
-        when if when <= lp.time() => write!(f, ", overdue by {:.6} s", (lp.time() - when).as_secs_f64()),
-        when => write!(f, ", due in {:.6} s", (when - lp.time()).as_secs_f64()),
-    });
-    print(format_args!(
-        "ringloop: pending at close: {} {}, handle {}{due}",
-        info.kind.name(),
-        info.callback(),
-        info.handle.as_raw(),
-    ));
+    let thing = format!("{} {}, handle {}", info.kind.name(), info.callback(), info.handle.as_raw());
+    let now = lp.time();
+    let due = match info.when {
+        Time::NEVER => String::new(),
+        when if when <= now => format!(", overdue by {:.6} s", (now - when).as_secs_f64()),
+        when => format!(", due in {:.6} s", (when - now).as_secs_f64()),
+    };
+    print(format_args!("ringloop: pending at close: {thing}{due}"));
 }
 
 /// A line on stderr. That stderr is closed or full must not hurt the program.

@@ -108,9 +108,10 @@ pub struct DetachedLoop(Loop);
 unsafe impl Send for DetachedLoop {}
 
 impl DetachedLoop {
-    /// Makes the loop the calling thread's. Errors: EOWNERDEAD in a forked child; ENOMEM, which loses the loop.
+    /// Makes the loop the calling thread's. Errors: EOWNERDEAD in a forked child, ENOMEM; the loop, in which nothing is
+    /// pending, is dropped then.
     pub fn adopt(self) -> Result<Loop> {
-        self.0.owner.adopt()?;
+        self.0.adopt()?;
         Ok(self.0)
     }
 }
@@ -160,6 +161,7 @@ impl Loop {
 
     /// Closes the loop: cancels everything, runs release hooks, runs no callbacks, frees everything (S22). Dropping the
     /// loop does the same.
+    #[expect(clippy::result_large_err, reason = "the error hands the loop back")]
     pub fn close(self) -> std::result::Result<(), CloseError> {
         self.close_within(Duration::MAX)
     }
@@ -167,6 +169,7 @@ impl Loop {
     /// As [`close`](Loop::close), but gives up with ETIMEDOUT when the kernel has not let go after `limit`; the loop
     /// comes back in the error, and can be closed again. Calls and timers keep nothing in the kernel: with these alone,
     /// it never gives up.
+    #[expect(clippy::result_large_err, reason = "the error hands the loop back")]
     pub fn close_within(self, limit: Duration) -> std::result::Result<(), CloseError> {
         let _ = limit;
         match self.prepare_close() {
@@ -186,7 +189,6 @@ impl Loop {
     }
 
     /// Takes over a loop that has not run yet.
-    #[cfg(feature = "capi")]
     pub(crate) fn adopt(&self) -> Result<()> {
         if !self.owner.process().is_current() {
             return Err(Error::FORKED);

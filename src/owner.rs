@@ -43,7 +43,6 @@ impl Owner {
     }
 
     /// As `check`, but when the owner has exited, the calling thread takes its place. Allocates nothing.
-    #[cfg_attr(not(feature = "capi"), expect(dead_code, reason = "a Rust loop cannot be reached from another thread"))]
     pub(crate) fn inherit(&self) -> Result<()> {
         let is_heir = self.process.is_current() && self.thread.load(Relaxed) != THREAD.get() && self.has_exited();
         if is_heir {

@@ -17,7 +17,7 @@ pub(crate) struct SlowWatch {
     /// The least duration that anybody wants to hear of; `OFF` while nobody does.
     limit: Cell<u64>,
     handler_limit: Cell<u64>,
-    handler: Handler<dyn FnMut(&Loop, &SlowCallback)>,
+    handler: Handler<SlowHandler>,
     /// Whether `RINGLOOP_DEBUG=1` wants to hear of them too.
     debug: bool,
     /// The clock when the last callback ended; `UNKNOWN` when something else has passed time since.
@@ -25,7 +25,13 @@ pub(crate) struct SlowWatch {
 }
 
 /// What is being watched, remembered from before it ran: it may be gone afterwards.
-pub(crate) type Watched = (Kind, Source);
+pub(crate) struct Watched {
+    kind: Kind,
+    source: Source,
+    since: u64,
+}
+
+type SlowHandler = dyn FnMut(&Loop, &SlowCallback);
 
 const OFF: u64 = u64::MAX;
 const UNKNOWN: u64 = 0;
@@ -69,17 +75,18 @@ impl SlowWatch {
         if self.since.get() == UNKNOWN {
             self.since.set(time::monotonic());
         }
-        Some((call.kind, call.callback.source()))
+        Some(Watched { kind: call.kind, source: call.callback.source(), since: self.since.get() })
     }
 
     /// The callback has returned; reports it if it was slow.
-    pub(crate) fn end(&self, lp: &Loop, (kind, source): Watched) {
+    pub(crate) fn end(&self, lp: &Loop, watched: Watched) {
         let now = time::monotonic();
-        let nanos = now - self.since.replace(now);
+        self.since.set(now);
+        let nanos = now - watched.since;
         if nanos < self.limit.get() {
             return;
         }
-        let slow = SlowCallback::new(kind, source, Duration::from_nanos(nanos));
+        let slow = SlowCallback::new(watched.kind, watched.source, Duration::from_nanos(nanos));
         if self.debug && slow.duration() >= inspect::DEBUG_LIMIT {
             inspect::print_slow(&slow);
         }

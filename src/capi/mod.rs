@@ -72,7 +72,7 @@ fn status(result: Result<()>) -> c_int {
 /// What a function says that answers a number or an error.
 #[inline]
 fn number(result: Result<c_int>) -> c_int {
-    result.unwrap_or_else(|error| library::fail(error))
+    result.unwrap_or_else(library::fail)
 }
 
 /// What a function says that answers a handle or an error.
