@@ -1,7 +1,7 @@
 //! An event loop for Linux on io_uring, with the scheduling of Python's asyncio.
 //!
 //! A [`Loop`] calls back: soon, later, at a time, again and again. What it promises is written down as rules with
-//! numbers, S1 to S36; the documentation cites them, and each has a test that bears its number.
+//! numbers, S1 to S36, in `docs/semantics.md`; the documentation cites them, and the tests bear their numbers.
 //!
 //! ```
 //! use std::time::Duration;
@@ -73,3 +73,8 @@ pub use lifecycle::{Builder, CloseError, DetachedLoop};
 pub use metrics::Metrics;
 pub use schedule::HookPoint;
 pub use time::Time;
+
+/// The README's program compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
