@@ -6,10 +6,10 @@
 
 use std::time::Duration;
 
-use crate::callback::{Callback, try_box};
+use crate::callback::Callback;
 use crate::error::{Error, Result};
 use crate::event_loop::Loop;
-use crate::handle::{Extra, Handle};
+use crate::handle::Handle;
 use crate::schedule::HookPoint;
 use crate::time::{self, Time};
 
@@ -30,7 +30,7 @@ impl Loop {
 
     /// Runs `f` once at `when`: never before, to the nanosecond (S2), and after those that were scheduled for the same
     /// time earlier (S8). A time that is past already is due in the next iteration; [`Time::NEVER`] never comes, but
-    /// can be rescheduled. O(log n) in the number of timers.
+    /// can be rescheduled.
     pub fn call_at(&self, when: Time, f: impl FnOnce(&Loop) + 'static) -> Result<Handle> {
         self.check_open()?;
         self.schedule_at(when.as_nanos(), Callback::once(f)?)
@@ -39,7 +39,7 @@ impl Loop {
     /// Runs `f` every `period`, for the first time a period from now.
     ///
     /// The timer keeps its phase: the k-th call is due at `start + k * period`, whatever the callbacks cost. Calls that
-    /// the loop came too late for are left out and counted by [`skipped`](Loop::skipped) (S16). O(log n) a call.
+    /// the loop came too late for are left out and counted by [`skipped`](Loop::skipped) (S16).
     /// Errors: EINVAL when the period is zero.
     pub fn call_every(&self, period: Duration, f: impl FnMut(&Loop) + 'static) -> Result<Handle> {
         let period = period_of(time::nanos(period))?;
@@ -68,7 +68,7 @@ impl Loop {
     }
 
     /// Moves a timer to `when`, behind those that are due then already; the handle stays. One that stands in the batch
-    /// is taken out again (S15). A repeating timer takes its phase from there (S16). O(log n).
+    /// is taken out again (S15). A repeating timer takes its phase from there (S16).
     ///
     /// Errors: EINVAL when the handle is not a timer's.
     pub fn reschedule(&self, handle: Handle, when: Time) -> Result<()> {
@@ -144,15 +144,14 @@ impl Loop {
     pub(crate) fn schedule_at(&self, when: u64, callback: Callback) -> Result<Handle> {
         let mut schedule = self.schedule.borrow_mut();
         schedule.reserve_timer()?;
-        Ok(schedule.call_at(when, None, callback))
+        Ok(schedule.call_at(when, callback))
     }
 
     pub(crate) fn schedule_every(&self, period: u64, callback: Callback) -> Result<Handle> {
         let first = self.clock.now().saturating_add(period);
-        let extra = try_box(Extra { period, ..Extra::default() })?;
         let mut schedule = self.schedule.borrow_mut();
-        schedule.reserve_timer()?;
-        Ok(schedule.call_at(first, Some(extra), callback))
+        schedule.reserve_repeating_timer()?;
+        Ok(schedule.call_every(first, period, callback))
     }
 
     pub(crate) fn schedule_hook(&self, point: HookPoint, callback: Callback) -> Result<Handle> {

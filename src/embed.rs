@@ -47,13 +47,12 @@ impl Loop {
     }
 
     fn arm_and_signal(&self) -> Result<()> {
-        let deadline = self.schedule.borrow_mut().next_deadline();
         let mut ring = self.ring.borrow_mut();
-        let is_due = deadline.is_some_and(|deadline| deadline <= self.clock.now());
-        if is_due || self.schedule.borrow().is_ready() || ring.has_completions() {
+        let mut schedule = self.schedule.borrow_mut();
+        if schedule.is_ready() || ring.has_completions() || schedule.is_due(self.clock.now()) {
             ring.signal_eventfd();
         }
-        let wake_up = self.wake_up_time(deadline);
+        let wake_up = self.wake_up_time(schedule.deadline_bound());
         match self.clock {
             Clock::Monotonic => ring.arm_and_submit(wake_up),
             // Its deadlines mean nothing to the kernel.

@@ -7,7 +7,7 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::callback::try_box;
@@ -179,14 +179,15 @@ impl Loop {
             self.ring.borrow_mut().submit()?;
             return Ok(Waiting { interrupted: false, now: None });
         }
-        let deadline = self.schedule.borrow_mut().next_deadline();
         let now = self.clock.now();
-        if deadline.is_some_and(|deadline| deadline <= now) {
+        if self.schedule.borrow_mut().is_due(now) {
             self.ring.borrow_mut().submit()?;
             return Ok(Waiting { interrupted: false, now: Some(now) });
         }
-        let until = self.wake_up_time(deadline).min(now.saturating_add(limit));
-        self.sleep(now, until)
+        match &self.clock {
+            Clock::Monotonic => self.sleep(now, now.saturating_add(limit)),
+            Clock::Virtual(clock) => self.jump(clock, now, now.saturating_add(limit)),
+        }
     }
 
     #[inline]
@@ -199,32 +200,43 @@ impl Loop {
         deadline.map_or(FOREVER, |deadline| deadline.saturating_add(self.slack))
     }
 
-    /// Sleeps from `now` until something completes, at the latest until `until`. On a virtual clock it jumps there (S36).
-    fn sleep(&self, now: u64, until: u64) -> Result<Waiting> {
-        match &self.clock {
-            Clock::Virtual(clock) if until != FOREVER => {
-                clock.store(until, Relaxed);
-                self.schedule.borrow_mut().metrics.asleep_ns += until - now;
-                return Ok(Waiting { interrupted: false, now: Some(until) });
-            }
-            _ => {}
-        }
-        let mut now = self.spin(now, until);
-        let mut waited = Waited::Completed;
-        let wake_up = if until == FOREVER { FOREVER } else { until.saturating_sub(self.spin) };
-        // Once, as a rule. What wakes it too early is a timeout that was armed for what has been cancelled since.
-        while waited == Waited::Completed && now < wake_up && !self.has_work() {
-            let asleep = now;
-            waited = self.ring.borrow_mut().wait(wake_up)?;
-            now = self.clock.now();
-            self.schedule.borrow_mut().metrics.asleep_ns += now - asleep;
-            self.collect_completions();
-        }
-        self.ring.borrow_mut().submit()?;
-        if waited == Waited::Completed {
+    /// Sleeps from `now` until something completes or a timer is due, at the latest until `limit`.
+    fn sleep(&self, mut now: u64, limit: u64) -> Result<Waiting> {
+        loop {
+            let until = self.wake_up_time(self.schedule.borrow().deadline_bound()).min(limit);
+            let wake_up = if until == FOREVER { FOREVER } else { until.saturating_sub(self.spin) };
+            let mut waited = Waited::Completed;
             now = self.spin(now, until);
+            if now < wake_up && !self.has_work() {
+                let asleep = now;
+                waited = self.ring.borrow_mut().wait(wake_up)?;
+                now = self.clock.now();
+                self.schedule.borrow_mut().metrics.asleep_ns += now - asleep;
+                self.collect_completions();
+            } else {
+                self.ring.borrow_mut().submit()?;
+            }
+            let interrupted = waited == Waited::Interrupted;
+            if !interrupted {
+                now = self.spin(now, until);
+            }
+            // It goes round again when what woke it was a timeout for what has been cancelled since.
+            if interrupted || now >= limit || self.has_work() || self.schedule.borrow_mut().is_due(now) {
+                return Ok(Waiting { interrupted, now: Some(now) });
+            }
         }
-        Ok(Waiting { interrupted: waited == Waited::Interrupted, now: Some(now) })
+    }
+
+    /// What a loop on a virtual clock does instead of sleeping: the clock jumps to the next deadline (S36). With none
+    /// ahead, it sleeps for real.
+    fn jump(&self, clock: &AtomicU64, now: u64, limit: u64) -> Result<Waiting> {
+        let until = self.wake_up_time(self.schedule.borrow_mut().next_deadline()).min(limit);
+        if until == FOREVER {
+            return self.sleep(now, limit);
+        }
+        clock.store(until, Relaxed);
+        self.schedule.borrow_mut().metrics.asleep_ns += until - now;
+        Ok(Waiting { interrupted: false, now: Some(until) })
     }
 
     /// Whether there is something to do that is not a timer.
@@ -253,7 +265,7 @@ impl Loop {
     #[inline]
     fn collect_due_timers(&self, now: Option<u64>) -> Result<()> {
         let mut schedule = self.schedule.borrow_mut();
-        if schedule.next_deadline().is_none() {
+        if !schedule.has_timers() {
             return Ok(());
         }
         schedule.collect_due(now.unwrap_or_else(|| self.clock.now()))
@@ -317,8 +329,7 @@ impl Loop {
     /// closed meanwhile.
     pub(crate) fn let_go(&self, ended: Ended) {
         let _user_code = UserCode::begin(self);
-        let Ended { callback, extra } = ended;
-        let release = extra.and_then(|extra| extra.release);
+        let Ended { callback, release } = ended;
         // The hook comes after the Drop, also when that panics.
         let in_drop = attempt(|| drop(callback));
         if let Some(mut release) = release {

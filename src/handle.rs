@@ -7,7 +7,8 @@
 //!
 //! A slot also carries a stamp. The queues refer to a slot by index and stamp, and whatever takes a slot out of a
 //! queue moves the stamp on: what stands in the queue is then known to be dead, and is dropped when it comes up.
-//! That is how cancelling costs O(1) however much is pending (S11).
+//! That is how cancelling costs O(1) however much is pending (S11). Stamps come round after 2^25 moves of one slot; the
+//! queues are then rid of their dead, so that none can seem alive.
 
 use std::num::NonZeroI64;
 
@@ -52,18 +53,38 @@ pub(crate) struct SlotRef {
     pub(crate) stamp: u32,
 }
 
+/// Hashes a slot's index: one multiplication spreads it well enough.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct IndexHasher(u64);
+
+pub(crate) type IndexHash = std::hash::BuildHasherDefault<IndexHasher>;
+
+impl std::hash::Hasher for IndexHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u32(byte.into()));
+    }
+
+    fn write_u32(&mut self, index: u32) {
+        self.0 = (self.0 ^ u64::from(index)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
 /// What kind of thing was scheduled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Kind {
     /// A `call_soon`.
-    Call = 1,
+    Call,
     /// A `call_later` or `call_at`.
-    Timer = 2,
+    Timer,
     /// A `call_every`.
-    Repeat = 3,
+    Repeat,
     /// A hook before or after the wait.
-    Hook = 4,
+    Hook,
 }
 
 impl Kind {
@@ -81,8 +102,9 @@ impl Kind {
     }
 }
 
-/// Where a filled slot stands.
+/// Where a slot stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
 pub(crate) enum Place {
     /// Nothing is in the slot.
     Free,
@@ -92,53 +114,60 @@ pub(crate) enum Place {
     Ready,
     /// In one of the lists of hooks.
     Hooks,
-    /// In no queue: its deadline is `NEVER`, or its callback is on the stack.
+    /// In no queue: its deadline is `NEVER`.
     Aside,
     /// Cancelled while its callback is on the stack; it is emptied when that returns.
     Ended,
 }
 
-/// What few things need and the others do not pay for.
-#[derive(Debug, Default)]
-pub(crate) struct Extra {
-    /// Zero unless it repeats.
-    pub(crate) period: u64,
-    pub(crate) skipped: u64,
-    pub(crate) release: Option<Callback>,
-}
-
-/// Room for one thing that was scheduled.
+/// Room for one thing that was scheduled: 40 bytes.
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) callback: Callback,
-    /// The deadline of a timer, else `u64::MAX`.
-    pub(crate) when: u64,
-    pub(crate) extra: Option<Box<Extra>>,
+    /// The deadline of a timer, else `u64::MAX`; in a free slot, the next free one.
+    when: u64,
     generation: u32,
-    pub(crate) stamp: u32,
-    next_free: u32,
-    pub(crate) kind: Kind,
-    pub(crate) place: Place,
-    pub(crate) referenced: bool,
+    state: State,
+}
+
+/// What kind of thing is in a slot, where it stands, whether it counts for `run`, whether it has more beside the slot
+/// (`Extra`), and the stamp: one word.
+#[derive(Clone, Copy)]
+struct State(u32);
+
+impl State {
+    const KIND: u32 = 0b11;
+    const PLACE_SHIFT: u32 = 2;
+    const PLACE: u32 = 0b111 << State::PLACE_SHIFT;
+    const REFERENCED: u32 = 1 << 5;
+    const HAS_EXTRA: u32 = 1 << 6;
+    const STAMP_SHIFT: u32 = 7;
+
+    const FREE: State = State(0);
+
+    fn set(&mut self, bit: u32, on: bool) {
+        self.0 = if on { self.0 | bit } else { self.0 & !bit };
+    }
 }
 
 /// What a slot held when it ended, to be dropped where no borrow is held.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) callback: Callback,
-    pub(crate) extra: Option<Box<Extra>>,
+    pub(crate) release: Option<Callback>,
 }
 
 impl Ended {
     /// Whether dropping it does nothing.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.extra.is_none() && !self.callback.needs_drop()
+        self.release.is_none() && !self.callback.needs_drop()
     }
 }
 
 const NO_SLOT: u32 = u32::MAX;
 const LAST_GENERATION: u32 = i32::MAX as u32;
+const LAST_STAMP: u32 = u32::MAX >> State::STAMP_SHIFT;
 
 /// All slots of a loop.
 #[derive(Debug)]
@@ -163,7 +192,6 @@ impl Slots {
         if self.free == NO_SLOT { self.grow() } else { Ok(()) }
     }
 
-    #[cold]
     fn grow(&mut self) -> Result<()> {
         let index = u32::try_from(self.slots.len()).map_err(|_| Error::NO_MEMORY)?;
         if index == NO_SLOT {
@@ -172,14 +200,9 @@ impl Slots {
         self.slots.try_reserve(1)?;
         self.slots.push(Slot {
             callback: Callback::EMPTY,
-            when: u64::MAX,
-            extra: None,
+            when: u64::from(NO_SLOT),
             generation: self.first_generation,
-            stamp: 0,
-            next_free: NO_SLOT,
-            kind: Kind::Call,
-            place: Place::Free,
-            referenced: false,
+            state: State::FREE,
         });
         self.free = index;
         Ok(())
@@ -190,43 +213,40 @@ impl Slots {
     pub(crate) fn fill(&mut self, kind: Kind, when: u64, callback: Callback) -> u32 {
         let index = self.free;
         let slot = &mut self.slots[index as usize];
-        self.free = slot.next_free;
+        self.free = slot.when as u32;
         slot.callback = callback;
         slot.when = when;
-        slot.kind = kind;
-        slot.place = Place::Aside;
-        slot.referenced = kind != Kind::Hook;
+        let referenced = if kind == Kind::Hook { 0 } else { State::REFERENCED };
+        let stamp = slot.state.0 >> State::STAMP_SHIFT << State::STAMP_SHIFT;
+        slot.state = State(stamp | kind as u32 | (Place::Aside as u32) << State::PLACE_SHIFT | referenced);
         index
     }
 
-    /// Empties a slot: its handle is stale from here on, and its generation never comes back.
-    pub(crate) fn empty(&mut self, index: u32) -> Ended {
-        self.retire_handle(index);
+    /// Empties a slot: its handle is stale from here on, and its generation never comes back. The slot must be in no queue
+    /// but for references that are dead.
+    #[inline]
+    pub(crate) fn empty(&mut self, index: u32) -> Callback {
         let slot = &mut self.slots[index as usize];
-        slot.place = Place::Free;
-        slot.stamp = slot.stamp.wrapping_add(1);
-        if slot.generation != LAST_GENERATION {
-            slot.next_free = self.free;
-            self.free = index;
-        }
-        Ended { callback: std::mem::replace(&mut slot.callback, Callback::EMPTY), extra: slot.extra.take() }
-    }
-
-    /// Makes a slot's handle stale while the slot stays filled.
-    fn retire_handle(&mut self, index: u32) {
-        let slot = &mut self.slots[index as usize];
-        if slot.place != Place::Ended {
+        if slot.place() != Place::Ended {
             slot.generation += 1;
         }
+        slot.set_place(Place::Free);
+        if slot.generation != LAST_GENERATION {
+            slot.when = u64::from(self.free);
+            self.free = index;
+        }
+        std::mem::replace(&mut slot.callback, Callback::EMPTY)
     }
 
     /// Marks a slot whose callback is on the stack as ended: the handle is stale, the slot is emptied later.
     pub(crate) fn end_later(&mut self, index: u32) {
-        self.retire_handle(index);
-        self.slots[index as usize].place = Place::Ended;
+        let slot = &mut self.slots[index as usize];
+        slot.generation += 1;
+        slot.set_place(Place::Ended);
     }
 
     /// The index of the slot that a handle names.
+    #[inline]
     pub(crate) fn find(&self, handle: Handle) -> Result<u32> {
         match self.slots.get(handle.index() as usize) {
             Some(slot) if slot.names(handle) => Ok(handle.index()),
@@ -235,20 +255,32 @@ impl Slots {
     }
 
     /// The handle of a filled slot.
+    #[inline]
     pub(crate) fn handle(&self, index: u32) -> Handle {
         Handle::new(index, self.slots[index as usize].generation)
     }
 
-    /// A reference for a queue, which makes every earlier one dead.
-    pub(crate) fn restamp(&mut self, index: u32) -> SlotRef {
-        let slot = &mut self.slots[index as usize];
-        slot.stamp = slot.stamp.wrapping_add(1);
-        SlotRef { index, stamp: slot.stamp }
+    /// Makes every reference to a slot dead. False when the stamps are used up: the caller then removes all dead references
+    /// from the queues, and those to this slot, so that they can start anew.
+    #[inline]
+    #[must_use]
+    pub(crate) fn restamp(&mut self, index: u32) -> bool {
+        let state = &mut self.slots[index as usize].state;
+        let is_last = state.0 >> State::STAMP_SHIFT == LAST_STAMP;
+        state.0 = state.0.wrapping_add(1 << State::STAMP_SHIFT);
+        !is_last
+    }
+
+    /// A reference for a queue.
+    #[inline]
+    pub(crate) fn reference(&self, index: u32) -> SlotRef {
+        SlotRef { index, stamp: self.slots[index as usize].state.0 >> State::STAMP_SHIFT }
     }
 
     /// Whether a reference is still right.
+    #[inline]
     pub(crate) fn is_live(&self, slot: SlotRef) -> bool {
-        self.slots[slot.index as usize].stamp == slot.stamp
+        self.slots[slot.index as usize].state.0 >> State::STAMP_SHIFT == slot.stamp
     }
 
     pub(crate) fn len(&self) -> u32 {
@@ -257,8 +289,70 @@ impl Slots {
 }
 
 impl Slot {
+    #[inline]
+    pub(crate) fn kind(&self) -> Kind {
+        match self.state.0 & State::KIND {
+            0 => Kind::Call,
+            1 => Kind::Timer,
+            2 => Kind::Repeat,
+            _ => Kind::Hook,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn place(&self) -> Place {
+        match (self.state.0 & State::PLACE) >> State::PLACE_SHIFT {
+            0 => Place::Free,
+            1 => Place::Timers,
+            2 => Place::Ready,
+            3 => Place::Hooks,
+            4 => Place::Aside,
+            _ => Place::Ended,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn set_place(&mut self, place: Place) {
+        self.state.0 = self.state.0 & !State::PLACE | (place as u32) << State::PLACE_SHIFT;
+    }
+
+    #[inline]
+    pub(crate) fn is_referenced(&self) -> bool {
+        self.state.0 & State::REFERENCED != 0
+    }
+
+    pub(crate) fn set_referenced(&mut self, referenced: bool) {
+        self.state.set(State::REFERENCED, referenced);
+    }
+
+    #[inline]
+    pub(crate) fn has_extra(&self) -> bool {
+        self.state.0 & State::HAS_EXTRA != 0
+    }
+
+    pub(crate) fn set_has_extra(&mut self, has_extra: bool) {
+        self.state.set(State::HAS_EXTRA, has_extra);
+    }
+
+    /// The deadline of a timer, else `u64::MAX`.
+    #[inline]
+    pub(crate) fn when(&self) -> u64 {
+        self.when
+    }
+
+    #[inline]
+    pub(crate) fn set_when(&mut self, when: u64) {
+        self.when = when;
+    }
+
     fn names(&self, handle: Handle) -> bool {
-        i64::from(self.generation) == handle.generation() && !matches!(self.place, Place::Free | Place::Ended)
+        i64::from(self.generation) == handle.generation() && !matches!(self.place(), Place::Free | Place::Ended)
+    }
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:#b}", self.0)
     }
 }
 

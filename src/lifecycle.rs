@@ -71,10 +71,11 @@ impl Builder {
         let sizes = Sizes::new(self.sq_entries, self.cq_entries)?;
         let owner = Owner::current()?;
         let ring = Ring::new(sizes, owner.process())?;
+        let clock = self.virtual_start.map_or(Clock::Monotonic, |start| Clock::Virtual(AtomicU64::new(start)));
         Ok(Loop {
             owner,
-            clock: self.virtual_start.map_or(Clock::Monotonic, |start| Clock::Virtual(AtomicU64::new(start))),
-            schedule: RefCell::new(Schedule::new(SEED.fetch_add(1, Relaxed))),
+            schedule: RefCell::new(Schedule::new(SEED.fetch_add(1, Relaxed), clock.now())),
+            clock,
             ring: RefCell::new(ring),
             phase: Cell::new(Phase::Open),
             slack: self.slack,

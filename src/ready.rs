@@ -31,11 +31,18 @@ impl ReadyQueue {
     pub(crate) fn reserve(&mut self, is_live: impl Fn(SlotRef) -> bool) -> Result<()> {
         if self.incoming.len() == self.incoming.capacity() {
             if self.incoming.len() > 2 * self.live + SWEEP_FROM {
-                self.incoming.retain(|&slot| is_live(slot));
+                self.sweep(is_live);
             }
             self.incoming.try_reserve(1)?;
         }
         Ok(())
+    }
+
+    /// Drops the dead.
+    #[cold]
+    pub(crate) fn sweep(&mut self, is_live: impl Fn(SlotRef) -> bool) {
+        self.incoming.retain(|&slot| is_live(slot));
+        self.batch.retain(|&slot| is_live(slot));
     }
 
     /// Appends. Needs no memory after `reserve`.

@@ -3,9 +3,11 @@
 //! Everything here is data. It runs no user code and knows no ring and no clock: a callback that is to run, or to be
 //! dropped, is handed out, so that the loop can do it with no borrow held. Nothing changes when memory is refused.
 
-use crate::callback::{Callback, try_box};
+use std::collections::HashMap;
+
+use crate::callback::Callback;
 use crate::error::{Error, Result};
-use crate::handle::{Ended, Extra, Handle, Kind, Place, SlotRef, Slots};
+use crate::handle::{Ended, Handle, IndexHash, Kind, Place, SlotRef, Slots};
 use crate::inspect::Info;
 use crate::metrics::Metrics;
 use crate::ready::ReadyQueue;
@@ -26,8 +28,10 @@ pub(crate) struct Schedule {
     slots: Slots,
     ready: ReadyQueue,
     timers: Timers,
-    hooks: [Vec<SlotRef>; 2],
+    hooks: [Vec<Handle>; 2],
     dead_hooks: usize,
+    /// What few slots have and the others do not pay for, by the slot's index.
+    extras: HashMap<u32, Extra, IndexHash>,
     /// How many slots count for `run` (S19).
     referenced: usize,
     /// The repeating timer or hook whose callback is on the stack, and so not in its slot.
@@ -44,17 +48,28 @@ pub(crate) struct Call {
     pub(crate) handle: Handle,
     pub(crate) kind: Kind,
     index: u32,
-    extra: Option<Box<Extra>>,
+    release: Option<Callback>,
+}
+
+/// What a repeating timer, or anything with a release hook, has beside its slot.
+#[derive(Debug, Default)]
+struct Extra {
+    /// Zero unless it repeats.
+    period: u64,
+    skipped: u64,
+    release: Option<Callback>,
 }
 
 impl Schedule {
-    pub(crate) fn new(seed: u64) -> Schedule {
+    /// An empty schedule: `seed` is for the slots, `now` for the timers.
+    pub(crate) fn new(seed: u64, now: u64) -> Schedule {
         Schedule {
             slots: Slots::new(seed),
             ready: ReadyQueue::default(),
-            timers: Timers::default(),
+            timers: Timers::new(now),
             hooks: [Vec::new(), Vec::new()],
             dead_hooks: 0,
+            extras: HashMap::default(),
             referenced: 0,
             on_stack: None,
             collected_at: 0,
@@ -80,16 +95,32 @@ impl Schedule {
     }
 
     /// Makes sure that the next `call_at` needs no memory.
+    #[inline]
     pub(crate) fn reserve_timer(&mut self) -> Result<()> {
         self.slots.reserve()?;
         self.reserve_timers()
     }
 
-    /// Queues a timer; one with a period in its extra repeats.
-    pub(crate) fn call_at(&mut self, when: u64, extra: Option<Box<Extra>>, callback: Callback) -> Handle {
-        let kind = if extra.is_some() { Kind::Repeat } else { Kind::Timer };
-        let index = self.slots.fill(kind, when, callback);
-        self.slots[index].extra = extra;
+    /// Queues a timer that runs once.
+    #[inline]
+    pub(crate) fn call_at(&mut self, when: u64, callback: Callback) -> Handle {
+        let index = self.slots.fill(Kind::Timer, when, callback);
+        self.referenced += 1;
+        self.queue_timer(index);
+        self.slots.handle(index)
+    }
+
+    /// Makes sure that the next `call_every` needs no memory.
+    pub(crate) fn reserve_repeating_timer(&mut self) -> Result<()> {
+        self.extras.try_reserve(1)?;
+        self.reserve_timer()
+    }
+
+    /// Queues a timer that repeats.
+    pub(crate) fn call_every(&mut self, first: u64, period: u64, callback: Callback) -> Handle {
+        let index = self.slots.fill(Kind::Repeat, first, callback);
+        self.slots[index].set_has_extra(true);
+        self.extras.insert(index, Extra { period, ..Extra::default() });
         self.referenced += 1;
         self.queue_timer(index);
         self.slots.handle(index)
@@ -103,10 +134,10 @@ impl Schedule {
 
     pub(crate) fn add_hook(&mut self, point: HookPoint, callback: Callback) -> Handle {
         let index = self.slots.fill(Kind::Hook, u64::MAX, callback);
-        self.slots[index].place = Place::Hooks;
-        let slot = self.slots.restamp(index);
-        self.hooks[point as usize - 1].push(slot);
-        self.slots.handle(index)
+        self.slots[index].set_place(Place::Hooks);
+        let handle = self.slots.handle(index);
+        self.hooks[point as usize - 1].push(handle);
+        handle
     }
 
     /// Ends what a handle names. What it held is handed out unless its callback is on the stack: `finished` does it then.
@@ -117,7 +148,7 @@ impl Schedule {
 
     /// Ends what stands in a slot, if anything does.
     pub(crate) fn end_at(&mut self, index: u32) -> Option<Ended> {
-        match self.slots[index].place {
+        match self.slots[index].place() {
             Place::Free | Place::Ended => None,
             _ => self.end(index),
         }
@@ -126,14 +157,26 @@ impl Schedule {
     fn end(&mut self, index: u32) -> Option<Ended> {
         self.unqueue(index);
         let slot = &self.slots[index];
-        self.referenced -= usize::from(slot.referenced);
-        self.metrics.timers_cancelled += u64::from(slot.kind.is_timer());
+        self.referenced -= usize::from(slot.is_referenced());
+        self.metrics.timers_cancelled += u64::from(slot.kind().is_timer());
         if self.on_stack == Some(index) {
             self.slots.end_later(index);
             None
         } else {
-            Some(self.slots.empty(index))
+            Some(self.empty(index))
         }
+    }
+
+    /// Empties a slot that is in no queue.
+    #[inline]
+    fn empty(&mut self, index: u32) -> Ended {
+        let release = if self.slots[index].has_extra() { self.remove_extra(index) } else { None };
+        Ended { callback: self.slots.empty(index), release }
+    }
+
+    #[cold]
+    fn remove_extra(&mut self, index: u32) -> Option<Callback> {
+        self.extras.remove(&index).and_then(|extra| extra.release)
     }
 
     /// Moves a timer to another deadline, behind those that have it already (S15).
@@ -141,17 +184,18 @@ impl Schedule {
         let index = self.find_timer(handle)?;
         self.reserve_timers()?;
         self.unqueue(index);
-        self.slots[index].when = when;
+        self.slots[index].set_when(when);
         self.queue_timer(index);
         Ok(())
     }
 
     pub(crate) fn when(&self, handle: Handle) -> Result<u64> {
-        Ok(self.slots[self.find_timer(handle)?].when)
+        Ok(self.slots[self.find_timer(handle)?].when())
     }
 
     pub(crate) fn skipped(&self, handle: Handle) -> Result<u64> {
-        Ok(self.slots[self.find_timer(handle)?].extra.as_ref().map_or(0, |extra| extra.skipped))
+        let index = self.find_timer(handle)?;
+        Ok(self.extras.get(&index).map_or(0, |extra| extra.skipped))
     }
 
     pub(crate) fn is_pending(&self, handle: Handle) -> bool {
@@ -161,33 +205,30 @@ impl Schedule {
     pub(crate) fn set_referenced(&mut self, handle: Handle, referenced: bool) -> Result<()> {
         let index = self.slots.find(handle)?;
         let slot = &mut self.slots[index];
-        if slot.kind == Kind::Hook {
+        if slot.kind() == Kind::Hook {
             return Err(Error::HOOK_REFERENCE);
         }
-        self.referenced = self.referenced + usize::from(referenced) - usize::from(slot.referenced);
-        slot.referenced = referenced;
+        self.referenced = self.referenced + usize::from(referenced) - usize::from(slot.is_referenced());
+        slot.set_referenced(referenced);
         Ok(())
     }
 
     pub(crate) fn has_ref(&self, handle: Handle) -> bool {
-        self.slots.find(handle).is_ok_and(|index| self.slots[index].referenced)
+        self.slots.find(handle).is_ok_and(|index| self.slots[index].is_referenced())
     }
 
     /// Makes sure that the next `on_release` for this handle needs no memory.
     pub(crate) fn reserve_release(&mut self, handle: Handle) -> Result<()> {
-        let index = self.slots.find(handle)?;
-        let slot = &mut self.slots[index];
-        if slot.extra.is_none() {
-            slot.extra = Some(try_box(Extra::default())?);
-        }
-        Ok(())
+        self.slots.find(handle)?;
+        Ok(self.extras.try_reserve(1)?)
     }
 
     /// Sets or removes the release hook of what a handle names; the former one is handed out.
     pub(crate) fn on_release(&mut self, handle: Handle, release: Option<Callback>) -> Result<Option<Callback>> {
         let index = self.slots.find(handle)?;
-        let slot = &mut self.slots[index];
-        Ok(slot.extra.as_mut().and_then(|extra| std::mem::replace(&mut extra.release, release)))
+        self.slots[index].set_has_extra(true);
+        let extra = self.extras.entry(index).or_default();
+        Ok(std::mem::replace(&mut extra.release, release))
     }
 
     /// The callback that a handle names.
@@ -208,8 +249,26 @@ impl Schedule {
         self.referenced > 0
     }
 
-    /// The earliest deadline of the timers that are not ready yet.
+    /// Whether a timer is pending that is not ready yet.
     #[inline]
+    pub(crate) fn has_timers(&self) -> bool {
+        !self.timers.is_empty()
+    }
+
+    /// A time that no deadline is before: the earliest one, or that of a timer that has been cancelled. O(1).
+    #[inline]
+    pub(crate) fn deadline_bound(&self) -> Option<u64> {
+        self.timers.earliest_bound()
+    }
+
+    /// Whether a timer is due at `now`. O(1) amortized.
+    #[inline]
+    pub(crate) fn is_due(&mut self, now: u64) -> bool {
+        self.deadline_bound().is_some_and(|bound| bound <= now)
+            && self.next_deadline().is_some_and(|deadline| deadline <= now)
+    }
+
+    /// The earliest deadline of the timers that are not ready yet.
     pub(crate) fn next_deadline(&mut self) -> Option<u64> {
         let Schedule { slots, timers, .. } = self;
         timers.earliest(|slot| slots.is_live(slot))
@@ -217,17 +276,19 @@ impl Schedule {
 
     /// Appends every timer that is due to the ready queue, in the order of deadlines (S5 c). When memory is refused,
     /// the rest stays where it is.
+    #[inline]
     pub(crate) fn collect_due(&mut self, now: u64) -> Result<()> {
         self.collected_at = now;
-        while self.next_deadline().is_some_and(|deadline| deadline <= now) {
-            self.reserve_ready()?;
-            let Schedule { slots, timers, .. } = self;
-            let Some(slot) = timers.pop_due(now, |slot| slots.is_live(slot)) else { break };
-            let late = now - self.slots[slot.index].when;
-            self.metrics.became_ready(late);
-            self.make_ready(slot.index);
+        self.timers.take_due(now)?;
+        loop {
+            let Schedule { slots, timers, ready, .. } = self;
+            let Some((when, slot)) = timers.next_due(|slot| slots.is_live(slot)) else { return Ok(()) };
+            ready.reserve(|slot| slots.is_live(slot))?;
+            timers.pop_due();
+            ready.push(slot);
+            slots[slot.index].set_place(Place::Ready);
+            self.metrics.became_ready(now - when);
         }
-        Ok(())
     }
 
     pub(crate) fn begin_batch(&mut self) -> Result<()> {
@@ -239,7 +300,7 @@ impl Schedule {
     pub(crate) fn next_call(&mut self) -> Result<Option<Call>> {
         let Schedule { slots, ready, .. } = self;
         let Some(SlotRef { index, .. }) = ready.next_in_batch(|slot| slots.is_live(slot)) else { return Ok(None) };
-        let kind = self.slots[index].kind;
+        let kind = self.slots[index].kind();
         if kind == Kind::Repeat {
             self.reserve_timers()?;
         }
@@ -251,9 +312,9 @@ impl Schedule {
             return Ok(Some(self.borrow_out(index)));
         }
         let handle = self.slots.handle(index);
-        self.referenced -= usize::from(self.slots[index].referenced);
-        let Ended { callback, extra } = self.slots.empty(index);
-        Ok(Some(Call { callback, handle, kind, index, extra }))
+        self.referenced -= usize::from(self.slots[index].is_referenced());
+        let Ended { callback, release } = self.empty(index);
+        Ok(Some(Call { callback, handle, kind, index, release }))
     }
 
     /// Begins a round of hooks and tells how many there are.
@@ -261,7 +322,7 @@ impl Schedule {
     pub(crate) fn begin_hooks(&mut self, point: HookPoint) -> usize {
         let Schedule { slots, hooks, .. } = self;
         if self.dead_hooks > 0 {
-            hooks.iter_mut().for_each(|list| list.retain(|&slot| slots.is_live(slot)));
+            hooks.iter_mut().for_each(|list| list.retain(|&handle| slots.find(handle).is_ok()));
             self.dead_hooks = 0;
         }
         hooks[point as usize - 1].len()
@@ -269,24 +330,24 @@ impl Schedule {
 
     /// One hook of the round, if it has not been cancelled since the round began.
     pub(crate) fn hook_call(&mut self, point: HookPoint, at: usize) -> Option<Call> {
-        let slot = self.hooks[point as usize - 1][at];
-        self.slots.is_live(slot).then(|| self.borrow_out(slot.index))
+        let index = self.slots.find(self.hooks[point as usize - 1][at]).ok()?;
+        Some(self.borrow_out(index))
     }
 
     /// Takes back what a call leaves: a callback that repeats goes back to its slot, the rest is handed out.
     #[inline]
     pub(crate) fn finished(&mut self, call: Call) -> Ended {
-        let Call { callback, kind, index, extra, .. } = call;
+        let Call { callback, kind, index, release, .. } = call;
         if !matches!(kind, Kind::Repeat | Kind::Hook) {
-            return Ended { callback, extra };
+            return Ended { callback, release };
         }
         self.on_stack = None;
-        if self.slots[index].place == Place::Ended {
-            let Ended { extra, .. } = self.slots.empty(index);
-            return Ended { callback, extra };
+        if self.slots[index].place() == Place::Ended {
+            let Ended { release, .. } = self.empty(index);
+            return Ended { callback, release };
         }
         self.slots[index].callback = callback;
-        Ended { callback: Callback::EMPTY, extra: None }
+        Ended { callback: Callback::EMPTY, release: None }
     }
 
     /// How many slots there are, filled or not.
@@ -297,8 +358,9 @@ impl Schedule {
     /// What stands in a slot, for `walk`.
     pub(crate) fn info(&self, index: u32) -> Option<Info> {
         let slot = &self.slots[index];
-        (!matches!(slot.place, Place::Free | Place::Ended))
-            .then(|| Info::new(slot.kind, self.slots.handle(index), slot.callback.source(), slot.when, slot.referenced))
+        let handle = self.slots.handle(index);
+        let is_filled = !matches!(slot.place(), Place::Free | Place::Ended);
+        is_filled.then(|| Info::new(slot.kind(), handle, slot.callback.source(), slot.when(), slot.is_referenced()))
     }
 
     /// Forgets every callback without dropping what it carries: a forked child runs no user code (S33).
@@ -310,7 +372,7 @@ impl Schedule {
 
     fn find_timer(&self, handle: Handle) -> Result<u32> {
         let index = self.slots.find(handle)?;
-        if self.slots[index].kind.is_timer() { Ok(index) } else { Err(Error::NOT_A_TIMER) }
+        if self.slots[index].kind().is_timer() { Ok(index) } else { Err(Error::NOT_A_TIMER) }
     }
 
     #[inline]
@@ -327,42 +389,56 @@ impl Schedule {
     /// Puts a slot that is in no queue into the ready queue, which has room.
     #[inline]
     fn make_ready(&mut self, index: u32) {
-        let slot = self.slots.restamp(index);
-        self.slots[index].place = Place::Ready;
-        self.ready.push(slot);
+        self.slots[index].set_place(Place::Ready);
+        self.ready.push(self.slots.reference(index));
     }
 
     /// Puts a slot that is in no queue into the timer queue, which has room. A deadline of NEVER stays outside (S4).
+    #[inline]
     fn queue_timer(&mut self, index: u32) {
-        let when = self.slots[index].when;
-        let slot = self.slots.restamp(index);
+        let when = self.slots[index].when();
         if when == u64::MAX {
-            self.slots[index].place = Place::Aside;
+            self.slots[index].set_place(Place::Aside);
         } else {
-            self.slots[index].place = Place::Timers;
-            self.timers.insert(when, slot);
+            self.slots[index].set_place(Place::Timers);
+            self.timers.insert(when, self.slots.reference(index));
         }
     }
 
-    /// Tells the queue that holds a slot that its reference is dead; the stamp makes it so.
+    /// Takes a slot out of its queue: tells the queue that its reference is dead, and makes it so.
+    #[inline]
     fn unqueue(&mut self, index: u32) {
-        match self.slots[index].place {
+        match self.slots[index].place() {
             Place::Ready => self.ready.died(),
             Place::Timers => self.timers.died(),
-            Place::Hooks => self.dead_hooks += 1,
-            Place::Free | Place::Aside | Place::Ended => {}
+            Place::Hooks => {
+                // Hooks are known by their handles.
+                self.dead_hooks += 1;
+                return;
+            }
+            Place::Free | Place::Aside | Place::Ended => return,
         }
-        self.slots.restamp(index);
+        if !self.slots.restamp(index) {
+            self.sweep_for(index);
+        }
+    }
+
+    /// Rids the queues of all that is dead, when the stamps of a slot, which is in no queue, have come round.
+    #[cold]
+    fn sweep_for(&mut self, index: u32) {
+        let Schedule { slots, ready, timers, .. } = self;
+        ready.sweep(|slot| slot.index != index && slots.is_live(slot));
+        timers.sweep(|slot| slot.index != index && slots.is_live(slot));
     }
 
     /// Queues the next call of a repeating timer: in phase, and after now (S16).
     fn rearm(&mut self, index: u32) {
         let slot = &mut self.slots[index];
-        if let Some(extra) = &mut slot.extra {
-            let missed = self.collected_at.saturating_sub(slot.when) / extra.period;
+        if let Some(extra) = self.extras.get_mut(&index) {
+            let missed = self.collected_at.saturating_sub(slot.when()) / extra.period;
             extra.skipped += missed;
             self.metrics.timers_skipped += missed;
-            slot.when = slot.when.saturating_add(extra.period.saturating_mul(missed.saturating_add(1)));
+            slot.set_when(slot.when().saturating_add(extra.period.saturating_mul(missed.saturating_add(1))));
         }
         self.queue_timer(index);
     }
@@ -374,6 +450,6 @@ impl Schedule {
         let slot = &mut self.slots[index];
         let stand_in = slot.callback.stand_in();
         let callback = std::mem::replace(&mut slot.callback, stand_in);
-        Call { callback, handle, kind: slot.kind, index, extra: None }
+        Call { callback, handle, kind: slot.kind(), index, release: None }
     }
 }

@@ -69,7 +69,7 @@ pub unsafe extern "C" fn loop_call_later(
 /// were scheduled for the same time earlier. A time that is past is due in the next iteration. A timer at LOOP_NEVER does
 /// not run, but can be rescheduled.
 ///
-/// Returns a handle, or -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. O(log n) in the timers pending, no system call.
+/// Returns a handle, or -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. O(1), no system call.
 /// The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_call_at(
@@ -86,8 +86,7 @@ pub unsafe extern "C" fn loop_call_at(
 /// start + k * period_ns, whatever the callbacks cost. Calls that the loop comes too late for are left out, and counted
 /// by loop_skipped(). Inside the callback the handle is live, and loop_when() is the next call.
 ///
-/// Returns a handle, or -EINVAL for a period of 0, -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(log n) a call. The loop's
-/// thread.
+/// Returns a handle, or -EINVAL for a period of 0, -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1). The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_call_every(
     r#loop: *mut Loop,
@@ -133,8 +132,7 @@ pub unsafe extern "C" fn loop_cancel(r#loop: *mut Loop, handle: loop_handle_t) -
 /// Moves a timer to `when_ns`, behind those that are due then already; the handle stays. One that stands in the batch that
 /// is being run is taken out of it. A repeating timer takes its phase from there.
 ///
-/// Errors: -EINVAL not a timer; -ENOENT the handle is stale; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(log n). The loop's
-/// thread.
+/// Errors: -EINVAL not a timer; -ENOENT the handle is stale; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1). The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_reschedule(r#loop: *mut Loop, handle: loop_handle_t, when_ns: u64) -> c_int {
     let reschedule = |lp: &Loop| lp.reschedule(known(lp, handle)?, Time::from_nanos(when_ns));
