@@ -7,14 +7,15 @@
 
 use std::alloc::{Layout, alloc};
 use std::fmt;
-use std::mem::{MaybeUninit, align_of, needs_drop, size_of};
+use std::mem::{ManuallyDrop, MaybeUninit, align_of, needs_drop, size_of};
 use std::ptr::NonNull;
 
 use crate::error::{Error, Result};
 use crate::event_loop::Loop;
 
 /// Room for what a callback carries inline.
-type Data = MaybeUninit<[usize; 2]>;
+type Data = [Word; 2];
+type Word = MaybeUninit<usize>;
 
 /// A callback and what it carries. Dropping it drops what it carries.
 pub(crate) struct Callback {
@@ -24,6 +25,8 @@ pub(crate) struct Callback {
 
 /// The functions for one type of callback. Each takes the data of a callback that was made with this table.
 struct Table {
+    /// Calls it for the last time, and drops what it carries. The data comes by value, in two registers.
+    call_once: unsafe fn(Word, Word, &Loop),
     call: unsafe fn(&mut Callback, &Loop),
     drop: unsafe fn(&mut Data),
     needs_drop: bool,
@@ -51,7 +54,7 @@ pub(crate) struct CFunction {
 
 impl Callback {
     /// Does nothing, carries nothing.
-    pub(crate) const EMPTY: Callback = Callback { table: &EMPTY, data: MaybeUninit::uninit() };
+    pub(crate) const EMPTY: Callback = Callback { table: &EMPTY, data: [Word::uninit(); 2] };
 
     /// A closure that runs once.
     pub(crate) fn once<F: FnOnce(&Loop) + 'static>(f: F) -> Result<Callback> {
@@ -61,6 +64,15 @@ impl Callback {
     /// A closure that runs many times.
     pub(crate) fn many<F: FnMut(&Loop) + 'static>(f: F) -> Result<Callback> {
         if fits::<F>() { Ok(Callback::store::<F>(f, Many::<F>::INLINE)) } else { Callback::boxed(f, Many::<F>::BOXED) }
+    }
+
+    /// Calls it for the last time.
+    #[inline]
+    pub(crate) fn call_once(self, lp: &Loop) {
+        let this = ManuallyDrop::new(self);
+        let [first, second] = this.data;
+        // SAFETY: `data` was stored by the constructor that chose `table`, and is not used again.
+        unsafe { (this.table.call_once)(first, second, lp) }
     }
 
     /// Calls it. A closure that runs once is gone afterwards, and with it what it carried.
@@ -81,6 +93,12 @@ impl Callback {
         self.table.needs_drop
     }
 
+    /// Takes the callback out and leaves an empty one. The bytes that it carries stay behind, and mean nothing there.
+    #[inline]
+    pub(crate) fn take(&mut self) -> Callback {
+        Callback { table: std::mem::replace(&mut self.table, &EMPTY), data: self.data }
+    }
+
     /// What describes this callback while the callback itself is elsewhere. Calling it does nothing.
     pub(crate) fn stand_in(&self) -> Callback {
         Callback { table: self.table.stand_in, data: self.data }
@@ -90,7 +108,7 @@ impl Callback {
     fn store<T>(value: T, table: &'static Table) -> Callback {
         const { assert!(size_of::<Data>() == 16 && align_of::<Data>() == 8) };
         assert!(fits::<T>());
-        let mut data = Data::uninit();
+        let mut data: Data = [Word::uninit(); 2];
         // SAFETY: `fits` says that a `T` has room in `data`, in size and in alignment.
         unsafe { data.as_mut_ptr().cast::<T>().write(value) };
         Callback { table, data }
@@ -104,8 +122,10 @@ impl Callback {
 impl Drop for Callback {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: `data` was stored by the constructor that chose `table`, and a dropped callback is used no more.
-        unsafe { (self.table.drop)(&mut self.data) }
+        if self.table.needs_drop {
+            // SAFETY: `data` was stored by the constructor that chose `table`, and a dropped callback is used no more.
+            unsafe { (self.table.drop)(&mut self.data) }
+        }
     }
 }
 
@@ -134,15 +154,27 @@ pub(crate) fn try_box<T>(value: T) -> Result<Box<T>> {
     }
 }
 
-static EMPTY: Table =
-    Table { call: |_, _| {}, drop: |_| {}, needs_drop: false, describe: |_| Source::Rust("nothing"), stand_in: &EMPTY };
+static EMPTY: Table = Table {
+    call_once: |_, _, _| {},
+    call: |_, _| {},
+    drop: |_| {},
+    needs_drop: false,
+    describe: |_| Source::Rust("nothing"),
+    stand_in: &EMPTY,
+};
 
 /// Describes an `F` and does nothing.
 struct StandIn<F>(F);
 
 impl<F> StandIn<F> {
-    const TABLE: &'static Table =
-        &Table { call: |_, _| {}, drop: |_| {}, needs_drop: false, describe: describe_as::<F>, stand_in: &EMPTY };
+    const TABLE: &'static Table = &Table {
+        call_once: |_, _, _| {},
+        call: |_, _| {},
+        drop: |_| {},
+        needs_drop: false,
+        describe: describe_as::<F>,
+        stand_in: &EMPTY,
+    };
 }
 
 fn describe_as<F>(_: &Data) -> Source {
@@ -153,6 +185,12 @@ struct Once<F>(F);
 
 impl<F: FnOnce(&Loop) + 'static> Once<F> {
     const INLINE: &'static Table = &Table {
+        call_once: |first, second, lp| {
+            let data: Data = [first, second];
+            // SAFETY: the data is an `F`, which is read once.
+            let f = unsafe { data.as_ptr().cast::<F>().read() };
+            f(lp);
+        },
         call: |callback, lp| {
             // SAFETY: the data is an `F`, which is read once: the empty table says from here on that it is gone.
             let f = unsafe { callback.data.as_ptr().cast::<F>().read() };
@@ -165,6 +203,12 @@ impl<F: FnOnce(&Loop) + 'static> Once<F> {
         stand_in: StandIn::<F>::TABLE,
     };
     const BOXED: &'static Table = &Table {
+        call_once: |first, second, lp| {
+            let data: Data = [first, second];
+            // SAFETY: the data is a `Box<F>`, which is read once.
+            let f = unsafe { data.as_ptr().cast::<Box<F>>().read() };
+            f(lp);
+        },
         call: |callback, lp| {
             // SAFETY: the data is a `Box<F>`, which is read once: the empty table says from here on that it is gone.
             let f = unsafe { callback.data.as_ptr().cast::<Box<F>>().read() };
@@ -182,6 +226,12 @@ struct Many<F>(F);
 
 impl<F: FnMut(&Loop) + 'static> Many<F> {
     const INLINE: &'static Table = &Table {
+        call_once: |first, second, lp| {
+            let data: Data = [first, second];
+            // SAFETY: the data is an `F`, which is read once.
+            let mut f = unsafe { data.as_ptr().cast::<F>().read() };
+            f(lp);
+        },
         call: |callback, lp| {
             // SAFETY: the data is an `F`, borrowed for the call alone.
             let f = unsafe { &mut *callback.data.as_mut_ptr().cast::<F>() };
@@ -193,6 +243,12 @@ impl<F: FnMut(&Loop) + 'static> Many<F> {
         stand_in: StandIn::<F>::TABLE,
     };
     const BOXED: &'static Table = &Table {
+        call_once: |first, second, lp| {
+            let data: Data = [first, second];
+            // SAFETY: the data is a `Box<F>`, which is read once.
+            let mut f = unsafe { data.as_ptr().cast::<Box<F>>().read() };
+            f(lp);
+        },
         call: |callback, lp| {
             // SAFETY: the data is a `Box<F>`, borrowed for the call alone.
             let f = unsafe { &mut *callback.data.as_mut_ptr().cast::<Box<F>>() };
@@ -240,21 +296,30 @@ pub(crate) mod c {
     }
 
     static CALL: Table = Table {
-        call: |callback, lp| {
+        call_once: |first, second, lp| {
+            let data: Data = [first, second];
             // SAFETY: the data is what `c_call` stored, and its caller vouched for the call.
             unsafe {
-                let (function, arg) = callback.data.as_ptr().cast::<(Call, *mut c_void)>().read();
+                let (function, arg) = data.as_ptr().cast::<(Call, *mut c_void)>().read();
                 function(lp.as_c(), arg);
             }
         },
+        // SAFETY: as for `call_once`, which a C function does not mind.
+        call: |callback, lp| unsafe { (CALL.call_once)(callback.data[0], callback.data[1], lp) },
         drop: |_| {},
         needs_drop: false,
         describe: describe_call,
         stand_in: &CALL_STAND_IN,
     };
 
-    static CALL_STAND_IN: Table =
-        Table { call: |_, _| {}, drop: |_| {}, needs_drop: false, describe: describe_call, stand_in: &CALL_STAND_IN };
+    static CALL_STAND_IN: Table = Table {
+        call_once: |_, _, _| {},
+        call: |_, _| {},
+        drop: |_| {},
+        needs_drop: false,
+        describe: describe_call,
+        stand_in: &CALL_STAND_IN,
+    };
 
     /// # Safety
     /// The data is what `c_call` stored.
@@ -265,13 +330,16 @@ pub(crate) mod c {
     }
 
     static RELEASE: Table = Table {
-        call: |callback, _| {
+        call_once: |first, second, _| {
+            let data: Data = [first, second];
             // SAFETY: the data is what `c_release` stored, and its caller vouched for the call.
             unsafe {
-                let (function, arg) = callback.data.as_ptr().cast::<(Release, *mut c_void)>().read();
+                let (function, arg) = data.as_ptr().cast::<(Release, *mut c_void)>().read();
                 function(arg);
             }
         },
+        // SAFETY: as for `call_once`, which a C function does not mind.
+        call: |callback, lp| unsafe { (RELEASE.call_once)(callback.data[0], callback.data[1], lp) },
         drop: |_| {},
         needs_drop: false,
         describe: |_| Source::Rust("a release hook"),

@@ -1,7 +1,7 @@
 //! Errors as values: an errno and one sentence.
 //!
-//! Both faces report the same errors. The errno is the contract, the sentence is for people. Every sentence is a
-//! static C string, so that making an error allocates nothing and C can be handed the very same words.
+//! Both faces report the same errors. The errno is the contract, the sentence is for people. All sentences stand here; an
+//! error is a number for each, eight bytes, so that making one allocates nothing and a result fits a register.
 
 use std::ffi::CStr;
 use std::{fmt, io};
@@ -12,47 +12,79 @@ use nix::errno::Errno;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Error {
     errno: Errno,
-    sentence: &'static CStr,
+    sentence: Sentence,
 }
 
 /// A result whose error is an [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// Declares what can be said.
+macro_rules! sentences {
+    ($($name:ident: $text:literal,)*) => {
+        /// What an error says.
+        #[derive(Clone, Copy, PartialEq, Eq)]
+        #[repr(u8)]
+        #[cfg_attr(not(feature = "capi"), allow(dead_code, reason = "some are for C alone"))]
+        pub(crate) enum Sentence { $($name,)* }
+
+        impl Sentence {
+            const fn text(self) -> &'static CStr {
+                match self { $(Sentence::$name => $text,)* }
+            }
+        }
+    };
+}
+
+sentences! {
+    NoMemory: c"no memory could be had; nothing was changed, free some and try again",
+    StaleHandle: c"the handle is stale: what it named has ended, or it is no handle of this loop",
+    NotATimer: c"the handle is not a timer's: only call_later, call_at and call_every give those",
+    HookReference: c"the handle is a hook's: a hook never keeps a run alive",
+    ZeroPeriod: c"the period is zero: a repeating timer needs at least a nanosecond",
+    NotRunning: c"the loop is not running: break is for a callback of the loop",
+    Running: c"the loop is running or a callback of it is on the stack: wait until that has returned",
+    Bound: c"the loop has run already: adopt it before its first run",
+    ShutDown: c"the loop is shut down or closing: it takes nothing new",
+    WrongThread: c"the loop belongs to another thread",
+    Forked: c"the loop belongs to the parent process: close it, and make a new one in the child",
+    Interrupted: c"a signal ended the wait and no callback ran",
+    EntriesOutOfRange: c"sq_entries is at most 32768, cq_entries at most 65536 and not below sq_entries",
+    NoWipeOnFork: c"the kernel is older than 4.14: it has no MADV_WIPEONFORK",
+    NoIoUring: c"this kernel has no io_uring that is new enough (Linux 5.10 or later), or a seccomp filter hides it",
+    SwitchedOff: c"io_uring is switched off here: set the sysctl kernel.io_uring_disabled to 0, or allow io_uring_setup, io_uring_enter and io_uring_register in the container's seccomp profile",
+    NoRingMemory: c"the kernel has no memory for the ring: raise the limit on locked memory (ulimit -l), on address space (ulimit -v) or of the container, or ask for fewer entries",
+    NoDescriptor: c"the process has no file descriptor left: raise the limit (ulimit -n) or close some",
+    NoSystemDescriptor: c"the system has no file descriptor left: raise the sysctl fs.file-max",
+    SetupFailed: c"the kernel refused to set up the ring",
+    EnableFailed: c"the ring could not be enabled on this thread",
+    EnterFailed: c"io_uring_enter failed",
+    EventFdFailed: c"the eventfd of loop_fd could not be made and registered with the ring",
+    NoSubmission: c"the kernel takes no submissions at the moment: try again",
+    NullPointer: c"a pointer that must not be NULL is NULL",
+    UnknownHookPoint: c"a hook is for LOOP_BEFORE_WAIT or LOOP_AFTER_WAIT",
+    SizeTooSmall: c"the size of the struct is too small: set it to the sizeof, as LOOP_OPTIONS_INIT does",
+    OptionsTooNew: c"the options ask for something that this version of ringloop does not know",
+    UnknownFlag: c"options->flags has a bit that this version of ringloop does not know",
+}
+
 impl Error {
-    pub(crate) const fn new(errno: Errno, sentence: &'static CStr) -> Error {
+    pub(crate) const fn new(errno: Errno, sentence: Sentence) -> Error {
         Error { errno, sentence }
     }
 
-    pub(crate) const NO_MEMORY: Error =
-        Error::new(Errno::ENOMEM, c"no memory could be had; nothing was changed, free some and try again");
-    pub(crate) const STALE_HANDLE: Error =
-        Error::new(Errno::ENOENT, c"the handle is stale: what it named has ended, or it is no handle of this loop");
-    pub(crate) const NOT_A_TIMER: Error =
-        Error::new(Errno::EINVAL, c"the handle is not a timer's: only call_later, call_at and call_every give those");
-    pub(crate) const HOOK_REFERENCE: Error =
-        Error::new(Errno::EINVAL, c"the handle is a hook's: a hook never keeps a run alive");
-    pub(crate) const ZERO_PERIOD: Error =
-        Error::new(Errno::EINVAL, c"the period is zero: a repeating timer needs at least a nanosecond");
-    pub(crate) const NOT_RUNNING: Error =
-        Error::new(Errno::EINVAL, c"the loop is not running: break is for a callback of the loop");
-    pub(crate) const RUNNING: Error = Error::new(
-        Errno::EBUSY,
-        c"the loop is running or a callback of it is on the stack: wait until that has returned",
-    );
-    pub(crate) const BOUND: Error = Error::new(
-        Errno::EBUSY,
-        c"the loop has entered the kernel on its thread already: adopt it before its first run",
-    );
-    pub(crate) const SHUT_DOWN: Error =
-        Error::new(Errno::ESHUTDOWN, c"the loop is shut down or closing: it takes nothing new");
-    pub(crate) const WRONG_THREAD: Error = Error::new(Errno::EPERM, c"the loop belongs to another thread");
-    pub(crate) const FORKED: Error = Error::new(
-        Errno::EOWNERDEAD,
-        c"the loop belongs to the parent process: close it, and make a new one in the child",
-    );
-    pub(crate) const INTERRUPTED: Error = Error::new(Errno::EINTR, c"a signal ended the wait and no callback ran");
-    pub(crate) const ENTRIES_OUT_OF_RANGE: Error =
-        Error::new(Errno::EINVAL, c"sq_entries is at most 32768, cq_entries at most 65536 and not below sq_entries");
+    pub(crate) const NO_MEMORY: Error = Error::new(Errno::ENOMEM, Sentence::NoMemory);
+    pub(crate) const STALE_HANDLE: Error = Error::new(Errno::ENOENT, Sentence::StaleHandle);
+    pub(crate) const NOT_A_TIMER: Error = Error::new(Errno::EINVAL, Sentence::NotATimer);
+    pub(crate) const HOOK_REFERENCE: Error = Error::new(Errno::EINVAL, Sentence::HookReference);
+    pub(crate) const ZERO_PERIOD: Error = Error::new(Errno::EINVAL, Sentence::ZeroPeriod);
+    pub(crate) const NOT_RUNNING: Error = Error::new(Errno::EINVAL, Sentence::NotRunning);
+    pub(crate) const RUNNING: Error = Error::new(Errno::EBUSY, Sentence::Running);
+    pub(crate) const BOUND: Error = Error::new(Errno::EBUSY, Sentence::Bound);
+    pub(crate) const SHUT_DOWN: Error = Error::new(Errno::ESHUTDOWN, Sentence::ShutDown);
+    pub(crate) const WRONG_THREAD: Error = Error::new(Errno::EPERM, Sentence::WrongThread);
+    pub(crate) const FORKED: Error = Error::new(Errno::EOWNERDEAD, Sentence::Forked);
+    pub(crate) const INTERRUPTED: Error = Error::new(Errno::EINTR, Sentence::Interrupted);
+    pub(crate) const ENTRIES_OUT_OF_RANGE: Error = Error::new(Errno::EINVAL, Sentence::EntriesOutOfRange);
 
     /// The errno, positive: `Error::raw_os_error() == libc::ENOENT`.
     pub fn raw_os_error(&self) -> i32 {
@@ -61,13 +93,13 @@ impl Error {
 
     #[cfg(feature = "capi")]
     pub(crate) fn sentence(&self) -> &'static CStr {
-        self.sentence
+        self.sentence.text()
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({:?})", self.sentence.to_string_lossy(), self.errno)
+        write!(f, "{} ({:?})", self.sentence.text().to_string_lossy(), self.errno)
     }
 }
 

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use crate::callback::try_box;
+use crate::callback::{Callback, try_box};
 use crate::error::{Error, Result};
 use crate::handle::{Ended, Handle};
 use crate::handler::Handler;
@@ -115,7 +115,7 @@ impl Loop {
     /// # Panics
     /// When a callback does and no exception handler is set; the rest of the batch stays queued (S30).
     pub fn run(&self) -> Result<Outcome> {
-        self.run_while(|lp| lp.schedule.borrow().is_alive())
+        self.run_to_end(false)
     }
 
     /// As [`run`](Loop::run), but returns only when stopped or broken off.
@@ -123,7 +123,7 @@ impl Loop {
     /// # Panics
     /// As [`run`](Loop::run).
     pub fn run_forever(&self) -> Result<Outcome> {
-        self.run_while(|_| true)
+        self.run_to_end(true)
     }
 
     /// Runs one iteration, which sleeps at most `limit` (`Duration::MAX`: without limit), and tells how many callbacks
@@ -145,10 +145,10 @@ impl Loop {
         if interrupted && ran == 0 { Err(Error::INTERRUPTED) } else { Ok(ran) }
     }
 
-    fn run_while(&self, alive: impl Fn(&Loop) -> bool) -> Result<Outcome> {
+    fn run_to_end(&self, forever: bool) -> Result<Outcome> {
         let _run = Run::begin(self)?;
         let mut outcome = Outcome::Done;
-        while outcome == Outcome::Done && alive(self) {
+        while outcome == Outcome::Done && (forever || self.is_alive()) {
             self.iterate(FOREVER)?;
             outcome = match (self.breaking.get(), self.stopping.get()) {
                 (true, _) => Outcome::Broken,
@@ -161,38 +161,43 @@ impl Loop {
     }
 
     /// One iteration, step by step as in S5. Tells how many callbacks ran and whether a signal ended the wait.
+    #[inline(always)]
     fn iterate(&self, limit: u64) -> Result<(usize, bool)> {
         self.schedule.borrow_mut().metrics.iterations += 1;
         self.run_hooks(HookPoint::BeforeWait)?;
-        let waiting = self.submit_and_wait(limit)?;
-        self.collect_completions();
-        self.collect_due_timers(waiting.now)?;
+        let interrupted = {
+            let (schedule, ring) = (&mut *self.schedule.borrow_mut(), &mut *self.ring.borrow_mut());
+            let waiting = self.submit_and_wait(schedule, ring, limit)?;
+            self.collect_completions(ring);
+            self.collect_due_timers(schedule, waiting.now)?;
+            waiting.interrupted
+        };
         self.run_hooks(HookPoint::AfterWait)?;
         let ran = self.run_batch()?;
-        Ok((ran, waiting.interrupted))
+        Ok((ran, interrupted))
     }
 
     /// S5 (a): submits what was queued, and sleeps if there is nothing else to do.
-    #[inline]
-    fn submit_and_wait(&self, limit: u64) -> Result<Waiting> {
-        if limit == 0 || self.must_not_sleep() {
-            self.ring.borrow_mut().submit()?;
+    #[inline(always)]
+    fn submit_and_wait(&self, schedule: &mut Schedule, ring: &mut Ring, limit: u64) -> Result<Waiting> {
+        if limit == 0 || self.must_not_sleep(schedule) {
+            ring.submit()?;
             return Ok(Waiting { interrupted: false, now: None });
         }
         let now = self.clock.now();
-        if self.schedule.borrow_mut().is_due(now) {
-            self.ring.borrow_mut().submit()?;
+        if schedule.is_due(now) {
+            ring.submit()?;
             return Ok(Waiting { interrupted: false, now: Some(now) });
         }
         match &self.clock {
-            Clock::Monotonic => self.sleep(now, now.saturating_add(limit)),
-            Clock::Virtual(clock) => self.jump(clock, now, now.saturating_add(limit)),
+            Clock::Monotonic => self.sleep(schedule, ring, now, now.saturating_add(limit)),
+            Clock::Virtual(clock) => self.jump(clock, schedule, ring, now, now.saturating_add(limit)),
         }
     }
 
     #[inline]
-    fn must_not_sleep(&self) -> bool {
-        self.stopping.get() || self.breaking.get() || self.schedule.borrow().is_ready()
+    fn must_not_sleep(&self, schedule: &Schedule) -> bool {
+        self.stopping.get() || self.breaking.get() || schedule.is_ready()
     }
 
     /// When the loop wakes up for a deadline: `slack` later than it could (S3).
@@ -201,27 +206,29 @@ impl Loop {
     }
 
     /// Sleeps from `now` until something completes or a timer is due, at the latest until `limit`.
-    fn sleep(&self, mut now: u64, limit: u64) -> Result<Waiting> {
+    #[cold]
+    fn sleep(&self, schedule: &mut Schedule, ring: &mut Ring, mut now: u64, limit: u64) -> Result<Waiting> {
         loop {
-            let until = self.wake_up_time(self.schedule.borrow().deadline_bound()).min(limit);
+            let until = self.wake_up_time(schedule.deadline_bound()).min(limit);
             let wake_up = if until == FOREVER { FOREVER } else { until.saturating_sub(self.spin) };
             let mut waited = Waited::Completed;
-            now = self.spin(now, until);
-            if now < wake_up && !self.has_work() {
+            now = self.spin(ring, now, until);
+            if now < wake_up && !ring.has_completions() {
                 let asleep = now;
-                waited = self.ring.borrow_mut().wait(wake_up)?;
+                waited = ring.wait(wake_up)?;
                 now = self.clock.now();
-                self.schedule.borrow_mut().metrics.asleep_ns += now - asleep;
-                self.collect_completions();
+                schedule.metrics.asleep_ns += now - asleep;
+                self.collect_completions(ring);
             } else {
-                self.ring.borrow_mut().submit()?;
+                ring.submit()?;
             }
             let interrupted = waited == Waited::Interrupted;
             if !interrupted {
-                now = self.spin(now, until);
+                now = self.spin(ring, now, until);
             }
             // It goes round again when what woke it was a timeout for what has been cancelled since.
-            if interrupted || now >= limit || self.has_work() || self.schedule.borrow_mut().is_due(now) {
+            let awake = interrupted || now >= limit || self.must_not_sleep(schedule) || schedule.is_due(now);
+            if awake || ring.has_completions() {
                 return Ok(Waiting { interrupted, now: Some(now) });
             }
         }
@@ -229,25 +236,28 @@ impl Loop {
 
     /// What a loop on a virtual clock does instead of sleeping: the clock jumps to the next deadline (S36). With none
     /// ahead, it sleeps for real.
-    fn jump(&self, clock: &AtomicU64, now: u64, limit: u64) -> Result<Waiting> {
-        let until = self.wake_up_time(self.schedule.borrow_mut().next_deadline()).min(limit);
+    #[cold]
+    fn jump(
+        &self,
+        clock: &AtomicU64,
+        schedule: &mut Schedule,
+        ring: &mut Ring,
+        now: u64,
+        limit: u64,
+    ) -> Result<Waiting> {
+        let until = self.wake_up_time(schedule.next_deadline()).min(limit);
         if until == FOREVER {
-            return self.sleep(now, limit);
+            return self.sleep(schedule, ring, now, limit);
         }
         clock.store(until, Relaxed);
-        self.schedule.borrow_mut().metrics.asleep_ns += until - now;
+        schedule.metrics.asleep_ns += until - now;
         Ok(Waiting { interrupted: false, now: Some(until) })
     }
 
-    /// Whether there is something to do that is not a timer.
-    fn has_work(&self) -> bool {
-        self.must_not_sleep() || self.ring.borrow_mut().has_completions()
-    }
-
     /// Looks at the ring and the clock instead of sleeping, from `now` for up to the loop's `spin`; tells the time then.
-    fn spin(&self, now: u64, until: u64) -> u64 {
+    fn spin(&self, ring: &mut Ring, now: u64, until: u64) -> u64 {
         let mut last = now;
-        while last < until && last - now < self.spin && !self.has_work() {
+        while last < until && last - now < self.spin && !ring.has_completions() {
             std::hint::spin_loop();
             last = self.clock.now();
         }
@@ -255,16 +265,15 @@ impl Loop {
     }
 
     /// S5 (b): takes one batch of completions.
-    #[inline]
-    fn collect_completions(&self) {
+    #[inline(always)]
+    fn collect_completions(&self, ring: &mut Ring) {
         // The ring keeps those of its own timeout to itself, and nobody else submits anything.
-        self.ring.borrow_mut().reap(|_, _| {});
+        ring.reap(|_, _| {});
     }
 
     /// S5 (c): appends every due timer to the ready queue. The clock is not read while no timer is pending.
-    #[inline]
-    fn collect_due_timers(&self, now: Option<u64>) -> Result<()> {
-        let mut schedule = self.schedule.borrow_mut();
+    #[inline(always)]
+    fn collect_due_timers(&self, schedule: &mut Schedule, now: Option<u64>) -> Result<()> {
         if !schedule.has_timers() {
             return Ok(());
         }
@@ -272,25 +281,52 @@ impl Loop {
     }
 
     /// S5 (d): runs what stands in the ready queue now, and tells how many callbacks that were.
-    #[inline]
+    #[inline(always)]
     fn run_batch(&self) -> Result<usize> {
-        self.schedule.borrow_mut().begin_batch()?;
+        self.schedule.borrow_mut().begin_batch();
         self.slow.restart();
         let mut ran = 0;
         while !self.breaking.get() {
-            let Some(call) = self.schedule.borrow_mut().next_call()? else { break };
+            let mut schedule = self.schedule.borrow_mut();
+            let Some(next) = schedule.next_in_batch() else { break };
+            if schedule.is_plain(next) && !self.slow.is_on() {
+                let (handle, callback) = schedule.take_plain(next);
+                drop(schedule);
+                self.invoke_plain(handle, callback)?;
+            } else {
+                let call = schedule.take_call(next)?;
+                drop(schedule);
+                self.invoke(call)?;
+            }
             ran += 1;
-            self.invoke(call)?;
         }
         Ok(ran)
     }
 
-    #[inline]
-    fn run_hooks(&self, point: HookPoint) -> Result<()> {
-        let count = self.schedule.borrow_mut().begin_hooks(point);
-        if count > 0 {
-            self.slow.restart();
+    /// Runs a callback that has nothing to come after it: what `invoke` does for most.
+    #[inline(always)]
+    fn invoke_plain(&self, handle: Handle, callback: Callback) -> Result<()> {
+        self.current.set(Some(handle));
+        let in_callback = attempt(|| callback.call_once(self));
+        self.current.set(None);
+        if !self.owner.process().is_current() {
+            return Err(Error::FORKED);
         }
+        if in_callback.is_some() {
+            self.handle_panics([in_callback, None, None]);
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn run_hooks(&self, point: HookPoint) -> Result<()> {
+        if self.schedule.borrow().has_hooks() { self.run_hooks_at(point) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn run_hooks_at(&self, point: HookPoint) -> Result<()> {
+        let count = self.schedule.borrow_mut().begin_hooks(point);
+        self.slow.restart();
         for at in 0..count {
             if self.breaking.get() {
                 break;
@@ -306,11 +342,10 @@ impl Loop {
     /// Runs one callback, and what its end brings: the report that it was slow, its release, the handling of a panic.
     ///
     /// When it returns in a forked child, nothing of the loop's runs there any more (S33).
-    #[inline]
     fn invoke(&self, mut call: Call) -> Result<()> {
         let watched = self.slow.begin(&call);
         self.current.set(Some(call.handle));
-        let in_callback = catch_unwind(AssertUnwindSafe(|| call.callback.call(self))).err();
+        let in_callback = attempt(|| call.callback.call(self));
         self.current.set(None);
         if !self.owner.process().is_current() {
             std::mem::forget(call);
@@ -332,8 +367,8 @@ impl Loop {
         let Ended { callback, release } = ended;
         // The hook comes after the Drop, also when that panics.
         let in_drop = attempt(|| drop(callback));
-        if let Some(mut release) = release {
-            release.call(self);
+        if let Some(release) = release {
+            release.call_once(self);
         }
         if let Some(payload) = in_drop {
             resume_unwind(payload);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use nix::errno::Errno;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Sentence};
 
 /// The process in which this was made.
 #[derive(Clone, Copy, Debug)]
@@ -82,7 +82,7 @@ fn map() -> Result<*mut AtomicU64> {
     if unsafe { libc::madvise(page, PAGE_SIZE, libc::MADV_WIPEONFORK) } != 0 {
         // SAFETY: as above, and nobody else has seen it.
         unsafe { libc::munmap(page, PAGE_SIZE) };
-        return Err(Error::new(Errno::ENOSYS, c"the kernel is older than 4.14: it has no MADV_WIPEONFORK"));
+        return Err(Error::new(Errno::ENOSYS, Sentence::NoWipeOnFork));
     }
     Ok(page.cast())
 }

@@ -235,7 +235,7 @@ impl Slots {
             slot.when = u64::from(self.free);
             self.free = index;
         }
-        std::mem::replace(&mut slot.callback, Callback::EMPTY)
+        slot.callback.take()
     }
 
     /// Marks a slot whose callback is on the stack as ended: the handle is stale, the slot is emptied later.
@@ -297,6 +297,13 @@ impl Slot {
             2 => Kind::Repeat,
             _ => Kind::Hook,
         }
+    }
+
+    /// Whether it runs once and has nothing beside the slot.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        // Call and Timer are the kinds whose upper bit is not set.
+        self.state.0 & (Kind::Repeat as u32 | State::HAS_EXTRA) == 0
     }
 
     #[inline]

@@ -1,9 +1,8 @@
 //! The ready queue: one FIFO (S6), and the batch that is being run (S5 d, S7).
 //!
-//! What becomes ready stands in `incoming`. A batch takes all that stands there when it begins; what comes later waits
-//! for the next batch. A batch that is broken off keeps its rest, which comes first in the next one (S18). References
-//! whose slot has moved on are dead: they are passed over when they come up, and swept out before they outnumber the
-//! living.
+//! A batch is what stands in the queue when it begins; what comes later waits for the next one. A batch that is broken off
+//! leaves its rest at the head, for the next one (S18). References whose slot has moved on are dead: they are passed over
+//! when they come up, and swept out before they outnumber the living.
 
 use std::collections::VecDeque;
 
@@ -12,8 +11,9 @@ use crate::handle::SlotRef;
 
 #[derive(Debug, Default)]
 pub(crate) struct ReadyQueue {
-    incoming: VecDeque<SlotRef>,
-    batch: VecDeque<SlotRef>,
+    queue: VecDeque<SlotRef>,
+    /// How many at the head of the queue belong to the batch.
+    batch: usize,
     live: usize,
 }
 
@@ -22,6 +22,7 @@ const SWEEP_FROM: usize = 64;
 
 impl ReadyQueue {
     /// Whether nothing is ready. Dead references do not count.
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.live == 0
     }
@@ -29,61 +30,68 @@ impl ReadyQueue {
     /// Makes sure that the next `push` needs no memory. `is_live` tells whether a reference is.
     #[inline]
     pub(crate) fn reserve(&mut self, is_live: impl Fn(SlotRef) -> bool) -> Result<()> {
-        if self.incoming.len() == self.incoming.capacity() {
-            if self.incoming.len() > 2 * self.live + SWEEP_FROM {
-                self.sweep(is_live);
-            }
-            self.incoming.try_reserve(1)?;
+        if self.queue.len() == self.queue.capacity() { self.make_room(is_live) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn make_room(&mut self, is_live: impl Fn(SlotRef) -> bool) -> Result<()> {
+        if self.queue.len() > 2 * self.live + SWEEP_FROM {
+            self.sweep(is_live);
         }
-        Ok(())
+        Ok(self.queue.try_reserve(1)?)
     }
 
     /// Drops the dead.
     #[cold]
     pub(crate) fn sweep(&mut self, is_live: impl Fn(SlotRef) -> bool) {
-        self.incoming.retain(|&slot| is_live(slot));
-        self.batch.retain(|&slot| is_live(slot));
+        let mut at = 0;
+        let mut batch = 0;
+        self.queue.retain(|&slot| {
+            let live = is_live(slot);
+            batch += usize::from(live && at < self.batch);
+            at += 1;
+            live
+        });
+        self.batch = batch;
     }
 
     /// Appends. Needs no memory after `reserve`.
     #[inline]
     pub(crate) fn push(&mut self, slot: SlotRef) {
-        self.incoming.push_back(slot);
+        self.queue.push_back(slot);
         self.live += 1;
     }
 
     /// One of the references in here has died.
+    #[inline]
     pub(crate) fn died(&mut self) {
         self.live -= 1;
     }
 
-    /// Begins a batch: the rest of the last one, then all that is ready now.
-    pub(crate) fn begin_batch(&mut self) -> Result<()> {
-        if self.batch.is_empty() {
-            std::mem::swap(&mut self.batch, &mut self.incoming);
-        } else {
-            self.batch.try_reserve(self.incoming.len())?;
-            self.batch.append(&mut self.incoming);
-        }
-        Ok(())
+    /// Begins a batch: all that stands in the queue.
+    #[inline]
+    pub(crate) fn begin_batch(&mut self) {
+        self.batch = self.queue.len();
     }
 
-    /// The next live reference of the batch, which stays in it until `taken` or `died` is said of it.
+    /// Takes the next live reference out of the batch.
     #[inline]
-    pub(crate) fn next_in_batch(&mut self, is_live: impl Fn(SlotRef) -> bool) -> Option<SlotRef> {
-        while let Some(&slot) = self.batch.front() {
+    pub(crate) fn pop(&mut self, is_live: impl Fn(SlotRef) -> bool) -> Option<SlotRef> {
+        while self.batch > 0 {
+            let slot = self.queue.pop_front()?;
+            self.batch -= 1;
             if is_live(slot) {
+                self.live -= 1;
                 return Some(slot);
             }
-            self.batch.pop_front();
         }
         None
     }
 
-    /// Takes the reference that `next_in_batch` gave out of the batch.
-    #[inline]
-    pub(crate) fn take(&mut self) {
-        self.batch.pop_front();
-        self.live -= 1;
+    /// Undoes the last `pop`; the room is still there.
+    pub(crate) fn put_back(&mut self, slot: SlotRef) {
+        self.queue.push_front(slot);
+        self.batch += 1;
+        self.live += 1;
     }
 }

@@ -291,34 +291,60 @@ impl Schedule {
         }
     }
 
-    pub(crate) fn begin_batch(&mut self) -> Result<()> {
-        self.ready.begin_batch()
+    #[inline]
+    pub(crate) fn begin_batch(&mut self) {
+        self.ready.begin_batch();
     }
 
-    /// The next callback of the batch. When memory is refused, it stays in the batch.
+    /// Takes the next reference out of the batch. What it refers to is then to be taken, too.
     #[inline]
-    pub(crate) fn next_call(&mut self) -> Result<Option<Call>> {
+    pub(crate) fn next_in_batch(&mut self) -> Option<SlotRef> {
         let Schedule { slots, ready, .. } = self;
-        let Some(SlotRef { index, .. }) = ready.next_in_batch(|slot| slots.is_live(slot)) else { return Ok(None) };
-        let kind = self.slots[index].kind();
-        if kind == Kind::Repeat {
-            self.reserve_timers()?;
-        }
-        self.ready.take();
+        ready.pop(|slot| slots.is_live(slot))
+    }
+
+    /// Whether what is next runs once and has no release hook: then `take_plain` will do for `take_call`.
+    #[inline]
+    pub(crate) fn is_plain(&self, next: SlotRef) -> bool {
+        self.slots[next.index].is_plain()
+    }
+
+    /// Ends what is next, which is plain, and hands its callback out.
+    #[inline]
+    pub(crate) fn take_plain(&mut self, next: SlotRef) -> (Handle, Callback) {
+        let slot = &self.slots[next.index];
         self.metrics.callbacks += 1;
-        self.metrics.timers_fired += u64::from(kind.is_timer());
-        if kind == Kind::Repeat {
-            self.rearm(index);
-            return Ok(Some(self.borrow_out(index)));
+        self.metrics.timers_fired += u64::from(slot.kind().is_timer());
+        self.referenced -= usize::from(slot.is_referenced());
+        (self.slots.handle(next.index), self.slots.empty(next.index))
+    }
+
+    /// Hands out the callback of what is next, of any kind. When memory is refused, it stays next in the batch.
+    pub(crate) fn take_call(&mut self, next: SlotRef) -> Result<Call> {
+        let index = next.index;
+        let kind = self.slots[index].kind();
+        if kind != Kind::Repeat {
+            let release = self.remove_extra(index);
+            let (handle, callback) = self.take_plain(next);
+            return Ok(Call { callback, handle, kind, index, release });
         }
-        let handle = self.slots.handle(index);
-        self.referenced -= usize::from(self.slots[index].is_referenced());
-        let Ended { callback, release } = self.empty(index);
-        Ok(Some(Call { callback, handle, kind, index, release }))
+        if let Err(error) = self.reserve_timers() {
+            self.ready.put_back(next);
+            return Err(error);
+        }
+        self.metrics.callbacks += 1;
+        self.metrics.timers_fired += 1;
+        self.rearm(index);
+        Ok(self.borrow_out(index))
+    }
+
+    /// Whether there are hooks to run.
+    #[inline]
+    pub(crate) fn has_hooks(&self) -> bool {
+        self.hooks.iter().any(|list| !list.is_empty())
     }
 
     /// Begins a round of hooks and tells how many there are.
-    #[inline]
     pub(crate) fn begin_hooks(&mut self, point: HookPoint) -> usize {
         let Schedule { slots, hooks, .. } = self;
         if self.dead_hooks > 0 {

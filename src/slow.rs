@@ -66,10 +66,15 @@ impl SlowWatch {
         self.since.set(UNKNOWN);
     }
 
-    /// A callback begins.
+    /// Whether anybody wants to know.
     #[inline]
+    pub(crate) fn is_on(&self) -> bool {
+        self.limit.get() != OFF
+    }
+
+    /// A callback begins.
     pub(crate) fn begin(&self, call: &Call) -> Option<Watched> {
-        if self.limit.get() == OFF {
+        if !self.is_on() {
             return None;
         }
         if self.since.get() == UNKNOWN {

@@ -7,9 +7,9 @@ use std::{mem, ptr};
 
 use nix::errno::Errno;
 
-use super::{NULL_POINTER, number, status, with_loop};
+use super::{NULL_POINTER, SIZE_TOO_SMALL, number, status, with_loop};
 use crate::callback::try_box;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
 use crate::lifecycle::Builder;
 use crate::time::Time;
@@ -40,11 +40,8 @@ pub struct loop_options_t {
     pub start_ns: u64,
 }
 
-const SIZE_TOO_SMALL: Error = Error::new(Errno::EINVAL, c"options->size is too small: start from LOOP_OPTIONS_INIT");
-const OPTIONS_TOO_NEW: Error =
-    Error::new(Errno::E2BIG, c"the options ask for something that this version of ringloop does not know");
-const UNKNOWN_FLAG: Error =
-    Error::new(Errno::EINVAL, c"options->flags has a bit that this version of ringloop does not know");
+const OPTIONS_TOO_NEW: Error = Error::new(Errno::E2BIG, Sentence::OptionsTooNew);
+const UNKNOWN_FLAG: Error = Error::new(Errno::EINVAL, Sentence::UnknownFlag);
 
 /// No options are larger than this: a larger size is garbage.
 const LARGEST_OPTIONS: usize = 4096;

@@ -19,7 +19,9 @@ use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::ptr;
 
-use crate::error::{Error, Result};
+use nix::errno::Errno;
+
+use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
 use crate::handle::Handle;
 
@@ -46,9 +48,9 @@ impl Loop {
     }
 }
 
-const NULL_POINTER: Error = Error::new(nix::errno::Errno::EINVAL, c"a pointer that must not be NULL is NULL");
-const UNKNOWN_HOOK_POINT: Error =
-    Error::new(nix::errno::Errno::EINVAL, c"a hook is for LOOP_BEFORE_WAIT or LOOP_AFTER_WAIT");
+const NULL_POINTER: Error = Error::new(Errno::EINVAL, Sentence::NullPointer);
+const UNKNOWN_HOOK_POINT: Error = Error::new(Errno::EINVAL, Sentence::UnknownHookPoint);
+const SIZE_TOO_SMALL: Error = Error::new(Errno::EINVAL, Sentence::SizeTooSmall);
 
 /// Calls `f` with the loop behind a pointer.
 ///

@@ -4,12 +4,9 @@ use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::time::Duration;
 
-use nix::errno::Errno;
-
 use super::types::loop_handle_t;
-use super::{NULL_POINTER, status, with_loop};
+use super::{NULL_POINTER, SIZE_TOO_SMALL, status, with_loop};
 use crate::callback::Source;
-use crate::error::Error;
 use crate::event_loop::Loop;
 use crate::handle::Kind;
 
@@ -116,7 +113,7 @@ pub unsafe extern "C" fn loop_metrics(r#loop: *const Loop, out: *mut loop_metric
         // SAFETY: the header asks for a struct whose size is set.
         let size = unsafe { ptr::addr_of!((*out).size).read() };
         if (size as usize) < size_of::<u32>() {
-            return Err(Error::new(Errno::EINVAL, c"out->size is too small: set it to sizeof(loop_metrics_t)"));
+            return Err(SIZE_TOO_SMALL);
         }
         lp.check()?;
         let metrics = lp.metrics();

@@ -21,7 +21,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 pub(crate) use setup::Sizes;
 
 use self::timeout::ArmedTimeout;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Sentence};
 use crate::fork::Process;
 
 /// What a wait came to.
@@ -141,10 +141,11 @@ impl Ring {
     pub(crate) fn eventfd(&mut self) -> Result<BorrowedFd<'_>> {
         if self.eventfd.is_none() {
             let fd = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
-                .map_err(|errno| Error::new(errno, c"no eventfd could be had for loop_fd"))?;
-            self.uring.submitter().register_eventfd(fd.as_fd().as_raw_fd()).map_err(|error| {
-                setup::error(&error, c"the eventfd of loop_fd could not be registered with the ring")
-            })?;
+                .map_err(|errno| Error::new(errno, Sentence::EventFdFailed))?;
+            self.uring
+                .submitter()
+                .register_eventfd(fd.as_fd().as_raw_fd())
+                .map_err(|error| setup::error(&error, Sentence::EventFdFailed))?;
             *self.eventfd = Some(fd);
         }
         Ok(self.eventfd.as_ref().expect("it was made above").as_fd())
@@ -211,9 +212,7 @@ impl Ring {
         let queued = self.uring.submission().len();
         self.enter(queued, 0)?;
         // SAFETY: as above.
-        unsafe { self.uring.submission().push(entry) }.map_err(|_| {
-            Error::new(Errno::EAGAIN, c"the kernel takes no submissions at the moment: reap and try again")
-        })
+        unsafe { self.uring.submission().push(entry) }.map_err(|_| Error::new(Errno::EAGAIN, Sentence::NoSubmission))
     }
 
     /// `io_uring_enter`, once: submits `queued` entries, waits for `wanted` completions.
@@ -241,7 +240,7 @@ impl Ring {
                 self.timeout.forget();
                 Ok(Waited::Completed)
             }
-            Err(errno) => Err(Error::new(errno, c"io_uring_enter failed")),
+            Err(errno) => Err(Error::new(errno, Sentence::EnterFailed)),
         }
     }
 
@@ -251,7 +250,7 @@ impl Ring {
             self.uring
                 .submitter()
                 .register_enable_rings()
-                .map_err(|error| setup::error(&error, c"the ring could not be enabled on this thread"))?;
+                .map_err(|error| setup::error(&error, Sentence::EnableFailed))?;
             self.enabled = true;
         }
         Ok(())

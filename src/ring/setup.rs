@@ -1,12 +1,11 @@
 //! Setting a ring up: the ladder of flags, the sizes, and what to say when the kernel refuses (S32).
 
-use std::ffi::CStr;
 use std::io;
 
 use io_uring::{IoUring, Probe, opcode};
 use nix::errno::Errno;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Sentence};
 
 /// Entries of the two queues; the kernel rounds up to powers of two.
 #[derive(Clone, Copy, Debug)]
@@ -76,18 +75,14 @@ fn probe(uring: IoUring) -> Result<IoUring> {
     }
 }
 
-fn what_to_change(errno: Errno) -> &'static CStr {
+fn what_to_change(errno: Errno) -> Sentence {
     match errno {
-        Errno::ENOSYS | Errno::EINVAL => c"this kernel has no io_uring that is new enough (Linux 5.10 or later), or a seccomp filter hides it",
-        Errno::EPERM | Errno::EACCES => {
-            c"io_uring is switched off here: set the sysctl kernel.io_uring_disabled to 0, or allow io_uring_setup, io_uring_enter and io_uring_register in the container's seccomp profile"
-        }
-        Errno::ENOMEM => {
-            c"the kernel has no memory for the ring: raise the limit on locked memory (ulimit -l), on address space (ulimit -v) or of the container, or ask for fewer entries"
-        }
-        Errno::EMFILE => c"the process has no file descriptor left for the ring: raise the limit (ulimit -n) or close some",
-        Errno::ENFILE => c"the system has no file descriptor left for the ring: raise the sysctl fs.file-max",
-        _ => c"the kernel refused to set up the ring",
+        Errno::ENOSYS | Errno::EINVAL => Sentence::NoIoUring,
+        Errno::EPERM | Errno::EACCES => Sentence::SwitchedOff,
+        Errno::ENOMEM => Sentence::NoRingMemory,
+        Errno::EMFILE => Sentence::NoDescriptor,
+        Errno::ENFILE => Sentence::NoSystemDescriptor,
+        _ => Sentence::SetupFailed,
     }
 }
 
@@ -95,6 +90,6 @@ pub(super) fn errno(error: &io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
 }
 
-pub(super) fn error(error: &io::Error, sentence: &'static CStr) -> Error {
+pub(super) fn error(error: &io::Error, sentence: Sentence) -> Error {
     Error::new(errno(error), sentence)
 }
