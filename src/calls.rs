@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::callback::Callback;
 use crate::error::{Error, Result};
 use crate::event_loop::Loop;
-use crate::handle::Handle;
+use crate::handle::{Ended, Handle};
 use crate::schedule::HookPoint;
 use crate::time::{self, Time};
 
@@ -62,7 +62,7 @@ impl Loop {
         self.check()?;
         let ended = self.schedule.borrow_mut().cancel(handle)?;
         if let Some(ended) = ended {
-            self.let_go(ended);
+            self.let_go_of(ended);
         }
         Ok(())
     }
@@ -169,7 +169,9 @@ impl Loop {
     pub(crate) fn set_release(&self, handle: Handle, release: Option<Callback>) -> Result<()> {
         self.schedule.borrow_mut().reserve_release(handle)?;
         let former = self.schedule.borrow_mut().on_release(handle, release)?;
-        drop(former);
+        if let Some(former) = former {
+            self.let_go_of(Ended { callback: former, release: None });
+        }
         Ok(())
     }
 }

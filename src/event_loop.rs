@@ -191,7 +191,7 @@ impl Loop {
         }
         match &self.clock {
             Clock::Monotonic => self.sleep(schedule, ring, now, now.saturating_add(limit)),
-            Clock::Virtual(clock) => self.jump(clock, schedule, ring, now, now.saturating_add(limit)),
+            Clock::Virtual(clock) => self.jump(clock, schedule, ring, now, limit),
         }
     }
 
@@ -245,10 +245,11 @@ impl Loop {
         now: u64,
         limit: u64,
     ) -> Result<Waiting> {
-        let until = self.wake_up_time(schedule.next_deadline()).min(limit);
-        if until == FOREVER {
-            return self.sleep(schedule, ring, now, limit);
+        let deadline = schedule.next_deadline();
+        if deadline.is_none() && limit == FOREVER {
+            return self.sleep(schedule, ring, now, FOREVER);
         }
+        let until = self.wake_up_time(deadline).min(now.saturating_add(limit));
         clock.store(until, Relaxed);
         schedule.metrics.asleep_ns += until - now;
         Ok(Waiting { interrupted: false, now: Some(until) })
@@ -380,6 +381,16 @@ impl Loop {
         // The time it takes is not the next callback's.
         self.slow.restart();
         self.let_go(ended);
+    }
+
+    /// As `let_go`, for what a function of the loop drops: a panic goes where those of callbacks go.
+    pub(crate) fn let_go_of(&self, ended: Ended) {
+        if !ended.is_empty() {
+            let panic = attempt(|| self.let_go(ended));
+            if panic.is_some() {
+                self.handle_panics([panic, None, None]);
+            }
+        }
     }
 
     /// Hands panics to the exception handler; without one, the first goes on its way (S30).

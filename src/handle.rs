@@ -14,6 +14,7 @@ use std::num::NonZeroI64;
 
 use crate::callback::Callback;
 use crate::error::{Error, Result};
+use crate::prefetch::prefetch;
 
 /// Names something that was scheduled on a loop. Safe to keep for ever: once its thing has ended it names nothing,
 /// and every function says ENOENT to it.
@@ -281,6 +282,12 @@ impl Slots {
     #[inline]
     pub(crate) fn is_live(&self, slot: SlotRef) -> bool {
         self.slots[slot.index as usize].state.0 >> State::STAMP_SHIFT == slot.stamp
+    }
+
+    /// A slot will be used soon.
+    #[inline]
+    pub(crate) fn prefetch(&self, slot: SlotRef) {
+        prefetch(&self.slots, slot.index as usize);
     }
 
     pub(crate) fn len(&self) -> u32 {

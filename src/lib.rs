@@ -53,6 +53,8 @@ mod inspect;
 mod lifecycle;
 mod metrics;
 mod owner;
+#[allow(unsafe_code)]
+mod prefetch;
 mod ready;
 #[allow(unsafe_code)]
 mod ring;

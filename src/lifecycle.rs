@@ -225,7 +225,7 @@ impl Loop {
         while index < self.schedule.borrow().len() {
             let ended = self.schedule.borrow_mut().end_at(index);
             if let Some(ended) = ended {
-                let panic = catch_unwind(AssertUnwindSafe(|| self.let_go(ended))).err();
+                let panic = catch_unwind(AssertUnwindSafe(|| self.let_go_of(ended))).err();
                 first_panic = first_panic.or(panic);
             }
             index += 1;

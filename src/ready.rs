@@ -20,11 +20,20 @@ pub(crate) struct ReadyQueue {
 /// Dead references are left alone while there are fewer than this.
 const SWEEP_FROM: usize = 64;
 
+/// A slot is fetched into the cache so many callbacks before its turn: memory answers meanwhile.
+const AHEAD: usize = 8;
+
 impl ReadyQueue {
     /// Whether nothing is ready. Dead references do not count.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.live == 0
+    }
+
+    /// Whether a batch has been broken off and left a rest.
+    #[inline]
+    pub(crate) fn has_rest(&self) -> bool {
+        self.batch > 0
     }
 
     /// Makes sure that the next `push` needs no memory. `is_live` tells whether a reference is.
@@ -86,6 +95,12 @@ impl ReadyQueue {
             }
         }
         None
+    }
+
+    /// One that `pop` will give before long.
+    #[inline]
+    pub(crate) fn upcoming(&self) -> Option<SlotRef> {
+        if self.batch > AHEAD { self.queue.get(AHEAD).copied() } else { None }
     }
 
     /// Undoes the last `pop`; the room is still there.

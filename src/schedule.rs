@@ -249,10 +249,11 @@ impl Schedule {
         self.referenced > 0
     }
 
-    /// Whether a timer is pending that is not ready yet.
+    /// Whether the clock has to be read for timers: to see which are due, or what those are late by that a batch which was
+    /// broken off has left.
     #[inline]
     pub(crate) fn has_timers(&self) -> bool {
-        !self.timers.is_empty()
+        !self.timers.is_empty() || self.ready.has_rest()
     }
 
     /// A time that no deadline is before: the earliest one, or that of a timer that has been cancelled. O(1).
@@ -282,6 +283,9 @@ impl Schedule {
         self.timers.take_due(now)?;
         loop {
             let Schedule { slots, timers, ready, .. } = self;
+            if let Some(soon) = timers.due_soon() {
+                slots.prefetch(soon);
+            }
             let Some((when, slot)) = timers.next_due(|slot| slots.is_live(slot)) else { return Ok(()) };
             ready.reserve(|slot| slots.is_live(slot))?;
             timers.pop_due();
@@ -300,6 +304,9 @@ impl Schedule {
     #[inline]
     pub(crate) fn next_in_batch(&mut self) -> Option<SlotRef> {
         let Schedule { slots, ready, .. } = self;
+        if let Some(upcoming) = ready.upcoming() {
+            slots.prefetch(upcoming);
+        }
         ready.pop(|slot| slots.is_live(slot))
     }
 

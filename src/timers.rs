@@ -55,6 +55,9 @@ const LEVELS: usize = 64usize.div_ceil(BITS);
 /// Dead references are left alone while there are fewer than this.
 const SWEEP_FROM: usize = 64;
 
+/// A slot is fetched into the cache so many timers before its turn: memory answers meanwhile.
+const AHEAD: usize = 8;
+
 /// So many are sorted rather than opened: the standard library sorts them stably without memory from the heap.
 const SORTED: usize = 128;
 
@@ -214,6 +217,12 @@ impl Timers {
         None
     }
 
+    /// One that `next_due` will give before long.
+    #[inline]
+    pub(crate) fn due_soon(&self) -> Option<SlotRef> {
+        self.due.get(self.popped + AHEAD).map(|entry| entry.slot)
+    }
+
     /// Removes the one that `next_due` gave.
     #[inline]
     pub(crate) fn pop_due(&mut self) {
@@ -265,7 +274,8 @@ impl Timers {
             }
             self.base = end;
         } else {
-            self.chunks.reserve(len.min(DIGITS) + 1)?;
+            // One chunk for each bucket below that can be filled: on opening, those are empty.
+            self.chunks.reserve(len.min(DIGITS * place.level))?;
             let start = place.start(self.base);
             let mut bucket = self.cut_off(place);
             self.base = start;
@@ -419,6 +429,28 @@ mod tests {
             }
         }
         assert_eq!(taken, expected);
+    }
+
+    #[test]
+    fn s31_a_bucket_is_opened_within_the_memory_that_was_reserved() {
+        for count in [10, 100, 1000, 10_000] {
+            let start = 1 << 36;
+            let mut timers = Timers::new(0);
+            for index in 0..count {
+                // At all distances from the start of the bucket, so that it is opened to all the levels below.
+                let when = start + (1 << (index % 36)) + u64::from(index);
+                timers.reserve(|_| true).unwrap();
+                timers.insert(when, SlotRef { index, stamp: 0 });
+            }
+            timers.take_due(start + 2).unwrap();
+            timers.take_due(1 << 37).unwrap();
+            let mut taken = 0;
+            while timers.next_due(|_| true).is_some() {
+                timers.pop_due();
+                taken += 1;
+            }
+            assert_eq!(taken, count);
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::Entry;
 use crate::error::{Error, Result};
 use crate::handle::SlotRef;
+use crate::prefetch::prefetch;
 
 /// How many entries a chunk holds: with what links it, four cache lines of 64 bytes.
 const ENTRIES: usize = 15;
@@ -130,6 +131,7 @@ impl Chunks {
     pub(super) fn pop(&mut self, bucket: &mut Bucket) -> Option<Popped> {
         let index = bucket.head;
         let chunk = self.chunks.get(index as usize)?;
+        prefetch(&self.chunks, chunk.next as usize);
         let popped = Popped { entries: chunk.entries, filled: chunk.filled as usize };
         bucket.head = chunk.next;
         self.give(index);
