@@ -294,7 +294,7 @@ loop_handle_t loop_call_later(loop_t *loop, uint64_t delay_ns, loop_callback_t c
  * were scheduled for the same time earlier. A time that is past is due in the next iteration. A timer at LOOP_NEVER does
  * not run, but can be rescheduled.
  *
- * Returns a handle, or -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. O(log n) in the timers pending, no system call.
+ * Returns a handle, or -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. O(1), no system call.
  * The loop's thread.
  */
 loop_handle_t loop_call_at(loop_t *loop,
@@ -307,8 +307,7 @@ loop_handle_t loop_call_at(loop_t *loop,
  * start + k * period_ns, whatever the callbacks cost. Calls that the loop comes too late for are left out, and counted
  * by loop_skipped(). Inside the callback the handle is live, and loop_when() is the next call.
  *
- * Returns a handle, or -EINVAL for a period of 0, -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(log n) a call. The loop's
- * thread.
+ * Returns a handle, or -EINVAL for a period of 0, -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1). The loop's thread.
  */
 loop_handle_t loop_call_every(loop_t *loop, uint64_t period_ns, loop_callback_t callback, void *arg);
 
@@ -338,8 +337,7 @@ int loop_cancel(loop_t *loop,
  * Moves a timer to `when_ns`, behind those that are due then already; the handle stays. One that stands in the batch that
  * is being run is taken out of it. A repeating timer takes its phase from there.
  *
- * Errors: -EINVAL not a timer; -ENOENT the handle is stale; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(log n). The loop's
- * thread.
+ * Errors: -EINVAL not a timer; -ENOENT the handle is stale; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1). The loop's thread.
  */
 int loop_reschedule(loop_t *loop,
                     loop_handle_t handle,
