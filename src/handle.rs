@@ -290,6 +290,12 @@ impl Slots {
         prefetch(&self.slots, slot.index as usize);
     }
 
+    /// As if a slot had been taken out of queues until its last stamp.
+    #[cfg(test)]
+    pub(crate) fn use_up_stamps(&mut self, index: u32) {
+        self.slots[index as usize].state.0 |= LAST_STAMP << State::STAMP_SHIFT;
+    }
+
     pub(crate) fn len(&self) -> u32 {
         self.slots.len() as u32
     }

@@ -469,8 +469,8 @@ impl Schedule {
         let slot = &mut self.slots[index];
         if let Some(extra) = self.extras.get_mut(&index) {
             let missed = self.collected_at.saturating_sub(slot.when()) / extra.period;
-            extra.skipped += missed;
-            self.metrics.timers_skipped += missed;
+            extra.skipped = extra.skipped.saturating_add(missed);
+            self.metrics.timers_skipped = self.metrics.timers_skipped.saturating_add(missed);
             slot.set_when(slot.when().saturating_add(extra.period.saturating_mul(missed.saturating_add(1))));
         }
         self.queue_timer(index);
@@ -484,5 +484,31 @@ impl Schedule {
         let stand_in = slot.callback.stand_in();
         let callback = std::mem::replace(&mut slot.callback, stand_in);
         Call { callback, handle, kind: slot.kind(), index, release: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timer(schedule: &mut Schedule, when: u64) -> Handle {
+        schedule.reserve_timer().unwrap();
+        schedule.call_at(when, Callback::EMPTY)
+    }
+
+    #[test]
+    fn s10_a_dead_reference_stays_dead_when_the_stamps_come_round() {
+        let mut schedule = Schedule::new(0, 0);
+        let first = timer(&mut schedule, 1000);
+        drop(schedule.cancel(first).unwrap());
+        schedule.slots.use_up_stamps(0);
+        let last = timer(&mut schedule, 2000);
+        drop(schedule.cancel(last).unwrap());
+        // Now in the same slot, with the stamp that the first one had.
+        let other = timer(&mut schedule, 3000);
+        schedule.collect_due(1500).unwrap();
+        assert!(!schedule.is_ready(), "the timer ran at the deadline of one that had been cancelled");
+        schedule.collect_due(3000).unwrap();
+        assert!(schedule.is_ready() && schedule.is_pending(other));
     }
 }

@@ -362,7 +362,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
         #[test]
         fn s08_the_queue_agrees_with_a_sorted_list(start in time(), steps in steps()) {
             let mut timers = Timers::new(start);
