@@ -1,0 +1,135 @@
+# ringloop. `make help` lists what can be made. Needs cargo, a C compiler and GNU make.
+
+PREFIX ?= /usr/local
+INCLUDEDIR ?= $(PREFIX)/include
+LIBDIR ?= $(PREFIX)/lib
+DESTDIR ?=
+CARGO ?= cargo
+CXX ?= g++
+CFLAGS ?= -O2 -g
+CXXFLAGS ?= -O2 -g
+INSTALL ?= install
+
+# The version stands in Cargo.toml, and nowhere else.
+VERSION := $(shell sed -n 's/^version *= *"\(.*\)"/\1/p' Cargo.toml | head -n 1)
+SONAME := libringloop.so.$(firstword $(subst ., ,$(VERSION)))
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)/release
+LIBRARY := $(TARGET)/libringloop.a
+C_FLAGS := -Iinclude $(CFLAGS) -Wall -Wextra -Wpedantic -Werror
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+
+# What a program linked with the static library needs; gcc and clang add -lgcc_s and -lc themselves.
+NATIVE_LIBS = $$(cat build/native-libs)
+
+EXAMPLES := $(patsubst c-examples/%.c,%,$(sort $(wildcard c-examples/*.c)))
+C_TESTS := $(patsubst tests/c/%.c,%,$(sort $(wildcard tests/c/*.c)))
+SYSCALLS := $(patsubst tests/syscalls/%.c,%,$(sort $(wildcard tests/syscalls/*.c)))
+RUST_EXAMPLES := call_soon call_later call_at
+
+.PHONY: all help library examples demo c-tests test lint header install uninstall clean
+.DELETE_ON_ERROR:
+
+all: library ## The library, shared and static, in target/release (the default)
+
+help: ## This list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+
+library:
+	$(CARGO) build --release --features capi
+
+# Cargo knows whether there is something to do; when there was not, nothing that depends on the library is made anew.
+$(LIBRARY): library ;
+
+build/native-libs: Cargo.toml
+	@mkdir -p $(@D)
+	printf '' | rustc --crate-type staticlib --print native-static-libs -o build/empty.a - 2>&1 | \
+	    sed -n 's/.*native-static-libs: //p' | sed 's/-lgcc_s *//; s/ *-lc$$//' >$@
+
+# ---- examples ----
+
+examples: $(EXAMPLES:%=build/examples/%) ## The example programs in C, in build/examples
+
+build/examples/%: c-examples/%.c include/ringloop.h $(LIBRARY) build/native-libs
+	@mkdir -p $(@D)
+	$(CC) -std=c99 $(C_FLAGS) $(LDFLAGS) $< $(LIBRARY) $(NATIVE_LIBS) -o $@
+
+demo: examples ## Builds everything and runs the example programs
+	$(CARGO) build --release --features capi $(RUST_EXAMPLES:%=--example %)
+	@set -e; for program in $(RUST_EXAMPLES) $(filter-out $(RUST_EXAMPLES),$(EXAMPLES)); do \
+	    printf '\n==== %s, in C ====\n' $$program; build/examples/$$program; \
+	    if test -e examples/$$program.rs; then \
+	        printf '\n==== %s, in Rust ====\n' $$program; $(TARGET)/examples/$$program; \
+	    fi; \
+	done
+
+# ---- tests ----
+
+test: ## Runs all tests; installs the tools that it needs where it may
+	@scripts/setup-tests
+	@tests/run
+
+c-tests: $(C_TESTS:%=build/tests/%) $(C_TESTS:%=build/asan/%) $(EXAMPLES:%=build/examples/%) $(EXAMPLES:%=build/asan/%) \
+    $(SYSCALLS:%=build/syscalls/%)
+
+# memory.c lets chosen allocations of the library fail.
+build/tests/memory build/asan/memory: \
+    WRAP := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=posix_memalign
+
+# -rdynamic: dladdr() shall find the names of callbacks.
+build/tests/%: tests/c/%.c tests/c/check.h include/ringloop.h $(LIBRARY) build/native-libs
+	@mkdir -p $(@D)
+	$(CC) -std=c11 $(C_FLAGS) -rdynamic $(WRAP) $(LDFLAGS) $< $(LIBRARY) $(NATIVE_LIBS) -o $@
+
+build/asan/%: tests/c/%.c tests/c/check.h include/ringloop.h $(LIBRARY) build/native-libs
+	@mkdir -p $(@D)
+	$(CC) -std=c11 $(C_FLAGS) $(SANITIZE) -rdynamic $(WRAP) $(LDFLAGS) $< $(LIBRARY) $(NATIVE_LIBS) -o $@
+
+build/asan/%: c-examples/%.c include/ringloop.h $(LIBRARY) build/native-libs
+	@mkdir -p $(@D)
+	$(CC) -std=c99 $(C_FLAGS) $(SANITIZE) $(LDFLAGS) $< $(LIBRARY) $(NATIVE_LIBS) -o $@
+
+build/syscalls/%: tests/syscalls/%.c include/ringloop.h $(LIBRARY) build/native-libs
+	@mkdir -p $(@D)
+	$(CC) -std=c99 $(C_FLAGS) $(LDFLAGS) $< $(LIBRARY) $(NATIVE_LIBS) -o $@
+
+build/tests/throw: tests/c/throw.cpp include/ringloop.h $(LIBRARY) build/native-libs
+	@mkdir -p $(@D)
+	$(CXX) -std=c++11 -Iinclude $(CXXFLAGS) -Wall -Wextra -Wpedantic -Werror $(LDFLAGS) $< $(LIBRARY) $(NATIVE_LIBS) -o $@
+
+lint: ## Formatting, clippy, documentation, the header: a warning is an error
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) clippy --all-targets --features capi -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps --features capi
+	scripts/oldest-rust
+	scripts/header-drift
+	@if command -v shellcheck >/dev/null; then set -x; shellcheck .ci/run scripts/* tests/run tests/syscalls/run; \
+	elif [ "$$CI" = true ]; then echo 'shellcheck is not installed' >&2; exit 1; \
+	else echo 'skipped: shellcheck, which is not installed'; fi
+
+header: ## Writes include/ringloop.h anew, after a change in src/capi
+	RINGLOOP_WRITE_HEADER=1 $(CARGO) build --features capi
+
+# ---- installation ----
+
+install: library build/native-libs ## Header, libraries and ringloop.pc, below PREFIX (/usr/local) and DESTDIR
+	$(INSTALL) -d '$(DESTDIR)$(INCLUDEDIR)' '$(DESTDIR)$(LIBDIR)/pkgconfig'
+	$(INSTALL) -m 644 include/ringloop.h '$(DESTDIR)$(INCLUDEDIR)/ringloop.h'
+	$(INSTALL) -m 644 $(LIBRARY) '$(DESTDIR)$(LIBDIR)/libringloop.a'
+	$(INSTALL) -m 755 $(TARGET)/libringloop.so '$(DESTDIR)$(LIBDIR)/libringloop.so.$(VERSION)'
+	ln -sf libringloop.so.$(VERSION) '$(DESTDIR)$(LIBDIR)/$(SONAME)'
+	ln -sf $(SONAME) '$(DESTDIR)$(LIBDIR)/libringloop.so'
+	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+	    -e "s|@VERSION@|$(VERSION)|; s|@LIBS_PRIVATE@|$(NATIVE_LIBS)|" ringloop.pc.in >build/ringloop.pc
+	$(INSTALL) -m 644 build/ringloop.pc '$(DESTDIR)$(LIBDIR)/pkgconfig/ringloop.pc'
+
+uninstall: ## Removes what install has put there
+	rm -f '$(DESTDIR)$(INCLUDEDIR)/ringloop.h' '$(DESTDIR)$(LIBDIR)/libringloop.a' \
+	    '$(DESTDIR)$(LIBDIR)/libringloop.so.$(VERSION)' '$(DESTDIR)$(LIBDIR)/$(SONAME)' \
+	    '$(DESTDIR)$(LIBDIR)/libringloop.so' '$(DESTDIR)$(LIBDIR)/pkgconfig/ringloop.pc'
+
+clean: ## Removes everything that was built
+	$(CARGO) clean
+	rm -rf build

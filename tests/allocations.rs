@@ -1,0 +1,539 @@
+//! S31: what allocates and what does not, and that memory that is refused is an error and loses nothing.
+//!
+//! The allocator of this program counts for each thread, and refuses on demand.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::{Cell, RefCell};
+use std::hint::black_box;
+use std::rc::Rc;
+use std::time::Duration;
+
+use libc::{ENOENT, ENOMEM};
+use ringloop::{Error, Handle, HookPoint, Kind, Loop, Outcome, Time};
+
+use self::support::{Watch, Watched};
+
+mod support;
+
+struct Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    /// Allocated and not freed; what another thread frees is not seen.
+    static LIVE: Cell<i64> = const { Cell::new(0) };
+    /// So many allocations succeed before one is refused.
+    static UNTIL_REFUSAL: Cell<u64> = const { Cell::new(u64::MAX) };
+    /// How many are refused then.
+    static REFUSALS: Cell<u64> = const { Cell::new(0) };
+    static REFUSED: Cell<u64> = const { Cell::new(0) };
+    /// How many had been refused when an error was seen last.
+    static REPORTED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Whether an allocation is to be refused; counts it if not.
+fn is_refused() -> bool {
+    let left = UNTIL_REFUSAL.get();
+    if left > 0 {
+        UNTIL_REFUSAL.set(left.saturating_sub(u64::from(left != u64::MAX)));
+    } else if REFUSALS.get() > 0 {
+        REFUSALS.set(REFUSALS.get() - 1);
+        REFUSED.set(REFUSED.get() + 1);
+        return true;
+    }
+    ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+    false
+}
+
+// SAFETY: every call is passed on to the system's allocator, or answered with null, as an allocator may.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if is_refused() {
+            return std::ptr::null_mut();
+        }
+        LIVE.set(LIVE.get() + 1);
+        // SAFETY: the caller's promises are those that `System` asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, room: *mut u8, layout: Layout) {
+        LIVE.set(LIVE.get() - 1);
+        // SAFETY: as above.
+        unsafe { System.dealloc(room, layout) }
+    }
+
+    unsafe fn realloc(&self, room: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        if is_refused() {
+            return std::ptr::null_mut();
+        }
+        // SAFETY: as above.
+        unsafe { System.realloc(room, layout, size) }
+    }
+}
+
+/// How many allocations `f` makes.
+fn allocations(f: impl FnOnce()) -> u64 {
+    let before = ALLOCATIONS.get();
+    f();
+    ALLOCATIONS.get() - before
+}
+
+/// Uses what a closure carries, so that it is carried.
+fn keep<T>(carried: T) {
+    black_box(carried);
+}
+
+/// Refuses nothing while it lives: for what a test itself needs.
+struct Exempt(u64);
+
+impl Exempt {
+    fn begin() -> Exempt {
+        Exempt(UNTIL_REFUSAL.replace(u64::MAX))
+    }
+}
+
+impl Drop for Exempt {
+    fn drop(&mut self) {
+        UNTIL_REFUSAL.set(self.0);
+    }
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+const START: Time = Time::from_nanos(1_000_000);
+
+fn ns(nanos: u64) -> Duration {
+    Duration::from_nanos(nanos)
+}
+
+fn virtual_loop() -> Watched {
+    Watched::new(Loop::builder().virtual_time(START).build().unwrap())
+}
+
+/// Does `f` often enough to have all the room it needs, then tells how many allocations it makes.
+fn steady(lp: &Loop, f: impl Fn(&Loop)) -> u64 {
+    (0..4).for_each(|_| f(lp));
+    allocations(|| (0..4).for_each(|_| f(lp)))
+}
+
+#[test]
+fn s31_calls_of_small_closures_allocate_nothing() {
+    let lp = virtual_loop();
+    let sum = Rc::new(Cell::new(0));
+    let made = steady(&lp, |lp| {
+        for n in 0..1000 {
+            let sum = Rc::clone(&sum);
+            // Two words, and none.
+            lp.call_soon(move |_| sum.set(sum.get() + n)).unwrap();
+            lp.call_soon(|lp| lp.stop().unwrap()).unwrap();
+        }
+        assert_eq!(lp.run(), Ok(Outcome::Stopped));
+    });
+    assert_eq!((made, sum.get()), (0, 8 * 499_500));
+}
+
+#[test]
+fn s31_timers_of_small_closures_allocate_nothing() {
+    let lp = virtual_loop();
+    let sum = Rc::new(Cell::new(0));
+    let made = steady(&lp, |lp| {
+        for n in 0..1000 {
+            let sum = Rc::clone(&sum);
+            lp.call_later(ns(n * 7919 % 1000), move |_| sum.set(sum.get() + n)).unwrap();
+        }
+        assert_eq!(lp.run(), Ok(Outcome::Done));
+    });
+    assert_eq!((made, sum.get()), (0, 8 * 499_500));
+}
+
+#[test]
+fn s31_scheduling_from_callbacks_allocates_nothing() {
+    fn again(lp: &Loop, left: u32) {
+        if left > 0 {
+            lp.call_soon(move |lp| again(lp, left - 1)).unwrap();
+            lp.call_later(ns(1), |_| {}).unwrap();
+        }
+    }
+    let made = steady(&virtual_loop(), |lp| {
+        lp.call_soon(|lp| again(lp, 1000)).unwrap();
+        assert_eq!(lp.run(), Ok(Outcome::Done));
+    });
+    assert_eq!(made, 0);
+}
+
+#[test]
+fn s31_cancelling_and_rescheduling_allocate_nothing() {
+    let lp = virtual_loop();
+    let handles = RefCell::new(Vec::with_capacity(1000));
+    let made = steady(&lp, |lp| {
+        let mut handles = handles.borrow_mut();
+        handles.clear();
+        for n in 0..1000 {
+            let timer = lp.call_later(ns(n), move |_| keep(n)).unwrap();
+            handles.push(timer);
+            // Far more often than there are timers: what a timer leaves behind in the queue is cleared away.
+            for k in 0..10 {
+                lp.reschedule(timer, START + HOUR + ns(n * k)).unwrap();
+            }
+        }
+        assert_eq!(lp.run_once(ns(1)), Ok(0));
+        handles.iter().for_each(|&handle| lp.cancel(handle).unwrap());
+        for n in 0..1000 {
+            let call = lp.call_soon(move |_| keep(n)).unwrap();
+            lp.cancel(call).unwrap();
+        }
+    });
+    assert_eq!((made, lp.is_alive()), (0, false));
+}
+
+#[test]
+fn s31_a_repeating_timer_allocates_nothing_a_call() {
+    let lp = virtual_loop();
+    let calls = Rc::new(Cell::new(0));
+    let inner = Rc::clone(&calls);
+    lp.call_every(ns(10), move |_| inner.set(inner.get() + 1)).unwrap();
+    let made = steady(&lp, |lp| (0..100).for_each(|_| assert_eq!(lp.run_once(HOUR), Ok(1))));
+    assert_eq!((made, calls.get()), (0, 800));
+}
+
+#[test]
+fn s31_sleeping_allocates_nothing() {
+    let lp = Watched::new(Loop::new().unwrap());
+    let made = steady(&lp, |lp| {
+        lp.call_later(ns(100_000), |_| {}).unwrap();
+        lp.call_later(ns(200_000), |_| {}).unwrap();
+        assert_eq!(lp.run(), Ok(Outcome::Done));
+        assert_eq!(lp.run_once(ns(1000)), Ok(0));
+    });
+    assert_eq!(made, 0);
+}
+
+#[test]
+fn s31_a_closure_of_more_than_two_words_costs_one_allocation() {
+    let lp = virtual_loop();
+    let large = [0u64; 3];
+    let schedule = |lp: &Loop| {
+        lp.call_soon(move |_| keep(large)).unwrap();
+        lp.call_later(ns(1), move |_| keep(large)).unwrap();
+        assert_eq!(lp.run(), Ok(Outcome::Done));
+    };
+    assert_eq!(steady(&lp, schedule), 4 * 2);
+}
+
+#[test]
+fn s31_what_only_looks_or_ends_allocates_nothing() {
+    let lp = virtual_loop();
+    let large = [0u64; 8];
+    let mut handles = Vec::new();
+    for n in 0..100 {
+        handles.push(lp.call_soon(move |_| keep(n)).unwrap());
+        handles.push(lp.call_later(HOUR, move |_| keep(large)).unwrap());
+        handles.push(lp.call_every(HOUR, move |_| keep(large)).unwrap());
+        handles.push(lp.add_hook(HookPoint::AfterWait, |_| {}).unwrap());
+    }
+    for &handle in &handles {
+        lp.on_release(handle, move |_| keep(large)).unwrap();
+    }
+    let stale = lp.call_soon(|_| {}).unwrap();
+    lp.cancel(stale).unwrap();
+    let (first, second) = handles.split_at(200);
+    let made = allocations(|| {
+        for &handle in &handles {
+            let _ = (lp.when(handle), lp.skipped(handle), lp.unref(handle), lp.ref_(handle));
+            let _ = (lp.has_ref(handle), lp.is_pending(handle));
+        }
+        let _ = (lp.time(), lp.metrics(), lp.next_deadline(), lp.is_alive(), lp.current());
+        lp.walk(|_, info| assert!(info.kind() != Kind::Hook || !info.is_referenced())).unwrap();
+        assert!(lp.cancel(stale).is_err_and(|error| error.raw_os_error() == ENOENT));
+        assert!(lp.break_().is_err() && lp.reschedule(stale, START).is_err());
+        assert!(lp.call_every(Duration::ZERO, |_| {}).is_err());
+        lp.stop().unwrap();
+        first.iter().for_each(|&handle| lp.cancel(handle).unwrap());
+    });
+    assert_eq!(made, 0);
+    let made = allocations(|| {
+        lp.shutdown().unwrap();
+        assert!(second.iter().all(|&handle| !lp.is_pending(handle)));
+    });
+    assert_eq!(made, 0);
+}
+
+#[test]
+fn s31_closing_allocates_nothing_and_frees_everything() {
+    let live = || {
+        let large = [0u64; 8];
+        let lp = Loop::builder().virtual_time(START).build().unwrap();
+        lp.set_exception_handler(|_, _| {}).unwrap();
+        lp.set_slow_callback(HOUR, |_, _| {}).unwrap();
+        for n in 0..1000 {
+            lp.call_soon(move |_| keep(n)).unwrap();
+            let timer = lp.call_later(HOUR, move |_| keep(large)).unwrap();
+            lp.on_release(timer, move |_| keep(large)).unwrap();
+            lp.call_every(HOUR, move |_| keep(large)).unwrap();
+            lp.add_hook(HookPoint::BeforeWait, |_| {}).unwrap();
+        }
+        lp.call_soon(|lp| lp.break_().unwrap()).unwrap();
+        assert_eq!(lp.run(), Ok(Outcome::Broken));
+        assert_eq!(allocations(|| lp.close().unwrap()), 0);
+        LIVE.get()
+    };
+    // What stays for the life of the thread is there after the first loop.
+    assert_eq!(live(), live());
+}
+
+/// A program that goes on when memory is refused, and knows what must have happened in the end.
+struct Scenario {
+    /// What ran, in order. It has room for all from the start.
+    ran: Rc<RefCell<Vec<u32>>>,
+    /// What was accepted, in the order in which it must run.
+    accepted: Vec<u32>,
+    /// A clone is carried by each callback.
+    token: Rc<()>,
+}
+
+/// ENOMEM, or what was asked for; nothing else.
+fn accept<T>(result: Result<T, Error>) -> Option<T> {
+    match result {
+        Ok(value) => Some(value),
+        Err(error) => {
+            assert_eq!(error.raw_os_error(), ENOMEM);
+            assert!(REFUSED.get() > REPORTED.replace(REFUSED.get()), "memory was there, the loop said that it was not");
+            None
+        }
+    }
+}
+
+impl Scenario {
+    fn new() -> Scenario {
+        Scenario {
+            ran: Rc::new(RefCell::new(Vec::with_capacity(4096))),
+            accepted: Vec::with_capacity(4096),
+            token: Rc::new(()),
+        }
+    }
+
+    /// A callback of five words, which is boxed, that notes its number.
+    fn large(&self, number: u32) -> impl FnMut(&Loop) + 'static + use<> {
+        let (ran, token, room) = (Rc::clone(&self.ran), Rc::clone(&self.token), [0u64; 2]);
+        move |_| {
+            keep((&token, &room));
+            ran.borrow_mut().push(number);
+        }
+    }
+
+    /// A callback of two words.
+    fn small(&self, number: u32) -> impl FnMut(&Loop) + 'static + use<> {
+        let ran = Rc::clone(&self.ran);
+        move |_| ran.borrow_mut().push(number)
+    }
+
+    fn expect<T>(&mut self, number: u32, result: Result<T, Error>) -> Option<T> {
+        let accepted = accept(result);
+        if accepted.is_some() {
+            self.accepted.push(number);
+        }
+        accepted
+    }
+
+    /// Runs until the loop says so, however often memory is refused meanwhile.
+    fn run(&self, lp: &Loop) -> Outcome {
+        loop {
+            if let Some(outcome) = accept(lp.run()) {
+                return outcome;
+            }
+            assert!(!lp.is_running());
+        }
+    }
+
+    /// Everything that was accepted has run, in order.
+    fn check(&mut self) {
+        assert_eq!(*self.ran.borrow(), self.accepted);
+        self.ran.borrow_mut().clear();
+        self.accepted.clear();
+    }
+
+    fn play(&mut self) {
+        let lp = loop {
+            if let Some(lp) = accept(Loop::builder().virtual_time(START).build()) {
+                break lp;
+            }
+        };
+        self.calls(&lp);
+        self.timers(&lp);
+        self.broken_batch(&lp);
+        self.repeating(&lp);
+        self.handlers(&lp);
+        self.pending_at_close(&lp);
+        lp.close().unwrap();
+        assert_eq!(Rc::strong_count(&self.token), 1, "a closure was leaked");
+    }
+
+    fn calls(&mut self, lp: &Loop) {
+        for number in 0..70 {
+            if number % 3 == 0 {
+                self.expect(number, lp.call_soon(self.large(number)));
+            } else {
+                self.expect(number, lp.call_soon(self.small(number)));
+            }
+            // What is cancelled changes nothing for the others.
+            if let Some(call) = accept(lp.call_soon(self.large(9999))) {
+                lp.cancel(call).unwrap();
+            }
+        }
+        assert_eq!(self.run(lp), Outcome::Done);
+        self.check();
+    }
+
+    fn timers(&mut self, lp: &Loop) {
+        let base = lp.time();
+        let exempt = Exempt::begin();
+        let mut expected = Vec::with_capacity(256);
+        drop(exempt);
+        for number in 0..70 {
+            let mut when = base + ns(500 - u64::from(number % 7));
+            let Some(timer) = accept(lp.call_at(when, self.large(number))) else { continue };
+            let mut order = 2 * number;
+            let target = base + ns(300 + u64::from(number % 5));
+            if number % 3 > 0 && accept(lp.reschedule(timer, target)).is_some() {
+                (when, order) = (target, 2 * number + 1);
+            }
+            // A timer that cannot be moved stays where it is.
+            assert_eq!(lp.when(timer), Ok(when));
+            expected.push((when, order, number));
+        }
+        expected.sort_unstable();
+        self.accepted.extend(expected.iter().map(|&(.., number)| number));
+        assert_eq!(self.run(lp), Outcome::Done);
+        self.check();
+        // All that are due at once, by a late start.
+        while accept(lp.run_once(ns(1000))).is_none() {}
+        for number in 0..300 {
+            self.expect(number, lp.call_at(base, self.small(number)));
+        }
+        assert_eq!(self.run(lp), Outcome::Done);
+        self.check();
+    }
+
+    fn broken_batch(&mut self, lp: &Loop) {
+        if accept(lp.call_soon(|lp| lp.break_().unwrap())).is_none() {
+            return;
+        }
+        for number in 0..40 {
+            self.expect(number, lp.call_soon(self.small(number)));
+        }
+        assert_eq!(self.run(lp), Outcome::Broken);
+        assert_eq!(*self.ran.borrow(), []);
+        // The rest of the batch and these make one that is larger than any before.
+        for number in 40..400 {
+            self.expect(number, lp.call_soon(self.small(number)));
+        }
+        assert_eq!(self.run(lp), Outcome::Done);
+        self.check();
+    }
+
+    fn repeating(&mut self, lp: &Loop) {
+        // Callbacks that fill the timer queue while a repeating timer needs a place in it for its next call.
+        let start = lp.time();
+        let Some(repeating) = accept(lp.call_every(ns(10), self.large(7))) else { return };
+        let Some(()) = accept(lp.on_release(repeating, self.large(8))) else {
+            lp.cancel(repeating).unwrap();
+            return;
+        };
+        let exempt = Exempt::begin();
+        let mut fillers = Vec::with_capacity(256);
+        drop(exempt);
+        for round in 1..=40 {
+            for _ in 0..round % 5 {
+                fillers.extend(accept(lp.call_later(HOUR, self.large(9999))));
+            }
+            while accept(lp.run_once(HOUR)).is_none() {}
+            assert_eq!(lp.when(repeating), Ok(start + ns(10 * (round + 1))), "a call was lost or came twice");
+            self.accepted.push(7);
+        }
+        fillers.iter().for_each(|&filler: &Handle| lp.cancel(filler).unwrap());
+        lp.cancel(repeating).unwrap();
+        self.accepted.push(8);
+        self.check();
+    }
+
+    fn handlers(&mut self, lp: &Loop) {
+        // A handler that cannot be replaced stays.
+        let large = [0u64; 4];
+        let mut handled = self.small(1);
+        if accept(lp.set_exception_handler(move |lp, _| handled(lp))).is_some() {
+            let mut handled = self.small(1);
+            accept(lp.set_exception_handler(move |lp, _| {
+                black_box(large);
+                handled(lp);
+            }));
+            // A panic allocates, and aborts where it cannot: that is std's doing.
+            let panics = |_: &Loop| {
+                let _exempt = Exempt::begin();
+                std::panic::resume_unwind(Box::new(()))
+            };
+            self.expect(1, lp.call_soon(panics));
+        }
+        accept(lp.set_slow_callback(HOUR, move |_, _| keep(large)));
+        for point in [HookPoint::BeforeWait, HookPoint::AfterWait] {
+            if let Some(hook) = accept(lp.add_hook(point, |lp| lp.cancel(lp.current().unwrap()).unwrap())) {
+                accept(lp.on_release(hook, |_| {}));
+            }
+        }
+        self.expect(2, lp.call_soon(self.large(2)));
+        assert_eq!(self.run(lp), Outcome::Done);
+        self.check();
+        lp.clear_exception_handler().unwrap();
+        lp.clear_slow_callback().unwrap();
+    }
+
+    fn pending_at_close(&mut self, lp: &Loop) {
+        for number in 0..20 {
+            if let Some(timer) = accept(lp.call_later(HOUR, self.large(number))) {
+                accept(lp.on_release(timer, self.large(number)));
+            }
+            accept(lp.call_soon(self.large(number)));
+        }
+        lp.stop().unwrap();
+    }
+}
+
+/// Plays the scenario with `refusals` refused allocations after the first `until`; tells whether any was refused.
+fn play(until: u64, refusals: u64) -> bool {
+    let live = LIVE.get();
+    let mut scenario = Scenario::new();
+    REFUSED.set(0);
+    REPORTED.set(0);
+    REFUSALS.set(refusals);
+    UNTIL_REFUSAL.set(until);
+    scenario.play();
+    UNTIL_REFUSAL.set(u64::MAX);
+    drop(scenario);
+    assert_eq!(LIVE.get(), live, "something was leaked");
+    REFUSED.get() > 0
+}
+
+#[test]
+fn s31_memory_that_is_refused_once_is_enomem_and_loses_nothing() {
+    let _watch = Watch::begin();
+    // What stays for the life of the thread.
+    drop(Loop::new().unwrap());
+    let mut until = 0;
+    while play(until, 1) {
+        until += 1;
+    }
+    assert!(until > 300, "the scenario makes more than {until} allocations");
+}
+
+#[test]
+fn s31_memory_that_is_refused_for_a_while_is_enomem_and_loses_nothing() {
+    let _watch = Watch::begin();
+    drop(Loop::new().unwrap());
+    for refusals in [2, 3, 10] {
+        let mut until = 0;
+        while play(until, refusals) {
+            until += 1;
+        }
+        assert!(until > 300, "the scenario makes more than {until} allocations");
+    }
+}

@@ -1,0 +1,172 @@
+/* S33, as far as it concerns loops alone: in a forked child the parent's loop is dead, and the parent's is not. */
+#include "check.h"
+
+#include <pthread.h>
+
+static void not_walked(loop_t *loop, const loop_info_t *info, void *arg)
+{
+    (void)loop;
+    (void)info;
+    (void)arg;
+    CHECK_TRUE(!"a walk in a forked child");
+}
+
+static loop_handle_t the_timer;
+
+static void call_everything(void *arg)
+{
+    loop_t *loop = arg;
+    loop_metrics_t metrics;
+    uint64_t untouched = 4711;
+
+    CHECK(loop_adopt(loop), ==, -EOWNERDEAD);
+    CHECK(loop_shutdown(loop), ==, -EOWNERDEAD);
+    CHECK(loop_run_forever(loop), ==, -EOWNERDEAD);
+    CHECK(loop_run(loop), ==, -EOWNERDEAD);
+    CHECK(loop_run_once(loop, 0), ==, -EOWNERDEAD);
+    CHECK(loop_stop(loop), ==, -EOWNERDEAD);
+    CHECK(loop_break(loop), ==, -EOWNERDEAD);
+    CHECK(loop_call_soon(loop, do_nothing, NULL), ==, -EOWNERDEAD);
+    CHECK(loop_call_later(loop, 1, do_nothing, NULL), ==, -EOWNERDEAD);
+    CHECK(loop_call_at(loop, 1, do_nothing, NULL), ==, -EOWNERDEAD);
+    CHECK(loop_call_every(loop, 1, do_nothing, NULL), ==, -EOWNERDEAD);
+    CHECK(loop_cancel(loop, the_timer), ==, -EOWNERDEAD);
+    CHECK(loop_reschedule(loop, the_timer, 1), ==, -EOWNERDEAD);
+    CHECK(loop_when(loop, the_timer, &untouched), ==, -EOWNERDEAD);
+    CHECK(loop_skipped(loop, the_timer, &untouched), ==, -EOWNERDEAD);
+    CHECK(untouched, ==, 4711);
+    CHECK(loop_ref(loop, the_timer), ==, -EOWNERDEAD);
+    CHECK(loop_unref(loop, the_timer), ==, -EOWNERDEAD);
+    CHECK(loop_on_release(loop, the_timer, free), ==, -EOWNERDEAD);
+    CHECK(loop_add_hook(loop, LOOP_BEFORE_WAIT, do_nothing, NULL), ==, -EOWNERDEAD);
+    CHECK(loop_fd(loop), ==, -EOWNERDEAD);
+    CHECK(loop_flush(loop), ==, -EOWNERDEAD);
+    metrics.size = sizeof metrics;
+    CHECK(loop_metrics(loop, &metrics), ==, -EOWNERDEAD);
+    CHECK(loop_set_slow_callback(loop, 0, NULL, NULL), ==, -EOWNERDEAD);
+    CHECK(loop_walk(loop, not_walked, NULL), ==, -EOWNERDEAD);
+    /* Bad arguments come first, threads later. */
+    CHECK(loop_call_soon(loop, NULL, NULL), ==, -EINVAL);
+    CHECK_TRUE(!loop_is_running(loop));
+    CHECK_TRUE(!loop_is_alive(loop));
+    CHECK_TRUE(!loop_is_pending(loop, the_timer));
+    CHECK_TRUE(!loop_has_ref(loop, the_timer));
+    CHECK(loop_current(loop), <=, 0);
+    CHECK(loop_time(loop), >, 0);
+    CHECK(strlen(loop_last_error()), >, 0);
+}
+
+static void *call_some_in_a_thread(void *loop)
+{
+    CHECK(loop_call_soon(loop, do_nothing, NULL), ==, -EOWNERDEAD);
+    CHECK(loop_run(loop), ==, -EOWNERDEAD);
+    return NULL;
+}
+
+static int released;
+
+static void count_release(void *arg)
+{
+    (void)arg;
+    released++;
+}
+
+static void in_the_child(void *arg)
+{
+    pthread_t thread;
+    loop_t *fresh;
+
+    call_everything(arg);
+    REQUIRE(pthread_create(&thread, NULL, call_some_in_a_thread, arg), ==, 0);
+    pthread_join(thread, NULL);
+    /* A loop of its own works. */
+    fresh = new_loop();
+    trace_clear();
+    CHECK(loop_call_later(fresh, LOOP_MSEC(1), record, (void *)"f"), >, 0);
+    CHECK(loop_run(fresh), ==, LOOP_DONE);
+    CHECK_TEXT(trace, "f");
+    close_loop(fresh);
+    /* Closing frees memory and does nothing else: no hooks, no descriptors. */
+    CHECK(loop_close(arg), ==, 0);
+    CHECK(released, ==, 0);
+}
+
+static void s33_in_the_child_every_call_says_eownerdead(void)
+{
+    loop_t *loop = new_loop();
+
+    released = 0;
+    trace_clear();
+    the_timer = loop_call_later(loop, LOOP_MSEC(20), record, (void *)"t");
+    CHECK(loop_on_release(loop, the_timer, count_release), ==, 0);
+    CHECK(loop_run_once(loop, 0), ==, 0);
+    CHECK_IN_CHILD(in_the_child, loop);
+    /* The parent's goes on as if nothing had been. */
+    CHECK_TRUE(loop_is_pending(loop, the_timer));
+    CHECK(loop_run(loop), ==, LOOP_DONE);
+    CHECK_TEXT(trace, "t");
+    CHECK(released, ==, 1);
+    close_loop(loop);
+}
+
+static void s33_a_child_that_leaves_the_loop_alone(void)
+{
+    static loop_t *loop; /* static: still in sight when the child ends without closing it, and so no leak */
+    int fd;
+
+    loop = new_loop();
+    fd = loop_fd(loop);
+
+    CHECK(loop_call_later(loop, LOOP_MSEC(10), do_nothing, NULL), >, 0);
+    CHECK(loop_run_once(loop, 0), ==, 0);
+    CHECK_IN_CHILD(call_everything, loop);
+    CHECK(loop_fd(loop), ==, fd);
+    CHECK(loop_run(loop), ==, LOOP_DONE);
+    close_loop(loop);
+}
+
+static pid_t forked;
+
+static void fork_in_callback(loop_t *loop, void *arg)
+{
+    (void)arg;
+    fflush(NULL);
+    forked = fork();
+    REQUIRE(forked, >=, 0);
+    if (forked == 0)
+        CHECK(loop_call_soon(loop, do_nothing, NULL), ==, -EOWNERDEAD);
+}
+
+/* The child returns from the callback into a loop that is not its own: the run ends there. */
+static void s33_a_child_forked_in_a_callback_leaves_the_run(void)
+{
+    loop_t *loop = new_loop();
+    int result, status = -1;
+
+    trace_clear();
+    CHECK(loop_call_soon(loop, fork_in_callback, NULL), >, 0);
+    CHECK(loop_call_soon(loop, record, (void *)"a"), >, 0);
+    CHECK(loop_call_later(loop, LOOP_MSEC(5), record, (void *)"b"), >, 0);
+    result = loop_run(loop);
+    if (forked == 0) {
+        CHECK(result, ==, -EOWNERDEAD);
+        CHECK_TEXT(trace, "");
+        CHECK(loop_run(loop), ==, -EOWNERDEAD);
+        CHECK(loop_close(loop), ==, 0);
+        fflush(NULL);
+        _exit(check_failures != 0);
+    }
+    CHECK(result, ==, LOOP_DONE);
+    CHECK_TEXT(trace, "ab");
+    REQUIRE(waitpid(forked, &status, 0), ==, forked);
+    CHECK(status, ==, 0);
+    close_loop(loop);
+}
+
+static const struct check_test tests[] = {
+    TEST(s33_in_the_child_every_call_says_eownerdead),
+    TEST(s33_a_child_that_leaves_the_loop_alone),
+    TEST(s33_a_child_forked_in_a_callback_leaves_the_run),
+};
+
+CHECK_MAIN(tests)

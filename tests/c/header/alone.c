@@ -1,0 +1,7 @@
+/* The header needs nothing before it. */
+#include <ringloop.h>
+
+int main(void)
+{
+    return 0;
+}

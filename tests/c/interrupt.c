@@ -1,0 +1,137 @@
+/* S21: what a signal does to a wait. */
+#include "check.h"
+
+static volatile sig_atomic_t signals;
+
+static void count_signal(int number)
+{
+    (void)number;
+    signals++;
+}
+
+static timer_t ticker;
+
+/* SIGUSR1 every 10 ms, without SA_RESTART, until stop_signals(): no single signal has to hit the sleep. */
+static void start_signals(void)
+{
+    struct sigaction action;
+    struct sigevent event;
+    struct itimerspec interval = {{0, 10000000}, {0, 10000000}};
+
+    memset(&action, 0, sizeof action);
+    action.sa_handler = count_signal;
+    sigemptyset(&action.sa_mask);
+    REQUIRE(sigaction(SIGUSR1, &action, NULL), ==, 0);
+    signals = 0;
+    memset(&event, 0, sizeof event);
+    event.sigev_notify = SIGEV_SIGNAL;
+    event.sigev_signo = SIGUSR1;
+    REQUIRE(timer_create(CLOCK_MONOTONIC, &event, &ticker), ==, 0);
+    REQUIRE(timer_settime(ticker, 0, &interval, NULL), ==, 0);
+}
+
+static void stop_signals(void)
+{
+    timer_delete(ticker);
+    signal(SIGUSR1, SIG_IGN);
+}
+
+static void s21_run_once_says_eintr(void)
+{
+    loop_t *loop = new_loop();
+
+    start_signals();
+    CHECK(loop_run_once(loop, LOOP_SEC(1000)), ==, -EINTR);
+    CHECK(signals, >, 0);
+    /* And nothing is lost by that. */
+    stop_signals();
+    CHECK(loop_call_soon(loop, do_nothing, NULL), >, 0);
+    CHECK(loop_run_once(loop, LOOP_SEC(1000)), ==, 1);
+    close_loop(loop);
+}
+
+/*
+ * A call that submits the timer and sleeps, when interrupted, does not say EINTR
+ * but how much it submitted; the next one, with nothing to submit, does. Both count.
+ */
+static void s21_run_once_says_eintr_whether_or_not_it_submitted(void)
+{
+    loop_t *loop = new_loop();
+
+    start_signals();
+    for (int i = 0; i < 5; i++) {
+        CHECK(loop_call_later(loop, LOOP_SEC(1000 - i), do_nothing, NULL), >, 0);
+        CHECK(loop_run_once(loop, LOOP_NEVER), ==, -EINTR);
+        CHECK(loop_run_once(loop, LOOP_NEVER), ==, -EINTR);
+    }
+    stop_signals();
+    close_loop(loop);
+}
+
+static uint64_t end;
+
+static void stop_at_end(loop_t *loop, void *arg)
+{
+    (void)arg;
+    CHECK(loop_time(loop), >=, end);
+    CHECK(loop_stop(loop), ==, 0);
+}
+
+static void s21_run_and_run_forever_go_on(void)
+{
+    loop_t *loop = new_loop();
+
+    for (int i = 0; i < 2; i++) {
+        start_signals();
+        end = loop_time(loop) + LOOP_MSEC(100);
+        CHECK(loop_call_at(loop, end, stop_at_end, NULL), >, 0);
+        CHECK(i == 0 ? loop_run_forever(loop) : loop_run(loop), ==, LOOP_STOPPED);
+        CHECK(loop_time(loop), >=, end);
+        CHECK(signals, >=, 2);
+        stop_signals();
+    }
+    close_loop(loop);
+}
+
+static void s21_an_interrupted_wait_does_not_run_timers_early(void)
+{
+    loop_t *loop = new_loop();
+    int result;
+
+    start_signals();
+    end = loop_time(loop) + LOOP_MSEC(55);
+    CHECK(loop_call_at(loop, end, stop_at_end, NULL), >, 0);
+    do {
+        result = loop_run_once(loop, LOOP_NEVER);
+        CHECK_TRUE(result == 1 || result == -EINTR);
+    } while (result == -EINTR);
+    stop_signals();
+    CHECK(signals, >, 0);
+    CHECK(loop_time(loop), >=, end);
+    close_loop(loop);
+}
+
+static void s21_callbacks_that_ran_are_counted_not_the_signal(void)
+{
+    loop_t *loop = new_loop();
+
+    start_signals();
+    while (signals == 0)
+        ;
+    CHECK(loop_call_soon(loop, do_nothing, NULL), >, 0);
+    CHECK(loop_run_once(loop, LOOP_SEC(1000)), ==, 1);
+    stop_signals();
+    close_loop(loop);
+}
+
+#define BLOCKS "it keeps signals away from a thread that is in io_uring_enter()"
+
+static const struct check_test tests[] = {
+    TEST_NOT_UNDER("valgrind", s21_run_once_says_eintr, BLOCKS),
+    TEST_NOT_UNDER("valgrind", s21_run_once_says_eintr_whether_or_not_it_submitted, BLOCKS),
+    TEST_NOT_UNDER("valgrind", s21_run_and_run_forever_go_on, BLOCKS),
+    TEST_NOT_UNDER("valgrind", s21_an_interrupted_wait_does_not_run_timers_early, BLOCKS),
+    TEST(s21_callbacks_that_ran_are_counted_not_the_signal),
+};
+
+CHECK_MAIN(tests)

@@ -1,0 +1,459 @@
+/*
+ * S31: memory that cannot be had is -ENOMEM, nothing is lost by it, and what ends
+ * things allocates nothing. This program is linked with --wrap for the allocation
+ * functions, so that any chosen allocation of the library's can be made to fail.
+ */
+#include "check.h"
+
+static bool counting;
+static size_t allocations, fail_from = SIZE_MAX, fail_to = SIZE_MAX;
+
+static bool refused(void)
+{
+    size_t number;
+
+    if (!counting)
+        return false;
+    number = allocations++;
+    if (number < fail_from || number >= fail_to)
+        return false;
+    errno = ENOMEM;
+    return true;
+}
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__real_realloc(void *block, size_t size);
+void *__real_aligned_alloc(size_t alignment, size_t size);
+int __real_posix_memalign(void **out, size_t alignment, size_t size);
+
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_realloc(void *block, size_t size);
+void *__wrap_aligned_alloc(size_t alignment, size_t size);
+int __wrap_posix_memalign(void **out, size_t alignment, size_t size);
+
+void *__wrap_malloc(size_t size)
+{
+    return refused() ? NULL : __real_malloc(size);
+}
+
+void *__wrap_calloc(size_t count, size_t size)
+{
+    return refused() ? NULL : __real_calloc(count, size);
+}
+
+void *__wrap_realloc(void *block, size_t size)
+{
+    return refused() ? NULL : __real_realloc(block, size);
+}
+
+void *__wrap_aligned_alloc(size_t alignment, size_t size)
+{
+    return refused() ? NULL : __real_aligned_alloc(alignment, size);
+}
+
+int __wrap_posix_memalign(void **out, size_t alignment, size_t size)
+{
+    return refused() ? ENOMEM : __real_posix_memalign(out, alignment, size);
+}
+
+/* From now on the allocations `first` up to and without `end` fail. */
+static void fail(size_t first, size_t end)
+{
+    allocations = 0;
+    fail_from = first;
+    fail_to = end;
+    counting = true;
+}
+
+/* How many allocations were asked for since fail(). */
+static size_t succeed(void)
+{
+    counting = false;
+    fail_from = fail_to = SIZE_MAX;
+    return allocations;
+}
+
+static void the_wrapping_works(void)
+{
+    loop_t *loop;
+
+    fail(SIZE_MAX, SIZE_MAX);
+    loop = new_loop();
+    CHECK(succeed(), >, 0);
+    close_loop(loop);
+}
+
+/* ---- making a loop ---- */
+
+static void check_new_with_failures(bool only_one)
+{
+    size_t n, asked = 0;
+    int result = -ENOMEM;
+
+    for (n = 0; n < 1000; n++) {
+        loop_t *const untouched = (loop_t *)(uintptr_t)0x5a5a;
+        loop_t *loop = untouched;
+
+        fail(n, only_one ? n + 1 : SIZE_MAX);
+        result = loop_new(NULL, &loop);
+        asked = succeed();
+        if (result == 0) {
+            CHECK(loop_call_soon(loop, do_nothing, NULL), >, 0);
+            CHECK(loop_run(loop), ==, LOOP_DONE);
+            close_loop(loop);
+            if (asked <= n)
+                break;
+            continue;
+        }
+        CHECK(result, ==, -ENOMEM);
+        CHECK_POINTER(loop, untouched);
+        CHECK_TRUE(strlen(loop_last_error()) > 0);
+    }
+    CHECK(result, ==, 0);
+    CHECK(asked, <=, n);
+}
+
+static void s31_loop_new_with_any_one_allocation_failing(void)
+{
+    check_new_with_failures(true);
+}
+
+static void s31_loop_new_with_all_allocations_failing_from_some_point(void)
+{
+    check_new_with_failures(false);
+}
+
+static void s31_a_failed_loop_new_leaves_no_descriptor_behind(void)
+{
+    int before = dup(STDERR_FILENO), after;
+
+    close(before);
+    for (size_t n = 0; n < 200; n++) {
+        loop_t *loop = NULL;
+        int result;
+
+        fail(n, SIZE_MAX);
+        result = loop_new(NULL, &loop);
+        succeed();
+        if (result == 0)
+            close_loop(loop);
+    }
+    after = dup(STDERR_FILENO);
+    close(after);
+    CHECK(after, ==, before);
+}
+
+/* ---- scheduling ---- */
+
+enum { MANY = 20000 };
+
+static size_t ran;
+
+static void count_run(loop_t *loop, void *arg)
+{
+    (void)loop;
+    (void)arg;
+    ran++;
+}
+
+static loop_handle_t schedule(loop_t *loop, int kind, size_t i)
+{
+    switch (kind) {
+    case 0:
+        return loop_call_soon(loop, count_run, NULL);
+    case 1:
+        return loop_call_later(loop, i * 7919 % 5000, count_run, NULL);
+    default:
+        return loop_call_every(loop, 1 + i * 7919 % 5000, count_run, NULL);
+    }
+}
+
+/* Lets the n-th allocation and all after it fail, schedules more than fits, and sees that what was accepted runs. */
+static void check_scheduling(int kind)
+{
+    for (size_t n = 0; n < 40; n++) {
+        loop_t *loop = new_virtual_loop(0);
+        size_t accepted = 0, refusals = 0;
+
+        ran = 0;
+        fail(n, SIZE_MAX);
+        for (size_t i = 0; i < MANY; i++) {
+            loop_handle_t handle = schedule(loop, kind, i);
+
+            if (handle > 0)
+                accepted++;
+            else if (refusals++ == 0) {
+                CHECK(handle, ==, -ENOMEM);
+                CHECK_TRUE(strlen(loop_last_error()) > 0);
+            } else if (handle != -ENOMEM)
+                CHECK(handle, ==, -ENOMEM);
+        }
+        succeed();
+        if (n == 0)
+            CHECK(refusals, >, 0);
+        /* The loop has recovered as soon as there is memory again. */
+        CHECK(schedule(loop, kind, 1), >, 0);
+        if (kind == 2) {
+            CHECK(loop_run_once(loop, 5001), >=, 0);
+            for (int i = 0; i < 5000 && loop_time(loop) < 5000; i++)
+                CHECK(loop_run_once(loop, 5000 - loop_time(loop)), >=, 0);
+            CHECK(ran, >=, accepted + 1);
+        } else {
+            CHECK(loop_run(loop), ==, LOOP_DONE);
+            CHECK(ran, ==, accepted + 1);
+        }
+        close_loop(loop);
+        if (refusals == 0)
+            break;
+    }
+}
+
+static void s31_call_soon_without_memory(void)
+{
+    check_scheduling(0);
+}
+
+static void s31_call_later_without_memory(void)
+{
+    check_scheduling(1);
+}
+
+static void s31_call_every_without_memory(void)
+{
+    check_scheduling(2);
+}
+
+static size_t releases;
+
+static void count_release(void *arg)
+{
+    (void)arg;
+    releases++;
+}
+
+static void s31_hooks_without_memory(void)
+{
+    for (size_t n = 0; n < 20; n++) {
+        loop_t *loop = new_virtual_loop(0);
+        size_t accepted = 0, guarded = 0;
+
+        ran = releases = 0;
+        fail(n, SIZE_MAX);
+        for (size_t i = 0; i < 1000; i++) {
+            loop_handle_t hook = loop_add_hook(loop, i % 2 ? LOOP_BEFORE_WAIT : LOOP_AFTER_WAIT, count_run, NULL);
+            int result;
+
+            if (hook < 0) {
+                CHECK(hook, ==, -ENOMEM);
+                continue;
+            }
+            accepted++;
+            result = loop_on_release(loop, hook, count_release);
+            if (result != 0)
+                CHECK(result, ==, -ENOMEM);
+            guarded += result == 0;
+        }
+        succeed();
+        CHECK(loop_run_once(loop, 0), ==, 0);
+        CHECK(ran, ==, accepted);
+        close_loop(loop);
+        CHECK(releases, ==, guarded);
+    }
+}
+
+static size_t walked;
+
+static void count_walk(loop_t *loop, const loop_info_t *info, void *arg)
+{
+    (void)loop;
+    (void)info;
+    (void)arg;
+    walked++;
+}
+
+static void s31_looking_without_memory(void)
+{
+    loop_t *loop = new_loop();
+    loop_handle_t timer = loop_call_later(loop, LOOP_SEC(1), do_nothing, NULL);
+    loop_metrics_t metrics;
+    uint64_t when = 0;
+    int result;
+
+    walked = 0;
+    metrics.size = sizeof metrics;
+    fail(0, SIZE_MAX);
+    result = loop_walk(loop, count_walk, NULL);
+    CHECK(loop_metrics(loop, &metrics), ==, 0);
+    CHECK(loop_when(loop, timer, &when), ==, 0);
+    CHECK_TRUE(loop_is_pending(loop, timer));
+    CHECK_TRUE(loop_is_alive(loop));
+    CHECK(loop_time(loop), >, 0);
+    CHECK(loop_cancel(loop, timer), ==, 0);
+    CHECK(loop_cancel(loop, timer), ==, -ENOENT); /* an error, and a sentence about it */
+    CHECK_TRUE(loop_last_error() != NULL);
+    succeed();
+    CHECK_TRUE((result == 0 && walked == 1) || (result == -ENOMEM && walked == 0));
+    close_loop(loop);
+}
+
+static void s31_loop_fd_without_memory(void)
+{
+    loop_t *loop = new_loop();
+    int fd;
+
+    fail(0, SIZE_MAX);
+    fd = loop_fd(loop);
+    succeed();
+    CHECK_TRUE(fd >= 0 || fd == -ENOMEM);
+    CHECK(loop_fd(loop), >=, 0);
+    close_loop(loop);
+}
+
+/* ---- what allocates nothing ---- */
+
+static loop_handle_t handles[MANY];
+
+static void s31_cancel_allocates_nothing(void)
+{
+    loop_t *loop = new_loop();
+    size_t gone = 0;
+
+    for (size_t i = 0; i < MANY; i++) {
+        handles[i] = i % 3 == 0   ? loop_call_soon(loop, count_run, NULL)
+                     : i % 3 == 1 ? loop_call_later(loop, LOOP_SEC(1 + i * 7919 % 5000), count_run, NULL)
+                                  : loop_call_every(loop, LOOP_SEC(1 + i * 7919 % 5000), count_run, NULL);
+        CHECK(handles[i], >, 0);
+    }
+    fail(0, SIZE_MAX);
+    for (size_t i = 0; i < MANY; i++)
+        gone += loop_cancel(loop, handles[i * 7919 % MANY]) == 0;
+    CHECK(succeed(), ==, 0);
+    CHECK(gone, ==, MANY);
+    CHECK_TRUE(!loop_is_alive(loop));
+    close_loop(loop);
+}
+
+/* Every function but these returns -ENOMEM where it must; they have no way to. In a child: they may only abort. */
+static void words_without_memory(void *arg)
+{
+    (void)arg;
+    fail(0, SIZE_MAX);
+    CHECK_TRUE(strlen(loop_strerror(-ENOENT)) > 0);
+    CHECK_TRUE(strlen(loop_version()) > 0);
+    CHECK_TRUE(loop_last_error() != NULL);
+    succeed();
+}
+
+static void s31_errors_in_words_without_memory(void)
+{
+    CHECK_IN_CHILD(words_without_memory, NULL);
+}
+
+static loop_t *crowded_loop(void)
+{
+    loop_t *loop = new_virtual_loop(0);
+
+    ran = 0;
+    for (size_t i = 0; i < 3000; i++) {
+        CHECK(loop_call_soon(loop, count_run, NULL), >, 0);
+        CHECK(loop_call_later(loop, i * 7919 % 5000, count_run, NULL), >, 0);
+        CHECK(loop_unref(loop, loop_call_every(loop, 1 + i * 7919 % 5000, count_run, NULL)), ==, 0);
+    }
+    CHECK(loop_call_later(loop, 20000, do_stop, NULL), >, 0);
+    return loop;
+}
+
+static void s31_a_run_without_memory_loses_nothing(void)
+{
+    size_t ran_with_memory;
+    loop_t *loop = crowded_loop();
+    int result;
+
+    CHECK(loop_run_forever(loop), ==, LOOP_STOPPED);
+    ran_with_memory = ran;
+    close_loop(loop);
+
+    loop = crowded_loop();
+    while (loop_time(loop) < 20000) {
+        fail(0, SIZE_MAX);
+        result = loop_run_forever(loop);
+        succeed();
+        CHECK_TRUE(result == LOOP_STOPPED || result == -ENOMEM);
+        if (result == -ENOMEM)
+            CHECK(loop_run_once(loop, 20000), >=, 0);
+    }
+    CHECK(ran, ==, ran_with_memory);
+    close_loop(loop);
+}
+
+static void s31_running_and_stopping_allocate_nothing(void)
+{
+    loop_t *loop = crowded_loop();
+    int result;
+
+    fail(0, SIZE_MAX);
+    result = loop_run_forever(loop);
+    CHECK(succeed(), ==, 0);
+    CHECK(result, ==, LOOP_STOPPED);
+    CHECK(ran, >, 9000);
+    close_loop(loop);
+}
+
+static void s31_sleeping_allocates_nothing(void)
+{
+    loop_t *loop = new_loop();
+    int result;
+
+    for (size_t i = 0; i < 50; i++)
+        CHECK(loop_call_later(loop, LOOP_USEC(200 * i), count_run, NULL), >, 0);
+    ran = 0;
+    fail(0, SIZE_MAX);
+    result = loop_run(loop);
+    CHECK(succeed(), ==, 0);
+    CHECK(result, ==, LOOP_DONE);
+    CHECK(ran, ==, 50);
+    close_loop(loop);
+}
+
+static void s31_close_allocates_nothing(void)
+{
+    loop_t *loop = new_loop();
+    int result;
+
+    releases = 0;
+    for (size_t i = 0; i < MANY; i++) {
+        loop_handle_t handle = i % 2 ? loop_call_soon(loop, count_run, NULL)
+                                     : loop_call_later(loop, LOOP_SEC(1 + i), count_run, NULL);
+
+        CHECK(loop_on_release(loop, handle, count_release), ==, 0);
+    }
+    CHECK(loop_run_once(loop, 0), ==, MANY / 2);
+    fail(0, SIZE_MAX);
+    result = loop_close(loop);
+    CHECK(succeed(), ==, 0);
+    CHECK(result, ==, 0);
+    CHECK(releases, ==, MANY);
+}
+
+static const struct check_test tests[] = {
+    TEST(the_wrapping_works),
+    TEST(s31_loop_new_with_any_one_allocation_failing),
+    TEST(s31_loop_new_with_all_allocations_failing_from_some_point),
+    TEST(s31_a_failed_loop_new_leaves_no_descriptor_behind),
+    TEST(s31_call_soon_without_memory),
+    TEST(s31_call_later_without_memory),
+    TEST(s31_call_every_without_memory),
+    TEST(s31_hooks_without_memory),
+    TEST(s31_looking_without_memory),
+    TEST(s31_loop_fd_without_memory),
+    TEST(s31_cancel_allocates_nothing),
+    TEST(s31_errors_in_words_without_memory),
+    TEST(s31_a_run_without_memory_loses_nothing),
+    TEST(s31_running_and_stopping_allocate_nothing),
+    TEST(s31_sleeping_allocates_nothing),
+    TEST(s31_close_allocates_nothing),
+};
+
+CHECK_MAIN(tests)

@@ -1,0 +1,53 @@
+//! Signals that come every millisecond, to the calling thread alone.
+
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+static RECEIVED: AtomicU64 = AtomicU64::new(0);
+
+/// Interrupts the thread that made it every millisecond while it lives.
+pub(crate) struct Interruptions(libc::timer_t);
+
+impl Interruptions {
+    /// By a signal whose handler was installed with `flags`: SA_RESTART or 0. Different flags need different signals.
+    pub(crate) fn begin(signal: libc::c_int, flags: libc::c_int) -> Interruptions {
+        extern "C" fn count(_: libc::c_int) {
+            RECEIVED.fetch_add(1, SeqCst);
+        }
+        // SAFETY: a zeroed sigaction is a valid one; its fields are set below.
+        let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+        action.sa_sigaction = count as extern "C" fn(libc::c_int) as libc::sighandler_t;
+        action.sa_flags = flags;
+        // SAFETY: the handler does nothing that is not async-signal-safe, and `action` is initialized.
+        assert_eq!(unsafe { libc::sigaction(signal, &action, ptr::null_mut()) }, 0);
+
+        // SAFETY: a zeroed sigevent is a valid one; its fields are set below.
+        let mut event: libc::sigevent = unsafe { MaybeUninit::zeroed().assume_init() };
+        event.sigev_notify = libc::SIGEV_THREAD_ID;
+        event.sigev_signo = signal;
+        // SAFETY: gettid has no preconditions.
+        event.sigev_notify_thread_id = unsafe { libc::gettid() };
+        let mut timer = ptr::null_mut();
+        // SAFETY: both pointers are to live variables.
+        assert_eq!(unsafe { libc::timer_create(libc::CLOCK_MONOTONIC, &mut event, &mut timer) }, 0);
+
+        let millisecond = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+        let every = libc::itimerspec { it_interval: millisecond, it_value: millisecond };
+        // SAFETY: the timer was created above.
+        assert_eq!(unsafe { libc::timer_settime(timer, 0, &every, ptr::null_mut()) }, 0);
+        Interruptions(timer)
+    }
+}
+
+impl Drop for Interruptions {
+    fn drop(&mut self) {
+        // SAFETY: the timer was created by `begin` and is deleted once.
+        unsafe { libc::timer_delete(self.0) };
+    }
+}
+
+/// How many signals were handled so far, in all threads.
+pub(crate) fn received() -> u64 {
+    RECEIVED.load(SeqCst)
+}

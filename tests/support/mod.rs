@@ -1,0 +1,101 @@
+//! What several test programs share: loops that cannot hang a test.
+//!
+//! A loop that never wakes up would hang its test for ever. Each loop made here is watched: one that lives longer than
+//! [`PATIENCE`] ends the whole program with the name of its test.
+
+#![allow(dead_code)] // no program uses all of it
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::ops::Deref;
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ringloop::{CloseError, Loop};
+
+/// How long one loop may live in a test. Most live a millisecond; the machine may be slow.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Ends the program unless it is dropped in time.
+#[derive(Debug)]
+pub(crate) struct Watch(Instant);
+
+/// By the time at which patience ends, made unique: the tests that are being watched.
+static WATCHED: Mutex<BTreeMap<Instant, String>> = Mutex::new(BTreeMap::new());
+
+fn watched() -> MutexGuard<'static, BTreeMap<Instant, String>> {
+    WATCHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Watch {
+    pub(crate) fn begin() -> Watch {
+        Watch::begin_for(thread::current().name().unwrap_or("a thread without a name").to_owned())
+    }
+
+    /// `what` is what hangs, should it hang.
+    pub(crate) fn begin_for(what: String) -> Watch {
+        static WATCHDOG: Once = Once::new();
+        WATCHDOG.call_once(|| drop(thread::spawn(watch)));
+        let mut end = Instant::now() + PATIENCE;
+        let mut watched = watched();
+        while watched.contains_key(&end) {
+            end += Duration::from_nanos(1);
+        }
+        watched.insert(end, what);
+        Watch(end)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        watched().remove(&self.0);
+    }
+}
+
+fn watch() {
+    loop {
+        thread::sleep(Duration::from_millis(200));
+        let overdue =
+            watched().first_key_value().filter(|(end, _)| **end < Instant::now()).map(|(_, name)| name.clone());
+        if let Some(name) = overdue {
+            // Past the capture of a test's output, which would never be shown.
+            let _ = writeln!(std::io::stderr(), "{name}: a loop hangs");
+            std::process::abort();
+        }
+    }
+}
+
+/// A loop that is watched.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    lp: Loop,
+    watch: Watch,
+}
+
+impl Watched {
+    pub(crate) fn new(lp: Loop) -> Watched {
+        Watched { watch: Watch::begin(), lp }
+    }
+
+    pub(crate) fn with(watch: Watch, lp: Loop) -> Watched {
+        Watched { watch, lp }
+    }
+
+    pub(crate) fn close(self) -> Result<(), Box<CloseError>> {
+        let Watched { lp, watch: _watch } = self;
+        lp.close().map_err(Box::new)
+    }
+
+    /// The loop, unwatched.
+    pub(crate) fn into_inner(self) -> Loop {
+        self.lp
+    }
+}
+
+impl Deref for Watched {
+    type Target = Loop;
+    fn deref(&self) -> &Loop {
+        &self.lp
+    }
+}

@@ -1,0 +1,31 @@
+/*
+ * A loop with one timer, in an hour. Ends by SIGALRM, which kills it without a
+ * system call of its own, after the number of seconds that is its argument.
+ */
+#define _POSIX_C_SOURCE 200809L
+
+#include <ringloop.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static void never(loop_t *loop, void *arg)
+{
+    (void)loop;
+    (void)arg;
+    abort();
+}
+
+int main(int argc, char **argv)
+{
+    loop_t *loop;
+
+    if (argc != 2 || loop_new(NULL, &loop) < 0 || loop_call_later(loop, LOOP_SEC(3600), never, NULL) < 0) {
+        fprintf(stderr, "idle: %s\n", loop_last_error());
+        return EXIT_FAILURE;
+    }
+    alarm((unsigned)atoi(argv[1]));
+    loop_run(loop);
+    return EXIT_FAILURE; /* not before the hour is over */
+}
