@@ -143,14 +143,14 @@ impl Loop {
 
     pub(crate) fn schedule_at(&self, when: u64, callback: Callback) -> Result<Handle> {
         let mut schedule = self.schedule.borrow_mut();
-        schedule.reserve_timer()?;
+        schedule.reserve_timer(when)?;
         Ok(schedule.call_at(when, callback))
     }
 
     pub(crate) fn schedule_every(&self, period: u64, callback: Callback) -> Result<Handle> {
         let first = self.clock.now().saturating_add(period);
         let mut schedule = self.schedule.borrow_mut();
-        schedule.reserve_repeating_timer()?;
+        schedule.reserve_repeating_timer(first)?;
         Ok(schedule.call_every(first, period, callback))
     }
 

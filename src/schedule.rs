@@ -96,9 +96,10 @@ impl Schedule {
 
     /// Makes sure that the next `call_at` needs no memory.
     #[inline]
-    pub(crate) fn reserve_timer(&mut self) -> Result<()> {
+    pub(crate) fn reserve_timer(&mut self, when: u64) -> Result<()> {
         self.slots.reserve()?;
-        self.reserve_timers()
+        self.reserve_ready()?;
+        self.reserve_timers(when)
     }
 
     /// Queues a timer that runs once.
@@ -111,9 +112,9 @@ impl Schedule {
     }
 
     /// Makes sure that the next `call_every` needs no memory.
-    pub(crate) fn reserve_repeating_timer(&mut self) -> Result<()> {
+    pub(crate) fn reserve_repeating_timer(&mut self, first: u64) -> Result<()> {
         self.extras.try_reserve(1)?;
-        self.reserve_timer()
+        self.reserve_timer(first)
     }
 
     /// Queues a timer that repeats.
@@ -182,7 +183,7 @@ impl Schedule {
     /// Moves a timer to another deadline, behind those that have it already (S15).
     pub(crate) fn reschedule(&mut self, handle: Handle, when: u64) -> Result<()> {
         let index = self.find_timer(handle)?;
-        self.reserve_timers()?;
+        self.reserve_timers(when)?;
         self.unqueue(index);
         self.slots[index].set_when(when);
         self.queue_timer(index);
@@ -275,20 +276,23 @@ impl Schedule {
         timers.earliest(|slot| slots.is_live(slot))
     }
 
-    /// Appends every timer that is due to the ready queue, in the order of deadlines (S5 c). When memory is refused,
-    /// the rest stays where it is.
+    /// Appends every timer that is due to the ready queue, in the order of deadlines (S5 c). If the ready queue cannot grow,
+    /// the rest waits for the next iteration: there is room for one at least.
     #[inline]
     pub(crate) fn collect_due(&mut self, now: u64) -> Result<()> {
         self.collected_at = now;
-        self.timers.take_due(now)?;
         loop {
             let Schedule { slots, timers, ready, .. } = self;
+            if timers.earliest_bound().is_none_or(|bound| bound > now) {
+                return Ok(());
+            }
+            if let Err(error) = ready.reserve(|slot| slots.is_live(slot)) {
+                return if ready.is_empty() { Err(error) } else { Ok(()) };
+            }
             if let Some(soon) = timers.due_soon() {
                 slots.prefetch(soon);
             }
-            let Some((when, slot)) = timers.next_due(|slot| slots.is_live(slot)) else { return Ok(()) };
-            ready.reserve(|slot| slots.is_live(slot))?;
-            timers.pop_due();
+            let Some((when, slot)) = timers.pop_due(now, |slot| slots.is_live(slot)) else { return Ok(()) };
             ready.push(slot);
             slots[slot.index].set_place(Place::Ready);
             self.metrics.became_ready(now - when);
@@ -335,13 +339,14 @@ impl Schedule {
             let (handle, callback) = self.take_plain(next);
             return Ok(Call { callback, handle, kind, index, release });
         }
-        if let Err(error) = self.reserve_timers() {
+        let (when, missed) = self.next_call_of(index);
+        if let Err(error) = self.reserve_timers(when) {
             self.ready.put_back(next);
             return Err(error);
         }
         self.metrics.callbacks += 1;
         self.metrics.timers_fired += 1;
-        self.rearm(index);
+        self.rearm(index, when, missed);
         Ok(self.borrow_out(index))
     }
 
@@ -414,9 +419,9 @@ impl Schedule {
         ready.reserve(|slot| slots.is_live(slot))
     }
 
-    fn reserve_timers(&mut self) -> Result<()> {
+    fn reserve_timers(&mut self, when: u64) -> Result<()> {
         let Schedule { slots, timers, .. } = self;
-        timers.reserve(|slot| slots.is_live(slot))
+        timers.reserve(when, |slot| slots.is_live(slot))
     }
 
     /// Puts a slot that is in no queue into the ready queue, which has room.
@@ -464,15 +469,21 @@ impl Schedule {
         timers.sweep(|slot| slot.index != index && slots.is_live(slot));
     }
 
-    /// Queues the next call of a repeating timer: in phase, and after now (S16).
-    fn rearm(&mut self, index: u32) {
-        let slot = &mut self.slots[index];
+    /// When a repeating timer is due next, in phase and after now, and how many calls are left out for that (S16).
+    fn next_call_of(&self, index: u32) -> (u64, u64) {
+        let when = self.slots[index].when();
+        let period = self.extras.get(&index).map_or(u64::MAX, |extra| extra.period);
+        let missed = self.collected_at.saturating_sub(when) / period;
+        (when.saturating_add(period.saturating_mul(missed.saturating_add(1))), missed)
+    }
+
+    /// Queues the next call of a repeating timer.
+    fn rearm(&mut self, index: u32, when: u64, missed: u64) {
         if let Some(extra) = self.extras.get_mut(&index) {
-            let missed = self.collected_at.saturating_sub(slot.when()) / extra.period;
             extra.skipped = extra.skipped.saturating_add(missed);
-            self.metrics.timers_skipped = self.metrics.timers_skipped.saturating_add(missed);
-            slot.set_when(slot.when().saturating_add(extra.period.saturating_mul(missed.saturating_add(1))));
         }
+        self.metrics.timers_skipped = self.metrics.timers_skipped.saturating_add(missed);
+        self.slots[index].set_when(when);
         self.queue_timer(index);
     }
 
@@ -492,7 +503,7 @@ mod tests {
     use super::*;
 
     fn timer(schedule: &mut Schedule, when: u64) -> Handle {
-        schedule.reserve_timer().unwrap();
+        schedule.reserve_timer(when).unwrap();
         schedule.call_at(when, Callback::EMPTY)
     }
 

@@ -27,7 +27,7 @@ struct Entry {
 #[derive(Clone, Copy, Debug)]
 struct Past {
     entry: Entry,
-    order: usize,
+    order: u64,
 }
 
 #[derive(Debug)]
@@ -39,10 +39,17 @@ pub(crate) struct Timers {
     filled_levels: u16,
     filled: [u64; LEVELS],
     chunks: Chunks,
+    /// How many entries are in the buckets.
+    stored: usize,
+    /// In order once it is being popped, the next one last.
     past: Vec<Past>,
-    /// What has been taken out, in the order of deadlines, and how much of it has been popped.
+    past_is_sorted: bool,
+    past_orders: u64,
+    /// What has been taken out of a bucket, in the order of deadlines, and how much of it has been popped; `SORTED` at most.
     due: Vec<Entry>,
     popped: usize,
+    /// The rest of a bucket of equal deadlines that is being popped.
+    equal: Bucket,
     live: usize,
     dead: usize,
 }
@@ -103,9 +110,13 @@ impl Timers {
             filled_levels: 0,
             filled: [0; LEVELS],
             chunks: Chunks::new(),
+            stored: 0,
             past: Vec::new(),
+            past_is_sorted: true,
+            past_orders: 0,
             due: Vec::new(),
             popped: 0,
+            equal: Bucket::EMPTY,
             live: 0,
             dead: 0,
         }
@@ -117,18 +128,31 @@ impl Timers {
         self.live == 0
     }
 
-    /// Makes sure that the next `insert` needs no memory. `is_live` tells whether a reference is.
+    /// Makes sure that the next `insert`, of a timer for `when`, needs no memory, nor anything that is done until then: a
+    /// timer that has been scheduled runs even if no more memory can be had. That costs up to a chunk for each bucket, 180
+    /// KiB in all. `is_live` tells whether a reference is.
     #[inline]
-    pub(crate) fn reserve(&mut self, is_live: impl Fn(SlotRef) -> bool) -> Result<()> {
+    pub(crate) fn reserve(&mut self, when: u64, is_live: impl Fn(SlotRef) -> bool) -> Result<()> {
         if self.dead > SWEEP_FROM && self.dead > self.live {
             self.sweep(is_live);
         }
         if self.buckets.is_empty() {
-            self.buckets.try_reserve_exact(LEVELS * DIGITS)?;
-            self.buckets.resize(LEVELS * DIGITS, Bucket::EMPTY);
+            self.set_up()?;
         }
-        self.past.try_reserve(1)?;
-        self.chunks.reserve(1)
+        if when <= self.base {
+            self.past.try_reserve(1)?;
+        }
+        // Every bucket may end in a chunk that is not full.
+        let stored = self.stored + self.equal.len() + 1;
+        self.chunks.reserve(stored / chunks::ENTRIES + stored.min(LEVELS * DIGITS) + 1)
+    }
+
+    #[cold]
+    fn set_up(&mut self) -> Result<()> {
+        self.due.try_reserve_exact(SORTED)?;
+        self.buckets.try_reserve_exact(LEVELS * DIGITS)?;
+        self.buckets.resize(LEVELS * DIGITS, Bucket::EMPTY);
+        Ok(())
     }
 
     /// Queues a slot behind all that have the same deadline. Needs no memory after `reserve`.
@@ -137,10 +161,12 @@ impl Timers {
         let entry = Entry { when, slot };
         self.live += 1;
         if when > self.base {
+            self.stored += 1;
             self.store(entry);
         } else {
-            let order = self.past.last().map_or(0, |last| last.order + 1);
-            self.past.push(Past { entry, order });
+            self.past_orders += 1;
+            self.past.push(Past { entry, order: self.past_orders });
+            self.past_is_sorted = false;
         }
     }
 
@@ -158,7 +184,7 @@ impl Timers {
         if self.live == 0 {
             return None;
         }
-        if !self.past.is_empty() || !self.due.is_empty() {
+        if !self.past.is_empty() || self.popped < self.due.len() || self.equal.len() > 0 {
             return Some(self.base);
         }
         self.lowest().map(|place| self.buckets[place.index()].min())
@@ -169,8 +195,8 @@ impl Timers {
         if self.live == 0 {
             return None;
         }
-        let past = self.past.iter().map(|past| past.entry);
-        let out = self.due[self.popped..].iter().copied().chain(past);
+        let past = self.past.iter().map(|past| &past.entry);
+        let out = past.chain(&self.due[self.popped..]).chain(self.chunks.iter(&self.equal));
         if let Some(when) = out.filter(|entry| is_live(entry.slot)).map(|entry| entry.when).min() {
             return Some(when);
         }
@@ -183,51 +209,88 @@ impl Timers {
         None
     }
 
-    /// Takes every timer that is due at `now` out, for `next_due`. When memory is refused, the rest stays.
+    /// Takes out the earliest timer that is due at `now`, with its deadline.
     #[inline]
-    pub(crate) fn take_due(&mut self, now: u64) -> Result<()> {
-        if !self.past.is_empty() {
-            self.take_past()?;
-        }
-        let mut passed = now;
-        while let Some(place) = self.lowest() {
-            if self.buckets[place.index()].min() > now {
-                // The bucket stays closed while nothing in it is due, so time must not seem to stand inside it.
-                passed = now.min(place.start(self.base).saturating_sub(1));
-                break;
-            }
-            self.take_bucket(place, now)?;
-        }
-        self.base = self.base.max(passed);
-        Ok(())
-    }
-
-    /// The next one of those that `take_due` took out, with its deadline.
-    #[inline]
-    pub(crate) fn next_due(&mut self, is_live: impl Fn(SlotRef) -> bool) -> Option<(u64, SlotRef)> {
-        while let Some(&Entry { when, slot }) = self.due.get(self.popped) {
+    pub(crate) fn pop_due(&mut self, now: u64, is_live: impl Fn(SlotRef) -> bool) -> Option<(u64, SlotRef)> {
+        while let Some(Entry { when, slot }) = self.next_due(now) {
             if is_live(slot) {
+                self.live -= 1;
                 return Some((when, slot));
             }
-            self.popped += 1;
             self.dead -= 1;
         }
-        self.due.clear();
-        self.popped = 0;
         None
     }
 
-    /// One that `next_due` will give before long.
+    /// One that `pop_due` will give before long, if all goes well.
     #[inline]
     pub(crate) fn due_soon(&self) -> Option<SlotRef> {
         self.due.get(self.popped + AHEAD).map(|entry| entry.slot)
     }
 
-    /// Removes the one that `next_due` gave.
     #[inline]
-    pub(crate) fn pop_due(&mut self) {
+    fn next_due(&mut self, now: u64) -> Option<Entry> {
+        if !self.past.is_empty() {
+            return self.next_past();
+        }
+        while self.popped == self.due.len() {
+            if !self.refill(now) {
+                return None;
+            }
+        }
         self.popped += 1;
-        self.live -= 1;
+        Some(self.due[self.popped - 1])
+    }
+
+    /// What was past when it was scheduled is before all that is in the buckets.
+    #[cold]
+    fn next_past(&mut self) -> Option<Entry> {
+        if !self.past_is_sorted {
+            // With the order as part of the key, an unstable sort keeps it; a stable one would need memory.
+            self.past.sort_unstable_by_key(|past| std::cmp::Reverse((past.entry.when, past.order)));
+            self.past_is_sorted = true;
+        }
+        self.past.pop().map(|past| past.entry)
+    }
+
+    /// Takes some of what is due at `now` out of the buckets, in the order of deadlines. False when nothing is.
+    fn refill(&mut self, now: u64) -> bool {
+        self.due.clear();
+        self.popped = 0;
+        if let Some(chunk) = self.chunks.pop(&mut self.equal) {
+            self.due.extend_from_slice(chunk.entries());
+            return true;
+        }
+        let Some(place) = self.lowest() else {
+            self.base = self.base.max(now);
+            return false;
+        };
+        let (start, end) = (place.start(self.base), place.end(self.base));
+        if self.buckets[place.index()].min() > now {
+            // The bucket stays closed while nothing in it is due, so time must not seem to stand inside it.
+            self.base = self.base.max(now.min(start.saturating_sub(1)));
+            return false;
+        }
+        let len = self.buckets[place.index()].len();
+        let mut bucket = self.cut_off(place);
+        if place.level == 0 {
+            self.base = end;
+            self.stored -= len;
+            self.equal = bucket;
+        } else if end <= now && len <= SORTED {
+            self.base = end;
+            self.stored -= len;
+            while let Some(chunk) = self.chunks.pop(&mut bucket) {
+                self.due.extend_from_slice(chunk.entries());
+            }
+            self.due.sort_by_key(|entry| entry.when);
+        } else {
+            self.base = start;
+            while let Some(chunk) = self.chunks.pop(&mut bucket) {
+                chunk.entries().iter().for_each(|&entry| self.store(entry));
+            }
+        }
+        true
     }
 
     #[inline]
@@ -257,44 +320,6 @@ impl Timers {
         std::mem::replace(&mut self.buckets[place.index()], Bucket::EMPTY)
     }
 
-    /// Takes out a bucket that is due as a whole, or opens it into the buckets below.
-    fn take_bucket(&mut self, place: Place, now: u64) -> Result<()> {
-        let len = self.buckets[place.index()].len();
-        let is_due = place.end(self.base) <= now;
-        if is_due && (len <= SORTED || place.level == 0) {
-            self.due.try_reserve(len)?;
-            let from = self.due.len();
-            let end = place.end(self.base);
-            let mut bucket = self.cut_off(place);
-            while let Some(chunk) = self.chunks.pop(&mut bucket) {
-                self.due.extend_from_slice(chunk.entries());
-            }
-            if place.level > 0 {
-                self.due[from..].sort_by_key(|entry| entry.when);
-            }
-            self.base = end;
-        } else {
-            // One chunk for each bucket below that can be filled: on opening, those are empty.
-            self.chunks.reserve(len.min(DIGITS * place.level))?;
-            let start = place.start(self.base);
-            let mut bucket = self.cut_off(place);
-            self.base = start;
-            while let Some(chunk) = self.chunks.pop(&mut bucket) {
-                chunk.entries().iter().for_each(|&entry| self.store(entry));
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes out what was past when it was scheduled: it is before all that is in the buckets.
-    fn take_past(&mut self) -> Result<()> {
-        self.due.try_reserve(self.past.len())?;
-        // With the order as part of the key, an unstable sort keeps it; a stable one would need memory.
-        self.past.sort_unstable_by_key(|past| (past.entry.when, past.order));
-        self.due.extend(self.past.drain(..).map(|past| past.entry));
-        Ok(())
-    }
-
     /// Drops the dead from everywhere.
     #[cold]
     pub(crate) fn sweep(&mut self, is_live: impl Fn(SlotRef) -> bool) {
@@ -322,6 +347,7 @@ impl Timers {
                     self.store(entry);
                 } else {
                     self.dead -= 1;
+                    self.stored -= 1;
                 }
             }
         }
@@ -373,7 +399,7 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Insert(when) => {
-                        timers.reserve(|slot| live.contains(&slot.index)).unwrap();
+                        timers.reserve(when, |slot| live.contains(&slot.index)).unwrap();
                         timers.insert(when, SlotRef { index: next, stamp: 0 });
                         live.insert(next);
                         let at = model.partition_point(|&(other, _)| other <= when);
@@ -388,15 +414,13 @@ mod tests {
                     Step::Cancel(_) => {}
                     Step::Take(time) => {
                         now = now.max(time);
-                        timers.take_due(now).unwrap();
                         let due = model.partition_point(|&(when, _)| when <= now);
                         for (when, index) in model.drain(..due) {
-                            let next = timers.next_due(|slot| live.contains(&slot.index));
+                            let next = timers.pop_due(now, |slot| live.contains(&slot.index));
                             prop_assert_eq!(next, Some((when, SlotRef { index, stamp: 0 })));
-                            timers.pop_due();
                             live.remove(&index);
                         }
-                        prop_assert_eq!(timers.next_due(|slot| live.contains(&slot.index)), None);
+                        prop_assert_eq!(timers.pop_due(now, |slot| live.contains(&slot.index)), None);
                     }
                 }
                 let first = model.first().map(|&(when, _)| when);
@@ -414,42 +438,41 @@ mod tests {
         let mut timers = Timers::new(0);
         let deadline = |n: u32| u64::from(n.wrapping_mul(2_654_435_761) >> 12);
         for index in 0..50_000 {
-            timers.reserve(|_| true).unwrap();
+            timers.reserve(deadline(index), |_| true).unwrap();
             timers.insert(deadline(index), SlotRef { index, stamp: 0 });
         }
         let mut expected: Vec<u32> = (0..50_000).collect();
         expected.sort_by_key(|&index| deadline(index));
         let mut taken = Vec::new();
         for now in [0, 1, 77, 5_000, 70_000, 1 << 20] {
-            timers.take_due(now).unwrap();
-            while let Some((when, slot)) = timers.next_due(|_| true) {
+            while let Some((when, slot)) = timers.pop_due(now, |_| true) {
                 assert!(when <= now);
                 taken.push(slot.index);
-                timers.pop_due();
             }
         }
         assert_eq!(taken, expected);
     }
 
     #[test]
-    fn s31_a_bucket_is_opened_within_the_memory_that_was_reserved() {
-        for count in [10, 100, 1000, 10_000] {
+    fn s31_taking_timers_out_needs_no_memory() {
+        for count in [1, 10, 100, 1000, 10_000] {
             let start = 1 << 36;
             let mut timers = Timers::new(0);
             for index in 0..count {
                 // At all distances from the start of the bucket, so that it is opened to all the levels below.
                 let when = start + (1 << (index % 36)) + u64::from(index);
-                timers.reserve(|_| true).unwrap();
+                timers.reserve(when, |_| true).unwrap();
                 timers.insert(when, SlotRef { index, stamp: 0 });
             }
-            timers.take_due(start + 2).unwrap();
-            timers.take_due(1 << 37).unwrap();
+            let (chunks, due) = (timers.chunks.len(), timers.due.capacity());
             let mut taken = 0;
-            while timers.next_due(|_| true).is_some() {
-                timers.pop_due();
-                taken += 1;
+            for step in 0..2000 {
+                while timers.pop_due(start + (step << 26), |_| true).is_some() {
+                    taken += 1;
+                }
             }
             assert_eq!(taken, count);
+            assert_eq!((timers.chunks.len(), timers.due.capacity()), (chunks, due), "more memory was taken");
         }
     }
 
@@ -457,8 +480,9 @@ mod tests {
     fn s11_cancelling_for_ever_needs_no_memory_for_ever() {
         let mut timers = Timers::new(0);
         for n in 0..1_000_000u32 {
-            timers.reserve(|slot| slot.index >= n).unwrap();
-            timers.insert(1_000_000_000 + u64::from(n) * 4001, SlotRef { index: n, stamp: 0 });
+            let when = 1_000_000_000 + u64::from(n) * 4001;
+            timers.reserve(when, |slot| slot.index >= n).unwrap();
+            timers.insert(when, SlotRef { index: n, stamp: 0 });
             timers.died();
         }
         assert!(timers.chunks.len() < 300, "{}", timers.chunks.len());

@@ -1,7 +1,8 @@
 //! Library: version, errors in words.
 
 use std::cell::Cell;
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::ffi::{CStr, c_char, c_int};
+use std::io::Write;
 use std::sync::OnceLock;
 
 use nix::errno::Errno;
@@ -32,21 +33,31 @@ pub extern "C" fn loop_version() -> *const c_char {
 /// string lives for ever. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn loop_strerror(error: c_int) -> *const c_char {
-    static NAMES: OnceLock<Vec<CString>> = OnceLock::new();
+    // In static memory: words for an error are wanted when there is none left.
+    static NAMES: [OnceLock<Words>; ERRNOS] = [const { OnceLock::new() }; ERRNOS];
 
-    let names = NAMES.get_or_init(|| (0..=libc::EHWPOISON).map(name).collect());
-    let name = names.get(error.unsigned_abs() as usize).filter(|name| !name.is_empty());
-    name.map_or(c"unknown error", CString::as_c_str).as_ptr()
+    match NAMES.get(error.unsigned_abs() as usize) {
+        Some(words) => words.get_or_init(|| words_for(error.wrapping_abs())).as_ptr().cast(),
+        None => c"unknown error".as_ptr(),
+    }
 }
 
-/// An errno in words; empty for a number that is none.
-fn name(errno: c_int) -> CString {
-    let words = match Errno::from_raw(errno) {
-        _ if errno == 0 => "no error".to_owned(),
-        Errno::UnknownErrno => String::new(),
-        known => format!("{known:?}: {}", known.desc()),
+/// One more than the largest errno of Linux.
+const ERRNOS: usize = libc::EHWPOISON as usize + 1;
+
+/// Room for the words of the longest, which has 57 bytes, and a NUL.
+type Words = [u8; 64];
+
+fn words_for(errno: c_int) -> Words {
+    let mut words = [0; size_of::<Words>()];
+    let mut room = &mut words[..size_of::<Words>() - 1];
+    // What does not fit is cut off.
+    let _ = match Errno::from_raw(errno) {
+        _ if errno == 0 => write!(room, "no error"),
+        Errno::UnknownErrno => write!(room, "unknown error"),
+        known => write!(room, "{known:?}: {}", known.desc()),
     };
-    CString::new(words).unwrap_or_default()
+    words
 }
 
 /// A sentence about what went wrong last on the calling thread, and what to do about it; "" when nothing has. The string

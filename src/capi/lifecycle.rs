@@ -183,7 +183,7 @@ pub unsafe extern "C" fn loop_close_within(r#loop: *mut Loop, timeout_ns: u64) -
 /// Keeps a pointer for the program; NULL at first. Does nothing from another thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_set_data(r#loop: *mut Loop, data: *mut c_void) {
-    let set = |lp: &Loop| lp.check().map(|()| lp.c.data.set(data));
+    let set = |lp: &Loop| lp.owner.check().map(|()| lp.c.data.set(data));
     // SAFETY: the header asks for an open loop.
     let _ = unsafe { with_loop(r#loop, set) };
 }
@@ -191,7 +191,7 @@ pub unsafe extern "C" fn loop_set_data(r#loop: *mut Loop, data: *mut c_void) {
 /// The pointer that loop_set_data() keeps; NULL from another thread. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_data(r#loop: *const Loop) -> *mut c_void {
-    let get = |lp: &Loop| lp.check().map(|()| lp.c.data.get());
+    let get = |lp: &Loop| lp.owner.check().map(|()| lp.c.data.get());
     // SAFETY: the header asks for an open loop.
     unsafe { with_loop(r#loop, get) }.unwrap_or(ptr::null_mut())
 }

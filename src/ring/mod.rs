@@ -59,6 +59,7 @@ pub(crate) struct Ring {
 impl Ring {
     /// Sets a ring up, disabled: it belongs to whichever thread first enters the kernel with it.
     pub(crate) fn new(sizes: Sizes, process: Process) -> Result<Ring> {
+        let timeout = ArmedTimeout::new()?;
         let uring = setup::set_up(sizes)?;
         let can_skip_success = uring.params().is_feature_skip_cqe_on_success();
         // TIMEOUT_UPDATE has no probe of its own; EXT_ARG came with it, in 5.11.
@@ -67,7 +68,7 @@ impl Ring {
             uring: ManuallyDrop::new(uring),
             eventfd: ManuallyDrop::new(None),
             process,
-            timeout: ArmedTimeout::new()?,
+            timeout,
             traffic: Traffic::default(),
             enabled: false,
             can_skip_success,

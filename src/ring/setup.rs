@@ -66,9 +66,11 @@ pub(super) fn set_up(sizes: Sizes) -> Result<IoUring> {
 /// Asks the kernel what it can do, whatever its version says: distributions backport.
 fn probe(uring: IoUring) -> Result<IoUring> {
     let mut probe = Probe::new();
-    let probed = uring.submitter().register_probe(&mut probe).is_ok();
+    if let Err(error) = uring.submitter().register_probe(&mut probe) {
+        return Err(Error::new(errno(&error), what_to_change(errno(&error))));
+    }
     let can_time = probe.is_supported(opcode::Timeout::CODE) && probe.is_supported(opcode::TimeoutRemove::CODE);
-    if probed && can_time && uring.params().is_feature_nodrop() {
+    if can_time && uring.params().is_feature_nodrop() {
         Ok(uring)
     } else {
         Err(Error::new(Errno::ENOSYS, what_to_change(Errno::ENOSYS)))

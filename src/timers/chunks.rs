@@ -6,7 +6,7 @@ use crate::handle::SlotRef;
 use crate::prefetch::prefetch;
 
 /// How many entries a chunk holds: with what links it, four cache lines of 64 bytes.
-const ENTRIES: usize = 15;
+pub(super) const ENTRIES: usize = 15;
 
 #[derive(Debug)]
 struct Chunk {
@@ -56,7 +56,6 @@ impl Bucket {
 pub(super) struct Chunks {
     chunks: Vec<Chunk>,
     free: u32,
-    free_count: usize,
 }
 
 /// The entries of one chunk, in order.
@@ -73,7 +72,7 @@ impl Popped {
 
 impl Chunks {
     pub(super) fn new() -> Chunks {
-        Chunks { chunks: Vec::new(), free: NONE, free_count: 0 }
+        Chunks { chunks: Vec::new(), free: NONE }
     }
 
     #[cfg(test)]
@@ -81,16 +80,17 @@ impl Chunks {
         self.chunks.len()
     }
 
-    /// Makes sure that `count` chunks are free.
+    /// Makes sure that there are `count` chunks, free or not.
     #[inline]
     pub(super) fn reserve(&mut self, count: usize) -> Result<()> {
-        if self.free_count < count { self.grow(count - self.free_count) } else { Ok(()) }
+        if self.chunks.len() < count { self.grow(count) } else { Ok(()) }
     }
 
     #[cold]
     fn grow(&mut self, count: usize) -> Result<()> {
-        self.chunks.try_reserve(count)?;
-        for _ in 0..count {
+        let missing = count - self.chunks.len();
+        self.chunks.try_reserve(missing)?;
+        for _ in 0..missing {
             let index = u32::try_from(self.chunks.len()).map_err(|_| Error::NO_MEMORY)?;
             if index == NONE {
                 return Err(Error::NO_MEMORY);
@@ -134,15 +134,22 @@ impl Chunks {
         prefetch(&self.chunks, chunk.next as usize);
         let popped = Popped { entries: chunk.entries, filled: chunk.filled as usize };
         bucket.head = chunk.next;
+        bucket.len -= popped.filled;
         self.give(index);
         Some(popped)
+    }
+
+    /// What stands in a bucket, in order.
+    pub(super) fn iter<'a>(&'a self, bucket: &Bucket) -> impl Iterator<Item = &'a Entry> + use<'a> {
+        let chunks =
+            std::iter::successors(self.chunks.get(bucket.head as usize), |chunk| self.chunks.get(chunk.next as usize));
+        chunks.flat_map(|chunk| &chunk.entries[..chunk.filled as usize])
     }
 
     fn take(&mut self) -> u32 {
         let index = self.free;
         let chunk = &mut self.chunks[index as usize];
         self.free = chunk.next;
-        self.free_count -= 1;
         chunk.filled = 0;
         chunk.next = NONE;
         index
@@ -151,6 +158,5 @@ impl Chunks {
     fn give(&mut self, index: u32) {
         self.chunks[index as usize].next = self.free;
         self.free = index;
-        self.free_count += 1;
     }
 }

@@ -286,6 +286,17 @@ static inline loop_metrics_t metrics_of(const loop_t *loop)
     return metrics;
 }
 
+/* One iteration that runs something. One that was woken for nothing may come before it (S19). */
+static inline int run_one_batch(loop_t *loop)
+{
+    int ran;
+
+    do
+        ran = loop_run_once(loop, LOOP_NEVER);
+    while (ran == 0);
+    return ran;
+}
+
 /* What ran, in order: record() appends the first letter of its argument. */
 static char trace[4096];
 

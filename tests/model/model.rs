@@ -50,6 +50,8 @@ pub(crate) struct Model {
     order: u64,
     on_stack: Option<usize>,
     is_running: bool,
+    /// Callbacks that count for `ENOUGH`.
+    worked: u64,
     stop: bool,
     break_: bool,
     pub(crate) counts: Counts,
@@ -115,6 +117,15 @@ impl Model {
         }
     }
 
+    fn reschedule(&mut self, id: usize, when: u64) {
+        self.unqueue(id);
+        self.order += 1;
+        let thing = &mut self.things[id];
+        thing.state = State::Waiting;
+        thing.when = when;
+        thing.order = self.order;
+    }
+
     /// Does an action; tells whether it panics.
     fn perform(&mut self, action: &Action) -> bool {
         let did = match action {
@@ -123,17 +134,34 @@ impl Model {
             Action::CallAt(when, script) => self.schedule(true, when.at(self.now), 0, script),
             Action::CallEvery(0, _) => Err(EINVAL),
             Action::CallEvery(period, script) => self.schedule(true, self.now.saturating_add(*period), *period, script),
+            Action::Flood(many) => {
+                let empty = Script::from([]);
+                for n in 0..many.count {
+                    let _ = self.schedule(true, self.now.saturating_add(many.delay(n)), 0, &empty);
+                }
+                Ok(many.count)
+            }
+            Action::Thin(many) => {
+                let mut done = 0;
+                for id in 0..self.things.len() {
+                    let is_pending = self.things[id].state != State::Ended;
+                    match many.number(id as u64) % 3 {
+                        0 if is_pending => self.cancel(id),
+                        1 if is_pending && self.things[id].is_timer => {
+                            self.reschedule(id, self.now.saturating_add(many.delay(id as u64)));
+                        }
+                        _ => continue,
+                    }
+                    done += 1;
+                }
+                Ok(done)
+            }
             Action::Cancel(back) => self.find(*back).map(|id| {
                 self.cancel(id);
                 0
             }),
             Action::Reschedule(back, when) => self.find_timer(*back).map(|id| {
-                self.unqueue(id);
-                self.order += 1;
-                let thing = &mut self.things[id];
-                thing.state = State::Waiting;
-                thing.when = when.at(self.now);
-                thing.order = self.order;
+                self.reschedule(id, when.at(self.now));
                 0
             }),
             Action::When(back) => self.find_timer(*back).map(|id| self.things[id].when),
@@ -230,7 +258,8 @@ impl Model {
         self.trace.push(Event::Began { thing: id, time: self.now });
         let script = Rc::clone(&self.things[id].script);
         let mut panicked = false;
-        if self.counts.callbacks > ENOUGH {
+        self.worked += u64::from(repeats || !script.is_empty());
+        if self.worked > ENOUGH {
             if self.things[id].state != State::Ended {
                 self.cancel(id);
             }

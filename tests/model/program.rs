@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::{Action, Program, Script, Step, When};
+use crate::{Action, Many, Program, Script, Step, When};
 
 fn time() -> impl Strategy<Value = u64> {
     prop_oneof![6 => 0..12u64, 3 => 0..100u64, 1 => Just(1 << 62)]
@@ -16,6 +16,14 @@ fn when() -> impl Strategy<Value = When> {
         1 => Just(When::Zero),
         1 => Just(When::Never),
     ]
+}
+
+fn many() -> impl Strategy<Value = Many> {
+    (1..200u64, prop_oneof![0..12u32, 0..63u32], any::<u64>()).prop_map(|(count, bits, seed)| Many {
+        count,
+        bits,
+        seed,
+    })
 }
 
 /// An action that schedules nothing.
@@ -58,6 +66,8 @@ pub(crate) fn program() -> impl Strategy<Value = Program> {
     let step = prop_oneof![
         6 => scheduling(script()).prop_map(Step::Do),
         3 => acting().prop_map(Step::Do),
+        1 => many().prop_map(|many| Step::Do(Action::Flood(many))),
+        1 => many().prop_map(|many| Step::Do(Action::Thin(many))),
         2 => Just(Step::Run),
         1 => Just(Step::RunForever),
         2 => time().prop_map(Step::RunOnce),

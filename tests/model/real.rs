@@ -14,7 +14,7 @@ use crate::{Action, ENOUGH, Ended, Event, Script, Step, When, newest};
 #[derive(Default)]
 pub(crate) struct Real {
     handles: RefCell<Vec<Handle>>,
-    callbacks: Cell<u64>,
+    worked: Cell<u64>,
     pub(crate) trace: RefCell<Vec<Event>>,
 }
 
@@ -22,6 +22,7 @@ pub(crate) struct Real {
 struct Carried {
     thing: usize,
     script: Script,
+    repeats: bool,
     real: Rc<Real>,
 }
 
@@ -34,10 +35,10 @@ impl Drop for Carried {
 impl Carried {
     fn call(&self, lp: &Loop) {
         let real = &self.real;
-        real.callbacks.set(real.callbacks.get() + 1);
+        real.worked.set(real.worked.get() + u64::from(self.repeats || !self.script.is_empty()));
         real.add(Event::Began { thing: self.thing, time: lp.time().as_nanos() });
         assert_eq!(lp.current(), Some(real.handles.borrow()[self.thing]));
-        if real.callbacks.get() > ENOUGH {
+        if real.worked.get() > ENOUGH {
             let own = real.handles.borrow()[self.thing];
             let _ = lp.cancel(own);
             lp.stop().unwrap();
@@ -52,8 +53,8 @@ impl Real {
         self.trace.borrow_mut().push(event);
     }
 
-    fn carried(self: &Rc<Self>, script: &Script) -> Carried {
-        Carried { thing: self.handles.borrow().len(), script: Rc::clone(script), real: Rc::clone(self) }
+    fn carried(self: &Rc<Self>, script: &Script, repeats: bool) -> Carried {
+        Carried { thing: self.handles.borrow().len(), script: Rc::clone(script), repeats, real: Rc::clone(self) }
     }
 
     fn scheduled(&self, handle: Result<Handle, Error>) -> Result<u64, Error> {
@@ -72,21 +73,43 @@ impl Real {
         let scheduled = |handle| self.scheduled(handle).map_err(|error| error.raw_os_error());
         let did = match action {
             Action::CallSoon(script) => {
-                let carried = self.carried(script);
+                let carried = self.carried(script, false);
                 scheduled(lp.call_soon(move |lp| carried.call(lp)))
             }
             Action::CallLater(delay, script) => {
-                let carried = self.carried(script);
+                let carried = self.carried(script, false);
                 scheduled(lp.call_later(Duration::from_nanos(*delay), move |lp| carried.call(lp)))
             }
             Action::CallAt(when, script) => {
-                let carried = self.carried(script);
+                let carried = self.carried(script, false);
                 scheduled(lp.call_at(time(*when), move |lp| carried.call(lp)))
             }
             Action::CallEvery(0, _) => scheduled(lp.call_every(Duration::ZERO, |_| {})),
             Action::CallEvery(period, script) => {
-                let carried = self.carried(script);
+                let carried = self.carried(script, true);
                 scheduled(lp.call_every(Duration::from_nanos(*period), move |lp| carried.call(lp)))
+            }
+            Action::Flood(many) => {
+                let empty = Script::from([]);
+                for n in 0..many.count {
+                    let carried = self.carried(&empty, false);
+                    let delay = Duration::from_nanos(many.delay(n));
+                    scheduled(lp.call_later(delay, move |lp| carried.call(lp))).unwrap();
+                }
+                Ok(many.count)
+            }
+            Action::Thin(many) => {
+                let mut done = 0;
+                for id in 0..self.handles.borrow().len() {
+                    let handle = self.handles.borrow()[id];
+                    let thinned = match many.number(id as u64) % 3 {
+                        0 => lp.cancel(handle),
+                        1 => lp.reschedule(handle, now + Duration::from_nanos(many.delay(id as u64))),
+                        _ => continue,
+                    };
+                    done += u64::from(thinned.is_ok());
+                }
+                Ok(done)
             }
             Action::Cancel(back) => on(*back, &|handle| lp.cancel(handle).map(|()| 0)),
             Action::Reschedule(back, when) => on(*back, &|handle| lp.reschedule(handle, time(*when)).map(|()| 0)),
