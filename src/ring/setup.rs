@@ -67,7 +67,9 @@ pub(super) fn set_up(sizes: Sizes) -> Result<IoUring> {
 fn probe(uring: IoUring) -> Result<IoUring> {
     let mut probe = Probe::new();
     if let Err(error) = uring.submitter().register_probe(&mut probe) {
-        return Err(Error::new(errno(&error), what_to_change(errno(&error))));
+        // EINVAL: it is so old that it cannot be asked (before 5.6).
+        let refusal = if errno(&error) == Errno::EINVAL { Errno::ENOSYS } else { errno(&error) };
+        return Err(Error::new(refusal, what_to_change(refusal)));
     }
     let can_time = probe.is_supported(opcode::Timeout::CODE) && probe.is_supported(opcode::TimeoutRemove::CODE);
     if can_time && uring.params().is_feature_nodrop() {
