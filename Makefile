@@ -70,7 +70,7 @@ test: ## Runs all tests; installs the tools that it needs where it may
 	@tests/run
 
 c-tests: $(C_TESTS:%=build/tests/%) $(C_TESTS:%=build/asan/%) $(EXAMPLES:%=build/examples/%) $(EXAMPLES:%=build/asan/%) \
-    $(SYSCALLS:%=build/syscalls/%)
+    $(SYSCALLS:%=build/syscalls/%) build/instructions
 
 # memory.c lets chosen allocations of the library fail.
 build/tests/memory build/asan/memory: \
@@ -93,6 +93,10 @@ build/syscalls/%: tests/syscalls/%.c include/ringloop.h $(LIBRARY) build/native-
 	@mkdir -p $(@D)
 	$(CC) -std=c99 $(C_FLAGS) $(LDFLAGS) $< $(LIBRARY) $(NATIVE_LIBS) -o $@
 
+build/instructions: tests/instructions/workload.c include/ringloop.h $(LIBRARY) build/native-libs
+	@mkdir -p $(@D)
+	$(CC) -std=c99 $(C_FLAGS) $(LDFLAGS) $< $(LIBRARY) $(NATIVE_LIBS) -o $@
+
 build/tests/throw: tests/c/throw.cpp include/ringloop.h $(LIBRARY) build/native-libs
 	@mkdir -p $(@D)
 	$(CXX) -std=c++11 -Iinclude $(CXXFLAGS) -Wall -Wextra -Wpedantic -Werror $(LDFLAGS) $< $(LIBRARY) $(NATIVE_LIBS) -o $@
@@ -105,7 +109,7 @@ lint: ## Formatting, clippy, documentation, the header: a warning is an error
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps --features capi
 	scripts/oldest-rust
 	scripts/header-drift
-	@if command -v shellcheck >/dev/null; then set -x; shellcheck .ci/run scripts/* tests/run tests/syscalls/run; \
+	@if command -v shellcheck >/dev/null; then set -x; shellcheck .ci/run scripts/* tests/run tests/*/run; \
 	elif [ "$$CI" = true ]; then echo 'shellcheck is not installed' >&2; exit 1; \
 	else echo 'skipped: shellcheck, which is not installed'; fi
 

@@ -218,17 +218,17 @@ impl Loop {
                 waited = ring.wait(wake_up)?;
                 now = self.clock.now();
                 schedule.metrics.asleep_ns += now - asleep;
-                self.collect_completions(ring);
             } else {
                 ring.submit()?;
             }
+            let collected = self.collect_completions(ring);
             let interrupted = waited == Waited::Interrupted;
-            if !interrupted {
+            if !interrupted && collected == 0 {
                 now = self.spin(ring, now, until);
             }
-            // It goes round again when what woke it was a timeout for what has been cancelled since.
-            let awake = interrupted || now >= limit || self.must_not_sleep(schedule) || schedule.is_due(now);
-            if awake || ring.has_completions() {
+            // Once, as a rule. It goes round again when all that came was a timeout for what has been cancelled since.
+            let is_awake = interrupted || collected > 0 || now >= limit || self.must_not_sleep(schedule);
+            if is_awake || schedule.is_due(now) {
                 return Ok(Waiting { interrupted, now: Some(now) });
             }
         }
@@ -265,11 +265,13 @@ impl Loop {
         last
     }
 
-    /// S5 (b): takes one batch of completions.
+    /// S5 (b): takes one batch of completions. Tells how many there were, those of the ring's own timeout not counted.
     #[inline(always)]
-    fn collect_completions(&self, ring: &mut Ring) {
-        // The ring keeps those of its own timeout to itself, and nobody else submits anything.
-        ring.reap(|_, _| {});
+    fn collect_completions(&self, ring: &mut Ring) -> usize {
+        let mut count = 0;
+        // There is nobody yet to give them to: nothing but the ring itself submits anything.
+        ring.reap(|_, _| count += 1);
+        count
     }
 
     /// S5 (c): appends every due timer to the ready queue. The clock is not read while no timer is pending.
