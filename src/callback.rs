@@ -5,13 +5,12 @@
 //! nothing left to do. `unsafe` lives here because the type of what is stored is known only to the table of functions
 //! that was made for it.
 
-use std::alloc::{Layout, alloc};
 use std::fmt;
 use std::mem::{ManuallyDrop, MaybeUninit, align_of, needs_drop, size_of};
-use std::ptr::NonNull;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::event_loop::Loop;
+use crate::memory::try_box;
 
 /// Room for what a callback carries inline.
 type Data = [Word; 2];
@@ -137,21 +136,6 @@ impl fmt::Debug for Callback {
 
 const fn fits<T>() -> bool {
     size_of::<T>() <= size_of::<Data>() && align_of::<T>() <= align_of::<Data>()
-}
-
-/// Boxes a value; says ENOMEM where `Box::new` would abort (S31).
-pub(crate) fn try_box<T>(value: T) -> Result<Box<T>> {
-    let layout = Layout::new::<T>();
-    if layout.size() == 0 {
-        return Ok(Box::new(value));
-    }
-    // SAFETY: the layout's size is not zero.
-    let room = NonNull::new(unsafe { alloc(layout) }.cast::<T>()).ok_or(Error::NO_MEMORY)?;
-    // SAFETY: `room` is fresh from the global allocator with the layout of a `T`, and is written before it is a Box.
-    unsafe {
-        room.write(value);
-        Ok(Box::from_raw(room.as_ptr()))
-    }
 }
 
 static EMPTY: Table = Table {

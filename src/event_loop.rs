@@ -10,10 +10,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use crate::callback::{Callback, try_box};
+use crate::callback::Callback;
 use crate::error::{Error, Result};
 use crate::handle::{Ended, Handle};
 use crate::handler::Handler;
+use crate::memory::try_box;
 use crate::owner::Owner;
 use crate::ring::{Ring, Waited};
 use crate::running::Running;

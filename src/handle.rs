@@ -14,7 +14,7 @@ use std::num::NonZeroI64;
 
 use crate::callback::Callback;
 use crate::error::{Error, Result};
-use crate::prefetch::prefetch;
+use crate::memory::prefetch;
 
 /// Names something that was scheduled on a loop. Safe to keep for ever: once its thing has ended it names nothing,
 /// and every function says ENOENT to it.

@@ -51,10 +51,10 @@ mod handler;
 mod inspect;
 #[allow(unsafe_code)]
 mod lifecycle;
+#[allow(unsafe_code)]
+mod memory;
 mod metrics;
 mod owner;
-#[allow(unsafe_code)]
-mod prefetch;
 mod ready;
 #[allow(unsafe_code)]
 mod ring;

@@ -3,12 +3,13 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use crate::callback::{Source, try_box};
+use crate::callback::Source;
 use crate::error::Result;
 use crate::event_loop::Loop;
 use crate::handle::Kind;
 use crate::handler::Handler;
 use crate::inspect::{self, SlowCallback};
+use crate::memory::try_box;
 use crate::schedule::Call;
 use crate::time;
 

@@ -8,10 +8,10 @@ use std::{mem, ptr};
 use nix::errno::Errno;
 
 use super::{NULL_POINTER, SIZE_TOO_SMALL, number, status, with_loop};
-use crate::callback::try_box;
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
 use crate::lifecycle::Builder;
+use crate::memory::try_box;
 use crate::time::Time;
 
 /// The loop has a clock of its own, which starts at `start_ns` and jumps to the next deadline whenever the loop would

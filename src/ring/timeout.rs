@@ -9,8 +9,8 @@ use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{TimeoutFlags, Timespec};
 
 use super::timespec;
-use crate::callback::try_box;
 use crate::error::Result;
+use crate::memory::try_box;
 
 /// The user data of the ring's own entries: all ones above, what it was in bit 32, the round of arming below.
 const TIMEOUT: u64 = 0xffff_fffe_0000_0000;

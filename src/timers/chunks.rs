@@ -3,7 +3,7 @@
 use super::Entry;
 use crate::error::{Error, Result};
 use crate::handle::SlotRef;
-use crate::prefetch::prefetch;
+use crate::memory::prefetch;
 
 /// How many entries a chunk holds: with what links it, four cache lines of 64 bytes.
 pub(super) const ENTRIES: usize = 15;

@@ -1,0 +1,39 @@
+//! Boxes that can be refused, and hints to the processor about what will be read soon.
+
+use std::alloc::{Layout, alloc};
+use std::ptr::NonNull;
+
+use crate::error::{Error, Result};
+
+#[cfg(target_arch = "x86_64")]
+const CACHE_LINE: usize = 64;
+
+/// Has the element at `index` fetched into the cache, if there is one; costs an instruction a cache line and waits for nothing.
+#[inline(always)]
+pub(crate) fn prefetch<T>(slice: &[T], index: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(element) = slice.get(index) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        for offset in (0..size_of::<T>()).step_by(CACHE_LINE) {
+            // SAFETY: the address is inside of an element, and SSE is on every x86-64.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(element).cast::<i8>().add(offset)) }
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (slice, index);
+}
+
+/// Boxes a value; says ENOMEM where `Box::new` would abort (S31).
+pub(crate) fn try_box<T>(value: T) -> Result<Box<T>> {
+    let layout = Layout::new::<T>();
+    if layout.size() == 0 {
+        return Ok(Box::new(value));
+    }
+    // SAFETY: the layout's size is not zero.
+    let room = NonNull::new(unsafe { alloc(layout) }.cast::<T>()).ok_or(Error::NO_MEMORY)?;
+    // SAFETY: `room` is fresh from the global allocator with the layout of a `T`, and is written before it is a Box.
+    unsafe {
+        room.write(value);
+        Ok(Box::from_raw(room.as_ptr()))
+    }
+}
