@@ -54,6 +54,20 @@ pub(crate) struct SlotRef {
     pub(crate) stamp: u32,
 }
 
+/// Tells the queues whether the references in them are still right.
+pub(crate) trait Liveness {
+    fn is_live(&self, slot: SlotRef) -> bool;
+
+    /// `is_live` will be asked soon.
+    fn prefetch(&self, _slot: SlotRef) {}
+}
+
+impl<F: Fn(SlotRef) -> bool> Liveness for F {
+    fn is_live(&self, slot: SlotRef) -> bool {
+        self(slot)
+    }
+}
+
 /// Hashes a slot's index: one multiplication spreads it well enough.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct IndexHasher(u64);
@@ -278,18 +292,6 @@ impl Slots {
         SlotRef { index, stamp: self.slots[index as usize].state.0 >> State::STAMP_SHIFT }
     }
 
-    /// Whether a reference is still right.
-    #[inline]
-    pub(crate) fn is_live(&self, slot: SlotRef) -> bool {
-        self.slots[slot.index as usize].state.0 >> State::STAMP_SHIFT == slot.stamp
-    }
-
-    /// A slot will be used soon.
-    #[inline]
-    pub(crate) fn prefetch(&self, slot: SlotRef) {
-        prefetch(&self.slots, slot.index as usize);
-    }
-
     /// As if a slot had been taken out of queues until its last stamp.
     #[cfg(test)]
     pub(crate) fn use_up_stamps(&mut self, index: u32) {
@@ -298,6 +300,18 @@ impl Slots {
 
     pub(crate) fn len(&self) -> u32 {
         self.slots.len() as u32
+    }
+}
+
+impl Liveness for Slots {
+    #[inline]
+    fn is_live(&self, slot: SlotRef) -> bool {
+        self.slots[slot.index as usize].state.0 >> State::STAMP_SHIFT == slot.stamp
+    }
+
+    #[inline]
+    fn prefetch(&self, slot: SlotRef) {
+        prefetch(&self.slots, slot.index as usize);
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use crate::error::Result;
-use crate::handle::SlotRef;
+use crate::handle::{Liveness, SlotRef};
 
 #[derive(Debug, Default)]
 pub(crate) struct ReadyQueue {
@@ -36,27 +36,27 @@ impl ReadyQueue {
         self.batch > 0
     }
 
-    /// Makes sure that the next `push` needs no memory. `is_live` tells whether a reference is.
+    /// Makes sure that the next `push` needs no memory. `slots` tells whether a reference is live.
     #[inline]
-    pub(crate) fn reserve(&mut self, is_live: impl Fn(SlotRef) -> bool) -> Result<()> {
-        if self.queue.len() == self.queue.capacity() { self.make_room(is_live) } else { Ok(()) }
+    pub(crate) fn reserve(&mut self, slots: &impl Liveness) -> Result<()> {
+        if self.queue.len() == self.queue.capacity() { self.make_room(slots) } else { Ok(()) }
     }
 
     #[cold]
-    fn make_room(&mut self, is_live: impl Fn(SlotRef) -> bool) -> Result<()> {
+    fn make_room(&mut self, slots: &impl Liveness) -> Result<()> {
         if self.queue.len() > 2 * self.live + SWEEP_FROM {
-            self.sweep(is_live);
+            self.sweep(slots);
         }
         Ok(self.queue.try_reserve(1)?)
     }
 
     /// Drops the dead.
     #[cold]
-    pub(crate) fn sweep(&mut self, is_live: impl Fn(SlotRef) -> bool) {
+    pub(crate) fn sweep(&mut self, slots: &impl Liveness) {
         let mut at = 0;
         let mut batch = 0;
         self.queue.retain(|&slot| {
-            let live = is_live(slot);
+            let live = slots.is_live(slot);
             batch += usize::from(live && at < self.batch);
             at += 1;
             live
@@ -85,11 +85,11 @@ impl ReadyQueue {
 
     /// Takes the next live reference out of the batch.
     #[inline]
-    pub(crate) fn pop(&mut self, is_live: impl Fn(SlotRef) -> bool) -> Option<SlotRef> {
+    pub(crate) fn pop(&mut self, slots: &impl Liveness) -> Option<SlotRef> {
         while self.batch > 0 {
             let slot = self.queue.pop_front()?;
             self.batch -= 1;
-            if is_live(slot) {
+            if slots.is_live(slot) {
                 self.live -= 1;
                 return Some(slot);
             }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use crate::callback::Callback;
 use crate::error::{Error, Result};
-use crate::handle::{Ended, Handle, IndexHash, Kind, Place, SlotRef, Slots};
+use crate::handle::{Ended, Handle, IndexHash, Kind, Liveness, Place, SlotRef, Slots};
 use crate::inspect::Info;
 use crate::metrics::Metrics;
 use crate::ready::ReadyQueue;
@@ -273,7 +273,7 @@ impl Schedule {
     /// The earliest deadline of the timers that are not ready yet.
     pub(crate) fn next_deadline(&mut self) -> Option<u64> {
         let Schedule { slots, timers, .. } = self;
-        timers.earliest(|slot| slots.is_live(slot))
+        timers.earliest(slots)
     }
 
     /// Appends every timer that is due to the ready queue, in the order of deadlines (S5 c). If the ready queue cannot grow,
@@ -286,13 +286,13 @@ impl Schedule {
             if timers.earliest_bound().is_none_or(|bound| bound > now) {
                 return Ok(());
             }
-            if let Err(error) = ready.reserve(|slot| slots.is_live(slot)) {
+            if let Err(error) = ready.reserve(slots) {
                 return if ready.is_empty() { Err(error) } else { Ok(()) };
             }
             if let Some(soon) = timers.due_soon() {
                 slots.prefetch(soon);
             }
-            let Some((when, slot)) = timers.pop_due(now, |slot| slots.is_live(slot)) else { return Ok(()) };
+            let Some((when, slot)) = timers.pop_due(now, slots) else { return Ok(()) };
             ready.push(slot);
             slots[slot.index].set_place(Place::Ready);
             self.metrics.became_ready(now - when);
@@ -311,7 +311,7 @@ impl Schedule {
         if let Some(upcoming) = ready.upcoming() {
             slots.prefetch(upcoming);
         }
-        ready.pop(|slot| slots.is_live(slot))
+        ready.pop(slots)
     }
 
     /// Whether what is next runs once and has no release hook: then `take_plain` will do for `take_call`.
@@ -416,12 +416,12 @@ impl Schedule {
     #[inline]
     fn reserve_ready(&mut self) -> Result<()> {
         let Schedule { slots, ready, .. } = self;
-        ready.reserve(|slot| slots.is_live(slot))
+        ready.reserve(slots)
     }
 
     fn reserve_timers(&mut self, when: u64) -> Result<()> {
         let Schedule { slots, timers, .. } = self;
-        timers.reserve(when, |slot| slots.is_live(slot))
+        timers.reserve(when, slots)
     }
 
     /// Puts a slot that is in no queue into the ready queue, which has room.
@@ -465,8 +465,9 @@ impl Schedule {
     #[cold]
     fn sweep_for(&mut self, index: u32) {
         let Schedule { slots, ready, timers, .. } = self;
-        ready.sweep(|slot| slot.index != index && slots.is_live(slot));
-        timers.sweep(|slot| slot.index != index && slots.is_live(slot));
+        let is_live = |slot: SlotRef| slot.index != index && slots.is_live(slot);
+        ready.sweep(&is_live);
+        timers.sweep(&is_live);
     }
 
     /// When a repeating timer is due next, in phase and after now, and how many calls are left out for that (S16).

@@ -14,7 +14,7 @@ mod chunks;
 
 use self::chunks::{Bucket, Chunks};
 use crate::error::Result;
-use crate::handle::SlotRef;
+use crate::handle::{Liveness, SlotRef};
 
 /// One timer in the queue.
 #[derive(Clone, Copy, Debug)]
@@ -130,11 +130,11 @@ impl Timers {
 
     /// Makes sure that the next `insert`, of a timer for `when`, needs no memory, nor anything that is done until then: a
     /// timer that has been scheduled runs even if no more memory can be had. That costs up to a chunk for each bucket, 180
-    /// KiB in all. `is_live` tells whether a reference is.
+    /// KiB in all. `slots` tells whether a reference is live.
     #[inline]
-    pub(crate) fn reserve(&mut self, when: u64, is_live: impl Fn(SlotRef) -> bool) -> Result<()> {
+    pub(crate) fn reserve(&mut self, when: u64, slots: &impl Liveness) -> Result<()> {
         if self.dead > SWEEP_FROM && self.dead > self.live {
-            self.sweep(is_live);
+            self.sweep(slots);
         }
         if self.buckets.is_empty() {
             self.set_up()?;
@@ -191,29 +191,29 @@ impl Timers {
     }
 
     /// The earliest deadline. O(1), but O(n) after the timer that had it was cancelled.
-    pub(crate) fn earliest(&mut self, is_live: impl Fn(SlotRef) -> bool) -> Option<u64> {
+    pub(crate) fn earliest(&mut self, slots: &impl Liveness) -> Option<u64> {
         if self.live == 0 {
             return None;
         }
         let past = self.past.iter().map(|past| &past.entry);
         let out = past.chain(&self.due[self.popped..]).chain(self.chunks.iter(&self.equal));
-        if let Some(when) = out.filter(|entry| is_live(entry.slot)).map(|entry| entry.when).min() {
+        if let Some(when) = out.filter(|entry| slots.is_live(entry.slot)).map(|entry| entry.when).min() {
             return Some(when);
         }
         while let Some(place) = self.lowest() {
-            if is_live(self.buckets[place.index()].first().slot) {
+            if slots.is_live(self.buckets[place.index()].first().slot) {
                 return Some(self.buckets[place.index()].min());
             }
-            self.sweep_bucket(place, &is_live);
+            self.sweep_bucket(place, slots);
         }
         None
     }
 
     /// Takes out the earliest timer that is due at `now`, with its deadline.
     #[inline]
-    pub(crate) fn pop_due(&mut self, now: u64, is_live: impl Fn(SlotRef) -> bool) -> Option<(u64, SlotRef)> {
+    pub(crate) fn pop_due(&mut self, now: u64, slots: &impl Liveness) -> Option<(u64, SlotRef)> {
         while let Some(Entry { when, slot }) = self.next_due(now) {
-            if is_live(slot) {
+            if slots.is_live(slot) {
                 self.live -= 1;
                 return Some((when, slot));
             }
@@ -322,28 +322,29 @@ impl Timers {
 
     /// Drops the dead from everywhere.
     #[cold]
-    pub(crate) fn sweep(&mut self, is_live: impl Fn(SlotRef) -> bool) {
+    pub(crate) fn sweep(&mut self, slots: &impl Liveness) {
         let before = self.past.len() + self.due.len() - self.popped;
         self.due.drain(..self.popped);
         self.popped = 0;
-        self.due.retain(|entry| is_live(entry.slot));
-        self.past.retain(|past| is_live(past.entry.slot));
+        self.due.retain(|entry| slots.is_live(entry.slot));
+        self.past.retain(|past| slots.is_live(past.entry.slot));
         self.dead -= before - self.past.len() - self.due.len();
         for level in 0..LEVELS {
             for digit in 0..DIGITS {
                 if self.filled[level] & 1 << digit != 0 {
-                    self.sweep_bucket(Place { level, digit }, &is_live);
+                    self.sweep_bucket(Place { level, digit }, slots);
                 }
             }
         }
     }
 
     /// Drops the dead from one bucket. Needs no memory: chunks are freed before they are filled again.
-    fn sweep_bucket(&mut self, place: Place, is_live: &impl Fn(SlotRef) -> bool) {
+    fn sweep_bucket(&mut self, place: Place, slots: &impl Liveness) {
         let mut bucket = self.cut_off(place);
         while let Some(chunk) = self.chunks.pop(&mut bucket) {
+            chunk.entries().iter().for_each(|entry| slots.prefetch(entry.slot));
             for &entry in chunk.entries() {
-                if is_live(entry.slot) {
+                if slots.is_live(entry.slot) {
                     self.store(entry);
                 } else {
                     self.dead -= 1;
@@ -399,7 +400,7 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Insert(when) => {
-                        timers.reserve(when, |slot| live.contains(&slot.index)).unwrap();
+                        timers.reserve(when, &|slot: SlotRef| live.contains(&slot.index)).unwrap();
                         timers.insert(when, SlotRef { index: next, stamp: 0 });
                         live.insert(next);
                         let at = model.partition_point(|&(other, _)| other <= when);
@@ -416,18 +417,18 @@ mod tests {
                         now = now.max(time);
                         let due = model.partition_point(|&(when, _)| when <= now);
                         for (when, index) in model.drain(..due) {
-                            let next = timers.pop_due(now, |slot| live.contains(&slot.index));
+                            let next = timers.pop_due(now, &|slot: SlotRef| live.contains(&slot.index));
                             prop_assert_eq!(next, Some((when, SlotRef { index, stamp: 0 })));
                             live.remove(&index);
                         }
-                        prop_assert_eq!(timers.pop_due(now, |slot| live.contains(&slot.index)), None);
+                        prop_assert_eq!(timers.pop_due(now, &|slot: SlotRef| live.contains(&slot.index)), None);
                     }
                 }
                 let first = model.first().map(|&(when, _)| when);
                 let bound = timers.earliest_bound();
                 prop_assert!(bound.is_none() == first.is_none());
                 prop_assert!(bound <= first || first.is_some_and(|first| first <= now));
-                prop_assert_eq!(timers.earliest(|slot| live.contains(&slot.index)), first);
+                prop_assert_eq!(timers.earliest(&|slot: SlotRef| live.contains(&slot.index)), first);
                 prop_assert_eq!(timers.is_empty(), model.is_empty());
             }
         }
@@ -438,14 +439,14 @@ mod tests {
         let mut timers = Timers::new(0);
         let deadline = |n: u32| u64::from(n.wrapping_mul(2_654_435_761) >> 12);
         for index in 0..50_000 {
-            timers.reserve(deadline(index), |_| true).unwrap();
+            timers.reserve(deadline(index), &|_: SlotRef| true).unwrap();
             timers.insert(deadline(index), SlotRef { index, stamp: 0 });
         }
         let mut expected: Vec<u32> = (0..50_000).collect();
         expected.sort_by_key(|&index| deadline(index));
         let mut taken = Vec::new();
         for now in [0, 1, 77, 5_000, 70_000, 1 << 20] {
-            while let Some((when, slot)) = timers.pop_due(now, |_| true) {
+            while let Some((when, slot)) = timers.pop_due(now, &|_: SlotRef| true) {
                 assert!(when <= now);
                 taken.push(slot.index);
             }
@@ -461,13 +462,13 @@ mod tests {
             for index in 0..count {
                 // At all distances from the start of the bucket, so that it is opened to all the levels below.
                 let when = start + (1 << (index % 36)) + u64::from(index);
-                timers.reserve(when, |_| true).unwrap();
+                timers.reserve(when, &|_: SlotRef| true).unwrap();
                 timers.insert(when, SlotRef { index, stamp: 0 });
             }
             let (chunks, due) = (timers.chunks.len(), timers.due.capacity());
             let mut taken = 0;
             for step in 0..2000 {
-                while timers.pop_due(start + (step << 26), |_| true).is_some() {
+                while timers.pop_due(start + (step << 26), &|_: SlotRef| true).is_some() {
                     taken += 1;
                 }
             }
@@ -481,7 +482,7 @@ mod tests {
         let mut timers = Timers::new(0);
         for n in 0..1_000_000u32 {
             let when = 1_000_000_000 + u64::from(n) * 4001;
-            timers.reserve(when, |slot| slot.index >= n).unwrap();
+            timers.reserve(when, &|slot: SlotRef| slot.index >= n).unwrap();
             timers.insert(when, SlotRef { index: n, stamp: 0 });
             timers.died();
         }
