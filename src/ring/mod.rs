@@ -196,7 +196,10 @@ impl Ring {
         };
         for entry in arming.entries(self.can_skip_success).into_iter().flatten() {
             // SAFETY: a timeout's entry points at nothing but the timespec, which is boxed and lives as long as the ring.
-            unsafe { self.push(&entry)? };
+            if let Err(error) = unsafe { self.push(&entry) } {
+                self.timeout.forget();
+                return Err(error);
+            }
         }
         Ok(())
     }
