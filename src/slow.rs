@@ -118,8 +118,9 @@ impl Loop {
         if limit.is_zero() {
             return self.clear_slow_callback();
         }
-        self.slow.handler.set(Some(try_box(handler)?));
+        let handler = try_box(handler)?;
         self.slow.set_limit(time::nanos(limit));
+        self.slow.handler.set(Some(handler));
         Ok(())
     }
 

@@ -195,9 +195,10 @@ impl Timers {
         if self.live == 0 {
             return None;
         }
+        self.sweep_taken_out(slots);
         let past = self.past.iter().map(|past| &past.entry);
         let out = past.chain(&self.due[self.popped..]).chain(self.chunks.iter(&self.equal));
-        if let Some(when) = out.filter(|entry| slots.is_live(entry.slot)).map(|entry| entry.when).min() {
+        if let Some(when) = out.map(|entry| entry.when).min() {
             return Some(when);
         }
         while let Some(place) = self.lowest() {
@@ -323,12 +324,7 @@ impl Timers {
     /// Drops the dead from everywhere.
     #[cold]
     pub(crate) fn sweep(&mut self, slots: &impl Liveness) {
-        let before = self.past.len() + self.due.len() - self.popped;
-        self.due.drain(..self.popped);
-        self.popped = 0;
-        self.due.retain(|entry| slots.is_live(entry.slot));
-        self.past.retain(|past| slots.is_live(past.entry.slot));
-        self.dead -= before - self.past.len() - self.due.len();
+        self.sweep_taken_out(slots);
         for level in 0..LEVELS {
             for digit in 0..DIGITS {
                 if self.filled[level] & 1 << digit != 0 {
@@ -336,6 +332,21 @@ impl Timers {
                 }
             }
         }
+    }
+
+    /// Drops the dead from what is not in the buckets, or not any more.
+    fn sweep_taken_out(&mut self, slots: &impl Liveness) {
+        let before = self.past.len() + self.due.len() - self.popped + self.equal.len();
+        self.past.retain(|past| slots.is_live(past.entry.slot));
+        self.due.drain(..self.popped);
+        self.popped = 0;
+        self.due.retain(|entry| slots.is_live(entry.slot));
+        let mut equal = std::mem::replace(&mut self.equal, Bucket::EMPTY);
+        while let Some(chunk) = self.chunks.pop(&mut equal) {
+            let live = chunk.entries().iter().filter(|entry| slots.is_live(entry.slot));
+            live.for_each(|&entry| self.chunks.push(&mut self.equal, entry));
+        }
+        self.dead -= before - self.past.len() - self.due.len() - self.equal.len();
     }
 
     /// Drops the dead from one bucket. Needs no memory: chunks are freed before they are filled again.

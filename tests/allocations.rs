@@ -359,10 +359,11 @@ impl Scenario {
                 break lp;
             }
         };
+        // First, while the queues have no room to spare.
+        self.repeating(&lp);
         self.calls(&lp);
         self.timers(&lp);
         self.broken_batch(&lp);
-        self.repeating(&lp);
         self.handlers(&lp);
         self.pending_at_close(&lp);
         lp.close().unwrap();
@@ -433,7 +434,7 @@ impl Scenario {
     }
 
     fn repeating(&mut self, lp: &Loop) {
-        // Callbacks that fill the timer queue while a repeating timer needs a place in it for its next call.
+        // One more timer in each round: each time that the queue has to grow, it is for the repeating one's next call.
         let start = lp.time();
         let Some(repeating) = accept(lp.call_every(ns(10), self.large(7))) else { return };
         let Some(()) = accept(lp.on_release(repeating, self.large(8))) else {
@@ -443,10 +444,8 @@ impl Scenario {
         let exempt = Exempt::begin();
         let mut fillers = Vec::with_capacity(256);
         drop(exempt);
-        for round in 1..=40 {
-            for _ in 0..round % 5 {
-                fillers.extend(accept(lp.call_later(HOUR, self.large(9999))));
-            }
+        for round in 1..=100 {
+            fillers.extend(accept(lp.call_later(HOUR, self.large(9999))));
             while accept(lp.run_once(HOUR)).is_none() {}
             assert_eq!(lp.when(repeating), Ok(start + ns(10 * (round + 1))), "a call was lost or came twice");
             self.accepted.push(7);
@@ -495,6 +494,62 @@ impl Scenario {
             accept(lp.call_soon(self.large(number)));
         }
         lp.stop().unwrap();
+    }
+}
+
+/// Refuses everything while it lives.
+struct Famine;
+
+impl Famine {
+    fn begin() -> Famine {
+        REFUSALS.set(u64::MAX);
+        UNTIL_REFUSAL.set(0);
+        Famine
+    }
+}
+
+impl Drop for Famine {
+    fn drop(&mut self) {
+        UNTIL_REFUSAL.set(u64::MAX);
+    }
+}
+
+#[test]
+fn s31_what_is_scheduled_runs_though_no_memory_can_be_had() {
+    for spread in [1, 100, 100_000, 1 << 40] {
+        let lp = virtual_loop();
+        let ran = Rc::new(RefCell::new(Vec::with_capacity(4096)));
+        let mut expected = Vec::new();
+        for number in 0..1000_u64 {
+            let inner = Rc::clone(&ran);
+            let when = START + ns(1 + number.wrapping_mul(0x9e37_79b9_7f4a_7c15) % spread);
+            let timer = lp.call_at(when, move |_| inner.borrow_mut().push(number)).unwrap();
+            if number % 3 > 0 {
+                expected.push((when, number));
+            } else {
+                lp.cancel(timer).unwrap();
+            }
+        }
+        let calls = Rc::new(Cell::new(0));
+        for number in 1000..1100 {
+            let (ran, calls) = (Rc::clone(&ran), Rc::clone(&calls));
+            lp.call_soon(move |_| ran.borrow_mut().push(number)).unwrap();
+            let repeating = lp.call_every(HOUR, move |_| calls.set(calls.get() + 1)).unwrap();
+            lp.unref(repeating).unwrap();
+        }
+        expected.sort_unstable();
+        let mut expected: Vec<u64> = expected.into_iter().map(|(_, number)| number).collect();
+        expected.splice(0..0, 1000..1100);
+
+        let famine = Famine::begin();
+        let outcome = lp.run();
+        let repeated = [lp.run_once(HOUR), lp.run_once(HOUR)];
+        let large = [0u64; 64];
+        let refused = lp.call_soon(move |_| keep(large)).map_err(|error| error.raw_os_error());
+        drop(famine);
+        assert_eq!((outcome, repeated), (Ok(Outcome::Done), [Ok(100), Ok(100)]));
+        assert_eq!(*ran.borrow(), expected);
+        assert_eq!(refused, Err(ENOMEM), "memory was not short");
     }
 }
 

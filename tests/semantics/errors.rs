@@ -5,8 +5,9 @@ use std::thread;
 use std::time::Duration;
 
 use libc::{EACCES, EINVAL, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSYS, EOWNERDEAD, EPERM, ESHUTDOWN};
-use ringloop::{Loop, Time};
+use ringloop::{Loop, Outcome, Time};
 
+use crate::support::Watched;
 use crate::trace::{HOUR, START, Trace, errno, ns, real_loop, virtual_loop};
 
 #[test]
@@ -69,6 +70,24 @@ fn s28_an_error_names_its_errno_and_says_what_to_do() {
     assert_eq!(error.raw_os_error(), EINVAL);
     assert!(error.to_string().contains("EINVAL") && error.to_string().contains("period"), "{error}");
     assert_eq!(std::io::Error::from(error).raw_os_error(), Some(EINVAL));
+}
+
+#[test]
+fn s28_the_smallest_queues_lose_nothing() {
+    for (sq, cq) in [(1, 1), (1, 2), (2, 2), (1, 0), (0, 1)] {
+        let lp = Watched::new(Loop::builder().sq_entries(sq).cq_entries(cq).build().unwrap());
+        lp.fd().unwrap();
+        let trace = Trace::new();
+        for round in 0..20 {
+            let timer = lp.call_later(HOUR, |_| {}).unwrap();
+            lp.flush().unwrap();
+            lp.call_later(ns(50_000), trace.note("timer")).unwrap();
+            lp.call_soon(trace.note("call")).unwrap();
+            lp.call_later(ns(100_000), move |lp| lp.cancel(timer).unwrap()).unwrap();
+            assert_eq!(lp.run(), Ok(Outcome::Done), "queues of {sq} and {cq}, round {round}");
+            assert_eq!(trace.take(), ["call", "timer"]);
+        }
+    }
 }
 
 #[test]

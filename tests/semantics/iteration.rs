@@ -203,6 +203,57 @@ fn s05_an_iteration_that_sleeps_is_one_entry_into_the_kernel_timers_included() {
 }
 
 #[test]
+fn s05_the_sleep_ends_at_the_earliest_deadline_whatever_the_kernel_was_told_before() {
+    let lp = real_loop();
+    // Lets the kernel know of deadlines without sleeping for them.
+    lp.fd().unwrap();
+    let far = lp.call_later(HOUR, |_| {}).unwrap();
+    for round in 0..50 {
+        lp.flush().unwrap();
+        // Earlier than what the kernel waits for; then the same timer later again, which the kernel is not told.
+        lp.reschedule(far, lp.time() + HOUR / (round + 2)).unwrap();
+        lp.flush().unwrap();
+        let when = lp.time() + ns(200_000);
+        lp.call_at(when, |_| {}).unwrap();
+        if round % 2 == 0 {
+            lp.flush().unwrap();
+        }
+        assert_eq!(lp.run_once(HOUR), Ok(1));
+        assert!(lp.time() >= when);
+        lp.reschedule(far, lp.time() + HOUR).unwrap();
+    }
+}
+
+#[test]
+fn s05_a_sleep_is_not_cut_short_by_what_the_kernel_was_told_before() {
+    let lp = real_loop();
+    lp.fd().unwrap();
+    for _ in 0..20 {
+        let when = lp.time() + ms(2);
+        let timer = lp.call_later(ns(100_000), |_| {}).unwrap();
+        lp.flush().unwrap();
+        lp.reschedule(timer, when).unwrap();
+        assert_eq!(lp.run_once(HOUR), Ok(1));
+        assert!(lp.time() >= when);
+    }
+}
+
+#[test]
+fn s05_a_due_timer_that_was_cancelled_does_not_keep_the_loop_awake() {
+    let lp = real_loop();
+    for _ in 0..5 {
+        let when = lp.time() + ms(2);
+        let due = lp.call_at(Time::default(), |_| panic!("a cancelled timer has run")).unwrap();
+        lp.call_at(when, |_| {}).unwrap();
+        lp.cancel(due).unwrap();
+        let before = lp.metrics();
+        assert_eq!(lp.run(), Ok(Outcome::Done));
+        let after = lp.metrics();
+        assert_eq!((after.iterations, after.enters), (before.iterations + 1, before.enters + 1));
+    }
+}
+
+#[test]
 fn s06_the_ready_queue_is_one_fifo() {
     let lp = virtual_loop();
     let trace = Trace::new();

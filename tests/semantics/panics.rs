@@ -63,6 +63,9 @@ fn s30_a_panic_in_any_kind_of_callback_leaves_the_run() {
     }
 }
 
+/// Uses what a closure carries, so that it is carried.
+fn keep<T>(_: &T) {}
+
 /// A loop whose exception handler notes what it gets.
 fn handled_loop() -> (Rc<Watched>, Trace) {
     let lp = virtual_loop();
@@ -499,6 +502,41 @@ fn s30_no_borrow_is_held_while_user_code_runs() {
     let carried = user("refused after shutdown");
     assert_eq!(errno(lp.call_soon(move |_| carried.touch())), ESHUTDOWN);
     assert_eq!(trace.take(), ["dropped at shutdown", "released at shutdown", "refused after shutdown"]);
+}
+
+#[test]
+fn s30_the_drop_of_a_handler_may_set_handlers() {
+    /// Sets both handlers when it is dropped, once.
+    struct Sets(Weak<Watched>, Trace);
+    impl Drop for Sets {
+        fn drop(&mut self) {
+            let Some(lp) = self.0.upgrade() else { return };
+            self.1.add("drop");
+            let (panics, slows) = (self.1.clone(), self.1.clone());
+            lp.set_exception_handler(move |_, _| panics.add("exception handler")).unwrap();
+            lp.set_slow_callback(ns(1), move |_, _| slows.add("slow callback")).unwrap();
+        }
+    }
+    let replace: [fn(&Loop); 4] = [
+        |lp| lp.set_exception_handler(|_, _| {}).unwrap(),
+        |lp| lp.clear_exception_handler().unwrap(),
+        |lp| lp.set_slow_callback(HOUR, |_, _| {}).unwrap(),
+        |lp| lp.clear_slow_callback().unwrap(),
+    ];
+    for (at, replace) in replace.iter().enumerate() {
+        let (lp, trace) = (Rc::new(virtual_loop()), Trace::new());
+        let sets = Sets(Rc::downgrade(&lp), trace.clone());
+        if at < 2 {
+            lp.set_exception_handler(move |_, _| keep(&sets)).unwrap();
+        } else {
+            lp.set_slow_callback(HOUR, move |_, _| keep(&sets)).unwrap();
+        }
+        replace(&lp);
+        // What the Drop set came last, and stays.
+        lp.call_soon(|_| panic("callback")).unwrap();
+        assert_eq!(lp.run(), Ok(Outcome::Done));
+        assert_eq!(trace.take(), ["drop", "slow callback", "exception handler"]);
+    }
 }
 
 #[test]

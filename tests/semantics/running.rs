@@ -394,6 +394,38 @@ fn s21_run_once_is_not_interrupted_when_a_callback_ran_or_it_did_not_sleep() {
 }
 
 #[test]
+fn s21_one_signal_is_enough() {
+    for submits in [true, false] {
+        // A signal that comes before the loop sleeps is nobody's: then once more.
+        let interrupted = (0..50).any(|_| {
+            let lp = real_loop();
+            if !submits {
+                // The kernel knows of the deadline already: the wait has nothing to submit.
+                lp.call_later(ms(500), |_| {}).unwrap();
+                lp.fd().unwrap();
+            }
+            let _interruption = Interruptions::once(libc::SIGUSR1, ms(20));
+            match lp.run_once(ms(500)) {
+                Err(error) => error.raw_os_error() == EINTR,
+                Ok(_) => false,
+            }
+        });
+        assert!(interrupted, "fifty waits were interrupted, and none said so");
+    }
+}
+
+#[test]
+fn s21_an_interrupted_wait_after_which_a_callback_ran_is_no_error() {
+    let lp = real_loop();
+    let _interruptions = Interruptions::begin(libc::SIGUSR1, 0);
+    lp.add_hook(HookPoint::AfterWait, |lp| assert!(lp.call_soon(|_| {}).is_ok())).unwrap();
+    for _ in 0..5 {
+        assert_eq!(lp.run_once(HOUR), Ok(1));
+    }
+    assert!(lp.metrics().asleep_ns > 0);
+}
+
+#[test]
 fn s21_an_interrupted_wait_goes_on_in_run_and_run_forever() {
     for run in [Loop::run, Loop::run_forever] {
         for (signal, flags) in SIGNALS {

@@ -1,17 +1,28 @@
-//! Signals that come every millisecond, to the calling thread alone.
+//! Signals that come to the calling thread alone: every millisecond, or once.
 
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
 
 static RECEIVED: AtomicU64 = AtomicU64::new(0);
 
-/// Interrupts the thread that made it every millisecond while it lives.
+/// Interrupts the thread that made it while it lives.
 pub(crate) struct Interruptions(libc::timer_t);
 
 impl Interruptions {
-    /// By a signal whose handler was installed with `flags`: SA_RESTART or 0. Different flags need different signals.
+    /// Every millisecond, by a signal whose handler was installed with `flags`: SA_RESTART or 0. Different flags need
+    /// different signals.
     pub(crate) fn begin(signal: libc::c_int, flags: libc::c_int) -> Interruptions {
+        Interruptions::arm(signal, flags, Duration::from_millis(1), Duration::from_millis(1))
+    }
+
+    /// Once, after `delay`.
+    pub(crate) fn once(signal: libc::c_int, delay: Duration) -> Interruptions {
+        Interruptions::arm(signal, 0, delay, Duration::ZERO)
+    }
+
+    fn arm(signal: libc::c_int, flags: libc::c_int, first: Duration, interval: Duration) -> Interruptions {
         extern "C" fn count(_: libc::c_int) {
             RECEIVED.fetch_add(1, SeqCst);
         }
@@ -32,10 +43,10 @@ impl Interruptions {
         // SAFETY: both pointers are to live variables.
         assert_eq!(unsafe { libc::timer_create(libc::CLOCK_MONOTONIC, &mut event, &mut timer) }, 0);
 
-        let millisecond = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 };
-        let every = libc::itimerspec { it_interval: millisecond, it_value: millisecond };
+        let timespec = |duration: Duration| libc::timespec { tv_sec: 0, tv_nsec: duration.subsec_nanos().into() };
+        let times = libc::itimerspec { it_interval: timespec(interval), it_value: timespec(first) };
         // SAFETY: the timer was created above.
-        assert_eq!(unsafe { libc::timer_settime(timer, 0, &every, ptr::null_mut()) }, 0);
+        assert_eq!(unsafe { libc::timer_settime(timer, 0, &times, ptr::null_mut()) }, 0);
         Interruptions(timer)
     }
 }

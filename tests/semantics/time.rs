@@ -277,6 +277,19 @@ fn s04_a_delay_saturates() {
 }
 
 #[test]
+fn s04_times_saturate_at_both_ends() {
+    assert_eq!(Time::NEVER + ns(1), Time::NEVER);
+    assert_eq!(Time::NEVER + Duration::MAX, Time::NEVER);
+    assert_eq!(Time::default() + Duration::MAX, Time::NEVER);
+    assert_eq!(START + Duration::ZERO, START);
+    assert_eq!(START - at(1), Duration::ZERO);
+    assert_eq!(at(7) - START, ns(7));
+    let mut time = START;
+    time += ns(3);
+    assert_eq!(time, at(3));
+}
+
+#[test]
 fn s04_a_timer_at_never_does_not_fire_but_is_pending() {
     for start in [Time::default(), START, Time::from_nanos(u64::MAX - 1_000_000), Time::NEVER] {
         let lp = Watched::new(Loop::builder().virtual_time(start).build().unwrap());
