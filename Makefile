@@ -27,7 +27,7 @@ C_TESTS := $(patsubst tests/c/%.c,%,$(sort $(wildcard tests/c/*.c)))
 SYSCALLS := $(patsubst tests/syscalls/%.c,%,$(sort $(wildcard tests/syscalls/*.c)))
 RUST_EXAMPLES := call_soon call_later call_at
 
-.PHONY: all help library examples demo c-tests test lint header install uninstall clean
+.PHONY: all help library examples demo c-tests test lint bench header install uninstall clean
 .DELETE_ON_ERROR:
 
 all: library ## The library, shared and static, in target/release (the default)
@@ -103,6 +103,7 @@ build/tests/throw: tests/c/throw.cpp include/ringloop.h $(LIBRARY) build/native-
 
 lint: ## Formatting, clippy, documentation, the header: a warning is an error
 	$(CARGO) fmt --check
+	$(CARGO) fmt --check --manifest-path bench/rust/Cargo.toml
 	$(CARGO) clippy --all-targets -- -D warnings
 	$(CARGO) clippy --all-targets --features capi -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps
@@ -112,6 +113,11 @@ lint: ## Formatting, clippy, documentation, the header: a warning is an error
 	@if command -v shellcheck >/dev/null; then set -x; shellcheck .ci/run scripts/* tests/run tests/*/run; \
 	elif [ "$$CI" = true ]; then echo 'shellcheck is not installed' >&2; exit 1; \
 	else echo 'skipped: shellcheck, which is not installed'; fi
+
+BENCH ?=
+
+bench: ## Measures beside other event loops (bench/README.md); BENCH=--quick for a small run
+	bench/run $(BENCH)
 
 header: ## Writes include/ringloop.h anew, after a change in src/capi
 	RINGLOOP_WRITE_HEADER=1 $(CARGO) build --features capi

@@ -1,0 +1,227 @@
+"""The cases: what each program is asked to do, what is read from its answer, and which system gets less or nothing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number of a run: the first one of a case is its main one, which is compared and plotted."""
+
+    name: str
+    title: str
+    value: Callable  # of the run's answer and its options; None where it has none
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    work: str
+    program: str  # what the programs call it
+    figures: tuple
+    points: dict  # label: options
+    quick: dict
+    rounds: int = 99  # at most
+    systems: tuple = ()  # all when empty
+    lines: bool = False  # plotted as lines over n
+
+
+def _each(name, scale=1.0):
+    return lambda run, _: run[name] / run["ops"] / scale
+
+
+def _rate(name):
+    return lambda run, _: None if run[name] is None else run[name] / run["ops"]
+
+
+def _scaled(name, scale=1.0):
+    return lambda run, _: run[name] / scale
+
+
+def _over(name, option):
+    return lambda run, options: run[name] / options[option] if name in run else None
+
+
+def _cost(what):
+    return (
+        Figure("cpu", f"CPU ns a {what}", _each("cpu_ns")),
+        Figure("wall", f"wall ns a {what}", _each("wall_ns")),
+        Figure("sleeps", "sleeps", _scaled("sleeps")),
+    )
+
+
+_LATENESS = (
+    Figure("p50", "p50 µs late", _scaled("p50_ns", 1e3)),
+    Figure("p99", "p99 µs late", _scaled("p99_ns", 1e3)),
+    Figure("early", "early", _scaled("early")),
+    Figure("cpu", "CPU µs a timer", _each("cpu_ns", 1e3)),
+    Figure("sleeps", "sleeps", _scaled("sleeps")),
+)
+_SIZES = (1_000, 100_000, 1_000_000, 10_000_000)
+_QUICK_SIZES = (1_000, 10_000)
+
+
+def _sizes(sizes, label="{:,} timers", **options):
+    return {label.format(n): {"n": n, **options} for n in sizes}
+
+
+CASES = [
+    Case(
+        "soon-chain",
+        "a callback that schedules itself again for the next iteration",
+        "soon-chain",
+        _cost("call"),
+        {
+            "no timer pending": {"n": 10_000_000},
+            "one timer, an hour away": {"n": 10_000_000, "far": 1},
+        },
+        {"no timer pending": {"n": 100_000}, "one timer, an hour away": {"n": 100_000, "far": 1}},
+    ),
+    Case(
+        "soon-bulk",
+        "schedule many callbacks, then run them",
+        "soon-bulk",
+        _cost("callback"),
+        {
+            "1,000,000 callbacks, the first time": {"n": 1_000_000},
+            "1,000,000 callbacks, again": {"n": 1_000_000, "again": 1},
+        },
+        {"100,000 callbacks, the first time": {"n": 100_000}, "100,000 callbacks, again": {"n": 100_000, "again": 1}},
+    ),
+    Case(
+        "timers-N",
+        "one-shot timers at random deadlines within 1 s; all fire",
+        "timers",
+        _cost("timer"),
+        _sizes(_SIZES, span_ms=1000),
+        _sizes(_QUICK_SIZES, span_ms=200),
+        lines=True,
+    ),
+    Case(
+        "timers-ms",
+        "the same in whole milliseconds, and at random deadlines with 1 ms of slack",
+        "timers",
+        _cost("timer"),
+        _sizes(_SIZES, "whole ms, {:,} timers", span_ms=1000, whole=1)
+        | _sizes(_SIZES, "slack of 1 ms, {:,} timers", span_ms=1000, slack_us=1000),
+        _sizes(_QUICK_SIZES, "whole ms, {:,} timers", span_ms=200, whole=1)
+        | _sizes(_QUICK_SIZES, "slack of 1 ms, {:,} timers", span_ms=200, slack_us=1000),
+        lines=True,
+    ),
+    Case(
+        "timers-cancel",
+        "cancel a random one of many pending timers and start another",
+        "timers-cancel",
+        _cost("pair"),
+        {"1,000,000 pending": {"n": 10_000_000, "pending": 1_000_000}},
+        {"10,000 pending": {"n": 10_000, "pending": 10_000}},
+    ),
+    Case(
+        "timers-move",
+        "push back the idle timeout of a random connection; in the end all time out",
+        "timers-move",
+        _cost("push"),
+        {"100,000 connections": {"n": 10_000_000, "connections": 100_000, "timeout_ms": 5000}},
+        {"1,000 connections": {"n": 10_000, "connections": 1_000, "timeout_ms": 300}},
+    ),
+    Case(
+        "timers-memory",
+        "memory of a pending timer, its callback and argument included",
+        "timers-memory",
+        (
+            Figure("rss", "bytes resident a timer", _over("rss_bytes", "pending")),
+            Figure("heap", "bytes by malloc a timer", _over("heap_bytes", "pending")),
+        ),
+        {"1,000,000 pending": {"pending": 1_000_000}},
+        {"50,000 pending": {"pending": 50_000}},
+        rounds=3,
+    ),
+    Case(
+        "lateness",
+        "lone timers 0.05 to 10 ms ahead: how late their callbacks are",
+        "lateness",
+        _LATENESS,
+        {"2,000 timers": {"n": 2_000}},
+        {"100 timers": {"n": 100}},
+    ),
+    Case(
+        "lateness-spin",
+        "the same, looking at the clock for the last 200 µs instead of sleeping",
+        "lateness",
+        _LATENESS,
+        {"2,000 timers": {"n": 2_000, "spin_us": 200}},
+        {"100 timers": {"n": 100, "spin_us": 200}},
+        systems=("ringloop-c", "ringloop-so", "ringloop-rust", "clock_nanosleep"),
+    ),
+    Case(
+        "idle",
+        "a loop whose timers are an hour away",
+        "idle",
+        (
+            Figure("calls", "system calls a second", _rate("calls")),
+            Figure("wakeups", "wakeups a second", _rate("wakeups")),
+            Figure("cpu", "CPU ms a second", lambda run, _: run["cpu_ns"] / run["ops"] / 1e6),
+        ),
+        {"100,000 timers": {"pending": 100_000, "seconds": 5}},
+        {"1,000 timers": {"pending": 1_000, "seconds": 1}},
+        rounds=1,
+    ),
+    Case(
+        "start",
+        "make a loop and close it; and the memory of one that is open",
+        "start",
+        (
+            Figure("cpu", "CPU µs a loop", _each("cpu_ns", 1e3)),
+            Figure("wall", "wall µs a loop", _each("wall_ns", 1e3)),
+            Figure("heap", "bytes by malloc a loop", _over("heap_bytes", "open")),
+            Figure("rss", "bytes resident a loop", _over("rss_bytes", "open")),
+        ),
+        {"1,000 times": {"n": 1_000, "open": 100}},
+        {"50 times": {"n": 50, "open": 20}},
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What is too much for some systems: they get `most` of `option`, or are left out where that says nothing."""
+
+    cases: str
+    systems: str
+    option: str
+    most: int
+    left_out: str = ""  # why
+
+
+_SEARCH = "each insertion looks through all timers"
+LIMITS = [
+    Limit("soon-chain", "asyncio uvloop calloop", "n", 1_000_000),
+    Limit("timers-N timers-ms", "asyncio uvloop", "n", 1_000_000, "takes minutes and gigabytes"),
+    Limit("timers-N timers-ms", "calloop", "n", 100_000, _SEARCH),
+    Limit("timers-cancel timers-move", "asyncio uvloop", "n", 1_000_000),
+    Limit("timers-cancel", "glib", "n", 10_000),
+    Limit("timers-cancel", "calloop", "n", 1_000),
+    Limit("timers-cancel", "calloop", "pending", 100_000),
+    Limit("timers-move", "glib", "n", 100_000),
+    Limit("timers-move", "calloop", "n", 50_000),
+    Limit("timers-move", "calloop", "connections", 10_000),
+    Limit("timers-memory", "calloop", "pending", 100_000),
+]
+
+
+def options_for(case, system, options):
+    """What `system` is asked to do, what of it is less than for the others, or why it is left out."""
+    wanted, less = options | system.options, {}
+    for limit in LIMITS:
+        if case.name not in limit.cases.split() or system.name not in limit.systems.split():
+            continue
+        if wanted.get(limit.option, 0) <= limit.most:
+            continue
+        if limit.left_out:
+            return None, limit.left_out
+        less[limit.option] = wanted[limit.option] = limit.most
+    return wanted, ", ".join(f"{name}={value}" for name, value in less.items())
+
+
+def takes_part(case, system):
+    return (not case.systems or system.name in case.systems) and (not system.only or case.name in system.only)

@@ -1,0 +1,200 @@
+"""Draws a result as SVG: bars for each system, or lines over the number of timers; medians, marks from min to max."""
+
+import math
+import textwrap
+from html import escape
+
+from .report import FIGURES, TITLES, number, summaries
+from .systems import SYSTEMS
+
+WIDTH = 860
+LEFT, RIGHT = 190, 130  # of the bars; names to the left, figures to the right
+ROW = 24
+OURS, THEIRS = "#c2410c", "#94a3b8"
+# Of the lines: a system has the same one in every plot.
+_PALETTE = "#c2410c #f59e0b #2563eb #16a34a #9333ea #0891b2 #db2777 #65a30d #475569 #7f1d1d".split()
+COLOURS = dict(zip((system.name for system in SYSTEMS if not system.only and not system.extra), _PALETTE))
+STYLE = (
+    "text{font:13px sans-serif;fill:#1e293b}.title{font-size:16px;font-weight:bold}.small{font-size:11px;fill:#64748b}"
+    ".label{font-weight:bold}.grid{stroke:#e2e8f0}.mark{stroke:#334155;stroke-width:1.5}"
+)
+
+
+class Picture:
+    def __init__(self):
+        self.parts, self.height = [], 0
+
+    def text(self, x, y, words, kind="", anchor="start"):
+        kind = f' class="{kind}"' if kind else ""
+        self.parts.append(f'<text x="{x:.1f}" y="{y:.1f}"{kind} text-anchor="{anchor}">{escape(words)}</text>')
+
+    def line(self, x1, y1, x2, y2, kind):
+        self.parts.append(f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{kind}"/>')
+
+    def draw(self, part):
+        self.parts.append(part)
+
+    def svg(self):
+        return (
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{self.height:.0f}" '
+            f'viewBox="0 0 {WIDTH} {self.height:.0f}">\n<style>{STYLE}</style>\n'
+            '<rect width="100%" height="100%" fill="white"/>\n' + "\n".join(self.parts) + "\n</svg>\n"
+        )
+
+
+class Scale:
+    """From values to pixels: logarithmic where values lie far apart, with a word that says so."""
+
+    def __init__(self, values, start, end):
+        low, high = min(values), max(values)
+        self.logarithmic = low > 0 and high > 20 * low
+        self.start, self.end = start, end
+        if self.logarithmic:
+            self.low, self.high = 10 ** math.floor(math.log10(low / 1.3)), high
+            self.ticks = [10.0**n for n in range(round(math.log10(self.low)), math.floor(math.log10(high)) + 1)]
+        else:
+            self.low, self.high = 0, high or 1
+            step = 10 ** math.floor(math.log10(self.high))
+            step = next(s for s in (step / 5, step / 2, step, 2 * step) if self.high / s <= 6)
+            self.ticks = [n * step for n in range(math.floor(self.high / step) + 1)]
+
+    def __call__(self, value):
+        if self.logarithmic:
+            part = math.log(value / self.low) / math.log(self.high / self.low)
+        else:
+            part = value / self.high
+        return self.start + part * (self.end - self.start)
+
+    def name(self, title):
+        return f"{title}{', logarithmic scale' if self.logarithmic else ''}"
+
+
+def _tick(value):
+    for limit, letter in ((1e6, "M"), (1e3, "k")):
+        if value >= limit:
+            return f"{value / limit:g}{letter}"
+    return f"{value:g}"
+
+
+def _head(picture, result):
+    entries = [entry for entries in result["points"].values() for entry in entries.values()]
+    rounds = max(len(entry.get("runs", ())) for entry in entries)
+    picture.text(20, 30, f"{result['case']}: {result['work']}", "title")
+    where = f"{result['date'][:10]}, Linux {result['kernel']}, {result['cpu']}, {result['cores']} cores"
+    picture.text(20, 50, f"{where}. {result['command']}", "small")
+    median = "One round." if rounds == 1 else f"Median of {rounds} rounds, marks from min to max."
+    picture.text(20, 66, f"{median} Less is better.", "small")
+    return 76
+
+
+def _left_out(picture, y, entries):
+    words = [f"{TITLES[name]} ({entry['note']})" for name, entry in entries.items() if not entry.get("runs")]
+    if words:
+        for line in textwrap.wrap(f"Left out: {', '.join(words)}", 140):
+            picture.text(20, y, line, "small")
+            y += 16
+    return y
+
+
+def _bars(picture, y, result, label, entries):
+    figures = FIGURES[result["case"]]
+    found = {name: summaries(result, entry) for name, entry in entries.items() if entry.get("runs")}
+    found = {name: all_ for name, all_ in found.items() if all_[0]}
+    if not found:
+        return y
+    scale = Scale([value for each in found.values() for value in each[0]], LEFT, WIDTH - RIGHT)
+    picture.text(20, y + 18, label, "label")
+    picture.text(WIDTH - 20, y + 18, scale.name(figures[0].title), "small", "end")
+    top = y + 30
+    bottom = top + ROW * len(found)
+    for tick in scale.ticks:
+        picture.line(scale(tick), top, scale(tick), bottom, "grid")
+        picture.text(scale(tick), bottom + 14, _tick(tick), "small", "middle")
+    for row, (name, each) in enumerate(found.items()):
+        median, least, greatest = each[0]
+        middle = top + ROW * (row + 0.5)
+        colour = OURS if name.startswith("ringloop") else THEIRS
+        picture.text(LEFT - 8, middle + 4, TITLES[name], anchor="end")
+        picture.draw(
+            f'<rect x="{LEFT}" y="{middle - 8:.1f}" width="{scale(median) - LEFT:.1f}" height="16" fill="{colour}"/>'
+        )
+        picture.line(scale(least), middle, scale(greatest), middle, "mark")
+        words = number(median)
+        if result["case"].startswith("lateness"):
+            words += f", p99 {number(each[1][0])}" + (f", {number(each[2][0])} early" if each[2][0] else "")
+        picture.text(max(scale(median), scale(greatest)) + 6, middle + 4, words)
+    return _left_out(picture, bottom + 32, entries)
+
+
+def _apart(wanted, gap):
+    """Positions near the wanted ones, in the same order, and at least `gap` apart."""
+    placed = []
+    for y in wanted:
+        placed.append(max(y, placed[-1] + gap) if placed else y)
+    return placed
+
+
+def _lines(picture, y, result, title, points):
+    """Log-log: `points` are the numbers of timers and what was found there."""
+    left, right, top, bottom = 70, WIDTH - 190, y + 34, y + 374
+    series = {}
+    for n, entries in points:
+        for name, entry in entries.items():
+            found = summaries(result, entry)[0] if entry.get("runs") else None
+            if found:
+                series.setdefault(name, []).append((n, found))
+    if not series:
+        return y
+    values = [value for line in series.values() for _, found in line for value in found]
+    xs = [n for n, _ in points]
+    across = Scale([1, 1000], left, right)
+    across.low, across.high = min(xs) / 1.5, max(xs) * 1.5
+    up = Scale([1, 1000], bottom, top)
+    up.low, up.high = 10 ** math.floor(math.log10(min(values))), max(values) * 1.2
+    picture.text(20, y + 18, title, "label")
+    picture.text(WIDTH - 20, y + 18, f"{FIGURES[result['case']][0].title}, logarithmic scales", "small", "end")
+    for n in xs:
+        picture.line(across(n), top, across(n), bottom, "grid")
+        picture.text(across(n), bottom + 16, _tick(n), "small", "middle")
+    for power in range(round(math.log10(up.low)), math.floor(math.log10(up.high)) + 1):
+        picture.line(left, up(10**power), right, up(10**power), "grid")
+        picture.text(left - 6, up(10**power) + 4, _tick(10**power), "small", "end")
+    order = sorted(series, key=lambda name: up(series[name][-1][1][0]))
+    heights = _apart([up(series[name][-1][1][0]) for name in order], 15)
+    for name, label in zip(order, heights):
+        colour = COLOURS.get(name, OURS)
+        width = 3 if name.startswith("ringloop") else 1.5
+        line = " ".join(f"{across(n):.1f},{up(found[0]):.1f}" for n, found in series[name])
+        picture.draw(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="{width}"/>')
+        for n, (median, least, greatest) in series[name]:
+            picture.draw(f'<circle cx="{across(n):.1f}" cy="{up(median):.1f}" r="3" fill="{colour}"/>')
+            picture.line(across(n), up(least), across(n), up(greatest), "mark")
+        n, (median, _, _) = series[name][-1]
+        words = f"{TITLES[name]}: {number(median)}{f' at {_tick(n)}' if n != max(xs) else ''}"
+        picture.draw(
+            f'<polyline points="{across(n) + 5:.1f},{up(median):.1f} {right + 6},{label:.1f}" '
+            f'fill="none" stroke="{colour}" stroke-width="0.7"/>'
+        )
+        picture.draw(f'<text x="{right + 10}" y="{label + 4:.1f}" style="fill:{colour}">{escape(words)}</text>')
+    y = max(bottom, heights[-1]) + 36
+    notes = {name: entry for _, entries in points for name, entry in entries.items() if not entry.get("runs")}
+    return _left_out(picture, y, {name: entry for name, entry in notes.items() if name not in series})
+
+
+def draw(result, lines):
+    """The whole picture of one case, as text."""
+    picture = Picture()
+    y = _head(picture, result)
+    if lines:
+        panels = {}
+        for label, entries in result["points"].items():
+            title, _, size = label.rpartition(", ") if ", " in label else ("", "", label)
+            n = int(size.split()[0].replace(",", ""))
+            panels.setdefault(title, []).append((n, entries))
+        for title, points in panels.items():
+            y = _lines(picture, y, result, title, points)
+    else:
+        for label, entries in result["points"].items():
+            y = _bars(picture, y, result, label, entries)
+    picture.height = y + 6
+    return picture.svg()

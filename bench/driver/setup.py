@@ -1,0 +1,166 @@
+"""Installs what the peers need, where it may, and builds every program. What is not to be had leaves its system out."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+BENCH = Path(__file__).resolve().parent.parent
+ROOT = BENCH.parent
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
+BUILD = TARGET / "bench"
+VENV = BUILD / "venv"
+# Debian's is built with all optimisations; a Python that somebody built may be slower.
+PYTHON = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else "python3"
+
+CC = ["cc", "-std=gnu11", "-O2", "-g", "-Wall", "-Wextra"]
+# What a Rust static library needs from the system.
+NATIVE = ["-lgcc_s", "-lpthread", "-lm", "-ldl"]
+
+
+def run(command, log=None, **how):
+    """Whether it succeeded; what it says goes to a file, and is shown when it failed."""
+    log = log or BUILD / "build.log"
+    with open(log, "w", encoding="utf-8") as output:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, **how)
+    if done.returncode:
+        print(f"failed: {' '.join(map(str, command))}")
+        print("".join(log.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)[-15:]), end="")
+    return done.returncode == 0
+
+
+def quietly(command):
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _has(package):
+    header = {
+        "libuv1-dev": "uv.h",
+        "libev-dev": "ev.h",
+        "libevent-dev": "event2/event.h",
+        "libglib2.0-dev": "glib.h",
+    }
+    if package == "python3-venv":
+        return quietly([PYTHON, "-c", "import ensurepip, venv"]) is not None
+    if package in header:
+        flags = _flags("--cflags", package)
+        preprocess = ["cc", "-E", *flags, "-x", "c", "-"]
+        source = f"#include <{header[package]}>\n"
+        return subprocess.run(preprocess, input=source, capture_output=True, text=True).returncode == 0
+    return shutil.which(package) is not None
+
+
+def _flags(which, package):
+    name = {"libuv1-dev": "libuv", "libevent-dev": "libevent_core", "libglib2.0-dev": "glib-2.0"}.get(package)
+    if name is None:
+        return ["-lev"] if which == "--libs" else []
+    return (quietly(["pkg-config", which, name]) or "").split()
+
+
+def install(systems):
+    """Installs Debian packages that are missing; returns those that still are."""
+    wanted = {"pkg-config", "strace"} | {system.package for system in systems if system.package}
+    missing = sorted(package for package in wanted if not _has(package))
+    if missing and os.geteuid() == 0 and shutil.which("apt-get"):
+        print(f"installing {' '.join(missing)}", flush=True)
+        log = BUILD / "apt.log"
+        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+        run(["apt-get", "update"], log, env=environment) and run(
+            ["apt-get", "install", "-y", "--no-install-recommends", *missing], log, env=environment
+        )
+        missing = [package for package in missing if not _has(package)]
+    if missing:
+        print(f"not installed: {' '.join(missing)}")
+    return missing
+
+
+def _build_library():
+    cargo = ["cargo", "build", "--release", "--features", "capi"]
+    if not run(cargo, cwd=ROOT):
+        raise SystemExit("ringloop does not build")
+
+
+def _build_c(system):
+    libraries = {
+        "ringloop": [f"-I{ROOT}/include", str(TARGET / "release/libringloop.a"), *NATIVE],
+        "ringloop-so": [f"-I{ROOT}/include", f"-L{BUILD}/c", "-lringloop", f"-Wl,-rpath,{BUILD}/c"],
+        "clock_nanosleep": [],
+    }.get(system.program)
+    if system.program == "ringloop-so":
+        shared = TARGET / "release/libringloop.so"
+        for name in ("libringloop.so", "libringloop.so.0"):
+            shutil.copy(shared, BUILD / "c" / name)
+    if libraries is None:
+        libraries = _flags("--cflags", system.package) + _flags("--libs", system.package)
+    source = BENCH / "c" / f"{system.program.removesuffix('-so')}.c"
+    return run([*CC, source, *libraries, "-o", BUILD / "c" / system.program])
+
+
+def _build_rust(system):
+    cargo = ["cargo", "build", "--release", "--bin", system.program, "--target-dir", str(BUILD / "rust")]
+    return run(cargo, cwd=BENCH / "rust")
+
+
+def _build_python(system):
+    if system.program == "asyncio":
+        return True
+    python = VENV / "bin/python"
+    log = BUILD / "venv.log"
+    return (python.exists() or run([PYTHON, "-m", "venv", VENV], log)) and (
+        quietly([python, "-c", "import uvloop"]) is not None
+        or run([python, "-m", "pip", "install", "--quiet", "--only-binary", ":all:", "uvloop"], log)
+    )
+
+
+def build(systems):
+    """Builds all; returns a dictionary of the systems that are left out, with the reason."""
+    (BUILD / "c").mkdir(parents=True, exist_ok=True)
+    missing, left_out, built = install(systems), {}, {}
+    print("building", flush=True)
+    _build_library()
+    for system in systems:
+        if system.package in missing:
+            left_out[system.name] = f"{system.package} is not installed"
+            continue
+        if system.program not in built:
+            print(f"  {system.program}", flush=True)
+            make = {"c": _build_c, "rust": _build_rust, "python": _build_python}[system.language]
+            built[system.program] = make(system)
+        if not built[system.program]:
+            left_out[system.name] = "does not build here"
+    for name, why in left_out.items():
+        print(f"left out: {name}: {why}")
+    return left_out
+
+
+def command(system):
+    if system.language == "c":
+        return [str(BUILD / "c" / system.program)]
+    if system.language == "rust":
+        return [str(BUILD / "rust/release" / system.program)]
+    python = PYTHON if system.program == "asyncio" else str(VENV / "bin/python")
+    return [python, "-B", str(BENCH / "python/loops.py"), system.program]
+
+
+def versions(systems):
+    """Of everything that takes part, and of what built it."""
+    lock = (BENCH / "rust/Cargo.lock").read_text(encoding="utf-8")
+    found = {"rustc": quietly(["rustc", "--version"]), "cc": (quietly(["cc", "--version"]) or "").split("\n")[0]}
+    revision = quietly(["git", "-C", str(ROOT), "describe", "--always", "--dirty"])
+    for system in systems:
+        if system.options:
+            continue
+        if system.language == "rust":
+            crate = system.program.removeprefix("bench-")
+            match = re.search(rf'^name = "{crate}"\nversion = "([^"]*)"', lock, re.MULTILINE)
+            found[system.name] = match.group(1) if match else None
+        else:
+            found[system.name] = quietly([*command(system), "version"])
+        if system.name.startswith("ringloop") and revision:
+            found[system.name] += f" ({revision})"
+    return found

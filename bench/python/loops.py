@@ -1,0 +1,278 @@
+#!/usr/bin/env python3
+"""The cases with asyncio and uvloop: loops.py asyncio|uvloop CASE [NAME=NUMBER]...
+
+What is shared with the other languages is described in c/bench.h. Random numbers are drawn before the measured part,
+since drawing one costs as much here as scheduling a timer elsewhere.
+"""
+
+import asyncio
+import resource
+import signal
+import sys
+import time
+
+AN_HOUR = 3600
+# How many operations a case does in one iteration of the loop, where the work is not done by callbacks.
+BATCH = 1000
+
+
+def check(kept, what):
+    if not kept:
+        sys.exit(f"error: {what}")
+
+
+def new_loop():
+    if SYSTEM == "uvloop":
+        import uvloop
+
+        return uvloop.new_event_loop()
+    return asyncio.SelectorEventLoop()
+
+
+def batches(operations):
+    check(operations % BATCH == 0, "n must be a multiple of 1000")
+    return operations // BATCH
+
+
+class Random:
+    """xorshift64* with a fixed seed."""
+
+    MASK = (1 << 64) - 1
+
+    def __init__(self):
+        self.state = 0x9E3779B97F4A7C15
+
+    def below(self, limit):
+        state = self.state
+        state ^= state >> 12
+        state ^= state << 25 & self.MASK
+        state ^= state >> 27
+        self.state = state
+        return (state * 0x2545F4914F6CDD1D & self.MASK) * limit >> 64
+
+    def delay(self, span_ms, whole):
+        """In seconds, as all of these."""
+        return (1 + self.below(span_ms)) / 1e3 if whole else self.below(span_ms * 1_000_000) / 1e9
+
+    def timeout(self):
+        return 60 + self.below(60_000_000_000) / 1e9
+
+
+class Measure:
+    def __enter__(self):
+        self.sleeps = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
+        self.wall, self.cpu = time.monotonic_ns(), time.process_time_ns()
+        return self
+
+    def __exit__(self, *exception):
+        self.cpu = time.process_time_ns() - self.cpu
+        self.wall = time.monotonic_ns() - self.wall
+        self.sleeps = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw - self.sleeps
+
+    def report(self, operations, more=""):
+        print(
+            f'{{"ops": {operations}, "wall_ns": {self.wall}, "cpu_ns": {self.cpu}, "sleeps": {self.sleeps}{more}}}',
+            flush=True,
+        )
+
+
+def rss():
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * resource.getpagesize()
+
+
+class Count:
+    """A callback that counts its calls, and stops the loop after the last one."""
+
+    def __init__(self, loop, wanted):
+        self.loop, self.wanted, self.calls = loop, wanted, 0
+
+    def __call__(self):
+        self.calls += 1
+        if self.calls == self.wanted:
+            self.loop.stop()
+
+
+def soon_chain(n, far=0):
+    loop, left = new_loop(), n
+
+    def again():
+        nonlocal left
+        left -= 1
+        if left:
+            loop.call_soon(again)
+        else:
+            loop.stop()
+
+    if far:
+        loop.call_later(AN_HOUR, check, False, "the far timer fired")
+    with Measure() as measure:
+        loop.call_soon(again)
+        loop.run_forever()
+    check(left == 0, "not all callbacks ran")
+    measure.report(n)
+
+
+def soon_bulk(n, again=0):
+    loop = new_loop()
+    for _ in range(again + 1):
+        count = Count(loop, n)
+        with Measure() as measure:
+            for _ in range(n):
+                loop.call_soon(count)
+            loop.run_forever()
+        check(count.calls == n, "not all callbacks ran")
+    measure.report(n)
+
+
+def timers(n, span_ms, whole=0, slack_us=0):
+    """There is no slack to set."""
+    loop, random = new_loop(), Random()
+    count = Count(loop, n)
+    delays = [random.delay(span_ms, whole) for _ in range(n)]
+    with Measure() as measure:
+        base = loop.time()
+        for delay in delays:
+            loop.call_at(base + delay, count)
+        loop.run_forever()
+    check(count.calls == n, "not all timers fired")
+    measure.report(n)
+
+
+def timers_cancel(n, pending):
+    loop, random, left = new_loop(), Random(), batches(n)
+    count = Count(loop, 1)
+    now = loop.time()
+    handles = [loop.call_at(now + random.timeout(), count) for _ in range(pending)]
+    work = iter([(random.below(pending), random.timeout()) for _ in range(n)])
+
+    def batch():
+        nonlocal left
+        now = loop.time()
+        for _, (index, delay) in zip(range(BATCH), work):
+            handles[index].cancel()
+            handles[index] = loop.call_at(now + delay, count)
+        left -= 1
+        if left:
+            loop.call_soon(batch)
+        else:
+            loop.stop()
+
+    with Measure() as measure:
+        loop.call_soon(batch)
+        loop.run_forever()
+    check(not any(handle.cancelled() for handle in handles), "a timer was not pending")
+    check(count.calls == 0, "a timer fired")
+    measure.report(n)
+
+
+def timers_move(n, connections, timeout_ms):
+    """Neither has a way to move a timer: it is cancelled and a new one made, as asyncio's own timeouts do."""
+    loop, random, left, timeout = new_loop(), Random(), batches(n), timeout_ms / 1e3
+    count = Count(loop, connections)
+    work = iter([random.below(connections) for _ in range(n)])
+    handles = [loop.call_later(timeout, count) for _ in range(connections)]
+
+    def batch():
+        nonlocal left
+        when = loop.time() + timeout
+        for _, index in zip(range(BATCH), work):
+            handles[index].cancel()
+            handles[index] = loop.call_at(when, count)
+        left -= 1
+        if left:
+            loop.call_soon(batch)
+        else:
+            check(count.calls == 0, "a timer fired too soon")
+
+    with Measure() as measure:
+        loop.call_soon(batch)
+        loop.run_forever()
+    check(count.calls == connections, "not all timers fired")
+    measure.report(n)
+
+
+def timers_memory(pending):
+    loop, random = new_loop(), Random()
+    count = Count(loop, 1)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    measure, before, now = Measure(), rss(), loop.time()
+    for _ in range(pending):
+        loop.call_at(now + random.timeout(), count)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    check(count.calls == 0, "a timer fired")
+    measure.wall = measure.cpu = measure.sleeps = 0
+    measure.report(pending, f', "rss_bytes": {rss() - before}')
+
+
+def lateness(n):
+    loop, random, late, early = new_loop(), Random(), [], 0
+    delays = [(50_000 + random.below(9_950_000)) for _ in range(n)]
+    when = 0
+
+    def later():
+        nonlocal when
+        delay = delays[len(late)]
+        when = time.monotonic_ns() + delay
+        loop.call_later(delay / 1e9, fired)
+
+    def fired():
+        nonlocal early
+        now = time.monotonic_ns()
+        early += now < when
+        late.append(max(now - when, 0))
+        if len(late) < n:
+            later()
+        else:
+            loop.stop()
+
+    with Measure() as measure:
+        later()
+        loop.run_forever()
+    late.sort()
+    figures = {"p50_ns": late[n // 2], "p99_ns": late[n * 99 // 100], "max_ns": late[-1], "early": early}
+    measure.report(n, "".join(f', "{name}": {value}' for name, value in figures.items()))
+
+
+def idle(pending, seconds):
+    """The driver watches from outside and then ends the process, else the alarm does."""
+    loop, random = new_loop(), Random()
+    count = Count(loop, 1)
+    for _ in range(pending):
+        loop.call_later(AN_HOUR + random.below(1_000_000_000) / 1e9, count)
+    print('{"ready": true}', flush=True)
+    signal.alarm(seconds)
+    loop.run_forever()
+
+
+def start(n, open):
+    with Measure() as measure:
+        for _ in range(n):
+            new_loop().close()
+    before = rss()
+    loops = [new_loop() for _ in range(open)]
+    measure.report(n, f', "rss_bytes": {rss() - before}')
+    for loop in loops:
+        loop.close()
+
+
+CASES = {
+    "soon-chain": soon_chain,
+    "soon-bulk": soon_bulk,
+    "timers": timers,
+    "timers-cancel": timers_cancel,
+    "timers-move": timers_move,
+    "timers-memory": timers_memory,
+    "lateness": lateness,
+    "idle": idle,
+    "start": start,
+}
+
+if __name__ == "__main__":
+    SYSTEM, CASE, *options = sys.argv[1:]
+    if CASE == "version":
+        print(__import__("uvloop").__version__ if SYSTEM == "uvloop" else sys.version.split()[0])
+    else:
+        CASES[CASE](**{name: int(value) for name, value in (option.split("=") for option in options)})
