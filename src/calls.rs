@@ -156,6 +156,10 @@ impl Loop {
 
     pub(crate) fn schedule_hook(&self, point: HookPoint, callback: Callback) -> Result<Handle> {
         let mut schedule = self.schedule.borrow_mut();
+        if !self.running.get() {
+            // In a run, every round of hooks begins with a sweep.
+            schedule.sweep_many_hooks();
+        }
         schedule.reserve_hook(point)?;
         Ok(schedule.add_hook(point, callback))
     }

@@ -64,6 +64,7 @@ sentences! {
     UnknownHookPoint: c"a hook is for LOOP_BEFORE_WAIT or LOOP_AFTER_WAIT",
     SizeTooSmall: c"the size of the struct is too small: set it to the sizeof, as LOOP_OPTIONS_INIT does",
     OptionsTooNew: c"the options ask for something that this version of ringloop does not know",
+    MadeInRust: c"the loop was made in Rust, and is closed there",
     UnknownFlag: c"options->flags has a bit that this version of ringloop does not know",
 }
 

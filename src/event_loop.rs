@@ -141,7 +141,7 @@ impl Loop {
 
     pub(crate) fn iterate_once(&self, limit: u64) -> Result<usize> {
         let _run = Run::begin(self)?;
-        let (ran, interrupted) = self.iterate(limit)?;
+        let (ran, interrupted) = self.iterate(limit, false)?;
         self.stopping.set(false);
         if interrupted && ran == 0 { Err(Error::INTERRUPTED) } else { Ok(ran) }
     }
@@ -150,7 +150,7 @@ impl Loop {
         let _run = Run::begin(self)?;
         let mut outcome = Outcome::Done;
         while outcome == Outcome::Done && (forever || self.is_alive()) {
-            self.iterate(FOREVER)?;
+            self.iterate(FOREVER, !forever)?;
             outcome = match (self.breaking.get(), self.stopping.get()) {
                 (true, _) => Outcome::Broken,
                 (false, true) => Outcome::Stopped,
@@ -163,11 +163,13 @@ impl Loop {
 
     /// One iteration, step by step as in S5. Tells how many callbacks ran and whether a signal ended the wait.
     #[inline(always)]
-    fn iterate(&self, limit: u64) -> Result<(usize, bool)> {
+    fn iterate(&self, limit: u64, while_alive: bool) -> Result<(usize, bool)> {
         self.schedule.borrow_mut().metrics.iterations += 1;
         self.run_hooks(HookPoint::BeforeWait)?;
         let interrupted = {
             let (schedule, ring) = (&mut *self.schedule.borrow_mut(), &mut *self.ring.borrow_mut());
+            // A hook may have ended the last thing that counts: then a run for these does not sleep (S19).
+            let limit = if while_alive && !schedule.is_alive() { 0 } else { limit };
             let waiting = self.submit_and_wait(schedule, ring, limit)?;
             self.collect_completions(ring);
             self.collect_due_timers(schedule, waiting.now)?;
@@ -221,6 +223,7 @@ impl Loop {
                 schedule.metrics.asleep_ns += now - asleep;
             } else {
                 ring.submit()?;
+                now = self.clock.now();
             }
             let collected = self.collect_completions(ring);
             let interrupted = waited == Waited::Interrupted;
@@ -313,13 +316,10 @@ impl Loop {
         self.current.set(Some(handle));
         let in_callback = attempt(|| callback.call_once(self));
         self.current.set(None);
-        if !self.owner.process().is_current() {
-            return Err(Error::FORKED);
-        }
-        if in_callback.is_some() {
+        if in_callback.is_some() && self.owner.process().is_current() {
             self.handle_panics([in_callback, None, None]);
         }
-        Ok(())
+        self.check_not_forked()
     }
 
     #[inline(always)]
@@ -351,17 +351,27 @@ impl Loop {
         self.current.set(Some(call.handle));
         let in_callback = attempt(|| call.callback.call(self));
         self.current.set(None);
-        if !self.owner.process().is_current() {
+        if let Err(error) = self.check_not_forked() {
             std::mem::forget(call);
-            return Err(Error::FORKED);
+            return Err(error);
         }
         let in_report = watched.and_then(|watched| attempt(|| self.slow.end(self, watched)));
+        if let Err(error) = self.check_not_forked() {
+            std::mem::forget(call);
+            return Err(error);
+        }
         let ended = self.schedule.borrow_mut().finished(call);
         let in_release = if ended.is_empty() { None } else { attempt(|| self.release_after_call(ended)) };
         if in_callback.is_some() || in_report.is_some() || in_release.is_some() {
             self.handle_panics([in_callback, in_report, in_release]);
         }
-        Ok(())
+        self.check_not_forked()
+    }
+
+    /// Asked after all user code: it may have forked, and this may be the child, where nothing of the loop's may run.
+    #[inline]
+    fn check_not_forked(&self) -> Result<()> {
+        if self.owner.process().is_current() { Ok(()) } else { Err(Error::FORKED) }
     }
 
     /// Drops what a thing has left and runs its release hook. User code: no borrow may be held, and the loop is not

@@ -18,6 +18,11 @@ impl<F: ?Sized> Handler<F> {
         drop(former);
     }
 
+    /// Forgets the handler without dropping it.
+    pub(crate) fn forget(&self) {
+        std::mem::forget(self.handler.take());
+    }
+
     /// Calls `f` with the handler if there is one and it is not running already.
     pub(crate) fn with(&self, f: impl FnOnce(&mut F)) {
         let Some(handler) = self.handler.take() else { return };

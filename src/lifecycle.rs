@@ -181,12 +181,17 @@ impl Loop {
 
     /// Whether the loop can be closed by the calling thread, which takes it over if its owner has exited (S25).
     pub(crate) fn prepare_close(&self) -> Result<()> {
-        if self.running.get() || self.user_code.get() > 0 {
-            self.owner.check()?;
-            return Err(if self.phase.get() == Phase::Closing { Error::SHUT_DOWN } else { Error::RUNNING });
+        // Before anything is read that another thread may be writing. A forked child frees its copy of the memory.
+        let is_forked = !self.owner.process().is_current();
+        if !is_forked {
+            self.owner.inherit()?;
         }
-        // A forked child frees its copy of the memory.
-        if self.owner.process().is_current() { self.owner.inherit() } else { Ok(()) }
+        match (self.running.get() || self.user_code.get() > 0, self.phase.get()) {
+            (false, _) => Ok(()),
+            (true, _) if is_forked => Err(Error::FORKED),
+            (true, Phase::Closing) => Err(Error::SHUT_DOWN),
+            (true, _) => Err(Error::RUNNING),
+        }
     }
 
     /// Takes over a loop that has not run yet.
@@ -205,9 +210,9 @@ impl Loop {
 
     /// What close does to all that is pending: it ends, is released, and does not run. In a forked child it is forgotten
     /// instead, since no user code may run there (S33).
-    pub(crate) fn end_everything(&mut self) {
+    pub(crate) fn end_everything(&self) {
         if !self.owner.process().is_current() {
-            self.schedule.get_mut().forget_all();
+            self.forget_everything();
             return;
         }
         self.phase.set(Phase::Closing);
@@ -226,12 +231,30 @@ impl Loop {
             let ended = self.schedule.borrow_mut().end_at(index);
             if let Some(ended) = ended {
                 let panic = catch_unwind(AssertUnwindSafe(|| self.let_go_of(ended))).err();
-                first_panic = first_panic.or(panic);
+                if first_panic.is_none() {
+                    first_panic = panic;
+                } else {
+                    // A payload may panic when it is dropped.
+                    std::mem::forget(panic);
+                }
+                if !self.owner.process().is_current() {
+                    // That was user code which has forked, and this is the child.
+                    self.forget_everything();
+                    return;
+                }
             }
             index += 1;
         }
-        if let Some(payload) = first_panic {
+        // A loop that is dropped by a panic must not begin another.
+        if let Some(payload) = first_panic.filter(|_| !std::thread::panicking()) {
             resume_unwind(payload);
         }
+    }
+
+    /// Forgets all user code without running any of it, Drops included.
+    fn forget_everything(&self) {
+        self.schedule.borrow_mut().forget_all();
+        self.exception_handler.forget();
+        self.slow.forget_handler();
     }
 }

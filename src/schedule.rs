@@ -358,12 +358,23 @@ impl Schedule {
 
     /// Begins a round of hooks and tells how many there are.
     pub(crate) fn begin_hooks(&mut self, point: HookPoint) -> usize {
+        self.sweep_hooks();
+        self.hooks[point as usize - 1].len()
+    }
+
+    /// Drops the dead hooks if they are many. Not during a round, which counts them.
+    pub(crate) fn sweep_many_hooks(&mut self) {
+        if self.dead_hooks > 64 {
+            self.sweep_hooks();
+        }
+    }
+
+    fn sweep_hooks(&mut self) {
         let Schedule { slots, hooks, .. } = self;
         if self.dead_hooks > 0 {
             hooks.iter_mut().for_each(|list| list.retain(|&handle| slots.find(handle).is_ok()));
             self.dead_hooks = 0;
         }
-        hooks[point as usize - 1].len()
     }
 
     /// One hook of the round, if it has not been cancelled since the round began.
@@ -403,6 +414,9 @@ impl Schedule {
 
     /// Forgets every callback without dropping what it carries: a forked child runs no user code (S33).
     pub(crate) fn forget_all(&mut self) {
+        for (_, extra) in self.extras.drain() {
+            std::mem::forget(extra.release);
+        }
         for index in 0..self.slots.len() {
             std::mem::forget(self.end_at(index));
         }

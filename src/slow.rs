@@ -55,6 +55,10 @@ impl SlowWatch {
         self.debug
     }
 
+    pub(crate) fn forget_handler(&self) {
+        self.handler.forget();
+    }
+
     fn set_limit(&self, limit: u64) {
         self.handler_limit.set(limit);
         self.limit.set(if self.debug { limit.min(time::nanos(inspect::DEBUG_LIMIT)) } else { limit });

@@ -41,6 +41,7 @@ pub struct loop_options_t {
 }
 
 const OPTIONS_TOO_NEW: Error = Error::new(Errno::E2BIG, Sentence::OptionsTooNew);
+const MADE_IN_RUST: Error = Error::new(Errno::EINVAL, Sentence::MadeInRust);
 const UNKNOWN_FLAG: Error = Error::new(Errno::EINVAL, Sentence::UnknownFlag);
 
 /// No options are larger than this: a larger size is garbage.
@@ -171,13 +172,22 @@ pub unsafe extern "C" fn loop_close_within(r#loop: *mut Loop, timeout_ns: u64) -
     if r#loop.is_null() {
         return 0;
     }
+    let end = |lp: &Loop| {
+        if !lp.is_made_for_c() {
+            return Err(MADE_IN_RUST);
+        }
+        lp.prepare_close()?;
+        // Shared: release hooks reach the loop through the same pointer.
+        lp.end_everything();
+        Ok(0)
+    };
     // SAFETY: the header asks for an open loop.
-    let closable = unsafe { with_loop(r#loop, Loop::prepare_close) };
-    if closable.is_ok() {
-        // SAFETY: the pointer is the one that loop_new() made of a Box, and nothing of the loop is on the stack.
+    let ended = unsafe { with_loop(r#loop, end) };
+    if ended.is_ok() {
+        // SAFETY: the pointer is the one that loop_new() made of a Box; all has ended, so no user code runs any more.
         drop(unsafe { Box::from_raw(r#loop) });
     }
-    number(closable.map(|()| 0))
+    number(ended)
 }
 
 /// Keeps a pointer for the program; NULL at first. Does nothing from another thread.

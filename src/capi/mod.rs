@@ -40,6 +40,11 @@ impl Default for CSide {
 }
 
 impl Loop {
+    /// Whether `loop_new` made it.
+    pub(crate) fn is_made_for_c(&self) -> bool {
+        !self.c.this.get().is_null()
+    }
+
     /// The loop as C knows it.
     #[inline]
     pub(crate) fn as_c(&self) -> *mut Loop {

@@ -163,10 +163,59 @@ static void s33_a_child_forked_in_a_callback_leaves_the_run(void)
     close_loop(loop);
 }
 
+/* A release hook that forks: what is behind it must not run in the child. */
+static void fork_in_release(void *arg)
+{
+    (void)arg;
+    forked = fork();
+}
+
+static void count_call(loop_t *loop, void *arg)
+{
+    (void)loop;
+    ++*(int *)arg;
+}
+
+static void s33_a_child_forked_in_a_release_hook_leaves_the_run(void)
+{
+    loop_t *loop = new_loop();
+    int calls = 0, result, status;
+
+    CHECK(loop_on_release(loop, loop_call_soon(loop, do_nothing, NULL), fork_in_release), ==, 0);
+    CHECK(loop_call_soon(loop, count_call, &calls), >, 0);
+    result = loop_run(loop);
+    if (forked == 0)
+        _exit(result == -EOWNERDEAD && calls == 0 && loop_close(loop) == 0 ? 0 : 1);
+    CHECK(result, ==, LOOP_DONE);
+    CHECK(calls, ==, 1);
+    CHECK(waitpid(forked, &status, 0), ==, forked);
+    CHECK(status, ==, 0);
+    close_loop(loop);
+}
+
+static void s33_a_child_forked_in_a_release_hook_leaves_the_close(void)
+{
+    loop_t *loop = new_loop();
+    int result, status;
+
+    released = 0;
+    CHECK(loop_on_release(loop, loop_call_soon(loop, do_nothing, NULL), fork_in_release), ==, 0);
+    CHECK(loop_on_release(loop, loop_call_soon(loop, do_nothing, NULL), count_release), ==, 0);
+    result = loop_close(loop);
+    if (forked == 0)
+        _exit(result == 0 && released == 0 ? 0 : 1);
+    CHECK(result, ==, 0);
+    CHECK(released, ==, 1);
+    CHECK(waitpid(forked, &status, 0), ==, forked);
+    CHECK(status, ==, 0);
+}
+
 static const struct check_test tests[] = {
     TEST(s33_in_the_child_every_call_says_eownerdead),
     TEST(s33_a_child_that_leaves_the_loop_alone),
     TEST(s33_a_child_forked_in_a_callback_leaves_the_run),
+    TEST(s33_a_child_forked_in_a_release_hook_leaves_the_run),
+    TEST(s33_a_child_forked_in_a_release_hook_leaves_the_close),
 };
 
 CHECK_MAIN(tests)

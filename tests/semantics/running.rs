@@ -110,6 +110,19 @@ fn s19_a_timer_stays_unreferenced_through_reschedule_and_repetition() {
 }
 
 #[test]
+fn s19_a_hook_that_ends_the_last_thing_before_the_wait_ends_the_run() {
+    // On the real clock: what must not happen is a sleep without limit.
+    let lp = real_loop();
+    let last = lp.call_later(HOUR, |_| {}).unwrap();
+    lp.add_hook(HookPoint::BeforeWait, move |lp| {
+        let _ = lp.cancel(last);
+    })
+    .unwrap();
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    assert_eq!(lp.metrics().iterations, 1);
+}
+
+#[test]
 fn s19_a_hook_has_no_reference() {
     let lp = virtual_loop();
     let hook = lp.add_hook(HookPoint::BeforeWait, |_| {}).unwrap();
