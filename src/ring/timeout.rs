@@ -1,8 +1,12 @@
 //! The armed timeout: the one IORING_OP_TIMEOUT that stands in the kernel for the earliest deadline.
 //!
-//! It is absolute, on CLOCK_MONOTONIC. An earlier deadline updates it (5.11; before that it is removed and another one
+//! It is absolute, on CLOCK_MONOTONIC; in a time namespace it is relative, since the kernel does not translate deadlines of
+//! io_uring's by the namespace's offset (measured on 6.18: they came by the offset too late, or at once). An earlier deadline updates it (5.11; before that it is removed and another one
 //! armed); a later one leaves it alone, since one needless wakeup is cheaper than an update each time. Its completion
 //! is a reason to look at the timer queue, never the truth.
+
+use std::fs::File;
+use std::io::Read;
 
 use io_uring::opcode;
 use io_uring::squeue::{Entry, Flags};
@@ -11,6 +15,7 @@ use io_uring::types::{TimeoutFlags, Timespec};
 use super::timespec;
 use crate::error::Result;
 use crate::memory::try_box;
+use crate::time::monotonic;
 
 /// The user data of the ring's own entries: all ones above, what it was in bit 32, the round of arming below.
 const TIMEOUT: u64 = 0xffff_fffe_0000_0000;
@@ -26,6 +31,7 @@ pub(super) struct ArmedTimeout {
     queued: bool,
     /// Tells completions of this timeout from those of its predecessors.
     round: u32,
+    is_absolute: bool,
 }
 
 /// The entries that arm a timeout.
@@ -43,7 +49,8 @@ enum Change {
 
 impl ArmedTimeout {
     pub(super) fn new() -> Result<ArmedTimeout> {
-        Ok(ArmedTimeout { timespec: try_box(Timespec::new())?, armed: None, queued: false, round: 0 })
+        let timespec = try_box(Timespec::new())?;
+        Ok(ArmedTimeout { timespec, armed: None, queued: false, round: 0, is_absolute: !in_time_namespace() })
     }
 
     /// What is to be queued so that a timeout comes at `deadline` or before; None if that holds already.
@@ -53,7 +60,9 @@ impl ArmedTimeout {
         if before.is_some_and(|armed| armed <= deadline) {
             return None;
         }
-        *self.timespec = timespec(deadline);
+        // A relative one begins when it is submitted, which is later: it comes late rather than early.
+        let nanos = if self.is_absolute { deadline } else { deadline.saturating_sub(monotonic()).max(1) };
+        *self.timespec = timespec(nanos);
         self.armed = Some(deadline);
         if self.queued && unsubmitted {
             // The entry that points to the timespec has not been read yet: it now says the new deadline.
@@ -101,14 +110,15 @@ impl Arming<'_> {
     pub(super) fn entries(&self, can_skip_success: bool) -> [Option<Entry>; 2] {
         let timespec: *const Timespec = &*self.timeout.timespec;
         let round = u64::from(self.timeout.round);
-        let arm = || opcode::Timeout::new(timespec).flags(TimeoutFlags::ABS).build().user_data(TIMEOUT | round);
+        let flags = if self.timeout.is_absolute { TimeoutFlags::ABS } else { TimeoutFlags::empty() };
+        let arm = || opcode::Timeout::new(timespec).flags(flags).build().user_data(TIMEOUT | round);
         match self.change {
             Change::First => [Some(arm()), None],
             Change::Update => {
-                let update = opcode::TimeoutUpdate::new(TIMEOUT | round, timespec).flags(TimeoutFlags::ABS).build();
+                let update = opcode::TimeoutUpdate::new(TIMEOUT | round, timespec).flags(flags).build();
                 // Unskipped, the completion of the update would end the wait (5.17; before that it does).
-                let flags = if can_skip_success { Flags::SKIP_SUCCESS } else { Flags::empty() };
-                [Some(update.user_data(CHANGE | round).flags(flags)), None]
+                let skip = if can_skip_success { Flags::SKIP_SUCCESS } else { Flags::empty() };
+                [Some(update.user_data(CHANGE | round).flags(skip)), None]
             }
             Change::Replace => {
                 let before = u64::from(self.timeout.round.wrapping_sub(1));
@@ -117,4 +127,14 @@ impl Arming<'_> {
             }
         }
     }
+}
+
+/// Whether CLOCK_MONOTONIC has an offset here: that of a time namespace (5.6).
+fn in_time_namespace() -> bool {
+    // Two lines of a name, seconds and nanoseconds; no such file: no such namespaces.
+    let mut offsets = [0; 256];
+    let read = File::open("/proc/self/timens_offsets").and_then(|mut file| file.read(&mut offsets));
+    let Ok(text) = std::str::from_utf8(&offsets[..read.unwrap_or(0)]) else { return false };
+    let monotonic = text.lines().find_map(|line| line.trim_start().strip_prefix("monotonic"));
+    monotonic.is_some_and(|offset| offset.split_whitespace().any(|number| number != "0"))
 }
