@@ -24,9 +24,12 @@
  *   Order     What is ready runs in the order in which it became ready; timers with the same deadline in the order in
  *             which they were scheduled. What a callback schedules runs in a later iteration.
  *   Threads   A loop belongs to the thread that made it. "Any thread" says what others may call.
- *   Ownership An `arg` stays the caller's, and must live until its callback has run for the last time or was cancelled;
- *             loop_on_release() tells when. Strings that are returned live for ever.
- *   Handles   A handle never dangles: a stale one is answered with -ENOENT.
+ *   Ownership An `arg` stays the caller's, and must live until its callback has returned for the last time, or was
+ *             cancelled when it was not running; loop_on_release() tells when. Strings that are returned live for ever.
+ *   Handles   A handle never dangles: a stale one is answered with -ENOENT, and so is 0, a negative number, and the handle of
+ *             another loop where it can be told apart.
+ *   Fork      A loop is the parent's. In the child every function answers -EOWNERDEAD and loop_close() frees memory alone. A
+ *             run in whose callback the child was forked ends there with -EOWNERDEAD when the callback returns.
  *   Kernel    Linux 5.10 or later, unless a function says more.
  *
  * This file is generated from the library's source: do not edit it.
@@ -45,7 +48,7 @@ extern "C" {
 #define LOOP_VERSION_NUMBER 0x000100
 #define LOOP_VERSION_STRING "0.1.0"
 
-/* Durations in nanoseconds. */
+/* Durations in nanoseconds, of whole numbers: LOOP_USEC(500), for LOOP_MSEC(0.5) is 0. */
 #define LOOP_NSEC(n) ((uint64_t)(n))
 #define LOOP_USEC(n) ((uint64_t)(n) * UINT64_C(1000))
 #define LOOP_MSEC(n) ((uint64_t)(n) * UINT64_C(1000000))
@@ -84,8 +87,9 @@ typedef void (*loop_release_t)(void *arg);
 /* ==== lifecycle ==== */
 
 /**
- * The loop has a clock of its own, which starts at `start_ns` and jumps to the next deadline whenever the loop would
- * sleep: an hour of timers in a millisecond, for tests.
+ * The loop has a clock of its own, which starts at `start_ns` and jumps to the next deadline, or to the limit of
+ * loop_run_once(), whenever the loop would sleep: an hour of timers in a millisecond, for tests. With no deadline ahead and
+ * no limit it sleeps for real. loop_set_slow_callback() goes by real time.
  */
 #define LOOP_VIRTUAL_TIME 1
 
@@ -102,12 +106,13 @@ typedef struct loop_options_t {
      */
     uint32_t flags;
     /**
-     * Entries of the submission queue: default 128, at most 32768. The kernel rounds up to a power of two.
+     * Entries of the submission queue: at most 32768; default 128, or cq_entries if that is less. The kernel rounds up to a
+     * power of two.
      */
     uint32_t sq_entries;
     /**
-     * Entries of the completion queue: default 8 * sq_entries, at least sq_entries, at most 65536. A small one costs
-     * system calls, never completions.
+     * Entries of the completion queue: at least sq_entries, at most 65536; default 8 * sq_entries, or 65536 if that is
+     * less. A small one costs system calls, never completions.
      */
     uint32_t cq_entries;
     /**
@@ -164,7 +169,8 @@ int loop_shutdown(loop_t *loop);
  * Closes a loop and frees it: cancels all that is pending, runs release hooks, runs no callbacks. The pointer is dead
  * from then on, as after free(). NULL is fine and does nothing.
  *
- * In a forked child it frees the child's copy of the memory and does nothing else: no release hook runs there.
+ * In a forked child it frees the child's copy of the memory and does nothing else: no release hook runs there. A child
+ * that was forked in a callback returns from that first: until then -EOWNERDEAD.
  *
  * Errors, with nothing changed: -EBUSY from inside a run or a callback of this loop; -ESHUTDOWN from a release hook while
  * it is being closed; -EPERM. The loop's thread; any thread once that has exited.
@@ -207,7 +213,7 @@ void *loop_data(const loop_t *loop);
 
 /**
  * Runs until loop_stop() or loop_break(). Sleeps in the kernel while nothing is ready: one system call an iteration that
- * sleeps, none for one that does not.
+ * sleeps, and seldom one more, for a timer that was cancelled meanwhile; none for one that does not sleep.
  *
  * Returns LOOP_STOPPED or LOOP_BROKEN, or an error: -EBUSY the loop runs already (another loop may be run from inside a
  * callback of this one); -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL; -ENOMEM memory was refused, nothing is lost, run
@@ -224,7 +230,8 @@ int loop_run(loop_t *loop);
 /**
  * Runs one iteration, which sleeps at most `timeout_ns`: 0 does not sleep, LOOP_NEVER sleeps until something comes.
  *
- * Returns how many callbacks ran, hooks not counted; it may be 0. Errors: -EINTR a signal ended the wait and no callback
+ * Returns how many callbacks ran, hooks not counted; it may be 0. A loop_stop() or a loop_break() ends with it and does not
+ * show in the result. Errors: -EINTR a signal ended the wait and no callback
  * ran; else those of loop_run_forever(). The loop's thread.
  */
 int loop_run_once(loop_t *loop,
@@ -395,7 +402,8 @@ bool loop_has_ref(const loop_t *loop, loop_handle_t handle);
  * time, was cancelled, or was pending when the loop was closed; never while its callback is on the stack. This is the
  * place to free `arg`. One hook a handle: a second one replaces the first, NULL removes it.
  *
- * The hook may call any function of the loop; while the loop is being closed these answer -ESHUTDOWN.
+ * The hook may call any function of the loop; while the loop is being closed these answer -ESHUTDOWN. It runs inside of
+ * loop_cancel(): hooks that cancel one another in a chain go as deep on the stack as the chain is long.
  *
  * Errors: -ENOENT the handle is stale; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. O(1). The loop's thread.
  */
@@ -417,7 +425,8 @@ loop_handle_t loop_add_hook(loop_t *loop,
 
 /**
  * A descriptor that is readable whenever loop_run_once(loop, 0) has work, timers included: for the poll() or epoll of a
- * host loop. The host waits until it is readable, calls loop_run_once(loop, 0), and waits again.
+ * host loop. The host waits until it is readable, calls loop_run_once(loop, 0), and waits again. It may be readable with
+ * nothing to do, for a timer that was cancelled: then loop_run_once() says 0.
  *
  * It stays the loop's: never read or close it. It is an eventfd, made when this is called first. The clock of
  * LOOP_VIRTUAL_TIME does not move while the host waits. Errors: -EMFILE, -ENFILE, -ENOMEM, -ESHUTDOWN, -EPERM,
@@ -592,8 +601,8 @@ int loop_set_slow_callback(loop_t *loop,
 
 /**
  * Shows everything that is pending to `callback`, in no order that is promised: finds what was forgotten. The callback may
- * call any function of the loop, loop_cancel() included, but neither run nor close it; what it schedules may or may not
- * be shown. O(n).
+ * call any function of the loop, loop_cancel() included, but loop_close() and loop_shutdown(), which say -EBUSY; what it
+ * schedules may or may not be shown. O(n).
  *
  * Errors: -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
  */

@@ -52,7 +52,7 @@ impl Loop {
         if schedule.is_ready() || ring.has_completions() || schedule.is_due(self.clock.now()) {
             ring.signal_eventfd();
         }
-        let wake_up = self.wake_up_time(schedule.deadline_bound());
+        let wake_up = self.wake_up_time(schedule.wake_up_bound());
         match self.clock {
             Clock::Monotonic => ring.arm_and_submit(wake_up),
             // Its deadlines mean nothing to the kernel.

@@ -212,7 +212,7 @@ impl Loop {
     #[cold]
     fn sleep(&self, schedule: &mut Schedule, ring: &mut Ring, mut now: u64, limit: u64) -> Result<Waiting> {
         loop {
-            let until = self.wake_up_time(schedule.deadline_bound()).min(limit);
+            let until = self.wake_up_time(schedule.wake_up_bound()).min(limit);
             let wake_up = if until == FOREVER { FOREVER } else { until.saturating_sub(self.spin) };
             let mut waited = Waited::Completed;
             now = self.spin(ring, now, until);
@@ -370,7 +370,7 @@ impl Loop {
 
     /// Asked after all user code: it may have forked, and this may be the child, where nothing of the loop's may run.
     #[inline]
-    fn check_not_forked(&self) -> Result<()> {
+    pub(crate) fn check_not_forked(&self) -> Result<()> {
         if self.owner.process().is_current() { Ok(()) } else { Err(Error::FORKED) }
     }
 

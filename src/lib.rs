@@ -25,11 +25,6 @@
 //!   goes to [`Loop::set_exception_handler`]; the rest of the batch stays queued.
 //! - It needs Linux 5.10, and is at its best from 6.1. Where io_uring is switched off, making a loop says so.
 //!
-//! # Where things are
-//!
-//! Arrows point down: the C API and the public methods use `event_loop`; that uses `schedule` (what is pending, in
-//! `ready` and `timers`, behind `handle`s) and `ring` (what the kernel knows), which know nothing of each other.
-//!
 //! With the feature `capi` the library has the C API as well, and `build.rs` generates its header.
 
 #![deny(unsafe_code)]

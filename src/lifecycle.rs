@@ -157,7 +157,7 @@ impl Loop {
         self.phase.set(Phase::ShutDown);
         // Calls, timers and hooks have no final callback: there is nothing to run for.
         self.cancel_everything();
-        Ok(())
+        self.check_not_forked()
     }
 
     /// Closes the loop: cancels everything, runs release hooks, runs no callbacks, frees everything (S22). Dropping the

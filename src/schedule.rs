@@ -263,6 +263,12 @@ impl Schedule {
         self.timers.earliest_bound()
     }
 
+    /// As `deadline_bound`, and seldom that of a timer that has been cancelled: for sleeping until then.
+    pub(crate) fn wake_up_bound(&mut self) -> Option<u64> {
+        let Schedule { slots, timers, .. } = self;
+        timers.earliest_bound_cleaned(slots)
+    }
+
     /// Whether a timer is due at `now`. O(1) amortized.
     #[inline]
     pub(crate) fn is_due(&mut self, now: u64) -> bool {

@@ -190,6 +190,18 @@ impl Timers {
         self.lowest().map(|place| self.buckets[place.index()].min())
     }
 
+    /// As `earliest_bound`, but that of a timer that has been cancelled only if many are in the bucket with it. O(1).
+    pub(crate) fn earliest_bound_cleaned(&mut self, slots: &impl Liveness) -> Option<u64> {
+        while let Some(place) = self.lowest() {
+            let bucket = &self.buckets[place.index()];
+            if bucket.len() > SORTED || slots.is_live(bucket.first().slot) {
+                break;
+            }
+            self.sweep_bucket(place, slots);
+        }
+        self.earliest_bound()
+    }
+
     /// The earliest deadline. O(1), but O(n) after the timer that had it was cancelled.
     pub(crate) fn earliest(&mut self, slots: &impl Liveness) -> Option<u64> {
         if self.live == 0 {

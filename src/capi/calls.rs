@@ -203,7 +203,8 @@ pub unsafe extern "C" fn loop_has_ref(r#loop: *const Loop, handle: loop_handle_t
 /// time, was cancelled, or was pending when the loop was closed; never while its callback is on the stack. This is the
 /// place to free `arg`. One hook a handle: a second one replaces the first, NULL removes it.
 ///
-/// The hook may call any function of the loop; while the loop is being closed these answer -ESHUTDOWN.
+/// The hook may call any function of the loop; while the loop is being closed these answer -ESHUTDOWN. It runs inside of
+/// loop_cancel(): hooks that cancel one another in a chain go as deep on the stack as the chain is long.
 ///
 /// Errors: -ENOENT the handle is stale; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. O(1). The loop's thread.
 #[unsafe(no_mangle)]

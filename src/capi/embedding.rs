@@ -6,7 +6,8 @@ use super::{number, status, with_loop};
 use crate::event_loop::Loop;
 
 /// A descriptor that is readable whenever loop_run_once(loop, 0) has work, timers included: for the poll() or epoll of a
-/// host loop. The host waits until it is readable, calls loop_run_once(loop, 0), and waits again.
+/// host loop. The host waits until it is readable, calls loop_run_once(loop, 0), and waits again. It may be readable with
+/// nothing to do, for a timer that was cancelled: then loop_run_once() says 0.
 ///
 /// It stays the loop's: never read or close it. It is an eventfd, made when this is called first. The clock of
 /// LOOP_VIRTUAL_TIME does not move while the host waits. Errors: -EMFILE, -ENFILE, -ENOMEM, -ESHUTDOWN, -EPERM,

@@ -14,8 +14,9 @@ use crate::lifecycle::Builder;
 use crate::memory::try_box;
 use crate::time::Time;
 
-/// The loop has a clock of its own, which starts at `start_ns` and jumps to the next deadline whenever the loop would
-/// sleep: an hour of timers in a millisecond, for tests.
+/// The loop has a clock of its own, which starts at `start_ns` and jumps to the next deadline, or to the limit of
+/// loop_run_once(), whenever the loop would sleep: an hour of timers in a millisecond, for tests. With no deadline ahead and
+/// no limit it sleeps for real. loop_set_slow_callback() goes by real time.
 pub const LOOP_VIRTUAL_TIME: u32 = 1;
 
 /// Settings for loop_new(). Start from LOOP_OPTIONS_INIT; a field that is 0 asks for the default.
@@ -26,10 +27,11 @@ pub struct loop_options_t {
     pub size: u32,
     /// LOOP_VIRTUAL_TIME or 0.
     pub flags: u32,
-    /// Entries of the submission queue: default 128, at most 32768. The kernel rounds up to a power of two.
+    /// Entries of the submission queue: at most 32768; default 128, or cq_entries if that is less. The kernel rounds up to a
+    /// power of two.
     pub sq_entries: u32,
-    /// Entries of the completion queue: default 8 * sq_entries, at least sq_entries, at most 65536. A small one costs
-    /// system calls, never completions.
+    /// Entries of the completion queue: at least sq_entries, at most 65536; default 8 * sq_entries, or 65536 if that is
+    /// less. A small one costs system calls, never completions.
     pub cq_entries: u32,
     /// Before it sleeps, and before a deadline, the loop looks at the ring and the clock for so long instead of sleeping:
     /// less latency, for a busy processor.
@@ -153,7 +155,8 @@ pub unsafe extern "C" fn loop_shutdown(r#loop: *mut Loop) -> c_int {
 /// Closes a loop and frees it: cancels all that is pending, runs release hooks, runs no callbacks. The pointer is dead
 /// from then on, as after free(). NULL is fine and does nothing.
 ///
-/// In a forked child it frees the child's copy of the memory and does nothing else: no release hook runs there.
+/// In a forked child it frees the child's copy of the memory and does nothing else: no release hook runs there. A child
+/// that was forked in a callback returns from that first: until then -EOWNERDEAD.
 ///
 /// Errors, with nothing changed: -EBUSY from inside a run or a callback of this loop; -ESHUTDOWN from a release hook while
 /// it is being closed; -EPERM. The loop's thread; any thread once that has exited.

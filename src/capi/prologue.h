@@ -24,9 +24,12 @@
  *   Order     What is ready runs in the order in which it became ready; timers with the same deadline in the order in
  *             which they were scheduled. What a callback schedules runs in a later iteration.
  *   Threads   A loop belongs to the thread that made it. "Any thread" says what others may call.
- *   Ownership An `arg` stays the caller's, and must live until its callback has run for the last time or was cancelled;
- *             loop_on_release() tells when. Strings that are returned live for ever.
- *   Handles   A handle never dangles: a stale one is answered with -ENOENT.
+ *   Ownership An `arg` stays the caller's, and must live until its callback has returned for the last time, or was
+ *             cancelled when it was not running; loop_on_release() tells when. Strings that are returned live for ever.
+ *   Handles   A handle never dangles: a stale one is answered with -ENOENT, and so is 0, a negative number, and the handle of
+ *             another loop where it can be told apart.
+ *   Fork      A loop is the parent's. In the child every function answers -EOWNERDEAD and loop_close() frees memory alone. A
+ *             run in whose callback the child was forked ends there with -EOWNERDEAD when the callback returns.
  *   Kernel    Linux 5.10 or later, unless a function says more.
  *
  * This file is generated from the library's source: do not edit it.
@@ -45,7 +48,7 @@ extern "C" {
 #define LOOP_VERSION_NUMBER @VERSION_NUMBER@
 #define LOOP_VERSION_STRING "@VERSION_STRING@"
 
-/* Durations in nanoseconds. */
+/* Durations in nanoseconds, of whole numbers: LOOP_USEC(500), for LOOP_MSEC(0.5) is 0. */
 #define LOOP_NSEC(n) ((uint64_t)(n))
 #define LOOP_USEC(n) ((uint64_t)(n) * UINT64_C(1000))
 #define LOOP_MSEC(n) ((uint64_t)(n) * UINT64_C(1000000))

@@ -23,7 +23,7 @@ fn outcome(result: Result<Outcome>) -> c_int {
 }
 
 /// Runs until loop_stop() or loop_break(). Sleeps in the kernel while nothing is ready: one system call an iteration that
-/// sleeps, none for one that does not.
+/// sleeps, and seldom one more, for a timer that was cancelled meanwhile; none for one that does not sleep.
 ///
 /// Returns LOOP_STOPPED or LOOP_BROKEN, or an error: -EBUSY the loop runs already (another loop may be run from inside a
 /// callback of this one); -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL; -ENOMEM memory was refused, nothing is lost, run
@@ -44,7 +44,8 @@ pub unsafe extern "C" fn loop_run(r#loop: *mut Loop) -> c_int {
 
 /// Runs one iteration, which sleeps at most `timeout_ns`: 0 does not sleep, LOOP_NEVER sleeps until something comes.
 ///
-/// Returns how many callbacks ran, hooks not counted; it may be 0. Errors: -EINTR a signal ended the wait and no callback
+/// Returns how many callbacks ran, hooks not counted; it may be 0. A loop_stop() or a loop_break() ends with it and does not
+/// show in the result. Errors: -EINTR a signal ended the wait and no callback
 /// ran; else those of loop_run_forever(). The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_run_once(r#loop: *mut Loop, timeout_ns: u64) -> c_int {
@@ -90,5 +91,5 @@ pub unsafe extern "C" fn loop_is_alive(r#loop: *const Loop) -> bool {
 /// The innermost loop that is running on the calling thread, or NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn loop_running() -> *mut Loop {
-    Loop::with_running(|lp| lp.map_or(ptr::null_mut(), Loop::as_c))
+    Loop::with_running(|lp| lp.filter(|lp| lp.check_not_forked().is_ok()).map_or(ptr::null_mut(), Loop::as_c))
 }

@@ -221,6 +221,9 @@ impl Ring {
 
     /// `io_uring_enter`, once: submits `queued` entries, waits for `wanted` completions.
     fn enter(&mut self, queued: usize, wanted: u32) -> Result<Waited> {
+        if !self.process.is_current() {
+            return Err(Error::FORKED);
+        }
         self.enable()?;
         self.traffic.enters += 1;
         if self.uring.submission().cq_overflow() {
