@@ -501,3 +501,18 @@ fn s09_timers_are_not_bounded() {
     }
     assert_eq!(lp.run_once(HOUR), Ok(100_000));
 }
+
+#[test]
+fn s05_a_timer_that_was_cancelled_costs_no_system_call() {
+    let lp = real_loop();
+    let now = lp.time();
+    for n in 1..=60 {
+        let timer = lp.call_at(now + ns(n * 100_000), |_| {}).unwrap();
+        if n % 4 != 0 {
+            lp.cancel(timer).unwrap();
+        }
+    }
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    let metrics = lp.metrics();
+    assert!(metrics.enters <= metrics.iterations, "{} calls, {} iterations", metrics.enters, metrics.iterations);
+}
