@@ -9,8 +9,9 @@ use std::time::Duration;
 use crate::callback::Callback;
 use crate::error::{Error, Result};
 use crate::event_loop::Loop;
-use crate::handle::{Ended, Handle};
+use crate::handle::Handle;
 use crate::schedule::HookPoint;
+use crate::slots::Ended;
 use crate::time::{self, Time};
 
 impl Loop {

@@ -12,13 +12,14 @@ use std::time::Duration;
 
 use crate::callback::Callback;
 use crate::error::{Error, Result};
-use crate::handle::{Ended, Handle};
+use crate::handle::Handle;
 use crate::handler::Handler;
 use crate::memory::try_box;
 use crate::owner::Owner;
 use crate::ring::{Ring, Waited};
 use crate::running::Running;
 use crate::schedule::{Call, HookPoint, Schedule};
+use crate::slots::Ended;
 use crate::slow::SlowWatch;
 use crate::time::{self, Clock, Time};
 

@@ -56,6 +56,7 @@ mod ring;
 #[allow(unsafe_code)]
 mod running;
 mod schedule;
+mod slots;
 mod slow;
 #[allow(unsafe_code)]
 mod symbol;

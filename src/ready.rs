@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use crate::error::Result;
-use crate::handle::{Liveness, SlotRef};
+use crate::slots::{Liveness, SlotRef};
 
 #[derive(Debug, Default)]
 pub(crate) struct ReadyQueue {

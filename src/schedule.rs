@@ -7,10 +7,11 @@ use std::collections::HashMap;
 
 use crate::callback::Callback;
 use crate::error::{Error, Result};
-use crate::handle::{Ended, Handle, IndexHash, Kind, Liveness, Place, SlotRef, Slots};
+use crate::handle::{Handle, Kind};
 use crate::inspect::Info;
 use crate::metrics::Metrics;
 use crate::ready::ReadyQueue;
+use crate::slots::{Ended, Liveness, Place, SlotRef, Slots};
 use crate::timers::Timers;
 
 /// When in an iteration a hook runs.
@@ -60,6 +61,26 @@ struct Extra {
     release: Option<Callback>,
 }
 
+/// Hashes a slot's index: one multiplication spreads it well enough.
+#[derive(Clone, Copy, Default, Debug)]
+struct IndexHasher(u64);
+
+type IndexHash = std::hash::BuildHasherDefault<IndexHasher>;
+
+impl std::hash::Hasher for IndexHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u32(byte.into()));
+    }
+
+    fn write_u32(&mut self, index: u32) {
+        self.0 = (self.0 ^ u64::from(index)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
 impl Schedule {
     /// An empty schedule: `seed` is for the slots, `now` for the timers.
     pub(crate) fn new(seed: u64, now: u64) -> Schedule {
@@ -88,10 +109,10 @@ impl Schedule {
     /// Puts a call at the end of the ready queue.
     #[inline]
     pub(crate) fn call_soon(&mut self, callback: Callback) -> Handle {
-        let index = self.slots.fill(Kind::Call, u64::MAX, callback);
+        let slot = self.slots.fill(Kind::Call, Place::Ready, u64::MAX, callback);
         self.referenced += 1;
-        self.make_ready(index);
-        self.slots.handle(index)
+        self.ready.push(slot);
+        self.slots.handle(slot.index)
     }
 
     /// Makes sure that the next `call_at` needs no memory.
@@ -105,10 +126,7 @@ impl Schedule {
     /// Queues a timer that runs once.
     #[inline]
     pub(crate) fn call_at(&mut self, when: u64, callback: Callback) -> Handle {
-        let index = self.slots.fill(Kind::Timer, when, callback);
-        self.referenced += 1;
-        self.queue_timer(index);
-        self.slots.handle(index)
+        self.add_timer(Kind::Timer, when, callback)
     }
 
     /// Makes sure that the next `call_every` needs no memory.
@@ -119,12 +137,26 @@ impl Schedule {
 
     /// Queues a timer that repeats.
     pub(crate) fn call_every(&mut self, first: u64, period: u64, callback: Callback) -> Handle {
-        let index = self.slots.fill(Kind::Repeat, first, callback);
-        self.slots[index].set_has_extra(true);
-        self.extras.insert(index, Extra { period, ..Extra::default() });
+        let handle = self.add_timer(Kind::Repeat, first, callback);
+        self.slots[handle.index()].set_has_extra(true);
+        self.extras.insert(handle.index(), Extra { period, ..Extra::default() });
+        handle
+    }
+
+    #[inline]
+    fn add_timer(&mut self, kind: Kind, when: u64, callback: Callback) -> Handle {
+        let slot = self.slots.fill(kind, Schedule::place_of_timer(when), when, callback);
         self.referenced += 1;
-        self.queue_timer(index);
-        self.slots.handle(index)
+        if when != u64::MAX {
+            self.timers.insert(when, slot);
+        }
+        self.slots.handle(slot.index)
+    }
+
+    /// Where a timer stands: a deadline of NEVER stays outside of the queue (S4).
+    #[inline]
+    fn place_of_timer(when: u64) -> Place {
+        if when == u64::MAX { Place::Aside } else { Place::Timers }
     }
 
     /// Makes sure that the next `add_hook` needs no memory.
@@ -134,14 +166,15 @@ impl Schedule {
     }
 
     pub(crate) fn add_hook(&mut self, point: HookPoint, callback: Callback) -> Handle {
-        let index = self.slots.fill(Kind::Hook, u64::MAX, callback);
-        self.slots[index].set_place(Place::Hooks);
-        let handle = self.slots.handle(index);
+        let slot = self.slots.fill(Kind::Hook, Place::Hooks, u64::MAX, callback);
+        let handle = self.slots.handle(slot.index);
         self.hooks[point as usize - 1].push(handle);
         handle
     }
 
-    /// Ends what a handle names. What it held is handed out unless its callback is on the stack: `finished` does it then.
+    /// Ends what a handle names. What it held is handed out if it has to be dropped, and unless its callback is on the stack:
+    /// `finished` does it then.
+    #[inline]
     pub(crate) fn cancel(&mut self, handle: Handle) -> Result<Option<Ended>> {
         let index = self.slots.find(handle)?;
         Ok(self.end(index))
@@ -149,18 +182,19 @@ impl Schedule {
 
     /// Ends what stands in a slot, if anything does.
     pub(crate) fn end_at(&mut self, index: u32) -> Option<Ended> {
-        match self.slots[index].place() {
-            Place::Free | Place::Ended => None,
-            _ => self.end(index),
-        }
+        if self.slots[index].is_filled() { self.end(index) } else { None }
     }
 
+    #[inline]
     fn end(&mut self, index: u32) -> Option<Ended> {
         self.unqueue(index);
         let slot = &self.slots[index];
         self.referenced -= usize::from(slot.is_referenced());
         self.metrics.timers_cancelled += u64::from(slot.kind().is_timer());
-        if self.on_stack == Some(index) {
+        if slot.is_plain_data() {
+            self.slots.discard(index);
+            None
+        } else if self.on_stack == Some(index) {
             self.slots.end_later(index);
             None
         } else {
@@ -185,8 +219,7 @@ impl Schedule {
         let index = self.find_timer(handle)?;
         self.reserve_timers(when)?;
         self.unqueue(index);
-        self.slots[index].set_when(when);
-        self.queue_timer(index);
+        self.queue_timer(index, when);
         Ok(())
     }
 
@@ -235,7 +268,7 @@ impl Schedule {
     /// The callback that a handle names.
     #[cfg(feature = "capi")]
     pub(crate) fn source(&self, handle: Handle) -> Result<crate::callback::Source> {
-        Ok(self.slots[self.slots.find(handle)?].callback.source())
+        Ok(self.slots.callback(self.slots.find(handle)?).source())
     }
 
     /// Whether a callback stands in the ready queue.
@@ -315,7 +348,7 @@ impl Schedule {
     pub(crate) fn next_in_batch(&mut self) -> Option<SlotRef> {
         let Schedule { slots, ready, .. } = self;
         if let Some(upcoming) = ready.upcoming() {
-            slots.prefetch(upcoming);
+            slots.prefetch_all(upcoming);
         }
         ready.pop(slots)
     }
@@ -401,8 +434,7 @@ impl Schedule {
             let Ended { release, .. } = self.empty(index);
             return Ended { callback, release };
         }
-        self.slots[index].callback = callback;
-        Ended { callback: Callback::EMPTY, release: None }
+        Ended { callback: self.slots.replace_callback(index, callback), release: None }
     }
 
     /// How many slots there are, filled or not.
@@ -414,8 +446,8 @@ impl Schedule {
     pub(crate) fn info(&self, index: u32) -> Option<Info> {
         let slot = &self.slots[index];
         let handle = self.slots.handle(index);
-        let is_filled = !matches!(slot.place(), Place::Free | Place::Ended);
-        is_filled.then(|| Info::new(slot.kind(), handle, slot.callback.source(), slot.when(), slot.is_referenced()))
+        let (source, when) = (self.slots.callback(index).source(), slot.when());
+        slot.is_filled().then(|| Info::new(slot.kind(), handle, source, when, slot.is_referenced()))
     }
 
     /// Forgets every callback without dropping what it carries: a forked child runs no user code (S33).
@@ -444,21 +476,13 @@ impl Schedule {
         timers.reserve(when, slots)
     }
 
-    /// Puts a slot that is in no queue into the ready queue, which has room.
+    /// Puts a slot that is in no queue into the timer queue, which has room.
     #[inline]
-    fn make_ready(&mut self, index: u32) {
-        self.slots[index].set_place(Place::Ready);
-        self.ready.push(self.slots.reference(index));
-    }
-
-    /// Puts a slot that is in no queue into the timer queue, which has room. A deadline of NEVER stays outside (S4).
-    #[inline]
-    fn queue_timer(&mut self, index: u32) {
-        let when = self.slots[index].when();
-        if when == u64::MAX {
-            self.slots[index].set_place(Place::Aside);
-        } else {
-            self.slots[index].set_place(Place::Timers);
+    fn queue_timer(&mut self, index: u32, when: u64) {
+        let slot = &mut self.slots[index];
+        slot.set_when(when);
+        slot.set_place(Schedule::place_of_timer(when));
+        if when != u64::MAX {
             self.timers.insert(when, self.slots.reference(index));
         }
     }
@@ -504,18 +528,16 @@ impl Schedule {
             extra.skipped = extra.skipped.saturating_add(missed);
         }
         self.metrics.timers_skipped = self.metrics.timers_skipped.saturating_add(missed);
-        self.slots[index].set_when(when);
-        self.queue_timer(index);
+        self.queue_timer(index, when);
     }
 
     /// Takes the callback of a repeating timer or a hook out of its slot for the time it runs.
     fn borrow_out(&mut self, index: u32) -> Call {
         self.on_stack = Some(index);
         let handle = self.slots.handle(index);
-        let slot = &mut self.slots[index];
-        let stand_in = slot.callback.stand_in();
-        let callback = std::mem::replace(&mut slot.callback, stand_in);
-        Call { callback, handle, kind: slot.kind(), index, release: None }
+        let stand_in = self.slots.callback(index).stand_in();
+        let callback = self.slots.replace_callback(index, stand_in);
+        Call { callback, handle, kind: self.slots[index].kind(), index, release: None }
     }
 }
 

@@ -14,7 +14,7 @@ mod chunks;
 
 use self::chunks::{Bucket, Chunks};
 use crate::error::Result;
-use crate::handle::{Liveness, SlotRef};
+use crate::slots::{Liveness, SlotRef};
 
 /// One timer in the queue.
 #[derive(Clone, Copy, Debug)]
@@ -39,8 +39,9 @@ pub(crate) struct Timers {
     filled_levels: u16,
     filled: [u64; LEVELS],
     chunks: Chunks,
-    /// How many entries are in the buckets.
+    /// How many entries are in the buckets, and how many there are chunks for.
     stored: usize,
+    room: usize,
     /// In order once it is being popped, the next one last.
     past: Vec<Past>,
     past_is_sorted: bool,
@@ -111,6 +112,7 @@ impl Timers {
             filled: [0; LEVELS],
             chunks: Chunks::new(),
             stored: 0,
+            room: 0,
             past: Vec::new(),
             past_is_sorted: true,
             past_orders: 0,
@@ -133,18 +135,28 @@ impl Timers {
     /// KiB in all. `slots` tells whether a reference is live.
     #[inline]
     pub(crate) fn reserve(&mut self, when: u64, slots: &impl Liveness) -> Result<()> {
-        if self.dead > SWEEP_FROM && self.dead > self.live {
+        if self.dead > SWEEP_FROM && self.dead > 2 * self.live {
             self.sweep(slots);
-        }
-        if self.buckets.is_empty() {
-            self.set_up()?;
         }
         if when <= self.base {
             self.past.try_reserve(1)?;
         }
-        // Every bucket may end in a chunk that is not full.
         let stored = self.stored + self.equal.len() + 1;
-        self.chunks.reserve(stored / chunks::ENTRIES + stored.min(LEVELS * DIGITS) + 1)
+        if stored > self.room { self.make_room(stored) } else { Ok(()) }
+    }
+
+    /// Makes sure that there are chunks for `stored` entries.
+    #[cold]
+    fn make_room(&mut self, stored: usize) -> Result<()> {
+        if self.buckets.is_empty() {
+            self.set_up()?;
+        }
+        // Every bucket may end in a chunk that is not full.
+        let ends = LEVELS * DIGITS;
+        self.chunks.reserve(stored / chunks::ENTRIES + stored.min(ends) + 1)?;
+        let room = self.chunks.len().saturating_sub(ends + 1) * chunks::ENTRIES;
+        self.room = room.max(stored);
+        Ok(())
     }
 
     #[cold]
@@ -326,11 +338,15 @@ impl Timers {
 
     /// Cuts a bucket off, to be emptied.
     fn cut_off(&mut self, place: Place) -> Bucket {
+        self.mark_empty(place);
+        std::mem::replace(&mut self.buckets[place.index()], Bucket::EMPTY)
+    }
+
+    fn mark_empty(&mut self, place: Place) {
         self.filled[place.level] &= !(1 << place.digit);
         if self.filled[place.level] == 0 {
             self.filled_levels &= !(1 << place.level);
         }
-        std::mem::replace(&mut self.buckets[place.index()], Bucket::EMPTY)
     }
 
     /// Drops the dead from everywhere.
@@ -353,27 +369,20 @@ impl Timers {
         self.due.drain(..self.popped);
         self.popped = 0;
         self.due.retain(|entry| slots.is_live(entry.slot));
-        let mut equal = std::mem::replace(&mut self.equal, Bucket::EMPTY);
-        while let Some(chunk) = self.chunks.pop(&mut equal) {
-            let live = chunk.entries().iter().filter(|entry| slots.is_live(entry.slot));
-            live.for_each(|&entry| self.chunks.push(&mut self.equal, entry));
-        }
+        self.chunks.retain_live(&mut self.equal, slots);
         self.dead -= before - self.past.len() - self.due.len() - self.equal.len();
     }
 
-    /// Drops the dead from one bucket. Needs no memory: chunks are freed before they are filled again.
+    /// Drops the dead from one bucket.
     fn sweep_bucket(&mut self, place: Place, slots: &impl Liveness) {
-        let mut bucket = self.cut_off(place);
-        while let Some(chunk) = self.chunks.pop(&mut bucket) {
-            chunk.entries().iter().for_each(|entry| slots.prefetch(entry.slot));
-            for &entry in chunk.entries() {
-                if slots.is_live(entry.slot) {
-                    self.store(entry);
-                } else {
-                    self.dead -= 1;
-                    self.stored -= 1;
-                }
-            }
+        let bucket = &mut self.buckets[place.index()];
+        let before = bucket.len();
+        self.chunks.retain_live(bucket, slots);
+        let dropped = before - bucket.len();
+        self.dead -= dropped;
+        self.stored -= dropped;
+        if before == dropped {
+            self.mark_empty(place);
         }
     }
 }

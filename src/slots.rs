@@ -1,0 +1,414 @@
+//! The slots behind the handles, and what the queues know of them.
+//!
+//! A slot is in two parts. What is asked all the time (is this handle, is this reference still right?) and the deadline are 16
+//! bytes, so that the cache holds those of very many; the callback stands elsewhere, and is touched twice: when the slot is
+//! filled and when it runs. Together they are 40 bytes.
+//!
+//! The queues refer to a slot by index and stamp, and whatever takes a slot out of a queue moves the stamp on: what stands
+//! in the queue is then known to be dead, and is dropped when it comes up. That is how cancelling costs O(1) however much is
+//! pending (S11). Stamps come round after 2^24 moves of one slot; the queues are then rid of their dead, so that none can seem
+//! alive.
+
+use crate::callback::Callback;
+use crate::error::{Error, Result};
+use crate::handle::{Handle, Kind};
+use crate::memory::prefetch;
+
+/// A slot as the queues know it: right only while the slot still has this stamp.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct SlotRef {
+    pub(crate) index: u32,
+    pub(crate) stamp: u32,
+}
+
+/// Tells the queues whether the references in them are still right.
+pub(crate) trait Liveness {
+    fn is_live(&self, slot: SlotRef) -> bool;
+
+    /// `is_live` will be asked soon.
+    fn prefetch(&self, _slot: SlotRef) {}
+
+    /// The callback in the slot will run soon.
+    fn prefetch_all(&self, _slot: SlotRef) {}
+}
+
+impl<F: Fn(SlotRef) -> bool> Liveness for F {
+    fn is_live(&self, slot: SlotRef) -> bool {
+        self(slot)
+    }
+}
+
+/// Where a slot stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Place {
+    /// Nothing is in the slot.
+    Free,
+    /// Cancelled while its callback is on the stack; it is emptied when that returns.
+    Ended,
+    /// In the timer queue.
+    Timers,
+    /// In the ready queue.
+    Ready,
+    /// In one of the lists of hooks.
+    Hooks,
+    /// In no queue: its deadline is `NEVER`.
+    Aside,
+}
+
+/// The part of a slot that is asked all the time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slot {
+    /// The deadline of a timer, else `u64::MAX`; in a free slot, the next free one.
+    when: u64,
+    generation: u32,
+    state: State,
+}
+
+/// What kind of thing is in a slot, where it stands, whether it counts for `run`, whether it has more beside the slot
+/// (`Extra`), whether dropping its callback does anything, and the stamp: one word.
+#[derive(Clone, Copy)]
+struct State(u32);
+
+impl State {
+    const KIND: u32 = 0b11;
+    const PLACE_SHIFT: u32 = 2;
+    const PLACE: u32 = 0b111 << State::PLACE_SHIFT;
+    const REFERENCED: u32 = 1 << 5;
+    const HAS_EXTRA: u32 = 1 << 6;
+    const NEEDS_DROP: u32 = 1 << 7;
+    const STAMP_SHIFT: u32 = 8;
+    const STAMP: u32 = u32::MAX << State::STAMP_SHIFT;
+
+    const FREE: State = State(0);
+
+    fn set(&mut self, bit: u32, on: bool) {
+        self.0 = if on { self.0 | bit } else { self.0 & !bit };
+    }
+
+    #[inline]
+    fn stamp(self) -> u32 {
+        self.0 >> State::STAMP_SHIFT
+    }
+}
+
+/// What a slot held when it ended, to be dropped where no borrow is held.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) callback: Callback,
+    pub(crate) release: Option<Callback>,
+}
+
+impl Ended {
+    /// Whether dropping it does nothing.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.release.is_none() && !self.callback.needs_drop()
+    }
+}
+
+const NO_SLOT: u32 = u32::MAX;
+const LAST_GENERATION: u32 = i32::MAX as u32;
+const LAST_STAMP: u32 = u32::MAX >> State::STAMP_SHIFT;
+
+/// All slots of a loop.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    slots: Vec<Slot>,
+    /// What is in each slot; in a free one, something that needs no drop.
+    callbacks: Vec<Callback>,
+    free: u32,
+    first_generation: u32,
+}
+
+impl Slots {
+    /// `seed` tells loops apart: handles of loops with different seeds seldom have a generation in common.
+    pub(crate) fn new(seed: u64) -> Slots {
+        // Fibonacci hashing spreads neighbouring seeds; half of all generations stay ahead of the first.
+        let spread = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 34;
+        Slots { slots: Vec::new(), callbacks: Vec::new(), free: NO_SLOT, first_generation: 1 + spread as u32 }
+    }
+
+    /// Makes sure that the next `fill` needs no memory. O(1), amortized; allocates only when more is pending than ever
+    /// before.
+    #[inline]
+    pub(crate) fn reserve(&mut self) -> Result<()> {
+        if self.free == NO_SLOT { self.grow() } else { Ok(()) }
+    }
+
+    fn grow(&mut self) -> Result<()> {
+        let index = u32::try_from(self.slots.len()).map_err(|_| Error::NO_MEMORY)?;
+        if index == NO_SLOT {
+            return Err(Error::NO_MEMORY);
+        }
+        self.slots.try_reserve(1)?;
+        self.callbacks.try_reserve(1)?;
+        self.slots.push(Slot { when: u64::from(NO_SLOT), generation: self.first_generation, state: State::FREE });
+        self.callbacks.push(Callback::EMPTY);
+        self.free = index;
+        Ok(())
+    }
+
+    /// Fills the slot that `reserve` made sure of. It stands in no queue yet; the caller puts it into `place`.
+    #[inline]
+    pub(crate) fn fill(&mut self, kind: Kind, place: Place, when: u64, callback: Callback) -> SlotRef {
+        let index = self.free;
+        let mut state = kind as u32 | (place as u32) << State::PLACE_SHIFT;
+        if kind != Kind::Hook {
+            state |= State::REFERENCED;
+        }
+        if callback.needs_drop() {
+            state |= State::NEEDS_DROP;
+        }
+        // What stands there needs no drop, and is not even read: it may be far away in memory.
+        std::mem::forget(std::mem::replace(&mut self.callbacks[index as usize], callback));
+        let slot = &mut self.slots[index as usize];
+        self.free = slot.when as u32;
+        slot.when = when;
+        slot.state = State(slot.state.0 & State::STAMP | state);
+        SlotRef { index, stamp: slot.state.stamp() }
+    }
+
+    /// Empties a slot: its handle is stale from here on, and its generation never comes back. The slot must be in no queue
+    /// but for references that are dead.
+    #[inline]
+    pub(crate) fn empty(&mut self, index: u32) -> Callback {
+        self.discard(index);
+        self.callbacks[index as usize].take()
+    }
+
+    /// As `empty`, for a callback that needs no drop: it stays where it is and means nothing any more.
+    #[inline]
+    pub(crate) fn discard(&mut self, index: u32) {
+        let slot = &mut self.slots[index as usize];
+        if slot.place() != Place::Ended {
+            slot.generation += 1;
+        }
+        slot.set_place(Place::Free);
+        if slot.generation != LAST_GENERATION {
+            slot.when = u64::from(self.free);
+            self.free = index;
+        }
+    }
+
+    /// Marks a slot whose callback is on the stack as ended: the handle is stale, the slot is emptied later.
+    pub(crate) fn end_later(&mut self, index: u32) {
+        let slot = &mut self.slots[index as usize];
+        slot.generation += 1;
+        slot.set_place(Place::Ended);
+    }
+
+    /// The index of the slot that a handle names.
+    #[inline]
+    pub(crate) fn find(&self, handle: Handle) -> Result<u32> {
+        match self.slots.get(handle.index() as usize) {
+            Some(slot) if slot.names(handle) => Ok(handle.index()),
+            _ => Err(Error::STALE_HANDLE),
+        }
+    }
+
+    /// The handle of a filled slot.
+    #[inline]
+    pub(crate) fn handle(&self, index: u32) -> Handle {
+        Handle::new(index, self.slots[index as usize].generation)
+    }
+
+    #[inline]
+    pub(crate) fn callback(&self, index: u32) -> &Callback {
+        &self.callbacks[index as usize]
+    }
+
+    /// Puts another callback into a slot and hands the former one out. Whether it needs to be dropped is what it was.
+    pub(crate) fn replace_callback(&mut self, index: u32, callback: Callback) -> Callback {
+        std::mem::replace(&mut self.callbacks[index as usize], callback)
+    }
+
+    /// Makes every reference to a slot dead. False when the stamps are used up: the caller then removes all dead references
+    /// from the queues, and those to this slot, so that they can start anew.
+    #[inline]
+    #[must_use]
+    pub(crate) fn restamp(&mut self, index: u32) -> bool {
+        let state = &mut self.slots[index as usize].state;
+        let is_last = state.stamp() == LAST_STAMP;
+        state.0 = state.0.wrapping_add(1 << State::STAMP_SHIFT);
+        !is_last
+    }
+
+    /// A reference for a queue.
+    #[inline]
+    pub(crate) fn reference(&self, index: u32) -> SlotRef {
+        SlotRef { index, stamp: self.slots[index as usize].state.stamp() }
+    }
+
+    /// As if a slot had been taken out of queues until its last stamp.
+    #[cfg(test)]
+    pub(crate) fn use_up_stamps(&mut self, index: u32) {
+        self.slots[index as usize].state.0 |= State::STAMP;
+    }
+
+    pub(crate) fn len(&self) -> u32 {
+        self.slots.len() as u32
+    }
+}
+
+impl Liveness for Slots {
+    #[inline]
+    fn is_live(&self, slot: SlotRef) -> bool {
+        self.slots[slot.index as usize].state.stamp() == slot.stamp
+    }
+
+    #[inline]
+    fn prefetch(&self, slot: SlotRef) {
+        prefetch(&self.slots, slot.index as usize);
+    }
+
+    #[inline]
+    fn prefetch_all(&self, slot: SlotRef) {
+        prefetch(&self.slots, slot.index as usize);
+        prefetch(&self.callbacks, slot.index as usize);
+    }
+}
+
+impl Slot {
+    #[inline]
+    pub(crate) fn kind(&self) -> Kind {
+        match self.state.0 & State::KIND {
+            0 => Kind::Call,
+            1 => Kind::Timer,
+            2 => Kind::Repeat,
+            _ => Kind::Hook,
+        }
+    }
+
+    /// Whether it runs once and has nothing beside the slot.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        // Call and Timer are the kinds whose upper bit is not set.
+        self.state.0 & (Kind::Repeat as u32 | State::HAS_EXTRA) == 0
+    }
+
+    /// Whether it is plain, and its callback can be forgotten.
+    #[inline]
+    pub(crate) fn is_plain_data(&self) -> bool {
+        self.state.0 & (Kind::Repeat as u32 | State::HAS_EXTRA | State::NEEDS_DROP) == 0
+    }
+
+    #[inline]
+    pub(crate) fn place(&self) -> Place {
+        match (self.state.0 & State::PLACE) >> State::PLACE_SHIFT {
+            0 => Place::Free,
+            1 => Place::Ended,
+            2 => Place::Timers,
+            3 => Place::Ready,
+            4 => Place::Hooks,
+            _ => Place::Aside,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn set_place(&mut self, place: Place) {
+        self.state.0 = self.state.0 & !State::PLACE | (place as u32) << State::PLACE_SHIFT;
+    }
+
+    /// Whether there is something in the slot that has not ended.
+    #[inline]
+    pub(crate) fn is_filled(&self) -> bool {
+        !matches!(self.place(), Place::Free | Place::Ended)
+    }
+
+    #[inline]
+    pub(crate) fn is_referenced(&self) -> bool {
+        self.state.0 & State::REFERENCED != 0
+    }
+
+    pub(crate) fn set_referenced(&mut self, referenced: bool) {
+        self.state.set(State::REFERENCED, referenced);
+    }
+
+    #[inline]
+    pub(crate) fn has_extra(&self) -> bool {
+        self.state.0 & State::HAS_EXTRA != 0
+    }
+
+    pub(crate) fn set_has_extra(&mut self, has_extra: bool) {
+        self.state.set(State::HAS_EXTRA, has_extra);
+    }
+
+    /// The deadline of a timer, else `u64::MAX`.
+    #[inline]
+    pub(crate) fn when(&self) -> u64 {
+        self.when
+    }
+
+    #[inline]
+    pub(crate) fn set_when(&mut self, when: u64) {
+        self.when = when;
+    }
+
+    #[inline]
+    fn names(&self, handle: Handle) -> bool {
+        i64::from(self.generation) == handle.generation() && self.is_filled()
+    }
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:#b}", self.0)
+    }
+}
+
+impl std::ops::Index<u32> for Slots {
+    type Output = Slot;
+    fn index(&self, index: u32) -> &Slot {
+        &self.slots[index as usize]
+    }
+}
+
+impl std::ops::IndexMut<u32> for Slots {
+    fn index_mut(&mut self, index: u32) -> &mut Slot {
+        &mut self.slots[index as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill(slots: &mut Slots) -> u32 {
+        slots.reserve().unwrap();
+        slots.fill(Kind::Call, Place::Aside, 0, Callback::EMPTY).index
+    }
+
+    #[test]
+    fn s10_a_slot_that_has_used_up_its_generations_is_retired() {
+        let mut slots = Slots::new(7);
+        let index = fill(&mut slots);
+        slots[index].generation = LAST_GENERATION - 1;
+        let last = slots.handle(index);
+        slots.empty(index);
+        assert!(slots.find(last).is_err());
+        let other = fill(&mut slots);
+        assert_ne!(other, index, "the slot was filled in a generation after its last");
+    }
+
+    #[test]
+    fn s10_a_generation_is_never_used_twice() {
+        let mut slots = Slots::new(7);
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..10_000 {
+            let index = fill(&mut slots);
+            assert!(seen.insert(slots.handle(index)));
+            slots.empty(index);
+        }
+        assert_eq!(slots.len(), 1);
+    }
+
+    #[test]
+    fn s10_loops_start_their_generations_apart() {
+        let mut first: Vec<u32> = (0..1000).map(|seed| Slots::new(seed).first_generation).collect();
+        first.sort_unstable();
+        first.dedup();
+        assert_eq!(first.len(), 1000);
+        assert!(first.iter().all(|&generation| generation <= LAST_GENERATION / 2 + 1));
+    }
+}
