@@ -19,12 +19,14 @@ impl Loop {
     ///
     /// From inside a callback, that is a later iteration, never the current one (S7). A closure of two words or less
     /// costs no allocation.
+    #[inline]
     pub fn call_soon(&self, f: impl FnOnce(&Loop) + 'static) -> Result<Handle> {
         self.check_open()?;
         self.schedule_soon(Callback::once(f)?)
     }
 
     /// Runs `f` once `delay` from now: [`call_at`](Loop::call_at) with `time() + delay`, saturating (S4).
+    #[inline]
     pub fn call_later(&self, delay: Duration, f: impl FnOnce(&Loop) + 'static) -> Result<Handle> {
         self.call_at(self.time() + delay, f)
     }
@@ -32,6 +34,7 @@ impl Loop {
     /// Runs `f` once at `when`: never before, to the nanosecond (S2), and after those that were scheduled for the same
     /// time earlier (S8). A time that is past already is due in the next iteration; [`Time::NEVER`] never comes, but
     /// can be rescheduled.
+    #[inline]
     pub fn call_at(&self, when: Time, f: impl FnOnce(&Loop) + 'static) -> Result<Handle> {
         self.check_open()?;
         self.schedule_at(when.as_nanos(), Callback::once(f)?)
@@ -59,6 +62,7 @@ impl Loop {
     /// is dropped and its release hook runs before this returns, or when the callback returns if it is on the stack.
     ///
     /// O(1), however many are pending, and allocates nothing.
+    #[inline]
     pub fn cancel(&self, handle: Handle) -> Result<()> {
         self.check()?;
         let ended = self.schedule.borrow_mut().cancel(handle)?;
@@ -72,6 +76,7 @@ impl Loop {
     /// is taken out again (S15). A repeating timer takes its phase from there (S16).
     ///
     /// Errors: EINVAL when the handle is not a timer's.
+    #[inline]
     pub fn reschedule(&self, handle: Handle, when: Time) -> Result<()> {
         self.check_open()?;
         self.schedule.borrow_mut().reschedule(handle, when.as_nanos())
@@ -142,6 +147,7 @@ impl Loop {
         Ok(schedule.call_soon(callback))
     }
 
+    #[inline]
     pub(crate) fn schedule_at(&self, when: u64, callback: Callback) -> Result<Handle> {
         let mut schedule = self.schedule.borrow_mut();
         schedule.reserve_timer(when)?;

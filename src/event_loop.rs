@@ -398,6 +398,7 @@ impl Loop {
     }
 
     /// As `let_go`, for what a function of the loop drops: a panic goes where those of callbacks go.
+    #[cold]
     pub(crate) fn let_go_of(&self, ended: Ended) {
         if !ended.is_empty() {
             let panic = attempt(|| self.let_go(ended));

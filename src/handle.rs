@@ -13,26 +13,35 @@ use std::num::NonZeroI64;
 pub struct Handle(NonZeroI64);
 
 impl Handle {
+    /// Names nothing on any loop: generations are positive.
+    #[cfg(feature = "capi")]
+    pub(crate) const NOTHING: Handle = Handle(NonZeroI64::MIN);
+
+    #[inline]
     pub(crate) fn new(index: u32, generation: u32) -> Handle {
         let bits = i64::from(generation) << 32 | i64::from(index);
         Handle(NonZeroI64::new(bits).expect("a generation is never zero"))
     }
 
     /// The number that C knows this handle by. It is positive.
+    #[inline]
     pub fn as_raw(self) -> i64 {
         self.0.get()
     }
 
     /// The handle that C knows by this number. Any number may be given: one that is no handle is refused when it is
     /// used.
+    #[inline]
     pub fn from_raw(raw: i64) -> Option<Handle> {
         NonZeroI64::new(raw).map(Handle)
     }
 
+    #[inline]
     pub(crate) fn index(self) -> u32 {
         self.0.get() as u32
     }
 
+    #[inline]
     pub(crate) fn generation(self) -> i64 {
         self.0.get() >> 32
     }

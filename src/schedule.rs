@@ -177,6 +177,11 @@ impl Schedule {
     #[inline]
     pub(crate) fn cancel(&mut self, handle: Handle) -> Result<Option<Ended>> {
         let index = self.slots.find(handle)?;
+        if self.slots[index].is_plain_data() {
+            self.leave(index);
+            self.slots.discard(index);
+            return Ok(None);
+        }
         Ok(self.end(index))
     }
 
@@ -185,21 +190,24 @@ impl Schedule {
         if self.slots[index].is_filled() { self.end(index) } else { None }
     }
 
-    #[inline]
+    #[cold]
     fn end(&mut self, index: u32) -> Option<Ended> {
-        self.unqueue(index);
-        let slot = &self.slots[index];
-        self.referenced -= usize::from(slot.is_referenced());
-        self.metrics.timers_cancelled += u64::from(slot.kind().is_timer());
-        if slot.is_plain_data() {
-            self.slots.discard(index);
-            None
-        } else if self.on_stack == Some(index) {
+        self.leave(index);
+        if self.on_stack == Some(index) {
             self.slots.end_later(index);
             None
         } else {
             Some(self.empty(index))
         }
+    }
+
+    /// What ends leaves its queue, and does not count any more.
+    #[inline]
+    fn leave(&mut self, index: u32) {
+        self.unqueue(index);
+        let slot = &self.slots[index];
+        self.referenced -= usize::from(slot.is_referenced());
+        self.metrics.timers_cancelled += u64::from(slot.kind().is_timer());
     }
 
     /// Empties a slot that is in no queue.
@@ -215,6 +223,7 @@ impl Schedule {
     }
 
     /// Moves a timer to another deadline, behind those that have it already (S15).
+    #[inline]
     pub(crate) fn reschedule(&mut self, handle: Handle, when: u64) -> Result<()> {
         let index = self.find_timer(handle)?;
         self.reserve_timers(when)?;
@@ -460,6 +469,7 @@ impl Schedule {
         }
     }
 
+    #[inline]
     fn find_timer(&self, handle: Handle) -> Result<u32> {
         let index = self.slots.find(handle)?;
         if self.slots[index].kind().is_timer() { Ok(index) } else { Err(Error::NOT_A_TIMER) }
@@ -471,6 +481,7 @@ impl Schedule {
         ready.reserve(slots)
     }
 
+    #[inline]
     fn reserve_timers(&mut self, when: u64) -> Result<()> {
         let Schedule { slots, timers, .. } = self;
         timers.reserve(when, slots)

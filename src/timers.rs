@@ -318,7 +318,7 @@ impl Timers {
         true
     }
 
-    #[inline]
+    #[inline(always)]
     fn store(&mut self, entry: Entry) {
         let place = Place::of(entry.when, self.base);
         self.filled_levels |= 1 << place.level;

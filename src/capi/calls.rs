@@ -126,7 +126,7 @@ pub unsafe extern "C" fn loop_next_deadline(r#loop: *const Loop) -> u64 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_cancel(r#loop: *mut Loop, handle: loop_handle_t) -> c_int {
     // SAFETY: the header asks for an open loop.
-    status(unsafe { with_loop(r#loop, |lp| lp.cancel(known(lp, handle)?)) })
+    status(unsafe { with_loop(r#loop, |lp| lp.cancel(handle_from_c(handle))) })
 }
 
 /// Moves a timer to `when_ns`, behind those that are due then already; the handle stays. One that stands in the batch that
@@ -135,7 +135,7 @@ pub unsafe extern "C" fn loop_cancel(r#loop: *mut Loop, handle: loop_handle_t) -
 /// Errors: -EINVAL not a timer; -ENOENT the handle is stale; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1). The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_reschedule(r#loop: *mut Loop, handle: loop_handle_t, when_ns: u64) -> c_int {
-    let reschedule = |lp: &Loop| lp.reschedule(known(lp, handle)?, Time::from_nanos(when_ns));
+    let reschedule = |lp: &Loop| lp.reschedule(handle_from_c(handle), Time::from_nanos(when_ns));
     // SAFETY: the header asks for an open loop.
     status(unsafe { with_loop(r#loop, reschedule) })
 }
@@ -163,7 +163,7 @@ pub unsafe extern "C" fn loop_skipped(r#loop: *const Loop, handle: loop_handle_t
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_is_pending(r#loop: *const Loop, handle: loop_handle_t) -> bool {
     // SAFETY: the header asks for an open loop.
-    unsafe { with_loop(r#loop, |lp| Ok(lp.is_pending(known(lp, handle)?))) }.unwrap_or(false)
+    unsafe { with_loop(r#loop, |lp| lp.check().map(|()| lp.is_pending(handle_from_c(handle)))) }.unwrap_or(false)
 }
 
 /// The handle of the callback that is running, else 0; that of a callback which runs once is stale by then. The loop's
@@ -182,21 +182,21 @@ pub unsafe extern "C" fn loop_current(r#loop: *const Loop) -> loop_handle_t {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_ref(r#loop: *mut Loop, handle: loop_handle_t) -> c_int {
     // SAFETY: the header asks for an open loop.
-    status(unsafe { with_loop(r#loop, |lp| lp.ref_(known(lp, handle)?)) })
+    status(unsafe { with_loop(r#loop, |lp| lp.ref_(handle_from_c(handle))) })
 }
 
 /// Makes a call or a timer not count for loop_run(), which then returns though it is pending. Errors: those of loop_ref().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_unref(r#loop: *mut Loop, handle: loop_handle_t) -> c_int {
     // SAFETY: the header asks for an open loop.
-    status(unsafe { with_loop(r#loop, |lp| lp.unref(known(lp, handle)?)) })
+    status(unsafe { with_loop(r#loop, |lp| lp.unref(handle_from_c(handle))) })
 }
 
 /// Whether what the handle names counts for loop_run(). The loop's thread; false from others.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_has_ref(r#loop: *const Loop, handle: loop_handle_t) -> bool {
     // SAFETY: the header asks for an open loop.
-    unsafe { with_loop(r#loop, |lp| Ok(lp.has_ref(known(lp, handle)?))) }.unwrap_or(false)
+    unsafe { with_loop(r#loop, |lp| lp.check().map(|()| lp.has_ref(handle_from_c(handle)))) }.unwrap_or(false)
 }
 
 /// Has `release` called with the `arg` of what the handle names, exactly once, when that has ended: has run for the last
@@ -211,7 +211,7 @@ pub unsafe extern "C" fn loop_has_ref(r#loop: *const Loop, handle: loop_handle_t
 pub unsafe extern "C" fn loop_on_release(r#loop: *mut Loop, handle: loop_handle_t, release: loop_release_t) -> c_int {
     let on_release = |lp: &Loop| {
         lp.check_open()?;
-        let handle = handle_from_c(handle)?;
+        let handle = handle_from_c(handle);
         let Source::C(function) = lp.source(handle)? else { return Err(crate::error::Error::STALE_HANDLE) };
         lp.set_release(handle, release.map(|release| Callback::c_release(release, function.arg)))
     };
@@ -240,12 +240,6 @@ pub unsafe extern "C" fn loop_add_hook(
     unsafe { add(r#loop, callback, arg, |lp, callback| lp.schedule_hook(point, callback)) }
 }
 
-/// The handle that a number from C names, after the checks that come first (S29).
-fn known(lp: &Loop, handle: loop_handle_t) -> Result<Handle> {
-    lp.check()?;
-    handle_from_c(handle)
-}
-
 /// Asks for one number about a handle, and writes it to `out` if there is one.
 ///
 /// # Safety
@@ -260,7 +254,7 @@ unsafe fn ask(
         if out.is_null() {
             return Err(NULL_POINTER);
         }
-        let answer = question(lp, known(lp, handle)?)?;
+        let answer = question(lp, handle_from_c(handle))?;
         // SAFETY: as the caller says.
         unsafe { out.write(answer) };
         Ok(())

@@ -93,9 +93,6 @@ fn handle(result: Result<Handle>) -> types::loop_handle_t {
 
 /// A handle that came from C: 0 and negative numbers name nothing.
 #[inline]
-fn handle_from_c(raw: types::loop_handle_t) -> Result<Handle> {
-    match Handle::from_raw(raw) {
-        Some(handle) if raw > 0 => Ok(handle),
-        _ => Err(Error::STALE_HANDLE),
-    }
+fn handle_from_c(raw: types::loop_handle_t) -> Handle {
+    Handle::from_raw(raw).unwrap_or(Handle::NOTHING)
 }

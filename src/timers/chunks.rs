@@ -115,6 +115,7 @@ impl Chunks {
         bucket.room -= 1;
     }
 
+    #[cold]
     fn extend(&mut self, bucket: &mut Bucket) {
         let index = self.take();
         if bucket.tail == NONE {
