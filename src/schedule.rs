@@ -337,9 +337,6 @@ impl Schedule {
             if let Err(error) = ready.reserve(slots) {
                 return if ready.is_empty() { Err(error) } else { Ok(()) };
             }
-            if let Some(soon) = timers.due_soon() {
-                slots.prefetch(soon);
-            }
             let Some((when, slot)) = timers.pop_due(now, slots) else { return Ok(()) };
             ready.push(slot);
             slots[slot.index].set_place(Place::Ready);

@@ -64,7 +64,7 @@ const LEVELS: usize = 64usize.div_ceil(BITS);
 const SWEEP_FROM: usize = 64;
 
 /// A slot is fetched into the cache so many timers before its turn: memory answers meanwhile.
-const AHEAD: usize = 8;
+const AHEAD: usize = 16;
 
 /// So many are sorted rather than opened: the standard library sorts them stably without memory from the heap.
 const SORTED: usize = 128;
@@ -237,7 +237,7 @@ impl Timers {
     /// Takes out the earliest timer that is due at `now`, with its deadline.
     #[inline]
     pub(crate) fn pop_due(&mut self, now: u64, slots: &impl Liveness) -> Option<(u64, SlotRef)> {
-        while let Some(Entry { when, slot }) = self.next_due(now) {
+        while let Some(Entry { when, slot }) = self.next_due(now, slots) {
             if slots.is_live(slot) {
                 self.live -= 1;
                 return Some((when, slot));
@@ -247,14 +247,8 @@ impl Timers {
         None
     }
 
-    /// One that `pop_due` will give before long, if all goes well.
     #[inline]
-    pub(crate) fn due_soon(&self) -> Option<SlotRef> {
-        self.due.get(self.popped + AHEAD).map(|entry| entry.slot)
-    }
-
-    #[inline]
-    fn next_due(&mut self, now: u64) -> Option<Entry> {
+    fn next_due(&mut self, now: u64, slots: &impl Liveness) -> Option<Entry> {
         if !self.past.is_empty() {
             return self.next_past();
         }
@@ -262,6 +256,10 @@ impl Timers {
             if !self.refill(now) {
                 return None;
             }
+            self.due.iter().take(AHEAD).for_each(|entry| slots.prefetch(entry.slot));
+        }
+        if let Some(ahead) = self.due.get(self.popped + AHEAD) {
+            slots.prefetch(ahead.slot);
         }
         self.popped += 1;
         Some(self.due[self.popped - 1])
@@ -282,8 +280,8 @@ impl Timers {
     fn refill(&mut self, now: u64) -> bool {
         self.due.clear();
         self.popped = 0;
-        if let Some(chunk) = self.chunks.pop(&mut self.equal) {
-            self.due.extend_from_slice(chunk.entries());
+        if self.equal.len() > 0 {
+            self.take_equal();
             return true;
         }
         let Some(place) = self.lowest() else {
@@ -316,6 +314,15 @@ impl Timers {
             }
         }
         true
+    }
+
+    /// Takes some out of a bucket of equal deadlines: as many as `due` has room for.
+    fn take_equal(&mut self) {
+        while self.due.len() + chunks::ENTRIES <= SORTED
+            && let Some(chunk) = self.chunks.pop(&mut self.equal)
+        {
+            self.due.extend_from_slice(chunk.entries());
+        }
     }
 
     #[inline(always)]
