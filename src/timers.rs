@@ -66,6 +66,9 @@ const SWEEP_FROM: usize = 64;
 /// A slot is fetched into the cache so many timers before its turn: memory answers meanwhile.
 const AHEAD: usize = 16;
 
+/// The slots of a bucket of so many are fetched when it is opened.
+const FETCHED: usize = 1024;
+
 /// So many are sorted rather than opened: the standard library sorts them stably without memory from the heap.
 const SORTED: usize = 128;
 
@@ -253,7 +256,7 @@ impl Timers {
             return self.next_past();
         }
         while self.popped == self.due.len() {
-            if !self.refill(now) {
+            if !self.refill(now, slots) {
                 return None;
             }
             self.due.iter().take(AHEAD).for_each(|entry| slots.prefetch(entry.slot));
@@ -277,7 +280,7 @@ impl Timers {
     }
 
     /// Takes some of what is due at `now` out of the buckets, in the order of deadlines. False when nothing is.
-    fn refill(&mut self, now: u64) -> bool {
+    fn refill(&mut self, now: u64, slots: &impl Liveness) -> bool {
         self.due.clear();
         self.popped = 0;
         if self.equal.len() > 0 {
@@ -310,7 +313,12 @@ impl Timers {
         } else {
             self.base = start;
             while let Some(chunk) = self.chunks.pop(&mut bucket) {
-                chunk.entries().iter().for_each(|&entry| self.store(entry));
+                for &entry in chunk.entries() {
+                    self.store(entry);
+                    if len <= FETCHED {
+                        slots.prefetch(entry.slot);
+                    }
+                }
             }
         }
         true
