@@ -98,6 +98,24 @@ impl Callback {
         Callback { table: std::mem::replace(&mut self.table, &EMPTY), data: self.data }
     }
 
+    /// Drops it, on a path that is seldom taken: its words go there in registers, so that they need not be in memory on
+    /// the other path either.
+    #[inline(always)]
+    pub(crate) fn refuse(this: ManuallyDrop<Callback>) {
+        #[cold]
+        fn drop_words(table: &'static Table, first: Word, second: Word) {
+            drop(Callback { table, data: [first, second] });
+        }
+        let [first, second] = this.data;
+        drop_words(this.table, first, second);
+    }
+
+    /// Puts it in the place of one that needs no drop, and that is not even read: it may be far away in memory.
+    #[inline(always)]
+    pub(crate) fn put_over(self, place: &mut Callback) {
+        std::mem::forget(std::mem::replace(place, self));
+    }
+
     /// What describes this callback while the callback itself is elsewhere. Calling it does nothing.
     pub(crate) fn stand_in(&self) -> Callback {
         Callback { table: self.table.stand_in, data: self.data }

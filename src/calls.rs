@@ -4,6 +4,7 @@
 //! ESHUTDOWN when the loop is shut down or closing; those that take a handle say ENOENT when it is stale (S10); those
 //! that schedule say ENOMEM when memory is refused, which drops the closure and changes nothing else.
 
+use std::mem::ManuallyDrop;
 use std::time::Duration;
 
 use crate::callback::Callback;
@@ -139,19 +140,30 @@ impl Loop {
     }
 
     // In what follows, the borrow ends before the arguments do: a closure that finds no memory is dropped with none held.
+    // The first two are always inlined: a callback is three words, which a call would pass through memory.
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn schedule_soon(&self, callback: Callback) -> Result<Handle> {
+        let callback = ManuallyDrop::new(callback);
         let mut schedule = self.schedule.borrow_mut();
-        schedule.reserve_call()?;
-        Ok(schedule.call_soon(callback))
+        if let Err(error) = schedule.reserve_call() {
+            drop(schedule);
+            Callback::refuse(callback);
+            return Err(error);
+        }
+        Ok(schedule.call_soon(ManuallyDrop::into_inner(callback)))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn schedule_at(&self, when: u64, callback: Callback) -> Result<Handle> {
+        let callback = ManuallyDrop::new(callback);
         let mut schedule = self.schedule.borrow_mut();
-        schedule.reserve_timer(when)?;
-        Ok(schedule.call_at(when, callback))
+        if let Err(error) = schedule.reserve_timer(when) {
+            drop(schedule);
+            Callback::refuse(callback);
+            return Err(error);
+        }
+        Ok(schedule.call_at(when, ManuallyDrop::into_inner(callback)))
     }
 
     pub(crate) fn schedule_every(&self, period: u64, callback: Callback) -> Result<Handle> {

@@ -107,7 +107,7 @@ impl Schedule {
     }
 
     /// Puts a call at the end of the ready queue.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn call_soon(&mut self, callback: Callback) -> Handle {
         let slot = self.slots.fill(Kind::Call, Place::Ready, u64::MAX, callback);
         self.referenced += 1;
@@ -124,7 +124,7 @@ impl Schedule {
     }
 
     /// Queues a timer that runs once.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn call_at(&mut self, when: u64, callback: Callback) -> Handle {
         self.add_timer(Kind::Timer, when, callback)
     }
@@ -143,7 +143,7 @@ impl Schedule {
         handle
     }
 
-    #[inline]
+    #[inline(always)]
     fn add_timer(&mut self, kind: Kind, when: u64, callback: Callback) -> Handle {
         let slot = self.slots.fill(kind, Schedule::place_of_timer(when), when, callback);
         self.referenced += 1;

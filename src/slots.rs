@@ -150,7 +150,7 @@ impl Slots {
     }
 
     /// Fills the slot that `reserve` made sure of. It stands in no queue yet; the caller puts it into `place`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn fill(&mut self, kind: Kind, place: Place, when: u64, callback: Callback) -> SlotRef {
         let index = self.free;
         let mut state = kind as u32 | (place as u32) << State::PLACE_SHIFT;
@@ -160,8 +160,7 @@ impl Slots {
         if callback.needs_drop() {
             state |= State::NEEDS_DROP;
         }
-        // What stands there needs no drop, and is not even read: it may be far away in memory.
-        std::mem::forget(std::mem::replace(&mut self.callbacks[index as usize], callback));
+        callback.put_over(&mut self.callbacks[index as usize]);
         let slot = &mut self.slots[index as usize];
         self.free = slot.when as u32;
         slot.when = when;
