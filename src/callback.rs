@@ -92,10 +92,14 @@ impl Callback {
         self.table.needs_drop
     }
 
-    /// Takes the callback out and leaves an empty one. The bytes that it carries stay behind, and mean nothing there.
+    /// Takes the callback out and leaves one that needs no drop: nothing is written if it is one itself.
     #[inline]
     pub(crate) fn take(&mut self) -> Callback {
-        Callback { table: std::mem::replace(&mut self.table, &EMPTY), data: self.data }
+        let taken = Callback { table: self.table, data: self.data };
+        if taken.needs_drop() {
+            self.table = &EMPTY;
+        }
+        taken
     }
 
     /// Drops it, on a path that is seldom taken: its words go there in registers, so that they need not be in memory on

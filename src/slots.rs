@@ -115,7 +115,7 @@ const LAST_STAMP: u32 = u32::MAX >> State::STAMP_SHIFT;
 #[derive(Debug)]
 pub(crate) struct Slots {
     slots: Vec<Slot>,
-    /// What is in each slot; in a free one, something that needs no drop.
+    /// What is in each slot; in a free one, what is left of something that needs no drop.
     callbacks: Vec<Callback>,
     free: u32,
     first_generation: u32,
@@ -180,9 +180,7 @@ impl Slots {
     #[inline]
     pub(crate) fn discard(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
-        if slot.place() != Place::Ended {
-            slot.generation += 1;
-        }
+        slot.generation += 1;
         slot.set_place(Place::Free);
         if slot.generation != LAST_GENERATION {
             slot.when = u64::from(self.free);
@@ -192,9 +190,7 @@ impl Slots {
 
     /// Marks a slot whose callback is on the stack as ended: the handle is stale, the slot is emptied later.
     pub(crate) fn end_later(&mut self, index: u32) {
-        let slot = &mut self.slots[index as usize];
-        slot.generation += 1;
-        slot.set_place(Place::Ended);
+        self.slots[index as usize].set_place(Place::Ended);
     }
 
     /// The index of the slot that a handle names.
