@@ -199,10 +199,16 @@ impl Timers {
         if self.live == 0 {
             return None;
         }
-        if !self.past.is_empty() || self.popped < self.due.len() || self.equal.len() > 0 {
+        if self.has_taken_out() {
             return Some(self.base);
         }
         self.lowest().map(|place| self.buckets[place.index()].min())
+    }
+
+    /// Whether there is something that is not in the buckets, or not any more.
+    #[inline]
+    fn has_taken_out(&self) -> bool {
+        !self.past.is_empty() || self.popped < self.due.len() || self.equal.len() > 0
     }
 
     /// As `earliest_bound`, but that of a timer that has been cancelled only if many are in the bucket with it. O(1).
@@ -222,11 +228,13 @@ impl Timers {
         if self.live == 0 {
             return None;
         }
-        self.sweep_taken_out(slots);
-        let past = self.past.iter().map(|past| &past.entry);
-        let out = past.chain(&self.due[self.popped..]).chain(self.chunks.iter(&self.equal));
-        if let Some(when) = out.map(|entry| entry.when).min() {
-            return Some(when);
+        if self.has_taken_out() {
+            self.sweep_taken_out(slots);
+            let past = self.past.iter().map(|past| &past.entry);
+            let out = past.chain(&self.due[self.popped..]).chain(self.chunks.iter(&self.equal));
+            if let Some(when) = out.map(|entry| entry.when).min() {
+                return Some(when);
+            }
         }
         while let Some(place) = self.lowest() {
             if slots.is_live(self.buckets[place.index()].first().slot) {
@@ -299,17 +307,23 @@ impl Timers {
         }
         let len = self.buckets[place.index()].len();
         let mut bucket = self.cut_off(place);
-        if place.level == 0 {
+        if len <= SORTED {
+            self.base = end.min(now);
+            while let Some(chunk) = self.chunks.pop(&mut bucket) {
+                for &entry in chunk.entries() {
+                    if entry.when <= self.base {
+                        self.due.push(entry);
+                    } else {
+                        self.store(entry);
+                    }
+                }
+            }
+            self.stored -= self.due.len();
+            self.due.sort_by_key(|entry| entry.when);
+        } else if place.level == 0 {
             self.base = end;
             self.stored -= len;
             self.equal = bucket;
-        } else if end <= now && len <= SORTED {
-            self.base = end;
-            self.stored -= len;
-            while let Some(chunk) = self.chunks.pop(&mut bucket) {
-                self.due.extend_from_slice(chunk.entries());
-            }
-            self.due.sort_by_key(|entry| entry.when);
         } else {
             self.base = start;
             while let Some(chunk) = self.chunks.pop(&mut bucket) {
@@ -412,6 +426,8 @@ mod tests {
     enum Step {
         Insert(u64),
         Cancel(usize),
+        /// Cancels all but every n-th.
+        CancelMost(usize),
         Take(u64),
     }
 
@@ -432,7 +448,9 @@ mod tests {
             4 => (0..500usize).prop_map(Step::Cancel),
             1 => time().prop_map(Step::Take),
         ];
-        proptest::collection::vec(step, 0..800)
+        // Now and then so many are cancelled that the dead are swept out.
+        let most = (2..40usize).prop_map(Step::CancelMost);
+        proptest::collection::vec(prop_oneof![150 => step, 1 => most], 0..1200)
     }
 
     proptest! {
@@ -460,6 +478,15 @@ mod tests {
                         timers.died();
                     }
                     Step::Cancel(_) => {}
+                    Step::CancelMost(n) => {
+                        let (kept, cancelled): (Vec<_>, Vec<_>) =
+                            std::mem::take(&mut model).into_iter().enumerate().partition(|(at, _)| at % n == 0);
+                        model = kept.into_iter().map(|(_, timer)| timer).collect();
+                        for (_, (_, index)) in cancelled {
+                            live.remove(&index);
+                            timers.died();
+                        }
+                    }
                     Step::Take(time) => {
                         now = now.max(time);
                         let due = model.partition_point(|&(when, _)| when <= now);
