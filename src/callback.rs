@@ -117,6 +117,7 @@ impl Callback {
     /// Puts it in the place of one that needs no drop, and that is not even read: it may be far away in memory.
     #[inline(always)]
     pub(crate) fn put_over(self, place: &mut Callback) {
+        debug_assert!(!place.needs_drop());
         std::mem::forget(std::mem::replace(place, self));
     }
 

@@ -1,7 +1,7 @@
 //! Handles (S10): what a program knows of the things that it has scheduled.
 //!
-//! A handle is a slot's index and the generation in which the slot was filled. Ending what the slot holds moves the
-//! generation on, so an old handle meets another number and is refused; a slot whose generations are used up is never
+//! A handle is a slot's index and the generation in which the slot was filled. Emptying the slot moves the generation on,
+//! so an old handle meets another number and is refused; a slot whose generations are used up is never
 //! filled again. Generations start at a number of the loop's own, so that a handle of another loop is refused too,
 //! nearly always (the two would have to use the same slot in the same generation).
 

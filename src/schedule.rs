@@ -178,6 +178,7 @@ impl Schedule {
     pub(crate) fn cancel(&mut self, handle: Handle) -> Result<Option<Ended>> {
         let index = self.slots.find(handle)?;
         if self.slots[index].is_plain_data() {
+            debug_assert!(!self.slots.callback(index).needs_drop());
             self.leave(index);
             self.slots.discard(index);
             return Ok(None);
@@ -452,8 +453,8 @@ impl Schedule {
     pub(crate) fn info(&self, index: u32) -> Option<Info> {
         let slot = &self.slots[index];
         let handle = self.slots.handle(index);
-        let (source, when) = (self.slots.callback(index).source(), slot.when());
-        slot.is_filled().then(|| Info::new(slot.kind(), handle, source, when, slot.is_referenced()))
+        let source = || self.slots.callback(index).source();
+        slot.is_filled().then(|| Info::new(slot.kind(), handle, source(), slot.when(), slot.is_referenced()))
     }
 
     /// Forgets every callback without dropping what it carries: a forked child runs no user code (S33).

@@ -27,9 +27,6 @@ pub(crate) trait Liveness {
 
     /// `is_live` will be asked soon.
     fn prefetch(&self, _slot: SlotRef) {}
-
-    /// The callback in the slot will run soon.
-    fn prefetch_all(&self, _slot: SlotRef) {}
 }
 
 impl<F: Fn(SlotRef) -> bool> Liveness for F {
@@ -213,7 +210,7 @@ impl Slots {
         &self.callbacks[index as usize]
     }
 
-    /// Puts another callback into a slot and hands the former one out. Whether it needs to be dropped is what it was.
+    /// Puts another callback into a slot, or what stands in for it, and hands the former one out.
     pub(crate) fn replace_callback(&mut self, index: u32, callback: Callback) -> Callback {
         std::mem::replace(&mut self.callbacks[index as usize], callback)
     }
@@ -227,6 +224,13 @@ impl Slots {
         let is_last = state.stamp() == LAST_STAMP;
         state.0 = state.0.wrapping_add(1 << State::STAMP_SHIFT);
         !is_last
+    }
+
+    /// The callback in the slot will run soon.
+    #[inline]
+    pub(crate) fn prefetch_all(&self, slot: SlotRef) {
+        prefetch(&self.slots, slot.index as usize);
+        prefetch(&self.callbacks, slot.index as usize);
     }
 
     /// A reference for a queue.
@@ -255,12 +259,6 @@ impl Liveness for Slots {
     #[inline]
     fn prefetch(&self, slot: SlotRef) {
         prefetch(&self.slots, slot.index as usize);
-    }
-
-    #[inline]
-    fn prefetch_all(&self, slot: SlotRef) {
-        prefetch(&self.slots, slot.index as usize);
-        prefetch(&self.callbacks, slot.index as usize);
     }
 }
 

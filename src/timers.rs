@@ -3,12 +3,12 @@
 //! A radix heap. All deadlines lie ahead of `base`, the time up to which everything has been taken out, and are sorted into
 //! buckets by the highest digit (of six bits) in which they differ from it, and by the value of that digit. Time only moves
 //! forward, so a bucket never has to change its place: when time has passed its end it is due as a whole; when time stands
-//! inside it, it is opened into the buckets of the digits below. Insert is O(1). A timer is moved at most once for each
+//! inside it, what is due is taken out and the rest goes to the buckets of the digits below. Insert is O(1). A timer is moved at most once for each
 //! digit of its distance (two or three times for seconds), always from one run of memory to another.
 //!
 //! Equal deadlines stand in one bucket in the order of scheduling, and opening and sorting keep that order: so they leave
 //! (S8). Cancelling does not touch the queue: the reference in it dies with the slot's stamp (O(1), S11), is dropped when it
-//! comes up, and the dead are swept out before they outnumber the living.
+//! comes up, and the dead are swept out before they are twice as many as the living.
 
 mod chunks;
 
@@ -69,7 +69,8 @@ const AHEAD: usize = 16;
 /// The slots of a bucket of so many are fetched when it is opened.
 const FETCHED: usize = 1024;
 
-/// So many are sorted rather than opened: the standard library sorts them stably without memory from the heap.
+/// A bucket of so many gives out what is due, sorted; a larger one is opened first. The standard library sorts so many stably
+/// without memory from the heap.
 const SORTED: usize = 128;
 
 /// Where a bucket is: its level, and the value of the digit.
@@ -157,8 +158,9 @@ impl Timers {
         // Every bucket may end in a chunk that is not full.
         let ends = LEVELS * DIGITS;
         self.chunks.reserve(stored / chunks::ENTRIES + stored.min(ends) + 1)?;
-        let room = self.chunks.len().saturating_sub(ends + 1) * chunks::ENTRIES;
-        self.room = room.max(stored);
+        // The same the other way round, when there is a chunk for each end.
+        let full = self.chunks.len().checked_sub(ends + 1);
+        self.room = full.map_or(stored, |full| stored.max(full * chunks::ENTRIES + chunks::ENTRIES - 1));
         Ok(())
     }
 
@@ -260,14 +262,17 @@ impl Timers {
 
     #[inline]
     fn next_due(&mut self, now: u64, slots: &impl Liveness) -> Option<Entry> {
-        if !self.past.is_empty() {
-            return self.next_past();
-        }
         while self.popped == self.due.len() {
-            if !self.refill(now, slots) {
-                return None;
+            let is_past_first = !self.past.is_empty() && self.equal.len() == 0;
+            if is_past_first || !self.refill(now, slots) {
+                return self.next_past(u64::MAX);
             }
             self.due.iter().take(AHEAD).for_each(|entry| slots.prefetch(entry.slot));
+        }
+        if !self.past.is_empty()
+            && let Some(past) = self.next_past(self.due[self.popped].when)
+        {
+            return Some(past);
         }
         if let Some(ahead) = self.due.get(self.popped + AHEAD) {
             slots.prefetch(ahead.slot);
@@ -276,18 +281,20 @@ impl Timers {
         Some(self.due[self.popped - 1])
     }
 
-    /// What was past when it was scheduled is before all that is in the buckets.
+    /// The first of those that were past when they were scheduled, if it is due before `limit`. They are before all that is in
+    /// the buckets; but what has been taken out of these was there before them, so that with equal deadlines it goes first.
     #[cold]
-    fn next_past(&mut self) -> Option<Entry> {
+    fn next_past(&mut self, limit: u64) -> Option<Entry> {
         if !self.past_is_sorted {
             // With the order as part of the key, an unstable sort keeps it; a stable one would need memory.
             self.past.sort_unstable_by_key(|past| std::cmp::Reverse((past.entry.when, past.order)));
             self.past_is_sorted = true;
         }
-        self.past.pop().map(|past| past.entry)
+        self.past.pop_if(|past| past.entry.when < limit).map(|past| past.entry)
     }
 
-    /// Takes some of what is due at `now` out of the buckets, in the order of deadlines. False when nothing is.
+    /// Takes some of what is due at `now` out of the buckets, in the order of deadlines. False when nothing is. `base` moves on,
+    /// at most to `now`, and never past a deadline that stays in the buckets: those that it has come close to are sorted in anew.
     fn refill(&mut self, now: u64, slots: &impl Liveness) -> bool {
         self.due.clear();
         self.popped = 0;
@@ -463,6 +470,9 @@ mod tests {
             let mut next = 0;
             let mut now = start;
             for step in steps {
+                if !matches!(step, Step::Insert(_) | Step::Cancel(_)) {
+                    timers.check();
+                }
                 match step {
                     Step::Insert(when) => {
                         timers.reserve(when, &|slot: SlotRef| live.contains(&slot.index)).unwrap();
@@ -505,6 +515,46 @@ mod tests {
                 prop_assert_eq!(timers.earliest(&|slot: SlotRef| live.contains(&slot.index)), first);
                 prop_assert_eq!(timers.is_empty(), model.is_empty());
             }
+        }
+    }
+
+    impl Timers {
+        /// That everything is where it belongs, and counted.
+        fn check(&self) {
+            let mut stored = 0;
+            for (index, bucket) in self.buckets.iter().enumerate() {
+                stored += bucket.len();
+                for entry in self.chunks.iter(bucket) {
+                    assert!(entry.when > self.base && entry.when >= bucket.min());
+                    assert_eq!(Place::of(entry.when, self.base).index(), index);
+                }
+            }
+            assert_eq!(stored, self.stored);
+            let taken_out = self.past.len() + self.due.len() - self.popped + self.equal.len();
+            assert_eq!(self.live + self.dead, stored + taken_out);
+        }
+    }
+
+    #[test]
+    fn s08_what_has_been_taken_out_goes_before_what_was_scheduled_since() {
+        // Few are sorted, many with one deadline are kept as they are.
+        for count in [3, 300] {
+            let mut timers = Timers::new(0);
+            let mut insert = |timers: &mut Timers, when, index| {
+                timers.reserve(when, &|_: SlotRef| true).unwrap();
+                timers.insert(when, SlotRef { index, stamp: 0 });
+            };
+            (0..count).for_each(|index| insert(&mut timers, 1000, index));
+            let mut taken = Vec::new();
+            while let Some((_, slot)) = timers.pop_due(1000, &|_: SlotRef| true) {
+                taken.push(slot.index);
+                if slot.index == 0 {
+                    insert(&mut timers, 1000, count);
+                    insert(&mut timers, 999, count + 1);
+                }
+            }
+            let expected: Vec<u32> = [0, count + 1].into_iter().chain(1..=count).collect();
+            assert_eq!(taken, expected);
         }
     }
 
