@@ -540,7 +540,7 @@ mod tests {
         // Few are sorted, many with one deadline are kept as they are.
         for count in [3, 300] {
             let mut timers = Timers::new(0);
-            let mut insert = |timers: &mut Timers, when, index| {
+            let insert = |timers: &mut Timers, when, index| {
                 timers.reserve(when, &|_: SlotRef| true).unwrap();
                 timers.insert(when, SlotRef { index, stamp: 0 });
             };
