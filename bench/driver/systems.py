@@ -22,6 +22,7 @@ SYSTEMS = [
     System("libuv", "libuv", "c", "libuv", "libuv1-dev"),
     System("libev", "libev", "c", "libev", "libev-dev"),
     System("libev-starve", "libev (starving)", "c", "libev", "libev-dev", {"starve": 1}, ("soon-chain",)),
+    System("libev-uring", "libev (io_uring)", "c", "libev", "libev-dev", {"uring": 1}, ("lateness",)),
     System("libevent", "libevent", "c", "libevent", "libevent-dev"),
     System("libevent-starve", "libevent (starving)", "c", "libevent", "libevent-dev", {"starve": 1}, ("soon-chain",)),
     System("libevent-precise", "libevent (precise)", "c", "libevent", "libevent-dev", {"precise": 1}, ("lateness",)),
