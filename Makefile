@@ -27,7 +27,7 @@ C_TESTS := $(patsubst tests/c/%.c,%,$(sort $(wildcard tests/c/*.c)))
 SYSCALLS := $(patsubst tests/syscalls/%.c,%,$(sort $(wildcard tests/syscalls/*.c)))
 RUST_EXAMPLES := call_soon call_later call_at
 
-.PHONY: all help library examples demo c-tests test lint bench header install uninstall clean
+.PHONY: all help library examples demo c-tests test loom lint bench header install uninstall clean
 .DELETE_ON_ERROR:
 
 all: library ## The library, shared and static, in target/release (the default)
@@ -68,6 +68,9 @@ demo: examples ## Builds everything and runs the example programs
 test: ## Runs all tests; installs the tools that it needs where it may
 	@scripts/setup-tests
 	@tests/run
+
+loom: ## Checks the inbox in every order of its steps
+	LOOM_MAX_PREEMPTIONS=3 RUSTFLAGS='--cfg loom' $(CARGO) test --release --lib --target-dir target/loom inbox::
 
 c-tests: $(C_TESTS:%=build/tests/%) $(C_TESTS:%=build/asan/%) $(EXAMPLES:%=build/examples/%) $(EXAMPLES:%=build/asan/%) \
     $(SYSCALLS:%=build/syscalls/%) build/instructions

@@ -19,11 +19,12 @@ mod header {
     use cbindgen::{Config, DocumentationStyle, Language, SortKey, Style};
 
     /// The sections of the header, in its order.
-    const SECTIONS: [(&str, &str); 7] = [
+    const SECTIONS: [(&str, &str); 8] = [
         ("handles and callbacks", "types"),
         ("lifecycle", "lifecycle"),
         ("running", "running"),
         ("calls", "calls"),
+        ("other threads", "threads"),
         ("inside another loop", "embedding"),
         ("seeing what happens", "seeing"),
         ("library", "library"),

@@ -421,6 +421,85 @@ loop_handle_t loop_add_hook(loop_t *loop,
                             loop_callback_t callback,
                             void *arg);
 
+/* ==== other threads ==== */
+
+/**
+ * A loop as other threads know it. It is counted, and may outlive its loop: then everything answers -ESHUTDOWN.
+ */
+typedef struct loop_remote_t loop_remote_t;
+
+/**
+ * Runs `callback` on the loop's thread as soon as the loop comes to it: after what the calling thread has posted before, and
+ * in order with loop_call_soon() by the time of the call. It counts for loop_run().
+ *
+ * The loop must be open until this returns: a thread that may be late uses a remote. When the loop is closed, what has
+ * not run is dropped unseen; loop_remote_call_soon() takes a release hook for that. An allocation, and a system call
+ * only if the loop sleeps.
+ *
+ * Errors: -ESHUTDOWN, -ENOMEM, -EOWNERDEAD, -EINVAL. Any thread.
+ */
+int loop_call_soon_threadsafe(loop_t *loop,
+                              loop_callback_t callback,
+                              void *arg);
+
+/**
+ * Makes the loop's sleep return at once, or its next one if it is awake. Async-signal-safe; leaves errno alone. The loop
+ * must be open until this returns.
+ *
+ * Errors: -ESHUTDOWN, -EOWNERDEAD, -EINVAL. Any thread, and signal handlers.
+ */
+int loop_wakeup(loop_t *loop);
+
+/**
+ * Makes a remote of the loop, to be given to other threads. It ends with loop_remote_release().
+ *
+ * Errors: -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. Allocates nothing. The loop's thread.
+ */
+int loop_remote_new(loop_t *loop, struct loop_remote_t **out);
+
+/**
+ * One more owner of the remote, which is returned; each ends with loop_remote_release(). NULL is fine. Any thread that
+ * holds the remote.
+ */
+struct loop_remote_t *loop_remote_retain(struct loop_remote_t *remote);
+
+/**
+ * One owner of the remote less; the last one frees it. NULL is fine. Any thread.
+ */
+void loop_remote_release(struct loop_remote_t *remote);
+
+/**
+ * As loop_call_soon_threadsafe(), on a loop that may be closed meanwhile. An accepted post runs and is then released, or
+ * is released without being run when the loop is closed: `release`, which may be NULL, gets `arg` exactly once, on the
+ * thread that runs or closes the loop. What is refused stays the caller's.
+ *
+ * Errors: -ESHUTDOWN the loop is shut down, closing or gone; -ENOMEM, -EOWNERDEAD, -EINVAL. Any thread.
+ */
+int loop_remote_call_soon(struct loop_remote_t *remote,
+                          loop_callback_t callback,
+                          void *arg,
+                          loop_release_t release);
+
+/**
+ * As loop_remote_call_soon(), `delay_ns` from now.
+ */
+int loop_remote_call_later(struct loop_remote_t *remote,
+                           uint64_t delay_ns,
+                           loop_callback_t callback,
+                           void *arg,
+                           loop_release_t release);
+
+/**
+ * As loop_wakeup(), on a loop that may be closed meanwhile. Any thread, and signal handlers.
+ */
+int loop_remote_wakeup(struct loop_remote_t *remote);
+
+/**
+ * Has the loop stop as by loop_stop(), in order with what else is posted. Errors: those of loop_remote_call_soon(). Any
+ * thread.
+ */
+int loop_remote_stop(struct loop_remote_t *remote);
+
 /* ==== inside another loop ==== */
 
 /**

@@ -60,6 +60,12 @@ impl Callback {
         if fits::<F>() { Ok(Callback::store::<F>(f, Once::<F>::INLINE)) } else { Callback::boxed(f, Once::<F>::BOXED) }
     }
 
+    /// As `once`, for a closure of two words or less.
+    pub(crate) fn once_inline<F: FnOnce(&Loop) + 'static>(f: F) -> Callback {
+        const { assert!(fits::<F>()) };
+        Callback::store::<F>(f, Once::<F>::INLINE)
+    }
+
     /// A closure that runs many times.
     pub(crate) fn many<F: FnMut(&Loop) + 'static>(f: F) -> Result<Callback> {
         if fits::<F>() { Ok(Callback::store::<F>(f, Many::<F>::INLINE)) } else { Callback::boxed(f, Many::<F>::BOXED) }

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::event_loop::Loop;
 use crate::handle::Handle;
 use crate::schedule::HookPoint;
-use crate::slots::Ended;
+use crate::slots::Held;
 use crate::time::{self, Time};
 
 impl Loop {
@@ -146,7 +146,9 @@ impl Loop {
     pub(crate) fn schedule_soon(&self, callback: Callback) -> Result<Handle> {
         let callback = ManuallyDrop::new(callback);
         let mut schedule = self.schedule.borrow_mut();
-        if let Err(error) = schedule.reserve_call() {
+        // What was posted before comes before (S26).
+        let posts = if self.shared.inbox.has_posts() { self.collect_posts(&mut schedule) } else { Ok(()) };
+        if let Err(error) = posts.and_then(|()| schedule.reserve_call()) {
             drop(schedule);
             Callback::refuse(callback);
             return Err(error);
@@ -193,7 +195,7 @@ impl Loop {
         self.schedule.borrow_mut().reserve_release(handle)?;
         let former = self.schedule.borrow_mut().on_release(handle, release)?;
         if let Some(former) = former {
-            self.let_go_of(Ended { callback: former, release: None });
+            self.let_go_of(Held { callback: former, release: None });
         }
         Ok(())
     }

@@ -46,10 +46,23 @@ impl Loop {
         }
     }
 
+    /// While the host waits, the loop counts as asleep.
+    #[inline]
+    pub(crate) fn wake_up_from_host(&self) {
+        if self.ring.borrow().has_eventfd() {
+            self.shared.inbox.wake_up();
+        }
+    }
+
     fn arm_and_signal(&self) -> Result<()> {
         let mut ring = self.ring.borrow_mut();
         let mut schedule = self.schedule.borrow_mut();
-        if schedule.is_ready() || ring.has_completions() || schedule.is_due(self.clock.now()) {
+        ring.watch_wakes(self.shared.eventfd())?;
+        if !self.shared.inbox.fall_asleep()
+            || schedule.is_ready()
+            || ring.has_completions()
+            || schedule.is_due(self.clock.now())
+        {
             ring.signal_eventfd();
         }
         let wake_up = self.wake_up_time(schedule.wake_up_bound());

@@ -59,6 +59,7 @@ sentences! {
     EnableFailed: c"the ring could not be enabled on this thread",
     EnterFailed: c"io_uring_enter failed",
     EventFdFailed: c"the eventfd of loop_fd could not be made and registered with the ring",
+    WakeFdFailed: c"the eventfd that wakes the loop could not be made",
     NoSubmission: c"the kernel takes no submissions at the moment: try again",
     NullPointer: c"a pointer that must not be NULL is NULL",
     UnknownHookPoint: c"a hook is for LOOP_BEFORE_WAIT or LOOP_AFTER_WAIT",

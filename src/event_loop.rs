@@ -11,15 +11,17 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::callback::Callback;
+use crate::counted::Counted;
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::handler::Handler;
 use crate::memory::try_box;
 use crate::owner::Owner;
+use crate::remote::Shared;
 use crate::ring::{Ring, Waited};
 use crate::running::Running;
 use crate::schedule::{Call, HookPoint, Schedule};
-use crate::slots::Ended;
+use crate::slots::Held;
 use crate::slow::SlowWatch;
 use crate::time::{self, Clock, Time};
 
@@ -58,6 +60,7 @@ pub struct Loop {
     pub(crate) clock: Clock,
     pub(crate) schedule: RefCell<Schedule>,
     pub(crate) ring: RefCell<Ring>,
+    pub(crate) shared: Counted<Shared>,
     pub(crate) phase: Cell<Phase>,
     pub(crate) slack: u64,
     pub(crate) spin: u64,
@@ -172,6 +175,9 @@ impl Loop {
             // A hook may have ended the last thing that counts: then a run for these does not sleep (S19).
             let limit = if while_alive && !schedule.is_alive() { 0 } else { limit };
             let waiting = self.submit_and_wait(schedule, ring, limit)?;
+            if self.shared.inbox.has_posts() {
+                self.collect_posts(schedule)?;
+            }
             self.collect_completions(ring);
             self.collect_due_timers(schedule, waiting.now)?;
             waiting.interrupted
@@ -201,7 +207,7 @@ impl Loop {
 
     #[inline]
     fn must_not_sleep(&self, schedule: &Schedule) -> bool {
-        self.stopping.get() || self.breaking.get() || schedule.is_ready()
+        self.stopping.get() || self.breaking.get() || schedule.is_ready() || self.shared.inbox.has_posts()
     }
 
     /// When the loop wakes up for a deadline: `slack` later than it could (S3).
@@ -217,22 +223,26 @@ impl Loop {
             let wake_up = if until == FOREVER { FOREVER } else { until.saturating_sub(self.spin) };
             let mut waited = Waited::Completed;
             now = self.spin(ring, now, until);
-            if now < wake_up && !ring.has_completions() {
+            let is_wanted = if now < wake_up && !ring.has_completions() && self.shared.inbox.fall_asleep() {
                 let asleep = now;
-                waited = ring.wait(wake_up)?;
+                let result = ring.wait(wake_up, self.shared.eventfd());
+                let is_wanted = self.shared.inbox.wake_up();
+                waited = result?;
                 now = self.clock.now();
                 schedule.metrics.asleep_ns += now - asleep;
+                is_wanted
             } else {
                 ring.submit()?;
                 now = self.clock.now();
-            }
+                self.shared.inbox.wake_up()
+            };
             let collected = self.collect_completions(ring);
             let interrupted = waited == Waited::Interrupted;
             if !interrupted && collected == 0 {
                 now = self.spin(ring, now, until);
             }
             // Once, as a rule. It goes round again when all that came was a timeout for what has been cancelled since.
-            let is_awake = interrupted || collected > 0 || now >= limit || self.must_not_sleep(schedule);
+            let is_awake = is_wanted || interrupted || collected > 0 || now >= limit || self.must_not_sleep(schedule);
             if is_awake || schedule.is_due(now) {
                 return Ok(Waiting { interrupted, now: Some(now) });
             }
@@ -254,6 +264,10 @@ impl Loop {
         if deadline.is_none() && limit == FOREVER {
             return self.sleep(schedule, ring, now, FOREVER);
         }
+        if self.shared.inbox.wake_up() {
+            ring.submit()?;
+            return Ok(Waiting { interrupted: false, now: Some(now) });
+        }
         let until = self.wake_up_time(deadline).min(now.saturating_add(limit));
         clock.store(until, Relaxed);
         schedule.metrics.asleep_ns += until - now;
@@ -263,7 +277,7 @@ impl Loop {
     /// Looks at the ring and the clock instead of sleeping, from `now` for up to the loop's `spin`; tells the time then.
     fn spin(&self, ring: &mut Ring, now: u64, until: u64) -> u64 {
         let mut last = now;
-        while last < until && last - now < self.spin && !ring.has_completions() {
+        while last < until && last - now < self.spin && !ring.has_completions() && !self.shared.inbox.is_wanted() {
             std::hint::spin_loop();
             last = self.clock.now();
         }
@@ -377,9 +391,9 @@ impl Loop {
 
     /// Drops what a thing has left and runs its release hook. User code: no borrow may be held, and the loop is not
     /// closed meanwhile.
-    pub(crate) fn let_go(&self, ended: Ended) {
+    pub(crate) fn let_go(&self, ended: Held) {
         let _user_code = UserCode::begin(self);
-        let Ended { callback, release } = ended;
+        let Held { callback, release } = ended;
         // The hook comes after the Drop, also when that panics.
         let in_drop = attempt(|| drop(callback));
         if let Some(release) = release {
@@ -391,7 +405,7 @@ impl Loop {
     }
 
     #[cold]
-    fn release_after_call(&self, ended: Ended) {
+    fn release_after_call(&self, ended: Held) {
         // The time it takes is not the next callback's.
         self.slow.restart();
         self.let_go(ended);
@@ -399,7 +413,7 @@ impl Loop {
 
     /// As `let_go`, for what a function of the loop drops: a panic goes where those of callbacks go.
     #[cold]
-    pub(crate) fn let_go_of(&self, ended: Ended) {
+    pub(crate) fn let_go_of(&self, ended: Held) {
         if !ended.is_empty() {
             let panic = attempt(|| self.let_go(ended));
             if panic.is_some() {
@@ -454,7 +468,7 @@ impl Loop {
 
     /// Whether [`run`](Loop::run) would wait or work: something referenced is pending.
     pub fn is_alive(&self) -> bool {
-        self.schedule.borrow().is_alive()
+        self.schedule.borrow().is_alive() || self.shared.inbox.has_posts()
     }
 
     /// The handle of the callback that is running, if one is: also of one that runs once, though that is stale by then.
@@ -529,6 +543,7 @@ impl<'a> Run<'a> {
             return Err(Error::RUNNING);
         }
         lp.has_run.set(true);
+        lp.wake_up_from_host();
         Ok(Run { lp, _innermost: Running::enter(lp) })
     }
 }

@@ -136,6 +136,7 @@ impl Loop {
             completed: traffic.completed,
             enters: traffic.enters,
             overflows: traffic.overflows,
+            wakes: self.shared.wakes(),
             ..metrics
         }
     }

@@ -36,6 +36,8 @@ mod calls;
 #[cfg(feature = "capi")]
 #[allow(unsafe_code)]
 mod capi;
+#[allow(unsafe_code)]
+mod counted;
 mod embed;
 mod error;
 mod event_loop;
@@ -43,6 +45,8 @@ mod event_loop;
 mod fork;
 mod handle;
 mod handler;
+#[allow(unsafe_code)]
+mod inbox;
 mod inspect;
 #[allow(unsafe_code)]
 mod lifecycle;
@@ -52,6 +56,8 @@ mod metrics;
 mod owner;
 mod ready;
 #[allow(unsafe_code)]
+mod remote;
+#[allow(unsafe_code)]
 mod ring;
 #[allow(unsafe_code)]
 mod running;
@@ -60,6 +66,7 @@ mod slots;
 mod slow;
 #[allow(unsafe_code)]
 mod symbol;
+mod sync;
 mod time;
 mod timers;
 
@@ -69,6 +76,7 @@ pub use handle::{Handle, Kind};
 pub use inspect::{Info, SlowCallback};
 pub use lifecycle::{Builder, CloseError, DetachedLoop};
 pub use metrics::Metrics;
+pub use remote::{Refused, Remote};
 pub use schedule::HookPoint;
 pub use time::Time;
 

@@ -10,8 +10,10 @@ use crate::event_loop::{Loop, Phase};
 use crate::handler::Handler;
 use crate::inspect;
 use crate::owner::Owner;
+use crate::remote::{self, Remote, Shared};
 use crate::ring::{Ring, Sizes};
 use crate::schedule::Schedule;
+use crate::slots::Held;
 use crate::slow::SlowWatch;
 use crate::time::{self, Clock, Time};
 
@@ -71,12 +73,14 @@ impl Builder {
         let sizes = Sizes::new(self.sq_entries, self.cq_entries)?;
         let owner = Owner::current()?;
         let ring = Ring::new(sizes, owner.process())?;
+        let shared = Shared::new(owner.process(), self.virtual_start.is_some())?;
         let clock = self.virtual_start.map_or(Clock::Monotonic, |start| Clock::Virtual(AtomicU64::new(start)));
         Ok(Loop {
             owner,
             schedule: RefCell::new(Schedule::new(SEED.fetch_add(1, Relaxed), clock.now())),
             clock,
             ring: RefCell::new(ring),
+            shared,
             phase: Cell::new(Phase::Open),
             slack: self.slack,
             spin: self.spin,
@@ -105,7 +109,7 @@ impl Builder {
 pub struct DetachedLoop(Loop);
 
 // SAFETY: a detached loop has come straight from the builder: nothing is scheduled, no closure of any thread is in it,
-// its ring is not bound to a thread yet, and nobody can reach the loop until a thread adopts it.
+// its ring is not bound to a thread yet, and until a thread adopts it nobody can reach the loop but through a remote.
 unsafe impl Send for DetachedLoop {}
 
 impl DetachedLoop {
@@ -114,6 +118,11 @@ impl DetachedLoop {
     pub fn adopt(self) -> Result<Loop> {
         self.0.adopt()?;
         Ok(self.0)
+    }
+
+    /// The loop as other threads know it; what is posted waits for the loop's first run.
+    pub fn remote(&self) -> Remote {
+        self.0.remote()
     }
 }
 
@@ -225,25 +234,22 @@ impl Loop {
     /// Ends all that is pending. A panic in one Drop or release hook does not keep the others from theirs; the first goes
     /// on its way when all is done. Allocates nothing (S31).
     fn cancel_everything(&self) {
-        let mut first_panic = None;
+        let mut posts = self.shared.inbox.close();
         let mut index = 0;
-        while index < self.schedule.borrow().len() {
-            let ended = self.schedule.borrow_mut().end_at(index);
-            if let Some(ended) = ended {
-                let panic = catch_unwind(AssertUnwindSafe(|| self.let_go_of(ended))).err();
-                if first_panic.is_none() {
-                    first_panic = panic;
-                } else {
-                    // A payload may panic when it is dropped.
-                    std::mem::forget(panic);
-                }
-                if !self.owner.process().is_current() {
-                    // That was user code which has forked, and this is the child.
-                    self.forget_everything();
-                    return;
-                }
+        let mut first_panic = None;
+        while let Some(ended) = remote::unpack_first(&mut posts).or_else(|| self.end_next(&mut index)) {
+            let panic = catch_unwind(AssertUnwindSafe(|| self.let_go_of(ended))).err();
+            if first_panic.is_none() {
+                first_panic = panic;
+            } else {
+                // A payload may panic when it is dropped.
+                std::mem::forget(panic);
             }
-            index += 1;
+            if !self.owner.process().is_current() {
+                // That was user code which has forked, and this is the child.
+                self.forget_everything();
+                return;
+            }
         }
         // A loop that is dropped by a panic must not begin another.
         if let Some(payload) = first_panic.filter(|_| !std::thread::panicking()) {
@@ -251,8 +257,23 @@ impl Loop {
         }
     }
 
+    /// Ends what stands in the next slot that is not empty, from `index` on.
+    fn end_next(&self, index: &mut u32) -> Option<Held> {
+        let mut schedule = self.schedule.borrow_mut();
+        while *index < schedule.len() {
+            *index += 1;
+            let ended = schedule.end_at(*index - 1);
+            if ended.is_some() {
+                return ended;
+            }
+        }
+        None
+    }
+
     /// Forgets all user code without running any of it, Drops included.
     fn forget_everything(&self) {
+        let mut posts = self.shared.inbox.close();
+        std::iter::from_fn(|| remote::unpack_first(&mut posts)).for_each(std::mem::forget);
         self.schedule.borrow_mut().forget_all();
         self.exception_handler.forget();
         self.slow.forget_handler();

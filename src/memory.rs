@@ -1,6 +1,7 @@
 //! Boxes that can be refused, and hints to the processor about what will be read soon.
 
 use std::alloc::{Layout, alloc};
+use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
 use crate::error::{Error, Result};
@@ -25,15 +26,18 @@ pub(crate) fn prefetch<T>(slice: &[T], index: usize) {
 
 /// Boxes a value; says ENOMEM where `Box::new` would abort (S31).
 pub(crate) fn try_box<T>(value: T) -> Result<Box<T>> {
+    let room = try_room().ok_or(Error::NO_MEMORY)?;
+    Ok(Box::write(room, value))
+}
+
+/// A box that is to be written.
+pub(crate) fn try_room<T>() -> Option<Box<MaybeUninit<T>>> {
     let layout = Layout::new::<T>();
     if layout.size() == 0 {
-        return Ok(Box::new(value));
+        return Some(Box::new(MaybeUninit::uninit()));
     }
     // SAFETY: the layout's size is not zero.
-    let room = NonNull::new(unsafe { alloc(layout) }.cast::<T>()).ok_or(Error::NO_MEMORY)?;
-    // SAFETY: `room` is fresh from the global allocator with the layout of a `T`, and is written before it is a Box.
-    unsafe {
-        room.write(value);
-        Ok(Box::from_raw(room.as_ptr()))
-    }
+    let room = NonNull::new(unsafe { alloc(layout) }.cast::<MaybeUninit<T>>())?;
+    // SAFETY: `room` is fresh from the global allocator with the layout of a `T`.
+    Some(unsafe { Box::from_raw(room.as_ptr()) })
 }

@@ -24,6 +24,10 @@ pub struct Metrics {
     pub enters: u64,
     /// How often the completion queue was found to have overflowed. Nothing is lost then, it costs a system call.
     pub overflows: u64,
+    /// Posts of other threads that the loop took.
+    pub posts: u64,
+    /// Wakes that others sent because the loop was asleep.
+    pub wakes: u64,
     /// How late timers became ready: `late[i]` counts those that were 2^i ns late or more and less than 2^(i+1);
     /// `late[0]` has those under 2 ns too, the last one all from 2.1 s.
     pub late: [u64; 32],

@@ -11,7 +11,7 @@ use crate::handle::{Handle, Kind};
 use crate::inspect::Info;
 use crate::metrics::Metrics;
 use crate::ready::ReadyQueue;
-use crate::slots::{Ended, Liveness, Place, SlotRef, Slots};
+use crate::slots::{Held, Liveness, Place, SlotRef, Slots};
 use crate::timers::Timers;
 
 /// When in an iteration a hook runs.
@@ -159,6 +159,29 @@ impl Schedule {
         if when == u64::MAX { Place::Aside } else { Place::Timers }
     }
 
+    /// Makes sure that the next `add_post` needs no memory.
+    pub(crate) fn reserve_post(&mut self, when: Option<u64>) -> Result<()> {
+        self.extras.try_reserve(1)?;
+        match when {
+            None => self.reserve_call(),
+            Some(when) => self.reserve_timer(when),
+        }
+    }
+
+    /// Queues what another thread has posted: a call, or a timer where it says when.
+    pub(crate) fn add_post(&mut self, when: Option<u64>, held: Held) {
+        let Held { callback, release } = held;
+        let handle = match when {
+            None => self.call_soon(callback),
+            Some(when) => self.call_at(when, callback),
+        };
+        if release.is_some() {
+            self.slots[handle.index()].set_has_extra(true);
+            self.extras.insert(handle.index(), Extra { release, ..Extra::default() });
+        }
+        self.metrics.posts += 1;
+    }
+
     /// Makes sure that the next `add_hook` needs no memory.
     pub(crate) fn reserve_hook(&mut self, point: HookPoint) -> Result<()> {
         self.slots.reserve()?;
@@ -175,7 +198,7 @@ impl Schedule {
     /// Ends what a handle names. What it held is handed out if it has to be dropped, and unless its callback is on the stack:
     /// `finished` does it then.
     #[inline]
-    pub(crate) fn cancel(&mut self, handle: Handle) -> Result<Option<Ended>> {
+    pub(crate) fn cancel(&mut self, handle: Handle) -> Result<Option<Held>> {
         let index = self.slots.find(handle)?;
         if self.slots[index].is_plain_data() {
             debug_assert!(!self.slots.callback(index).needs_drop());
@@ -187,12 +210,12 @@ impl Schedule {
     }
 
     /// Ends what stands in a slot, if anything does.
-    pub(crate) fn end_at(&mut self, index: u32) -> Option<Ended> {
+    pub(crate) fn end_at(&mut self, index: u32) -> Option<Held> {
         if self.slots[index].is_filled() { self.end(index) } else { None }
     }
 
     #[cold]
-    fn end(&mut self, index: u32) -> Option<Ended> {
+    fn end(&mut self, index: u32) -> Option<Held> {
         self.leave(index);
         if self.on_stack == Some(index) {
             self.slots.end_later(index);
@@ -213,9 +236,9 @@ impl Schedule {
 
     /// Empties a slot that is in no queue.
     #[inline]
-    fn empty(&mut self, index: u32) -> Ended {
+    fn empty(&mut self, index: u32) -> Held {
         let release = if self.slots[index].has_extra() { self.remove_extra(index) } else { None };
-        Ended { callback: self.slots.empty(index), release }
+        Held { callback: self.slots.empty(index), release }
     }
 
     #[cold]
@@ -431,17 +454,17 @@ impl Schedule {
 
     /// Takes back what a call leaves: a callback that repeats goes back to its slot, the rest is handed out.
     #[inline]
-    pub(crate) fn finished(&mut self, call: Call) -> Ended {
+    pub(crate) fn finished(&mut self, call: Call) -> Held {
         let Call { callback, kind, index, release, .. } = call;
         if !matches!(kind, Kind::Repeat | Kind::Hook) {
-            return Ended { callback, release };
+            return Held { callback, release };
         }
         self.on_stack = None;
         if self.slots[index].place() == Place::Ended {
-            let Ended { release, .. } = self.empty(index);
-            return Ended { callback, release };
+            let Held { release, .. } = self.empty(index);
+            return Held { callback, release };
         }
-        Ended { callback: self.slots.replace_callback(index, callback), release: None }
+        Held { callback: self.slots.replace_callback(index, callback), release: None }
     }
 
     /// How many slots there are, filled or not.

@@ -91,12 +91,12 @@ impl State {
 
 /// What a slot held when it ended, to be dropped where no borrow is held.
 #[derive(Debug)]
-pub(crate) struct Ended {
+pub(crate) struct Held {
     pub(crate) callback: Callback,
     pub(crate) release: Option<Callback>,
 }
 
-impl Ended {
+impl Held {
     /// Whether dropping it does nothing.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {

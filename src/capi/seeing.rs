@@ -129,8 +129,8 @@ pub unsafe extern "C" fn loop_metrics(r#loop: *const Loop, out: *mut loop_metric
             completed: metrics.completed,
             enters: metrics.enters,
             overflows: metrics.overflows,
-            posts: 0,
-            wakes: 0,
+            posts: metrics.posts,
+            wakes: metrics.wakes,
             late: metrics.late,
         };
         let length = (size as usize).min(size_of::<loop_metrics_t>());

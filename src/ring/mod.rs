@@ -14,7 +14,7 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use io_uring::types::Timespec;
-use io_uring::{EnterFlags, IoUring, squeue};
+use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
@@ -42,6 +42,9 @@ pub(crate) struct Traffic {
     pub(crate) overflows: u64,
 }
 
+/// The user data of the ring's own entries begins here: that of the poll for wakes; those above are the timeout's.
+const WAKE: u64 = 0xffff_fffd_0000_0000;
+
 /// At most so many completions are taken at once, so that a flood of them cannot hold up due timers (S9).
 const BATCH: usize = 256;
 
@@ -54,6 +57,9 @@ pub(crate) struct Ring {
     enabled: bool,
     can_skip_success: bool,
     can_update_timeouts: bool,
+    can_poll_for_ever: bool,
+    /// Whether a poll for the wakes of other threads stands in the kernel, or is queued for it.
+    watches_wakes: bool,
 }
 
 impl Ring {
@@ -62,6 +68,8 @@ impl Ring {
         let timeout = ArmedTimeout::new()?;
         let uring = setup::set_up(sizes)?;
         let can_skip_success = uring.params().is_feature_skip_cqe_on_success();
+        // Multishot polls have no probe of their own; tags for resources came with them, in 5.13.
+        let can_poll_for_ever = uring.params().is_feature_resource_tagging();
         // TIMEOUT_UPDATE has no probe of its own; EXT_ARG came with it, in 5.11.
         let can_update_timeouts = uring.params().is_feature_ext_arg();
         Ok(Ring {
@@ -73,6 +81,8 @@ impl Ring {
             enabled: false,
             can_skip_success,
             can_update_timeouts,
+            can_poll_for_ever,
+            watches_wakes: false,
         })
     }
 
@@ -108,10 +118,31 @@ impl Ring {
 
     /// Submits what is queued and sleeps until something completes, at the latest until `until` on CLOCK_MONOTONIC
     /// (`u64::MAX`: without limit). One system call. It may come back early, for a timeout that was armed before.
-    pub(crate) fn wait(&mut self, until: u64) -> Result<Waited> {
+    /// A write to `wakes` ends it, too.
+    pub(crate) fn wait(&mut self, until: u64, wakes: &EventFd) -> Result<Waited> {
+        self.watch_wakes(wakes)?;
         self.arm(until)?;
         let queued = self.uring.submission().len();
         self.enter(queued, 1)
+    }
+
+    /// Queues the poll that completes when `wakes` is written, unless it stands in the kernel.
+    pub(crate) fn watch_wakes(&mut self, wakes: &EventFd) -> Result<()> {
+        if self.watches_wakes {
+            return Ok(());
+        }
+        if !self.can_poll_for_ever {
+            // Such a poll would complete at once, for what was written before.
+            let _ = wakes.read();
+        }
+        let fd = io_uring::types::Fd(wakes.as_fd().as_raw_fd());
+        // With EPOLLET it never has to be read.
+        let events = (libc::POLLIN as u32) | libc::EPOLLET as u32;
+        let poll = opcode::PollAdd::new(fd, events).multi(self.can_poll_for_ever).build().user_data(WAKE);
+        // SAFETY: a poll's entry points at nothing.
+        unsafe { self.push(&poll)? };
+        self.watches_wakes = true;
+        Ok(())
     }
 
     /// Submits a timeout for `until` without waiting for it, unless one is armed that comes no later.
@@ -126,8 +157,10 @@ impl Ring {
         let mut taken = 0;
         for entry in self.uring.completion().take(BATCH) {
             taken += 1;
-            if !self.timeout.completed(entry.user_data(), entry.result()) {
-                completed(entry.user_data(), entry.result());
+            match entry.user_data() {
+                WAKE => self.watches_wakes &= cqueue::more(entry.flags()),
+                own if own > WAKE => self.timeout.completed(own, entry.result()),
+                other => completed(other, entry.result()),
             }
         }
         self.traffic.completed += taken;
@@ -245,6 +278,7 @@ impl Ring {
             Err(Errno::EBADR) => {
                 // The kernel had no memory to keep a completion that did not fit: ours may be the one.
                 self.timeout.forget();
+                self.watches_wakes = false;
                 Ok(Waited::Completed)
             }
             Err(errno) => Err(Error::new(errno, Sentence::EnterFailed)),

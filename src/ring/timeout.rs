@@ -91,18 +91,14 @@ impl ArmedTimeout {
         self.queued = false;
     }
 
-    /// Whether a completion was one of the timeout's own, which is then taken note of.
+    /// Takes note of a completion of the timeout's own.
     #[inline]
-    pub(super) fn completed(&mut self, user_data: u64, result: i32) -> bool {
-        if user_data < TIMEOUT {
-            return false;
-        }
+    pub(super) fn completed(&mut self, user_data: u64, result: i32) {
         // A timeout that has come or gone, or a change that came too late for it: forget it and look again.
         let ended = user_data < CHANGE || result < 0;
         if ended && user_data as u32 == self.round {
             self.armed = None;
         }
-        true
     }
 }
 

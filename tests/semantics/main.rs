@@ -14,6 +14,7 @@ mod signal;
 mod stopping;
 #[path = "../support/mod.rs"]
 mod support;
+mod threads;
 mod time;
 mod timers;
 mod trace;

@@ -1,0 +1,155 @@
+//! Other threads: posts, wakeups, remotes.
+
+use std::ffi::{c_int, c_void};
+use std::mem::ManuallyDrop;
+use std::ptr::{self, NonNull};
+
+use super::types::{loop_callback_t, loop_release_t};
+use super::{NULL_POINTER, status, with_loop};
+use crate::counted::{Counted, Inner};
+use crate::error::Result;
+use crate::event_loop::Loop;
+use crate::remote::Shared;
+
+/// A loop as other threads know it. It is counted, and may outlive its loop: then everything answers -ESHUTDOWN.
+#[derive(Debug)]
+pub struct loop_remote_t(());
+
+/// What a loop shares with other threads.
+///
+/// # Safety
+/// The pointer is null or that of an open loop.
+unsafe fn shared<'a>(lp: *mut Loop) -> Result<&'a Counted<Shared>> {
+    if lp.is_null() {
+        return Err(NULL_POINTER);
+    }
+    // SAFETY: the loop is open; of all its fields, this one alone is touched, which never changes.
+    Ok(unsafe { &*ptr::addr_of!((*lp).shared) })
+}
+
+/// Calls `f` with what is behind a remote.
+///
+/// # Safety
+/// The pointer is null or that of a remote that the caller holds.
+unsafe fn with_remote(remote: *mut loop_remote_t, f: impl FnOnce(&Shared) -> Result<()>) -> c_int {
+    status(match NonNull::new(remote) {
+        Some(remote) => {
+            // SAFETY: the caller holds it; it is not ours, so it is not dropped here.
+            let shared = ManuallyDrop::new(unsafe { Counted::from_raw(remote.cast::<Inner<Shared>>()) });
+            f(&shared)
+        }
+        None => Err(NULL_POINTER),
+    })
+}
+
+/// Runs `callback` on the loop's thread as soon as the loop comes to it: after what the calling thread has posted before, and
+/// in order with loop_call_soon() by the time of the call. It counts for loop_run().
+///
+/// The loop must be open until this returns: a thread that may be late uses a remote. When the loop is closed, what has
+/// not run is dropped unseen; loop_remote_call_soon() takes a release hook for that. An allocation, and a system call
+/// only if the loop sleeps.
+///
+/// Errors: -ESHUTDOWN, -ENOMEM, -EOWNERDEAD, -EINVAL. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_call_soon_threadsafe(
+    r#loop: *mut Loop,
+    callback: loop_callback_t,
+    arg: *mut c_void,
+) -> c_int {
+    // SAFETY: the header asks for an open loop.
+    let shared = unsafe { shared(r#loop) };
+    status(shared.and_then(|shared| shared.post_c(callback.ok_or(NULL_POINTER)?, arg, None, None)))
+}
+
+/// Makes the loop's sleep return at once, or its next one if it is awake. Async-signal-safe; leaves errno alone. The loop
+/// must be open until this returns.
+///
+/// Errors: -ESHUTDOWN, -EOWNERDEAD, -EINVAL. Any thread, and signal handlers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_wakeup(r#loop: *mut Loop) -> c_int {
+    // SAFETY: the header asks for an open loop.
+    status(unsafe { shared(r#loop) }.and_then(|shared| shared.wakeup()))
+}
+
+/// Makes a remote of the loop, to be given to other threads. It ends with loop_remote_release().
+///
+/// Errors: -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. Allocates nothing. The loop's thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_remote_new(r#loop: *mut Loop, out: *mut *mut loop_remote_t) -> c_int {
+    let make = |lp: &Loop| {
+        if out.is_null() {
+            return Err(NULL_POINTER);
+        }
+        lp.check_open()?;
+        // SAFETY: the header asks for a pointer to write to.
+        unsafe { out.write(Counted::clone(&lp.shared).into_raw().cast()) };
+        Ok(())
+    };
+    // SAFETY: the header asks for an open loop.
+    status(unsafe { with_loop(r#loop, make) })
+}
+
+/// One more owner of the remote, which is returned; each ends with loop_remote_release(). NULL is fine. Any thread that
+/// holds the remote.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_remote_retain(remote: *mut loop_remote_t) -> *mut loop_remote_t {
+    if let Some(remote) = NonNull::new(remote) {
+        // SAFETY: the caller holds it; it is not ours, so it is not dropped here.
+        let shared = ManuallyDrop::new(unsafe { Counted::from_raw(remote.cast::<Inner<Shared>>()) });
+        let _ = Counted::clone(&shared).into_raw();
+    }
+    remote
+}
+
+/// One owner of the remote less; the last one frees it. NULL is fine. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_remote_release(remote: *mut loop_remote_t) {
+    if let Some(remote) = NonNull::new(remote) {
+        // SAFETY: the caller holds it, and gives it up.
+        drop(unsafe { Counted::from_raw(remote.cast::<Inner<Shared>>()) });
+    }
+}
+
+/// As loop_call_soon_threadsafe(), on a loop that may be closed meanwhile. An accepted post runs and is then released, or
+/// is released without being run when the loop is closed: `release`, which may be NULL, gets `arg` exactly once, on the
+/// thread that runs or closes the loop. What is refused stays the caller's.
+///
+/// Errors: -ESHUTDOWN the loop is shut down, closing or gone; -ENOMEM, -EOWNERDEAD, -EINVAL. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_remote_call_soon(
+    remote: *mut loop_remote_t,
+    callback: loop_callback_t,
+    arg: *mut c_void,
+    release: loop_release_t,
+) -> c_int {
+    // SAFETY: the header asks for a remote that the caller holds.
+    unsafe { with_remote(remote, |shared| shared.post_c(callback.ok_or(NULL_POINTER)?, arg, release, None)) }
+}
+
+/// As loop_remote_call_soon(), `delay_ns` from now.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_remote_call_later(
+    remote: *mut loop_remote_t,
+    delay_ns: u64,
+    callback: loop_callback_t,
+    arg: *mut c_void,
+    release: loop_release_t,
+) -> c_int {
+    // SAFETY: the header asks for a remote that the caller holds.
+    unsafe { with_remote(remote, |shared| shared.post_c(callback.ok_or(NULL_POINTER)?, arg, release, Some(delay_ns))) }
+}
+
+/// As loop_wakeup(), on a loop that may be closed meanwhile. Any thread, and signal handlers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_remote_wakeup(remote: *mut loop_remote_t) -> c_int {
+    // SAFETY: the header asks for a remote that the caller holds.
+    unsafe { with_remote(remote, Shared::wakeup) }
+}
+
+/// Has the loop stop as by loop_stop(), in order with what else is posted. Errors: those of loop_remote_call_soon(). Any
+/// thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_remote_stop(remote: *mut loop_remote_t) -> c_int {
+    // SAFETY: the header asks for a remote that the caller holds.
+    unsafe { with_remote(remote, |shared| shared.stop()) }
+}

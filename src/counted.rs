@@ -1,0 +1,102 @@
+//! Shared ownership whose making can be refused: as `Arc`, which would abort (S31).
+
+use std::ops::Deref;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
+
+use crate::error::Result;
+use crate::memory::try_box;
+
+/// One of the owners of a `T`, which is dropped with the last of them.
+pub(crate) struct Counted<T> {
+    inner: NonNull<Inner<T>>,
+}
+
+pub(crate) struct Inner<T> {
+    owners: AtomicUsize,
+    value: T,
+}
+
+impl<T> Counted<T> {
+    pub(crate) fn new(value: T) -> Result<Counted<T>> {
+        let inner = try_box(Inner { owners: AtomicUsize::new(1), value })?;
+        Ok(Counted { inner: NonNull::from(Box::leak(inner)) })
+    }
+
+    /// This owner as a pointer, for C. It owns on until `from_raw`.
+    #[cfg(feature = "capi")]
+    pub(crate) fn into_raw(self) -> *mut Inner<T> {
+        std::mem::ManuallyDrop::new(self).inner.as_ptr()
+    }
+
+    /// The owner behind a pointer.
+    ///
+    /// # Safety
+    /// The pointer came from `into_raw`, and this is the only use of that owner.
+    #[cfg(feature = "capi")]
+    pub(crate) unsafe fn from_raw(inner: NonNull<Inner<T>>) -> Counted<T> {
+        Counted { inner }
+    }
+
+    fn inner(&self) -> &Inner<T> {
+        // SAFETY: it lives as long as it has owners, and this is one.
+        unsafe { self.inner.as_ref() }
+    }
+}
+
+impl<T> Deref for Counted<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.inner().value
+    }
+}
+
+impl<T> Clone for Counted<T> {
+    fn clone(&self) -> Counted<T> {
+        let before = self.inner().owners.fetch_add(1, Ordering::Relaxed);
+        // So many can only have been leaked; one more round and the count would lie.
+        assert!(before < usize::MAX / 2, "too many owners");
+        Counted { inner: self.inner }
+    }
+}
+
+impl<T> Drop for Counted<T> {
+    fn drop(&mut self) {
+        if self.inner().owners.fetch_sub(1, Ordering::Release) == 1 {
+            // What the other owners did with it comes before its end.
+            fence(Ordering::Acquire);
+            // SAFETY: it came from a Box, and the last owner is going.
+            drop(unsafe { Box::from_raw(self.inner.as_ptr()) });
+        }
+    }
+}
+
+// SAFETY: owners on several threads share the value, and the last one drops it: as for Arc.
+unsafe impl<T: Send + Sync> Send for Counted<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send + Sync> Sync for Counted<T> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[test]
+    fn the_last_owner_drops_it() {
+        struct Tell<'a>(&'a Cell<u32>);
+        impl Drop for Tell<'_> {
+            fn drop(&mut self) {
+                self.0.set(self.0.get() + 1);
+            }
+        }
+        let dropped = Cell::new(0);
+        let first = Counted::new(Tell(&dropped)).unwrap();
+        let second = first.clone();
+        drop(first);
+        assert_eq!(dropped.get(), 0);
+        drop(second);
+        assert_eq!(dropped.get(), 1);
+    }
+}

@@ -1,0 +1,366 @@
+//! What other threads may do with a loop: post to it, wake it, stop it. A remote may outlive its loop (S23).
+
+use std::fmt;
+use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use crate::callback::Callback;
+use crate::counted::Counted;
+use crate::error::{Error, Result, Sentence};
+use crate::event_loop::Loop;
+use crate::fork::Process;
+use crate::inbox::{Inbox, Link, Posts};
+use crate::memory::try_room;
+use crate::schedule::Schedule;
+use crate::slots::Held;
+use crate::time::{self, monotonic};
+
+/// A loop as other threads know it: they post callbacks to it, wake it, stop it.
+///
+/// It is cheap to clone, and may outlive the loop: then everything says ESHUTDOWN. Everything here is for any thread, the
+/// loop's own and those of other loops included, and takes no lock. In a forked child everything says EOWNERDEAD (S33).
+///
+/// ```
+/// use ringloop::Loop;
+///
+/// let lp = Loop::new()?;
+/// let remote = lp.remote();
+/// let worker = std::thread::spawn(move || {
+///     let sum: u64 = (1..=1000).sum();
+///     remote.call_soon(move |lp| {
+///         println!("the sum is {sum}");
+///         lp.stop().unwrap();
+///     })
+/// });
+/// lp.run_forever()?;
+/// worker.join().unwrap()?;
+/// # Ok::<(), ringloop::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Remote {
+    shared: Counted<Shared>,
+}
+
+/// A callback that a loop did not take, and why.
+pub struct Refused<F> {
+    /// The callback, as it was.
+    pub callback: F,
+    /// Why it was refused.
+    pub error: Error,
+}
+
+/// What a loop and its remotes share.
+pub(crate) struct Shared {
+    pub(crate) inbox: Inbox,
+    process: Process,
+    /// Written to wake the loop; a poll for it stands in the ring. Not closed in a forked child, where the number may be
+    /// another file's (S33).
+    eventfd: ManuallyDrop<EventFd>,
+    is_virtual: bool,
+    wakes: AtomicU64,
+}
+
+/// A post: what the inbox links, and what to make of it.
+#[repr(C)]
+struct Node<T> {
+    link: Link,
+    head: Head,
+    value: T,
+}
+
+/// What is known of every post.
+#[repr(C)]
+struct AnyNode {
+    link: Link,
+    head: Head,
+}
+
+struct Head {
+    /// When it is due: a time, or a delay on a virtual clock; `SOON`.
+    when: u64,
+    /// Turns a post of this type, which it takes, into what is to run.
+    unpack: unsafe fn(NonNull<Link>) -> Held,
+}
+
+/// A post that runs as soon as the loop has taken it.
+const SOON: u64 = u64::MAX;
+
+impl Shared {
+    pub(crate) fn new(process: Process, is_virtual: bool) -> Result<Counted<Shared>> {
+        let eventfd =
+            EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(|errno| match errno {
+                Errno::EMFILE => Error::new(errno, Sentence::NoDescriptor),
+                Errno::ENFILE => Error::new(errno, Sentence::NoSystemDescriptor),
+                _ => Error::new(errno, Sentence::WakeFdFailed),
+            })?;
+        let eventfd = ManuallyDrop::new(eventfd);
+        Counted::new(Shared { inbox: Inbox::new(), process, eventfd, is_virtual, wakes: AtomicU64::new(0) })
+    }
+
+    /// What is written to wake the loop.
+    pub(crate) fn eventfd(&self) -> &EventFd {
+        &self.eventfd
+    }
+
+    /// How many wakes have been sent.
+    pub(crate) fn wakes(&self) -> u64 {
+        self.wakes.load(Relaxed)
+    }
+
+    /// Posts a value that `unpack` makes something of on the loop's thread, `delay` from now where there is one. A value that
+    /// is refused comes back.
+    ///
+    /// # Safety
+    /// The value may be sent to the loop's thread; `unpack` is right for a `Node<T>`.
+    pub(crate) unsafe fn post<T>(
+        &self,
+        value: T,
+        delay: Option<u64>,
+        unpack: unsafe fn(NonNull<Link>) -> Held,
+    ) -> std::result::Result<(), (T, Error)> {
+        if !self.process.is_current() {
+            return Err((value, Error::FORKED));
+        }
+        let when = match delay {
+            None => SOON,
+            Some(delay) if self.is_virtual => delay.min(SOON - 1),
+            Some(delay) => monotonic().saturating_add(delay).min(SOON - 1),
+        };
+        let Some(room) = try_room::<Node<T>>() else { return Err((value, Error::NO_MEMORY)) };
+        let node = Box::write(room, Node { link: Link::new(), head: Head { when, unpack }, value });
+        let node = NonNull::from(Box::leak(node));
+        // SAFETY: the node is fresh, begins with its link, and stays where it is until it is unpacked.
+        if let Some(is_asleep) = unsafe { self.inbox.push(node.cast()) } {
+            self.wake(is_asleep);
+            return Ok(());
+        }
+        // SAFETY: it was refused, so it is still ours.
+        let node = unsafe { Box::from_raw(node.as_ptr()) };
+        Err((node.value, Error::SHUT_DOWN))
+    }
+
+    /// Makes the loop's current sleep, or its next one, return at once (S27). Async-signal-safe, and leaves errno alone.
+    pub(crate) fn wakeup(&self) -> Result<()> {
+        if !self.process.is_current() {
+            return Err(Error::FORKED);
+        }
+        let is_asleep = self.inbox.latch().ok_or(Error::SHUT_DOWN)?;
+        self.wake(is_asleep);
+        Ok(())
+    }
+
+    /// Has the loop call `stop`, in order with what else is posted.
+    pub(crate) fn stop(&self) -> Result<()> {
+        let stop = |lp: &Loop| {
+            // It fails on a loop that is being closed, which has stopped.
+            let _ = lp.stop();
+        };
+        self.post_closure(stop, None).map_err(|(_, error)| error)
+    }
+
+    fn post_closure<F>(&self, f: F, delay: Option<u64>) -> std::result::Result<(), (F, Error)>
+    where
+        F: FnOnce(&Loop) + Send + 'static,
+    {
+        // SAFETY: the closure is Send, and `unpack_closure` is the one for its type.
+        unsafe { self.post(f, delay, unpack_closure::<F>) }
+    }
+
+    /// Ends the loop's sleep, if that is what it does.
+    fn wake(&self, is_asleep: bool) {
+        if is_asleep {
+            self.wakes.fetch_add(1, Relaxed);
+            let errno = Errno::last();
+            // EAGAIN says that it has been written 2^64 - 2 times, and never read: nobody will live to see that.
+            let _ = self.eventfd.write(1);
+            errno.set();
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // The loop has closed the inbox and taken out what was there.
+        if self.process.is_current() {
+            // SAFETY: dropped once, here, and not used again.
+            unsafe { ManuallyDrop::drop(&mut self.eventfd) };
+        }
+    }
+}
+
+impl Remote {
+    /// Runs `f` on the loop's thread, as soon as the loop comes to it: after what this thread has posted before, and in
+    /// order with the loop's own `call_soon` by the time of the call (S26). It counts for [`Loop::run`] from then on.
+    ///
+    /// Costs an allocation and two compare-and-swaps, and a system call (some 5 µs) only if the loop sleeps and nobody
+    /// else has woken it. Errors, which give `f` back: ESHUTDOWN when the loop is shut down, closing or gone; EOWNERDEAD
+    /// in a forked child; ENOMEM. An `f` that was accepted runs, or is dropped when the loop is closed (S23).
+    pub fn call_soon<F: FnOnce(&Loop) + Send + 'static>(&self, f: F) -> std::result::Result<(), Refused<F>> {
+        self.shared.post_closure(f, None).map_err(Refused::from)
+    }
+
+    /// As [`call_soon`](Remote::call_soon), `delay` from now.
+    pub fn call_later<F: FnOnce(&Loop) + Send + 'static>(
+        &self,
+        delay: Duration,
+        f: F,
+    ) -> std::result::Result<(), Refused<F>> {
+        self.shared.post_closure(f, Some(time::nanos(delay))).map_err(Refused::from)
+    }
+
+    /// Makes the loop's sleep return at once, or its next one if it is awake (S27). Async-signal-safe; leaves errno alone.
+    ///
+    /// Errors: ESHUTDOWN when the loop is shut down, closing or gone; EOWNERDEAD.
+    pub fn wakeup(&self) -> Result<()> {
+        self.shared.wakeup()
+    }
+
+    /// Has the loop call [`Loop::stop`], in order with what else is posted. Errors: those of
+    /// [`call_soon`](Remote::call_soon).
+    pub fn stop(&self) -> Result<()> {
+        self.shared.stop()
+    }
+}
+
+impl Loop {
+    /// The loop as other threads know it. O(1), allocates nothing.
+    pub fn remote(&self) -> Remote {
+        Remote { shared: self.shared.clone() }
+    }
+
+    /// S5 (b): appends to the ready queue all that other threads have posted. What there is no memory for goes back to
+    /// the inbox, in order.
+    #[cold]
+    pub(crate) fn collect_posts(&self, schedule: &mut Schedule) -> Result<()> {
+        let mut posts = self.shared.inbox.take();
+        while let Some(post) = posts.first() {
+            // SAFETY: every post is a node, whose head does not depend on what it carries.
+            let when = unsafe { post.cast::<AnyNode>().as_ref().head.when(self) };
+            if let Err(error) = schedule.reserve_post(when) {
+                self.shared.inbox.put_back(posts);
+                return Err(error);
+            }
+            if let Some(held) = unpack_first(&mut posts) {
+                schedule.add_post(when, held);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes the first post and makes of it what is to run.
+pub(crate) fn unpack_first(posts: &mut Posts) -> Option<Held> {
+    let post = posts.pop()?;
+    // SAFETY: every post is a node, whose head does not depend on what it carries.
+    let unpack = unsafe { post.cast::<AnyNode>().as_ref().head.unpack };
+    // SAFETY: the post is out of the list, so it is ours, and its head knows its type.
+    Some(unsafe { unpack(post) })
+}
+
+impl Head {
+    fn when(&self, lp: &Loop) -> Option<u64> {
+        match self.when {
+            SOON => None,
+            delay if lp.shared.is_virtual => Some(lp.clock.now().saturating_add(delay)),
+            when => Some(when),
+        }
+    }
+}
+
+/// # Safety
+/// The post is a `Node<F>` that nobody else has.
+unsafe fn unpack_closure<F: FnOnce(&Loop) + Send + 'static>(post: NonNull<Link>) -> Held {
+    // SAFETY: the caller says so; nodes are made as boxes.
+    let node = unsafe { Box::from_raw(post.cast::<Node<F>>().as_ptr()) };
+    let callback = Callback::once_inline(move |lp: &Loop| {
+        let node = *node;
+        (node.value)(lp);
+    });
+    Held { callback, release: None }
+}
+
+impl<F> From<(F, Error)> for Refused<F> {
+    fn from((callback, error): (F, Error)) -> Refused<F> {
+        Refused { callback, error }
+    }
+}
+
+impl<F> From<Refused<F>> for Error {
+    fn from(refused: Refused<F>) -> Error {
+        refused.error
+    }
+}
+
+impl<F> fmt::Debug for Refused<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refused").field("error", &self.error).finish_non_exhaustive()
+    }
+}
+
+impl<F> fmt::Display for Refused<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl<F> std::error::Error for Refused<F> {}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote").finish_non_exhaustive()
+    }
+}
+
+#[cfg(feature = "capi")]
+pub(crate) mod c {
+    //! Posts from C.
+
+    use std::ptr::NonNull;
+
+    use libc::c_void;
+
+    use super::{Node, Shared};
+    use crate::callback::Callback;
+    use crate::callback::c::{Call, Release};
+    use crate::error::Result;
+    use crate::inbox::Link;
+    use crate::slots::Held;
+
+    struct CPost {
+        callback: Call,
+        arg: *mut c_void,
+        release: Option<Release>,
+    }
+
+    impl Shared {
+        /// Posts a C function. Whoever does promises that calling it with this `arg` on the loop's thread is sound.
+        pub(crate) fn post_c(
+            &self,
+            callback: Call,
+            arg: *mut c_void,
+            release: Option<Release>,
+            delay: Option<u64>,
+        ) -> Result<()> {
+            // SAFETY: the header says that callback and argument are used on the loop's thread.
+            let posted = unsafe { self.post(CPost { callback, arg, release }, delay, unpack) };
+            posted.map_err(|(_, error)| error)
+        }
+    }
+
+    /// # Safety
+    /// The post is a `Node<CPost>` that nobody else has.
+    unsafe fn unpack(post: NonNull<Link>) -> Held {
+        // SAFETY: the caller says so; nodes are made as boxes.
+        let node = unsafe { Box::from_raw(post.cast::<Node<CPost>>().as_ptr()) };
+        let CPost { callback, arg, release } = node.value;
+        Held {
+            callback: Callback::c_call(callback, arg),
+            release: release.map(|release| Callback::c_release(release, arg)),
+        }
+    }
+}

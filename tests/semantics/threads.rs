@@ -1,0 +1,384 @@
+//! S23, S26, S27: what other threads may do.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Barrier, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use libc::ESHUTDOWN;
+use ringloop::{Loop, Outcome, Remote, Time};
+
+use crate::support::Watched;
+use crate::trace::{real_loop, virtual_loop};
+
+const NEVER: Duration = Duration::MAX;
+
+/// Counts when it is dropped.
+struct Tell(Arc<AtomicUsize>);
+
+impl Drop for Tell {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+/// Waits until the loop behind `remote` is likely to sleep: there is no way to see it, so it proves nothing by itself.
+fn give_it_time() {
+    thread::sleep(Duration::from_millis(5));
+}
+
+#[test]
+fn s26_a_post_ends_a_sleep_that_has_no_limit() {
+    let lp = real_loop();
+    let remote = lp.remote();
+    let poster = thread::spawn(move || {
+        give_it_time();
+        remote.call_soon(|lp| lp.stop().unwrap()).unwrap();
+    });
+    assert_eq!(lp.run_forever(), Ok(Outcome::Stopped));
+    poster.join().unwrap();
+    let metrics = lp.metrics();
+    assert_eq!((metrics.posts, metrics.callbacks), (1, 1));
+    assert!(metrics.wakes <= 1);
+}
+
+#[test]
+fn s26_posts_of_one_thread_run_in_order() {
+    const EACH: usize = 2000;
+    let lp = real_loop();
+    let next = Rc::new(RefCell::new([0; 4]));
+    let (sender, seen) = mpsc::channel();
+    let posters: Vec<_> = (0..4)
+        .map(|id| {
+            let (remote, sender) = (lp.remote(), sender.clone());
+            thread::spawn(move || {
+                for turn in 0..EACH {
+                    let sender = sender.clone();
+                    remote.call_soon(move |_| sender.send((id, turn)).unwrap()).unwrap();
+                }
+            })
+        })
+        .collect();
+    while lp.metrics().posts < 4 * EACH as u64 {
+        lp.run_once(NEVER).unwrap();
+    }
+    lp.run().unwrap();
+    posters.into_iter().for_each(|poster| poster.join().unwrap());
+    for (id, turn) in seen.try_iter() {
+        let expected = &mut next.borrow_mut()[id];
+        assert_eq!(turn, *expected);
+        *expected += 1;
+    }
+    assert_eq!(*next.borrow(), [EACH; 4]);
+}
+
+#[test]
+fn s26_posts_and_the_loops_own_calls_stand_in_the_order_of_the_calls() {
+    let lp = real_loop();
+    let remote = lp.remote();
+    let (sender, seen) = mpsc::channel();
+    for turn in 0..50 {
+        let (remote, there) = (remote.clone(), sender.clone());
+        // The thread has posted when it is joined: then the call comes after the post.
+        thread::spawn(move || remote.call_soon(move |_| there.send(2 * turn).unwrap()).unwrap()).join().unwrap();
+        let here = sender.clone();
+        lp.call_soon(move |_| here.send(2 * turn + 1).unwrap()).unwrap();
+    }
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    assert_eq!(seen.try_iter().collect::<Vec<_>>(), (0..100).collect::<Vec<_>>());
+}
+
+#[test]
+fn s26_posts_to_a_loop_that_is_awake_send_no_wake() {
+    let lp = real_loop();
+    let remote = lp.remote();
+    for _ in 0..1000 {
+        remote.call_soon(|_| {}).unwrap();
+    }
+    lp.call_soon(move |_| {
+        let poster = thread::spawn(move || (0..1000).for_each(|_| remote.call_soon(|_| {}).unwrap()));
+        poster.join().unwrap();
+    })
+    .unwrap();
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    let metrics = lp.metrics();
+    assert_eq!((metrics.posts, metrics.callbacks, metrics.wakes, metrics.enters), (2000, 2001, 0, 0));
+}
+
+#[test]
+fn s26_many_posts_to_a_loop_that_sleeps_send_one_wake() {
+    let lp = real_loop();
+    let remote = lp.remote();
+    let poster = thread::spawn(move || {
+        give_it_time();
+        // The first of them wakes the loop, which then waits until all are there.
+        let posted = Arc::new(Barrier::new(2));
+        let there = Arc::clone(&posted);
+        remote
+            .call_soon(move |_| {
+                there.wait();
+            })
+            .unwrap();
+        (0..1000).for_each(|_| remote.call_soon(|_| {}).unwrap());
+        remote.call_soon(|lp| lp.stop().unwrap()).unwrap();
+        posted.wait();
+    });
+    lp.run_forever().unwrap();
+    poster.join().unwrap();
+    assert!(lp.metrics().wakes <= 1, "{}", lp.metrics().wakes);
+    assert_eq!(lp.metrics().posts, 1002);
+}
+
+#[test]
+fn s05_posts_come_before_due_timers_and_what_is_ready_comes_before_posts() {
+    let lp = virtual_loop();
+    let trace = Rc::new(RefCell::new(Vec::new()));
+    let add = |what: &'static str| {
+        let trace = Rc::clone(&trace);
+        move |_: &Loop| trace.borrow_mut().push(what)
+    };
+    let (sender, posts) = mpsc::channel();
+    lp.call_at(lp.time(), add("timer")).unwrap();
+    lp.call_soon(add("call")).unwrap();
+    lp.remote().call_soon(move |_| sender.send("post").unwrap()).unwrap();
+    let remote_saw = Rc::clone(&trace);
+    lp.call_soon(move |_| {
+        // Posted before this call was made, so it has run.
+        remote_saw.borrow_mut().extend(posts.try_iter());
+    })
+    .unwrap();
+    lp.run().unwrap();
+    assert_eq!(*trace.borrow(), ["call", "post", "timer"]);
+}
+
+#[test]
+fn s19_a_post_keeps_a_run_alive_and_a_remote_does_not() {
+    let lp = real_loop();
+    let remote = lp.remote();
+    assert!(!lp.is_alive());
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    remote.call_soon(|_| {}).unwrap();
+    assert!(lp.is_alive());
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    assert_eq!(lp.metrics().callbacks, 1);
+}
+
+#[test]
+fn s26_a_delayed_post_is_never_early() {
+    let lp = real_loop();
+    let remote = lp.remote();
+    let delay = Duration::from_millis(3);
+    let (sender, seen) = mpsc::channel();
+    let poster = thread::spawn(move || {
+        give_it_time();
+        let posted = Time::now();
+        remote.call_later(delay, move |lp| {
+            sender.send(lp.time() - posted).unwrap();
+            lp.stop().unwrap();
+        })
+    });
+    lp.run_forever().unwrap();
+    poster.join().unwrap().unwrap();
+    assert!(seen.recv().unwrap() >= delay);
+}
+
+#[test]
+fn s36_a_delayed_post_goes_by_the_virtual_clock() {
+    let lp = virtual_loop();
+    let start = lp.time();
+    let hour = Duration::from_secs(3600);
+    lp.remote().call_later(hour, move |lp| assert_eq!(lp.time(), start + hour)).unwrap();
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    assert_eq!(lp.time(), start + hour);
+}
+
+#[test]
+fn s27_a_wakeup_is_latched_for_the_next_sleep_alone() {
+    let lp = real_loop();
+    lp.remote().wakeup().unwrap();
+    lp.remote().wakeup().unwrap();
+    assert_eq!(lp.run_once(NEVER), Ok(0));
+    let before = Instant::now();
+    let limit = Duration::from_millis(20);
+    assert_eq!(lp.run_once(limit), Ok(0));
+    assert!(before.elapsed() >= limit, "one latch ended two sleeps");
+}
+
+#[test]
+fn s27_posts_leave_the_latch_alone() {
+    let lp = real_loop();
+    let remote = lp.remote();
+    remote.wakeup().unwrap();
+    // Neither the post nor that it is taken, by the call, ends the latch.
+    remote.call_soon(|_| {}).unwrap();
+    lp.call_soon(|_| {}).unwrap();
+    assert_eq!(lp.run_once(NEVER), Ok(2));
+    assert_eq!(lp.run_once(NEVER), Ok(0));
+}
+
+#[test]
+fn s27_a_wakeup_ends_a_sleep() {
+    let lp = real_loop();
+    let remote = lp.remote();
+    let waker = thread::spawn(move || {
+        give_it_time();
+        remote.wakeup().unwrap();
+    });
+    assert_eq!(lp.run_once(NEVER), Ok(0));
+    waker.join().unwrap();
+}
+
+#[test]
+fn s27_a_wakeup_leaves_errno_alone() {
+    let lp = real_loop();
+    let remote = lp.remote();
+    let waker = thread::spawn(move || {
+        give_it_time();
+        // SAFETY: errno is this thread's.
+        unsafe { *libc::__errno_location() = libc::E2BIG };
+        remote.wakeup().unwrap();
+        // SAFETY: as above.
+        assert_eq!(unsafe { *libc::__errno_location() }, libc::E2BIG);
+    });
+    assert_eq!(lp.run_once(NEVER), Ok(0));
+    waker.join().unwrap();
+}
+
+#[test]
+fn s23_a_remote_outlives_its_loop() {
+    let lp = real_loop();
+    let remote = lp.remote();
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let (first, second) = (Tell(Arc::clone(&dropped)), Tell(Arc::clone(&dropped)));
+    remote.call_soon(move |_| drop(first)).unwrap();
+    remote.call_later(Duration::from_secs(1), move |_| drop(second)).unwrap();
+    lp.close().unwrap();
+    assert_eq!(dropped.load(SeqCst), 2, "what was posted and has not run is let go of when the loop is closed");
+    let third = Tell(Arc::clone(&dropped));
+    let refused = remote.call_soon(move |_| drop(third)).unwrap_err();
+    assert_eq!(refused.error.raw_os_error(), ESHUTDOWN);
+    assert_eq!(dropped.load(SeqCst), 2, "what was refused stays the caller's");
+    drop(refused.callback);
+    assert_eq!(dropped.load(SeqCst), 3);
+    assert_eq!(remote.wakeup().unwrap_err().raw_os_error(), ESHUTDOWN);
+    assert_eq!(remote.stop().unwrap_err().raw_os_error(), ESHUTDOWN);
+}
+
+#[test]
+fn s23_a_loop_that_is_shut_down_takes_no_posts() {
+    let lp = real_loop();
+    let remote = lp.remote();
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let tell = Tell(Arc::clone(&dropped));
+    remote.call_soon(move |_| drop(tell)).unwrap();
+    lp.shutdown().unwrap();
+    assert_eq!(dropped.load(SeqCst), 1);
+    assert_eq!(remote.call_soon(|_| {}).unwrap_err().error.raw_os_error(), ESHUTDOWN);
+}
+
+#[test]
+fn s23_every_post_against_closing_is_run_or_let_go_of_or_refused() {
+    const EACH: usize = 50;
+    for round in 0..200 {
+        let lp = real_loop();
+        let (ran, dropped) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let begin = Arc::new(Barrier::new(3));
+        let posters: Vec<_> = (0..2)
+            .map(|_| {
+                let (remote, begin) = (lp.remote(), Arc::clone(&begin));
+                let (ran, dropped) = (Arc::clone(&ran), Arc::clone(&dropped));
+                thread::spawn(move || {
+                    begin.wait();
+                    let post = |_| {
+                        let (ran, tell) = (Arc::clone(&ran), Tell(Arc::clone(&dropped)));
+                        let posted = remote.call_soon(move |_| {
+                            ran.fetch_add(1, SeqCst);
+                            drop(tell);
+                        });
+                        posted.is_ok()
+                    };
+                    (0..EACH).map(post).filter(|accepted| *accepted).count()
+                })
+            })
+            .collect();
+        begin.wait();
+        for _ in 0..round % 4 {
+            lp.run_once(Duration::ZERO).unwrap();
+        }
+        let ran_before = ran.load(SeqCst);
+        lp.close().unwrap();
+        let accepted: usize = posters.into_iter().map(|poster| poster.join().unwrap()).sum();
+        assert_eq!(ran.load(SeqCst), ran_before, "a post ran while the loop was closed");
+        assert!(ran_before <= accepted);
+        assert_eq!(dropped.load(SeqCst), 2 * EACH, "each is let go of once, whether it ran or not");
+    }
+}
+
+#[test]
+fn s23_a_remote_stops_its_loop() {
+    let lp = real_loop();
+    let remote = lp.remote();
+    let stopper = thread::spawn(move || remote.stop());
+    assert_eq!(lp.run_forever(), Ok(Outcome::Stopped));
+    stopper.join().unwrap().unwrap();
+}
+
+#[test]
+fn s25_a_detached_loop_takes_posts_before_it_is_adopted() {
+    let detached = Loop::builder().build_detached().unwrap();
+    let remote = detached.remote();
+    remote.stop().unwrap();
+    let worker = thread::spawn(move || Watched::new(detached.adopt().unwrap()).run_forever());
+    assert_eq!(worker.join().unwrap(), Ok(Outcome::Stopped));
+}
+
+#[test]
+fn s26_loops_on_two_threads_post_to_each_other() {
+    fn bounce(lp: &Loop, other: Remote, left: u32, done: Arc<AtomicBool>) {
+        let here = lp.remote();
+        if left == 0 {
+            done.store(true, SeqCst);
+            let _ = other.stop();
+            return lp.stop().unwrap();
+        }
+        let back = move |lp: &Loop| bounce(lp, here, left - 1, done);
+        assert!(other.call_soon(back).is_ok());
+    }
+
+    let lp = real_loop();
+    let detached = Loop::builder().build_detached().unwrap();
+    let other = detached.remote();
+    let done = Arc::new(AtomicBool::new(false));
+    let worker = thread::spawn(move || Watched::new(detached.adopt().unwrap()).run_forever());
+    let told = Arc::clone(&done);
+    lp.call_soon(move |lp| bounce(lp, other, 1001, told)).unwrap();
+    assert_eq!(lp.run_forever(), Ok(Outcome::Stopped));
+    assert_eq!(worker.join().unwrap(), Ok(Outcome::Stopped));
+    assert!(done.load(SeqCst));
+}
+
+#[test]
+fn s26_a_post_wakes_a_loop_inside_another_loop() {
+    let lp = real_loop();
+    let fd = lp.fd().unwrap();
+    let ran = Rc::new(Cell::new(false));
+    lp.call_soon({
+        let ran = Rc::clone(&ran);
+        move |_| ran.set(true)
+    })
+    .unwrap();
+    lp.run_once(Duration::ZERO).unwrap();
+    assert!(ran.get());
+    let remote = lp.remote();
+    let poster = thread::spawn(move || {
+        give_it_time();
+        remote.call_soon(|_| {}).unwrap();
+    });
+    let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    // SAFETY: one pollfd is passed, which says so.
+    assert_eq!(unsafe { libc::poll(&raw mut poll, 1, 30_000) }, 1);
+    assert_eq!(lp.run_once(Duration::ZERO), Ok(1));
+    poster.join().unwrap();
+}
