@@ -500,6 +500,30 @@ int loop_remote_wakeup(struct loop_remote_t *remote);
  */
 int loop_remote_stop(struct loop_remote_t *remote);
 
+/* ==== signals ==== */
+
+/**
+ * A signal handler: gets the signal's number, on the loop's thread, where it may call anything.
+ */
+typedef void (*loop_signal_callback_t)(loop_t *loop, int signum, void *arg);
+
+/**
+ * Runs `callback` whenever the process gets the signal `signum` (SIGTERM and so on), until it is cancelled. Several handlers
+ * for a signal, on several loops, all run, those of one loop oldest first. Like hooks, they keep no loop_run() going.
+ *
+ * A signal that comes again before the callback has run is one with the former, as in the kernel. No signal mask is changed,
+ * so leave the signal unblocked in one thread at least. sigaction() is called when the process's first handler for the signal
+ * is added; the former disposition is back when the last one has gone (loop_cancel(), loop_close()), unless the program has
+ * replaced it meanwhile. In a forked child the former disposition is in force at once.
+ *
+ * Returns a handle, or -EINVAL for a signal that cannot be caught and for SIGSEGV, SIGBUS, SIGFPE and SIGILL; -ENOMEM,
+ * -ESHUTDOWN, -EPERM, -EOWNERDEAD. Two system calls at most. The loop's thread.
+ */
+loop_handle_t loop_add_signal_handler(loop_t *loop,
+                                      int signum,
+                                      loop_signal_callback_t callback,
+                                      void *arg);
+
 /* ==== inside another loop ==== */
 
 /**
@@ -543,6 +567,11 @@ int loop_flush(loop_t *loop);
  * A loop_add_hook().
  */
 #define LOOP_KIND_HOOK 4
+
+/**
+ * A loop_add_signal_handler().
+ */
+#define LOOP_KIND_SIGNAL 5
 
 /**
  * Counters since the loop was made. Set `size` to sizeof(loop_metrics_t) before the call; no more than that is written.
@@ -645,7 +674,7 @@ typedef struct loop_info_t {
      */
     uint64_t when_ns;
     /**
-     * The descriptor it is about; -1 for calls, timers and hooks.
+     * The descriptor it is about; -1 for what is about none.
      */
     int fd;
     /**

@@ -285,13 +285,15 @@ unsafe fn drop_as<T>(data: &mut Data) {
 pub(crate) mod c {
     //! C functions as callbacks. They may be called any number of times; dropping them does nothing.
 
-    use libc::c_void;
+    use libc::{c_int, c_void};
 
     use super::{CFunction, Callback, Data, Source, Table};
     use crate::event_loop::Loop;
 
     /// `loop_callback_t`. The ABI lets a C++ exception arrive here, where it aborts with a message (S30).
     pub(crate) type Call = unsafe extern "C-unwind" fn(*mut Loop, *mut c_void);
+    /// `loop_signal_callback_t`.
+    pub(crate) type Signal = unsafe extern "C-unwind" fn(*mut Loop, c_int, *mut c_void);
     /// `loop_release_t`.
     pub(crate) type Release = unsafe extern "C-unwind" fn(*mut c_void);
 
@@ -300,6 +302,11 @@ pub(crate) mod c {
         /// is sound as long as the callback is stored.
         pub(crate) fn c_call(function: Call, arg: *mut c_void) -> Callback {
             Callback::store((function, arg), &CALL)
+        }
+
+        /// A C function that gets the loop, the signal of the handler that runs, and `arg`, with the same promise.
+        pub(crate) fn c_signal(function: Signal, arg: *mut c_void) -> Callback {
+            Callback::store((function, arg), &SIGNAL)
         }
 
         /// A C function that gets `arg` alone, with the same promise.
@@ -335,12 +342,29 @@ pub(crate) mod c {
     };
 
     /// # Safety
-    /// The data is what `c_call` stored.
+    /// The data is what `c_call` or `c_signal` stored: an address and an argument.
     unsafe fn describe_call(data: &Data) -> Source {
-        // SAFETY: the caller says so.
-        let (function, arg) = unsafe { data.as_ptr().cast::<(Call, *mut c_void)>().read() };
-        Source::C(CFunction { address: function as *mut c_void, arg })
+        // SAFETY: the caller says so; a function's address may be read as that of anything.
+        let (address, arg) = unsafe { data.as_ptr().cast::<(*mut c_void, *mut c_void)>().read() };
+        Source::C(CFunction { address, arg })
     }
+
+    static SIGNAL: Table = Table {
+        call_once: |first, second, lp| {
+            let data: Data = [first, second];
+            // SAFETY: the data is what `c_signal` stored, and its caller vouched for the call.
+            unsafe {
+                let (function, arg) = data.as_ptr().cast::<(Signal, *mut c_void)>().read();
+                function(lp.as_c(), lp.current_signal(), arg);
+            }
+        },
+        // SAFETY: as for `call_once`, which a C function does not mind.
+        call: |callback, lp| unsafe { (SIGNAL.call_once)(callback.data[0], callback.data[1], lp) },
+        drop: |_| {},
+        needs_drop: false,
+        describe: describe_call,
+        stand_in: &CALL_STAND_IN,
+    };
 
     static RELEASE: Table = Table {
         call_once: |first, second, _| {

@@ -175,8 +175,8 @@ impl Loop {
             // A hook may have ended the last thing that counts: then a run for these does not sleep (S19).
             let limit = if while_alive && !schedule.is_alive() { 0 } else { limit };
             let waiting = self.submit_and_wait(schedule, ring, limit)?;
-            if self.shared.inbox.has_posts() {
-                self.collect_posts(schedule)?;
+            if self.shared.inbox.has_mail() {
+                self.collect_mail(schedule)?;
             }
             self.collect_completions(ring);
             self.collect_due_timers(schedule, waiting.now)?;
@@ -207,7 +207,7 @@ impl Loop {
 
     #[inline]
     fn must_not_sleep(&self, schedule: &Schedule) -> bool {
-        self.stopping.get() || self.breaking.get() || schedule.is_ready() || self.shared.inbox.has_posts()
+        self.stopping.get() || self.breaking.get() || schedule.is_ready() || self.shared.inbox.has_mail()
     }
 
     /// When the loop wakes up for a deadline: `slack` later than it could (S3).
@@ -468,7 +468,7 @@ impl Loop {
 
     /// Whether [`run`](Loop::run) would wait or work: something referenced is pending.
     pub fn is_alive(&self) -> bool {
-        self.schedule.borrow().is_alive() || self.shared.inbox.has_posts()
+        self.schedule.borrow().is_alive() || self.shared.inbox.has_mail()
     }
 
     /// The handle of the callback that is running, if one is: also of one that runs once, though that is stale by then.

@@ -62,6 +62,8 @@ mod ring;
 #[allow(unsafe_code)]
 mod running;
 mod schedule;
+#[allow(unsafe_code)]
+mod signals;
 mod slots;
 mod slow;
 #[allow(unsafe_code)]

@@ -6,6 +6,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use libc::c_int;
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
@@ -62,6 +63,8 @@ pub(crate) struct Shared {
     /// another file's (S33).
     eventfd: ManuallyDrop<EventFd>,
     is_virtual: bool,
+    /// The signals that have come and that the loop has handlers for; bit 0 is signal 1.
+    signals: AtomicU64,
     wakes: AtomicU64,
 }
 
@@ -99,7 +102,14 @@ impl Shared {
                 _ => Error::new(errno, Sentence::WakeFdFailed),
             })?;
         let eventfd = ManuallyDrop::new(eventfd);
-        Counted::new(Shared { inbox: Inbox::new(), process, eventfd, is_virtual, wakes: AtomicU64::new(0) })
+        Counted::new(Shared {
+            inbox: Inbox::new(),
+            process,
+            eventfd,
+            is_virtual,
+            signals: AtomicU64::new(0),
+            wakes: AtomicU64::new(0),
+        })
     }
 
     /// What is written to wake the loop.
@@ -171,6 +181,12 @@ impl Shared {
         unsafe { self.post(f, delay, unpack_closure::<F>) }
     }
 
+    /// Tells the loop that a signal has come. Async-signal-safe, and leaves errno alone.
+    pub(crate) fn signal(&self, signal: c_int) {
+        self.signals.fetch_or(1 << (signal - 1), Relaxed);
+        self.wake(self.inbox.signal() == Some(true));
+    }
+
     /// Ends the loop's sleep, if that is what it does.
     fn wake(&self, is_asleep: bool) {
         if is_asleep {
@@ -233,22 +249,31 @@ impl Loop {
         Remote { shared: self.shared.clone() }
     }
 
-    /// S5 (b): appends to the ready queue all that other threads have posted. What there is no memory for goes back to
-    /// the inbox, in order.
+    /// S5 (b): appends to the ready queue all that other threads have posted, and the handlers of the signals that have
+    /// come. What there is no memory for goes back to the inbox, in order.
     #[cold]
-    pub(crate) fn collect_posts(&self, schedule: &mut Schedule) -> Result<()> {
+    pub(crate) fn collect_mail(&self, schedule: &mut Schedule) -> Result<()> {
         let mut posts = self.shared.inbox.take();
+        let collected = self.append_mail(schedule, &mut posts);
+        if collected.is_err() {
+            self.shared.inbox.put_back(posts);
+            self.shared.inbox.signal();
+        }
+        collected
+    }
+
+    fn append_mail(&self, schedule: &mut Schedule, posts: &mut Posts) -> Result<()> {
         while let Some(post) = posts.first() {
             // SAFETY: every post is a node, whose head does not depend on what it carries.
             let when = unsafe { post.cast::<AnyNode>().as_ref().head.when(self) };
-            if let Err(error) = schedule.reserve_post(when) {
-                self.shared.inbox.put_back(posts);
-                return Err(error);
-            }
-            if let Some(held) = unpack_first(&mut posts) {
+            schedule.reserve_post(when)?;
+            if let Some(held) = unpack_first(posts) {
                 schedule.add_post(when, held);
             }
         }
+        let came = self.shared.signals.load(Relaxed);
+        schedule.signals_came(came)?;
+        self.shared.signals.fetch_and(!came, Relaxed);
         Ok(())
     }
 }

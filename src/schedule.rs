@@ -5,12 +5,15 @@
 
 use std::collections::HashMap;
 
+use libc::c_int;
+
 use crate::callback::Callback;
 use crate::error::{Error, Result};
 use crate::handle::{Handle, Kind};
 use crate::inspect::Info;
 use crate::metrics::Metrics;
 use crate::ready::ReadyQueue;
+use crate::signals::Registration;
 use crate::slots::{Held, Liveness, Place, SlotRef, Slots};
 use crate::timers::Timers;
 
@@ -31,11 +34,13 @@ pub(crate) struct Schedule {
     timers: Timers,
     hooks: [Vec<Handle>; 2],
     dead_hooks: usize,
+    /// The signal handlers, the oldest first.
+    signals: Vec<(c_int, Handle)>,
     /// What few slots have and the others do not pay for, by the slot's index.
     extras: HashMap<u32, Extra, IndexHash>,
     /// How many slots count for `run` (S19).
     referenced: usize,
-    /// The repeating timer or hook whose callback is on the stack, and so not in its slot.
+    /// The one of those that stay in their slots whose callback is on the stack, and so not in its slot.
     on_stack: Option<u32>,
     /// The clock when due timers were last collected: what a repeating timer is late by is counted from here.
     collected_at: u64,
@@ -52,9 +57,10 @@ pub(crate) struct Call {
     release: Option<Callback>,
 }
 
-/// What a repeating timer, or anything with a release hook, has beside its slot.
+/// What a repeating timer, a signal handler, or anything with a release hook has beside its slot.
 #[derive(Debug, Default)]
 struct Extra {
+    signal: Option<Registration>,
     /// Zero unless it repeats.
     period: u64,
     skipped: u64,
@@ -90,6 +96,7 @@ impl Schedule {
             timers: Timers::new(now),
             hooks: [Vec::new(), Vec::new()],
             dead_hooks: 0,
+            signals: Vec::new(),
             extras: HashMap::default(),
             referenced: 0,
             on_stack: None,
@@ -195,6 +202,43 @@ impl Schedule {
         handle
     }
 
+    /// Makes sure that the next `add_signal` needs no memory.
+    pub(crate) fn reserve_signal(&mut self) -> Result<()> {
+        self.extras.try_reserve(1)?;
+        self.slots.reserve()?;
+        Ok(self.signals.try_reserve(1)?)
+    }
+
+    pub(crate) fn add_signal(&mut self, signal: c_int, callback: Callback, registration: Registration) -> Handle {
+        let slot = self.slots.fill(Kind::Signal, Place::Aside, u64::MAX, callback);
+        let handle = self.slots.handle(slot.index);
+        self.slots[slot.index].set_has_extra(true);
+        self.extras.insert(slot.index, Extra { signal: Some(registration), ..Extra::default() });
+        self.signals.push((signal, handle));
+        handle
+    }
+
+    /// The signal of a handler; 0 if the handle is not one's.
+    #[cfg(feature = "capi")]
+    pub(crate) fn signal_of(&self, handle: Handle) -> c_int {
+        self.signals.iter().find(|(_, other)| *other == handle).map_or(0, |(signal, _)| *signal)
+    }
+
+    /// Appends the handlers of the signals that have come to the ready queue, the oldest first; bit 0 is signal 1. One that
+    /// stands there already is not appended again. If memory is refused, the rest is for another time.
+    pub(crate) fn signals_came(&mut self, came: u64) -> Result<()> {
+        for at in 0..self.signals.len() {
+            let (signal, handle) = self.signals[at];
+            let index = handle.index();
+            if came >> (signal - 1) & 1 == 1 && self.slots[index].place() == Place::Aside {
+                self.reserve_ready()?;
+                self.slots[index].set_place(Place::Ready);
+                self.ready.push(self.slots.reference(index));
+            }
+        }
+        Ok(())
+    }
+
     /// Ends what a handle names. What it held is handed out if it has to be dropped, and unless its callback is on the stack:
     /// `finished` does it then.
     #[inline]
@@ -217,6 +261,9 @@ impl Schedule {
     #[cold]
     fn end(&mut self, index: u32) -> Option<Held> {
         self.leave(index);
+        if self.slots[index].kind() == Kind::Signal {
+            self.leave_signal(index);
+        }
         if self.on_stack == Some(index) {
             self.slots.end_later(index);
             None
@@ -232,6 +279,14 @@ impl Schedule {
         let slot = &self.slots[index];
         self.referenced -= usize::from(slot.is_referenced());
         self.metrics.timers_cancelled += u64::from(slot.kind().is_timer());
+    }
+
+    /// A signal handler ends: the process's handler does not know it any more.
+    fn leave_signal(&mut self, index: u32) {
+        self.signals.retain(|(_, handle)| handle.index() != index);
+        if let Some(extra) = self.extras.get_mut(&index) {
+            extra.signal = None;
+        }
     }
 
     /// Empties a slot that is in no queue.
@@ -272,8 +327,8 @@ impl Schedule {
     pub(crate) fn set_referenced(&mut self, handle: Handle, referenced: bool) -> Result<()> {
         let index = self.slots.find(handle)?;
         let slot = &mut self.slots[index];
-        if slot.kind() == Kind::Hook {
-            return Err(Error::HOOK_REFERENCE);
+        if !slot.kind().can_be_referenced() {
+            return Err(if slot.kind() == Kind::Hook { Error::HOOK_REFERENCE } else { Error::SIGNAL_REFERENCE });
         }
         self.referenced = self.referenced + usize::from(referenced) - usize::from(slot.is_referenced());
         slot.set_referenced(referenced);
@@ -403,6 +458,11 @@ impl Schedule {
     pub(crate) fn take_call(&mut self, next: SlotRef) -> Result<Call> {
         let index = next.index;
         let kind = self.slots[index].kind();
+        if kind == Kind::Signal {
+            self.metrics.callbacks += 1;
+            self.slots[index].set_place(Place::Aside);
+            return Ok(self.borrow_out(index));
+        }
         if kind != Kind::Repeat {
             let release = self.remove_extra(index);
             let (handle, callback) = self.take_plain(next);
@@ -456,7 +516,7 @@ impl Schedule {
     #[inline]
     pub(crate) fn finished(&mut self, call: Call) -> Held {
         let Call { callback, kind, index, release, .. } = call;
-        if !matches!(kind, Kind::Repeat | Kind::Hook) {
+        if !kind.stays() {
             return Held { callback, release };
         }
         self.on_stack = None;
@@ -563,7 +623,7 @@ impl Schedule {
         self.queue_timer(index, when);
     }
 
-    /// Takes the callback of a repeating timer or a hook out of its slot for the time it runs.
+    /// Takes the callback of what stays in its slot out for the time it runs.
     fn borrow_out(&mut self, index: u32) -> Call {
         self.on_stack = Some(index);
         let handle = self.slots.handle(index);
