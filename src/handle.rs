@@ -54,21 +54,23 @@ pub enum Kind {
     /// A `call_soon`.
     Call = 0,
     /// A `call_later` or `call_at`.
-    Timer = 1,
+    Timer = Kind::TIMER,
     /// A `call_every`.
-    Repeat = Kind::STAYS,
+    Repeat = Kind::STAYS | Kind::TIMER,
     /// A hook before or after the wait.
-    Hook = Kind::STAYS | 1,
+    Hook = Kind::STAYS,
     /// A signal handler.
     Signal = Kind::STAYS | 4,
 }
 
 impl Kind {
+    /// The bit of those that have a deadline.
+    pub(crate) const TIMER: u8 = 1;
     /// The bit of those that run any number of times.
     pub(crate) const STAYS: u8 = 2;
 
     pub(crate) fn is_timer(self) -> bool {
-        matches!(self, Kind::Timer | Kind::Repeat)
+        self as u8 & Kind::TIMER != 0
     }
 
     /// Whether it runs any number of times.

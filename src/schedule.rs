@@ -278,7 +278,7 @@ impl Schedule {
         self.unqueue(index);
         let slot = &self.slots[index];
         self.referenced -= usize::from(slot.is_referenced());
-        self.metrics.timers_cancelled += u64::from(slot.kind().is_timer());
+        self.metrics.timers_cancelled += u64::from(slot.is_timer());
     }
 
     /// A signal handler ends: the process's handler does not know it any more.
@@ -449,7 +449,7 @@ impl Schedule {
     pub(crate) fn take_plain(&mut self, next: SlotRef) -> (Handle, Callback) {
         let slot = &self.slots[next.index];
         self.metrics.callbacks += 1;
-        self.metrics.timers_fired += u64::from(slot.kind().is_timer());
+        self.metrics.timers_fired += u64::from(slot.is_timer());
         self.referenced -= usize::from(slot.is_referenced());
         (self.slots.handle(next.index), self.slots.empty(next.index))
     }
@@ -553,7 +553,7 @@ impl Schedule {
     #[inline]
     fn find_timer(&self, handle: Handle) -> Result<u32> {
         let index = self.slots.find(handle)?;
-        if self.slots[index].kind().is_timer() { Ok(index) } else { Err(Error::NOT_A_TIMER) }
+        if self.slots[index].is_timer() { Ok(index) } else { Err(Error::NOT_A_TIMER) }
     }
 
     #[inline]

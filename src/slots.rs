@@ -269,10 +269,15 @@ impl Slot {
         match self.state.0 & State::KIND {
             0 => Kind::Call,
             1 => Kind::Timer,
-            2 => Kind::Repeat,
-            3 => Kind::Hook,
+            2 => Kind::Hook,
+            3 => Kind::Repeat,
             _ => Kind::Signal,
         }
+    }
+
+    #[inline]
+    pub(crate) fn is_timer(&self) -> bool {
+        self.state.0 & u32::from(Kind::TIMER) != 0
     }
 
     /// Whether it runs once and has nothing beside the slot.
