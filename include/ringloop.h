@@ -58,7 +58,7 @@ extern "C" {
 #define LOOP_NEVER UINT64_MAX
 
 /* For loop_options_t options = LOOP_OPTIONS_INIT; */
-#define LOOP_OPTIONS_INIT { sizeof(loop_options_t), 0, 0, 0, 0, 0, 0 }
+#define LOOP_OPTIONS_INIT { sizeof(loop_options_t), 0, 0, 0, 0, 0, 0, 0 }
 
 /* A loop. */
 typedef struct loop_t loop_t;
@@ -128,6 +128,11 @@ typedef struct loop_options_t {
      * Where the clock of LOOP_VIRTUAL_TIME starts.
      */
     uint64_t start_ns;
+    /**
+     * The name of a file for trace events, which Perfetto and chrome://tracing show; NULL is what RINGLOOP_TRACE in the
+     * environment names, if anything. `%p` in it is the process's number. See docs/tracing.md.
+     */
+    const char *trace;
 } loop_options_t;
 
 /**
@@ -138,7 +143,7 @@ typedef struct loop_options_t {
  *
  * Errors: -EPERM io_uring is switched off here (sysctl kernel.io_uring_disabled, a container's seccomp profile); -ENOSYS
  * the kernel has none, or none that is new enough (5.10); -EMFILE, -ENFILE, -ENOMEM a limit is met; -EINVAL `out` is
- * NULL, a flag or a number of entries is out of range; -E2BIG the options ask for something newer than this library.
+ * NULL, a flag or a number of entries is out of range; -E2BIG the options ask for something newer than this library; what opening the file for a trace says.
  * loop_last_error() says in a sentence what to change.
  *
  * Any thread. Since Linux 5.10; at its best from 6.1.

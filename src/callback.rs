@@ -6,6 +6,7 @@
 //! that was made for it.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::mem::{ManuallyDrop, MaybeUninit, align_of, needs_drop, size_of};
 
 use crate::error::Result;
@@ -60,10 +61,10 @@ impl Callback {
         if fits::<F>() { Ok(Callback::store::<F>(f, Once::<F>::INLINE)) } else { Callback::boxed(f, Once::<F>::BOXED) }
     }
 
-    /// As `once`, for a closure of two words or less.
-    pub(crate) fn once_inline<F: FnOnce(&Loop) + 'static>(f: F) -> Callback {
+    /// As `once`, for a closure of two words or less that calls a `D`, by whose name it is known.
+    pub(crate) fn once_for<D: 'static, F: FnOnce(&Loop) + 'static>(f: F) -> Callback {
         const { assert!(fits::<F>()) };
-        Callback::store::<F>(f, Once::<F>::INLINE)
+        Callback::store::<F>(f, Once::<F, D>::INLINE)
     }
 
     /// A closure that runs many times.
@@ -194,9 +195,10 @@ fn describe_as<F>(_: &Data) -> Source {
     Source::Rust(std::any::type_name::<F>())
 }
 
-struct Once<F>(F);
+/// Calls an `F`, and is known by the name of a `D`.
+struct Once<F, D = F>(PhantomData<(F, D)>);
 
-impl<F: FnOnce(&Loop) + 'static> Once<F> {
+impl<F: FnOnce(&Loop) + 'static, D: 'static> Once<F, D> {
     const INLINE: &'static Table = &Table {
         call_once: |first, second, lp| {
             let data: Data = [first, second];
@@ -212,8 +214,8 @@ impl<F: FnOnce(&Loop) + 'static> Once<F> {
         },
         drop: drop_as::<F>,
         needs_drop: needs_drop::<F>(),
-        describe: describe_as::<F>,
-        stand_in: StandIn::<F>::TABLE,
+        describe: describe_as::<D>,
+        stand_in: StandIn::<D>::TABLE,
     };
     const BOXED: &'static Table = &Table {
         call_once: |first, second, lp| {
@@ -230,8 +232,8 @@ impl<F: FnOnce(&Loop) + 'static> Once<F> {
         },
         drop: drop_as::<Box<F>>,
         needs_drop: true,
-        describe: describe_as::<F>,
-        stand_in: StandIn::<F>::TABLE,
+        describe: describe_as::<D>,
+        stand_in: StandIn::<D>::TABLE,
     };
 }
 

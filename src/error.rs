@@ -63,6 +63,7 @@ sentences! {
     EventFdFailed: c"the eventfd of loop_fd could not be made and registered with the ring",
     WakeFdFailed: c"the eventfd that wakes the loop could not be made",
     NoSubmission: c"the kernel takes no submissions at the moment: try again",
+    NoTraceFile: c"the file for trace events (RINGLOOP_TRACE, or the option trace) cannot be made",
     NullPointer: c"a pointer that must not be NULL is NULL",
     UnknownHookPoint: c"a hook is for LOOP_BEFORE_WAIT or LOOP_AFTER_WAIT",
     SizeTooSmall: c"the size of the struct is too small: set it to the sizeof, as LOOP_OPTIONS_INIT does",

@@ -162,6 +162,9 @@ impl Loop {
             };
         }
         self.stopping.set(false);
+        if let Some(trace) = self.slow.trace() {
+            trace.flush();
+        }
         Ok(outcome)
     }
 
@@ -225,8 +228,12 @@ impl Loop {
             now = self.spin(ring, now, until);
             let is_wanted = if now < wake_up && !ring.has_completions() && self.shared.inbox.fall_asleep() {
                 let asleep = now;
+                let traced = self.slow.trace().map(|trace| (trace, time::monotonic()));
                 let result = ring.wait(wake_up, self.shared.eventfd());
                 let is_wanted = self.shared.inbox.wake_up();
+                if let Some((trace, asleep)) = traced {
+                    trace.sleep(asleep, is_wanted);
+                }
                 waited = result?;
                 now = self.clock.now();
                 schedule.metrics.asleep_ns += now - asleep;
@@ -362,7 +369,7 @@ impl Loop {
     ///
     /// When it returns in a forked child, nothing of the loop's runs there any more (S33).
     fn invoke(&self, mut call: Call) -> Result<()> {
-        let watched = self.slow.begin(&call);
+        let watched = self.slow.begin(self, &call);
         self.current.set(Some(call.handle));
         let in_callback = attempt(|| call.callback.call(self));
         self.current.set(None);

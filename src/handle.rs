@@ -69,10 +69,6 @@ impl Kind {
     /// The bit of those that run any number of times.
     pub(crate) const STAYS: u8 = 2;
 
-    pub(crate) fn is_timer(self) -> bool {
-        self as u8 & Kind::TIMER != 0
-    }
-
     /// Whether it runs any number of times.
     pub(crate) fn stays(self) -> bool {
         self as u8 & Kind::STAYS != 0

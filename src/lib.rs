@@ -71,6 +71,7 @@ mod symbol;
 mod sync;
 mod time;
 mod timers;
+mod trace;
 
 pub use error::{Error, Result};
 pub use event_loop::{Loop, Outcome};

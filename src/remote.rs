@@ -20,6 +20,7 @@ use crate::memory::try_room;
 use crate::schedule::Schedule;
 use crate::slots::Held;
 use crate::time::{self, monotonic};
+use crate::trace::Trace;
 
 /// A loop as other threads know it: they post callbacks to it, wake it, stop it.
 ///
@@ -66,6 +67,7 @@ pub(crate) struct Shared {
     /// The signals that have come and that the loop has handlers for; bit 0 is signal 1.
     signals: AtomicU64,
     wakes: AtomicU64,
+    trace: Option<Trace>,
 }
 
 /// A post: what the inbox links, and what to make of it.
@@ -94,7 +96,7 @@ struct Head {
 const SOON: u64 = u64::MAX;
 
 impl Shared {
-    pub(crate) fn new(process: Process, is_virtual: bool) -> Result<Counted<Shared>> {
+    pub(crate) fn new(process: Process, is_virtual: bool, trace: Option<Trace>) -> Result<Counted<Shared>> {
         let eventfd =
             EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(|errno| match errno {
                 Errno::EMFILE => Error::new(errno, Sentence::NoDescriptor),
@@ -109,6 +111,7 @@ impl Shared {
             is_virtual,
             signals: AtomicU64::new(0),
             wakes: AtomicU64::new(0),
+            trace,
         })
     }
 
@@ -144,6 +147,9 @@ impl Shared {
         let Some(room) = try_room::<Node<T>>() else { return Err((value, Error::NO_MEMORY)) };
         let node = Box::write(room, Node { link: Link::new(), head: Head { when, unpack }, value });
         let node = NonNull::from(Box::leak(node));
+        if let Some(trace) = self.trace {
+            trace.post();
+        }
         // SAFETY: the node is fresh, begins with its link, and stays where it is until it is unpacked.
         if let Some(is_asleep) = unsafe { self.inbox.push(node.cast()) } {
             self.wake(is_asleep);
@@ -302,7 +308,7 @@ impl Head {
 unsafe fn unpack_closure<F: FnOnce(&Loop) + Send + 'static>(post: NonNull<Link>) -> Held {
     // SAFETY: the caller says so; nodes are made as boxes.
     let node = unsafe { Box::from_raw(post.cast::<Node<F>>().as_ptr()) };
-    let callback = Callback::once_inline(move |lp: &Loop| {
+    let callback = Callback::once_for::<F, _>(move |lp: &Loop| {
         let node = *node;
         (node.value)(lp);
     });

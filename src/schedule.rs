@@ -53,6 +53,8 @@ pub(crate) struct Call {
     pub(crate) callback: Callback,
     pub(crate) handle: Handle,
     pub(crate) kind: Kind,
+    /// The deadline of a timer.
+    pub(crate) due: Option<u64>,
     index: u32,
     release: Option<Callback>,
 }
@@ -464,10 +466,12 @@ impl Schedule {
             return Ok(self.borrow_out(index));
         }
         if kind != Kind::Repeat {
+            let due = self.due_of(index);
             let release = self.remove_extra(index);
             let (handle, callback) = self.take_plain(next);
-            return Ok(Call { callback, handle, kind, index, release });
+            return Ok(Call { callback, handle, kind, due, index, release });
         }
+        let due = self.due_of(index);
         let (when, missed) = self.next_call_of(index);
         if let Err(error) = self.reserve_timers(when) {
             self.ready.put_back(next);
@@ -476,7 +480,7 @@ impl Schedule {
         self.metrics.callbacks += 1;
         self.metrics.timers_fired += 1;
         self.rearm(index, when, missed);
-        Ok(self.borrow_out(index))
+        Ok(Call { due, ..self.borrow_out(index) })
     }
 
     /// Whether there are hooks to run.
@@ -606,6 +610,12 @@ impl Schedule {
         timers.sweep(&is_live);
     }
 
+    /// The deadline of what is in a slot, if it has one.
+    fn due_of(&self, index: u32) -> Option<u64> {
+        let slot = &self.slots[index];
+        slot.is_timer().then(|| slot.when())
+    }
+
     /// When a repeating timer is due next, in phase and after now, and how many calls are left out for that (S16).
     fn next_call_of(&self, index: u32) -> (u64, u64) {
         let when = self.slots[index].when();
@@ -629,7 +639,7 @@ impl Schedule {
         let handle = self.slots.handle(index);
         let stand_in = self.slots.callback(index).stand_in();
         let callback = self.slots.replace_callback(index, stand_in);
-        Call { callback, handle, kind: self.slots[index].kind(), index, release: None }
+        Call { callback, handle, kind: self.slots[index].kind(), due: None, index, release: None }
     }
 }
 

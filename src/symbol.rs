@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::callback::Source;
 
-/// Prints a callback: `prog::main::{{closure}}`, or `0x55d0c0ffee00 (tick)`.
+/// Prints a callback: `prog::main::{{closure}}`, or `0x55d0c0ffee00 (tick)`, and `tick` alone with `{:#}`.
 pub(crate) struct Symbol(pub(crate) Source);
 
 impl fmt::Display for Symbol {
@@ -23,18 +23,19 @@ impl fmt::Display for Symbol {
 fn write_c(f: &mut fmt::Formatter<'_>, address: *mut libc::c_void) -> fmt::Result {
     use std::ffi::CStr;
 
-    write!(f, "{address:p}")?;
     // SAFETY: all-zero is a valid Dl_info.
     let mut found: libc::Dl_info = unsafe { std::mem::zeroed() };
     // SAFETY: dladdr takes any address, and writes to the struct it is given.
     if unsafe { libc::dladdr(address, &mut found) } == 0 {
-        return Ok(());
+        return write!(f, "{address:p}");
     }
     if !found.dli_sname.is_null() {
         // SAFETY: dladdr gives a C string that lives as long as the object is loaded; it is copied at once.
         let name = unsafe { CStr::from_ptr(found.dli_sname) };
-        return write!(f, " ({})", name.to_string_lossy());
+        let name = name.to_string_lossy();
+        return if f.alternate() { f.write_str(&name) } else { write!(f, "{address:p} ({name})") };
     }
+    write!(f, "{address:p}")?;
     if !found.dli_fname.is_null() {
         // SAFETY: as above.
         let file = unsafe { CStr::from_ptr(found.dli_fname) };
