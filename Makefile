@@ -25,7 +25,7 @@ NATIVE_LIBS = $$(cat build/native-libs)
 EXAMPLES := $(patsubst c-examples/%.c,%,$(sort $(wildcard c-examples/*.c)))
 C_TESTS := $(patsubst tests/c/%.c,%,$(sort $(wildcard tests/c/*.c)))
 SYSCALLS := $(patsubst tests/syscalls/%.c,%,$(sort $(wildcard tests/syscalls/*.c)))
-RUST_EXAMPLES := call_soon call_later call_at
+RUST_EXAMPLES := call_soon call_later call_at cores
 
 .PHONY: all help library examples demo c-tests test loom lint bench header install uninstall clean
 .DELETE_ON_ERROR:
