@@ -226,10 +226,15 @@ impl Loop {
             let wake_up = if until == FOREVER { FOREVER } else { until.saturating_sub(self.spin) };
             let mut waited = Waited::Completed;
             now = self.spin(ring, now, until);
-            let is_wanted = if now < wake_up && !ring.has_completions() && self.shared.inbox.fall_asleep() {
+            let would_sleep = now < wake_up && !ring.has_completions();
+            if would_sleep {
+                // Before the loop counts as asleep: from then on, others write to it.
+                ring.watch_wakes(self.shared.eventfd())?;
+            }
+            let is_wanted = if would_sleep && self.shared.inbox.fall_asleep() {
                 let asleep = now;
                 let traced = self.slow.trace().map(|trace| (trace, time::monotonic()));
-                let result = ring.wait(wake_up, self.shared.eventfd());
+                let result = ring.wait(wake_up);
                 let is_wanted = self.shared.inbox.wake_up();
                 if let Some((trace, asleep)) = traced {
                     trace.sleep(asleep, is_wanted);

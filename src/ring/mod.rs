@@ -118,15 +118,13 @@ impl Ring {
 
     /// Submits what is queued and sleeps until something completes, at the latest until `until` on CLOCK_MONOTONIC
     /// (`u64::MAX`: without limit). One system call. It may come back early, for a timeout that was armed before.
-    /// A write to `wakes` ends it, too.
-    pub(crate) fn wait(&mut self, until: u64, wakes: &EventFd) -> Result<Waited> {
-        self.watch_wakes(wakes)?;
+    pub(crate) fn wait(&mut self, until: u64) -> Result<Waited> {
         self.arm(until)?;
         let queued = self.uring.submission().len();
         self.enter(queued, 1)
     }
 
-    /// Queues the poll that completes when `wakes` is written, unless it stands in the kernel.
+    /// Queues the poll that completes, and so ends a wait, when `wakes` is written from now on; unless it stands in the kernel.
     pub(crate) fn watch_wakes(&mut self, wakes: &EventFd) -> Result<()> {
         if self.watches_wakes {
             return Ok(());
@@ -204,6 +202,12 @@ impl Ring {
             // EAGAIN says that it has been signalled 2^64 - 2 times: readable it is.
             let _ = fd.write(1);
         }
+    }
+
+    /// As on a kernel before 5.13.
+    #[cfg(test)]
+    pub(crate) fn poll_once_only(&mut self) {
+        self.can_poll_for_ever = false;
     }
 
     /// Submits operations that complete at once and belong to nobody.
