@@ -290,6 +290,8 @@ class Poster:
 
     def post_all(self, ready):
         call_soon, called, n = self.loop.call_soon_threadsafe, self.called, self.n
+        if ready.parties == 2:
+            pin(0)
         ready.wait()
         for begin in range(0, n, self.batch):
             for number in range(begin, min(begin + self.batch, n)):
@@ -298,6 +300,8 @@ class Poster:
 
 
 def posts(n, batch, threads):
+    if threads == 1:
+        pin(1)
     loop, left = new_loop(), threads
 
     def finished():

@@ -157,6 +157,12 @@ fn posts<P: Peer>() {
     N.store(n, Relaxed);
     SIZE.store(option("batch"), Relaxed);
     LEFT.store(threads as u64, Relaxed);
+    let stay_on = move |which| {
+        if threads == 1 {
+            pin(which)
+        }
+    };
+    stay_on(1);
     let (mut peer, remote) = P::new();
     stop_this(&remote);
     let ready = Arc::new(Barrier::new(threads + 1));
@@ -166,6 +172,7 @@ fn posts<P: Peer>() {
             POSTERS[who].batch_ran.init();
             let (ready, remote) = (ready.clone(), remote.clone());
             thread::spawn(move || {
+                stay_on(0);
                 ready.wait();
                 post_all(who, &remote);
             })
