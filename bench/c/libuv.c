@@ -245,6 +245,7 @@ struct peer {
     uv_loop_t *loop;
     uv_async_t wake;
     struct queue queue;
+    bool allocates;
 };
 
 static void posted(uv_async_t *wake)
@@ -262,11 +263,28 @@ static struct peer *peer_new(void)
     must(uv_async_init(peer->loop, &peer->wake, posted));
     peer->wake.data = peer;
     queue_init(&peer->queue);
+    peer->allocates = bench_option("allocate");
     return peer;
 }
 
+static void run_allocated(void *arg)
+{
+    struct call call = *(struct call *)arg;
+
+    free(arg);
+    call.callback(call.arg);
+}
+
+/* allocate=1: a post is an allocation, as where it carries something. */
 static void peer_post(struct peer *peer, void (*callback)(void *arg), void *arg)
 {
+    if (peer->allocates) {
+        struct call *call = bench_array(1, sizeof *call);
+
+        *call = (struct call){callback, arg};
+        callback = run_allocated;
+        arg = call;
+    }
     if (queue_push(&peer->queue, callback, arg)) must(uv_async_send(&peer->wake));
 }
 
