@@ -1,6 +1,6 @@
 /*
- * No loop: what the kernel can do. A thread blocks in read() on an eventfd, another one writes it. One post at a time: the
- * callback stands in a variable.
+ * No loop: what the kernel can do. A thread blocks in read() on an eventfd, another one writes it. One post at a time:
+ * the callback stands in a variable.
  */
 #include "bench.h"
 

@@ -1,7 +1,7 @@
 /*
  * The queue that a program puts beside a loop which other threads can wake but not post to: an array of callbacks under
- * a mutex, which the loop swaps for the one that it has emptied. A post allocates nothing once the arrays have grown, and
- * only the one that finds the queue empty has to wake the loop.
+ * a mutex, which the loop swaps for the one that it has emptied. A post allocates nothing once the arrays have grown,
+ * and only the one that finds the queue empty has to wake the loop.
  */
 #ifndef QUEUE_H
 #define QUEUE_H

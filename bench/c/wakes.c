@@ -1,13 +1,14 @@
 /*
- * How best to wake a loop that sleeps in io_uring_enter() (`bench/wakes`): a thread on one processor waits for completions
- * of a ring with DEFER_TASKRUN, as ringloop does; one on another processor wakes it, after pauses of 0.2 to 1 ms, by
+ * How best to wake a loop that sleeps in io_uring_enter() (`bench/wakes`): a thread on one processor waits for
+ * completions of a ring with DEFER_TASKRUN, as ringloop does; one on another processor wakes it, after pauses of 0.2 to
+ * 1 ms, by
  *
- *   eventfd         a write to an eventfd, for which a multishot, edge-triggered poll stands in the ring: nobody reads it
+ *   eventfd         a write to an eventfd, for which a multishot, edge-triggered poll stands in the ring: as ringloop
  *   msg-ring        IORING_OP_MSG_RING, sent through a ring of the sender's own, with DEFER_TASKRUN too
  *   msg-ring-sync   the same without a ring: IORING_REGISTER_SEND_MSG_RING, since Linux 6.13
  *
- * Measured: the way, from right before the wake to right after io_uring_enter(); what the wake costs the sender, in time
- * and in CPU time; what sleeping and waking costs the other one.
+ * Measured: the way, from right before the wake to right after io_uring_enter(); what the wake costs the sender, in
+ * time and in CPU time; what sleeping and waking costs the other one.
  */
 #include "bench.h"
 
@@ -169,9 +170,10 @@ static void measure(void (*send)(void))
     qsort(way, wanted, sizeof *way, lateness_order);
     qsort(sending, wanted, sizeof *sending, lateness_order);
     bench_report(wanted,
-                 ", \"p50_ns\": %" PRIu64 ", \"p99_ns\": %" PRIu64 ", \"max_ns\": %" PRIu64 ", \"send_p50_ns\": %" PRIu64
-                 ", \"sender_cpu_ns\": %" PRIu64 ", \"sleeper_cpu_ns\": %" PRIu64,
-                 way[wanted / 2], way[wanted * 99 / 100], way[wanted - 1], sending[wanted / 2], sender_cpu, sleeper_cpu);
+                 ", \"p50_ns\": %" PRIu64 ", \"p99_ns\": %" PRIu64 ", \"max_ns\": %" PRIu64
+                 ", \"send_p50_ns\": %" PRIu64 ", \"sender_cpu_ns\": %" PRIu64 ", \"sleeper_cpu_ns\": %" PRIu64,
+                 way[wanted / 2], way[wanted * 99 / 100], way[wanted - 1], sending[wanted / 2], sender_cpu,
+                 sleeper_cpu);
 }
 
 static void by_eventfd(void)

@@ -254,7 +254,7 @@ CASES = [
         ),
         _queues(1_000_000),
         _queues(20_000),
-        systems=("ringloop-inbox", "segqueue", "mpsc", "mutex"),
+        systems=("ringloop-inbox", "segqueue", "mpsc", "mutex", "mutex-values"),
         reference="ringloop-inbox",
         aside=True,
     ),

@@ -81,8 +81,10 @@ def _point_rows(result, entries):
     """The table of one point: its first row names the columns."""
     figures = FIGURES[result["case"]]
     ratios = RATIOS[result["case"]]
-    yield ["", *(part for figure in figures for part in (figure.title, "min..max")), *(title for title, _ in ratios), ""]
-    references = [summaries(result, entries[name])[0] if "runs" in entries.get(name, ()) else None for _, name in ratios]
+    titles = [part for figure in figures for part in (figure.title, "min..max")]
+    yield ["", *titles, *(title for title, _ in ratios), ""]
+    measured = [entries[name] if "runs" in entries.get(name, ()) else None for _, name in ratios]
+    references = [entry and summaries(result, entry)[0] for entry in measured]
     for name, entry in entries.items():
         if not entry.get("runs"):
             yield [TITLES[name], "-", *[""] * (2 * len(figures) - 1 + len(ratios)), entry.get("note", "")]
