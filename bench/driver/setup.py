@@ -167,6 +167,9 @@ def versions(systems):
             if not match:
                 continue
             found[system.name] = match.group(1)
+        elif system.package == "liburing-dev":
+            found["liburing"] = quietly(["pkg-config", "--modversion", "liburing"])
+            continue
         else:
             found[system.name] = quietly([*command(system), "version"])
         if system.name.startswith("ringloop") and revision:
