@@ -273,8 +273,8 @@ def pin(which):
 class Poster:
     """Posts its batches; a lock stands for the semaphore that it waits on."""
 
-    def __init__(self, loop, n, batch, finished):
-        self.loop, self.n, self.batch, self.finished = loop, n, batch, finished
+    def __init__(self, loop, n, batch, processor, finished):
+        self.loop, self.n, self.batch, self.processor, self.finished = loop, n, batch, processor, finished
         self.ran, self.due = 0, min(batch, n)
         self.batch_ran = threading.Lock()
         self.batch_ran.acquire()
@@ -290,8 +290,7 @@ class Poster:
 
     def post_all(self, ready):
         call_soon, called, n = self.loop.call_soon_threadsafe, self.called, self.n
-        if ready.parties == 2:
-            pin(0)
+        pin(self.processor)
         ready.wait()
         for begin in range(0, n, self.batch):
             for number in range(begin, min(begin + self.batch, n)):
@@ -300,8 +299,7 @@ class Poster:
 
 
 def posts(n, batch, threads):
-    if threads == 1:
-        pin(1)
+    pin(1)
     loop, left = new_loop(), threads
 
     def finished():
@@ -311,7 +309,7 @@ def posts(n, batch, threads):
             loop.stop()
 
     ready = threading.Barrier(threads + 1)
-    posters = [Poster(loop, n, batch, finished) for _ in range(threads)]
+    posters = [Poster(loop, n, batch, which % 2, finished) for which in range(threads)]
     running = [threading.Thread(target=poster.post_all, args=(ready,)) for poster in posters]
     for thread in running:
         thread.start()

@@ -20,6 +20,7 @@ use std::thread;
 
 use crossbeam_queue::SegQueue;
 use inbox::{Inbox, Link};
+use ringloop_bench::threads::pin;
 use ringloop_bench::*;
 
 /// Who pushed an item, and which of his items it is.
@@ -71,10 +72,12 @@ fn measure(push: impl Fn(Ticket) + Clone + Send, mut take_all: impl FnMut(&mut S
     let (ready, pushed) = (Arc::new(Barrier::new(producers + 1)), Arc::new(Barrier::new(producers + 1)));
     let mut seen = Seen { next: vec![0; producers], count: 0 };
     let mut takes = 0;
+    pin(1);
     thread::scope(|scope| {
         for producer in 0..producers {
             let (push, ready, pushed) = (push.clone(), ready.clone(), pushed.clone());
             scope.spawn(move || {
+                pin(producer % 2);
                 ready.wait();
                 (0..n).for_each(|number| push(Ticket { producer, number }));
                 if after {

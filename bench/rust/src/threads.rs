@@ -34,7 +34,7 @@ pub fn cases<P: Peer>() -> [(&'static str, fn()); 3] {
 }
 
 /// Keeps the calling thread on the first or the second processor that the process may use, 0 or 1.
-fn pin(which: usize) {
+pub fn pin(which: usize) {
     // The first call is that of the main thread, before there are others.
     static ALLOWED: OnceLock<Vec<usize>> = OnceLock::new();
     const SIZE: usize = size_of::<libc::cpu_set_t>();
@@ -157,12 +157,7 @@ fn posts<P: Peer>() {
     N.store(n, Relaxed);
     SIZE.store(option("batch"), Relaxed);
     LEFT.store(threads as u64, Relaxed);
-    let stay_on = move |which| {
-        if threads == 1 {
-            pin(which)
-        }
-    };
-    stay_on(1);
+    pin(1);
     let (mut peer, remote) = P::new();
     stop_this(&remote);
     let ready = Arc::new(Barrier::new(threads + 1));
@@ -172,7 +167,7 @@ fn posts<P: Peer>() {
             POSTERS[who].batch_ran.init();
             let (ready, remote) = (ready.clone(), remote.clone());
             thread::spawn(move || {
-                stay_on(0);
+                pin(who % 2);
                 ready.wait();
                 post_all(who, &remote);
             })
