@@ -246,6 +246,15 @@ static inline void lateness_report(void)
                  late[count / 2], late[count * 99 / 100], late[count - 1], bench_lateness.early);
 }
 
+/* ---- pauses between posts, in which the loop falls asleep ---- */
+
+static inline void bench_pause(void)
+{
+    struct timespec pause = {0, (long)(200 * NS_PER_US + bench_below(800 * NS_PER_US))};
+
+    nanosleep(&pause, NULL);
+}
+
 /* ---- the case "idle": the driver watches from outside and then ends the process, else the alarm does ---- */
 
 static inline void idle_begin(void)

@@ -132,11 +132,10 @@ static uint64_t send_all(void (*send)(void), uint64_t *of)
     uint64_t cpu_in_all = 0;
 
     for (uint64_t i = 0; i < wanted; i++) {
-        struct timespec pause = {0, (long)(200 * NS_PER_US + bench_below(800 * NS_PER_US))};
         uint64_t cpu, begin;
 
-        nanosleep(&pause, NULL);
-        while (send != nothing && atomic_load(&seen) < i) sched_yield();
+        do bench_pause();
+        while (send != nothing && atomic_load(&seen) < i);
         cpu = bench_clock(CLOCK_THREAD_CPUTIME_ID);
         begin = bench_now();
         atomic_store(&sent_at, begin);

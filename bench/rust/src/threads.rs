@@ -220,9 +220,11 @@ fn post_latency<P: Peer>() {
             ready.wait();
             let mut random = Random::new();
             for i in 0..n {
-                thread::sleep(Duration::from_nanos(200_000 + random.below(800_000)));
+                let mut pause = || thread::sleep(Duration::from_nanos(200_000 + random.below(800_000)));
+                pause();
+                // Again where something else kept the loop from running the last one.
                 while SEEN.load(Acquire) < i {
-                    thread::yield_now();
+                    pause();
                 }
                 let posted = now();
                 remote.post(move || latency_ran(posted, n));
