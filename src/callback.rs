@@ -61,6 +61,16 @@ impl Callback {
         if fits::<F>() { Ok(Callback::store::<F>(f, Once::<F>::INLINE)) } else { Callback::boxed(f, Once::<F>::BOXED) }
     }
 
+    /// Whether a closure is stored inline.
+    pub(crate) const fn is_inline<F>() -> bool {
+        fits::<F>()
+    }
+
+    /// As `once`, for a closure that is stored inline.
+    pub(crate) fn once_inline<F: FnOnce(&Loop) + 'static>(f: F) -> Callback {
+        Callback::store::<F>(f, Once::<F>::INLINE)
+    }
+
     /// As `once`, for a closure of two words or less that calls a `D`, by whose name it is known.
     pub(crate) fn once_for<D: 'static, F: FnOnce(&Loop) + 'static>(f: F) -> Callback {
         const { assert!(fits::<F>()) };

@@ -15,9 +15,11 @@ use crate::counted::Counted;
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::handler::Handler;
+use crate::inbox::Post;
 use crate::memory::try_box;
 use crate::owner::Owner;
-use crate::remote::Shared;
+use crate::ready::is_turn_of_posts;
+use crate::remote::{self, Shared};
 use crate::ring::{Ring, Waited};
 use crate::running::Running;
 use crate::schedule::{Call, HookPoint, Schedule};
@@ -323,10 +325,14 @@ impl Loop {
         while !self.breaking.get() {
             let mut schedule = self.schedule.borrow_mut();
             let Some(next) = schedule.next_in_batch() else { break };
-            if schedule.is_plain(next) && !self.slow.is_on() {
+            if is_turn_of_posts(next) {
+                let post = schedule.take_post();
+                drop(schedule);
+                self.invoke_post(post)?;
+            } else if schedule.is_plain(next) && !self.slow.is_on() {
                 let (handle, callback) = schedule.take_plain(next);
                 drop(schedule);
-                self.invoke_plain(handle, callback)?;
+                self.invoke_plain(Some(handle), callback)?;
             } else {
                 let call = schedule.take_call(next)?;
                 drop(schedule);
@@ -339,14 +345,25 @@ impl Loop {
 
     /// Runs a callback that has nothing to come after it: what `invoke` does for most.
     #[inline(always)]
-    fn invoke_plain(&self, handle: Handle, callback: Callback) -> Result<()> {
-        self.current.set(Some(handle));
+    fn invoke_plain(&self, handle: Option<Handle>, callback: Callback) -> Result<()> {
+        self.current.set(handle);
         let in_callback = attempt(|| callback.call_once(self));
         self.current.set(None);
         if in_callback.is_some() && self.owner.process().is_current() {
             self.handle_panics([in_callback, None, None]);
         }
         self.check_not_forked()
+    }
+
+    /// Runs what another thread has posted.
+    fn invoke_post(&self, post: Option<Post>) -> Result<()> {
+        let Some(post) = post else { return Ok(()) };
+        let held = remote::unpack(post);
+        if held.release.is_none() && !self.slow.is_on() {
+            self.invoke_plain(None, held.callback)
+        } else {
+            self.invoke(Call::of_post(held))
+        }
     }
 
     #[inline(always)]
@@ -375,7 +392,7 @@ impl Loop {
     /// When it returns in a forked child, nothing of the loop's runs there any more (S33).
     fn invoke(&self, mut call: Call) -> Result<()> {
         let watched = self.slow.begin(self, &call);
-        self.current.set(Some(call.handle));
+        self.current.set(call.handle);
         let in_callback = attempt(|| call.callback.call(self));
         self.current.set(None);
         if let Err(error) = self.check_not_forked() {
@@ -483,7 +500,8 @@ impl Loop {
         self.schedule.borrow().is_alive() || self.shared.inbox.has_mail()
     }
 
-    /// The handle of the callback that is running, if one is: also of one that runs once, though that is stale by then.
+    /// The handle of the callback that is running, if one is: also of one that runs once, though that is stale by then. A post of
+    /// another thread has none.
     pub fn current(&self) -> Option<Handle> {
         self.current.get()
     }

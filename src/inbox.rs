@@ -35,10 +35,16 @@ impl Link {
     }
 }
 
+/// A post that has come out of an inbox or a list: its owner's alone. It is leaked when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Post(NonNull<Link>);
+
 /// Posts in the order of posting, each of them with its owner's rights. What is left when it is dropped is leaked.
 #[derive(Debug)]
 pub(crate) struct Posts {
     first: *mut Link,
+    /// The last one, if there is a first.
+    last: *mut Link,
 }
 
 #[derive(Debug)]
@@ -137,7 +143,7 @@ impl Inbox {
         while has_mail(taken) {
             let latch = ptr::without_provenance_mut(flags(taken) & LATCHED);
             match self.word.compare_exchange_weak(taken, latch, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return Posts { first: last_post(taken) }.turned_round(),
+                Ok(_) => return Posts::linked_to(last_post(taken)),
                 Err(other) => taken = other,
             }
         }
@@ -149,7 +155,7 @@ impl Inbox {
         if posts.first.is_null() {
             return;
         }
-        let before = posts.turned_round().first;
+        let before = Posts::linked_to(posts.first).first;
         let mut word = self.word.load(Ordering::Acquire);
         while last_post(word).is_null() {
             let with_flags = before.map_addr(|address| address | flags(word));
@@ -171,7 +177,7 @@ impl Inbox {
     /// Takes all posts, and lets nobody post any more. The loop's thread.
     pub(crate) fn close(&self) -> Posts {
         let word = self.word.swap(closed(), Ordering::Acquire);
-        if word == closed() { Posts::NONE } else { Posts { first: last_post(word) }.turned_round() }
+        if word == closed() { Posts::NONE } else { Posts::linked_to(last_post(word)) }
     }
 
     /// Whether the loop may sleep now; then `wake_up` comes next. The loop's thread.
@@ -198,17 +204,42 @@ impl Inbox {
 }
 
 impl Posts {
-    pub(crate) const NONE: Posts = Posts { first: ptr::null_mut() };
+    pub(crate) const NONE: Posts = Posts { first: ptr::null_mut(), last: ptr::null_mut() };
 
-    /// The same in the other order.
-    fn turned_round(self) -> Posts {
-        let (mut first, mut rest) = (ptr::null_mut(), self.first);
+    /// The posts that end in `last`, as they were linked: the last one first.
+    fn linked_to(last: *mut Link) -> Posts {
+        let (mut first, mut rest) = (ptr::null_mut(), last);
         while !rest.is_null() {
             // SAFETY: what was linked lives until it is taken out of here, and nobody else has it any more.
             let next = unsafe { std::mem::replace(&mut (*rest).next, first) };
             (first, rest) = (rest, next);
         }
-        Posts { first }
+        Posts { first, last }
+    }
+
+    /// Puts a post at the end.
+    pub(crate) fn push(&mut self, post: Post) {
+        let post = post.0.as_ptr();
+        // SAFETY: the post is ours alone, and so is what is in here.
+        unsafe {
+            (*post).next = ptr::null_mut();
+            if self.first.is_null() {
+                self.first = post;
+            } else {
+                (*self.last).next = post;
+            }
+        }
+        self.last = post;
+    }
+
+    /// How many they are. O(n).
+    pub(crate) fn count(&self) -> usize {
+        let (mut count, mut at) = (0, self.first);
+        // SAFETY: the posts in here are ours.
+        while let Some(link) = unsafe { at.as_ref() } {
+            (count, at) = (count + 1, link.next);
+        }
+        count
     }
 
     /// The first post, which stays there.
@@ -217,11 +248,18 @@ impl Posts {
     }
 
     /// Takes the first post out.
-    pub(crate) fn pop(&mut self) -> Option<NonNull<Link>> {
+    pub(crate) fn pop(&mut self) -> Option<Post> {
         let first = self.first()?;
         // SAFETY: the posts in here are ours.
         self.first = unsafe { (*first.as_ptr()).next };
-        Some(first)
+        Some(Post(first))
+    }
+}
+
+impl Post {
+    /// Where it is. Whoever takes it from there owns it.
+    pub(crate) fn into_raw(self) -> NonNull<Link> {
+        self.0
     }
 }
 
@@ -318,7 +356,7 @@ mod tests {
     fn read_one(posts: &mut Posts, seen: &mut Vec<(usize, usize)>) -> bool {
         let Some(post) = posts.pop() else { return false };
         // SAFETY: every post in these tests is a boxed note, and this one is ours now.
-        let note = unsafe { Box::from_raw(post.as_ptr().cast::<Note>()) };
+        let note = unsafe { Box::from_raw(post.into_raw().as_ptr().cast::<Note>()) };
         seen.push((note.thread, note.turn));
         true
     }

@@ -54,6 +54,8 @@ mod lifecycle;
 mod memory;
 mod metrics;
 mod owner;
+#[allow(unsafe_code)]
+mod parcel;
 mod ready;
 #[allow(unsafe_code)]
 mod remote;

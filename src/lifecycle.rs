@@ -254,10 +254,12 @@ impl Loop {
     /// Ends all that is pending. A panic in one Drop or release hook does not keep the others from theirs; the first goes
     /// on its way when all is done. Allocates nothing (S31).
     fn cancel_everything(&self) {
-        let mut posts = self.shared.inbox.close();
+        // Those that are ready came before those that are not.
+        let (mut ready, mut posts) = (self.schedule.borrow_mut().end_posts(), self.shared.inbox.close());
         let mut index = 0;
         let mut first_panic = None;
-        while let Some(ended) = remote::unpack_first(&mut posts).or_else(|| self.end_next(&mut index)) {
+        let mut next_post = || ready.pop().or_else(|| posts.pop()).map(remote::unpack);
+        while let Some(ended) = next_post().or_else(|| self.end_next(&mut index)) {
             let panic = catch_unwind(AssertUnwindSafe(|| self.let_go_of(ended))).err();
             if first_panic.is_none() {
                 first_panic = panic;
@@ -292,8 +294,9 @@ impl Loop {
 
     /// Forgets all user code without running any of it, Drops included.
     fn forget_everything(&self) {
-        let mut posts = self.shared.inbox.close();
-        std::iter::from_fn(|| remote::unpack_first(&mut posts)).for_each(std::mem::forget);
+        // Posts are leaked when they are not unpacked.
+        self.schedule.borrow_mut().end_posts();
+        self.shared.inbox.close();
         self.schedule.borrow_mut().forget_all();
         self.exception_handler.forget();
         self.slow.forget_handler();

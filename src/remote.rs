@@ -15,8 +15,8 @@ use crate::counted::Counted;
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
 use crate::fork::Process;
-use crate::inbox::{Inbox, Link, Posts};
-use crate::memory::try_room;
+use crate::inbox::{Inbox, Link, Post, Posts};
+use crate::parcel::Parcel;
 use crate::schedule::Schedule;
 use crate::slots::Held;
 use crate::time::{self, monotonic};
@@ -73,19 +73,14 @@ pub(crate) struct Shared {
 /// A post: what the inbox links, and what to make of it.
 #[repr(C)]
 struct Node<T> {
-    link: Link,
     head: Head,
     value: T,
 }
 
 /// What is known of every post.
 #[repr(C)]
-struct AnyNode {
-    link: Link,
-    head: Head,
-}
-
 struct Head {
+    link: Link,
     /// When it is due: a time, or a delay on a virtual clock; `SOON`.
     when: u64,
     /// Turns a post of this type, which it takes, into what is to run.
@@ -144,9 +139,11 @@ impl Shared {
             Some(delay) if self.is_virtual => delay.min(SOON - 1),
             Some(delay) => monotonic().saturating_add(delay).min(SOON - 1),
         };
-        let Some(room) = try_room::<Node<T>>() else { return Err((value, Error::NO_MEMORY)) };
-        let node = Box::write(room, Node { link: Link::new(), head: Head { when, unpack }, value });
-        let node = NonNull::from(Box::leak(node));
+        let node = Node { head: Head { link: Link::new(), when, unpack }, value };
+        let node = match Parcel::new(node) {
+            Ok(node) => node.into_raw(),
+            Err(node) => return Err((node.value, Error::NO_MEMORY)),
+        };
         if let Some(trace) = self.trace {
             trace.post();
         }
@@ -156,8 +153,8 @@ impl Shared {
             return Ok(());
         }
         // SAFETY: it was refused, so it is still ours.
-        let node = unsafe { Box::from_raw(node.as_ptr()) };
-        Err((node.value, Error::SHUT_DOWN))
+        let node = unsafe { Parcel::from_raw(node) };
+        Err((node.open().value, Error::SHUT_DOWN))
     }
 
     /// Makes the loop's current sleep, or its next one, return at once (S27). Async-signal-safe, and leaves errno alone.
@@ -269,12 +266,16 @@ impl Loop {
     }
 
     fn append_mail(&self, schedule: &mut Schedule, posts: &mut Posts) -> Result<()> {
-        while let Some(post) = posts.first() {
-            // SAFETY: every post is a node, whose head does not depend on what it carries.
-            let when = unsafe { post.cast::<AnyNode>().as_ref().head.when(self) };
-            schedule.reserve_post(when)?;
-            if let Some(held) = unpack_first(posts) {
-                schedule.add_post(when, held);
+        while let Some(first) = posts.first() {
+            let when = when(first, self);
+            match when {
+                None => schedule.reserve_post()?,
+                Some(when) => schedule.reserve_delayed_post(when)?,
+            }
+            match (posts.pop(), when) {
+                (Some(post), None) => schedule.add_post(post),
+                (Some(post), Some(when)) => schedule.add_delayed_post(when, unpack(post)),
+                (None, _) => {}
             }
         }
         let came = self.shared.signals.load(Relaxed);
@@ -284,34 +285,37 @@ impl Loop {
     }
 }
 
-/// Takes the first post and makes of it what is to run.
-pub(crate) fn unpack_first(posts: &mut Posts) -> Option<Held> {
-    let post = posts.pop()?;
+/// When a post is due, unless as soon as possible.
+fn when(post: NonNull<Link>, lp: &Loop) -> Option<u64> {
     // SAFETY: every post is a node, whose head does not depend on what it carries.
-    let unpack = unsafe { post.cast::<AnyNode>().as_ref().head.unpack };
-    // SAFETY: the post is out of the list, so it is ours, and its head knows its type.
-    Some(unsafe { unpack(post) })
+    let head = unsafe { post.cast::<Head>().as_ref() };
+    match head.when {
+        SOON => None,
+        delay if lp.shared.is_virtual => Some(lp.clock.now().saturating_add(delay)),
+        when => Some(when),
+    }
 }
 
-impl Head {
-    fn when(&self, lp: &Loop) -> Option<u64> {
-        match self.when {
-            SOON => None,
-            delay if lp.shared.is_virtual => Some(lp.clock.now().saturating_add(delay)),
-            when => Some(when),
-        }
-    }
+/// Makes of a post what is to run.
+#[inline]
+pub(crate) fn unpack(post: Post) -> Held {
+    let post = post.into_raw();
+    // SAFETY: every post is a node, whose head does not depend on what it carries.
+    let unpack = unsafe { post.cast::<Head>().as_ref() }.unpack;
+    // SAFETY: the post is ours, and its head knows its type.
+    unsafe { unpack(post) }
 }
 
 /// # Safety
 /// The post is a `Node<F>` that nobody else has.
 unsafe fn unpack_closure<F: FnOnce(&Loop) + Send + 'static>(post: NonNull<Link>) -> Held {
-    // SAFETY: the caller says so; nodes are made as boxes.
-    let node = unsafe { Box::from_raw(post.cast::<Node<F>>().as_ptr()) };
-    let callback = Callback::once_for::<F, _>(move |lp: &Loop| {
-        let node = *node;
-        (node.value)(lp);
-    });
+    // SAFETY: the caller says so.
+    let node = unsafe { Parcel::from_raw(post.cast::<Node<F>>()) };
+    let callback = if Callback::is_inline::<F>() {
+        Callback::once_inline(node.open().value)
+    } else {
+        Callback::once_for::<F, _>(move |lp: &Loop| (node.open().value)(lp))
+    };
     Held { callback, release: None }
 }
 
@@ -360,6 +364,7 @@ pub(crate) mod c {
     use crate::callback::c::{Call, Release};
     use crate::error::Result;
     use crate::inbox::Link;
+    use crate::parcel::Parcel;
     use crate::slots::Held;
 
     struct CPost {
@@ -386,9 +391,8 @@ pub(crate) mod c {
     /// # Safety
     /// The post is a `Node<CPost>` that nobody else has.
     unsafe fn unpack(post: NonNull<Link>) -> Held {
-        // SAFETY: the caller says so; nodes are made as boxes.
-        let node = unsafe { Box::from_raw(post.cast::<Node<CPost>>().as_ptr()) };
-        let CPost { callback, arg, release } = node.value;
+        // SAFETY: the caller says so.
+        let CPost { callback, arg, release } = unsafe { Parcel::from_raw(post.cast::<Node<CPost>>()) }.open().value;
         Held {
             callback: Callback::c_call(callback, arg),
             release: release.map(|release| Callback::c_release(release, arg)),

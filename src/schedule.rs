@@ -10,6 +10,7 @@ use libc::c_int;
 use crate::callback::Callback;
 use crate::error::{Error, Result};
 use crate::handle::{Handle, Kind};
+use crate::inbox::{Post, Posts};
 use crate::inspect::Info;
 use crate::metrics::Metrics;
 use crate::ready::ReadyQueue;
@@ -31,6 +32,8 @@ pub enum HookPoint {
 pub(crate) struct Schedule {
     slots: Slots,
     ready: ReadyQueue,
+    /// The posts of other threads that are ready, in the order of their turns.
+    posts: Posts,
     timers: Timers,
     hooks: [Vec<Handle>; 2],
     dead_hooks: usize,
@@ -51,7 +54,8 @@ pub(crate) struct Schedule {
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) callback: Callback,
-    pub(crate) handle: Handle,
+    /// None for a post.
+    pub(crate) handle: Option<Handle>,
     pub(crate) kind: Kind,
     /// The deadline of a timer.
     pub(crate) due: Option<u64>,
@@ -89,12 +93,21 @@ impl std::hash::Hasher for IndexHasher {
     }
 }
 
+impl Call {
+    /// The call of a post.
+    pub(crate) fn of_post(post: Held) -> Call {
+        let Held { callback, release } = post;
+        Call { callback, handle: None, kind: Kind::Call, due: None, index: u32::MAX, release }
+    }
+}
+
 impl Schedule {
     /// An empty schedule: `seed` is for the slots, `now` for the timers.
     pub(crate) fn new(seed: u64, now: u64) -> Schedule {
         Schedule {
             slots: Slots::new(seed),
             ready: ReadyQueue::default(),
+            posts: Posts::NONE,
             timers: Timers::new(now),
             hooks: [Vec::new(), Vec::new()],
             dead_hooks: 0,
@@ -169,26 +182,48 @@ impl Schedule {
     }
 
     /// Makes sure that the next `add_post` needs no memory.
-    pub(crate) fn reserve_post(&mut self, when: Option<u64>) -> Result<()> {
-        self.extras.try_reserve(1)?;
-        match when {
-            None => self.reserve_call(),
-            Some(when) => self.reserve_timer(when),
-        }
+    pub(crate) fn reserve_post(&mut self) -> Result<()> {
+        self.reserve_ready()
     }
 
-    /// Queues what another thread has posted: a call, or a timer where it says when.
-    pub(crate) fn add_post(&mut self, when: Option<u64>, held: Held) {
+    /// Puts a post at the end of the ready queue.
+    pub(crate) fn add_post(&mut self, post: Post) {
+        self.posts.push(post);
+        self.ready.push_post();
+        self.referenced += 1;
+        self.metrics.posts += 1;
+    }
+
+    /// Makes sure that the next `add_delayed_post` needs no memory.
+    pub(crate) fn reserve_delayed_post(&mut self, when: u64) -> Result<()> {
+        self.extras.try_reserve(1)?;
+        self.reserve_timer(when)
+    }
+
+    /// Queues what another thread has posted for a later time.
+    pub(crate) fn add_delayed_post(&mut self, when: u64, held: Held) {
         let Held { callback, release } = held;
-        let handle = match when {
-            None => self.call_soon(callback),
-            Some(when) => self.call_at(when, callback),
-        };
+        let handle = self.call_at(when, callback);
         if release.is_some() {
             self.slots[handle.index()].set_has_extra(true);
             self.extras.insert(handle.index(), Extra { release, ..Extra::default() });
         }
         self.metrics.posts += 1;
+    }
+
+    /// Takes the post whose turn it is.
+    #[inline]
+    pub(crate) fn take_post(&mut self) -> Option<Post> {
+        self.metrics.callbacks += 1;
+        self.referenced -= 1;
+        self.posts.pop()
+    }
+
+    /// Takes all posts, which have ended.
+    pub(crate) fn end_posts(&mut self) -> Posts {
+        self.referenced -= self.posts.count();
+        self.ready.remove_posts();
+        std::mem::replace(&mut self.posts, Posts::NONE)
     }
 
     /// Makes sure that the next `add_hook` needs no memory.
@@ -469,7 +504,7 @@ impl Schedule {
             let due = self.due_of(index);
             let release = self.remove_extra(index);
             let (handle, callback) = self.take_plain(next);
-            return Ok(Call { callback, handle, kind, due, index, release });
+            return Ok(Call { callback, handle: Some(handle), kind, due, index, release });
         }
         let due = self.due_of(index);
         let (when, missed) = self.next_call_of(index);
@@ -636,7 +671,7 @@ impl Schedule {
     /// Takes the callback of what stays in its slot out for the time it runs.
     fn borrow_out(&mut self, index: u32) -> Call {
         self.on_stack = Some(index);
-        let handle = self.slots.handle(index);
+        let handle = Some(self.slots.handle(index));
         let stand_in = self.slots.callback(index).stand_in();
         let callback = self.slots.replace_callback(index, stand_in);
         Call { callback, handle, kind: self.slots[index].kind(), due: None, index, release: None }
