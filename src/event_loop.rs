@@ -325,14 +325,14 @@ impl Loop {
         while !self.breaking.get() {
             let mut schedule = self.schedule.borrow_mut();
             let Some(next) = schedule.next_in_batch() else { break };
-            if is_turn_of_posts(next) {
-                let post = schedule.take_post();
-                drop(schedule);
-                self.invoke_post(post)?;
-            } else if schedule.is_plain(next) && !self.slow.is_on() {
+            if schedule.is_plain(next) && !self.slow.is_on() {
                 let (handle, callback) = schedule.take_plain(next);
                 drop(schedule);
                 self.invoke_plain(Some(handle), callback)?;
+            } else if is_turn_of_posts(next) {
+                let post = schedule.take_post();
+                drop(schedule);
+                self.invoke_post(post)?;
             } else {
                 let call = schedule.take_call(next)?;
                 drop(schedule);
@@ -356,6 +356,7 @@ impl Loop {
     }
 
     /// Runs what another thread has posted.
+    #[inline(never)]
     fn invoke_post(&self, post: Option<Post>) -> Result<()> {
         let Some(post) = post else { return Ok(()) };
         let held = remote::unpack(post);

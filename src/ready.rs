@@ -20,7 +20,7 @@ pub(crate) struct ReadyQueue {
     live: usize,
 }
 
-/// In the place of a slot's index: it is the turn of as many posts as the stamp says.
+/// In the place of a slot's index, which it never is: it is the turn of as many posts as the stamp says.
 const POSTS: u32 = u32::MAX;
 
 /// Dead references are left alone while there are fewer than this.
@@ -118,18 +118,19 @@ impl ReadyQueue {
         while self.batch > 0 {
             let slot = self.queue.pop_front()?;
             self.batch -= 1;
-            if is_turn_of_posts(slot) {
-                return Some(self.take_turn(slot));
-            }
             if slots.is_live(slot) {
                 self.live -= 1;
                 return Some(slot);
+            }
+            if is_turn_of_posts(slot) {
+                return Some(self.take_turn(slot));
             }
         }
         None
     }
 
     /// One of the posts whose turn it is; the rest stay at the head.
+    #[cold]
     fn take_turn(&mut self, posts: SlotRef) -> SlotRef {
         self.live -= 1;
         if posts.stamp > 1 {

@@ -478,7 +478,7 @@ impl Schedule {
     /// Whether what is next runs once and has no release hook: then `take_plain` will do for `take_call`.
     #[inline]
     pub(crate) fn is_plain(&self, next: SlotRef) -> bool {
-        self.slots[next.index].is_plain()
+        self.slots.is_plain(next)
     }
 
     /// Ends what is next, which is plain, and hands its callback out.

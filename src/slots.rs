@@ -227,6 +227,12 @@ impl Slots {
         !is_last
     }
 
+    /// Whether a reference is to a slot with something in it that runs once and has nothing beside the slot.
+    #[inline]
+    pub(crate) fn is_plain(&self, slot: SlotRef) -> bool {
+        self.slots.get(slot.index as usize).is_some_and(Slot::is_plain)
+    }
+
     /// The callback in the slot will run soon.
     #[inline]
     pub(crate) fn prefetch_all(&self, slot: SlotRef) {
@@ -254,7 +260,8 @@ impl Slots {
 impl Liveness for Slots {
     #[inline]
     fn is_live(&self, slot: SlotRef) -> bool {
-        self.slots[slot.index as usize].state.stamp() == slot.stamp
+        // What is no slot's is not live.
+        self.slots.get(slot.index as usize).is_some_and(|known| known.state.stamp() == slot.stamp)
     }
 
     #[inline]
@@ -282,7 +289,7 @@ impl Slot {
 
     /// Whether it runs once and has nothing beside the slot.
     #[inline]
-    pub(crate) fn is_plain(&self) -> bool {
+    fn is_plain(&self) -> bool {
         self.state.0 & (State::STAYS | State::HAS_EXTRA) == 0
     }
 
