@@ -378,8 +378,8 @@ int loop_skipped(const loop_t *loop, loop_handle_t handle, uint64_t *count);
 bool loop_is_pending(const loop_t *loop, loop_handle_t handle);
 
 /**
- * The handle of the callback that is running, else 0; that of a callback which runs once is stale by then. The loop's
- * thread; 0 from others.
+ * The handle of the callback that is running, else 0; that of a callback which runs once is stale by then. A post of another
+ * thread has none. The loop's thread; 0 from others.
  */
 loop_handle_t loop_current(const loop_t *loop);
 
@@ -438,8 +438,8 @@ typedef struct loop_remote_t loop_remote_t;
  * in order with loop_call_soon() by the time of the call. It counts for loop_run().
  *
  * The loop must be open until this returns: a thread that may be late uses a remote. When the loop is closed, what has
- * not run is dropped unseen; loop_remote_call_soon() takes a release hook for that. An allocation, and a system call
- * only if the loop sleeps.
+ * not run is dropped unseen; loop_remote_call_soon() takes a release hook for that. A compare-and-swap, now
+ * and then an allocation, and a system call only if the loop sleeps.
  *
  * Errors: -ESHUTDOWN, -ENOMEM, -EOWNERDEAD, -EINVAL. Any thread.
  */
@@ -715,7 +715,7 @@ int loop_set_slow_callback(loop_t *loop,
 /**
  * Shows everything that is pending to `callback`, in no order that is promised: finds what was forgotten. The callback may
  * call any function of the loop, loop_cancel() included, but loop_close() and loop_shutdown(), which say -EBUSY; what it
- * schedules may or may not be shown. O(n).
+ * schedules may or may not be shown. Posts of other threads have no handles and are not shown, but for delayed ones. O(n).
  *
  * Errors: -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
  */

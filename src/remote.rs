@@ -216,7 +216,7 @@ impl Remote {
     /// Runs `f` on the loop's thread, as soon as the loop comes to it: after what this thread has posted before, and in
     /// order with the loop's own `call_soon` by the time of the call (S26). It counts for [`Loop::run`] from then on.
     ///
-    /// Costs an allocation and two compare-and-swaps, and a system call (some 5 µs) only if the loop sleeps and nobody
+    /// Costs a compare-and-swap, now and then an allocation, and a system call (some 5 µs) only if the loop sleeps and nobody
     /// else has woken it. Errors, which give `f` back: ESHUTDOWN when the loop is shut down, closing or gone; EOWNERDEAD
     /// in a forked child; ENOMEM. An `f` that was accepted runs, or is dropped when the loop is closed (S23).
     pub fn call_soon<F: FnOnce(&Loop) + Send + 'static>(&self, f: F) -> std::result::Result<(), Refused<F>> {

@@ -173,7 +173,7 @@ pub unsafe extern "C" fn loop_set_slow_callback(
 
 /// Shows everything that is pending to `callback`, in no order that is promised: finds what was forgotten. The callback may
 /// call any function of the loop, loop_cancel() included, but loop_close() and loop_shutdown(), which say -EBUSY; what it
-/// schedules may or may not be shown. O(n).
+/// schedules may or may not be shown. Posts of other threads have no handles and are not shown, but for delayed ones. O(n).
 ///
 /// Errors: -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
 #[unsafe(no_mangle)]
