@@ -249,6 +249,6 @@ mod tests {
         let parcel = Parcel::new(Wide(7)).ok().unwrap();
         assert_eq!(ptr::from_ref(&*parcel).addr() % 256, 0);
         assert_eq!(parcel.open().0, 7);
-        assert!(Parcel::<[usize; 6]>::IS_SMALL && !Parcel::<[usize; 7]>::IS_SMALL && !Parcel::<u128>::IS_SMALL);
+        const { assert!(Parcel::<[usize; 6]>::IS_SMALL && !Parcel::<[usize; 7]>::IS_SMALL && !Parcel::<u128>::IS_SMALL) };
     }
 }
