@@ -254,8 +254,8 @@ CASES = [
         ),
         _queues(1_000_000),
         _queues(20_000),
-        systems=("ringloop-inbox", "segqueue", "mpsc", "mutex", "mutex-values"),
-        reference="ringloop-inbox",
+        systems=("ringloop-parcels", "ringloop-inbox", "segqueue", "mpsc", "mutex", "mutex-values"),
+        reference="ringloop-parcels",
         aside=True,
     ),
     Case(

@@ -28,6 +28,7 @@ def _wake(name, title, says):
 SYSTEMS = [
     System("ringloop-c", "ringloop (C)", "c", "ringloop"),
     System("ringloop-so", "ringloop (C, shared)", "c", "ringloop-so", extra=True),
+    System("ringloop-spin", "ringloop (C, spin)", "c", "ringloop", options={"spin_us": 50}, only=("posts", "token")),
     System("ringloop-rust", "ringloop (Rust)", "rust", "bench-ringloop"),
     System("libuv", "libuv", "c", "libuv", "libuv1-dev"),
     System("libuv-allocate", "libuv (allocating)", "c", "libuv", "libuv1-dev", {"allocate": 1}, ("posts",)),
@@ -46,7 +47,8 @@ SYSTEMS = [
     System("calloop", "calloop", "rust", "bench-calloop"),
     System("clock_nanosleep", "clock_nanosleep", "c", "clock_nanosleep", only=("lateness", "lateness-spin")),
     System("eventfd", "eventfd", "c", "eventfd", only=("post-latency", "token")),
-    _queue("ringloop-inbox", "ringloop's inbox", "inbox", "ringloop"),
+    _queue("ringloop-parcels", "ringloop's inbox", "parcels", "ringloop"),
+    _queue("ringloop-inbox", "the inbox, boxes", "inbox", "ringloop"),
     _queue("segqueue", "crossbeam SegQueue", "segqueue", "crossbeam-queue"),
     _queue("mpsc", "std mpsc", "mpsc"),
     _queue("mutex", "Mutex<VecDeque>", "mutex"),

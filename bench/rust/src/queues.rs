@@ -3,12 +3,15 @@
 //!
 //! Nobody sleeps: a consumer that finds nothing gives its processor to whoever waits for it. With after=1 it begins when the
 //! producers have ended, which shows the queue without contention. An item is an allocation of 24 bytes for each queue,
-//! except the last.
+//! except the first, which has the library's own memory for posts, and the last.
 
 // What a loop needs of them, and this program does not.
 #[allow(dead_code)]
 #[path = "../../../src/inbox.rs"]
 mod inbox;
+#[allow(dead_code)]
+#[path = "../../../src/parcel.rs"]
+mod parcel;
 #[path = "../../../src/sync.rs"]
 mod sync;
 
@@ -20,6 +23,7 @@ use std::thread;
 
 use crossbeam_queue::SegQueue;
 use inbox::{Inbox, Link};
+use parcel::Parcel;
 use ringloop_bench::threads::pin;
 use ringloop_bench::*;
 
@@ -117,7 +121,25 @@ fn inbox() {
         let mut posts = inbox.take();
         while let Some(post) = posts.pop() {
             // SAFETY: every post is a boxed node, and this one is out of the list.
-            seen.see(unsafe { Box::from_raw(post.cast::<Node>().as_ptr()) }.ticket);
+            seen.see(unsafe { Box::from_raw(post.into_raw().cast::<Node>().as_ptr()) }.ticket);
+        }
+    });
+}
+
+/// The inbox with the memory that the library takes for posts.
+fn parcels() {
+    let inbox = Inbox::new();
+    let push = |ticket| {
+        let Ok(node) = Parcel::new(Node { link: Link::new(), ticket }) else { return check(false, "no memory") };
+        // SAFETY: the node is fresh, begins with its link, and stays where it is until it is taken.
+        let pushed = unsafe { inbox.push(node.into_raw().cast()) };
+        check(pushed == Some(false), "the inbox is closed or asleep");
+    };
+    measure(push, |seen| {
+        let mut posts = inbox.take();
+        while let Some(post) = posts.pop() {
+            // SAFETY: every post is a node in a parcel, and this one is out of the list.
+            seen.see(unsafe { Parcel::from_raw(post.into_raw().cast::<Node>()) }.open().ticket);
         }
     });
 }
@@ -177,7 +199,13 @@ fn values() {
 }
 
 fn main() {
-    let cases: &[(&str, fn())] =
-        &[("inbox", inbox), ("segqueue", seg_queue), ("mpsc", std_mpsc), ("mutex", mutex), ("values", values)];
+    let cases: &[(&str, fn())] = &[
+        ("parcels", parcels),
+        ("inbox", inbox),
+        ("segqueue", seg_queue),
+        ("mpsc", std_mpsc),
+        ("mutex", mutex),
+        ("values", values),
+    ];
     ringloop_bench::main(cases, &[]);
 }
