@@ -24,10 +24,11 @@ NATIVE_LIBS = $$(cat build/native-libs)
 
 EXAMPLES := $(patsubst c-examples/%.c,%,$(sort $(wildcard c-examples/*.c)))
 C_TESTS := $(patsubst tests/c/%.c,%,$(sort $(wildcard tests/c/*.c)))
+STRESS := $(patsubst tests/stress/%.c,%,$(sort $(wildcard tests/stress/*.c)))
 SYSCALLS := $(patsubst tests/syscalls/%.c,%,$(sort $(wildcard tests/syscalls/*.c)))
 RUST_EXAMPLES := call_soon call_later call_at cores
 
-.PHONY: all help library examples demo c-tests test loom lint bench header install uninstall clean
+.PHONY: all help library examples demo c-tests test loom stress tsan lint bench header install uninstall clean
 .DELETE_ON_ERROR:
 
 all: library ## The library, shared and static, in target/release (the default)
@@ -72,8 +73,15 @@ test: ## Runs all tests; installs the tools that it needs where it may
 loom: ## Checks the inbox in every order of its steps
 	LOOM_MAX_PREEMPTIONS=3 RUSTFLAGS='--cfg loom' $(CARGO) test --release --lib --target-dir target/loom inbox::
 
+stress: $(STRESS:%=build/stress/%) ## Millions of posts, ten thousand loops: 20 s; POSTS, UNBOUNDED, WOKEN, ROUNDS say how many
+	build/stress/posts
+	build/stress/closing
+
+tsan: build/native-libs ## What has to do with threads, under the thread sanitizer
+	tests/tsan/run
+
 c-tests: $(C_TESTS:%=build/tests/%) $(C_TESTS:%=build/asan/%) $(EXAMPLES:%=build/examples/%) $(EXAMPLES:%=build/asan/%) \
-    $(SYSCALLS:%=build/syscalls/%) build/instructions
+    $(SYSCALLS:%=build/syscalls/%) $(STRESS:%=build/stress/%) $(STRESS:%=build/stress-asan/%) build/instructions
 
 # memory.c lets chosen allocations of the library fail.
 build/tests/memory build/asan/memory: \
@@ -91,6 +99,14 @@ build/asan/%: tests/c/%.c tests/c/check.h include/ringloop.h $(LIBRARY) build/na
 build/asan/%: c-examples/%.c include/ringloop.h $(LIBRARY) build/native-libs
 	@mkdir -p $(@D)
 	$(CC) -std=c99 $(C_FLAGS) $(SANITIZE) $(LDFLAGS) $< $(LIBRARY) $(NATIVE_LIBS) -o $@
+
+build/stress/%: tests/stress/%.c tests/stress/stress.h tests/c/check.h include/ringloop.h $(LIBRARY) build/native-libs
+	@mkdir -p $(@D)
+	$(CC) -std=c11 $(C_FLAGS) $(LDFLAGS) $< $(LIBRARY) $(NATIVE_LIBS) -o $@
+
+build/stress-asan/%: tests/stress/%.c tests/stress/stress.h tests/c/check.h include/ringloop.h $(LIBRARY) build/native-libs
+	@mkdir -p $(@D)
+	$(CC) -std=c11 $(C_FLAGS) $(SANITIZE) $(LDFLAGS) $< $(LIBRARY) $(NATIVE_LIBS) -o $@
 
 build/syscalls/%: tests/syscalls/%.c include/ringloop.h $(LIBRARY) build/native-libs
 	@mkdir -p $(@D)

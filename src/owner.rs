@@ -1,33 +1,39 @@
 //! Whose a loop is: the thread that may call it and the process it lives in (S25, S29, S33).
 //!
 //! Threads are told apart by a number that is never used again; an address or a pthread_t comes back with another
-//! thread. A list of the threads that own loops tells whether an owner has exited. The check costs two loads and two
-//! compares, in every build.
+//! thread. A thread that owns loops shares with them whether it has exited. Nothing is shared by all loops: a lock of
+//! that kind would hang a child that was forked while another thread held it. The check costs two loads and two compares,
+//! in every build.
 
-use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::cell::{Cell, OnceCell};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::counted::Counted;
 use crate::error::{Error, Result};
 use crate::fork::Process;
 
 /// The owner of one loop.
-#[derive(Debug)]
 pub(crate) struct Owner {
     process: Process,
     thread: AtomicU64,
+    /// Whether the thread that made or adopted the loop has exited.
+    exited: Mutex<Counted<AtomicBool>>,
 }
 
 impl Owner {
     /// The thread and the process that ask.
     pub(crate) fn current() -> Result<Owner> {
         let process = Process::current()?;
-        Ok(Owner { process, thread: AtomicU64::new(register_this_thread()?) })
+        let exited = Mutex::new(exit_of_this_thread()?);
+        Ok(Owner { process, thread: AtomicU64::new(number_this_thread()), exited })
     }
 
     /// Makes the calling thread the owner.
     pub(crate) fn adopt(&self) -> Result<()> {
-        self.thread.store(register_this_thread()?, Relaxed);
+        *self.exited() = exit_of_this_thread()?;
+        self.thread.store(number_this_thread(), Relaxed);
         Ok(())
     }
 
@@ -44,7 +50,8 @@ impl Owner {
 
     /// As `check`, but when the owner has exited, the calling thread takes its place. Allocates nothing.
     pub(crate) fn inherit(&self) -> Result<()> {
-        let is_heir = self.process.is_current() && self.thread.load(Relaxed) != THREAD.get() && self.has_exited();
+        let is_heir =
+            self.process.is_current() && self.thread.load(Relaxed) != THREAD.get() && self.exited().load(Acquire);
         if is_heir {
             self.thread.store(number_this_thread(), Relaxed);
         }
@@ -55,25 +62,28 @@ impl Owner {
         self.process
     }
 
-    fn has_exited(&self) -> bool {
-        !owners().contains(&self.thread.load(Relaxed))
+    fn exited(&self) -> MutexGuard<'_, Counted<AtomicBool>> {
+        self.exited.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 static LAST_THREAD: AtomicU64 = AtomicU64::new(0);
 
-/// The numbers of the threads that have made or adopted a loop and have not exited.
-static OWNERS: Mutex<Vec<u64>> = Mutex::new(Vec::new());
-
 thread_local! {
     /// This thread's number; 0 before it is given one.
     static THREAD: Cell<u64> = const { Cell::new(0) };
-    /// Takes the number off the list when the thread exits.
-    static EXIT: OnExit = const { OnExit };
+    /// Tells the loops of this thread when it exits; empty before it has any.
+    static EXIT: OnceCell<Exit> = const { OnceCell::new() };
 }
 
-fn owners() -> MutexGuard<'static, Vec<u64>> {
-    OWNERS.lock().unwrap_or_else(PoisonError::into_inner)
+/// Sets what it shares with loops when it is dropped.
+struct Exit(Counted<AtomicBool>);
+
+impl Drop for Exit {
+    fn drop(&mut self) {
+        // What the thread has done with its loops comes before what its heir does.
+        self.0.store(true, Release);
+    }
 }
 
 /// The calling thread's number.
@@ -84,27 +94,14 @@ fn number_this_thread() -> u64 {
     THREAD.get()
 }
 
-/// The calling thread's number, which stands on the list of owners from here on.
-fn register_this_thread() -> Result<u64> {
-    let number = number_this_thread();
-    let mut owners = owners();
-    if !owners.contains(&number) {
-        owners.try_reserve(1)?;
-        // A thread that is past its destructors counts as exited at once.
-        if EXIT.try_with(|_| ()).is_ok() {
-            owners.push(number);
-        }
-    }
-    Ok(number)
-}
-
-struct OnExit;
-
-impl Drop for OnExit {
-    fn drop(&mut self) {
-        let number = THREAD.get();
-        owners().retain(|&owner| owner != number);
-    }
+/// What tells of the calling thread's exit.
+fn exit_of_this_thread() -> Result<Counted<AtomicBool>> {
+    let shared = EXIT.try_with(|exit| match exit.get() {
+        Some(exit) => Ok(exit.0.clone()),
+        None => Counted::new(AtomicBool::new(false)).map(|fresh| exit.get_or_init(|| Exit(fresh)).0.clone()),
+    });
+    // A thread that is past its destructors counts as exited at once.
+    shared.unwrap_or_else(|_| Counted::new(AtomicBool::new(true)))
 }
 
 #[cfg(test)]
@@ -112,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn s25_a_thread_is_off_the_list_once_it_has_exited() {
+    fn s25_an_owner_is_gone_once_its_thread_has_exited() {
         let owner = std::thread::spawn(|| {
             let owner = Owner::current().unwrap();
             assert_eq!(owner.check(), Ok(()));

@@ -101,7 +101,7 @@ static inline void check_give_up(void)
 struct check_test {
     const char *name;
     void (*run)(void);
-    const char *tool;   /* what it is left out under: "valgrind", "ASan", "" for all of them, NULL for none */
+    const char *tool;   /* what it is left out under: "valgrind", "valgrind TSan", "" for all of them, NULL for none */
     const char *reason; /* why */
 };
 
@@ -132,7 +132,7 @@ static inline int check_run(int argc, char **argv, const struct check_test *test
     for (size_t i = 0; i < count; i++) {
         if (!check_is_named(tests[i].name, argc, argv))
             continue;
-        if (tool && tests[i].tool && (tests[i].tool[0] == '\0' || strcmp(tests[i].tool, tool) == 0)) {
+        if (tool && tests[i].tool && (tests[i].tool[0] == '\0' || strstr(tests[i].tool, tool))) {
             printf("left out under %s: %s: %s\n", tool, tests[i].name, tests[i].reason);
             left_out++;
             continue;
@@ -297,11 +297,12 @@ static inline int run_one_batch(loop_t *loop)
     return ran;
 }
 
-static inline bool under_valgrind(void)
+/* Whether the program runs under this tool. */
+static inline bool is_under(const char *name)
 {
     const char *tool = getenv("CHECK_TOOL");
 
-    return tool && strcmp(tool, "valgrind") == 0;
+    return tool && strcmp(tool, name) == 0;
 }
 
 /*
@@ -310,7 +311,7 @@ static inline bool under_valgrind(void)
  */
 static inline void run_until(loop_t *loop, const bool *done)
 {
-    bool polls = under_valgrind();
+    bool polls = is_under("valgrind");
 
     while (!*done) {
         struct pollfd fd = {polls ? loop_fd(loop) : -1, POLLIN, 0};

@@ -2,6 +2,8 @@
 #include "check.h"
 
 #include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
 
 static void not_walked(loop_t *loop, const loop_info_t *info, void *arg)
 {
@@ -210,12 +212,246 @@ static void s33_a_child_forked_in_a_release_hook_leaves_the_close(void)
     CHECK(status, ==, 0);
 }
 
+/* ---- forks while another thread posts: all of that is the parent's ---- */
+
+enum fork_place { IN_CALLBACK, IN_POSTED_CALLBACK, IN_RELEASE, IN_POSTED_RELEASE, IN_HOOK, AT_CLOSE, FORK_PLACES };
+
+/* So many posts at most have not been released: the poster is quicker than a loop that forks. */
+enum { IN_FLIGHT = 200 };
+
+struct posting {
+    loop_t *loop;
+    loop_remote_t *remote;
+    sem_t room;
+    unsigned accepted, ran, released, last;
+};
+
+struct numbered {
+    struct posting *posting;
+    unsigned number;
+};
+
+static void run_numbered(loop_t *loop, void *arg)
+{
+    struct numbered *post = arg;
+
+    (void)loop;
+    post->posting->ran++;
+    CHECK(post->number, ==, ++post->posting->last);
+}
+
+static void release_numbered(void *arg)
+{
+    struct numbered *post = arg;
+
+    post->posting->released++;
+    sem_post(&post->posting->room);
+    free(post);
+}
+
+static void *post_until_closed(void *arg)
+{
+    struct posting *posting = arg;
+
+    for (;;) {
+        struct numbered *post = malloc(sizeof *post);
+        int result;
+
+        while (sem_wait(&posting->room) != 0)
+            REQUIRE(errno, ==, EINTR);
+        *post = (struct numbered){posting, posting->accepted + 1};
+        result = loop_remote_call_soon(posting->remote, run_numbered, post, release_numbered);
+        if (result != 0) {
+            CHECK(result, ==, -ESHUTDOWN);
+            free(post);
+            return NULL;
+        }
+        posting->accepted++;
+    }
+}
+
+static struct posting *posting_of_fork;
+static unsigned ran_at_fork, released_at_fork;
+
+static void fork_now(void)
+{
+    forked = fork();
+    if (forked == 0) {
+        ran_at_fork = posting_of_fork->ran;
+        released_at_fork = posting_of_fork->released;
+    }
+}
+
+static void fork_in_call(loop_t *loop, void *arg)
+{
+    (void)loop;
+    (void)arg;
+    if (forked < 0)
+        fork_now();
+}
+
+static void fork_at_release(void *arg)
+{
+    (void)arg;
+    if (forked < 0)
+        fork_now();
+}
+
+static void fork_at(struct posting *posting, enum fork_place place)
+{
+    loop_t *loop = posting->loop;
+
+    switch (place) {
+    case IN_CALLBACK:
+        CHECK(loop_call_soon(loop, fork_in_call, NULL), >, 0);
+        break;
+    case IN_POSTED_CALLBACK:
+        CHECK(loop_remote_call_soon(posting->remote, fork_in_call, NULL, fork_at_release), ==, 0);
+        break;
+    case IN_RELEASE:
+        CHECK(loop_on_release(loop, loop_call_soon(loop, do_nothing, NULL), fork_at_release), ==, 0);
+        break;
+    case IN_POSTED_RELEASE:
+        CHECK(loop_remote_call_soon(posting->remote, do_nothing, NULL, fork_at_release), ==, 0);
+        break;
+    case IN_HOOK:
+        CHECK(loop_add_hook(loop, LOOP_AFTER_WAIT, fork_in_call, NULL), >, 0);
+        break;
+    default:
+        CHECK(loop_remote_call_soon(posting->remote, do_nothing, NULL, fork_at_release), ==, 0);
+        break;
+    }
+}
+
+/* Nothing has run or was released here since the fork, and nothing does or is. */
+static void be_the_child(struct posting *posting, int result, bool closed)
+{
+    loop_t *fresh;
+
+    alarm(60);
+    CHECK(result, ==, closed ? 0 : -EOWNERDEAD);
+    CHECK(loop_remote_call_soon(posting->remote, do_nothing, NULL, NULL), ==, -EOWNERDEAD);
+    CHECK(loop_remote_call_later(posting->remote, 1, do_nothing, NULL, NULL), ==, -EOWNERDEAD);
+    CHECK(loop_remote_wakeup(posting->remote), ==, -EOWNERDEAD);
+    CHECK(loop_remote_stop(posting->remote), ==, -EOWNERDEAD);
+    if (!closed) {
+        CHECK(loop_run(posting->loop), ==, -EOWNERDEAD);
+        CHECK(loop_run_once(posting->loop, 0), ==, -EOWNERDEAD);
+        CHECK(loop_wakeup(posting->loop), ==, -EOWNERDEAD);
+        CHECK(loop_close(posting->loop), ==, 0);
+    }
+    loop_remote_release(posting->remote);
+    CHECK(posting->ran, ==, ran_at_fork);
+    CHECK(posting->released, ==, released_at_fork);
+    fresh = new_loop();
+    CHECK(loop_call_later(fresh, LOOP_MSEC(1), do_nothing, NULL), >, 0);
+    CHECK(loop_run(fresh), ==, LOOP_DONE);
+    close_loop(fresh);
+    fflush(NULL);
+    _exit(check_failures != 0);
+}
+
+static void fork_amid_posts(enum fork_place place)
+{
+    struct posting posting;
+    pthread_t thread;
+    int result = 0, status = -1;
+    unsigned goal;
+
+    memset(&posting, 0, sizeof posting);
+    posting_of_fork = &posting;
+    forked = -1;
+    posting.loop = new_loop();
+    REQUIRE(loop_remote_new(posting.loop, &posting.remote), ==, 0);
+    REQUIRE(sem_init(&posting.room, 0, IN_FLIGHT), ==, 0);
+    REQUIRE(pthread_create(&thread, NULL, post_until_closed, &posting), ==, 0);
+    while (posting.ran < 100)
+        REQUIRE(loop_run_once(posting.loop, 0), >=, 0);
+    fork_at(&posting, place);
+    while (place != AT_CLOSE && forked < 0 && result >= 0)
+        result = loop_run_once(posting.loop, 0);
+    if (forked == 0)
+        be_the_child(&posting, result, false);
+    /* The parent's goes on. */
+    for (goal = posting.ran + 1000; place != AT_CLOSE && posting.ran < goal;)
+        REQUIRE(loop_run_once(posting.loop, 0), >=, 0);
+    result = loop_close(posting.loop);
+    if (forked == 0)
+        be_the_child(&posting, result, true);
+    CHECK(result, ==, 0);
+    REQUIRE(forked, >, 0);
+    pthread_join(thread, NULL);
+    CHECK(posting.released, ==, posting.accepted);
+    CHECK(posting.ran, <=, posting.accepted);
+    loop_remote_release(posting.remote);
+    sem_destroy(&posting.room);
+    REQUIRE(waitpid(forked, &status, 0), ==, forked);
+    CHECK(status, ==, 0);
+}
+
+static void s33_a_child_forked_amid_posts_takes_none_of_them(void)
+{
+    int rounds = getenv("CHECK_TOOL") ? 2 : 20;
+
+    for (int round = 0; round < rounds; round++)
+        for (enum fork_place place = IN_CALLBACK; place < FORK_PLACES; place++)
+            fork_amid_posts(place);
+}
+
+/* ---- forks while other threads make and close loops: the child can make its own ---- */
+
+static atomic_bool no_more_loops;
+
+/* Each thread is a new owner of loops, and then one less. */
+static void *make_a_loop(void *arg)
+{
+    (void)arg;
+    close_loop(new_loop());
+    return NULL;
+}
+
+static void *make_owners(void *arg)
+{
+    (void)arg;
+    while (!no_more_loops) {
+        pthread_t thread;
+
+        REQUIRE(pthread_create(&thread, NULL, make_a_loop, NULL), ==, 0);
+        pthread_join(thread, NULL);
+    }
+    return NULL;
+}
+
+static void own_a_loop(void *arg)
+{
+    (void)arg;
+    alarm(60);
+    close_loop(new_loop());
+}
+
+static void s33_a_child_forked_while_others_make_loops_makes_its_own(void)
+{
+    int rounds = getenv("CHECK_TOOL") ? 50 : 500;
+    pthread_t threads[2];
+
+    no_more_loops = false;
+    for (int i = 0; i < 2; i++)
+        REQUIRE(pthread_create(&threads[i], NULL, make_owners, NULL), ==, 0);
+    for (int i = 0; i < rounds && check_failures == 0; i++)
+        CHECK_IN_CHILD(own_a_loop, NULL);
+    no_more_loops = true;
+    for (int i = 0; i < 2; i++)
+        pthread_join(threads[i], NULL);
+}
+
 static const struct check_test tests[] = {
     TEST(s33_in_the_child_every_call_says_eownerdead),
     TEST(s33_a_child_that_leaves_the_loop_alone),
     TEST(s33_a_child_forked_in_a_callback_leaves_the_run),
     TEST(s33_a_child_forked_in_a_release_hook_leaves_the_run),
     TEST(s33_a_child_forked_in_a_release_hook_leaves_the_close),
+    TEST(s33_a_child_forked_amid_posts_takes_none_of_them),
+    TEST(s33_a_child_forked_while_others_make_loops_makes_its_own),
 };
 
 CHECK_MAIN(tests)

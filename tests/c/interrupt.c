@@ -1,6 +1,9 @@
 /* S21: what a signal does to a wait. */
 #include "check.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
+
 static volatile sig_atomic_t signals;
 
 static void count_signal(int number)
@@ -124,6 +127,72 @@ static void s21_callbacks_that_ran_are_counted_not_the_signal(void)
     close_loop(loop);
 }
 
+/* ---- a storm of them: another thread sends as many as it can while the loop sleeps for one short timer after another ---- */
+
+enum { STORM = 3000 };
+
+static atomic_bool storm_is_over;
+
+static void *send_storm(void *arg)
+{
+    const pthread_t *target = arg;
+
+    while (!storm_is_over)
+        pthread_kill(*target, SIGUSR1);
+    return NULL;
+}
+
+static void note_end(loop_t *loop, void *arg)
+{
+    CHECK(loop_time(loop), >=, end);
+    ++*(int *)arg;
+}
+
+/* One timer, by loop_run() or by loop_run_once(): not early, not lost, and the run does not return before it. */
+static void sleep_in_the_storm(loop_t *loop, bool once)
+{
+    int came = 0, result;
+
+    end = loop_time(loop) + LOOP_MSEC(2);
+    CHECK(loop_call_at(loop, end, note_end, &came), >, 0);
+    if (once) {
+        do {
+            result = loop_run_once(loop, LOOP_SEC(1000));
+            CHECK_TRUE(result == 1 || result == -EINTR);
+        } while (result == -EINTR);
+    } else {
+        CHECK(loop_run(loop), ==, LOOP_DONE);
+    }
+    CHECK(came, ==, 1);
+    /* A lost one would come with the limit at the earliest. */
+    CHECK(loop_time(loop), <, end + LOOP_SEC(60));
+}
+
+static void s21_a_storm_of_signals_makes_no_timer_early_and_loses_none(void)
+{
+    for (int round = 0; round < 4; round++) {
+        pthread_t self = pthread_self(), sender;
+        loop_t *loop = new_loop();
+        struct sigaction action;
+
+        memset(&action, 0, sizeof action);
+        action.sa_handler = count_signal;
+        action.sa_flags = round % 2 ? SA_RESTART : 0;
+        sigemptyset(&action.sa_mask);
+        REQUIRE(sigaction(SIGUSR1, &action, NULL), ==, 0);
+        signals = 0;
+        storm_is_over = false;
+        REQUIRE(pthread_create(&sender, NULL, send_storm, &self), ==, 0);
+        while (signals < STORM)
+            sleep_in_the_storm(loop, round / 2);
+        storm_is_over = true;
+        pthread_join(sender, NULL);
+        signal(SIGUSR1, SIG_IGN);
+        CHECK_TRUE(!loop_is_alive(loop));
+        close_loop(loop);
+    }
+}
+
 #define BLOCKS "it keeps signals away from a thread that is in io_uring_enter()"
 
 static const struct check_test tests[] = {
@@ -132,6 +201,7 @@ static const struct check_test tests[] = {
     TEST_NOT_UNDER("valgrind", s21_run_and_run_forever_go_on, BLOCKS),
     TEST_NOT_UNDER("valgrind", s21_an_interrupted_wait_does_not_run_timers_early, BLOCKS),
     TEST(s21_callbacks_that_ran_are_counted_not_the_signal),
+    TEST_NOT_UNDER("valgrind", s21_a_storm_of_signals_makes_no_timer_early_and_loses_none, BLOCKS),
 };
 
 CHECK_MAIN(tests)

@@ -5,6 +5,8 @@
  */
 #include "check.h"
 
+#include <pthread.h>
+
 static bool counting;
 static size_t allocations, fail_from = SIZE_MAX, fail_to = SIZE_MAX;
 
@@ -438,6 +440,235 @@ static void s31_close_allocates_nothing(void)
     CHECK(releases, ==, MANY);
 }
 
+/* ---- posts: this thread and others post in turn, never at once, so that the n-th allocation is always the same ---- */
+
+enum { SOON, SOON_UNGUARDED, LATER, LATER_UNGUARDED, THREADSAFE, OWN_CALL, POST_KINDS };
+
+struct post {
+    size_t number;
+    int kind;
+    unsigned accepted, ran, released;
+};
+
+static struct post posts[4000];
+static size_t post_count, post_refusals, last_soon, last_later;
+static loop_t *posted_to;
+static loop_remote_t *remote_of_it;
+static bool being_closed;
+
+static void run_post(loop_t *loop, void *arg)
+{
+    struct post *post = arg;
+    size_t *last = post->kind == LATER || post->kind == LATER_UNGUARDED ? &last_later : &last_soon;
+
+    (void)loop;
+    post->ran++;
+    CHECK(post->number, >, *last);
+    *last = post->number;
+}
+
+static void release_post(void *arg)
+{
+    struct post *post = arg;
+
+    post->released++;
+    CHECK_TRUE(post->ran == 1 || (post->ran == 0 && being_closed));
+}
+
+static void post_one(int kind)
+{
+    struct post *post = &posts[post_count++];
+    int64_t result;
+
+    REQUIRE(post_count, <=, sizeof posts / sizeof posts[0]);
+    *post = (struct post){post_count, kind, 0, 0, 0};
+    if (kind == SOON || kind == SOON_UNGUARDED)
+        result = loop_remote_call_soon(remote_of_it, run_post, post, kind == SOON ? release_post : NULL);
+    else if (kind == LATER || kind == LATER_UNGUARDED)
+        result = loop_remote_call_later(remote_of_it, 10, run_post, post, kind == LATER ? release_post : NULL);
+    else if (kind == THREADSAFE)
+        result = loop_call_soon_threadsafe(posted_to, run_post, post);
+    else
+        result = loop_call_soon(posted_to, run_post, post);
+    post->accepted = result >= 0;
+    post_refusals += result < 0;
+    if (result < 0) {
+        CHECK(result, ==, -ENOMEM);
+        CHECK_TRUE(strlen(loop_last_error()) > 0);
+    } else if (kind != OWN_CALL) {
+        CHECK(result, ==, 0);
+    }
+}
+
+static void *post_some(void *arg)
+{
+    size_t count = *(size_t *)arg;
+
+    for (size_t i = 0; i < count; i++)
+        post_one((int)(i % OWN_CALL));
+    return NULL;
+}
+
+static void post_from_another_thread(size_t count)
+{
+    pthread_t thread;
+
+    REQUIRE(pthread_create(&thread, NULL, post_some, &count), ==, 0);
+    REQUIRE(pthread_join(thread, NULL), ==, 0);
+}
+
+static void post_from_here(size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        post_one((int)(i % POST_KINDS));
+}
+
+static void begin_posting(void)
+{
+    posted_to = new_virtual_loop(0);
+    remote_of_it = NULL;
+    post_count = post_refusals = last_soon = last_later = 0;
+    being_closed = false;
+}
+
+/* What was accepted has run once, unless it was closed away; what has a release hook was released once. */
+static void end_posting(bool by_close)
+{
+    if (!by_close)
+        CHECK(loop_run(posted_to), ==, LOOP_DONE);
+    being_closed = true;
+    fail(0, SIZE_MAX);
+    CHECK(loop_close(posted_to), ==, 0);
+    CHECK(succeed(), ==, 0);
+    for (size_t i = 0; i < post_count; i++) {
+        const struct post *post = &posts[i];
+        bool guarded = post->kind == SOON || post->kind == LATER;
+
+        if (by_close)
+            CHECK(post->ran, <=, post->accepted);
+        else
+            CHECK(post->ran, ==, post->accepted);
+        CHECK(post->released, ==, guarded ? post->accepted : 0);
+    }
+    fail(0, SIZE_MAX);
+    CHECK(loop_remote_call_soon(remote_of_it, run_post, &posts[0], release_post), <, 0);
+    loop_remote_release(remote_of_it);
+    succeed();
+}
+
+static void check_posts_with_failures(bool only_one)
+{
+    size_t asked = SIZE_MAX, n, refusals = 0;
+
+    for (n = 0; asked > n && n < 1000; n++) {
+        begin_posting();
+        fail(n, only_one ? n + 1 : SIZE_MAX);
+        REQUIRE(loop_remote_new(posted_to, &remote_of_it), ==, 0);
+        CHECK(allocations, ==, 0);
+        CHECK_POINTER(loop_remote_retain(remote_of_it), remote_of_it);
+        loop_remote_release(remote_of_it);
+        post_from_here(12);
+        post_from_another_thread(10);
+        for (int i = 0; i < 2; i++) {
+            int result = loop_run_once(posted_to, 0);
+
+            if (result < 0)
+                CHECK(result, ==, -ENOMEM);
+            post_from_another_thread(10);
+            post_from_here(12);
+        }
+        asked = succeed();
+        refusals += post_refusals;
+        end_posting(n % 2 == 1);
+    }
+    CHECK(asked, <=, n);
+    CHECK(refusals, >, 0);
+}
+
+static void s31_posts_with_any_one_allocation_failing(void)
+{
+    check_posts_with_failures(true);
+}
+
+static void s31_posts_with_all_allocations_failing_from_some_point(void)
+{
+    check_posts_with_failures(false);
+}
+
+static size_t posts_that_ran(void)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < post_count; i++)
+        count += posts[i].ran;
+    return count;
+}
+
+/* Whoever takes the posts, a run or a call_soon: what finds no room stays posted, before what is posted later. */
+static void check_posts_that_find_no_room(bool by_call)
+{
+    size_t n, torn = 0;
+    int64_t result = -ENOMEM;
+
+    for (n = 0; result < 0 && n < 200; n++) {
+        size_t taken;
+
+        begin_posting();
+        REQUIRE(loop_remote_new(posted_to, &remote_of_it), ==, 0);
+        post_from_another_thread(3000);
+        CHECK(post_refusals, ==, 0);
+        fail(n, SIZE_MAX);
+        if (by_call) {
+            post_one(OWN_CALL);
+            result = posts[post_count - 1].accepted ? 0 : -ENOMEM;
+        } else {
+            result = loop_run_once(posted_to, 0);
+        }
+        succeed();
+        if (result < 0) {
+            CHECK(result, ==, -ENOMEM);
+            CHECK(posts_that_ran(), ==, 0);
+            CHECK_TRUE(loop_is_alive(posted_to));
+        }
+        taken = metrics_of(posted_to).posts;
+        torn += taken > 0 && taken < 3000;
+        if (n % 3 == 0)
+            CHECK(loop_run_once(posted_to, 0), >=, result < 0 ? 1 : 0);
+        post_from_another_thread(20);
+        post_from_here(20);
+        end_posting(n % 3 == 2);
+    }
+    CHECK(result, >=, 0);
+    CHECK(torn, >, 0);
+}
+
+static void s31_posts_that_a_run_has_no_room_for_wait_in_order(void)
+{
+    check_posts_that_find_no_room(false);
+}
+
+static void s31_posts_that_call_soon_has_no_room_for_wait_in_order(void)
+{
+    check_posts_that_find_no_room(true);
+}
+
+static void s31_waking_and_stopping_a_loop_without_memory(void)
+{
+    begin_posting();
+    REQUIRE(loop_remote_new(posted_to, &remote_of_it), ==, 0);
+    fail(0, SIZE_MAX);
+    CHECK(loop_wakeup(posted_to), ==, 0);
+    CHECK(loop_remote_wakeup(remote_of_it), ==, 0);
+    CHECK(allocations, ==, 0);
+    /* It is posted, so it may find no memory; then the loop is not stopped. */
+    CHECK(loop_remote_stop(remote_of_it), ==, -ENOMEM);
+    CHECK(loop_run(posted_to), ==, LOOP_DONE);
+    succeed();
+    CHECK(loop_remote_stop(remote_of_it), ==, 0);
+    CHECK(loop_run_forever(posted_to), ==, LOOP_STOPPED);
+    end_posting(false);
+}
+
 static const struct check_test tests[] = {
     TEST(the_wrapping_works),
     TEST(s31_loop_new_with_any_one_allocation_failing),
@@ -455,6 +686,11 @@ static const struct check_test tests[] = {
     TEST(s31_running_and_stopping_need_no_memory),
     TEST(s31_sleeping_needs_no_memory),
     TEST(s31_close_allocates_nothing),
+    TEST(s31_posts_with_any_one_allocation_failing),
+    TEST(s31_posts_with_all_allocations_failing_from_some_point),
+    TEST(s31_posts_that_a_run_has_no_room_for_wait_in_order),
+    TEST(s31_posts_that_call_soon_has_no_room_for_wait_in_order),
+    TEST(s31_waking_and_stopping_a_loop_without_memory),
 };
 
 CHECK_MAIN(tests)

@@ -116,7 +116,9 @@ static void *post_until_refused(void *arg)
 
 static void s23_what_is_accepted_is_released_once_and_what_is_refused_is_not(void)
 {
-    for (unsigned round = 0, rounds = under_valgrind() ? 20 : 300; round < rounds; round++) {
+    unsigned rounds = is_under("valgrind") || is_under("TSan") ? 20 : 300;
+
+    for (unsigned round = 0; round < rounds; round++) {
         pthread_t threads[4];
         loop_t *loop = new_loop();
         unsigned before;
@@ -286,7 +288,7 @@ static const struct check_test tests[] = {
     TEST(s26_many_threads_post_and_each_post_runs_once_in_order),
     TEST(s23_what_is_accepted_is_released_once_and_what_is_refused_is_not),
     TEST(s23_a_release_hook_comes_once_after_the_callback),
-    TEST_NOT_UNDER("valgrind", s27_a_signal_handler_wakes_the_loop, "valgrind blocks signals in io_uring_enter"),
+    TEST_NOT_UNDER("valgrind TSan", s27_a_signal_handler_wakes_the_loop, "it keeps signals away from io_uring_enter()"),
     TEST(s33_in_the_child_a_remote_says_eownerdead),
     TEST(s29_bad_arguments_are_refused_first),
 };

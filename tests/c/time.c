@@ -284,6 +284,54 @@ static void time_macros(void)
     CHECK(LOOP_NEVER, ==, UINT64_MAX);
 }
 
+/* ---- deadlines that fall due while the loop reads the clock, arms its timeout and goes to sleep ---- */
+
+enum { BURST = 8 };
+
+static uint64_t near_deadlines[BURST];
+static size_t near_fired;
+
+static void note_near(loop_t *loop, void *arg)
+{
+    const uint64_t *when = arg;
+
+    CHECK(loop_time(loop), >=, *when);
+    near_fired++;
+}
+
+/* Nothing else would wake the loop before the limit: a timer that it overslept would come with it at the earliest. */
+static void s02_no_deadline_falls_between_the_clock_and_the_sleep(void)
+{
+    size_t rounds = getenv("CHECK_TOOL") ? 500 : 20000;
+    const uint64_t limit = LOOP_SEC(20);
+    loop_t *loop = new_loop();
+    uint64_t offset = 0;
+
+    for (size_t round = 0; round < rounds; round++) {
+        uint64_t begin;
+
+        near_fired = 0;
+        begin = monotonic();
+        for (size_t i = 0; i < 1 + round % BURST; i++) {
+            offset = (offset + 769) % 2001;
+            near_deadlines[i] = loop_time(loop) + offset;
+            CHECK(loop_call_at(loop, near_deadlines[i], note_near, &near_deadlines[i]), >, 0);
+        }
+        while (near_fired < 1 + round % BURST) {
+            int ran = loop_run_once(loop, limit);
+
+            CHECK(ran, >=, 0);
+            if (monotonic() - begin >= limit)
+                break;
+        }
+        CHECK(near_fired, ==, 1 + round % BURST);
+        CHECK(monotonic() - begin, <, limit);
+        if (near_fired != 1 + round % BURST)
+            break;
+    }
+    close_loop(loop);
+}
+
 static const struct check_test tests[] = {
     TEST(s01_time_is_clock_monotonic),
     TEST(s01_time_needs_no_loop),
@@ -302,6 +350,7 @@ static const struct check_test tests[] = {
     TEST(s04_time_close_to_its_end),
     TEST(next_deadline_is_the_earliest),
     TEST(time_macros),
+    TEST(s02_no_deadline_falls_between_the_clock_and_the_sleep),
 };
 
 CHECK_MAIN(tests)

@@ -7,6 +7,8 @@
 
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -128,6 +130,21 @@ static void s32_io_uring_register_refused(void)
     CHECK_IN_CHILD(register_refused, NULL);
 }
 
+static unsigned ran_here, released_here;
+
+static void count_ran(loop_t *loop, void *arg)
+{
+    (void)loop;
+    (void)arg;
+    ran_here++;
+}
+
+static void count_released(void *arg)
+{
+    (void)arg;
+    released_here++;
+}
+
 /* Nothing is lost on an error, not even when the kernel stops answering. */
 static void enter_refused(void *arg)
 {
@@ -149,6 +166,57 @@ static void enter_refused(void *arg)
 static void a_refused_io_uring_enter_ends_the_run(void)
 {
     CHECK_IN_CHILD(enter_refused, NULL);
+}
+
+static void *post_in_thread(void *arg)
+{
+    CHECK(loop_remote_call_soon(arg, count_ran, NULL, count_released), ==, 0);
+    CHECK(loop_remote_call_later(arg, LOOP_MSEC(1), count_ran, NULL, count_released), ==, 0);
+    return NULL;
+}
+
+/* The kernel has taken entries before, the poll for wakes among them, and takes no more: posts stay, and close frees all. */
+static void enter_refused_amid_posts(void *arg)
+{
+    const int *error = arg;
+    loop_t *loop = new_loop();
+    loop_handle_t timer = loop_call_later(loop, LOOP_SEC(1000), count_ran, NULL);
+    loop_remote_t *remote;
+    pthread_t thread;
+
+    REQUIRE(loop_remote_new(loop, &remote), ==, 0);
+    CHECK(loop_on_release(loop, timer, count_released), ==, 0);
+    CHECK(loop_run_once(loop, LOOP_USEC(100)), ==, 0);
+    refuse(SYS_io_uring_enter, *error);
+    CHECK(loop_run_once(loop, LOOP_SEC(500)), ==, -*error);
+    CHECK(strlen(loop_last_error()), >, 10);
+    REQUIRE(pthread_create(&thread, NULL, post_in_thread, remote), ==, 0);
+    pthread_join(thread, NULL);
+    CHECK(loop_call_soon_threadsafe(loop, count_ran, NULL), ==, 0);
+    /* A loop whose sleep failed is awake. */
+    CHECK(metrics_of(loop).wakes, ==, 0);
+    for (int i = 0; i < 3; i++)
+        CHECK(loop_run_once(loop, 0), ==, -*error);
+    CHECK(loop_run(loop), ==, -*error);
+    CHECK(loop_run_forever(loop), ==, -*error);
+    CHECK_TRUE(loop_is_alive(loop));
+    CHECK_TRUE(loop_is_pending(loop, timer));
+    CHECK(loop_on_release(loop, loop_call_soon(loop, count_ran, NULL), count_released), ==, 0);
+    CHECK(ran_here, ==, 0);
+    CHECK(released_here, ==, 0);
+    CHECK(loop_close(loop), ==, 0);
+    CHECK(ran_here, ==, 0);
+    CHECK(released_here, ==, 4);
+    CHECK(loop_remote_call_soon(remote, count_ran, NULL, count_released), ==, -ESHUTDOWN);
+    loop_remote_release(remote);
+}
+
+static void s28_what_was_posted_is_not_lost_when_io_uring_enter_is_refused(void)
+{
+    const int errors[] = {EPERM, ENOSYS, EINVAL};
+
+    for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++)
+        CHECK_IN_CHILD(enter_refused_amid_posts, (void *)&errors[i]);
 }
 
 /* ---- descriptors ---- */
@@ -177,8 +245,14 @@ static void no_descriptors(void *arg)
         allow_descriptors((rlim_t)(free_one + more));
         result = loop_new(NULL, &loop);
         CHECK_TRUE(result == 0 || result == -EMFILE);
+        if (result != 0) {
+            CHECK_TRUE(strstr(loop_last_error(), "ulimit -n") != NULL);
+            CHECK(lowest_free_descriptor(), ==, free_one);
+        }
     }
     CHECK(result, ==, 0);
+    /* The ring, and the eventfd that wakes it: each of them was refused once. */
+    CHECK(more, ==, 3);
     CHECK(loop_call_later(loop, LOOP_MSEC(1), do_nothing, NULL), >, 0);
     CHECK(loop_run(loop), ==, LOOP_DONE);
     CHECK(loop_close(loop), ==, 0);
@@ -210,6 +284,89 @@ static void no_descriptor_for_loop_fd(void *arg)
 static void s32_no_descriptor_left_for_loop_fd(void)
 {
     CHECK_IN_CHILD(no_descriptor_for_loop_fd, NULL);
+}
+
+static void loop_fd_refused(void *arg)
+{
+    loop_t *loop = new_loop();
+    int before;
+
+    (void)arg;
+    CHECK(loop_run_once(loop, LOOP_USEC(1)), ==, 0);
+    before = lowest_free_descriptor();
+    refuse(SYS_io_uring_register, EPERM);
+    for (int i = 0; i < 3; i++) {
+        CHECK(loop_fd(loop), ==, -EPERM);
+        CHECK(lowest_free_descriptor(), ==, before);
+    }
+    CHECK(loop_call_later(loop, LOOP_MSEC(1), do_nothing, NULL), >, 0);
+    CHECK(loop_run(loop), ==, LOOP_DONE);
+    CHECK(loop_close(loop), ==, 0);
+}
+
+static void s28_a_refused_loop_fd_leaves_nothing_open(void)
+{
+    CHECK_IN_CHILD(loop_fd_refused, NULL);
+}
+
+/* ---- a loop that was made before ---- */
+
+static sem_t has_run;
+static unsigned turns;
+static bool all_turns;
+
+enum { TURNS = 500 };
+
+static void take_turn(loop_t *loop, void *arg)
+{
+    (void)loop;
+    (void)arg;
+    all_turns = ++turns == TURNS;
+    sem_post(&has_run);
+}
+
+/* One at a time: the loop has nothing left to do, and goes to sleep, before the next is posted, or just after. */
+static void *post_by_turns(void *arg)
+{
+    for (int i = 0; i < TURNS; i++) {
+        REQUIRE(loop_remote_call_soon(arg, take_turn, NULL, NULL), ==, 0);
+        while (sem_wait(&has_run) != 0)
+            REQUIRE(errno, ==, EINTR);
+    }
+    return NULL;
+}
+
+static void descriptors_run_out(void *arg)
+{
+    loop_t *loop = new_loop(), *another = NULL;
+    int free_one = lowest_free_descriptor();
+    loop_remote_t *remote;
+    pthread_t thread;
+
+    (void)arg;
+    allow_descriptors((rlim_t)free_one);
+    CHECK(loop_new(NULL, &another), ==, -EMFILE);
+    CHECK(loop_fd(loop), ==, -EMFILE);
+    REQUIRE(loop_remote_new(loop, &remote), ==, 0);
+    CHECK(loop_call_later(loop, LOOP_MSEC(2), do_nothing, NULL), >, 0);
+    CHECK(loop_run(loop), ==, LOOP_DONE);
+    REQUIRE(sem_init(&has_run, 0, 0), ==, 0);
+    REQUIRE(pthread_create(&thread, NULL, post_by_turns, remote), ==, 0);
+    run_until(loop, &all_turns);
+    pthread_join(thread, NULL);
+    CHECK(metrics_of(loop).wakes, >, 0);
+    CHECK(loop_close(loop), ==, 0);
+    loop_remote_release(remote);
+    allow_descriptors(256);
+    /* The ring and the eventfd have gone with the loop. */
+    CHECK(lowest_free_descriptor(), <, free_one);
+    CHECK(loop_new(NULL, &another), ==, 0);
+    CHECK(loop_close(another), ==, 0);
+}
+
+static void s28_a_loop_made_before_descriptors_ran_out_sleeps_and_is_woken(void)
+{
+    CHECK_IN_CHILD(descriptors_run_out, NULL);
 }
 
 /* ---- memory ---- */
@@ -328,6 +485,104 @@ static void a_tiny_ring_loses_no_timer(void)
     close_loop(loop);
 }
 
+/* ---- four threads flood it, and wait now and then until their posts have run, so that it sleeps and is woken ---- */
+
+enum { FLOOD = 12500, IN_FLIGHT = 50, FLOODERS = 4 };
+
+struct flooder {
+    pthread_t thread;
+    loop_remote_t *remote;
+    sem_t room;
+    uintptr_t seen, each;
+};
+
+struct drop {
+    struct flooder *flooder;
+    uintptr_t turn;
+    uint64_t when; /* 0: soon */
+};
+
+static uintptr_t drops_missing;
+static bool flood_is_over;
+
+static void take_drop(loop_t *loop, void *arg)
+{
+    struct drop *drop = arg;
+    struct flooder *flooder = drop->flooder;
+
+    if (drop->when)
+        CHECK(loop_time(loop), >=, drop->when);
+    else
+        CHECK(drop->turn, ==, flooder->seen++);
+    flood_is_over = --drops_missing == 0;
+}
+
+static void free_drop(void *arg)
+{
+    struct drop *drop = arg;
+
+    sem_post(&drop->flooder->room);
+    free(drop);
+}
+
+static void *flood(void *arg)
+{
+    struct flooder *flooder = arg;
+
+    for (uintptr_t i = 0; i < 2 * flooder->each; i++) {
+        struct drop *drop = malloc(sizeof *drop);
+        uint64_t delay = i * 7919 % LOOP_USEC(200);
+
+        while (sem_wait(&flooder->room) != 0)
+            REQUIRE(errno, ==, EINTR);
+        *drop = (struct drop){flooder, i / 2, i % 2 ? loop_time(NULL) + delay : 0};
+        REQUIRE(i % 2 ? loop_remote_call_later(flooder->remote, delay, take_drop, drop, free_drop)
+                      : loop_remote_call_soon(flooder->remote, take_drop, drop, free_drop), ==, 0);
+    }
+    return NULL;
+}
+
+static void flood_a_tiny_ring(uint32_t cq_entries)
+{
+    uintptr_t each = getenv("CHECK_TOOL") ? FLOOD / 10 : FLOOD;
+    struct flooder flooders[FLOODERS];
+    loop_options_t options = LOOP_OPTIONS_INIT;
+    loop_remote_t *remote;
+    loop_t *loop;
+
+    options.sq_entries = 1;
+    options.cq_entries = cq_entries;
+    REQUIRE(loop_new(&options, &loop), ==, 0);
+    REQUIRE(loop_remote_new(loop, &remote), ==, 0);
+    drops_missing = FLOODERS * 2 * each;
+    flood_is_over = false;
+    memset(flooders, 0, sizeof flooders);
+    for (int i = 0; i < FLOODERS; i++) {
+        flooders[i].remote = remote;
+        flooders[i].each = each;
+        REQUIRE(sem_init(&flooders[i].room, 0, IN_FLIGHT), ==, 0);
+        REQUIRE(pthread_create(&flooders[i].thread, NULL, flood, &flooders[i]), ==, 0);
+    }
+    run_until(loop, &flood_is_over);
+    for (int i = 0; i < FLOODERS; i++) {
+        pthread_join(flooders[i].thread, NULL);
+        CHECK(flooders[i].seen, ==, each);
+    }
+    CHECK(metrics_of(loop).posts, ==, FLOODERS * 2 * each);
+    CHECK(metrics_of(loop).wakes, >, 0);
+    CHECK_TRUE(!loop_is_alive(loop));
+    loop_remote_release(remote);
+    close_loop(loop);
+    for (int i = 0; i < FLOODERS; i++)
+        sem_destroy(&flooders[i].room);
+}
+
+static void s26_a_tiny_ring_loses_no_post_and_no_wake(void)
+{
+    flood_a_tiny_ring(1);
+    flood_a_tiny_ring(2);
+}
+
 static const struct check_test tests[] = {
     TEST(s32_io_uring_refused_with_eperm),
     TEST(s32_io_uring_refused_with_enosys),
@@ -335,11 +590,16 @@ static const struct check_test tests[] = {
     TEST(s32_io_uring_refused_with_einval),
     TEST(s32_io_uring_register_refused),
     TEST(a_refused_io_uring_enter_ends_the_run),
+    TEST(s28_what_was_posted_is_not_lost_when_io_uring_enter_is_refused),
     TEST(s32_no_descriptor_left),
     TEST(s32_no_descriptor_left_for_loop_fd),
+    TEST(s28_a_refused_loop_fd_leaves_nothing_open),
+    TEST_NOT_UNDER("valgrind", s28_a_loop_made_before_descriptors_ran_out_sleeps_and_is_woken,
+                   "it keeps the poster from running while the loop sleeps"),
     TEST_NOT_UNDER("", s32_too_little_address_space, "the tool itself needs more address space than it allows"),
     TEST(s32_no_locked_memory),
     TEST(a_tiny_ring_loses_no_timer),
+    TEST(s26_a_tiny_ring_loses_no_post_and_no_wake),
 };
 
 CHECK_MAIN(tests)
