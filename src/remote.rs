@@ -86,14 +86,11 @@ struct AnyNode {
 }
 
 struct Head {
-    /// When it is due: a time, or a delay on a virtual clock; `SOON`.
-    when: u64,
+    /// When it is due: a time, or a delay on a virtual clock. None: as soon as the loop has taken it.
+    when: Option<u64>,
     /// Turns a post of this type, which it takes, into what is to run.
     unpack: unsafe fn(NonNull<Link>) -> Held,
 }
-
-/// A post that runs as soon as the loop has taken it.
-const SOON: u64 = u64::MAX;
 
 impl Shared {
     pub(crate) fn new(process: Process, is_virtual: bool, trace: Option<Trace>) -> Result<Counted<Shared>> {
@@ -139,11 +136,7 @@ impl Shared {
         if !self.process.is_current() {
             return Err((value, Error::FORKED));
         }
-        let when = match delay {
-            None => SOON,
-            Some(delay) if self.is_virtual => delay.min(SOON - 1),
-            Some(delay) => monotonic().saturating_add(delay).min(SOON - 1),
-        };
+        let when = delay.map(|delay| if self.is_virtual { delay } else { monotonic().saturating_add(delay) });
         let Some(room) = try_room::<Node<T>>() else { return Err((value, Error::NO_MEMORY)) };
         let node = Box::write(room, Node { link: Link::new(), head: Head { when, unpack }, value });
         let node = NonNull::from(Box::leak(node));
@@ -295,11 +288,7 @@ pub(crate) fn unpack_first(posts: &mut Posts) -> Option<Held> {
 
 impl Head {
     fn when(&self, lp: &Loop) -> Option<u64> {
-        match self.when {
-            SOON => None,
-            delay if lp.shared.is_virtual => Some(lp.clock.now().saturating_add(delay)),
-            when => Some(when),
-        }
+        self.when.map(|when| if lp.shared.is_virtual { lp.clock.now().saturating_add(when) } else { when })
     }
 }
 
