@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::mem::{ManuallyDrop, offset_of};
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A value in such memory, and its owner.
 #[derive(Debug)]
@@ -24,19 +24,20 @@ struct Packed<T> {
     value: T,
 }
 
-/// Room for `PARCELS` small values.
-#[repr(C)]
+/// Room for `PARCELS` small values. Each is alone in its cache line: one thread writes it, another one reads it.
+#[repr(C, align(64))]
 struct Chunk {
     /// How many of them have not been freed yet.
     left: AtomicUsize,
     rooms: [Room; PARCELS],
 }
 
-/// Room for a value of up to six words, and the word before it.
-type Room = [usize; 7];
+/// Room for a value of up to seven words, and the word before it.
+#[repr(align(64))]
+struct Room([usize; 8]);
 
-/// Some 16 KiB.
-const PARCELS: usize = 290;
+/// 16 KiB, with the count.
+const PARCELS: usize = 255;
 
 /// The chunk that a thread cuts its parcels from.
 struct Current {
@@ -142,8 +143,9 @@ impl Chunk {
         // SAFETY: the chunk lives as long as any of its rooms.
         let before = unsafe { &(*chunk.as_ptr()).left }.fetch_sub(rooms, Ordering::Release);
         if before == rooms {
-            // What others did in their rooms comes before the end of it.
-            fence(Ordering::Acquire);
+            // What others did in their rooms comes before the end of it. A fence would do; a thread sanitizer knows none.
+            // SAFETY: it is freed below.
+            unsafe { &(*chunk.as_ptr()).left }.load(Ordering::Acquire);
             // SAFETY: it was allocated with this layout, and nobody has a room of it any more.
             unsafe { dealloc(chunk.as_ptr().cast(), Layout::new::<Chunk>()) };
         }
@@ -237,8 +239,8 @@ mod tests {
     #[test]
     fn small_and_large_values_are_taken_by_other_threads() {
         values::<1>();
-        values::<4>();
         values::<5>();
+        values::<6>();
         values::<100>();
     }
 
@@ -249,6 +251,6 @@ mod tests {
         let parcel = Parcel::new(Wide(7)).ok().unwrap();
         assert_eq!(ptr::from_ref(&*parcel).addr() % 256, 0);
         assert_eq!(parcel.open().0, 7);
-        const { assert!(Parcel::<[usize; 6]>::IS_SMALL && !Parcel::<[usize; 7]>::IS_SMALL && !Parcel::<u128>::IS_SMALL) };
+        const { assert!(Parcel::<[usize; 7]>::IS_SMALL && !Parcel::<[usize; 8]>::IS_SMALL) };
     }
 }

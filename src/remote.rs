@@ -81,14 +81,11 @@ struct Node<T> {
 #[repr(C)]
 struct Head {
     link: Link,
-    /// When it is due: a time, or a delay on a virtual clock; `SOON`.
-    when: u64,
+    /// When it is due: a time, or a delay on a virtual clock. None: as soon as the loop has taken it.
+    when: Option<u64>,
     /// Turns a post of this type, which it takes, into what is to run.
     unpack: unsafe fn(NonNull<Link>) -> Held,
 }
-
-/// A post that runs as soon as the loop has taken it.
-const SOON: u64 = u64::MAX;
 
 impl Shared {
     pub(crate) fn new(process: Process, is_virtual: bool, trace: Option<Trace>) -> Result<Counted<Shared>> {
@@ -134,11 +131,7 @@ impl Shared {
         if !self.process.is_current() {
             return Err((value, Error::FORKED));
         }
-        let when = match delay {
-            None => SOON,
-            Some(delay) if self.is_virtual => delay.min(SOON - 1),
-            Some(delay) => monotonic().saturating_add(delay).min(SOON - 1),
-        };
+        let when = delay.map(|delay| if self.is_virtual { delay } else { monotonic().saturating_add(delay) });
         let node = Node { head: Head { link: Link::new(), when, unpack }, value };
         let node = match Parcel::new(node) {
             Ok(node) => node.into_raw(),
@@ -289,11 +282,7 @@ impl Loop {
 fn when(post: NonNull<Link>, lp: &Loop) -> Option<u64> {
     // SAFETY: every post is a node, whose head does not depend on what it carries.
     let head = unsafe { post.cast::<Head>().as_ref() };
-    match head.when {
-        SOON => None,
-        delay if lp.shared.is_virtual => Some(lp.clock.now().saturating_add(delay)),
-        when => Some(when),
-    }
+    head.when.map(|when| if lp.shared.is_virtual { lp.clock.now().saturating_add(when) } else { when })
 }
 
 /// Makes of a post what is to run.

@@ -195,6 +195,48 @@ fn s36_a_delayed_post_goes_by_the_virtual_clock() {
 }
 
 #[test]
+fn s04_a_post_that_is_delayed_for_ever_is_never_due() {
+    for lp in [virtual_loop(), real_loop()] {
+        lp.remote().call_later(NEVER, |_| panic!("for ever is over")).unwrap();
+        assert_eq!(lp.run_once(Duration::ZERO), Ok(0));
+        let mut seen = Vec::new();
+        lp.walk(|_, info| seen.push(info.when())).unwrap();
+        assert_eq!((seen, lp.next_deadline()), (vec![Time::NEVER], None));
+    }
+    let lp = virtual_loop();
+    lp.remote().call_later(NEVER, |_| panic!("for ever is over")).unwrap();
+    // The first one takes the post, the second one jumps to the end of time.
+    assert_eq!((lp.run_once(Duration::ZERO), lp.run_once(Duration::from_nanos(u64::MAX - 1))), (Ok(0), Ok(0)));
+    assert_eq!(lp.time(), Time::NEVER);
+}
+
+#[test]
+fn s36_a_virtual_loop_does_not_spin_for_ever() {
+    let lp =
+        Watched::new(Loop::builder().virtual_time(Time::from_nanos(0)).spin(Duration::from_micros(1)).build().unwrap());
+    let remote = lp.remote();
+    let poster = thread::spawn(move || {
+        // Until the loop has been found asleep; more than often enough.
+        for _ in 0..400 {
+            give_it_time();
+            let posted = remote.call_soon(|lp| {
+                if lp.metrics().wakes > 0 {
+                    lp.stop().unwrap()
+                }
+            });
+            if posted.is_err() {
+                return;
+            }
+        }
+        let _ = remote.stop();
+    });
+    assert_eq!(lp.run_forever(), Ok(Outcome::Stopped));
+    assert!(lp.metrics().wakes > 0, "it never slept");
+    lp.close().unwrap();
+    poster.join().unwrap();
+}
+
+#[test]
 fn s27_a_wakeup_is_latched_for_the_next_sleep_alone() {
     let lp = real_loop();
     lp.remote().wakeup().unwrap();
@@ -381,6 +423,31 @@ fn s26_a_post_wakes_a_loop_inside_another_loop() {
     assert_eq!(unsafe { libc::poll(&raw mut poll, 1, 30_000) }, 1);
     assert_eq!(lp.run_once(Duration::ZERO), Ok(1));
     poster.join().unwrap();
+}
+
+#[test]
+fn s11_a_handler_is_not_told_of_a_signal_that_came_before_it() {
+    let lp = real_loop();
+    let signal = libc::SIGRTMIN() + 8;
+    let calls = Rc::new(Cell::new(0));
+    let count = Rc::clone(&calls);
+    lp.add_signal_handler(signal, move |_| count.set(count.get() + 1)).unwrap();
+    // SAFETY: the loop handles the signal.
+    assert_eq!(unsafe { libc::raise(signal) }, 0);
+    lp.add_signal_handler(signal, |_| panic!("it was not there yet")).unwrap();
+    assert_eq!((lp.run_once(Duration::ZERO), calls.get()), (Ok(1), 1));
+}
+
+#[test]
+fn s11_a_signal_that_nobody_handles_any_more_is_forgotten() {
+    let lp = real_loop();
+    let signal = libc::SIGRTMIN() + 7;
+    let former = lp.add_signal_handler(signal, |_| panic!("it was cancelled")).unwrap();
+    // SAFETY: the loop handles the signal.
+    assert_eq!(unsafe { libc::raise(signal) }, 0);
+    lp.cancel(former).unwrap();
+    lp.add_signal_handler(signal, |_| panic!("it was not there yet")).unwrap();
+    assert_eq!(lp.run_once(Duration::ZERO), Ok(0));
 }
 
 #[test]
