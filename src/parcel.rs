@@ -34,7 +34,9 @@ struct Chunk {
 
 /// Room for a value of up to seven words, and the word before it.
 #[repr(align(64))]
-struct Room([usize; 8]);
+struct Room {
+    _words: [usize; 8],
+}
 
 /// 16 KiB, with the count.
 const PARCELS: usize = 255;
