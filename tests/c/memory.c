@@ -654,16 +654,22 @@ static void s31_posts_that_call_soon_has_no_room_for_wait_in_order(void)
 
 static void s31_waking_and_stopping_a_loop_without_memory(void)
 {
+    int posted;
+
     begin_posting();
     REQUIRE(loop_remote_new(posted_to, &remote_of_it), ==, 0);
     fail(0, SIZE_MAX);
     CHECK(loop_wakeup(posted_to), ==, 0);
     CHECK(loop_remote_wakeup(remote_of_it), ==, 0);
     CHECK(allocations, ==, 0);
-    /* It is posted, so it may find no memory; then the loop is not stopped. */
+    /* It is posted, so it may find no memory, when what the thread has for posts is used up; then the loop is not stopped. */
+    do
+        posted = loop_remote_call_soon(remote_of_it, do_nothing, NULL, NULL);
+    while (posted == 0);
+    CHECK(posted, ==, -ENOMEM);
     CHECK(loop_remote_stop(remote_of_it), ==, -ENOMEM);
-    CHECK(loop_run(posted_to), ==, LOOP_DONE);
     succeed();
+    CHECK(loop_run(posted_to), ==, LOOP_DONE);
     CHECK(loop_remote_stop(remote_of_it), ==, 0);
     CHECK(loop_run_forever(posted_to), ==, LOOP_STOPPED);
     end_posting(false);
