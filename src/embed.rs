@@ -1,6 +1,8 @@
 //! The loop inside another loop: one descriptor that is readable whenever there is work.
 
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+
+use nix::sys::eventfd::EventFd;
 
 use crate::error::Result;
 use crate::event_loop::Loop;
@@ -16,9 +18,11 @@ impl Loop {
     /// virtual clock does not move while the host waits. Errors: EMFILE, ENFILE, ENOMEM, ESHUTDOWN.
     pub fn fd(&self) -> Result<RawFd> {
         self.check_open()?;
-        let fd = self.ring.borrow_mut().eventfd()?.as_raw_fd();
+        if self.shared.host_fd().is_none() {
+            self.shared.make_host_fd(|fd| self.ring.borrow_mut().register_eventfd(fd))?;
+        }
         self.flush()?;
-        Ok(fd)
+        Ok(self.shared.host_fd().expect("it was made above").as_fd().as_raw_fd())
     }
 
     /// Makes [`fd`](Loop::fd) tell of what has been scheduled since the last [`run_once`](Loop::run_once): arms the
@@ -27,34 +31,33 @@ impl Loop {
     /// Not needed inside callbacks. Without [`fd`](Loop::fd) it does nothing. Errors: those of `io_uring_enter`.
     pub fn flush(&self) -> Result<()> {
         self.check_open()?;
-        if self.running.get() || !self.ring.borrow().has_eventfd() {
-            return Ok(());
+        match self.shared.host_fd() {
+            Some(fd) if !self.running.get() => self.arm_and_signal(fd),
+            _ => Ok(()),
         }
-        self.arm_and_signal()
     }
 
     /// At the end of a run, tells a host loop what is left. An error is told by the next `flush` or run: the descriptor
     /// is readable then, so that the host comes.
     #[inline]
     pub(crate) fn hand_over_to_host(&self) {
-        if !self.ring.borrow().has_eventfd() {
-            return;
-        }
-        self.ring.borrow().drain_eventfd();
-        if self.arm_and_signal().is_err() {
-            self.ring.borrow().signal_eventfd();
+        let Some(fd) = self.shared.host_fd() else { return };
+        // EAGAIN says that it was unreadable already.
+        let _ = fd.read();
+        if self.arm_and_signal(fd).is_err() {
+            make_readable(fd);
         }
     }
 
     /// While the host waits, the loop counts as asleep.
     #[inline]
     pub(crate) fn wake_up_from_host(&self) {
-        if self.ring.borrow().has_eventfd() {
+        if self.shared.host_fd().is_some() {
             self.shared.inbox.wake_up();
         }
     }
 
-    fn arm_and_signal(&self) -> Result<()> {
+    fn arm_and_signal(&self, fd: &EventFd) -> Result<()> {
         let mut ring = self.ring.borrow_mut();
         let mut schedule = self.schedule.borrow_mut();
         ring.watch_wakes(self.shared.eventfd())?;
@@ -63,7 +66,7 @@ impl Loop {
             || ring.has_completions()
             || schedule.is_due(self.clock.now())
         {
-            ring.signal_eventfd();
+            make_readable(fd);
         }
         let wake_up = self.wake_up_time(schedule.wake_up_bound());
         match self.clock {
@@ -72,4 +75,9 @@ impl Loop {
             Clock::Virtual(_) => ring.submit(),
         }
     }
+}
+
+fn make_readable(fd: &EventFd) {
+    // EAGAIN says that it has been written 2^64 - 2 times: readable it is.
+    let _ = fd.write(1);
 }

@@ -114,11 +114,12 @@ impl Inbox {
         self.change(|word| word.map_addr(|address| address & !ASLEEP | SIGNALLED))
     }
 
-    /// Changes the word to one without `ASLEEP`, and tells whether it was there; None when the inbox is closed.
+    /// Changes the word to one without `ASLEEP`, and tells whether it was there; None when the inbox is closed. What the loop
+    /// did before it fell asleep is seen then.
     fn change(&self, mut to: impl FnMut(*mut Link) -> *mut Link) -> Option<bool> {
         let mut word = self.word.load(Ordering::Relaxed);
         while word != closed() {
-            match self.word.compare_exchange_weak(word, to(word), Ordering::Release, Ordering::Relaxed) {
+            match self.word.compare_exchange_weak(word, to(word), Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => return Some(has_flag(word, ASLEEP)),
                 Err(other) => word = other,
             }
@@ -183,7 +184,7 @@ impl Inbox {
     /// Whether the loop may sleep now; then `wake_up` comes next. The loop's thread.
     pub(crate) fn fall_asleep(&self) -> bool {
         let asleep = ptr::without_provenance_mut(ASLEEP);
-        match self.word.compare_exchange(ptr::null_mut(), asleep, Ordering::Relaxed, Ordering::Relaxed) {
+        match self.word.compare_exchange(ptr::null_mut(), asleep, Ordering::Release, Ordering::Relaxed) {
             Ok(_) => true,
             Err(word) => word == asleep,
         }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -63,6 +64,8 @@ pub(crate) struct Shared {
     /// Written to wake the loop; a poll for it stands in the ring. Not closed in a forked child, where the number may be
     /// another file's (S33).
     eventfd: ManuallyDrop<EventFd>,
+    /// What a host loop waits for, if there is one: the descriptor of `Loop::fd`.
+    host: OnceLock<ManuallyDrop<EventFd>>,
     is_virtual: bool,
     /// The signals that have come and that the loop has handlers for; bit 0 is signal 1.
     signals: AtomicU64,
@@ -89,17 +92,11 @@ struct Head {
 
 impl Shared {
     pub(crate) fn new(process: Process, is_virtual: bool, trace: Option<Trace>) -> Result<Counted<Shared>> {
-        let eventfd =
-            EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(|errno| match errno {
-                Errno::EMFILE => Error::new(errno, Sentence::NoDescriptor),
-                Errno::ENFILE => Error::new(errno, Sentence::NoSystemDescriptor),
-                _ => Error::new(errno, Sentence::WakeFdFailed),
-            })?;
-        let eventfd = ManuallyDrop::new(eventfd);
         Counted::new(Shared {
             inbox: Inbox::new(),
             process,
-            eventfd,
+            eventfd: ManuallyDrop::new(new_eventfd(Sentence::WakeFdFailed)?),
+            host: OnceLock::new(),
             is_virtual,
             signals: AtomicU64::new(0),
             wakes: AtomicU64::new(0),
@@ -110,6 +107,22 @@ impl Shared {
     /// What is written to wake the loop.
     pub(crate) fn eventfd(&self) -> &EventFd {
         &self.eventfd
+    }
+
+    /// What a host loop waits for, if `make_host_fd` has been called.
+    #[inline]
+    pub(crate) fn host_fd(&self) -> Option<&EventFd> {
+        self.host.get().map(|fd| &**fd)
+    }
+
+    /// Makes what a host loop waits for, and has `prepare` do with it what is to come before others know of it. The loop's
+    /// thread.
+    pub(crate) fn make_host_fd(&self, prepare: impl FnOnce(&EventFd) -> Result<()>) -> Result<()> {
+        let fd = new_eventfd(Sentence::EventFdFailed)?;
+        prepare(&fd)?;
+        // It is made once, by one thread: there is none yet.
+        let _ = self.host.set(ManuallyDrop::new(fd));
+        Ok(())
     }
 
     /// How many wakes have been sent.
@@ -190,6 +203,11 @@ impl Shared {
             let errno = Errno::last();
             // EAGAIN says that it has been written 2^64 - 2 times, and never read: nobody will live to see that.
             let _ = self.eventfd.write(1);
+            if let Some(host) = self.host_fd() {
+                // Of a poll that an eventfd completes, the kernel tells the ring's eventfd late, and but once, on a ring with
+                // DEFER_TASKRUN (measured on 6.18).
+                let _ = host.write(1);
+            }
             errno.set();
         }
     }
@@ -201,8 +219,19 @@ impl Drop for Shared {
         if self.process.is_current() {
             // SAFETY: dropped once, here, and not used again.
             unsafe { ManuallyDrop::drop(&mut self.eventfd) };
+            if let Some(host) = self.host.take() {
+                drop(ManuallyDrop::into_inner(host));
+            }
         }
     }
+}
+
+fn new_eventfd(otherwise: Sentence) -> Result<EventFd> {
+    EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(|errno| match errno {
+        Errno::EMFILE => Error::new(errno, Sentence::NoDescriptor),
+        Errno::ENFILE => Error::new(errno, Sentence::NoSystemDescriptor),
+        _ => Error::new(errno, otherwise),
+    })
 }
 
 impl Remote {

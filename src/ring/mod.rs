@@ -11,12 +11,12 @@ mod setup;
 mod timeout;
 
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd};
 
 use io_uring::types::Timespec;
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 use nix::errno::Errno;
-use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::eventfd::EventFd;
 
 pub(crate) use setup::Sizes;
 
@@ -50,7 +50,6 @@ const BATCH: usize = 256;
 
 pub(crate) struct Ring {
     uring: ManuallyDrop<IoUring>,
-    eventfd: ManuallyDrop<Option<EventFd>>,
     process: Process,
     timeout: ArmedTimeout,
     traffic: Traffic,
@@ -74,7 +73,6 @@ impl Ring {
         let can_update_timeouts = uring.params().is_feature_ext_arg();
         Ok(Ring {
             uring: ManuallyDrop::new(uring),
-            eventfd: ManuallyDrop::new(None),
             process,
             timeout,
             traffic: Traffic::default(),
@@ -168,40 +166,11 @@ impl Ring {
         self.traffic
     }
 
-    /// The eventfd that is readable when something has completed; registered with the ring when first asked for. The
-    /// ring's own fd would not do: it does not wake a poller on a ring with DEFER_TASKRUN (measured on 6.12 and 6.18).
-    pub(crate) fn eventfd(&mut self) -> Result<BorrowedFd<'_>> {
-        if self.eventfd.is_none() {
-            let fd = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
-                .map_err(|errno| Error::new(errno, Sentence::EventFdFailed))?;
-            self.uring
-                .submitter()
-                .register_eventfd(fd.as_fd().as_raw_fd())
-                .map_err(|error| setup::error(&error, Sentence::EventFdFailed))?;
-            *self.eventfd = Some(fd);
-        }
-        Ok(self.eventfd.as_ref().expect("it was made above").as_fd())
-    }
-
-    /// Whether an eventfd is registered.
-    pub(crate) fn has_eventfd(&self) -> bool {
-        self.eventfd.is_some()
-    }
-
-    /// Makes the eventfd unreadable.
-    pub(crate) fn drain_eventfd(&self) {
-        if let Some(fd) = &*self.eventfd {
-            // EAGAIN says that it was unreadable already.
-            let _ = fd.read();
-        }
-    }
-
-    /// Makes the eventfd readable.
-    pub(crate) fn signal_eventfd(&self) {
-        if let Some(fd) = &*self.eventfd {
-            // EAGAIN says that it has been signalled 2^64 - 2 times: readable it is.
-            let _ = fd.write(1);
-        }
+    /// Has the kernel write `fd` when something completes, from now on. The ring's own fd would not do for a host loop: it
+    /// does not wake a poller on a ring with DEFER_TASKRUN (measured on 6.12 and 6.18).
+    pub(crate) fn register_eventfd(&mut self, fd: &EventFd) -> Result<()> {
+        let registered = self.uring.submitter().register_eventfd(fd.as_fd().as_raw_fd());
+        registered.map_err(|error| setup::error(&error, Sentence::EventFdFailed))
     }
 
     /// As on a kernel before 5.13.
@@ -307,11 +276,8 @@ impl Drop for Ring {
         // In a forked child the mapping is gone, its addresses may hold the child's own memory, and the descriptors may
         // be others: nothing is unmapped and nothing is closed there (S33).
         if self.process.is_current() {
-            // SAFETY: each is dropped once, here, and not used again.
-            unsafe {
-                ManuallyDrop::drop(&mut self.uring);
-                ManuallyDrop::drop(&mut self.eventfd);
-            }
+            // SAFETY: dropped once, here, and not used again.
+            unsafe { ManuallyDrop::drop(&mut self.uring) };
         }
     }
 }

@@ -1,6 +1,9 @@
 /* loop_fd() and loop_flush(): the loop inside another loop. */
 #include "check.h"
 
+#include <pthread.h>
+#include <semaphore.h>
+
 static bool is_readable(int fd, int timeout_ms)
 {
     struct pollfd poller = {fd, POLLIN, 0};
@@ -318,6 +321,56 @@ static void fd_after_break_knows_the_rest_of_the_batch(void)
     close_loop(loop);
 }
 
+/* ---- posts while the host waits ---- */
+
+enum { POSTS = 1000 };
+
+static sem_t has_run;
+static unsigned posts_run;
+
+static void run_post(loop_t *loop, void *arg)
+{
+    (void)loop;
+    (void)arg;
+    posts_run++;
+    sem_post(&has_run);
+}
+
+/* One at a time: the host has begun to wait, or is about to. */
+static void *post_one_by_one(void *remote)
+{
+    for (int i = 0; i < POSTS; i++) {
+        REQUIRE(i % 2 ? loop_remote_call_soon(remote, run_post, NULL, NULL)
+                      : loop_remote_call_later(remote, 1000, run_post, NULL, NULL), ==, 0);
+        while (sem_wait(&has_run) != 0)
+            REQUIRE(errno, ==, EINTR);
+    }
+    return NULL;
+}
+
+static void s26_each_of_many_posts_wakes_the_host(void)
+{
+    loop_t *loop = new_loop();
+    loop_remote_t *remote;
+    pthread_t poster;
+
+    posts_run = 0;
+    REQUIRE(loop_remote_new(loop, &remote), ==, 0);
+    REQUIRE(sem_init(&has_run, 0, 0), ==, 0);
+    REQUIRE(pthread_create(&poster, NULL, post_one_by_one, remote), ==, 0);
+    while (posts_run < POSTS) {
+        struct pollfd host = {loop_fd(loop), POLLIN, 0};
+
+        REQUIRE(host.fd, >=, 0);
+        REQUIRE(poll(&host, 1, 20000), ==, 1);
+        REQUIRE(loop_run_once(loop, 0), >=, 0);
+    }
+    pthread_join(poster, NULL);
+    loop_remote_release(remote);
+    close_loop(loop);
+    sem_destroy(&has_run);
+}
+
 static const struct check_test tests[] = {
     TEST(fd_is_one_and_the_same),
     TEST(fd_of_an_idle_loop_is_not_readable),
@@ -335,6 +388,7 @@ static const struct check_test tests[] = {
     TEST(a_poll_loop_alone_runs_all_timers),
     TEST(fd_after_a_run_that_slept),
     TEST(fd_after_break_knows_the_rest_of_the_batch),
+    TEST(s26_each_of_many_posts_wakes_the_host),
 };
 
 CHECK_MAIN(tests)
