@@ -7,6 +7,8 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=RINGLOOP_WRITE_HEADER");
     println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libringloop.so.{}", env!("CARGO_PKG_VERSION_MAJOR"));
+    // It installs a signal handler and a handler of forks, which must not be unloaded.
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
     #[cfg(feature = "capi")]
     header::generate();
 }

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::event_loop::Loop;
 use crate::handle::Handle;
 use crate::schedule::HookPoint;
-use crate::signals::Registration;
+use crate::signals::{Registration, check_catchable};
 use crate::slots::Held;
 use crate::time::{self, Time};
 
@@ -67,6 +67,7 @@ impl Loop {
     /// former disposition is back when the last handler for the signal has gone; in a forked child it is in force at once
     /// (S33). Errors: EINVAL for a signal that cannot be caught and for SIGSEGV, SIGBUS, SIGFPE and SIGILL; ENOMEM, ESHUTDOWN.
     pub fn add_signal_handler(&self, signal: i32, f: impl FnMut(&Loop) + 'static) -> Result<Handle> {
+        check_catchable(signal)?;
         self.check_open()?;
         self.schedule_signal(signal, Callback::many(f)?)
     }
@@ -172,7 +173,9 @@ impl Loop {
     pub(crate) fn schedule_at(&self, when: u64, callback: Callback) -> Result<Handle> {
         let callback = ManuallyDrop::new(callback);
         let mut schedule = self.schedule.borrow_mut();
-        if let Err(error) = schedule.reserve_timer(when) {
+        // What was posted before comes before timers that are due at the same time (S8).
+        let posts = if self.shared.inbox.has_mail() { self.collect_mail(&mut schedule) } else { Ok(()) };
+        if let Err(error) = posts.and_then(|()| schedule.reserve_timer(when)) {
             drop(schedule);
             Callback::refuse(callback);
             return Err(error);
@@ -183,6 +186,9 @@ impl Loop {
     pub(crate) fn schedule_every(&self, period: u64, callback: Callback) -> Result<Handle> {
         let first = self.clock.now().saturating_add(period);
         let mut schedule = self.schedule.borrow_mut();
+        if self.shared.inbox.has_mail() {
+            self.collect_mail(&mut schedule)?;
+        }
         schedule.reserve_repeating_timer(first)?;
         Ok(schedule.call_every(first, period, callback))
     }

@@ -49,12 +49,10 @@ impl Loop {
         }
     }
 
-    /// While the host waits, the loop counts as asleep.
+    /// While the host waits, the loop counts as asleep. Whether somebody has wanted it to be awake since.
     #[inline]
-    pub(crate) fn wake_up_from_host(&self) {
-        if self.shared.host_fd().is_some() {
-            self.shared.inbox.wake_up();
-        }
+    pub(crate) fn wake_up_from_host(&self) -> bool {
+        self.shared.host_fd().is_some() && self.shared.inbox.wake_up()
     }
 
     fn arm_and_signal(&self, fd: &EventFd) -> Result<()> {

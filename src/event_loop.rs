@@ -146,17 +146,19 @@ impl Loop {
     }
 
     pub(crate) fn iterate_once(&self, limit: u64) -> Result<usize> {
-        let _run = Run::begin(self)?;
-        let (ran, interrupted) = self.iterate(limit, false)?;
+        let run = Run::begin(self)?;
+        let (ran, interrupted) = self.iterate(if run.is_wanted { 0 } else { limit }, false)?;
         self.stopping.set(false);
         if interrupted && ran == 0 { Err(Error::INTERRUPTED) } else { Ok(ran) }
     }
 
     fn run_to_end(&self, forever: bool) -> Result<Outcome> {
-        let _run = Run::begin(self)?;
+        let run = Run::begin(self)?;
+        let mut limit = if run.is_wanted { 0 } else { FOREVER };
         let mut outcome = Outcome::Done;
         while outcome == Outcome::Done && (forever || self.is_alive()) {
-            self.iterate(FOREVER, !forever)?;
+            self.iterate(limit, !forever)?;
+            limit = FOREVER;
             outcome = match (self.breaking.get(), self.stopping.get()) {
                 (true, _) => Outcome::Broken,
                 (false, true) => Outcome::Stopped,
@@ -164,9 +166,6 @@ impl Loop {
             };
         }
         self.stopping.set(false);
-        if let Some(trace) = self.slow.trace() {
-            trace.flush();
-        }
         Ok(outcome)
     }
 
@@ -181,7 +180,8 @@ impl Loop {
             let limit = if while_alive && !schedule.is_alive() { 0 } else { limit };
             let waiting = self.submit_and_wait(schedule, ring, limit)?;
             if self.shared.inbox.has_mail() {
-                self.collect_mail(schedule)?;
+                // What there is no memory for waits, so that what is ready already may free some.
+                self.collect_mail(schedule).or_else(|error| if schedule.is_ready() { Ok(()) } else { Err(error) })?;
             }
             self.collect_completions(ring);
             self.collect_due_timers(schedule, waiting.now)?;
@@ -564,6 +564,8 @@ fn attempt(f: impl FnOnce()) -> Option<Payload> {
 /// One run, from beginning to end, whichever way it ends.
 struct Run<'a> {
     lp: &'a Loop,
+    /// Whether others have woken the loop while it counted as asleep in a host loop: then this run does not begin with a sleep.
+    is_wanted: bool,
     _innermost: Running<'a>,
 }
 
@@ -574,8 +576,8 @@ impl<'a> Run<'a> {
             return Err(Error::RUNNING);
         }
         lp.has_run.set(true);
-        lp.wake_up_from_host();
-        Ok(Run { lp, _innermost: Running::enter(lp) })
+        let is_wanted = lp.wake_up_from_host();
+        Ok(Run { lp, is_wanted, _innermost: Running::enter(lp) })
     }
 }
 
@@ -585,6 +587,9 @@ impl Drop for Run<'_> {
         self.lp.running.set(false);
         if self.lp.owner.process().is_current() {
             self.lp.hand_over_to_host();
+        }
+        if let Some(trace) = self.lp.slow.trace() {
+            trace.flush();
         }
     }
 }

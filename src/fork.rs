@@ -1,4 +1,4 @@
-//! Which process this is: a number that a forked child does not have in common with its parent (S33).
+//! Which process this is, and whose rights it has: a number that a forked child does not have in common with its parent (S33).
 //!
 //! The number stands in a page that the kernel wipes on fork (MADV_WIPEONFORK, 4.14), so asking costs one load and no
 //! system call. A child that makes a loop of its own gets the next number. The page is never unmapped.
@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use nix::errno::Errno;
 
 use crate::error::{Error, Result, Sentence};
+use crate::memory::try_box;
 
 /// The process in which this was made.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +41,54 @@ impl Process {
     pub(crate) fn is_current(&self) -> bool {
         self.page.load(Ordering::Relaxed) == self.number
     }
+}
+
+/// What each process makes for itself when it first asks. A forked child does not get its parent's, in which another thread may
+/// have held a lock. It is never freed.
+pub(crate) struct PerProcess<T> {
+    latest: AtomicPtr<Made<T>>,
+}
+
+struct Made<T> {
+    process: Process,
+    value: T,
+    /// That of the parent process. It is of no use but to those who look for leaks.
+    _former: *mut Made<T>,
+}
+
+impl<T: Sync> PerProcess<T> {
+    pub(crate) const fn new() -> PerProcess<T> {
+        PerProcess { latest: AtomicPtr::new(ptr::null_mut()) }
+    }
+
+    /// What this process has made. Async-signal-safe.
+    pub(crate) fn made(&self) -> Option<&'static T> {
+        // SAFETY: what has been published is never freed.
+        let latest: Option<&'static Made<T>> = unsafe { self.latest.load(Ordering::Acquire).as_ref() };
+        latest.filter(|made| made.process.is_current()).map(|made| &made.value)
+    }
+
+    /// What this process has made, or makes now.
+    pub(crate) fn get(&self, make: impl Fn() -> T) -> Result<&'static T> {
+        let process = Process::current()?;
+        loop {
+            let former = self.latest.load(Ordering::Acquire);
+            if let Some(made) = self.made() {
+                return Ok(made);
+            }
+            let fresh = Box::into_raw(try_box(Made { process, value: make(), _former: former })?);
+            if self.latest.compare_exchange(former, fresh, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+                // SAFETY: it was not published, so it is still ours alone.
+                drop(unsafe { Box::from_raw(fresh) });
+            }
+        }
+    }
+}
+
+/// Whether the program runs with more rights than its user has, as set-user-ID programs do.
+pub(crate) fn is_privileged() -> bool {
+    // SAFETY: getauxval takes any number.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
 /// The page, mapped when it is first asked for.

@@ -1,5 +1,6 @@
 //! Seeing what happens: what is pending, which callback was slow, what `RINGLOOP_DEBUG=1` prints.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io::Write;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use crate::callback::Source;
 use crate::error::Result;
 use crate::event_loop::{Loop, UserCode};
+use crate::fork::is_privileged;
 use crate::handle::{Handle, Kind};
 use crate::metrics::Metrics;
 use crate::symbol::Symbol;
@@ -97,7 +99,12 @@ pub(crate) const DEBUG_LIMIT: Duration = Duration::from_millis(100);
 
 /// Whether the environment asks for the debug mode.
 pub(crate) fn debug_mode() -> bool {
-    std::env::var_os("RINGLOOP_DEBUG").is_some_and(|value| value == "1")
+    variable("RINGLOOP_DEBUG").is_some_and(|value| value == "1")
+}
+
+/// A variable of the environment; none in a program that runs with more rights than its user has, as set-user-ID programs do.
+pub(crate) fn variable(name: &str) -> Option<OsString> {
+    if is_privileged() { None } else { std::env::var_os(name) }
 }
 
 pub(crate) fn print_slow(slow: &SlowCallback) {

@@ -26,7 +26,7 @@ use crate::trace::Trace;
 /// A loop as other threads know it: they post callbacks to it, wake it, stop it.
 ///
 /// It is cheap to clone, and may outlive the loop: then everything says ESHUTDOWN. Everything here is for any thread, the
-/// loop's own and those of other loops included, and takes no lock. In a forked child everything says EOWNERDEAD (S33).
+/// loop's own and those of other loops included, and takes no lock (but that of the file where there is a trace). In a forked child everything says EOWNERDEAD (S33).
 ///
 /// ```
 /// use ringloop::Loop;

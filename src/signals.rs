@@ -8,20 +8,26 @@
 //! and free what they have unlinked when no handler runs any more: a handler that began before the unlinking has counted itself
 //! in `running` before it looked at the list, and one that begins later does not find it.
 //!
-//! In a forked child the loops' handlers are void (S33): a signal that is still handled here does there what it would have done
-//! before the parent's loops asked for it. A child that makes loops of its own gets a registry of its own.
+//! While the handler runs, all signals wait: what the program does in a handler of its own (a longjmp, say) must not happen
+//! between the steps of this one.
+//!
+//! In a forked child the loops' handlers are void (S33): the former dispositions are restored there by `pthread_atfork`, and where
+//! that does not come (clone, vfork), a signal does what the former disposition says. A child that makes loops of its own gets
+//! a registry of its own.
 
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use libc::{c_int, c_void, sigaction, siginfo_t};
+use libc::{c_int, c_void, pid_t, sigaction, siginfo_t, sigset_t};
 use nix::errno::Errno;
+use nix::unistd::{getpid, gettid};
 
 use crate::counted::Counted;
 use crate::error::{Error, Result, Sentence};
-use crate::fork::Process;
+use crate::fork::PerProcess;
 use crate::memory::try_box;
 use crate::remote::Shared;
 
@@ -44,39 +50,41 @@ struct Watcher {
 
 /// Who wants to know of what, in one process.
 struct Registry {
-    process: Process,
-    /// That of the parent process. It is of no use but to those who look for leaks.
-    _former: *mut Registry,
+    /// The process's number, which a child that shares its memory (vfork) does not have.
+    number: pid_t,
     changes: Mutex<()>,
     /// How many signal handlers are looking at the lists.
     running: AtomicUsize,
     lists: [AtomicPtr<Watcher>; LAST + 1],
 }
 
-/// The registry of the process that made one last; a forked child finds its parent's here.
-static REGISTRY: AtomicPtr<Registry> = AtomicPtr::new(ptr::null_mut());
+static REGISTRY: PerProcess<Registry> = PerProcess::new();
 
 /// What became of each signal before loops asked for it. A forked child inherits this with the handlers.
 static FORMER: [Former; LAST + 1] = [const { Former::new() }; LAST + 1];
+
+/// The signals that loops have asked for; bit 0 is signal 1.
+static TAKEN: AtomicU64 = AtomicU64::new(0);
 
 /// A disposition, in words that a signal handler may read while they change.
 struct Former {
     handler: AtomicUsize,
     flags: AtomicI32,
     mask: AtomicU64,
+    /// The thread that calls the handler: one that comes back here from there is in a chain that has no end.
+    caller: AtomicI32,
 }
 
 const NOT_CATCHABLE: Error = Error::new(Errno::EINVAL, Sentence::NotCatchable);
 
 impl Registration {
-    /// Has `shared` told of every `signal` from now on.
+    /// Has `shared` told of every `signal` from now on, which is catchable.
     pub(crate) fn new(signal: c_int, shared: Counted<Shared>) -> Result<Registration> {
-        check_catchable(signal)?;
-        let registry = Registry::current()?;
+        let registry = REGISTRY.get(Registry::new)?;
         let watcher = Watcher { next: AtomicPtr::new(ptr::null_mut()), signal, shared, registry };
-        let registration = Registration { watcher: NonNull::from(Box::leak(try_box(watcher)?)) };
-        registry.link(registration.watcher())?;
-        Ok(registration)
+        let watcher = try_box(watcher)?;
+        registry.link(&watcher)?;
+        Ok(Registration { watcher: NonNull::from(Box::leak(watcher)) })
     }
 
     fn watcher(&self) -> &Watcher {
@@ -89,7 +97,7 @@ impl Drop for Registration {
     fn drop(&mut self) {
         let registry = self.watcher().registry;
         // In a forked child the list is a copy that nobody walks (S33).
-        if !registry.process.is_current() {
+        if !REGISTRY.made().is_some_and(|made| ptr::eq(made, registry)) {
             return;
         }
         registry.unlink(self.watcher());
@@ -98,50 +106,33 @@ impl Drop for Registration {
     }
 }
 
-// SAFETY: the pointers are to the lists that this is all about, and to what is never freed.
-unsafe impl Send for Registry {}
-// SAFETY: as above; the lists are changed under the lock, and walked as the module says.
-unsafe impl Sync for Registry {}
-
 impl Registry {
-    /// The registry of this process, which is made when it is first asked for and never freed.
-    fn current() -> Result<&'static Registry> {
-        let process = Process::current()?;
-        let mut known = REGISTRY.load(Ordering::Acquire);
-        // SAFETY: a registry that has been published is never freed.
-        while unsafe { known.as_ref() }.is_none_or(|registry| !registry.process.is_current()) {
-            let fresh = Box::into_raw(try_box(Registry {
-                process,
-                _former: known,
-                changes: Mutex::new(()),
-                running: AtomicUsize::new(0),
-                lists: [const { AtomicPtr::new(ptr::null_mut()) }; LAST + 1],
-            })?);
-            match REGISTRY.compare_exchange(known, fresh, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => known = fresh,
-                Err(other) => {
-                    // SAFETY: it was not published, so it is still ours alone.
-                    drop(unsafe { Box::from_raw(fresh) });
-                    known = other;
-                }
-            }
+    fn new() -> Registry {
+        Registry {
+            number: getpid().as_raw(),
+            changes: Mutex::new(()),
+            running: AtomicUsize::new(0),
+            lists: [const { AtomicPtr::new(ptr::null_mut()) }; LAST + 1],
         }
-        // SAFETY: as above, and the loop ends with one that is there.
-        Ok(unsafe { &*known })
     }
 
     fn lock(&self) -> MutexGuard<'_, ()> {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a watcher into its list. On an error it stands there nevertheless, and is to be unlinked.
+    /// Puts a watcher into its list.
     fn link(&self, watcher: &Watcher) -> Result<()> {
         let _changes = self.lock();
         let list = &self.lists[watcher.signal as usize];
         let first = list.load(Ordering::Relaxed);
         watcher.next.store(first, Ordering::Relaxed);
         list.store(ptr::from_ref(watcher).cast_mut(), Ordering::SeqCst);
-        if first.is_null() { take_over(watcher.signal).map_err(|_| NOT_CATCHABLE) } else { Ok(()) }
+        if first.is_null() && take_over(watcher.signal).is_err() {
+            list.store(ptr::null_mut(), Ordering::SeqCst);
+            self.wait_for_handlers();
+            return Err(NOT_CATCHABLE);
+        }
+        Ok(())
     }
 
     /// Takes a watcher out of its list, and waits until no signal handler can be looking at it.
@@ -162,8 +153,20 @@ impl Registry {
             give_back(watcher.signal);
         }
         drop(changes);
+        self.wait_for_handlers();
+    }
+
+    /// Waits until no signal handler can be looking at what is linked no more.
+    fn wait_for_handlers(&self) {
+        let mut turns = 0;
         while self.running.load(Ordering::SeqCst) != 0 {
-            std::thread::yield_now();
+            // A thread of lower priority may be in one, and get no turn by yielding.
+            if turns < 100 {
+                std::thread::yield_now()
+            } else {
+                std::thread::sleep(Duration::from_micros(50))
+            }
+            turns += 1;
         }
     }
 
@@ -185,7 +188,12 @@ impl Registry {
 
 impl Former {
     const fn new() -> Former {
-        Former { handler: AtomicUsize::new(libc::SIG_DFL), flags: AtomicI32::new(0), mask: AtomicU64::new(0) }
+        Former {
+            handler: AtomicUsize::new(libc::SIG_DFL),
+            flags: AtomicI32::new(0),
+            mask: AtomicU64::new(0),
+            caller: AtomicI32::new(0),
+        }
     }
 
     fn set(&self, action: &sigaction) {
@@ -201,20 +209,25 @@ impl Former {
         let mut action = default_action();
         action.sa_sigaction = self.handler.load(Ordering::Acquire);
         action.sa_flags = self.flags.load(Ordering::Relaxed);
+        self.add_mask(&mut action.sa_mask);
+        action
+    }
+
+    fn add_mask(&self, set: &mut sigset_t) {
         let mask = self.mask.load(Ordering::Relaxed);
         for signal in (1..=LAST).filter(|signal| mask >> (signal - 1) & 1 == 1) {
             // SAFETY: the set is initialized, and the signal's number is in range.
-            unsafe { libc::sigaddset(&mut action.sa_mask, signal as c_int) };
+            unsafe { libc::sigaddset(set, signal as c_int) };
         }
-        action
     }
 }
 
-/// Whether a loop may handle a signal. The kernel refuses some itself; that of a fault would come again as soon as the handler
-/// had returned, for ever.
-fn check_catchable(signal: c_int) -> Result<()> {
+/// Whether a loop may handle a signal. That of a fault would come again as soon as the handler had returned, for ever. (The C
+/// library keeps two more for itself, which sigaction refuses.)
+pub(crate) fn check_catchable(signal: c_int) -> Result<()> {
     let is_fault = matches!(signal, libc::SIGSEGV | libc::SIGBUS | libc::SIGFPE | libc::SIGILL);
-    if is_fault || !(1..=LAST as c_int).contains(&signal) { Err(NOT_CATCHABLE) } else { Ok(()) }
+    let is_never_caught = matches!(signal, libc::SIGKILL | libc::SIGSTOP);
+    if is_fault || is_never_caught || !(1..=LAST as c_int).contains(&signal) { Err(NOT_CATCHABLE) } else { Ok(()) }
 }
 
 /// Makes `on_signal` a signal's handler, and remembers what was. SA_RESTART: what the program has blocked in goes on.
@@ -223,10 +236,38 @@ fn take_over(signal: c_int) -> nix::Result<()> {
     if former.sa_sigaction != on_signal as *const () as usize {
         FORMER[signal as usize].set(&former);
     }
+    TAKEN.fetch_or(1 << (signal - 1), Ordering::Relaxed);
     let mut action = default_action();
     action.sa_sigaction = on_signal as *const () as usize;
     action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
+    // SAFETY: the set is initialized.
+    unsafe { libc::sigfillset(&mut action.sa_mask) };
+    restore_in_children()?;
     set_action(signal, &action)
+}
+
+/// Has every child that `fork` makes restore what was before its parent's loops asked for signals.
+fn restore_in_children() -> nix::Result<()> {
+    static IS_DONE: AtomicBool = AtomicBool::new(false);
+    extern "C" fn restore() {
+        (1..=LAST as c_int).filter(|&signal| is_taken(signal)).for_each(give_back);
+    }
+    if IS_DONE.swap(true, Ordering::Relaxed) {
+        return Ok(());
+    }
+    // SAFETY: what is called in the child calls nothing but sigaction, which is async-signal-safe.
+    match unsafe { libc::pthread_atfork(None, None, Some(restore)) } {
+        0 => Ok(()),
+        errno => {
+            IS_DONE.store(false, Ordering::Relaxed);
+            Err(Errno::from_raw(errno))
+        }
+    }
+}
+
+/// Whether the loops' handler has ever been a signal's, which costs no system call to know.
+fn is_taken(signal: c_int) -> bool {
+    TAKEN.load(Ordering::Relaxed) >> (signal - 1) & 1 == 1
 }
 
 /// Restores what was before loops asked for a signal, unless somebody else has taken it meanwhile.
@@ -262,20 +303,18 @@ fn set_action(signal: c_int, action: &sigaction) -> nix::Result<()> {
 /// The handler of all signals that loops want to know of. Async-signal-safe, and leaves errno alone.
 extern "C" fn on_signal(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     let errno = Errno::last();
-    // SAFETY: a registry that has been published is never freed.
-    let registry = unsafe { REGISTRY.load(Ordering::Acquire).as_ref() };
-    let is_told = registry.is_some_and(|registry| registry.process.is_current() && registry.tell(signal));
+    let is_ours = |registry: &&Registry| registry.number == getpid().as_raw();
+    let is_told = REGISTRY.made().filter(is_ours).is_some_and(|registry| registry.tell(signal));
     if !is_told {
         act_as_former(signal, info, context);
     }
     errno.set();
 }
 
-/// Does what the signal would have done before loops asked for it: in a forked child, and when the last loop has just lost its
-/// interest. Async-signal-safe as far as the program's own handler is.
+/// Does what the signal would have done before loops asked for it: in a child that shares or has copied the memory, and when the
+/// last loop has just lost its interest. Async-signal-safe as far as the program's own handler is.
 fn act_as_former(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     let Some(former) = FORMER.get(signal as usize) else { return };
-    let flags = former.flags.load(Ordering::Relaxed);
     match former.handler.load(Ordering::Acquire) {
         libc::SIG_IGN => {}
         libc::SIG_DFL => {
@@ -285,19 +324,37 @@ fn act_as_former(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
                 unsafe { libc::raise(signal) };
             }
         }
-        handler if flags & libc::SA_SIGINFO != 0 => {
-            // SAFETY: the program installed this address as a handler of this type.
-            unsafe {
-                let handler: extern "C" fn(c_int, *mut siginfo_t, *mut c_void) = std::mem::transmute(handler);
-                handler(signal, info, context);
-            }
-        }
         handler => {
-            // SAFETY: the program installed this address as a handler of this type.
-            unsafe {
-                let handler: extern "C" fn(c_int) = std::mem::transmute(handler);
-                handler(signal);
+            let thread = gettid().as_raw();
+            // A handler that was installed after the loops' and calls it, as it calls what was there before, comes back here.
+            if former.caller.swap(thread, Ordering::Relaxed) != thread {
+                call_former(former, handler, signal, info, context);
+                former.caller.store(0, Ordering::Relaxed);
             }
         }
+    }
+}
+
+/// Calls a handler of the program's, with the signals blocked that it asked for, and those that were when the signal came.
+fn call_former(former: &Former, handler: usize, signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    // SAFETY: the kernel gives a handler with SA_SIGINFO a context.
+    let mut mask = unsafe { (*context.cast::<libc::ucontext_t>()).uc_sigmask };
+    former.add_mask(&mut mask);
+    let flags = former.flags.load(Ordering::Relaxed);
+    // SAFETY: the sets are initialized; the program installed this address as a handler of this type.
+    unsafe {
+        if flags & libc::SA_NODEFER == 0 {
+            libc::sigaddset(&mut mask, signal);
+        }
+        let mut all = mask;
+        libc::pthread_sigmask(libc::SIG_SETMASK, &mask, &mut all);
+        if flags & libc::SA_SIGINFO != 0 {
+            std::mem::transmute::<usize, extern "C" fn(c_int, *mut siginfo_t, *mut c_void)>(handler)(
+                signal, info, context,
+            );
+        } else {
+            std::mem::transmute::<usize, extern "C" fn(c_int)>(handler)(signal);
+        }
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, ptr::null_mut());
     }
 }

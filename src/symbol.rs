@@ -32,19 +32,27 @@ mod c {
     //! Names of addresses: from the dynamic linker for what is exported, for the rest from the symbol table of the file, where it
     //! has not been stripped.
 
+    use std::cell::RefCell;
     use std::collections::HashMap;
     use std::ffi::CStr;
     use std::path::Path;
-    use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+    use std::rc::Rc;
 
     use object::{Object, ObjectSymbol};
 
-    /// What has been asked before. A trace asks for the same few again and again.
-    static NAMES: LazyLock<Mutex<HashMap<usize, Option<Arc<str>>>>> = LazyLock::new(Mutex::default);
+    thread_local! {
+        /// What the thread has asked before. A trace asks for the same few again and again.
+        static NAMES: RefCell<HashMap<usize, Option<Rc<str>>>> = RefCell::default();
+    }
 
-    pub(super) fn name(address: usize) -> Option<Arc<str>> {
-        let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
-        names.entry(address).or_insert_with(|| find(address).map(Arc::from)).clone()
+    pub(super) fn name(address: usize) -> Option<Rc<str>> {
+        let known = NAMES.try_with(|names| names.borrow().get(&address).cloned());
+        if let Ok(Some(name)) = known {
+            return name;
+        }
+        let name = find(address).map(Rc::from);
+        let _ = NAMES.try_with(|names| names.borrow_mut().insert(address, name.clone()));
+        name
     }
 
     fn find(address: usize) -> Option<String> {

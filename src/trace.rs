@@ -16,8 +16,9 @@ use nix::unistd::gettid;
 
 use crate::callback::Source;
 use crate::error::{Error, Result, Sentence};
-use crate::fork::Process;
+use crate::fork::{PerProcess, Process};
 use crate::handle::Kind;
+use crate::inspect;
 use crate::memory::try_box;
 use crate::symbol::Symbol;
 use crate::time::monotonic;
@@ -39,7 +40,7 @@ struct Events {
 }
 
 /// The files of this process.
-static FILES: Mutex<Vec<Trace>> = Mutex::new(Vec::new());
+static FILES: PerProcess<Mutex<Vec<Trace>>> = PerProcess::new();
 
 /// So much is gathered before it is written.
 const GATHER: usize = 60 << 10;
@@ -54,13 +55,13 @@ impl TraceFile {
     pub(crate) fn open(name: &OsStr) -> Result<Trace> {
         let name = with_process_number(name)?;
         let process = Process::current()?;
-        let mut files = lock(&FILES);
-        if let Some(file) = files.iter().find(|file| file.name == name && file.process.is_current()) {
+        let mut files = lock(FILES.get(Mutex::default)?);
+        if let Some(file) = files.iter().find(|file| file.name == name) {
             return Ok(file);
         }
         files.try_reserve(1)?;
         let mut gathered = Vec::new();
-        gathered.try_reserve_exact(GATHER + LONGEST + END.len())?;
+        gathered.try_reserve_exact(GATHER + 2 + LONGEST + END.len())?;
         let file = File::create(&name).map_err(|error| {
             Error::new(Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)), Sentence::NoTraceFile)
         })?;
@@ -180,7 +181,7 @@ impl fmt::Display for Micros {
 
 /// The trace that the environment asks for.
 pub(crate) fn from_environment() -> Result<Option<Trace>> {
-    std::env::var_os("RINGLOOP_TRACE").filter(|name| !name.is_empty()).map(|name| TraceFile::open(&name)).transpose()
+    inspect::variable("RINGLOOP_TRACE").filter(|name| !name.is_empty()).map(|name| TraceFile::open(&name)).transpose()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -6,6 +6,7 @@ use super::types::loop_handle_t;
 use super::{NULL_POINTER, handle, with_loop};
 use crate::callback::Callback;
 use crate::event_loop::Loop;
+use crate::signals::check_catchable;
 
 /// A signal handler: gets the signal's number, on the loop's thread, where it may call anything.
 pub type loop_signal_callback_t =
@@ -30,6 +31,7 @@ pub unsafe extern "C" fn loop_add_signal_handler(
 ) -> loop_handle_t {
     let add = |lp: &Loop| {
         let callback = callback.ok_or(NULL_POINTER)?;
+        check_catchable(signum)?;
         lp.check_open()?;
         lp.schedule_signal(signum, Callback::c_signal(callback, arg))
     };

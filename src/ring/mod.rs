@@ -119,7 +119,8 @@ impl Ring {
     pub(crate) fn wait(&mut self, until: u64) -> Result<Waited> {
         self.arm(until)?;
         let queued = self.uring.submission().len();
-        self.enter(queued, 1)
+        // Where the queue is tiny, arming may have entered the kernel, and lost the poll for wakes (EBADR).
+        self.enter(queued, u32::from(self.watches_wakes))
     }
 
     /// Queues the poll that completes, and so ends a wait, when `wakes` is written from now on; unless it stands in the kernel.
@@ -238,6 +239,10 @@ impl Ring {
         let flags = EnterFlags::GETEVENTS.bits();
         // SAFETY: no argument is passed, and the entries in the queue were vouched for when they were pushed.
         let result = unsafe { self.uring.submitter().enter::<()>(queued as u32, wanted, flags, None) };
+        // A signal handler of the program's may have forked meanwhile, and this may be the child.
+        if !self.process.is_current() {
+            return Err(Error::FORKED);
+        }
         let left = self.uring.submission().len();
         self.traffic.submitted += (queued - left.min(queued)) as u64;
         self.timeout.submitted(left == 0);

@@ -50,7 +50,7 @@ pub(super) fn set_up(sizes: Sizes) -> Result<IoUring> {
     let mut refusal = Errno::EINVAL;
     for rung in LADDER {
         let mut builder = IoUring::builder();
-        builder.setup_cqsize(sizes.cq);
+        builder.setup_cqsize(sizes.cq).dontfork();
         rung(&mut builder);
         match builder.build(sizes.sq) {
             Ok(uring) => return probe(uring),

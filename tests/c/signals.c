@@ -283,6 +283,77 @@ static void the_former_disposition_is_back_when_the_last_handler_has_gone(void)
     close_loop(other);
 }
 
+static struct sigaction before_chain;
+static volatile sig_atomic_t chain_calls;
+
+/* As libraries do: what was there before is called, too. */
+static void chain(int signum, siginfo_t *info, void *context)
+{
+    chain_calls++;
+    if (before_chain.sa_flags & SA_SIGINFO)
+        before_chain.sa_sigaction(signum, info, context);
+    else if (before_chain.sa_handler != SIG_DFL && before_chain.sa_handler != SIG_IGN)
+        before_chain.sa_handler(signum);
+}
+
+static void a_handler_that_calls_the_one_before_it_has_an_end(void)
+{
+    struct sigaction chained = {.sa_sigaction = chain, .sa_flags = SA_SIGINFO};
+    loop_t *loop = new_loop();
+    loop_handle_t handle = handle_usr1(loop, &numbers[1]);
+
+    times = chain_calls = 0;
+    REQUIRE(sigaction(SIGUSR1, &chained, &before_chain), ==, 0);
+    raise(SIGUSR1);
+    CHECK(chain_calls, ==, 1);
+    CHECK(loop_run_once(loop, LOOP_NEVER), ==, 1);
+    CHECK(loop_cancel(loop, handle), ==, 0);
+    /* Now the former one is the chain, whose former one is the loops'. */
+    handle = handle_usr1(loop, &numbers[1]);
+    raise(SIGUSR1);
+    CHECK(loop_run_once(loop, LOOP_NEVER), ==, 1);
+    CHECK(loop_cancel(loop, handle), ==, 0);
+    chain_calls = 0;
+    raise(SIGUSR1);
+    CHECK(chain_calls, >=, 1);
+    CHECK(chain_calls, <=, 2);
+    signal(SIGUSR1, SIG_DFL);
+    close_loop(loop);
+}
+
+static void all_signals_wait_while_the_handler_runs(void)
+{
+    loop_t *loop = new_loop();
+    struct sigaction action;
+
+    handle_usr1(loop, &numbers[1]);
+    action = action_of(SIGUSR1);
+    for (int signum = 1; signum <= SIGRTMAX; signum++)
+        if (signum != SIGKILL && signum != SIGSTOP && (signum < 32 || signum >= SIGRTMIN))
+            CHECK(sigismember(&action.sa_mask, signum), ==, 1);
+    close_loop(loop);
+}
+
+static void *add_from_another_thread(void *arg)
+{
+    CHECK(loop_add_signal_handler(arg, SIGKILL, note, NULL), ==, -EINVAL);
+    CHECK(loop_add_signal_handler(arg, 1000, note, NULL), ==, -EINVAL);
+    CHECK(loop_add_signal_handler(arg, SIGUSR1, note, NULL), ==, -EPERM);
+    return NULL;
+}
+
+static void s29_what_cannot_be_caught_is_said_first(void)
+{
+    loop_t *loop = new_loop();
+    pthread_t other;
+
+    REQUIRE(pthread_create(&other, NULL, add_from_another_thread, loop), ==, 0);
+    pthread_join(other, NULL);
+    REQUIRE(loop_shutdown(loop), ==, 0);
+    CHECK(loop_add_signal_handler(loop, SIGSEGV, note, NULL), ==, -EINVAL);
+    close_loop(loop);
+}
+
 static void no_mask_is_changed(void)
 {
     loop_t *loop = new_loop();
@@ -346,9 +417,14 @@ static void raise_in_child(void *arg)
 }
 
 static int expected_calls;
+static struct sigaction expected_action;
 
 static void raise_and_count(void *arg)
 {
+    struct sigaction now = action_of(SIGUSR1);
+
+    CHECK_TRUE(now.sa_handler == expected_action.sa_handler);
+    CHECK(now.sa_flags, ==, expected_action.sa_flags);
     raise(SIGUSR1);
     CHECK(own_calls, ==, expected_calls);
     CHECK(times, ==, 0);
@@ -395,6 +471,7 @@ static void s33_in_a_child_the_former_disposition_is_in_force(void)
         }
         REQUIRE(sigaction(SIGUSR1, &mine, NULL), ==, 0);
         loop = new_loop();
+        expected_action = action_of(SIGUSR1);
         handle_usr1(loop, &numbers[1]);
         expected_calls = 1;
         CHECK_IN_CHILD(raise_and_count, loop);
@@ -409,6 +486,7 @@ static void s33_in_a_child_the_former_disposition_is_in_force(void)
     }
     signal(SIGUSR1, SIG_IGN);
     loop = new_loop();
+    expected_action = action_of(SIGUSR1);
     handle_usr1(loop, &numbers[1]);
     expected_calls = 0;
     CHECK_IN_CHILD(raise_and_count, loop);
@@ -478,6 +556,9 @@ static const struct check_test tests[] = {
     TEST_NOT_UNDER("valgrind", s21_a_signal_brings_its_callback_and_not_eintr, BLOCKS),
     TEST_NOT_UNDER("valgrind", a_signal_on_another_thread_wakes_the_loop, BLOCKS),
     TEST(the_former_disposition_is_back_when_the_last_handler_has_gone),
+    TEST(a_handler_that_calls_the_one_before_it_has_an_end),
+    TEST(all_signals_wait_while_the_handler_runs),
+    TEST(s29_what_cannot_be_caught_is_said_first),
     TEST(no_mask_is_changed),
     TEST(what_cannot_be_caught_is_refused),
     TEST(walk_shows_a_handler),

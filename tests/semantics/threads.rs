@@ -472,3 +472,29 @@ fn s21_a_signal_handler_runs_instead_of_eintr() {
     assert_eq!(Rc::strong_count(&calls), 1);
     assert_eq!(lp.add_signal_handler(libc::SIGKILL, |_| {}).unwrap_err().raw_os_error(), libc::EINVAL);
 }
+
+#[test]
+fn s08_a_delayed_post_and_a_timer_for_the_same_time_run_in_the_order_of_the_calls() {
+    let lp = virtual_loop();
+    let (sender, seen) = mpsc::channel();
+    let delay = Duration::from_secs(1);
+    for turn in 0..3 {
+        let (posted, own, every) = (sender.clone(), sender.clone(), sender.clone());
+        lp.remote().call_later(delay, move |_| posted.send(3 * turn).unwrap()).unwrap();
+        lp.call_later(delay, move |_| own.send(3 * turn + 1).unwrap()).unwrap();
+        let posted = sender.clone();
+        lp.remote().call_later(delay, move |_| posted.send(3 * turn + 2).unwrap()).unwrap();
+        lp.call_every(delay, move |lp| every.send(lp.stop().map_or(0, |()| 100)).unwrap()).unwrap();
+    }
+    lp.run().unwrap();
+    assert_eq!(seen.try_iter().collect::<Vec<_>>(), [0, 1, 2, 100, 3, 4, 5, 100, 6, 7, 8, 100]);
+}
+
+#[test]
+fn s27_a_wakeup_is_latched_in_a_loop_with_a_host_too() {
+    let lp = real_loop();
+    lp.fd().unwrap();
+    lp.call_soon(|lp| lp.remote().wakeup().unwrap()).unwrap();
+    assert_eq!(lp.run_once(Duration::ZERO), Ok(1));
+    assert_eq!(lp.run_once(NEVER), Ok(0));
+}
