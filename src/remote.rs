@@ -81,7 +81,7 @@ struct Node<T> {
 #[repr(C)]
 struct Head {
     link: Link,
-    /// When it is due: a time, or a delay on a virtual clock; `SOON`.
+    /// When it is due: a time, or a delay on a virtual clock; `SOON`, `NEVER`.
     when: u64,
     /// Turns a post of this type, which it takes, into what is to run.
     unpack: unsafe fn(NonNull<Link>) -> Held,
@@ -89,6 +89,8 @@ struct Head {
 
 /// A post that runs as soon as the loop has taken it.
 const SOON: u64 = u64::MAX;
+/// A post that is never due.
+const NEVER: u64 = SOON - 1;
 
 impl Shared {
     pub(crate) fn new(process: Process, is_virtual: bool, trace: Option<Trace>) -> Result<Counted<Shared>> {
@@ -136,8 +138,8 @@ impl Shared {
         }
         let when = match delay {
             None => SOON,
-            Some(delay) if self.is_virtual => delay.min(SOON - 1),
-            Some(delay) => monotonic().saturating_add(delay).min(SOON - 1),
+            Some(delay) if self.is_virtual => delay.min(NEVER),
+            Some(delay) => monotonic().saturating_add(delay).min(NEVER),
         };
         let node = Node { head: Head { link: Link::new(), when, unpack }, value };
         let node = match Parcel::new(node) {
@@ -291,6 +293,7 @@ fn when(post: NonNull<Link>, lp: &Loop) -> Option<u64> {
     let head = unsafe { post.cast::<Head>().as_ref() };
     match head.when {
         SOON => None,
+        NEVER => Some(u64::MAX),
         delay if lp.shared.is_virtual => Some(lp.clock.now().saturating_add(delay)),
         when => Some(when),
     }

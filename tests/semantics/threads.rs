@@ -195,6 +195,22 @@ fn s36_a_delayed_post_goes_by_the_virtual_clock() {
 }
 
 #[test]
+fn s04_a_post_that_is_delayed_for_ever_is_never_due() {
+    for lp in [virtual_loop(), real_loop()] {
+        lp.remote().call_later(NEVER, |_| panic!("for ever is over")).unwrap();
+        assert_eq!(lp.run_once(Duration::ZERO), Ok(0));
+        let mut seen = Vec::new();
+        lp.walk(|_, info| seen.push(info.when())).unwrap();
+        assert_eq!((seen, lp.next_deadline()), (vec![Time::NEVER], None));
+    }
+    let lp = Watched::new(Loop::builder().virtual_time(Time::from_nanos(0)).build().unwrap());
+    lp.remote().call_later(NEVER, |_| panic!("for ever is over")).unwrap();
+    // The first one takes the post, the second one jumps to the end of time.
+    assert_eq!((lp.run_once(Duration::ZERO), lp.run_once(Duration::from_nanos(u64::MAX - 1))), (Ok(0), Ok(0)));
+    assert_eq!(lp.time(), Time::NEVER);
+}
+
+#[test]
 fn s27_a_wakeup_is_latched_for_the_next_sleep_alone() {
     let lp = real_loop();
     lp.remote().wakeup().unwrap();
