@@ -117,7 +117,7 @@ typedef struct loop_options_t {
     uint32_t cq_entries;
     /**
      * Before it sleeps, and before a deadline, the loop looks at the ring and the clock for so long instead of sleeping:
-     * less latency, for a busy processor.
+     * less latency, for a busy processor. Not with LOOP_VIRTUAL_TIME.
      */
     uint64_t spin_ns;
     /**

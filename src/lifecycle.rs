@@ -46,7 +46,7 @@ impl Builder {
     }
 
     /// Before it sleeps, and before a deadline, the loop looks at the ring and the clock for up to `spin` instead of
-    /// sleeping: less latency, for a processor that is busy meanwhile. Zero by default.
+    /// sleeping: less latency, for a processor that is busy meanwhile. Zero by default, and on a virtual clock.
     pub fn spin(mut self, spin: Duration) -> Builder {
         self.spin = time::nanos(spin);
         self
@@ -100,7 +100,8 @@ impl Builder {
             shared,
             phase: Cell::new(Phase::Open),
             slack: self.slack,
-            spin: self.spin,
+            // A virtual clock does not move meanwhile: the loop would spin for ever.
+            spin: if self.virtual_start.is_some() { 0 } else { self.spin },
             has_run: Cell::new(false),
             running: Cell::new(false),
             user_code: Cell::new(0),

@@ -37,7 +37,7 @@ pub struct loop_options_t {
     /// less. A small one costs system calls, never completions.
     pub cq_entries: u32,
     /// Before it sleeps, and before a deadline, the loop looks at the ring and the clock for so long instead of sleeping:
-    /// less latency, for a busy processor.
+    /// less latency, for a busy processor. Not with LOOP_VIRTUAL_TIME.
     pub spin_ns: u64,
     /// A timer may run up to so much late, never early, for fewer wakeups.
     pub slack_ns: u64,

@@ -211,6 +211,32 @@ fn s04_a_post_that_is_delayed_for_ever_is_never_due() {
 }
 
 #[test]
+fn s36_a_virtual_loop_does_not_spin_for_ever() {
+    let lp =
+        Watched::new(Loop::builder().virtual_time(Time::from_nanos(0)).spin(Duration::from_micros(1)).build().unwrap());
+    let remote = lp.remote();
+    let poster = thread::spawn(move || {
+        // Until the loop has been found asleep; more than often enough.
+        for _ in 0..400 {
+            give_it_time();
+            let posted = remote.call_soon(|lp| {
+                if lp.metrics().wakes > 0 {
+                    lp.stop().unwrap()
+                }
+            });
+            if posted.is_err() {
+                return;
+            }
+        }
+        let _ = remote.stop();
+    });
+    assert_eq!(lp.run_forever(), Ok(Outcome::Stopped));
+    assert!(lp.metrics().wakes > 0, "it never slept");
+    lp.close().unwrap();
+    poster.join().unwrap();
+}
+
+#[test]
 fn s27_a_wakeup_is_latched_for_the_next_sleep_alone() {
     let lp = real_loop();
     lp.remote().wakeup().unwrap();
