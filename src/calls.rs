@@ -198,8 +198,12 @@ impl Loop {
     }
 
     pub(crate) fn schedule_signal(&self, signal: i32, callback: Callback) -> Result<Handle> {
-        let registration = Registration::new(signal, self.shared.clone())?;
         let mut schedule = self.schedule.borrow_mut();
+        // What has come before is for the handlers there were.
+        if self.shared.inbox.has_mail() {
+            self.collect_mail(&mut schedule)?;
+        }
+        let registration = Registration::new(signal, self.shared.clone())?;
         schedule.reserve_signal()?;
         Ok(schedule.add_signal(signal, callback, registration))
     }

@@ -426,6 +426,31 @@ fn s26_a_post_wakes_a_loop_inside_another_loop() {
 }
 
 #[test]
+fn s11_a_handler_is_not_told_of_a_signal_that_came_before_it() {
+    let lp = real_loop();
+    let signal = libc::SIGRTMIN() + 8;
+    let calls = Rc::new(Cell::new(0));
+    let count = Rc::clone(&calls);
+    lp.add_signal_handler(signal, move |_| count.set(count.get() + 1)).unwrap();
+    // SAFETY: the loop handles the signal.
+    assert_eq!(unsafe { libc::raise(signal) }, 0);
+    lp.add_signal_handler(signal, |_| panic!("it was not there yet")).unwrap();
+    assert_eq!((lp.run_once(Duration::ZERO), calls.get()), (Ok(1), 1));
+}
+
+#[test]
+fn s11_a_signal_that_nobody_handles_any_more_is_forgotten() {
+    let lp = real_loop();
+    let signal = libc::SIGRTMIN() + 7;
+    let former = lp.add_signal_handler(signal, |_| panic!("it was cancelled")).unwrap();
+    // SAFETY: the loop handles the signal.
+    assert_eq!(unsafe { libc::raise(signal) }, 0);
+    lp.cancel(former).unwrap();
+    lp.add_signal_handler(signal, |_| panic!("it was not there yet")).unwrap();
+    assert_eq!(lp.run_once(Duration::ZERO), Ok(0));
+}
+
+#[test]
 fn s21_a_signal_handler_runs_instead_of_eintr() {
     let lp = real_loop();
     let signal = libc::SIGRTMIN() + 9;
