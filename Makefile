@@ -28,7 +28,7 @@ STRESS := $(patsubst tests/stress/%.c,%,$(sort $(wildcard tests/stress/*.c)))
 SYSCALLS := $(patsubst tests/syscalls/%.c,%,$(sort $(wildcard tests/syscalls/*.c)))
 RUST_EXAMPLES := call_soon call_later call_at cores
 
-.PHONY: all help library examples demo c-tests test loom stress tsan lint bench header install uninstall clean
+.PHONY: all help library examples demo c-tests test loom stress tsan fuzz lint bench header install uninstall clean
 .DELETE_ON_ERROR:
 
 all: library ## The library, shared and static, in target/release (the default)
@@ -80,6 +80,17 @@ stress: $(STRESS:%=build/stress/%) ## Millions of posts, ten thousand loops: 20 
 tsan: build/native-libs ## What has to do with threads, under the thread sanitizer
 	tests/tsan/run
 
+FUZZ_SECONDS ?= 60
+FUZZ_FLAGS := --cfg fuzzing -Zsanitizer=address -Ccodegen-units=1 -Cpasses=sancov-module \
+    $(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
+
+# The compiler's sanitizers are not stable, hence the bootstrap. What it finds new is kept in build/fuzz.
+fuzz: ## Looks for calls of the C API that break a rule, FUZZ_SECONDS long (60)
+	@mkdir -p build/fuzz/corpus
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS='$(FUZZ_FLAGS)' $(CARGO) run --release --manifest-path fuzz/Cargo.toml \
+	    --target "$$(rustc -vV | sed -n 's/^host: //p')" -- -max_total_time=$(FUZZ_SECONDS) -max_len=600 -len_control=0 \
+	    -timeout=30 -artifact_prefix=build/fuzz/ build/fuzz/corpus
+
 c-tests: $(C_TESTS:%=build/tests/%) $(C_TESTS:%=build/asan/%) $(EXAMPLES:%=build/examples/%) $(EXAMPLES:%=build/asan/%) \
     $(SYSCALLS:%=build/syscalls/%) $(STRESS:%=build/stress/%) $(STRESS:%=build/stress-asan/%) build/instructions
 
@@ -123,6 +134,7 @@ build/tests/throw: tests/c/throw.cpp include/ringloop.h $(LIBRARY) build/native-
 lint: ## Formatting, clippy, documentation, the header: a warning is an error
 	$(CARGO) fmt --check
 	$(CARGO) fmt --check --manifest-path bench/rust/Cargo.toml
+	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
 	$(CARGO) clippy --all-targets -- -D warnings
 	$(CARGO) clippy --all-targets --features capi -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps

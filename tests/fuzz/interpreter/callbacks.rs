@@ -1,0 +1,167 @@
+//! What the library calls, and what is checked when it does.
+
+use std::ffi::{c_int, c_void};
+use std::ptr;
+
+use super::api;
+use super::machine::{Lp, Machine, Phase, add};
+use super::memory::Exempt;
+use super::thing::{self, Role, State, Thing};
+use super::worker;
+
+impl Machine {
+    /// A callback begins.
+    pub(crate) fn called(&self, thing: &Thing, lp: *mut api::Loop) {
+        let _exempt = Exempt::begin();
+        assert!(!worker::is_this_thread(), "a callback on another thread");
+        let (l, is_hook) = (&*thing.lp, thing.role == Role::Hook);
+        self.require(lp == l.ptr, || format!("{thing} got another loop"));
+        self.require(thing.state.get() == State::Pending, || format!("the callback of {thing} began"));
+        self.require(!thing.on_stack.get(), || format!("the callback of {thing} began inside itself"));
+        self.require(l.is(Phase::Open), || format!("the callback of {thing} began in phase {:?}", l.phase.get()));
+        self.require(l.running.get() && api::loop_is_running(lp), || format!("{thing} began without a run"));
+        self.require(!l.break_asked.get(), || format!("{thing} began after a break"));
+        self.require(api::loop_running() == lp, || format!("loop_running() in {thing} is another loop"));
+        if self.has_failed() {
+            api::loop_stop(lp);
+            return;
+        }
+        thing.on_stack.set(true);
+        thing.ran.set(thing.ran.get() + 1);
+        let iteration = l.metrics().iterations;
+        let after = thing.after_iteration.get();
+        self.require(iteration > after, || format!("{thing} began in the iteration that scheduled it"));
+        if let Some(stopped_in) = l.stopped_in.get() {
+            self.require(iteration == stopped_in, || format!("{thing} began in an iteration after a stop"));
+        }
+        let (current, handle) = (api::loop_current(lp), thing.handle.get());
+        let is_learnt = thing.role == Role::PostLater && handle == 0;
+        let is_right = if is_learnt { current > 0 && self.is_new_handle(l, current) } else { current == handle };
+        self.require(is_right, || format!("loop_current() in {thing} is {current:#x}"));
+        thing.handle.set(current);
+        if !is_hook {
+            add(&l.counts.callbacks, 1);
+            l.ran_now.set(l.ran_now.get() + 1);
+        }
+        if thing.is_timer() {
+            add(&l.counts.fired, 1);
+            let (now, when) = (l.now(), thing.when.get());
+            self.require(now >= when && when != u64::MAX, || format!("{thing} ran at {now}, is due at {when}"));
+        }
+        self.check_place(thing);
+        self.check_owed(l);
+        if thing.role == Role::Repeat {
+            self.check_next_call(thing, iteration);
+        } else if !thing.stays() {
+            thing.state.set(State::Ran);
+        }
+        let is_pending = api::loop_is_pending(lp, thing.handle.get());
+        self.require(is_pending == thing.is_pending(), || {
+            format!("in its callback, loop_is_pending() of {thing} is wrong")
+        });
+
+        let was_in_hook = l.in_hook.replace(is_hook);
+        if thing.role == Role::Guard || self.fuel.get() == 0 {
+            self.stop(l);
+        } else {
+            self.fuel.set(self.fuel.get() - 1);
+            self.perform(thing.script);
+        }
+        l.in_hook.set(was_in_hook);
+        l.last.set(ptr::from_ref(thing));
+        thing.on_stack.set(false);
+    }
+
+    /// A signal handler begins.
+    pub(crate) fn signalled(&self, thing: &Thing, lp: *mut api::Loop, signal: c_int) {
+        let _exempt = Exempt::begin();
+        thing.has_come.set(false);
+        let may_run = thing.may_run.get();
+        thing.may_run.set(may_run.saturating_sub(1));
+        self.require(may_run > 0 && signal == thing.signal, || format!("{thing} was told of signal {signal}"));
+        self.called(thing, lp);
+    }
+
+    /// What runs soon runs in the order of the calls (S6, S26).
+    fn check_place(&self, thing: &Thing) {
+        if matches!(thing.role, Role::Call | Role::Post) {
+            let lp = &thing.lp;
+            let last = if thing.by_worker.get() { &lp.last_place_of_worker } else { &lp.last_place };
+            let (last, place) = (last.replace(thing.place.get()), thing.place.get());
+            self.require(place > last, || format!("{thing}, the {place}th, ran after the {last}th"));
+        }
+    }
+
+    /// A repeating timer keeps its phase, and counts what it leaves out (S16).
+    fn check_next_call(&self, thing: &Thing, iteration: u64) {
+        let (lp, handle) = (thing.lp.ptr, thing.handle.get());
+        let (mut next, mut skipped) = (0, 0);
+        self.check("loop_when", api::loop_when(lp, handle, &raw mut next), 0);
+        self.check("loop_skipped", api::loop_skipped(lp, handle, &raw mut skipped), 0);
+        let missed = skipped - thing.skipped.replace(skipped);
+        let when = thing.when.replace(next);
+        let right = when.saturating_add(thing.period.saturating_mul(missed.saturating_add(1)));
+        self.require(next == right, || format!("{thing} was due at {when}, {missed} left out, and is next at {next}"));
+        add(&thing.lp.counts.skipped, missed);
+        thing.after_iteration.set(iteration);
+    }
+
+    /// What has ended has been released before the next callback begins (S14).
+    pub(crate) fn check_owed(&self, lp: &Lp) {
+        let is_owed = |thing: &Thing| {
+            !matches!(thing.state.get(), State::Pending | State::Refused)
+                && thing.release.get().is_some()
+                && !thing.on_stack.get()
+                && thing.released.get() == 0
+        };
+        if let Some(thing) = self.any_of(lp, is_owed) {
+            self.fail(|| format!("{thing} has not been released"));
+        }
+    }
+
+    /// A release hook begins.
+    pub(crate) fn released(&self, thing: &Thing, which: u8) {
+        let _exempt = Exempt::begin();
+        assert!(!worker::is_this_thread(), "a release hook on another thread");
+        let l = &*thing.lp;
+        thing.released.set(thing.released.get() + 1);
+        self.require(thing.released.get() == 1, || format!("{thing} was released twice"));
+        self.require(!thing.on_stack.get(), || format!("{thing} was released while its callback was on the stack"));
+        let hook = thing.release.get();
+        self.require(hook == Some(which), || format!("{thing} was released by hook {which}, not {hook:?}"));
+        let is_ending = matches!(l.phase.get(), Phase::ShuttingDown | Phase::Closing);
+        self.require(!l.is(Phase::Closed), || format!("{thing} was released after close"));
+        match thing.state.get() {
+            State::Pending if is_ending => thing.state.set(State::Closed),
+            State::Pending | State::Refused => self.fail(|| format!("{thing} was released")),
+            State::Ran | State::Cancelled | State::Closed => {}
+        }
+        l.user_code.set(l.user_code.get() + 1);
+        self.perform_after(thing.role == Role::Hook, l, thing.release_script);
+        l.user_code.set(l.user_code.get() - 1);
+    }
+
+    /// A callback is reported as slow.
+    pub(crate) fn was_slow(&self, thing: &Thing, lp: *mut api::Loop, duration: u64, kind: u32, address: *mut c_void) {
+        let _exempt = Exempt::begin();
+        let l = &*thing.lp;
+        self.require(lp == l.ptr && l.running.get(), || format!("{thing} was told of another loop"));
+        self.require(ptr::eq(l.slow.get(), thing), || format!("{thing} was told though it was replaced"));
+        self.require(duration >= thing.when.get(), || format!("{duration} ns was reported as slow"));
+        if address.is_null() {
+            // A stop that was posted.
+            self.require(kind == api::KIND_CALL, || format!("{kind} was reported as slow"));
+        } else {
+            let call = thing::CALL.map_or(ptr::null_mut(), |call| call as *mut c_void);
+            let on_signal = thing::SIGNAL.map_or(ptr::null_mut(), |call| call as *mut c_void);
+            let ours = address == if kind == api::KIND_SIGNAL { on_signal } else { call };
+            let last = self.thing_at(l.last.get().cast()).map_or(0, |last| last.kind());
+            self.require(ours && kind == last, || format!("{kind} at {address:?} was reported as slow"));
+        }
+        if self.fuel.get() > 0 {
+            l.in_report.set(true);
+            self.perform_after(kind == api::KIND_HOOK, l, thing.script);
+            l.in_report.set(false);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Does what a string of bytes says with up to three loops, and sees to it that the rules hold.
+//!
+//! The bytes are calls of the C API, in any order, with handles that are live, stale, another loop's, or nonsense. The
+//! callbacks, hooks and release hooks take further calls from the same string. A ledger knows of every callback what may
+//! still happen to it: what happens besides, or does not happen, is a fault, and so is a result that the rules do not
+//! demand. Nothing is left in the end: no release that is owed, no post, no descriptor, no memory.
+
+mod api;
+mod callbacks;
+mod calls;
+mod lifecycle;
+mod machine;
+mod memory;
+mod ops;
+mod running;
+mod seeing;
+mod thing;
+mod threads;
+mod worker;
+
+use std::fs;
+use std::ptr;
+use std::sync::{Mutex, Once, PoisonError};
+
+use self::machine::Machine;
+pub(crate) use self::ops::decode;
+
+/// Does what the bytes say, and tells the first rule that was broken.
+pub(crate) fn run(bytes: &[u8]) -> Result<(), String> {
+    // Descriptors are counted for the process.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    warm_up();
+    let descriptors = count_descriptors();
+    let live = memory::live();
+    let worker_live = {
+        let (setup, ops) = decode(bytes);
+        let machine = Machine::new(ops);
+        if let Some(fault) = machine.play(setup) {
+            return Err(fault);
+        }
+        machine.worker_live.get()
+    };
+    let leaked = memory::live() - live + worker_live;
+    if leaked != 0 {
+        return Err(format!("{leaked} allocations are left"));
+    }
+    // One that is being cut for each of the two threads.
+    if memory::chunks() > 2 {
+        return Err(format!("{} chunks of posts are left", memory::chunks()));
+    }
+    match count_descriptors() - descriptors {
+        0 => Ok(()),
+        left => Err(format!("{left} descriptors are left")),
+    }
+}
+
+fn count_descriptors() -> isize {
+    fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as isize)
+}
+
+/// What is allocated once for all.
+fn warm_up() {
+    static WARM: Once = Once::new();
+    WARM.call_once(|| {
+        worker::start_thread();
+        let mut lp = ptr::null_mut();
+        assert_eq!(api::loop_new(ptr::null(), &raw mut lp), 0, "a loop can be made");
+        let handle = api::loop_add_signal_handler(lp, libc::SIGWINCH, thing::SIGNAL, ptr::null_mut());
+        assert!(handle > 0, "a signal can be handled");
+        assert_eq!(api::loop_close(lp), 0);
+    });
+}

@@ -1,0 +1,192 @@
+//! Operations: running, stopping.
+
+use std::ptr;
+use std::rc::Rc;
+
+use libc::{EBUSY, EINTR, ENOMEM};
+
+use super::api;
+use super::machine::{Lp, Machine, add, no};
+use super::ops::{Op, Verb};
+use super::thing::{self, Role, State, Thing};
+
+/// How long a run may take on the real clock.
+const REAL_LIMIT: u64 = 100_000;
+
+impl Machine {
+    pub(crate) fn stop(&self, l: &Lp) {
+        let demanded = l.unless_closing(0);
+        if demanded == 0 {
+            l.stop_asked.set(true);
+            if l.running.get() && l.stopped_in.get().is_none() {
+                let mut metrics = api::Metrics { size: 16, ..api::Metrics::default() };
+                api::loop_metrics(l.ptr, &raw mut metrics);
+                l.stopped_in.set(Some(metrics.iterations));
+            }
+        }
+        let result = self.call_without_memory("loop_stop", || api::loop_stop(l.ptr));
+        self.check("loop_stop", result, demanded);
+    }
+
+    /// What a run on this loop would say now, if it may not.
+    pub(crate) fn refusal(l: &Lp) -> Option<i64> {
+        let demanded = l.if_open(if l.running.get() { no(EBUSY) } else { 0 });
+        if demanded == 0 { None } else { Some(demanded) }
+    }
+
+    /// Runs with a timer that stops the run, should nothing else end it.
+    pub(crate) fn run(&self, l: &Rc<Lp>, op: Op, run: impl FnOnce(&Lp) -> i32) {
+        if let Some(demanded) = Machine::refusal(l) {
+            return self.check("loop_run", run(l), demanded);
+        }
+        let delay = if l.is_virtual { op.amount().max(1) } else { REAL_LIMIT };
+        if l.now().checked_add(delay).is_none_or(|when| when == u64::MAX) {
+            // It would not come.
+            return self.run_once(l, Op { time: 0, ..op });
+        }
+        let guard = self.schedule_guard(l, delay);
+        self.run_unguarded(l, op.verb != Verb::RunForever, run);
+        self.end_guard(l, &guard);
+    }
+
+    pub(crate) fn schedule_guard(&self, l: &Rc<Lp>, delay: u64) -> Rc<Thing> {
+        let op = Op { verb: Verb::CallLater, lp: 0, how: 0, which: 0, time: 0 };
+        let guard = self.new_thing(l, Role::Guard, op, None);
+        guard.when.set(l.now().saturating_add(delay));
+        guard.handle.set(api::loop_call_later(l.ptr, delay, thing::CALL, guard.arg()));
+        self.require(guard.handle.get() > 0, || format!("there is no {guard}"));
+        let result = api::loop_when(l.ptr, guard.handle.get(), guard.when.as_ptr());
+        self.check("loop_when", result, 0);
+        guard.referenced.set(false);
+        self.check("loop_unref", api::loop_unref(l.ptr, guard.handle.get()), 0);
+        guard
+    }
+
+    pub(crate) fn end_guard(&self, l: &Lp, guard: &Thing) {
+        if guard.is_pending() {
+            guard.state.set(State::Cancelled);
+            add(&l.counts.cancelled, 1);
+            self.check("loop_cancel", api::loop_cancel(l.ptr, guard.handle.get()), 0);
+        }
+    }
+
+    pub(crate) fn begin_run(&self, l: &Lp) {
+        l.running.set(true);
+        l.has_run.set(true);
+        l.ran_now.set(0);
+        l.stops_before.set(l.counts.stops_run.get());
+        self.runs.borrow_mut().push(l.ptr);
+    }
+
+    /// Tells whether a stop was asked for. It stays so after a run that has failed.
+    pub(crate) fn end_run(&self, l: &Lp, has_failed: bool) -> bool {
+        l.running.set(false);
+        self.runs.borrow_mut().pop();
+        self.check_owed(l);
+        self.check_metrics(l);
+        let was_asked = l.stop_asked.get() || l.counts.stops_run.get() > l.stops_before.get();
+        l.stop_asked.set(has_failed && was_asked);
+        l.stopped_in.set(None);
+        l.break_asked.set(false);
+        let outer = self.runs.borrow().last().copied().unwrap_or(ptr::null_mut());
+        self.require(api::loop_running() == outer, || "loop_running() is wrong after a run".into());
+        was_asked
+    }
+
+    pub(crate) fn run_unguarded(&self, l: &Rc<Lp>, may_be_done: bool, run: impl FnOnce(&Lp) -> i32) {
+        self.begin_run(l);
+        let result: i64 = self.call(|| run(l)).into();
+        let has_failed = self.was_refused.get() && result == no(ENOMEM);
+        let (stopped_inside, break_asked) = (l.stopped_in.get().is_some(), l.break_asked.get());
+        let stop_asked = self.end_run(l, has_failed);
+        let right = match result {
+            api::BROKEN => break_asked,
+            api::STOPPED => stop_asked && !break_asked,
+            api::DONE => may_be_done && !stopped_inside && !break_asked,
+            _ => has_failed,
+        };
+        self.require(right, || {
+            format!(
+                "a run returned {result}: stop asked {stop_asked}, inside {stopped_inside}, break asked {break_asked}"
+            )
+        });
+        if result == api::DONE {
+            let is_left = |thing: &Thing| thing.is_pending() && thing.referenced.get() && !thing.is_unsure.get();
+            if let Some(thing) = self.things_of(l, is_left).first() {
+                self.fail(|| format!("a run was done, but for {thing}"));
+            }
+        }
+    }
+
+    pub(crate) fn run_once(&self, l: &Rc<Lp>, op: Op) {
+        let amount = if op.verb == Verb::RunOnce { op.amount() } else { 0 };
+        let limit = if l.is_virtual { amount } else { amount.min(REAL_LIMIT) };
+        if let Some(demanded) = Machine::refusal(l) {
+            return self.check("loop_run_once", api::loop_run_once(l.ptr, limit), demanded);
+        }
+        let limit = if limit == u64::MAX { u64::MAX - 1 } else { limit };
+        let before = l.now();
+        let due: Vec<_> = self.things_of(l, |thing| is_due(thing, before)).iter().map(Due::new).collect();
+        self.begin_run(l);
+        let result: i64 = self.call(|| api::loop_run_once(l.ptr, limit)).into();
+        let has_failed = self.was_refused.get() && result == no(ENOMEM);
+        let ran = l.ran_now.get() as i64;
+        // What there is no memory to append stays due.
+        let is_whole = !l.break_asked.get() && !self.was_refused.get() && result >= 0;
+        self.end_run(l, has_failed);
+        if let Some(due) = due.iter().find(|due| is_whole && due.is_left()) {
+            self.fail(|| format!("{} was due, and one iteration has not run it", due.thing));
+        }
+        let stops = (l.counts.stops_run.get() - l.stops_before.get()) as i64;
+        let was_interrupted = result == no(EINTR) && ran == 0 && !l.is_virtual;
+        self.require(result == ran + stops || was_interrupted || has_failed, || {
+            format!("loop_run_once() returned {result} after {ran} callbacks and {stops} stops")
+        });
+        let slept = l.now() - before;
+        self.require(!l.is_virtual || slept <= limit, || format!("loop_run_once({limit}) slept {slept} ns"));
+    }
+
+    /// A run that another thread ends: it may sleep in the kernel.
+    pub(crate) fn run_until_worker(&self, l: &Rc<Lp>, op: Op) {
+        if Machine::refusal(l).is_some() || self.remotes.borrow().len() >= 16 {
+            return;
+        }
+        self.finish_job();
+        self.new_remote(l);
+        let Some(held) = self.remotes.borrow().last().cloned() else { return };
+        self.ask_worker(&held, op, true);
+        self.run_unguarded(l, false, |l| api::loop_run_forever(l.ptr));
+    }
+}
+
+/// Whether it is to run in the next iteration.
+pub(crate) fn is_due(thing: &Thing, now: u64) -> bool {
+    thing.is_pending()
+        && !thing.is_unsure.get()
+        && match thing.role {
+            Role::Call | Role::Post => true,
+            Role::Timer | Role::Repeat | Role::Guard => thing.when.get() <= now && thing.when.get() != u64::MAX,
+            Role::Signal => thing.has_come.get(),
+            // A post waits from when the loop has taken it.
+            Role::PostLater | Role::Hook | Role::Slow => false,
+        }
+}
+
+/// What was due before a run, as it was then.
+struct Due {
+    thing: Rc<Thing>,
+    ran: u32,
+    moves: u32,
+}
+
+impl Due {
+    fn new(thing: &Rc<Thing>) -> Due {
+        Due { thing: Rc::clone(thing), ran: thing.ran.get(), moves: thing.moves.get() }
+    }
+
+    /// Whether it stands there still: it has not begun, was not cancelled and not moved.
+    fn is_left(&self) -> bool {
+        let thing = &self.thing;
+        thing.is_pending() && thing.ran.get() == self.ran && thing.moves.get() == self.moves
+    }
+}

@@ -1,0 +1,165 @@
+//! The ledger: what was scheduled, and what has become of it. Its address is the `arg` of everything.
+
+use std::cell::Cell;
+use std::ffi::{c_int, c_void};
+use std::ptr;
+use std::rc::Rc;
+use std::sync::atomic::AtomicI32;
+
+use super::api;
+use super::machine::{Lp, Machine};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Role {
+    Call,
+    Timer,
+    Repeat,
+    Hook,
+    Signal,
+    /// A post, which has no handle.
+    Post,
+    /// One that waits; its handle is learnt by walking.
+    PostLater,
+    /// Stops a run that would not end by itself. No operation touches it.
+    Guard,
+    /// A handler for slow callbacks.
+    Slow,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum State {
+    Pending,
+    /// It runs once, and its callback has begun.
+    Ran,
+    Cancelled,
+    /// Was pending when its loop was shut down or closed.
+    Closed,
+    Refused,
+}
+
+pub(crate) struct Thing {
+    pub(crate) number: usize,
+    pub(crate) machine: *const Machine,
+    pub(crate) lp: Rc<Lp>,
+    pub(crate) role: Role,
+    /// How many operations its callback does, and its release hook.
+    pub(crate) script: u8,
+    pub(crate) release_script: u8,
+    pub(crate) state: Cell<State>,
+    /// 0 when it is not known.
+    pub(crate) handle: Cell<i64>,
+    /// The deadline; for a post that is to wait, a time that it does not come before.
+    pub(crate) when: Cell<u64>,
+    pub(crate) period: u64,
+    /// Of a signal handler: its signal, whether that has come since it ran last, and how often it may run for that: what
+    /// comes while it stands in the ready queue is told anew.
+    pub(crate) signal: c_int,
+    pub(crate) may_run: Cell<u32>,
+    pub(crate) has_come: Cell<bool>,
+    pub(crate) skipped: Cell<u64>,
+    pub(crate) referenced: Cell<bool>,
+    /// How often it was rescheduled.
+    pub(crate) moves: Cell<u32>,
+    /// Its place among what was to run soon.
+    pub(crate) place: Cell<u64>,
+    /// It was scheduled in a callback of this iteration, and runs in a later one.
+    pub(crate) after_iteration: Cell<u64>,
+    pub(crate) on_stack: Cell<bool>,
+    pub(crate) ran: Cell<u32>,
+    /// Which of the release hooks is set.
+    pub(crate) release: Cell<Option<u8>>,
+    pub(crate) released: Cell<u32>,
+    /// What the worker posts has this hook from the start.
+    pub(crate) posted_release: api::Release,
+    /// What posting it returned, in the worker; `NOT_YET` before.
+    pub(crate) posted: AtomicI32,
+    pub(crate) by_worker: Cell<bool>,
+    /// The worker posts it, or will: whether it was accepted is known when the job is done.
+    pub(crate) is_unsure: Cell<bool>,
+}
+
+pub(crate) const NOT_YET: i32 = i32::MIN;
+
+pub(crate) const CALL: api::Callback = Some(on_call);
+pub(crate) const SIGNAL: api::SignalCallback = Some(on_signal);
+pub(crate) const SLOW: api::SlowCallback = Some(on_slow);
+
+/// The release hooks; they differ in which one they say they are.
+pub(crate) fn release_hook(which: u8) -> api::Release {
+    Some(match which {
+        0 => on_release::<0>,
+        _ => on_release::<1>,
+    })
+}
+
+impl Thing {
+    pub(crate) fn arg(&self) -> *mut c_void {
+        ptr::from_ref(self).cast_mut().cast()
+    }
+
+    pub(crate) fn is_pending(&self) -> bool {
+        self.state.get() == State::Pending && self.role != Role::Slow
+    }
+
+    /// Whether it runs any number of times.
+    pub(crate) fn stays(&self) -> bool {
+        matches!(self.role, Role::Repeat | Role::Hook | Role::Signal)
+    }
+
+    pub(crate) fn is_timer(&self) -> bool {
+        matches!(self.role, Role::Timer | Role::Repeat | Role::PostLater | Role::Guard)
+    }
+
+    pub(crate) fn kind(&self) -> u32 {
+        match self.role {
+            Role::Call | Role::Post => api::KIND_CALL,
+            Role::Timer | Role::PostLater | Role::Guard => api::KIND_TIMER,
+            Role::Repeat => api::KIND_REPEAT,
+            Role::Hook => api::KIND_HOOK,
+            Role::Signal => api::KIND_SIGNAL,
+            Role::Slow => 0,
+        }
+    }
+
+    fn machine(&self) -> &Machine {
+        // SAFETY: the machine outlives its things.
+        unsafe { &*self.machine }
+    }
+}
+
+impl std::fmt::Display for Thing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (role, number, state, handle) = (self.role, self.number, self.state.get(), self.handle.get());
+        write!(f, "{role:?} {number} of loop {} ({state:?}, handle {handle:#x})", self.lp.number)
+    }
+}
+
+unsafe extern "C-unwind" fn on_call(lp: *mut api::Loop, arg: *mut c_void) {
+    // SAFETY: the argument is that of a thing, which the machine keeps until all loops are closed.
+    let thing = unsafe { &*arg.cast::<Thing>() };
+    thing.machine().called(thing, lp);
+}
+
+unsafe extern "C-unwind" fn on_signal(lp: *mut api::Loop, signal: c_int, arg: *mut c_void) {
+    // SAFETY: as above.
+    let thing = unsafe { &*arg.cast::<Thing>() };
+    thing.machine().signalled(thing, lp, signal);
+}
+
+unsafe extern "C-unwind" fn on_release<const WHICH: u8>(arg: *mut c_void) {
+    // SAFETY: as above.
+    let thing = unsafe { &*arg.cast::<Thing>() };
+    thing.machine().released(thing, WHICH);
+}
+
+unsafe extern "C-unwind" fn on_slow(
+    lp: *mut api::Loop,
+    duration: u64,
+    kind: u32,
+    address: *mut c_void,
+    arg: *mut c_void,
+) {
+    // SAFETY: as above.
+    let thing = unsafe { &*arg.cast::<Thing>() };
+    thing.machine().was_slow(thing, lp, duration, kind, address);
+}
