@@ -26,7 +26,7 @@ EXAMPLES := $(patsubst c-examples/%.c,%,$(sort $(wildcard c-examples/*.c)))
 C_TESTS := $(patsubst tests/c/%.c,%,$(sort $(wildcard tests/c/*.c)))
 STRESS := $(patsubst tests/stress/%.c,%,$(sort $(wildcard tests/stress/*.c)))
 SYSCALLS := $(patsubst tests/syscalls/%.c,%,$(sort $(wildcard tests/syscalls/*.c)))
-RUST_EXAMPLES := call_soon call_later call_at
+RUST_EXAMPLES := call_soon call_later call_at cores
 
 .PHONY: all help library examples demo c-tests test loom stress tsan lint bench header install uninstall clean
 .DELETE_ON_ERROR:

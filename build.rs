@@ -19,12 +19,13 @@ mod header {
     use cbindgen::{Config, DocumentationStyle, Language, SortKey, Style};
 
     /// The sections of the header, in its order.
-    const SECTIONS: [(&str, &str); 8] = [
+    const SECTIONS: [(&str, &str); 9] = [
         ("handles and callbacks", "types"),
         ("lifecycle", "lifecycle"),
         ("running", "running"),
         ("calls", "calls"),
         ("other threads", "threads"),
+        ("signals", "signals"),
         ("inside another loop", "embedding"),
         ("seeing what happens", "seeing"),
         ("library", "library"),

@@ -58,7 +58,7 @@ extern "C" {
 #define LOOP_NEVER UINT64_MAX
 
 /* For loop_options_t options = LOOP_OPTIONS_INIT; */
-#define LOOP_OPTIONS_INIT { sizeof(loop_options_t), 0, 0, 0, 0, 0, 0 }
+#define LOOP_OPTIONS_INIT { sizeof(loop_options_t), 0, 0, 0, 0, 0, 0, 0 }
 
 /* A loop. */
 typedef struct loop_t loop_t;
@@ -128,6 +128,11 @@ typedef struct loop_options_t {
      * Where the clock of LOOP_VIRTUAL_TIME starts.
      */
     uint64_t start_ns;
+    /**
+     * The name of a file for trace events, which Perfetto and chrome://tracing show; NULL is what RINGLOOP_TRACE in the
+     * environment names, if anything. `%p` in it is the process's number. See docs/tracing.md.
+     */
+    const char *trace;
 } loop_options_t;
 
 /**
@@ -138,7 +143,7 @@ typedef struct loop_options_t {
  *
  * Errors: -EPERM io_uring is switched off here (sysctl kernel.io_uring_disabled, a container's seccomp profile); -ENOSYS
  * the kernel has none, or none that is new enough (5.10); -EMFILE, -ENFILE, -ENOMEM a limit is met; -EINVAL `out` is
- * NULL, a flag or a number of entries is out of range; -E2BIG the options ask for something newer than this library.
+ * NULL, a flag or a number of entries is out of range; -E2BIG the options ask for something newer than this library; what opening the file for a trace says.
  * loop_last_error() says in a sentence what to change.
  *
  * Any thread. Since Linux 5.10; at its best from 6.1.
@@ -373,8 +378,8 @@ int loop_skipped(const loop_t *loop, loop_handle_t handle, uint64_t *count);
 bool loop_is_pending(const loop_t *loop, loop_handle_t handle);
 
 /**
- * The handle of the callback that is running, else 0; that of a callback which runs once is stale by then. The loop's
- * thread; 0 from others.
+ * The handle of the callback that is running, else 0; that of a callback which runs once is stale by then. A post of another
+ * thread has none. The loop's thread; 0 from others.
  */
 loop_handle_t loop_current(const loop_t *loop);
 
@@ -433,8 +438,8 @@ typedef struct loop_remote_t loop_remote_t;
  * in order with loop_call_soon() by the time of the call. It counts for loop_run().
  *
  * The loop must be open until this returns: a thread that may be late uses a remote. When the loop is closed, what has
- * not run is dropped unseen; loop_remote_call_soon() takes a release hook for that. An allocation, and a system call
- * only if the loop sleeps.
+ * not run is dropped unseen; loop_remote_call_soon() takes a release hook for that. A compare-and-swap, now
+ * and then an allocation, and a system call only if the loop sleeps.
  *
  * Errors: -ESHUTDOWN, -ENOMEM, -EOWNERDEAD, -EINVAL. Any thread.
  */
@@ -500,6 +505,30 @@ int loop_remote_wakeup(struct loop_remote_t *remote);
  */
 int loop_remote_stop(struct loop_remote_t *remote);
 
+/* ==== signals ==== */
+
+/**
+ * A signal handler: gets the signal's number, on the loop's thread, where it may call anything.
+ */
+typedef void (*loop_signal_callback_t)(loop_t *loop, int signum, void *arg);
+
+/**
+ * Runs `callback` whenever the process gets the signal `signum` (SIGTERM and so on), until it is cancelled. Several handlers
+ * for a signal, on several loops, all run, those of one loop oldest first. Like hooks, they keep no loop_run() going.
+ *
+ * A signal that comes again before the callback has run is one with the former, as in the kernel. No signal mask is changed,
+ * so leave the signal unblocked in one thread at least. sigaction() is called when the process's first handler for the signal
+ * is added; the former disposition is back when the last one has gone (loop_cancel(), loop_close()), unless the program has
+ * replaced it meanwhile. In a forked child the former disposition is in force at once.
+ *
+ * Returns a handle, or -EINVAL for a signal that cannot be caught and for SIGSEGV, SIGBUS, SIGFPE and SIGILL; -ENOMEM,
+ * -ESHUTDOWN, -EPERM, -EOWNERDEAD. Two system calls at most. The loop's thread.
+ */
+loop_handle_t loop_add_signal_handler(loop_t *loop,
+                                      int signum,
+                                      loop_signal_callback_t callback,
+                                      void *arg);
+
 /* ==== inside another loop ==== */
 
 /**
@@ -543,6 +572,11 @@ int loop_flush(loop_t *loop);
  * A loop_add_hook().
  */
 #define LOOP_KIND_HOOK 4
+
+/**
+ * A loop_add_signal_handler().
+ */
+#define LOOP_KIND_SIGNAL 5
 
 /**
  * Counters since the loop was made. Set `size` to sizeof(loop_metrics_t) before the call; no more than that is written.
@@ -645,7 +679,7 @@ typedef struct loop_info_t {
      */
     uint64_t when_ns;
     /**
-     * The descriptor it is about; -1 for calls, timers and hooks.
+     * The descriptor it is about; -1 for what is about none.
      */
     int fd;
     /**
@@ -681,7 +715,7 @@ int loop_set_slow_callback(loop_t *loop,
 /**
  * Shows everything that is pending to `callback`, in no order that is promised: finds what was forgotten. The callback may
  * call any function of the loop, loop_cancel() included, but loop_close() and loop_shutdown(), which say -EBUSY; what it
- * schedules may or may not be shown. O(n).
+ * schedules may or may not be shown. Posts of other threads have no handles and are not shown, but for delayed ones. O(n).
  *
  * Errors: -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
  */

@@ -6,6 +6,7 @@
 //! that was made for it.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::mem::{ManuallyDrop, MaybeUninit, align_of, needs_drop, size_of};
 
 use crate::error::Result;
@@ -60,10 +61,20 @@ impl Callback {
         if fits::<F>() { Ok(Callback::store::<F>(f, Once::<F>::INLINE)) } else { Callback::boxed(f, Once::<F>::BOXED) }
     }
 
-    /// As `once`, for a closure of two words or less.
+    /// Whether a closure is stored inline.
+    pub(crate) const fn is_inline<F>() -> bool {
+        fits::<F>()
+    }
+
+    /// As `once`, for a closure that is stored inline.
     pub(crate) fn once_inline<F: FnOnce(&Loop) + 'static>(f: F) -> Callback {
-        const { assert!(fits::<F>()) };
         Callback::store::<F>(f, Once::<F>::INLINE)
+    }
+
+    /// As `once`, for a closure of two words or less that calls a `D`, by whose name it is known.
+    pub(crate) fn once_for<D: 'static, F: FnOnce(&Loop) + 'static>(f: F) -> Callback {
+        const { assert!(fits::<F>()) };
+        Callback::store::<F>(f, Once::<F, D>::INLINE)
     }
 
     /// A closure that runs many times.
@@ -194,9 +205,10 @@ fn describe_as<F>(_: &Data) -> Source {
     Source::Rust(std::any::type_name::<F>())
 }
 
-struct Once<F>(F);
+/// Calls an `F`, and is known by the name of a `D`.
+struct Once<F, D = F>(PhantomData<(F, D)>);
 
-impl<F: FnOnce(&Loop) + 'static> Once<F> {
+impl<F: FnOnce(&Loop) + 'static, D: 'static> Once<F, D> {
     const INLINE: &'static Table = &Table {
         call_once: |first, second, lp| {
             let data: Data = [first, second];
@@ -212,8 +224,8 @@ impl<F: FnOnce(&Loop) + 'static> Once<F> {
         },
         drop: drop_as::<F>,
         needs_drop: needs_drop::<F>(),
-        describe: describe_as::<F>,
-        stand_in: StandIn::<F>::TABLE,
+        describe: describe_as::<D>,
+        stand_in: StandIn::<D>::TABLE,
     };
     const BOXED: &'static Table = &Table {
         call_once: |first, second, lp| {
@@ -230,8 +242,8 @@ impl<F: FnOnce(&Loop) + 'static> Once<F> {
         },
         drop: drop_as::<Box<F>>,
         needs_drop: true,
-        describe: describe_as::<F>,
-        stand_in: StandIn::<F>::TABLE,
+        describe: describe_as::<D>,
+        stand_in: StandIn::<D>::TABLE,
     };
 }
 
@@ -285,13 +297,15 @@ unsafe fn drop_as<T>(data: &mut Data) {
 pub(crate) mod c {
     //! C functions as callbacks. They may be called any number of times; dropping them does nothing.
 
-    use libc::c_void;
+    use libc::{c_int, c_void};
 
     use super::{CFunction, Callback, Data, Source, Table};
     use crate::event_loop::Loop;
 
     /// `loop_callback_t`. The ABI lets a C++ exception arrive here, where it aborts with a message (S30).
     pub(crate) type Call = unsafe extern "C-unwind" fn(*mut Loop, *mut c_void);
+    /// `loop_signal_callback_t`.
+    pub(crate) type Signal = unsafe extern "C-unwind" fn(*mut Loop, c_int, *mut c_void);
     /// `loop_release_t`.
     pub(crate) type Release = unsafe extern "C-unwind" fn(*mut c_void);
 
@@ -300,6 +314,11 @@ pub(crate) mod c {
         /// is sound as long as the callback is stored.
         pub(crate) fn c_call(function: Call, arg: *mut c_void) -> Callback {
             Callback::store((function, arg), &CALL)
+        }
+
+        /// A C function that gets the loop, the signal of the handler that runs, and `arg`, with the same promise.
+        pub(crate) fn c_signal(function: Signal, arg: *mut c_void) -> Callback {
+            Callback::store((function, arg), &SIGNAL)
         }
 
         /// A C function that gets `arg` alone, with the same promise.
@@ -335,12 +354,29 @@ pub(crate) mod c {
     };
 
     /// # Safety
-    /// The data is what `c_call` stored.
+    /// The data is what `c_call` or `c_signal` stored: an address and an argument.
     unsafe fn describe_call(data: &Data) -> Source {
-        // SAFETY: the caller says so.
-        let (function, arg) = unsafe { data.as_ptr().cast::<(Call, *mut c_void)>().read() };
-        Source::C(CFunction { address: function as *mut c_void, arg })
+        // SAFETY: the caller says so; a function's address may be read as that of anything.
+        let (address, arg) = unsafe { data.as_ptr().cast::<(*mut c_void, *mut c_void)>().read() };
+        Source::C(CFunction { address, arg })
     }
+
+    static SIGNAL: Table = Table {
+        call_once: |first, second, lp| {
+            let data: Data = [first, second];
+            // SAFETY: the data is what `c_signal` stored, and its caller vouched for the call.
+            unsafe {
+                let (function, arg) = data.as_ptr().cast::<(Signal, *mut c_void)>().read();
+                function(lp.as_c(), lp.current_signal(), arg);
+            }
+        },
+        // SAFETY: as for `call_once`, which a C function does not mind.
+        call: |callback, lp| unsafe { (SIGNAL.call_once)(callback.data[0], callback.data[1], lp) },
+        drop: |_| {},
+        needs_drop: false,
+        describe: describe_call,
+        stand_in: &CALL_STAND_IN,
+    };
 
     static RELEASE: Table = Table {
         call_once: |first, second, _| {

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::event_loop::Loop;
 use crate::handle::Handle;
 use crate::schedule::HookPoint;
+use crate::signals::Registration;
 use crate::slots::Held;
 use crate::time::{self, Time};
 
@@ -57,6 +58,17 @@ impl Loop {
     pub fn add_hook(&self, point: HookPoint, f: impl FnMut(&Loop) + 'static) -> Result<Handle> {
         self.check_open()?;
         self.schedule_hook(point, Callback::many(f)?)
+    }
+
+    /// Runs `f` whenever the process gets `signal` (SIGTERM and so on), until it is cancelled. Several handlers for a signal, on
+    /// several loops, all run, those of one loop oldest first; like hooks, they keep no run alive (S19).
+    ///
+    /// A signal that comes again before `f` has run is one with the former, as in the kernel. No signal mask is changed. The
+    /// former disposition is back when the last handler for the signal has gone; in a forked child it is in force at once
+    /// (S33). Errors: EINVAL for a signal that cannot be caught and for SIGSEGV, SIGBUS, SIGFPE and SIGILL; ENOMEM, ESHUTDOWN.
+    pub fn add_signal_handler(&self, signal: i32, f: impl FnMut(&Loop) + 'static) -> Result<Handle> {
+        self.check_open()?;
+        self.schedule_signal(signal, Callback::many(f)?)
     }
 
     /// Cancels: the callback will not run again, even if it stands in the batch that is being run (S11). What it carried
@@ -147,7 +159,7 @@ impl Loop {
         let callback = ManuallyDrop::new(callback);
         let mut schedule = self.schedule.borrow_mut();
         // What was posted before comes before (S26).
-        let posts = if self.shared.inbox.has_posts() { self.collect_posts(&mut schedule) } else { Ok(()) };
+        let posts = if self.shared.inbox.has_mail() { self.collect_mail(&mut schedule) } else { Ok(()) };
         if let Err(error) = posts.and_then(|()| schedule.reserve_call()) {
             drop(schedule);
             Callback::refuse(callback);
@@ -183,6 +195,19 @@ impl Loop {
         }
         schedule.reserve_hook(point)?;
         Ok(schedule.add_hook(point, callback))
+    }
+
+    pub(crate) fn schedule_signal(&self, signal: i32, callback: Callback) -> Result<Handle> {
+        let registration = Registration::new(signal, self.shared.clone())?;
+        let mut schedule = self.schedule.borrow_mut();
+        schedule.reserve_signal()?;
+        Ok(schedule.add_signal(signal, callback, registration))
+    }
+
+    /// The signal of the handler that is running; 0 if none is.
+    #[cfg(feature = "capi")]
+    pub(crate) fn current_signal(&self) -> i32 {
+        self.current().map_or(0, |handle| self.schedule.borrow().signal_of(handle))
     }
 
     /// The callback that a handle names.

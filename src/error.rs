@@ -40,6 +40,8 @@ sentences! {
     StaleHandle: c"the handle is stale: what it named has ended, or it is no handle of this loop",
     NotATimer: c"the handle is not a timer's: only call_later, call_at and call_every give those",
     HookReference: c"the handle is a hook's: a hook never keeps a run alive",
+    SignalReference: c"the handle is a signal handler's: it never keeps a run alive",
+    NotCatchable: c"no loop can handle this signal: it is out of range, cannot be caught, or is that of a fault (SIGSEGV, SIGBUS, SIGFPE, SIGILL)",
     ZeroPeriod: c"the period is zero: a repeating timer needs at least a nanosecond",
     NotRunning: c"the loop is not running: break is for a callback of the loop",
     Running: c"the loop is running or a callback of it is on the stack: wait until that has returned",
@@ -61,6 +63,7 @@ sentences! {
     EventFdFailed: c"the eventfd of loop_fd could not be made and registered with the ring",
     WakeFdFailed: c"the eventfd that wakes the loop could not be made",
     NoSubmission: c"the kernel takes no submissions at the moment: try again",
+    NoTraceFile: c"the file for trace events (RINGLOOP_TRACE, or the option trace) cannot be made",
     NullPointer: c"a pointer that must not be NULL is NULL",
     UnknownHookPoint: c"a hook is for LOOP_BEFORE_WAIT or LOOP_AFTER_WAIT",
     SizeTooSmall: c"the size of the struct is too small: set it to the sizeof, as LOOP_OPTIONS_INIT does",
@@ -78,6 +81,7 @@ impl Error {
     pub(crate) const STALE_HANDLE: Error = Error::new(Errno::ENOENT, Sentence::StaleHandle);
     pub(crate) const NOT_A_TIMER: Error = Error::new(Errno::EINVAL, Sentence::NotATimer);
     pub(crate) const HOOK_REFERENCE: Error = Error::new(Errno::EINVAL, Sentence::HookReference);
+    pub(crate) const SIGNAL_REFERENCE: Error = Error::new(Errno::EINVAL, Sentence::SignalReference);
     pub(crate) const ZERO_PERIOD: Error = Error::new(Errno::EINVAL, Sentence::ZeroPeriod);
     pub(crate) const NOT_RUNNING: Error = Error::new(Errno::EINVAL, Sentence::NotRunning);
     pub(crate) const RUNNING: Error = Error::new(Errno::EBUSY, Sentence::Running);

@@ -15,9 +15,11 @@ use crate::counted::Counted;
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::handler::Handler;
+use crate::inbox::Post;
 use crate::memory::try_box;
 use crate::owner::Owner;
-use crate::remote::Shared;
+use crate::ready::is_turn_of_posts;
+use crate::remote::{self, Shared};
 use crate::ring::{Ring, Waited};
 use crate::running::Running;
 use crate::schedule::{Call, HookPoint, Schedule};
@@ -162,6 +164,9 @@ impl Loop {
             };
         }
         self.stopping.set(false);
+        if let Some(trace) = self.slow.trace() {
+            trace.flush();
+        }
         Ok(outcome)
     }
 
@@ -175,8 +180,8 @@ impl Loop {
             // A hook may have ended the last thing that counts: then a run for these does not sleep (S19).
             let limit = if while_alive && !schedule.is_alive() { 0 } else { limit };
             let waiting = self.submit_and_wait(schedule, ring, limit)?;
-            if self.shared.inbox.has_posts() {
-                self.collect_posts(schedule)?;
+            if self.shared.inbox.has_mail() {
+                self.collect_mail(schedule)?;
             }
             self.collect_completions(ring);
             self.collect_due_timers(schedule, waiting.now)?;
@@ -207,7 +212,7 @@ impl Loop {
 
     #[inline]
     fn must_not_sleep(&self, schedule: &Schedule) -> bool {
-        self.stopping.get() || self.breaking.get() || schedule.is_ready() || self.shared.inbox.has_posts()
+        self.stopping.get() || self.breaking.get() || schedule.is_ready() || self.shared.inbox.has_mail()
     }
 
     /// When the loop wakes up for a deadline: `slack` later than it could (S3).
@@ -223,10 +228,19 @@ impl Loop {
             let wake_up = if until == FOREVER { FOREVER } else { until.saturating_sub(self.spin) };
             let mut waited = Waited::Completed;
             now = self.spin(ring, now, until);
-            let is_wanted = if now < wake_up && !ring.has_completions() && self.shared.inbox.fall_asleep() {
+            let would_sleep = now < wake_up && !ring.has_completions();
+            if would_sleep {
+                // Before the loop counts as asleep: from then on, others write to it.
+                ring.watch_wakes(self.shared.eventfd())?;
+            }
+            let is_wanted = if would_sleep && self.shared.inbox.fall_asleep() {
                 let asleep = now;
-                let result = ring.wait(wake_up, self.shared.eventfd());
+                let traced = self.slow.trace().map(|trace| (trace, time::monotonic()));
+                let result = ring.wait(wake_up);
                 let is_wanted = self.shared.inbox.wake_up();
+                if let Some((trace, asleep)) = traced {
+                    trace.sleep(asleep, is_wanted);
+                }
                 waited = result?;
                 now = self.clock.now();
                 schedule.metrics.asleep_ns += now - asleep;
@@ -314,7 +328,11 @@ impl Loop {
             if schedule.is_plain(next) && !self.slow.is_on() {
                 let (handle, callback) = schedule.take_plain(next);
                 drop(schedule);
-                self.invoke_plain(handle, callback)?;
+                self.invoke_plain(Some(handle), callback)?;
+            } else if is_turn_of_posts(next) {
+                let post = schedule.take_post();
+                drop(schedule);
+                self.invoke_post(post)?;
             } else {
                 let call = schedule.take_call(next)?;
                 drop(schedule);
@@ -327,14 +345,26 @@ impl Loop {
 
     /// Runs a callback that has nothing to come after it: what `invoke` does for most.
     #[inline(always)]
-    fn invoke_plain(&self, handle: Handle, callback: Callback) -> Result<()> {
-        self.current.set(Some(handle));
+    fn invoke_plain(&self, handle: Option<Handle>, callback: Callback) -> Result<()> {
+        self.current.set(handle);
         let in_callback = attempt(|| callback.call_once(self));
         self.current.set(None);
         if in_callback.is_some() && self.owner.process().is_current() {
             self.handle_panics([in_callback, None, None]);
         }
         self.check_not_forked()
+    }
+
+    /// Runs what another thread has posted.
+    #[inline(never)]
+    fn invoke_post(&self, post: Option<Post>) -> Result<()> {
+        let Some(post) = post else { return Ok(()) };
+        let held = remote::unpack(post);
+        if held.release.is_none() && !self.slow.is_on() {
+            self.invoke_plain(None, held.callback)
+        } else {
+            self.invoke(Call::of_post(held))
+        }
     }
 
     #[inline(always)]
@@ -362,8 +392,8 @@ impl Loop {
     ///
     /// When it returns in a forked child, nothing of the loop's runs there any more (S33).
     fn invoke(&self, mut call: Call) -> Result<()> {
-        let watched = self.slow.begin(&call);
-        self.current.set(Some(call.handle));
+        let watched = self.slow.begin(self, &call);
+        self.current.set(call.handle);
         let in_callback = attempt(|| call.callback.call(self));
         self.current.set(None);
         if let Err(error) = self.check_not_forked() {
@@ -468,10 +498,11 @@ impl Loop {
 
     /// Whether [`run`](Loop::run) would wait or work: something referenced is pending.
     pub fn is_alive(&self) -> bool {
-        self.schedule.borrow().is_alive() || self.shared.inbox.has_posts()
+        self.schedule.borrow().is_alive() || self.shared.inbox.has_mail()
     }
 
-    /// The handle of the callback that is running, if one is: also of one that runs once, though that is stale by then.
+    /// The handle of the callback that is running, if one is: also of one that runs once, though that is stale by then. A post of
+    /// another thread has none.
     pub fn current(&self) -> Option<Handle> {
         self.current.get()
     }

@@ -52,18 +52,31 @@ impl Handle {
 #[repr(u8)]
 pub enum Kind {
     /// A `call_soon`.
-    Call,
+    Call = 0,
     /// A `call_later` or `call_at`.
-    Timer,
+    Timer = Kind::TIMER,
     /// A `call_every`.
-    Repeat,
+    Repeat = Kind::STAYS | Kind::TIMER,
     /// A hook before or after the wait.
-    Hook,
+    Hook = Kind::STAYS,
+    /// A signal handler.
+    Signal = Kind::STAYS | 4,
 }
 
 impl Kind {
-    pub(crate) fn is_timer(self) -> bool {
-        matches!(self, Kind::Timer | Kind::Repeat)
+    /// The bit of those that have a deadline.
+    pub(crate) const TIMER: u8 = 1;
+    /// The bit of those that run any number of times.
+    pub(crate) const STAYS: u8 = 2;
+
+    /// Whether it runs any number of times.
+    pub(crate) fn stays(self) -> bool {
+        self as u8 & Kind::STAYS != 0
+    }
+
+    /// Whether it counts for `run` when it is new, and may be made to (S19).
+    pub(crate) fn can_be_referenced(self) -> bool {
+        !matches!(self, Kind::Hook | Kind::Signal)
     }
 
     pub(crate) fn name(self) -> &'static str {
@@ -72,6 +85,7 @@ impl Kind {
             Kind::Timer => "timer",
             Kind::Repeat => "repeating timer",
             Kind::Hook => "hook",
+            Kind::Signal => "signal handler",
         }
     }
 }

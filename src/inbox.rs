@@ -1,14 +1,14 @@
 //! Where other threads leave posts for a loop, and how they know whether it has to be woken (S23, S26, S27).
 //!
-//! All of it is one word: the address of the post that came last, with the loop's sleep and its latch in the two lowest
-//! bits. Posts are linked into a stack by compare-and-swap, so that a thread which is stopped half-way hides nobody else's
+//! All of it is one word: the address of the post that came last, with the loop's sleep, its latch, and whether signals have
+//! come in the three lowest bits. Posts are linked into a stack by compare-and-swap, so that a thread which is stopped half-way hides nobody else's
 //! post. The loop takes them all at once and turns them round: then they stand in the order in which the word took them,
 //! which is the order of posting for each thread, and for all threads as far as they can tell.
 //!
 //! # No wakeup is lost
 //!
 //! The loop falls asleep by changing the word from 0, which says that there is nothing for it, to `ASLEEP`, in one step.
-//! Whoever posts or latches changes the word too, and takes `ASLEEP` out in the same step. The changes of one word have one
+//! Whoever posts, latches or signals changes the word too, and takes `ASLEEP` out in the same step. The changes of one word have one
 //! order, so there are two cases. The post came first: the loop finds the word not 0, and does not sleep. The sleep came
 //! first: the poster finds `ASLEEP`, and wakes the loop. The wake itself is a write to an eventfd whose poll stands in the
 //! ring, so it also ends a sleep that has not quite begun.
@@ -22,7 +22,7 @@ use std::ptr::{self, NonNull};
 
 use crate::sync::{AtomicPtr, Ordering};
 
-/// The links of a post, which stand at its beginning. Aligned so that an address leaves two bits to the inbox.
+/// The links of a post, which stand at its beginning. Aligned so that an address leaves three bits to the inbox.
 #[derive(Debug)]
 #[repr(align(8))]
 pub(crate) struct Link {
@@ -35,10 +35,16 @@ impl Link {
     }
 }
 
+/// A post that has come out of an inbox or a list: its owner's alone. It is leaked when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Post(NonNull<Link>);
+
 /// Posts in the order of posting, each of them with its owner's rights. What is left when it is dropped is leaked.
 #[derive(Debug)]
 pub(crate) struct Posts {
     first: *mut Link,
+    /// The last one, if there is a first.
+    last: *mut Link,
 }
 
 #[derive(Debug)]
@@ -51,6 +57,8 @@ pub(crate) struct Inbox {
 const ASLEEP: usize = 1;
 /// The next sleep is to return at once (S27).
 const LATCHED: usize = 2;
+/// Signals have come that the loop has not looked at.
+const SIGNALLED: usize = 4;
 
 /// Stands for the last post of an inbox that takes no more: an address that no post has.
 fn closed() -> *mut Link {
@@ -59,16 +67,21 @@ fn closed() -> *mut Link {
 
 /// The post in an inbox's word, or null.
 fn last_post(word: *mut Link) -> *mut Link {
-    word.map_addr(|address| address & !(ASLEEP | LATCHED))
+    word.map_addr(|address| address & !(ASLEEP | LATCHED | SIGNALLED))
 }
 
 fn has_flag(word: *mut Link, flag: usize) -> bool {
     word.addr() & flag != 0
 }
 
-/// Whether a word is neither flags alone nor `closed()`, which is the address before 0.
+/// The flags in an inbox's word.
+fn flags(word: *mut Link) -> usize {
+    word.addr() & (ASLEEP | LATCHED | SIGNALLED)
+}
+
+/// Whether there is anything in a word but the first two flags. `closed()` is the address before 0.
 #[inline]
-fn has_posts(word: *mut Link) -> bool {
+fn has_mail(word: *mut Link) -> bool {
     word.addr().wrapping_add(1) > (ASLEEP | LATCHED) + 1
 }
 
@@ -85,14 +98,20 @@ impl Inbox {
         self.change(|word| {
             // SAFETY: until it is linked, the post is the caller's alone.
             unsafe { (*post.as_ptr()).next = last_post(word) };
-            post.as_ptr().map_addr(|address| address | word.addr() & LATCHED)
+            post.as_ptr().map_addr(|address| address | flags(word) & !ASLEEP)
         })
     }
 
     /// Makes this sleep or the next one return at once, and tells whether the loop must be woken for that; None when the
     /// inbox is closed. Any thread, and signal handlers.
     pub(crate) fn latch(&self) -> Option<bool> {
-        self.change(|word| last_post(word).map_addr(|address| address | LATCHED))
+        self.change(|word| word.map_addr(|address| address & !ASLEEP | LATCHED))
+    }
+
+    /// Says that a signal has come, and tells whether the loop must be woken for that; None when the inbox is closed. Any
+    /// thread, and signal handlers.
+    pub(crate) fn signal(&self) -> Option<bool> {
+        self.change(|word| word.map_addr(|address| address & !ASLEEP | SIGNALLED))
     }
 
     /// Changes the word to one without `ASLEEP`, and tells whether it was there; None when the inbox is closed. What the loop
@@ -108,24 +127,24 @@ impl Inbox {
         None
     }
 
-    /// Whether there are posts. The loop's thread, and costs a load.
+    /// Whether there are posts, or signals have come. The loop's thread, and costs a load.
     #[inline]
-    pub(crate) fn has_posts(&self) -> bool {
-        has_posts(self.word.load(Ordering::Relaxed))
+    pub(crate) fn has_mail(&self) -> bool {
+        has_mail(self.word.load(Ordering::Relaxed))
     }
 
-    /// Whether there are posts, or the latch is set. The loop's thread.
+    /// Whether there is mail, or the latch is set. The loop's thread.
     pub(crate) fn is_wanted(&self) -> bool {
-        has_flag(self.word.load(Ordering::Relaxed), LATCHED) || self.has_posts()
+        has_flag(self.word.load(Ordering::Relaxed), LATCHED) || self.has_mail()
     }
 
-    /// Takes all posts; the latch stays. The loop's thread.
+    /// Takes all posts, and that signals have come; the latch stays. The loop's thread.
     pub(crate) fn take(&self) -> Posts {
         let mut taken = self.word.load(Ordering::Relaxed);
-        while has_posts(taken) {
-            let latch = ptr::without_provenance_mut(taken.addr() & LATCHED);
+        while has_mail(taken) {
+            let latch = ptr::without_provenance_mut(flags(taken) & LATCHED);
             match self.word.compare_exchange_weak(taken, latch, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return Posts { first: last_post(taken) }.turned_round(),
+                Ok(_) => return Posts::linked_to(last_post(taken)),
                 Err(other) => taken = other,
             }
         }
@@ -134,11 +153,14 @@ impl Inbox {
 
     /// Puts posts that were taken back, before all that have come since. O(n). The loop's thread.
     pub(crate) fn put_back(&self, posts: Posts) {
-        let before = posts.turned_round().first;
+        if posts.first.is_null() {
+            return;
+        }
+        let before = Posts::linked_to(posts.first).first;
         let mut word = self.word.load(Ordering::Acquire);
-        while !has_posts(word) {
-            let with_latch = before.map_addr(|address| address | word.addr() & LATCHED);
-            match self.word.compare_exchange_weak(word, with_latch, Ordering::Release, Ordering::Acquire) {
+        while last_post(word).is_null() {
+            let with_flags = before.map_addr(|address| address | flags(word));
+            match self.word.compare_exchange_weak(word, with_flags, Ordering::Release, Ordering::Acquire) {
                 Ok(_) => return,
                 Err(other) => word = other,
             }
@@ -156,7 +178,7 @@ impl Inbox {
     /// Takes all posts, and lets nobody post any more. The loop's thread.
     pub(crate) fn close(&self) -> Posts {
         let word = self.word.swap(closed(), Ordering::Acquire);
-        if word == closed() { Posts::NONE } else { Posts { first: last_post(word) }.turned_round() }
+        if word == closed() { Posts::NONE } else { Posts::linked_to(last_post(word)) }
     }
 
     /// Whether the loop may sleep now; then `wake_up` comes next. The loop's thread.
@@ -172,27 +194,53 @@ impl Inbox {
     pub(crate) fn wake_up(&self) -> bool {
         let mut word = self.word.load(Ordering::Relaxed);
         while has_flag(word, ASLEEP | LATCHED) && word != closed() {
-            match self.word.compare_exchange_weak(word, last_post(word), Ordering::Acquire, Ordering::Relaxed) {
+            let awake = word.map_addr(|address| address & !(ASLEEP | LATCHED));
+            match self.word.compare_exchange_weak(word, awake, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => break,
                 Err(other) => word = other,
             }
         }
-        has_flag(word, LATCHED) || self.has_posts()
+        has_flag(word, LATCHED) || self.has_mail()
     }
 }
 
 impl Posts {
-    pub(crate) const NONE: Posts = Posts { first: ptr::null_mut() };
+    pub(crate) const NONE: Posts = Posts { first: ptr::null_mut(), last: ptr::null_mut() };
 
-    /// The same in the other order.
-    fn turned_round(self) -> Posts {
-        let (mut first, mut rest) = (ptr::null_mut(), self.first);
+    /// The posts that end in `last`, as they were linked: the last one first.
+    fn linked_to(last: *mut Link) -> Posts {
+        let (mut first, mut rest) = (ptr::null_mut(), last);
         while !rest.is_null() {
             // SAFETY: what was linked lives until it is taken out of here, and nobody else has it any more.
             let next = unsafe { std::mem::replace(&mut (*rest).next, first) };
             (first, rest) = (rest, next);
         }
-        Posts { first }
+        Posts { first, last }
+    }
+
+    /// Puts a post at the end.
+    pub(crate) fn push(&mut self, post: Post) {
+        let post = post.0.as_ptr();
+        // SAFETY: the post is ours alone, and so is what is in here.
+        unsafe {
+            (*post).next = ptr::null_mut();
+            if self.first.is_null() {
+                self.first = post;
+            } else {
+                (*self.last).next = post;
+            }
+        }
+        self.last = post;
+    }
+
+    /// How many they are. O(n).
+    pub(crate) fn count(&self) -> usize {
+        let (mut count, mut at) = (0, self.first);
+        // SAFETY: the posts in here are ours.
+        while let Some(link) = unsafe { at.as_ref() } {
+            (count, at) = (count + 1, link.next);
+        }
+        count
     }
 
     /// The first post, which stays there.
@@ -201,11 +249,18 @@ impl Posts {
     }
 
     /// Takes the first post out.
-    pub(crate) fn pop(&mut self) -> Option<NonNull<Link>> {
+    pub(crate) fn pop(&mut self) -> Option<Post> {
         let first = self.first()?;
         // SAFETY: the posts in here are ours.
         self.first = unsafe { (*first.as_ptr()).next };
-        Some(first)
+        Some(Post(first))
+    }
+}
+
+impl Post {
+    /// Where it is. Whoever takes it from there owns it.
+    pub(crate) fn into_raw(self) -> NonNull<Link> {
+        self.0
     }
 }
 
@@ -302,7 +357,7 @@ mod tests {
     fn read_one(posts: &mut Posts, seen: &mut Vec<(usize, usize)>) -> bool {
         let Some(post) = posts.pop() else { return false };
         // SAFETY: every post in these tests is a boxed note, and this one is ours now.
-        let note = unsafe { Box::from_raw(post.as_ptr().cast::<Note>()) };
+        let note = unsafe { Box::from_raw(post.into_raw().as_ptr().cast::<Note>()) };
         seen.push((note.thread, note.turn));
         true
     }
@@ -390,9 +445,7 @@ mod tests {
             read(bed.inbox.close(), &mut seen);
             assert_eq!(poster.join().unwrap(), seen.len());
             assert!(!bed.post(1, 0) && bed.inbox.latch().is_none());
-            assert!(
-                !bed.inbox.has_posts() && bed.inbox.take().first().is_none() && bed.inbox.close().first().is_none()
-            );
+            assert!(!bed.inbox.has_mail() && bed.inbox.take().first().is_none() && bed.inbox.close().first().is_none());
         });
     }
 }

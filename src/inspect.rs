@@ -142,7 +142,8 @@ impl Loop {
     }
 
     /// Shows everything that is pending to `f`, in no order that is promised: to find leaks. `f` may call anything,
-    /// cancel included; what it schedules may or may not be shown. O(n). Errors: ESHUTDOWN while closing.
+    /// cancel included; what it schedules may or may not be shown. Posts of other threads have no handles and are not shown, but for
+    /// delayed ones. O(n). Errors: ESHUTDOWN while closing.
     pub fn walk(&self, mut f: impl FnMut(&Loop, &Info)) -> Result<()> {
         self.check()?;
         let _user_code = UserCode::begin(self);

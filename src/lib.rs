@@ -54,6 +54,8 @@ mod lifecycle;
 mod memory;
 mod metrics;
 mod owner;
+#[allow(unsafe_code)]
+mod parcel;
 mod ready;
 #[allow(unsafe_code)]
 mod remote;
@@ -62,6 +64,8 @@ mod ring;
 #[allow(unsafe_code)]
 mod running;
 mod schedule;
+#[allow(unsafe_code)]
+mod signals;
 mod slots;
 mod slow;
 #[allow(unsafe_code)]
@@ -69,6 +73,7 @@ mod symbol;
 mod sync;
 mod time;
 mod timers;
+mod trace;
 
 pub use error::{Error, Result};
 pub use event_loop::{Loop, Outcome};

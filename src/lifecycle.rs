@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -16,9 +17,10 @@ use crate::schedule::Schedule;
 use crate::slots::Held;
 use crate::slow::SlowWatch;
 use crate::time::{self, Clock, Time};
+use crate::trace::{self, TraceFile};
 
 /// Settings of a loop that is to be made.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct Builder {
     sq_entries: u32,
@@ -26,6 +28,7 @@ pub struct Builder {
     spin: u64,
     slack: u64,
     virtual_start: Option<u64>,
+    trace: Option<PathBuf>,
 }
 
 impl Builder {
@@ -62,18 +65,32 @@ impl Builder {
         self
     }
 
+    /// Writes trace events to a file, in the place of the one that `RINGLOOP_TRACE` names: each callback with its name, how late
+    /// each timer was, each sleep, wake and post. Perfetto and chrome://tracing show it; `docs/tracing.md` says more.
+    ///
+    /// `%p` in the name is the process's number. Loops of a process with the same file share it. Costs about a microsecond a
+    /// callback; without a file, nothing.
+    pub fn trace(mut self, file: impl Into<PathBuf>) -> Builder {
+        self.trace = Some(file.into());
+        self
+    }
+
     /// Makes the loop, for the calling thread.
     ///
     /// Errors (S32): EPERM where io_uring is switched off, ENOSYS where the kernel has none that is new enough (5.10),
     /// EMFILE, ENFILE and ENOMEM where a limit is met, each with a sentence that says what to change; EINVAL when the
-    /// numbers of entries are out of range.
+    /// numbers of entries are out of range; what the file for a trace says.
     pub fn build(self) -> Result<Loop> {
         static SEED: AtomicU64 = AtomicU64::new(0);
 
         let sizes = Sizes::new(self.sq_entries, self.cq_entries)?;
         let owner = Owner::current()?;
         let ring = Ring::new(sizes, owner.process())?;
-        let shared = Shared::new(owner.process(), self.virtual_start.is_some())?;
+        let trace = match &self.trace {
+            Some(file) => Some(TraceFile::open(file.as_os_str())?),
+            None => trace::from_environment()?,
+        };
+        let shared = Shared::new(owner.process(), self.virtual_start.is_some(), trace)?;
         let clock = self.virtual_start.map_or(Clock::Monotonic, |start| Clock::Virtual(AtomicU64::new(start)));
         Ok(Loop {
             owner,
@@ -90,7 +107,7 @@ impl Builder {
             current: Cell::new(None),
             stopping: Cell::new(false),
             breaking: Cell::new(false),
-            slow: SlowWatch::new(inspect::debug_mode()),
+            slow: SlowWatch::new(inspect::debug_mode(), trace),
             exception_handler: Handler::default(),
             #[cfg(feature = "capi")]
             c: crate::capi::CSide::default(),
@@ -225,6 +242,9 @@ impl Loop {
             return;
         }
         self.phase.set(Phase::Closing);
+        if let Some(trace) = self.slow.trace() {
+            trace.flush();
+        }
         if self.slow.debug() {
             self.walk_pending(|info| inspect::print_pending(self, info));
         }
@@ -234,10 +254,12 @@ impl Loop {
     /// Ends all that is pending. A panic in one Drop or release hook does not keep the others from theirs; the first goes
     /// on its way when all is done. Allocates nothing (S31).
     fn cancel_everything(&self) {
-        let mut posts = self.shared.inbox.close();
+        // Those that are ready came before those that are not.
+        let (mut ready, mut posts) = (self.schedule.borrow_mut().end_posts(), self.shared.inbox.close());
         let mut index = 0;
         let mut first_panic = None;
-        while let Some(ended) = remote::unpack_first(&mut posts).or_else(|| self.end_next(&mut index)) {
+        let mut next_post = || ready.pop().or_else(|| posts.pop()).map(remote::unpack);
+        while let Some(ended) = next_post().or_else(|| self.end_next(&mut index)) {
             let panic = catch_unwind(AssertUnwindSafe(|| self.let_go_of(ended))).err();
             if first_panic.is_none() {
                 first_panic = panic;
@@ -272,8 +294,9 @@ impl Loop {
 
     /// Forgets all user code without running any of it, Drops included.
     fn forget_everything(&self) {
-        let mut posts = self.shared.inbox.close();
-        std::iter::from_fn(|| remote::unpack_first(&mut posts)).for_each(std::mem::forget);
+        // Posts are leaked when they are not unpacked.
+        self.schedule.borrow_mut().end_posts();
+        self.shared.inbox.close();
         self.schedule.borrow_mut().forget_all();
         self.exception_handler.forget();
         self.slow.forget_handler();

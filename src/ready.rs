@@ -3,6 +3,9 @@
 //! A batch is what stands in the queue when it begins; what comes later waits for the next one. A batch that is broken off
 //! leaves its rest at the head, for the next one (S18). References whose slot has moved on are dead: they are passed over
 //! when they come up, and swept out before they outnumber the living.
+//!
+//! Posts of other threads have no slots: they stand in a list of their own, in order, and here only their turns, any number in
+//! the room of one.
 
 use std::collections::VecDeque;
 
@@ -16,6 +19,9 @@ pub(crate) struct ReadyQueue {
     batch: usize,
     live: usize,
 }
+
+/// In the place of a slot's index, which it never is: it is the turn of as many posts as the stamp says.
+const POSTS: u32 = u32::MAX;
 
 /// Dead references are left alone while there are fewer than this.
 const SWEEP_FROM: usize = 64;
@@ -56,7 +62,7 @@ impl ReadyQueue {
         let mut at = 0;
         let mut batch = 0;
         self.queue.retain(|&slot| {
-            let live = slots.is_live(slot);
+            let live = is_turn_of_posts(slot) || slots.is_live(slot);
             batch += usize::from(live && at < self.batch);
             at += 1;
             live
@@ -71,6 +77,29 @@ impl ReadyQueue {
         self.live += 1;
     }
 
+    /// Appends the turn of a post. Needs no memory after `reserve`.
+    pub(crate) fn push_post(&mut self) {
+        let is_behind_batch = self.queue.len() > self.batch;
+        match self.queue.back_mut() {
+            Some(back) if is_behind_batch && back.index == POSTS && back.stamp < u32::MAX => back.stamp += 1,
+            _ => self.push(SlotRef { index: POSTS, stamp: 1 }),
+        }
+    }
+
+    /// Takes the turns of all posts out.
+    pub(crate) fn remove_posts(&mut self) {
+        let (mut at, mut batch) = (0, 0);
+        let ReadyQueue { queue, live, batch: in_batch } = self;
+        queue.retain(|&slot| {
+            let stays = !is_turn_of_posts(slot);
+            batch += usize::from(stays && at < *in_batch);
+            *live -= usize::from(!stays);
+            at += 1;
+            stays
+        });
+        self.batch = batch;
+    }
+
     /// One of the references in here has died.
     #[inline]
     pub(crate) fn died(&mut self) {
@@ -83,7 +112,7 @@ impl ReadyQueue {
         self.batch = self.queue.len();
     }
 
-    /// Takes the next live reference out of the batch.
+    /// Takes the next live reference, or the turn of a post, out of the batch.
     #[inline]
     pub(crate) fn pop(&mut self, slots: &impl Liveness) -> Option<SlotRef> {
         while self.batch > 0 {
@@ -93,8 +122,21 @@ impl ReadyQueue {
                 self.live -= 1;
                 return Some(slot);
             }
+            if is_turn_of_posts(slot) {
+                return Some(self.take_turn(slot));
+            }
         }
         None
+    }
+
+    /// One of the posts whose turn it is; the rest stay at the head.
+    #[cold]
+    fn take_turn(&mut self, posts: SlotRef) -> SlotRef {
+        self.live -= 1;
+        if posts.stamp > 1 {
+            self.put_back(SlotRef { stamp: posts.stamp - 1, ..posts });
+        }
+        posts
     }
 
     /// One that `pop` will give before long.
@@ -109,4 +151,10 @@ impl ReadyQueue {
         self.batch += 1;
         self.live += 1;
     }
+}
+
+/// Whether what `pop` gave is the turn of a post, and not a slot's.
+#[inline]
+pub(crate) fn is_turn_of_posts(slot: SlotRef) -> bool {
+    slot.index == POSTS
 }

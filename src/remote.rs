@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use libc::c_int;
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
@@ -15,11 +16,12 @@ use crate::counted::Counted;
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
 use crate::fork::Process;
-use crate::inbox::{Inbox, Link, Posts};
-use crate::memory::try_room;
+use crate::inbox::{Inbox, Link, Post, Posts};
+use crate::parcel::Parcel;
 use crate::schedule::Schedule;
 use crate::slots::Held;
 use crate::time::{self, monotonic};
+use crate::trace::Trace;
 
 /// A loop as other threads know it: they post callbacks to it, wake it, stop it.
 ///
@@ -65,25 +67,23 @@ pub(crate) struct Shared {
     /// What a host loop waits for, if there is one: the descriptor of `Loop::fd`.
     host: OnceLock<ManuallyDrop<EventFd>>,
     is_virtual: bool,
+    /// The signals that have come and that the loop has handlers for; bit 0 is signal 1.
+    signals: AtomicU64,
     wakes: AtomicU64,
+    trace: Option<Trace>,
 }
 
 /// A post: what the inbox links, and what to make of it.
 #[repr(C)]
 struct Node<T> {
-    link: Link,
     head: Head,
     value: T,
 }
 
 /// What is known of every post.
 #[repr(C)]
-struct AnyNode {
-    link: Link,
-    head: Head,
-}
-
 struct Head {
+    link: Link,
     /// When it is due: a time, or a delay on a virtual clock; `SOON`.
     when: u64,
     /// Turns a post of this type, which it takes, into what is to run.
@@ -94,10 +94,18 @@ struct Head {
 const SOON: u64 = u64::MAX;
 
 impl Shared {
-    pub(crate) fn new(process: Process, is_virtual: bool) -> Result<Counted<Shared>> {
+    pub(crate) fn new(process: Process, is_virtual: bool, trace: Option<Trace>) -> Result<Counted<Shared>> {
         let eventfd = ManuallyDrop::new(new_eventfd(Sentence::WakeFdFailed)?);
-        let host = OnceLock::new();
-        Counted::new(Shared { inbox: Inbox::new(), process, eventfd, host, is_virtual, wakes: AtomicU64::new(0) })
+        Counted::new(Shared {
+            inbox: Inbox::new(),
+            process,
+            eventfd,
+            host: OnceLock::new(),
+            is_virtual,
+            signals: AtomicU64::new(0),
+            wakes: AtomicU64::new(0),
+            trace,
+        })
     }
 
     /// What is written to wake the loop.
@@ -145,17 +153,22 @@ impl Shared {
             Some(delay) if self.is_virtual => delay.min(SOON - 1),
             Some(delay) => monotonic().saturating_add(delay).min(SOON - 1),
         };
-        let Some(room) = try_room::<Node<T>>() else { return Err((value, Error::NO_MEMORY)) };
-        let node = Box::write(room, Node { link: Link::new(), head: Head { when, unpack }, value });
-        let node = NonNull::from(Box::leak(node));
+        let node = Node { head: Head { link: Link::new(), when, unpack }, value };
+        let node = match Parcel::new(node) {
+            Ok(node) => node.into_raw(),
+            Err(node) => return Err((node.value, Error::NO_MEMORY)),
+        };
+        if let Some(trace) = self.trace {
+            trace.post();
+        }
         // SAFETY: the node is fresh, begins with its link, and stays where it is until it is unpacked.
         if let Some(is_asleep) = unsafe { self.inbox.push(node.cast()) } {
             self.wake(is_asleep);
             return Ok(());
         }
         // SAFETY: it was refused, so it is still ours.
-        let node = unsafe { Box::from_raw(node.as_ptr()) };
-        Err((node.value, Error::SHUT_DOWN))
+        let node = unsafe { Parcel::from_raw(node) };
+        Err((node.open().value, Error::SHUT_DOWN))
     }
 
     /// Makes the loop's current sleep, or its next one, return at once (S27). Async-signal-safe, and leaves errno alone.
@@ -183,6 +196,12 @@ impl Shared {
     {
         // SAFETY: the closure is Send, and `unpack_closure` is the one for its type.
         unsafe { self.post(f, delay, unpack_closure::<F>) }
+    }
+
+    /// Tells the loop that a signal has come. Async-signal-safe, and leaves errno alone.
+    pub(crate) fn signal(&self, signal: c_int) {
+        self.signals.fetch_or(1 << (signal - 1), Relaxed);
+        self.wake(self.inbox.signal() == Some(true));
     }
 
     /// Ends the loop's sleep, if that is what it does.
@@ -227,7 +246,7 @@ impl Remote {
     /// Runs `f` on the loop's thread, as soon as the loop comes to it: after what this thread has posted before, and in
     /// order with the loop's own `call_soon` by the time of the call (S26). It counts for [`Loop::run`] from then on.
     ///
-    /// Costs an allocation and two compare-and-swaps, and a system call (some 5 µs) only if the loop sleeps and nobody
+    /// Costs a compare-and-swap, now and then an allocation, and a system call (some 5 µs) only if the loop sleeps and nobody
     /// else has woken it. Errors, which give `f` back: ESHUTDOWN when the loop is shut down, closing or gone; EOWNERDEAD
     /// in a forked child; ENOMEM. An `f` that was accepted runs, or is dropped when the loop is closed (S23).
     pub fn call_soon<F: FnOnce(&Loop) + Send + 'static>(&self, f: F) -> std::result::Result<(), Refused<F>> {
@@ -263,54 +282,70 @@ impl Loop {
         Remote { shared: self.shared.clone() }
     }
 
-    /// S5 (b): appends to the ready queue all that other threads have posted. What there is no memory for goes back to
-    /// the inbox, in order.
+    /// S5 (b): appends to the ready queue all that other threads have posted, and the handlers of the signals that have
+    /// come. What there is no memory for goes back to the inbox, in order.
     #[cold]
-    pub(crate) fn collect_posts(&self, schedule: &mut Schedule) -> Result<()> {
+    pub(crate) fn collect_mail(&self, schedule: &mut Schedule) -> Result<()> {
         let mut posts = self.shared.inbox.take();
-        while let Some(post) = posts.first() {
-            // SAFETY: every post is a node, whose head does not depend on what it carries.
-            let when = unsafe { post.cast::<AnyNode>().as_ref().head.when(self) };
-            if let Err(error) = schedule.reserve_post(when) {
-                self.shared.inbox.put_back(posts);
-                return Err(error);
+        let collected = self.append_mail(schedule, &mut posts);
+        if collected.is_err() {
+            self.shared.inbox.put_back(posts);
+            self.shared.inbox.signal();
+        }
+        collected
+    }
+
+    fn append_mail(&self, schedule: &mut Schedule, posts: &mut Posts) -> Result<()> {
+        while let Some(first) = posts.first() {
+            let when = when(first, self);
+            match when {
+                None => schedule.reserve_post()?,
+                Some(when) => schedule.reserve_delayed_post(when)?,
             }
-            if let Some(held) = unpack_first(&mut posts) {
-                schedule.add_post(when, held);
+            match (posts.pop(), when) {
+                (Some(post), None) => schedule.add_post(post),
+                (Some(post), Some(when)) => schedule.add_delayed_post(when, unpack(post)),
+                (None, _) => {}
             }
         }
+        let came = self.shared.signals.load(Relaxed);
+        schedule.signals_came(came)?;
+        self.shared.signals.fetch_and(!came, Relaxed);
         Ok(())
     }
 }
 
-/// Takes the first post and makes of it what is to run.
-pub(crate) fn unpack_first(posts: &mut Posts) -> Option<Held> {
-    let post = posts.pop()?;
+/// When a post is due, unless as soon as possible.
+fn when(post: NonNull<Link>, lp: &Loop) -> Option<u64> {
     // SAFETY: every post is a node, whose head does not depend on what it carries.
-    let unpack = unsafe { post.cast::<AnyNode>().as_ref().head.unpack };
-    // SAFETY: the post is out of the list, so it is ours, and its head knows its type.
-    Some(unsafe { unpack(post) })
+    let head = unsafe { post.cast::<Head>().as_ref() };
+    match head.when {
+        SOON => None,
+        delay if lp.shared.is_virtual => Some(lp.clock.now().saturating_add(delay)),
+        when => Some(when),
+    }
 }
 
-impl Head {
-    fn when(&self, lp: &Loop) -> Option<u64> {
-        match self.when {
-            SOON => None,
-            delay if lp.shared.is_virtual => Some(lp.clock.now().saturating_add(delay)),
-            when => Some(when),
-        }
-    }
+/// Makes of a post what is to run.
+#[inline]
+pub(crate) fn unpack(post: Post) -> Held {
+    let post = post.into_raw();
+    // SAFETY: every post is a node, whose head does not depend on what it carries.
+    let unpack = unsafe { post.cast::<Head>().as_ref() }.unpack;
+    // SAFETY: the post is ours, and its head knows its type.
+    unsafe { unpack(post) }
 }
 
 /// # Safety
 /// The post is a `Node<F>` that nobody else has.
 unsafe fn unpack_closure<F: FnOnce(&Loop) + Send + 'static>(post: NonNull<Link>) -> Held {
-    // SAFETY: the caller says so; nodes are made as boxes.
-    let node = unsafe { Box::from_raw(post.cast::<Node<F>>().as_ptr()) };
-    let callback = Callback::once_inline(move |lp: &Loop| {
-        let node = *node;
-        (node.value)(lp);
-    });
+    // SAFETY: the caller says so.
+    let node = unsafe { Parcel::from_raw(post.cast::<Node<F>>()) };
+    let callback = if Callback::is_inline::<F>() {
+        Callback::once_inline(node.open().value)
+    } else {
+        Callback::once_for::<F, _>(move |lp: &Loop| (node.open().value)(lp))
+    };
     Held { callback, release: None }
 }
 
@@ -359,6 +394,7 @@ pub(crate) mod c {
     use crate::callback::c::{Call, Release};
     use crate::error::Result;
     use crate::inbox::Link;
+    use crate::parcel::Parcel;
     use crate::slots::Held;
 
     struct CPost {
@@ -385,9 +421,8 @@ pub(crate) mod c {
     /// # Safety
     /// The post is a `Node<CPost>` that nobody else has.
     unsafe fn unpack(post: NonNull<Link>) -> Held {
-        // SAFETY: the caller says so; nodes are made as boxes.
-        let node = unsafe { Box::from_raw(post.cast::<Node<CPost>>().as_ptr()) };
-        let CPost { callback, arg, release } = node.value;
+        // SAFETY: the caller says so.
+        let CPost { callback, arg, release } = unsafe { Parcel::from_raw(post.cast::<Node<CPost>>()) }.open().value;
         Held {
             callback: Callback::c_call(callback, arg),
             release: release.map(|release| Callback::c_release(release, arg)),

@@ -5,12 +5,16 @@
 
 use std::collections::HashMap;
 
+use libc::c_int;
+
 use crate::callback::Callback;
 use crate::error::{Error, Result};
 use crate::handle::{Handle, Kind};
+use crate::inbox::{Post, Posts};
 use crate::inspect::Info;
 use crate::metrics::Metrics;
 use crate::ready::ReadyQueue;
+use crate::signals::Registration;
 use crate::slots::{Held, Liveness, Place, SlotRef, Slots};
 use crate::timers::Timers;
 
@@ -28,14 +32,18 @@ pub enum HookPoint {
 pub(crate) struct Schedule {
     slots: Slots,
     ready: ReadyQueue,
+    /// The posts of other threads that are ready, in the order of their turns.
+    posts: Posts,
     timers: Timers,
     hooks: [Vec<Handle>; 2],
     dead_hooks: usize,
+    /// The signal handlers, the oldest first.
+    signals: Vec<(c_int, Handle)>,
     /// What few slots have and the others do not pay for, by the slot's index.
     extras: HashMap<u32, Extra, IndexHash>,
     /// How many slots count for `run` (S19).
     referenced: usize,
-    /// The repeating timer or hook whose callback is on the stack, and so not in its slot.
+    /// The one of those that stay in their slots whose callback is on the stack, and so not in its slot.
     on_stack: Option<u32>,
     /// The clock when due timers were last collected: what a repeating timer is late by is counted from here.
     collected_at: u64,
@@ -46,15 +54,19 @@ pub(crate) struct Schedule {
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) callback: Callback,
-    pub(crate) handle: Handle,
+    /// None for a post.
+    pub(crate) handle: Option<Handle>,
     pub(crate) kind: Kind,
+    /// The deadline of a timer.
+    pub(crate) due: Option<u64>,
     index: u32,
     release: Option<Callback>,
 }
 
-/// What a repeating timer, or anything with a release hook, has beside its slot.
+/// What a repeating timer, a signal handler, or anything with a release hook has beside its slot.
 #[derive(Debug, Default)]
 struct Extra {
+    signal: Option<Registration>,
     /// Zero unless it repeats.
     period: u64,
     skipped: u64,
@@ -81,15 +93,25 @@ impl std::hash::Hasher for IndexHasher {
     }
 }
 
+impl Call {
+    /// The call of a post.
+    pub(crate) fn of_post(post: Held) -> Call {
+        let Held { callback, release } = post;
+        Call { callback, handle: None, kind: Kind::Call, due: None, index: u32::MAX, release }
+    }
+}
+
 impl Schedule {
     /// An empty schedule: `seed` is for the slots, `now` for the timers.
     pub(crate) fn new(seed: u64, now: u64) -> Schedule {
         Schedule {
             slots: Slots::new(seed),
             ready: ReadyQueue::default(),
+            posts: Posts::NONE,
             timers: Timers::new(now),
             hooks: [Vec::new(), Vec::new()],
             dead_hooks: 0,
+            signals: Vec::new(),
             extras: HashMap::default(),
             referenced: 0,
             on_stack: None,
@@ -160,26 +182,48 @@ impl Schedule {
     }
 
     /// Makes sure that the next `add_post` needs no memory.
-    pub(crate) fn reserve_post(&mut self, when: Option<u64>) -> Result<()> {
-        self.extras.try_reserve(1)?;
-        match when {
-            None => self.reserve_call(),
-            Some(when) => self.reserve_timer(when),
-        }
+    pub(crate) fn reserve_post(&mut self) -> Result<()> {
+        self.reserve_ready()
     }
 
-    /// Queues what another thread has posted: a call, or a timer where it says when.
-    pub(crate) fn add_post(&mut self, when: Option<u64>, held: Held) {
+    /// Puts a post at the end of the ready queue.
+    pub(crate) fn add_post(&mut self, post: Post) {
+        self.posts.push(post);
+        self.ready.push_post();
+        self.referenced += 1;
+        self.metrics.posts += 1;
+    }
+
+    /// Makes sure that the next `add_delayed_post` needs no memory.
+    pub(crate) fn reserve_delayed_post(&mut self, when: u64) -> Result<()> {
+        self.extras.try_reserve(1)?;
+        self.reserve_timer(when)
+    }
+
+    /// Queues what another thread has posted for a later time.
+    pub(crate) fn add_delayed_post(&mut self, when: u64, held: Held) {
         let Held { callback, release } = held;
-        let handle = match when {
-            None => self.call_soon(callback),
-            Some(when) => self.call_at(when, callback),
-        };
+        let handle = self.call_at(when, callback);
         if release.is_some() {
             self.slots[handle.index()].set_has_extra(true);
             self.extras.insert(handle.index(), Extra { release, ..Extra::default() });
         }
         self.metrics.posts += 1;
+    }
+
+    /// Takes the post whose turn it is.
+    #[inline]
+    pub(crate) fn take_post(&mut self) -> Option<Post> {
+        self.metrics.callbacks += 1;
+        self.referenced -= 1;
+        self.posts.pop()
+    }
+
+    /// Takes all posts, which have ended.
+    pub(crate) fn end_posts(&mut self) -> Posts {
+        self.referenced -= self.posts.count();
+        self.ready.remove_posts();
+        std::mem::replace(&mut self.posts, Posts::NONE)
     }
 
     /// Makes sure that the next `add_hook` needs no memory.
@@ -193,6 +237,43 @@ impl Schedule {
         let handle = self.slots.handle(slot.index);
         self.hooks[point as usize - 1].push(handle);
         handle
+    }
+
+    /// Makes sure that the next `add_signal` needs no memory.
+    pub(crate) fn reserve_signal(&mut self) -> Result<()> {
+        self.extras.try_reserve(1)?;
+        self.slots.reserve()?;
+        Ok(self.signals.try_reserve(1)?)
+    }
+
+    pub(crate) fn add_signal(&mut self, signal: c_int, callback: Callback, registration: Registration) -> Handle {
+        let slot = self.slots.fill(Kind::Signal, Place::Aside, u64::MAX, callback);
+        let handle = self.slots.handle(slot.index);
+        self.slots[slot.index].set_has_extra(true);
+        self.extras.insert(slot.index, Extra { signal: Some(registration), ..Extra::default() });
+        self.signals.push((signal, handle));
+        handle
+    }
+
+    /// The signal of a handler; 0 if the handle is not one's.
+    #[cfg(feature = "capi")]
+    pub(crate) fn signal_of(&self, handle: Handle) -> c_int {
+        self.signals.iter().find(|(_, other)| *other == handle).map_or(0, |(signal, _)| *signal)
+    }
+
+    /// Appends the handlers of the signals that have come to the ready queue, the oldest first; bit 0 is signal 1. One that
+    /// stands there already is not appended again. If memory is refused, the rest is for another time.
+    pub(crate) fn signals_came(&mut self, came: u64) -> Result<()> {
+        for at in 0..self.signals.len() {
+            let (signal, handle) = self.signals[at];
+            let index = handle.index();
+            if came >> (signal - 1) & 1 == 1 && self.slots[index].place() == Place::Aside {
+                self.reserve_ready()?;
+                self.slots[index].set_place(Place::Ready);
+                self.ready.push(self.slots.reference(index));
+            }
+        }
+        Ok(())
     }
 
     /// Ends what a handle names. What it held is handed out if it has to be dropped, and unless its callback is on the stack:
@@ -217,6 +298,9 @@ impl Schedule {
     #[cold]
     fn end(&mut self, index: u32) -> Option<Held> {
         self.leave(index);
+        if self.slots[index].kind() == Kind::Signal {
+            self.leave_signal(index);
+        }
         if self.on_stack == Some(index) {
             self.slots.end_later(index);
             None
@@ -231,7 +315,15 @@ impl Schedule {
         self.unqueue(index);
         let slot = &self.slots[index];
         self.referenced -= usize::from(slot.is_referenced());
-        self.metrics.timers_cancelled += u64::from(slot.kind().is_timer());
+        self.metrics.timers_cancelled += u64::from(slot.is_timer());
+    }
+
+    /// A signal handler ends: the process's handler does not know it any more.
+    fn leave_signal(&mut self, index: u32) {
+        self.signals.retain(|(_, handle)| handle.index() != index);
+        if let Some(extra) = self.extras.get_mut(&index) {
+            extra.signal = None;
+        }
     }
 
     /// Empties a slot that is in no queue.
@@ -272,8 +364,8 @@ impl Schedule {
     pub(crate) fn set_referenced(&mut self, handle: Handle, referenced: bool) -> Result<()> {
         let index = self.slots.find(handle)?;
         let slot = &mut self.slots[index];
-        if slot.kind() == Kind::Hook {
-            return Err(Error::HOOK_REFERENCE);
+        if !slot.kind().can_be_referenced() {
+            return Err(if slot.kind() == Kind::Hook { Error::HOOK_REFERENCE } else { Error::SIGNAL_REFERENCE });
         }
         self.referenced = self.referenced + usize::from(referenced) - usize::from(slot.is_referenced());
         slot.set_referenced(referenced);
@@ -386,7 +478,7 @@ impl Schedule {
     /// Whether what is next runs once and has no release hook: then `take_plain` will do for `take_call`.
     #[inline]
     pub(crate) fn is_plain(&self, next: SlotRef) -> bool {
-        self.slots[next.index].is_plain()
+        self.slots.is_plain(next)
     }
 
     /// Ends what is next, which is plain, and hands its callback out.
@@ -394,7 +486,7 @@ impl Schedule {
     pub(crate) fn take_plain(&mut self, next: SlotRef) -> (Handle, Callback) {
         let slot = &self.slots[next.index];
         self.metrics.callbacks += 1;
-        self.metrics.timers_fired += u64::from(slot.kind().is_timer());
+        self.metrics.timers_fired += u64::from(slot.is_timer());
         self.referenced -= usize::from(slot.is_referenced());
         (self.slots.handle(next.index), self.slots.empty(next.index))
     }
@@ -403,11 +495,18 @@ impl Schedule {
     pub(crate) fn take_call(&mut self, next: SlotRef) -> Result<Call> {
         let index = next.index;
         let kind = self.slots[index].kind();
+        if kind == Kind::Signal {
+            self.metrics.callbacks += 1;
+            self.slots[index].set_place(Place::Aside);
+            return Ok(self.borrow_out(index));
+        }
         if kind != Kind::Repeat {
+            let due = self.due_of(index);
             let release = self.remove_extra(index);
             let (handle, callback) = self.take_plain(next);
-            return Ok(Call { callback, handle, kind, index, release });
+            return Ok(Call { callback, handle: Some(handle), kind, due, index, release });
         }
+        let due = self.due_of(index);
         let (when, missed) = self.next_call_of(index);
         if let Err(error) = self.reserve_timers(when) {
             self.ready.put_back(next);
@@ -416,7 +515,7 @@ impl Schedule {
         self.metrics.callbacks += 1;
         self.metrics.timers_fired += 1;
         self.rearm(index, when, missed);
-        Ok(self.borrow_out(index))
+        Ok(Call { due, ..self.borrow_out(index) })
     }
 
     /// Whether there are hooks to run.
@@ -456,7 +555,7 @@ impl Schedule {
     #[inline]
     pub(crate) fn finished(&mut self, call: Call) -> Held {
         let Call { callback, kind, index, release, .. } = call;
-        if !matches!(kind, Kind::Repeat | Kind::Hook) {
+        if !kind.stays() {
             return Held { callback, release };
         }
         self.on_stack = None;
@@ -493,7 +592,7 @@ impl Schedule {
     #[inline]
     fn find_timer(&self, handle: Handle) -> Result<u32> {
         let index = self.slots.find(handle)?;
-        if self.slots[index].kind().is_timer() { Ok(index) } else { Err(Error::NOT_A_TIMER) }
+        if self.slots[index].is_timer() { Ok(index) } else { Err(Error::NOT_A_TIMER) }
     }
 
     #[inline]
@@ -546,6 +645,12 @@ impl Schedule {
         timers.sweep(&is_live);
     }
 
+    /// The deadline of what is in a slot, if it has one.
+    fn due_of(&self, index: u32) -> Option<u64> {
+        let slot = &self.slots[index];
+        slot.is_timer().then(|| slot.when())
+    }
+
     /// When a repeating timer is due next, in phase and after now, and how many calls are left out for that (S16).
     fn next_call_of(&self, index: u32) -> (u64, u64) {
         let when = self.slots[index].when();
@@ -563,13 +668,13 @@ impl Schedule {
         self.queue_timer(index, when);
     }
 
-    /// Takes the callback of a repeating timer or a hook out of its slot for the time it runs.
+    /// Takes the callback of what stays in its slot out for the time it runs.
     fn borrow_out(&mut self, index: u32) -> Call {
         self.on_stack = Some(index);
-        let handle = self.slots.handle(index);
+        let handle = Some(self.slots.handle(index));
         let stand_in = self.slots.callback(index).stand_in();
         let callback = self.slots.replace_callback(index, stand_in);
-        Call { callback, handle, kind: self.slots[index].kind(), index, release: None }
+        Call { callback, handle, kind: self.slots[index].kind(), due: None, index, release: None }
     }
 }
 

@@ -6,7 +6,7 @@
 //!
 //! The queues refer to a slot by index and stamp, and whatever takes a slot out of a queue moves the stamp on: what stands
 //! in the queue is then known to be dead, and is dropped when it comes up. That is how cancelling costs O(1) however much is
-//! pending (S11). Stamps come round after 2^24 moves of one slot; the queues are then rid of their dead, so that none can seem
+//! pending (S11). Stamps come round after 2^23 moves of one slot; the queues are then rid of their dead, so that none can seem
 //! alive.
 
 use crate::callback::Callback;
@@ -49,7 +49,7 @@ pub(crate) enum Place {
     Ready,
     /// In one of the lists of hooks.
     Hooks,
-    /// In no queue: its deadline is `NEVER`.
+    /// In no queue: a timer whose deadline is `NEVER`, a signal handler whose signal has not come.
     Aside,
 }
 
@@ -68,13 +68,14 @@ pub(crate) struct Slot {
 struct State(u32);
 
 impl State {
-    const KIND: u32 = 0b11;
-    const PLACE_SHIFT: u32 = 2;
+    const KIND: u32 = 0b111;
+    const STAYS: u32 = Kind::STAYS as u32;
+    const PLACE_SHIFT: u32 = 3;
     const PLACE: u32 = 0b111 << State::PLACE_SHIFT;
-    const REFERENCED: u32 = 1 << 5;
-    const HAS_EXTRA: u32 = 1 << 6;
-    const NEEDS_DROP: u32 = 1 << 7;
-    const STAMP_SHIFT: u32 = 8;
+    const REFERENCED: u32 = 1 << 6;
+    const HAS_EXTRA: u32 = 1 << 7;
+    const NEEDS_DROP: u32 = 1 << 8;
+    const STAMP_SHIFT: u32 = 9;
     const STAMP: u32 = u32::MAX << State::STAMP_SHIFT;
 
     const FREE: State = State(0);
@@ -151,7 +152,7 @@ impl Slots {
     pub(crate) fn fill(&mut self, kind: Kind, place: Place, when: u64, callback: Callback) -> SlotRef {
         let index = self.free;
         let mut state = kind as u32 | (place as u32) << State::PLACE_SHIFT;
-        if kind != Kind::Hook {
+        if kind.can_be_referenced() {
             state |= State::REFERENCED;
         }
         if callback.needs_drop() {
@@ -226,6 +227,12 @@ impl Slots {
         !is_last
     }
 
+    /// Whether a reference is to a slot with something in it that runs once and has nothing beside the slot.
+    #[inline]
+    pub(crate) fn is_plain(&self, slot: SlotRef) -> bool {
+        self.slots.get(slot.index as usize).is_some_and(Slot::is_plain)
+    }
+
     /// The callback in the slot will run soon.
     #[inline]
     pub(crate) fn prefetch_all(&self, slot: SlotRef) {
@@ -253,7 +260,8 @@ impl Slots {
 impl Liveness for Slots {
     #[inline]
     fn is_live(&self, slot: SlotRef) -> bool {
-        self.slots[slot.index as usize].state.stamp() == slot.stamp
+        // What is no slot's is not live.
+        self.slots.get(slot.index as usize).is_some_and(|known| known.state.stamp() == slot.stamp)
     }
 
     #[inline]
@@ -268,22 +276,27 @@ impl Slot {
         match self.state.0 & State::KIND {
             0 => Kind::Call,
             1 => Kind::Timer,
-            2 => Kind::Repeat,
-            _ => Kind::Hook,
+            2 => Kind::Hook,
+            3 => Kind::Repeat,
+            _ => Kind::Signal,
         }
+    }
+
+    #[inline]
+    pub(crate) fn is_timer(&self) -> bool {
+        self.state.0 & u32::from(Kind::TIMER) != 0
     }
 
     /// Whether it runs once and has nothing beside the slot.
     #[inline]
-    pub(crate) fn is_plain(&self) -> bool {
-        // Call and Timer are the kinds whose upper bit is not set.
-        self.state.0 & (Kind::Repeat as u32 | State::HAS_EXTRA) == 0
+    fn is_plain(&self) -> bool {
+        self.state.0 & (State::STAYS | State::HAS_EXTRA) == 0
     }
 
     /// Whether it is plain, and its callback can be forgotten.
     #[inline]
     pub(crate) fn is_plain_data(&self) -> bool {
-        self.state.0 & (Kind::Repeat as u32 | State::HAS_EXTRA | State::NEEDS_DROP) == 0
+        self.state.0 & (State::STAYS | State::HAS_EXTRA | State::NEEDS_DROP) == 0
     }
 
     #[inline]

@@ -1,4 +1,5 @@
-//! The watch for slow callbacks (S34): a clock read a callback while somebody wants to know, nothing otherwise.
+//! The watch over callbacks: which were slow (S34), and when each of them ran, for a trace. A clock read a callback while somebody
+//! wants to know, nothing otherwise.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use crate::inspect::{self, SlowCallback};
 use crate::memory::try_box;
 use crate::schedule::Call;
 use crate::time;
+use crate::trace::Trace;
 
 #[derive(Debug)]
 pub(crate) struct SlowWatch {
@@ -21,6 +23,8 @@ pub(crate) struct SlowWatch {
     handler: Handler<SlowHandler>,
     /// Whether `RINGLOOP_DEBUG=1` wants to hear of them too.
     debug: bool,
+    trace: Option<Trace>,
+    is_on: Cell<bool>,
     /// The clock when the last callback ended; `UNKNOWN` when something else has passed time since.
     since: Cell<u64>,
 }
@@ -30,6 +34,7 @@ pub(crate) struct Watched {
     kind: Kind,
     source: Source,
     since: u64,
+    late: Option<u64>,
 }
 
 type SlowHandler = dyn FnMut(&Loop, &SlowCallback);
@@ -38,12 +43,14 @@ const OFF: u64 = u64::MAX;
 const UNKNOWN: u64 = 0;
 
 impl SlowWatch {
-    pub(crate) fn new(debug: bool) -> SlowWatch {
+    pub(crate) fn new(debug: bool, trace: Option<Trace>) -> SlowWatch {
         let watch = SlowWatch {
             limit: Cell::new(OFF),
             handler_limit: Cell::new(OFF),
             handler: Handler::default(),
             debug,
+            trace,
+            is_on: Cell::new(false),
             since: Cell::new(UNKNOWN),
         };
         watch.set_limit(OFF);
@@ -62,6 +69,7 @@ impl SlowWatch {
     fn set_limit(&self, limit: u64) {
         self.handler_limit.set(limit);
         self.limit.set(if self.debug { limit.min(time::nanos(inspect::DEBUG_LIMIT)) } else { limit });
+        self.is_on.set(self.limit.get() != OFF || self.trace.is_some());
         self.restart();
     }
 
@@ -74,24 +82,33 @@ impl SlowWatch {
     /// Whether anybody wants to know.
     #[inline]
     pub(crate) fn is_on(&self) -> bool {
-        self.limit.get() != OFF
+        self.is_on.get()
+    }
+
+    /// Where trace events go.
+    pub(crate) fn trace(&self) -> Option<Trace> {
+        self.trace
     }
 
     /// A callback begins.
-    pub(crate) fn begin(&self, call: &Call) -> Option<Watched> {
+    pub(crate) fn begin(&self, lp: &Loop, call: &Call) -> Option<Watched> {
         if !self.is_on() {
             return None;
         }
         if self.since.get() == UNKNOWN {
             self.since.set(time::monotonic());
         }
-        Some(Watched { kind: call.kind, source: call.callback.source(), since: self.since.get() })
+        let late = self.trace.and(call.due).map(|due| lp.clock.now().saturating_sub(due));
+        Some(Watched { kind: call.kind, source: call.callback.source(), since: self.since.get(), late })
     }
 
     /// The callback has returned; reports it if it was slow.
     pub(crate) fn end(&self, lp: &Loop, watched: Watched) {
         let now = time::monotonic();
         self.since.set(now);
+        if let Some(trace) = self.trace {
+            trace.callback(watched.kind, watched.source, watched.since, now, watched.late);
+        }
         let nanos = now - watched.since;
         if nanos < self.limit.get() {
             return;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::callback::Source;
 
-/// Prints a callback: `prog::main::{{closure}}`, or `0x55d0c0ffee00 (tick)`.
+/// Prints a callback: `prog::main::{{closure}}`, or `0x55d0c0ffee00 (tick)`, and `tick` alone with `{:#}`.
 pub(crate) struct Symbol(pub(crate) Source);
 
 impl fmt::Display for Symbol {
@@ -17,28 +17,70 @@ impl fmt::Display for Symbol {
     }
 }
 
-/// The address, then the name of the symbol it lies in. A program exports its own only when linked with -rdynamic;
-/// for others the file and the offset in it are given, as addr2line takes them.
+/// The address, then the name of the symbol it lies in; without one the file and the offset in it, as addr2line takes them.
 #[cfg(feature = "capi")]
 fn write_c(f: &mut fmt::Formatter<'_>, address: *mut libc::c_void) -> fmt::Result {
-    use std::ffi::CStr;
+    match c::name(address as usize) {
+        Some(name) if f.alternate() => f.write_str(&name),
+        Some(name) => write!(f, "{address:p} ({name})"),
+        None => write!(f, "{address:p}"),
+    }
+}
 
-    write!(f, "{address:p}")?;
-    // SAFETY: all-zero is a valid Dl_info.
-    let mut found: libc::Dl_info = unsafe { std::mem::zeroed() };
-    // SAFETY: dladdr takes any address, and writes to the struct it is given.
-    if unsafe { libc::dladdr(address, &mut found) } == 0 {
-        return Ok(());
+#[cfg(feature = "capi")]
+mod c {
+    //! Names of addresses: from the dynamic linker for what is exported, for the rest from the symbol table of the file, where it
+    //! has not been stripped.
+
+    use std::collections::HashMap;
+    use std::ffi::CStr;
+    use std::path::Path;
+    use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+    use object::{Object, ObjectSymbol};
+
+    /// What has been asked before. A trace asks for the same few again and again.
+    static NAMES: LazyLock<Mutex<HashMap<usize, Option<Arc<str>>>>> = LazyLock::new(Mutex::default);
+
+    pub(super) fn name(address: usize) -> Option<Arc<str>> {
+        let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+        names.entry(address).or_insert_with(|| find(address).map(Arc::from)).clone()
     }
-    if !found.dli_sname.is_null() {
-        // SAFETY: dladdr gives a C string that lives as long as the object is loaded; it is copied at once.
-        let name = unsafe { CStr::from_ptr(found.dli_sname) };
-        return write!(f, " ({})", name.to_string_lossy());
-    }
-    if !found.dli_fname.is_null() {
+
+    fn find(address: usize) -> Option<String> {
+        // SAFETY: all-zero is a valid Dl_info.
+        let mut found: libc::Dl_info = unsafe { std::mem::zeroed() };
+        // SAFETY: dladdr takes any address, and writes to the struct it is given.
+        if unsafe { libc::dladdr(address as *const libc::c_void, &mut found) } == 0 {
+            return None;
+        }
+        if !found.dli_sname.is_null() {
+            // SAFETY: dladdr gives a C string that lives as long as the object is loaded; it is copied at once.
+            return Some(unsafe { CStr::from_ptr(found.dli_sname) }.to_string_lossy().into_owned());
+        }
+        if found.dli_fname.is_null() {
+            return None;
+        }
         // SAFETY: as above.
-        let file = unsafe { CStr::from_ptr(found.dli_fname) };
-        return write!(f, " ({}+{:#x})", file.to_string_lossy(), address as usize - found.dli_fbase as usize);
+        let file = unsafe { CStr::from_ptr(found.dli_fname) }.to_string_lossy();
+        let base = found.dli_fbase as usize;
+        // The program itself is known by how it was called, which need not be where it is.
+        let in_file = |path: &str| in_symbol_table(Path::new(path), address, base);
+        in_file(&file)
+            .or_else(|| if file.contains(".so") { None } else { in_file("/proc/self/exe") })
+            .or_else(|| Some(format!("{file}+{:#x}", address - base)))
     }
-    Ok(())
+
+    /// The function in a file that an address lies in, when the file is mapped at `base`.
+    fn in_symbol_table(file: &Path, address: usize, base: usize) -> Option<String> {
+        let contents = std::fs::read(file).ok()?;
+        let file = object::File::parse(&*contents).ok()?;
+        let is_fixed = file.kind() == object::ObjectKind::Executable;
+        let address = if is_fixed { address } else { address - base } as u64;
+        let symbol = file
+            .symbols()
+            .filter(|symbol| symbol.kind() == object::SymbolKind::Text)
+            .find(|symbol| (symbol.address()..symbol.address() + symbol.size()).contains(&address))?;
+        symbol.name().ok().map(str::to_owned)
+    }
 }

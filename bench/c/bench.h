@@ -5,6 +5,10 @@
 #ifndef BENCH_H
 #define BENCH_H
 
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
 #include <inttypes.h>
 #include <malloc.h>
 #include <stdarg.h>
@@ -240,6 +244,15 @@ static inline void lateness_report(void)
     bench_report(count,
                  ", \"p50_ns\": %" PRIu64 ", \"p99_ns\": %" PRIu64 ", \"max_ns\": %" PRIu64 ", \"early\": %" PRIu64,
                  late[count / 2], late[count * 99 / 100], late[count - 1], bench_lateness.early);
+}
+
+/* ---- pauses between posts, in which the loop falls asleep ---- */
+
+static inline void bench_pause(void)
+{
+    struct timespec pause = {0, (long)(200 * NS_PER_US + bench_below(800 * NS_PER_US))};
+
+    nanosleep(&pause, NULL);
 }
 
 /* ---- the case "idle": the driver watches from outside and then ends the process, else the alarm does ---- */

@@ -232,6 +232,46 @@ static void start(void)
     bench_report_memory(times, before);
 }
 
+/* ---- posts from other threads ---- */
+
+struct peer {
+    GMainContext *context;
+    GMainLoop *loop;
+};
+
+static struct peer *peer_new(void)
+{
+    struct peer *peer = bench_array(1, sizeof *peer);
+
+    peer->context = g_main_context_new();
+    peer->loop = g_main_loop_new(peer->context, FALSE);
+    return peer;
+}
+
+static void peer_post(struct peer *peer, GSourceFunc callback, void *arg)
+{
+    g_main_context_invoke_full(peer->context, G_PRIORITY_DEFAULT, callback, arg, NULL);
+}
+
+static void peer_run(struct peer *peer)
+{
+    g_main_loop_run(peer->loop);
+}
+
+static void peer_stop(struct peer *peer)
+{
+    g_main_loop_quit(peer->loop);
+}
+
+#define CALLBACK(name)                         \
+    static gboolean name##_call(gpointer arg)  \
+    {                                          \
+        name(arg);                             \
+        return G_SOURCE_REMOVE;                \
+    }
+
+#include "threads.h"
+
 int main(int argc, char **argv)
 {
     static const struct bench_case cases[] = {
@@ -244,6 +284,9 @@ int main(int argc, char **argv)
         {"lateness", lateness},
         {"idle", idle},
         {"start", start},
+        {"posts", posts_run},
+        {"post-latency", latency_run},
+        {"token", token_run},
         {NULL, NULL},
     };
     char version[32];

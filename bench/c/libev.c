@@ -3,6 +3,7 @@
  * watcher, which is called in every iteration, and ev_feed_event(), which is called in this one.
  */
 #include "bench.h"
+#include "queue.h"
 
 #include <ev.h>
 
@@ -248,6 +249,52 @@ static void start(void)
     bench_report_memory(times, before);
 }
 
+/* ---- posts from other threads ---- */
+
+struct peer {
+    struct ev_loop *loop;
+    ev_async wake;
+    struct queue queue;
+};
+
+static void posted(struct ev_loop *loop, ev_async *wake, int events)
+{
+    struct peer *peer = wake->data;
+
+    (void)loop;
+    (void)events;
+    queue_run(&peer->queue);
+}
+
+static struct peer *peer_new(void)
+{
+    struct peer *peer = bench_array(1, sizeof *peer);
+
+    peer->loop = new_loop();
+    ev_async_init(&peer->wake, posted);
+    peer->wake.data = peer;
+    ev_async_start(peer->loop, &peer->wake);
+    queue_init(&peer->queue);
+    return peer;
+}
+
+static void peer_post(struct peer *peer, void (*callback)(void *arg), void *arg)
+{
+    if (queue_push(&peer->queue, callback, arg)) ev_async_send(peer->loop, &peer->wake);
+}
+
+static void peer_run(struct peer *peer)
+{
+    ev_run(peer->loop, 0);
+}
+
+static void peer_stop(struct peer *peer)
+{
+    ev_break(peer->loop, EVBREAK_ALL);
+}
+
+#include "threads.h"
+
 int main(int argc, char **argv)
 {
     static const struct bench_case cases[] = {
@@ -260,6 +307,9 @@ int main(int argc, char **argv)
         {"lateness", lateness},
         {"idle", idle},
         {"start", start},
+        {"posts", posts_run},
+        {"post-latency", latency_run},
+        {"token", token_run},
         {NULL, NULL},
     };
     char version[32];

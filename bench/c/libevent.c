@@ -3,9 +3,11 @@
  * there are many: there libevent's clock is cached, outside each evtimer_add() reads it.
  */
 #include "bench.h"
+#include "queue.h"
 
 #include <event2/event.h>
 #include <event2/event_struct.h>
+#include <event2/thread.h>
 
 static uint64_t wanted, fired;
 
@@ -324,6 +326,52 @@ static void start(void)
     bench_report_memory(times, before);
 }
 
+/* ---- posts from other threads ---- */
+
+struct peer {
+    struct event_base *base;
+    struct event wake;
+    struct queue queue;
+};
+
+static void posted(evutil_socket_t fd, short events, void *arg)
+{
+    struct peer *peer = arg;
+
+    (void)fd;
+    (void)events;
+    queue_run(&peer->queue);
+}
+
+/* The base has locks then; in the other cases it has none. */
+static struct peer *peer_new(void)
+{
+    struct peer *peer = bench_array(1, sizeof *peer);
+
+    must(evthread_use_pthreads());
+    peer->base = new_base();
+    must(event_assign(&peer->wake, peer->base, -1, EV_PERSIST, posted, peer));
+    queue_init(&peer->queue);
+    return peer;
+}
+
+static void peer_post(struct peer *peer, void (*callback)(void *arg), void *arg)
+{
+    if (queue_push(&peer->queue, callback, arg)) event_active(&peer->wake, EV_READ, 0);
+}
+
+static void peer_run(struct peer *peer)
+{
+    must(event_base_loop(peer->base, EVLOOP_NO_EXIT_ON_EMPTY));
+}
+
+static void peer_stop(struct peer *peer)
+{
+    must(event_base_loopbreak(peer->base));
+}
+
+#include "threads.h"
+
 int main(int argc, char **argv)
 {
     static const struct bench_case cases[] = {
@@ -336,6 +384,9 @@ int main(int argc, char **argv)
         {"lateness", lateness},
         {"idle", idle},
         {"start", start},
+        {"posts", posts_run},
+        {"post-latency", latency_run},
+        {"token", token_run},
         {NULL, NULL},
     };
 

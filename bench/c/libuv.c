@@ -4,6 +4,7 @@
  * stopped.
  */
 #include "bench.h"
+#include "queue.h"
 
 #include <uv.h>
 
@@ -238,6 +239,67 @@ static void start(void)
     bench_report_memory(times, before);
 }
 
+/* ---- posts from other threads ---- */
+
+struct peer {
+    uv_loop_t *loop;
+    uv_async_t wake;
+    struct queue queue;
+    bool allocates;
+};
+
+static void posted(uv_async_t *wake)
+{
+    struct peer *peer = wake->data;
+
+    queue_run(&peer->queue);
+}
+
+static struct peer *peer_new(void)
+{
+    struct peer *peer = bench_array(1, sizeof *peer);
+
+    peer->loop = new_loop();
+    must(uv_async_init(peer->loop, &peer->wake, posted));
+    peer->wake.data = peer;
+    queue_init(&peer->queue);
+    peer->allocates = bench_option("allocate");
+    return peer;
+}
+
+static void run_allocated(void *arg)
+{
+    struct call call = *(struct call *)arg;
+
+    free(arg);
+    call.callback(call.arg);
+}
+
+/* allocate=1: a post is an allocation, as where it carries something. */
+static void peer_post(struct peer *peer, void (*callback)(void *arg), void *arg)
+{
+    if (peer->allocates) {
+        struct call *call = bench_array(1, sizeof *call);
+
+        *call = (struct call){callback, arg};
+        callback = run_allocated;
+        arg = call;
+    }
+    if (queue_push(&peer->queue, callback, arg)) must(uv_async_send(&peer->wake));
+}
+
+static void peer_run(struct peer *peer)
+{
+    uv_run(peer->loop, UV_RUN_DEFAULT);
+}
+
+static void peer_stop(struct peer *peer)
+{
+    uv_stop(peer->loop);
+}
+
+#include "threads.h"
+
 int main(int argc, char **argv)
 {
     static const struct bench_case cases[] = {
@@ -250,6 +312,9 @@ int main(int argc, char **argv)
         {"lateness", lateness},
         {"idle", idle},
         {"start", start},
+        {"posts", posts_run},
+        {"post-latency", latency_run},
+        {"token", token_run},
         {NULL, NULL},
     };
 

@@ -188,6 +188,46 @@ static void start(void)
     bench_report_memory(times, before);
 }
 
+/* ---- posts from other threads ---- */
+
+struct peer {
+    loop_t *loop;
+    loop_remote_t *remote;
+};
+
+static struct peer *peer_new(void)
+{
+    struct peer *peer = bench_array(1, sizeof *peer);
+
+    peer->loop = new_loop();
+    must(loop_remote_new(peer->loop, &peer->remote));
+    return peer;
+}
+
+static void peer_post(struct peer *peer, loop_callback_t callback, void *arg)
+{
+    must(loop_remote_call_soon(peer->remote, callback, arg, NULL));
+}
+
+static void peer_run(struct peer *peer)
+{
+    must(loop_run_forever(peer->loop));
+}
+
+static void peer_stop(struct peer *peer)
+{
+    must(loop_stop(peer->loop));
+}
+
+#define CALLBACK(name)                                 \
+    static void name##_call(loop_t *loop, void *arg)   \
+    {                                                  \
+        (void)loop;                                    \
+        name(arg);                                     \
+    }
+
+#include "threads.h"
+
 int main(int argc, char **argv)
 {
     static const struct bench_case cases[] = {
@@ -200,6 +240,9 @@ int main(int argc, char **argv)
         {"lateness", lateness},
         {"idle", idle},
         {"start", start},
+        {"posts", posts_run},
+        {"post-latency", latency_run},
+        {"token", token_run},
         {NULL, NULL},
     };
 

@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+# All ratios are to this one, unless a case says otherwise.
+REFERENCE = "ringloop-c"
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -24,6 +27,9 @@ class Case:
     rounds: int = 99  # at most
     systems: tuple = ()  # all when empty
     lines: bool = False  # plotted as lines over n
+    reference: str = REFERENCE
+    floor: str = ""  # what the kernel does without a loop: a second ratio is to it
+    aside: bool = False  # no event loops: measured only when it is named
 
 
 def _each(name, scale=1.0):
@@ -57,8 +63,32 @@ _LATENESS = (
     Figure("cpu", "CPU µs a timer", _each("cpu_ns", 1e3)),
     Figure("sleeps", "sleeps", _scaled("sleeps")),
 )
+_LATENCY = (
+    Figure("p50", "p50 µs", _scaled("p50_ns", 1e3)),
+    Figure("p99", "p99 µs", _scaled("p99_ns", 1e3)),
+)
 _SIZES = (1_000, 100_000, 1_000_000, 10_000_000)
 _QUICK_SIZES = (1_000, 10_000)
+
+
+def _posts(each, batches, label="{} x {:,}, batches of {:,}"):
+    """Fewer where each post is waited for."""
+    points = {}
+    for threads in (1, 4):
+        for batch in batches:
+            n = each // 50 if batch == 1 else each
+            who = "1 thread" if threads == 1 else f"{threads} threads"
+            points[label.format(who, n, min(batch, n))] = {"threads": threads, "n": n, "batch": batch}
+    return points
+
+
+def _queues(n):
+    points = {}
+    for producers in (1, 4):
+        who = "1 producer" if producers == 1 else f"{producers} producers"
+        points[f"{who} x {n:,}, taken meanwhile"] = {"producers": producers, "n": n}
+        points[f"{who} x {n:,}, taken afterwards"] = {"producers": producers, "n": n, "after": 1}
+    return points
 
 
 def _sizes(sizes, label="{:,} timers", **options):
@@ -179,6 +209,71 @@ CASES = [
         {"1,000 times": {"n": 1_000, "open": 100}},
         {"50 times": {"n": 50, "open": 20}},
     ),
+    Case(
+        "posts",
+        "other threads post callbacks, and wait at the end of each batch until it has run",
+        "posts",
+        _cost("post"),
+        _posts(1_000_000, (1, 100, 1_000_000)),
+        _posts(20_000, (1, 100, 1_000_000)),
+    ),
+    Case(
+        "post-latency",
+        "from a post by another thread to its callback, on a loop that sleeps",
+        "post-latency",
+        (
+            *_LATENCY,
+            Figure("cpu", "CPU µs a post", _each("cpu_ns", 1e3)),
+            Figure("sleeps", "sleeps", _scaled("sleeps")),
+        ),
+        {"3,000 posts": {"n": 3_000}},
+        {"200 posts": {"n": 200}},
+        floor="eventfd",
+    ),
+    Case(
+        "token",
+        "two loops on two threads post to each other in turn",
+        "token",
+        (
+            Figure("wall", "wall ns a hop", _each("wall_ns")),
+            Figure("cpu", "CPU ns a hop", _each("cpu_ns")),
+            Figure("sleeps", "sleeps", _scaled("sleeps")),
+        ),
+        {"100,000 hops": {"n": 100_000}},
+        {"2,000 hops": {"n": 2_000}},
+        floor="eventfd",
+    ),
+    Case(
+        "queues",
+        "threads push boxed items into a queue, one takes them; no loop",
+        "",
+        (
+            Figure("cpu", "CPU ns an item", _each("cpu_ns")),
+            Figure("wall", "wall ns an item", _each("wall_ns")),
+            Figure("takes", "takes", _scaled("takes")),
+        ),
+        _queues(1_000_000),
+        _queues(20_000),
+        systems=("ringloop-parcels", "ringloop-inbox", "segqueue", "mpsc", "mutex", "mutex-values"),
+        reference="ringloop-parcels",
+        aside=True,
+    ),
+    Case(
+        "wakes",
+        "a thread that sleeps in io_uring_enter() is woken by another one; no loop",
+        "",
+        (
+            *_LATENCY,
+            Figure("send", "p50 ns to send", _scaled("send_p50_ns")),
+            Figure("sender", "sender's CPU ns a wake", _each("sender_cpu_ns")),
+            Figure("sleeper", "sleeper's CPU ns a wake", _each("sleeper_cpu_ns")),
+        ),
+        {"5,000 wakes": {"n": 5_000}},
+        {"200 wakes": {"n": 200}},
+        systems=("wake-eventfd", "wake-msg-ring", "wake-msg-ring-sync"),
+        reference="wake-eventfd",
+        aside=True,
+    ),
 ]
 
 
@@ -207,6 +302,9 @@ LIMITS = [
     Limit("timers-move", "calloop", "n", 50_000),
     Limit("timers-move", "calloop", "connections", 10_000),
     Limit("timers-memory", "calloop", "pending", 100_000),
+    Limit("posts", "glib", "n", 200_000),
+    Limit("posts", "asyncio uvloop", "n", 50_000),
+    Limit("token", "asyncio uvloop", "n", 50_000),
 ]
 
 

@@ -21,7 +21,7 @@ class Failed(Exception):
 def run(system, case, options):
     if case.program == "idle":
         return _idle(system, options)
-    command = _command(system, case.program, options)
+    command = _command(system, system.says or case.program, options)
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE)
     except subprocess.TimeoutExpired:

@@ -120,8 +120,11 @@ def _bars(picture, y, result, label, entries):
         )
         picture.line(scale(least), middle, scale(greatest), middle, "mark")
         words = number(median)
-        if result["case"].startswith("lateness"):
-            words += f", p99 {number(each[1][0])}" + (f", {number(each[2][0])} early" if each[2][0] else "")
+        for figure, summary in zip(figures[1:], each[1:]):
+            if figure.name == "p99":
+                words += f", p99 {number(summary[0])}"
+            elif figure.name == "early" and summary[0]:
+                words += f", {number(summary[0])} early"
         picture.text(max(scale(median), scale(greatest)) + 6, middle + 4, words)
     return _left_out(picture, bottom + 32, entries)
 

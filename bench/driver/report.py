@@ -7,10 +7,15 @@ import statistics
 import time
 
 from .cases import CASES
-from .systems import REFERENCE, SYSTEMS
+from .systems import SYSTEMS
 
 TITLES = {system.name: system.title for system in SYSTEMS}
 FIGURES = {case.name: case.figures for case in CASES}
+# What the ratios of a case are to: a title, and the name of a system.
+RATIOS = {
+    case.name: [("ratio", case.reference), *([(f"to {TITLES[case.floor]}", case.floor)] if case.floor else ())]
+    for case in CASES
+}
 
 
 def machine():
@@ -75,21 +80,22 @@ def _ratio(found, reference):
 def _point_rows(result, entries):
     """The table of one point: its first row names the columns."""
     figures = FIGURES[result["case"]]
-    yield ["", *(part for figure in figures for part in (figure.title, "min..max")), "ratio", ""]
-    reference = None
-    if "runs" in entries.get(REFERENCE, ()):
-        reference = summaries(result, entries[REFERENCE])[0]
+    ratios = RATIOS[result["case"]]
+    titles = [part for figure in figures for part in (figure.title, "min..max")]
+    yield ["", *titles, *(title for title, _ in ratios), ""]
+    measured = [entries[name] if "runs" in entries.get(name, ()) else None for _, name in ratios]
+    references = [entry and summaries(result, entry)[0] for entry in measured]
     for name, entry in entries.items():
         if not entry.get("runs"):
-            yield [TITLES[name], "-", *[""] * (2 * len(figures)), entry.get("note", "")]
+            yield [TITLES[name], "-", *[""] * (2 * len(figures) - 1 + len(ratios)), entry.get("note", "")]
             continue
         found = summaries(result, entry)
         columns = [part for each in found for part in _spread(each)]
-        yield [TITLES[name], *columns, _ratio(found[0], reference), entry.get("note", "")]
+        yield [TITLES[name], *columns, *(_ratio(found[0], each) for each in references), entry.get("note", "")]
 
 
 def table(result):
-    """The case as text. The ratio is that of the first figure to ringloop's through C."""
+    """The case as text. A ratio is that of the first figure."""
     lines = [f"\n==== {result['case']}: {result['work']} ===="]
     for label, entries in result["points"].items():
         rows = list(_point_rows(result, entries))

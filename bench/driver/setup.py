@@ -44,6 +44,7 @@ def _has(package):
         "libev-dev": "ev.h",
         "libevent-dev": "event2/event.h",
         "libglib2.0-dev": "glib.h",
+        "liburing-dev": "liburing.h",
     }
     if package == "python3-venv":
         return quietly([PYTHON, "-c", "import ensurepip, venv"]) is not None
@@ -90,6 +91,8 @@ def _build_c(system):
         "ringloop": [f"-I{ROOT}/include", str(TARGET / "release/libringloop.a"), *NATIVE],
         "ringloop-so": [f"-I{ROOT}/include", f"-L{BUILD}/c", "-lringloop", f"-Wl,-rpath,{BUILD}/c"],
         "clock_nanosleep": [],
+        "eventfd": [],
+        "wakes": ["-luring"],
     }.get(system.program)
     if system.program == "ringloop-so":
         shared = TARGET / "release/libringloop.so"
@@ -97,6 +100,8 @@ def _build_c(system):
             shutil.copy(shared, BUILD / "c" / name)
     if libraries is None:
         libraries = _flags("--cflags", system.package) + _flags("--libs", system.package)
+    if system.program == "libevent":
+        libraries.append("-levent_pthreads")
     source = BENCH / "c" / f"{system.program.removesuffix('-so')}.c"
     return run([*CC, source, *libraries, "-o", BUILD / "c" / system.program])
 
@@ -122,7 +127,8 @@ def build(systems):
     (BUILD / "c").mkdir(parents=True, exist_ok=True)
     missing, left_out, built = install(systems), {}, {}
     print("building", flush=True)
-    _build_library()
+    if any(system.program.startswith("ringloop") for system in systems):
+        _build_library()
     for system in systems:
         if system.package in missing:
             left_out[system.name] = f"{system.package} is not installed"
@@ -156,9 +162,14 @@ def versions(systems):
         if system.options:
             continue
         if system.language == "rust":
-            crate = system.program.removeprefix("bench-")
+            crate = system.crate or system.program.removeprefix("bench-")
             match = re.search(rf'^name = "{crate}"\nversion = "([^"]*)"', lock, re.MULTILINE)
-            found[system.name] = match.group(1) if match else None
+            if not match:
+                continue
+            found[system.name] = match.group(1)
+        elif system.package == "liburing-dev":
+            found["liburing"] = quietly(["pkg-config", "--modversion", "liburing"])
+            continue
         else:
             found[system.name] = quietly([*command(system), "version"])
         if system.name.startswith("ringloop") and revision:

@@ -13,13 +13,25 @@ class System:
     options: dict = field(default_factory=dict)
     only: tuple = ()  # the cases it takes part in; all when empty
     extra: bool = False  # measured only when --systems names it
+    says: str = ""  # what its program is told to do, if not the case's name
+    crate: str = ""  # whose version is shown, if not the one that the program is named after
+
+
+def _queue(name, title, says, crate=""):
+    return System(name, title, "rust", "bench-queues", only=("queues",), says=says, crate=crate)
+
+
+def _wake(name, title, says):
+    return System(name, title, "c", "wakes", "liburing-dev", only=("wakes",), says=says)
 
 
 SYSTEMS = [
     System("ringloop-c", "ringloop (C)", "c", "ringloop"),
     System("ringloop-so", "ringloop (C, shared)", "c", "ringloop-so", extra=True),
+    System("ringloop-spin", "ringloop (C, spin)", "c", "ringloop", options={"spin_us": 50}, only=("posts", "token")),
     System("ringloop-rust", "ringloop (Rust)", "rust", "bench-ringloop"),
     System("libuv", "libuv", "c", "libuv", "libuv1-dev"),
+    System("libuv-allocate", "libuv (allocating)", "c", "libuv", "libuv1-dev", {"allocate": 1}, ("posts",)),
     System("libev", "libev", "c", "libev", "libev-dev"),
     System("libev-starve", "libev (starving)", "c", "libev", "libev-dev", {"starve": 1}, ("soon-chain",)),
     System("libev-uring", "libev (io_uring)", "c", "libev", "libev-dev", {"uring": 1}, ("lateness",)),
@@ -31,9 +43,17 @@ SYSTEMS = [
     System("uvloop", "uvloop", "python", "uvloop", "python3-venv"),
     System("tokio", "tokio", "rust", "bench-tokio"),
     System("tokio-no-io", "tokio (without I/O)", "rust", "bench-tokio", options={"no_io": 1}, only=("soon-chain",)),
+    System("tokio-mpsc", "tokio (mpsc)", "rust", "bench-tokio", options={"mpsc": 1}, only=("posts", "post-latency")),
     System("calloop", "calloop", "rust", "bench-calloop"),
     System("clock_nanosleep", "clock_nanosleep", "c", "clock_nanosleep", only=("lateness", "lateness-spin")),
+    System("eventfd", "eventfd", "c", "eventfd", only=("post-latency", "token")),
+    _queue("ringloop-parcels", "ringloop's inbox", "parcels", "ringloop"),
+    _queue("ringloop-inbox", "the inbox, boxes", "inbox", "ringloop"),
+    _queue("segqueue", "crossbeam SegQueue", "segqueue", "crossbeam-queue"),
+    _queue("mpsc", "std mpsc", "mpsc"),
+    _queue("mutex", "Mutex<VecDeque>", "mutex"),
+    _queue("mutex-values", "Mutex<Vec>, no boxes", "values"),
+    _wake("wake-eventfd", "eventfd, poll", "eventfd"),
+    _wake("wake-msg-ring", "MSG_RING", "msg-ring"),
+    _wake("wake-msg-ring-sync", "MSG_RING, no ring", "msg-ring-sync"),
 ]
-
-# All ratios are to this one.
-REFERENCE = "ringloop-c"

@@ -2,16 +2,20 @@
 """The cases with asyncio and uvloop: loops.py asyncio|uvloop CASE [NAME=NUMBER]...
 
 What is shared with the other languages is described in c/bench.h. Random numbers are drawn before the measured part,
-since drawing one costs as much here as scheduling a timer elsewhere.
+since drawing one costs as much here as scheduling a timer elsewhere; in "post-latency" in the pauses.
 """
 
 import asyncio
+import os
 import resource
 import signal
 import sys
+import threading
 import time
 
 AN_HOUR = 3600
+# The processors that the process may use.
+ALLOWED = sorted(os.sched_getaffinity(0))
 # How many operations a case does in one iteration of the loop, where the work is not done by callbacks.
 BATCH = 1000
 
@@ -258,6 +262,131 @@ def start(n, open):
         loop.close()
 
 
+# ---- posts from other threads: what these cases do is said in c/threads.h ----
+
+
+def pin(which):
+    check(len(ALLOWED) >= 2, "needs two processors")
+    os.sched_setaffinity(0, {ALLOWED[which]})  # of the calling thread
+
+
+class Poster:
+    """Posts its batches; a lock stands for the semaphore that it waits on."""
+
+    def __init__(self, loop, n, batch, processor, finished):
+        self.loop, self.n, self.batch, self.processor, self.finished = loop, n, batch, processor, finished
+        self.ran, self.due = 0, min(batch, n)
+        self.batch_ran = threading.Lock()
+        self.batch_ran.acquire()
+
+    def called(self, number):
+        check(number == self.ran, "a post ran twice, out of order or not at all")
+        self.ran += 1
+        if self.ran == self.due:
+            self.due = min(self.ran + self.batch, self.n)
+            if self.ran == self.n:
+                self.finished()
+            self.batch_ran.release()
+
+    def post_all(self, ready):
+        call_soon, called, n = self.loop.call_soon_threadsafe, self.called, self.n
+        pin(self.processor)
+        ready.wait()
+        for begin in range(0, n, self.batch):
+            for number in range(begin, min(begin + self.batch, n)):
+                call_soon(called, number)
+            self.batch_ran.acquire()
+
+
+def posts(n, batch, threads):
+    pin(1)
+    loop, left = new_loop(), threads
+
+    def finished():
+        nonlocal left
+        left -= 1
+        if not left:
+            loop.stop()
+
+    ready = threading.Barrier(threads + 1)
+    posters = [Poster(loop, n, batch, which % 2, finished) for which in range(threads)]
+    running = [threading.Thread(target=poster.post_all, args=(ready,)) for poster in posters]
+    for thread in running:
+        thread.start()
+    with Measure() as measure:
+        ready.wait()
+        loop.run_forever()
+    for thread in running:
+        thread.join()
+    check(all(poster.ran == n for poster in posters), "not all posts ran")
+    measure.report(n * threads)
+
+
+def post_latency(n):
+    pin(1)
+    loop, random, late = new_loop(), Random(), []
+    ready = threading.Barrier(2)
+
+    def called(posted):
+        late.append(time.monotonic_ns() - posted)
+        if len(late) == n:
+            loop.stop()
+
+    def post_all():
+        pin(0)
+        ready.wait()
+        for i in range(n):
+            time.sleep((200_000 + random.below(800_000)) / 1e9)
+            # Again where something else kept the loop from running the last one.
+            while len(late) < i:
+                time.sleep((200_000 + random.below(800_000)) / 1e9)
+            loop.call_soon_threadsafe(called, time.monotonic_ns())
+
+    thread = threading.Thread(target=post_all)
+    thread.start()
+    with Measure() as measure:
+        ready.wait()
+        loop.run_forever()
+    thread.join()
+    check(len(late) == n, "not all posts ran")
+    late.sort()
+    figures = {"p50_ns": late[n // 2], "p99_ns": late[n * 99 // 100], "max_ns": late[-1]}
+    measure.report(n, "".join(f', "{name}": {value}' for name, value in figures.items()))
+
+
+def token(n):
+    pin(1)
+    loops, hops = [new_loop()], 0
+    ready = threading.Barrier(2)
+
+    def hop(number):
+        nonlocal hops
+        check(number == hops, "a post ran twice or not at all")
+        hops += 1
+        here, there = loops[number % 2], loops[(number + 1) % 2]
+        if hops < n:
+            there.call_soon_threadsafe(hop, hops)
+        else:
+            there.call_soon_threadsafe(there.stop)
+            here.stop()
+
+    def other():
+        pin(0)
+        loops.append(new_loop())
+        ready.wait()
+        loops[1].run_forever()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    ready.wait()
+    with Measure() as measure:
+        loops[0].call_soon_threadsafe(hop, 0)
+        loops[0].run_forever()
+    thread.join()
+    check(hops == n, "not all posts ran")
+    measure.report(n)
+
+
 CASES = {
     "soon-chain": soon_chain,
     "soon-bulk": soon_bulk,
@@ -268,6 +397,9 @@ CASES = {
     "lateness": lateness,
     "idle": idle,
     "start": start,
+    "posts": posts,
+    "post-latency": post_latency,
+    "token": token,
 }
 
 if __name__ == "__main__":

@@ -166,8 +166,8 @@ pub unsafe extern "C" fn loop_is_pending(r#loop: *const Loop, handle: loop_handl
     unsafe { with_loop(r#loop, |lp| lp.check().map(|()| lp.is_pending(handle_from_c(handle)))) }.unwrap_or(false)
 }
 
-/// The handle of the callback that is running, else 0; that of a callback which runs once is stale by then. The loop's
-/// thread; 0 from others.
+/// The handle of the callback that is running, else 0; that of a callback which runs once is stale by then. A post of another
+/// thread has none. The loop's thread; 0 from others.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_current(r#loop: *const Loop) -> loop_handle_t {
     // SAFETY: the header asks for an open loop.

@@ -1,7 +1,10 @@
 //! Lifecycle: options, making, adopting, shutting down, closing.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, OsStr, OsString, c_char, c_int, c_void};
 use std::mem::offset_of;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::ptr::NonNull;
 use std::time::Duration;
 use std::{mem, ptr};
 
@@ -40,6 +43,9 @@ pub struct loop_options_t {
     pub slack_ns: u64,
     /// Where the clock of LOOP_VIRTUAL_TIME starts.
     pub start_ns: u64,
+    /// The name of a file for trace events, which Perfetto and chrome://tracing show; NULL is what RINGLOOP_TRACE in the
+    /// environment names, if anything. `%p` in it is the process's number. See docs/tracing.md.
+    pub trace: *const c_char,
 }
 
 const OPTIONS_TOO_NEW: Error = Error::new(Errno::E2BIG, Sentence::OptionsTooNew);
@@ -76,7 +82,9 @@ unsafe fn read_options(options: *const loop_options_t) -> Result<loop_options_t>
     }
 }
 
-fn builder(options: &loop_options_t) -> Result<Builder> {
+/// # Safety
+/// `trace` is null or a C string.
+unsafe fn builder(options: &loop_options_t) -> Result<Builder> {
     if options.flags & !LOOP_VIRTUAL_TIME != 0 {
         return Err(UNKNOWN_FLAG);
     }
@@ -85,10 +93,22 @@ fn builder(options: &loop_options_t) -> Result<Builder> {
         .cq_entries(options.cq_entries)
         .spin(Duration::from_nanos(options.spin_ns))
         .slack(Duration::from_nanos(options.slack_ns));
+    let builder = match NonNull::new(options.trace.cast_mut()) {
+        // SAFETY: the caller says that it is a C string.
+        Some(trace) => builder.trace(path(unsafe { CStr::from_ptr(trace.as_ptr()) })?),
+        None => builder,
+    };
     Ok(match options.flags & LOOP_VIRTUAL_TIME {
         0 => builder,
         _ => builder.virtual_time(Time::from_nanos(options.start_ns)),
     })
+}
+
+fn path(name: &CStr) -> Result<PathBuf> {
+    let mut path = OsString::new();
+    path.try_reserve(name.count_bytes())?;
+    path.push(OsStr::from_bytes(name.to_bytes()));
+    Ok(path.into())
 }
 
 /// Makes a loop, which belongs to the calling thread. `options` may be NULL: all defaults.
@@ -98,7 +118,7 @@ fn builder(options: &loop_options_t) -> Result<Builder> {
 ///
 /// Errors: -EPERM io_uring is switched off here (sysctl kernel.io_uring_disabled, a container's seccomp profile); -ENOSYS
 /// the kernel has none, or none that is new enough (5.10); -EMFILE, -ENFILE, -ENOMEM a limit is met; -EINVAL `out` is
-/// NULL, a flag or a number of entries is out of range; -E2BIG the options ask for something newer than this library.
+/// NULL, a flag or a number of entries is out of range; -E2BIG the options ask for something newer than this library; what opening the file for a trace says.
 /// loop_last_error() says in a sentence what to change.
 ///
 /// Any thread. Since Linux 5.10; at its best from 6.1.
@@ -117,8 +137,8 @@ unsafe fn make(options: *const loop_options_t, out: *mut *mut Loop) -> Result<()
     let builder = if options.is_null() {
         Loop::builder()
     } else {
-        // SAFETY: as the caller says.
-        builder(&unsafe { read_options(options) }?)?
+        // SAFETY: as the caller says; a string in the options is a C string.
+        unsafe { builder(&read_options(options)?)? }
     };
     let this = Box::into_raw(try_box(builder.build()?)?);
     // SAFETY: `this` is the Box's, `out` may be written.

@@ -13,6 +13,7 @@ pub(crate) mod library;
 pub(crate) mod lifecycle;
 pub(crate) mod running;
 pub(crate) mod seeing;
+pub(crate) mod signals;
 pub(crate) mod threads;
 pub(crate) mod types;
 

@@ -58,7 +58,7 @@ extern "C" {
 #define LOOP_NEVER UINT64_MAX
 
 /* For loop_options_t options = LOOP_OPTIONS_INIT; */
-#define LOOP_OPTIONS_INIT { sizeof(loop_options_t), 0, 0, 0, 0, 0, 0 }
+#define LOOP_OPTIONS_INIT { sizeof(loop_options_t), 0, 0, 0, 0, 0, 0, 0 }
 
 /* A loop. */
 typedef struct loop_t loop_t;

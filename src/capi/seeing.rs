@@ -19,6 +19,9 @@ pub const LOOP_KIND_REPEAT: u32 = 3;
 /// A loop_add_hook().
 pub const LOOP_KIND_HOOK: u32 = 4;
 
+/// A loop_add_signal_handler().
+pub const LOOP_KIND_SIGNAL: u32 = 5;
+
 /// The kind as C knows it.
 const fn kind_to_c(kind: Kind) -> u32 {
     match kind {
@@ -26,6 +29,7 @@ const fn kind_to_c(kind: Kind) -> u32 {
         Kind::Timer => LOOP_KIND_TIMER,
         Kind::Repeat => LOOP_KIND_REPEAT,
         Kind::Hook => LOOP_KIND_HOOK,
+        Kind::Signal => LOOP_KIND_SIGNAL,
     }
 }
 
@@ -80,7 +84,7 @@ pub struct loop_info_t {
     pub arg: *mut c_void,
     /// When a timer is due; LOOP_NEVER for everything else.
     pub when_ns: u64,
-    /// The descriptor it is about; -1 for calls, timers and hooks.
+    /// The descriptor it is about; -1 for what is about none.
     pub fd: c_int,
     /// Whether it counts for loop_run().
     pub referenced: bool,
@@ -169,7 +173,7 @@ pub unsafe extern "C" fn loop_set_slow_callback(
 
 /// Shows everything that is pending to `callback`, in no order that is promised: finds what was forgotten. The callback may
 /// call any function of the loop, loop_cancel() included, but loop_close() and loop_shutdown(), which say -EBUSY; what it
-/// schedules may or may not be shown. O(n).
+/// schedules may or may not be shown. Posts of other threads have no handles and are not shown, but for delayed ones. O(n).
 ///
 /// Errors: -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
 #[unsafe(no_mangle)]

@@ -46,8 +46,8 @@ unsafe fn with_remote(remote: *mut loop_remote_t, f: impl FnOnce(&Shared) -> Res
 /// in order with loop_call_soon() by the time of the call. It counts for loop_run().
 ///
 /// The loop must be open until this returns: a thread that may be late uses a remote. When the loop is closed, what has
-/// not run is dropped unseen; loop_remote_call_soon() takes a release hook for that. An allocation, and a system call
-/// only if the loop sleeps.
+/// not run is dropped unseen; loop_remote_call_soon() takes a release hook for that. A compare-and-swap, now
+/// and then an allocation, and a system call only if the loop sleeps.
 ///
 /// Errors: -ESHUTDOWN, -ENOMEM, -EOWNERDEAD, -EINVAL. Any thread.
 #[unsafe(no_mangle)]

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::{Loop, Outcome};
+use crate::ring::Waited;
 use crate::time::{Time, readings};
 
 /// How many times the clock is read while `lp` runs.
@@ -73,4 +74,25 @@ fn s28_a_completion_queue_that_is_too_small_loses_nothing() {
         lp.run_once(Duration::ZERO).unwrap();
     }
     assert!(lp.metrics().overflows > 0, "the queue was large enough after all");
+}
+
+#[test]
+fn s27_a_wake_that_comes_after_watching_ends_the_wait_where_a_poll_completes_once() {
+    let lp = Loop::new().unwrap();
+    lp.ring.borrow_mut().poll_once_only();
+    for _ in 0..3 {
+        lp.ring.borrow_mut().watch_wakes(lp.shared.eventfd()).unwrap();
+        assert!(lp.shared.inbox.fall_asleep());
+        lp.remote().wakeup().unwrap();
+        // It would never return if the wake had been taken for an old one.
+        assert_eq!(lp.ring.borrow_mut().wait(u64::MAX), Ok(Waited::Completed));
+        assert!(lp.shared.inbox.wake_up());
+        lp.ring.borrow_mut().reap(|_, _| {});
+        // An old one does not end the next wait.
+        let soon = Time::now() + Duration::from_millis(1);
+        lp.ring.borrow_mut().watch_wakes(lp.shared.eventfd()).unwrap();
+        assert_eq!(lp.ring.borrow_mut().wait(soon.as_nanos()), Ok(Waited::Completed));
+        assert!(Time::now() >= soon);
+        lp.ring.borrow_mut().reap(|_, _| {});
+    }
 }

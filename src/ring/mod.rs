@@ -116,15 +116,13 @@ impl Ring {
 
     /// Submits what is queued and sleeps until something completes, at the latest until `until` on CLOCK_MONOTONIC
     /// (`u64::MAX`: without limit). One system call. It may come back early, for a timeout that was armed before.
-    /// A write to `wakes` ends it, too.
-    pub(crate) fn wait(&mut self, until: u64, wakes: &EventFd) -> Result<Waited> {
-        self.watch_wakes(wakes)?;
+    pub(crate) fn wait(&mut self, until: u64) -> Result<Waited> {
         self.arm(until)?;
         let queued = self.uring.submission().len();
         self.enter(queued, 1)
     }
 
-    /// Queues the poll that completes when `wakes` is written, unless it stands in the kernel.
+    /// Queues the poll that completes, and so ends a wait, when `wakes` is written from now on; unless it stands in the kernel.
     pub(crate) fn watch_wakes(&mut self, wakes: &EventFd) -> Result<()> {
         if self.watches_wakes {
             return Ok(());
@@ -173,6 +171,12 @@ impl Ring {
     pub(crate) fn register_eventfd(&mut self, fd: &EventFd) -> Result<()> {
         let registered = self.uring.submitter().register_eventfd(fd.as_fd().as_raw_fd());
         registered.map_err(|error| setup::error(&error, Sentence::EventFdFailed))
+    }
+
+    /// As on a kernel before 5.13.
+    #[cfg(test)]
+    pub(crate) fn poll_once_only(&mut self) {
+        self.can_poll_for_ever = false;
     }
 
     /// Submits operations that complete at once and belong to nobody.

@@ -297,14 +297,20 @@ static inline int run_one_batch(loop_t *loop)
     return ran;
 }
 
+static inline bool under_valgrind(void)
+{
+    const char *tool = getenv("CHECK_TOOL");
+
+    return tool && strcmp(tool, "valgrind") == 0;
+}
+
 /*
  * Runs until a callback has set `done`, which other threads may bring about. valgrind 3.19 lets no other thread run while
  * one is in io_uring_enter(), so under it the loop waits in poll().
  */
 static inline void run_until(loop_t *loop, const bool *done)
 {
-    const char *tool = getenv("CHECK_TOOL");
-    bool polls = tool && strcmp(tool, "valgrind") == 0;
+    bool polls = under_valgrind();
 
     while (!*done) {
         struct pollfd fd = {polls ? loop_fd(loop) : -1, POLLIN, 0};

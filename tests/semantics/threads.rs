@@ -1,4 +1,4 @@
-//! S23, S26, S27: what other threads may do.
+//! S21, S23, S26, S27: what other threads and signals may do.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -381,4 +381,27 @@ fn s26_a_post_wakes_a_loop_inside_another_loop() {
     assert_eq!(unsafe { libc::poll(&raw mut poll, 1, 30_000) }, 1);
     assert_eq!(lp.run_once(Duration::ZERO), Ok(1));
     poster.join().unwrap();
+}
+
+#[test]
+fn s21_a_signal_handler_runs_instead_of_eintr() {
+    let lp = real_loop();
+    let signal = libc::SIGRTMIN() + 9;
+    let calls = Rc::new(Cell::new(0));
+    let count = Rc::clone(&calls);
+    let handle = lp.add_signal_handler(signal, move |_| count.set(count.get() + 1)).unwrap();
+    // SAFETY: the loop handles the signal.
+    let this_thread = unsafe { libc::pthread_self() };
+    let sender = thread::spawn(move || {
+        give_it_time();
+        // SAFETY: the thread waits for this one.
+        unsafe { libc::pthread_kill(this_thread, signal) }
+    });
+    assert_eq!(lp.run_once(NEVER), Ok(1));
+    assert_eq!(sender.join().unwrap(), 0);
+    assert_eq!((calls.get(), lp.is_alive(), lp.has_ref(handle)), (1, false, false));
+    assert_eq!(lp.ref_(handle).unwrap_err().raw_os_error(), libc::EINVAL);
+    lp.cancel(handle).unwrap();
+    assert_eq!(Rc::strong_count(&calls), 1);
+    assert_eq!(lp.add_signal_handler(libc::SIGKILL, |_| {}).unwrap_err().raw_os_error(), libc::EINVAL);
 }

@@ -6,6 +6,8 @@ use std::fmt::Display;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+pub mod threads;
+
 pub const AN_HOUR: Duration = Duration::from_secs(3600);
 /// How many operations a case does between two iterations of the loop, where the work is not done by callbacks.
 pub const BATCH: u64 = 1000;
@@ -240,9 +242,9 @@ pub fn idle_begin() {
 }
 
 /// Runs the case that the command line names.
-pub fn main(cases: &[(&str, fn())]) {
+pub fn main(cases: &[(&str, fn())], more: &[(&str, fn())]) {
     let name = std::env::args().nth(1).unwrap_or_default();
-    match cases.iter().find(|(known, _)| *known == name) {
+    match cases.iter().chain(more).find(|(known, _)| *known == name) {
         Some((_, run)) => run(),
         None => check(false, "usage: CASE [NAME=NUMBER]..."),
     }

@@ -6,8 +6,9 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+use calloop::channel::{Event, Sender, channel};
 use calloop::timer::{TimeoutAction, Timer};
-use calloop::{Dispatcher, EventLoop, LoopHandle, RegistrationToken};
+use calloop::{Dispatcher, EventLoop, LoopHandle, LoopSignal, RegistrationToken};
 use ringloop_bench::*;
 
 fn new_loop() -> EventLoop<'static, ()> {
@@ -201,8 +202,47 @@ fn start() {
     used.report_memory(times, before);
 }
 
+// ---- posts from other threads ----
+
+type Call = Box<dyn FnOnce() + Send>;
+
+struct Calloop(EventLoop<'static, ()>);
+
+#[derive(Clone)]
+struct Remote(Sender<Call>, LoopSignal);
+
+impl threads::Peer for Calloop {
+    type Remote = Remote;
+
+    fn new() -> (Calloop, Remote) {
+        let (event_loop, (sender, receiver)) = (new_loop(), channel::<Call>());
+        let posted = |event: Event<Call>, _: &mut (), _: &mut ()| {
+            if let Event::Msg(call) = event {
+                call();
+            }
+        };
+        event_loop.handle().insert_source(receiver, posted).expect("a channel");
+        let signal = event_loop.get_signal();
+        (Calloop(event_loop), Remote(sender, signal))
+    }
+
+    fn run(&mut self) {
+        self.0.run(None, &mut (), |()| {}).expect("a run");
+    }
+}
+
+impl threads::Remote for Remote {
+    fn post(&self, callback: impl FnOnce() + Send + 'static) {
+        check(self.0.send(Box::new(callback)).is_ok(), "a post is refused");
+    }
+
+    fn stop(&self) {
+        self.1.stop();
+    }
+}
+
 fn main() {
-    ringloop_bench::main(&[
+    let cases: &[(&str, fn())] = &[
         ("soon-chain", soon_chain),
         ("soon-bulk", soon_bulk),
         ("timers", timers),
@@ -212,5 +252,6 @@ fn main() {
         ("lateness", lateness),
         ("idle", idle),
         ("start", start),
-    ]);
+    ];
+    ringloop_bench::main(cases, &threads::cases::<Calloop>());
 }

@@ -167,8 +167,39 @@ fn start() {
     used.report_memory(times, before);
 }
 
+// ---- posts from other threads ----
+
+struct Ringloop(Loop);
+
+#[derive(Clone)]
+struct Remote(ringloop::Remote);
+
+impl threads::Peer for Ringloop {
+    type Remote = Remote;
+
+    fn new() -> (Ringloop, Remote) {
+        let lp = new_loop();
+        let remote = Remote(lp.remote());
+        (Ringloop(lp), remote)
+    }
+
+    fn run(&mut self) {
+        let _ = must(self.0.run_forever());
+    }
+}
+
+impl threads::Remote for Remote {
+    fn post(&self, callback: impl FnOnce() + Send + 'static) {
+        must(self.0.call_soon(move |_| callback()).map_err(ringloop::Error::from));
+    }
+
+    fn stop(&self) {
+        must(self.0.stop());
+    }
+}
+
 fn main() {
-    ringloop_bench::main(&[
+    let cases: &[(&str, fn())] = &[
         ("soon-chain", soon_chain),
         ("soon-bulk", soon_bulk),
         ("timers", timers),
@@ -178,5 +209,6 @@ fn main() {
         ("lateness", lateness),
         ("idle", idle),
         ("start", start),
-    ]);
+    ];
+    ringloop_bench::main(cases, &threads::cases::<Ringloop>());
 }

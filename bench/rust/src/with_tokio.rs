@@ -5,12 +5,14 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::Poll;
 
 use ringloop_bench::*;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Notify;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::yield_now;
 use tokio::time::{Duration, Instant, Sleep, sleep_until};
 
@@ -224,8 +226,76 @@ fn start() {
     used.report_memory(times, before);
 }
 
+// ---- posts from other threads ----
+
+/// A callback is a task of its own.
+struct Tokio(Runtime, Arc<Notify>);
+
+#[derive(Clone)]
+struct Remote(Handle, Arc<Notify>);
+
+impl threads::Peer for Tokio {
+    type Remote = Remote;
+
+    fn new() -> (Tokio, Remote) {
+        let (runtime, end) = (runtime(), Arc::new(Notify::new()));
+        let remote = Remote(runtime.handle().clone(), end.clone());
+        (Tokio(runtime, end), remote)
+    }
+
+    fn run(&mut self) {
+        self.0.block_on(self.1.notified());
+    }
+}
+
+impl threads::Remote for Remote {
+    fn post(&self, callback: impl FnOnce() + Send + 'static) {
+        self.0.spawn(async move { callback() });
+    }
+
+    fn stop(&self) {
+        self.1.notify_one();
+    }
+}
+
+type Call = Box<dyn FnOnce() + Send>;
+
+/// mpsc=1: one task runs the callbacks that come through a channel.
+struct Mpsc(Runtime, UnboundedReceiver<Option<Call>>);
+
+#[derive(Clone)]
+struct Sender(UnboundedSender<Option<Call>>);
+
+impl threads::Peer for Mpsc {
+    type Remote = Sender;
+
+    fn new() -> (Mpsc, Sender) {
+        let (sender, receiver) = unbounded_channel();
+        (Mpsc(runtime(), receiver), Sender(sender))
+    }
+
+    fn run(&mut self) {
+        let Mpsc(runtime, receiver) = self;
+        runtime.block_on(async {
+            while let Some(call) = receiver.recv().await.expect("a sender is left") {
+                call();
+            }
+        });
+    }
+}
+
+impl threads::Remote for Sender {
+    fn post(&self, callback: impl FnOnce() + Send + 'static) {
+        check(self.0.send(Some(Box::new(callback))).is_ok(), "a post is refused");
+    }
+
+    fn stop(&self) {
+        check(self.0.send(None).is_ok(), "a stop is refused");
+    }
+}
+
 fn main() {
-    ringloop_bench::main(&[
+    let cases: &[(&str, fn())] = &[
         ("soon-chain", soon_chain),
         ("soon-bulk", soon_bulk),
         ("timers", timers),
@@ -235,5 +305,7 @@ fn main() {
         ("lateness", lateness),
         ("idle", idle),
         ("start", start),
-    ]);
+    ];
+    let more = if option("mpsc") == 1 { threads::cases::<Mpsc>() } else { threads::cases::<Tokio>() };
+    ringloop_bench::main(cases, &more);
 }

@@ -1,0 +1,38 @@
+//! Signals.
+
+use std::ffi::{c_int, c_void};
+
+use super::types::loop_handle_t;
+use super::{NULL_POINTER, handle, with_loop};
+use crate::callback::Callback;
+use crate::event_loop::Loop;
+
+/// A signal handler: gets the signal's number, on the loop's thread, where it may call anything.
+pub type loop_signal_callback_t =
+    Option<unsafe extern "C-unwind" fn(r#loop: *mut Loop, signum: c_int, arg: *mut c_void)>;
+
+/// Runs `callback` whenever the process gets the signal `signum` (SIGTERM and so on), until it is cancelled. Several handlers
+/// for a signal, on several loops, all run, those of one loop oldest first. Like hooks, they keep no loop_run() going.
+///
+/// A signal that comes again before the callback has run is one with the former, as in the kernel. No signal mask is changed,
+/// so leave the signal unblocked in one thread at least. sigaction() is called when the process's first handler for the signal
+/// is added; the former disposition is back when the last one has gone (loop_cancel(), loop_close()), unless the program has
+/// replaced it meanwhile. In a forked child the former disposition is in force at once.
+///
+/// Returns a handle, or -EINVAL for a signal that cannot be caught and for SIGSEGV, SIGBUS, SIGFPE and SIGILL; -ENOMEM,
+/// -ESHUTDOWN, -EPERM, -EOWNERDEAD. Two system calls at most. The loop's thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_add_signal_handler(
+    r#loop: *mut Loop,
+    signum: c_int,
+    callback: loop_signal_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    let add = |lp: &Loop| {
+        let callback = callback.ok_or(NULL_POINTER)?;
+        lp.check_open()?;
+        lp.schedule_signal(signum, Callback::c_signal(callback, arg))
+    };
+    // SAFETY: the header asks for an open loop.
+    handle(unsafe { with_loop(r#loop, add) })
+}

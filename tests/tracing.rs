@@ -1,0 +1,183 @@
+//! The file of trace events: RINGLOOP_TRACE and Builder::trace.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use ringloop::{Loop, Time};
+use serde_json::Value;
+
+/// A name that no other test and no other process uses.
+fn file(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("ringloop-{}-{name}.json", std::process::id()))
+}
+
+/// The events in a file, which is removed.
+fn events(file: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(file).unwrap();
+    std::fs::remove_file(file).unwrap();
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+/// Those in a category whose name contains `name`.
+fn named<'a>(events: &'a [Value], category: &str, name: &str) -> Vec<&'a Value> {
+    let is_it = |event: &&Value| event["cat"] == category && event["name"].as_str().unwrap().contains(name);
+    events.iter().filter(is_it).collect()
+}
+
+fn micros(value: &Value) -> f64 {
+    value.as_f64().unwrap()
+}
+
+fn timer_of_5_ms(_: &Loop) {
+    thread::sleep(Duration::from_millis(2));
+}
+
+fn tick(_: &Loop) {}
+
+fn posted(lp: &Loop) {
+    lp.stop().unwrap();
+}
+
+/// A call, a timer that takes 2 ms, a repeating timer, a hook and a post, on a loop that traces.
+fn program(lp: Loop) {
+    let begin = lp.time();
+    lp.call_soon(|_| {}).unwrap();
+    lp.call_at(begin + Duration::from_millis(5), timer_of_5_ms).unwrap();
+    lp.call_every(Duration::from_millis(4), tick).unwrap();
+    lp.add_hook(ringloop::HookPoint::BeforeWait, |_| {}).unwrap();
+    let remote = lp.remote();
+    let poster = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(15));
+        remote.call_soon(posted).unwrap();
+    });
+    lp.run_forever().unwrap();
+    poster.join().unwrap();
+    lp.close().unwrap();
+}
+
+fn check_program(events: &[Value], begin: Time) {
+    let thread = &events[0]["tid"];
+    for event in events {
+        assert_eq!(event["pid"], events[0]["pid"]);
+        assert!(micros(&event["ts"]) >= begin.as_nanos() as f64 / 1e3 - 1.0);
+    }
+    assert_eq!(named(events, "call", "program::{{closure}}").len(), 1);
+    let timer = named(events, "timer", "timer_of_5_ms");
+    assert_eq!(timer.len(), 1);
+    assert!(micros(&timer[0]["dur"]) >= 2000.0 && timer[0]["ph"] == "X");
+    assert!(micros(&timer[0]["args"]["late_us"]) > 0.0);
+    let ticks = named(events, "repeating timer", "tick");
+    assert!(ticks.len() >= 2 && ticks.iter().all(|tick| micros(&tick["args"]["late_us"]) > 0.0));
+    assert!(!named(events, "hook", "program::{{closure}}").is_empty());
+    let sleeps = named(events, "loop", "sleep");
+    assert!(sleeps.len() >= 3 && sleeps.iter().map(|sleep| micros(&sleep["dur"])).sum::<f64>() > 8000.0);
+    // The post is on the poster's track, what it brings on the loop's.
+    let post = named(events, "post", "post");
+    assert!(post.len() == 1 && post[0]["tid"] != *thread && post[0]["ph"] == "i");
+    let ran = named(events, "call", "tracing::posted");
+    assert_eq!(ran[0]["name"], "tracing::posted");
+    assert!(ran.len() == 1 && ran[0]["tid"] == *thread && micros(&ran[0]["ts"]) >= micros(&post[0]["ts"]));
+    assert_eq!(named(events, "loop", "wake").len(), 1);
+}
+
+#[test]
+fn a_loop_writes_what_it_does() {
+    let begin = Time::now();
+    let file = file("option");
+    program(Loop::builder().trace(&file).build().unwrap());
+    check_program(&events(&file), begin);
+}
+
+#[test]
+fn loops_that_name_the_same_file_share_it_one_after_the_other_too() {
+    let file = file("shared");
+    for _ in 0..3 {
+        let (lp, other) =
+            (Loop::builder().trace(&file).build().unwrap(), Loop::builder().trace(&file).build().unwrap());
+        lp.call_soon(|_| {}).unwrap();
+        other.call_soon(|_| {}).unwrap();
+        lp.run().unwrap();
+        other.run().unwrap();
+    }
+    assert_eq!(events(&file).len(), 6);
+}
+
+#[test]
+fn more_than_is_gathered_is_whole() {
+    let file = file("large");
+    let lp = Loop::builder().trace(&file).build().unwrap();
+    for _ in 0..5000 {
+        lp.call_soon(tick).unwrap();
+    }
+    lp.run().unwrap();
+    assert_eq!(events(&file).len(), 5000);
+}
+
+#[test]
+fn a_virtual_loop_is_late_by_its_own_clock() {
+    let file = file("virtual");
+    let lp = Loop::builder().virtual_time(Time::from_nanos(0)).trace(&file).build().unwrap();
+    lp.call_later(Duration::from_secs(3600), tick).unwrap();
+    lp.run().unwrap();
+    let events = events(&file);
+    assert_eq!(events.len(), 1);
+    assert_eq!(micros(&events[0]["args"]["late_us"]), 0.0);
+}
+
+#[test]
+fn a_file_that_cannot_be_made_is_an_error() {
+    let error = Loop::builder().trace("/nonexistent/trace.json").build().unwrap_err();
+    assert_eq!(error.raw_os_error(), libc::ENOENT);
+    assert!(error.to_string().contains("RINGLOOP_TRACE"), "{error}");
+}
+
+#[test]
+fn s33_a_child_writes_nothing_to_the_parents_file() {
+    let file = file("forked");
+    let lp = Loop::builder().trace(&file).build().unwrap();
+    lp.call_soon(tick).unwrap();
+    lp.run().unwrap();
+    lp.call_soon(tick).unwrap();
+    // SAFETY: the child calls the loop, which is made for that, and exits.
+    match unsafe { libc::fork() } {
+        0 => {
+            let refused = lp.run().is_err();
+            drop(lp);
+            // SAFETY: ends the child at once.
+            unsafe { libc::_exit(i32::from(!refused)) }
+        }
+        child => {
+            let mut status = 0;
+            // SAFETY: waits for the child made above.
+            assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+            assert_eq!(status, 0);
+        }
+    }
+    lp.run().unwrap();
+    assert_eq!(events(&file).len(), 2);
+}
+
+/// What the next test runs, in a process of its own.
+#[test]
+fn in_a_process_of_its_own() {
+    if std::env::var_os("RINGLOOP_TRACE").is_some() {
+        program(Loop::new().unwrap());
+    }
+}
+
+#[test]
+fn the_environment_names_the_file() {
+    let begin = Time::now();
+    let name = file("environment-%p");
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "in_a_process_of_its_own"])
+        .env("RINGLOOP_TRACE", &name)
+        .spawn()
+        .unwrap();
+    let number = child.id().to_string();
+    assert!(child.wait_with_output().unwrap().status.success());
+    let name = PathBuf::from(name.to_str().unwrap().replace("%p", &number));
+    check_program(&events(&name), begin);
+}
