@@ -92,7 +92,7 @@ impl Machine {
             }
             (Role::Signal, _) => {
                 if !is_harmless(thing.signal) {
-                    demanded = l.if_open(no(EINVAL));
+                    demanded = no(EINVAL);
                 }
                 api::loop_add_signal_handler(lp, thing.signal, thing::SIGNAL, arg)
             }

@@ -20,7 +20,7 @@ thread_local! {
 }
 
 /// Memory for posts, which threads keep from one run to the next: `Chunk` in `src/parcel.rs`.
-const CHUNK: usize = 8 * (1 + 7 * 290);
+const CHUNK: usize = 64 * (1 + 255);
 
 /// How many of those there are.
 static CHUNKS: AtomicI64 = AtomicI64::new(0);

@@ -59,15 +59,13 @@ fn count_descriptors() -> isize {
     fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as isize)
 }
 
-/// What is allocated once for all.
+/// What is allocated once for all, and once for each thread that makes loops.
 fn warm_up() {
     static WARM: Once = Once::new();
-    WARM.call_once(|| {
-        worker::start_thread();
-        let mut lp = ptr::null_mut();
-        assert_eq!(api::loop_new(ptr::null(), &raw mut lp), 0, "a loop can be made");
-        let handle = api::loop_add_signal_handler(lp, libc::SIGWINCH, thing::SIGNAL, ptr::null_mut());
-        assert!(handle > 0, "a signal can be handled");
-        assert_eq!(api::loop_close(lp), 0);
-    });
+    WARM.call_once(worker::start_thread);
+    let mut lp = ptr::null_mut();
+    assert_eq!(api::loop_new(ptr::null(), &raw mut lp), 0, "a loop can be made");
+    let handle = api::loop_add_signal_handler(lp, libc::SIGWINCH, thing::SIGNAL, ptr::null_mut());
+    assert!(handle > 0, "a signal can be handled");
+    assert_eq!(api::loop_close(lp), 0);
 }
