@@ -278,8 +278,8 @@ impl Ring {
 
 impl Drop for Ring {
     fn drop(&mut self) {
-        // In a forked child the mapping is gone, its addresses may hold the child's own memory, and the descriptors may
-        // be others: nothing is unmapped and nothing is closed there (S33).
+        // In a forked child the ring is the parent's, its addresses may hold the child's own memory by now, and the descriptors
+        // may be others: nothing is unmapped and nothing is closed there (S33).
         if self.process.is_current() {
             // SAFETY: dropped once, here, and not used again.
             unsafe { ManuallyDrop::drop(&mut self.uring) };
