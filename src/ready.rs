@@ -48,6 +48,11 @@ impl ReadyQueue {
         if self.queue.len() == self.queue.capacity() { self.make_room(slots) } else { Ok(()) }
     }
 
+    /// Makes sure that the next so many `push` need no memory.
+    pub(crate) fn reserve_many(&mut self, count: usize) -> Result<()> {
+        Ok(self.queue.try_reserve(count)?)
+    }
+
     #[cold]
     fn make_room(&mut self, slots: &impl Liveness) -> Result<()> {
         if self.queue.len() > 2 * self.live + SWEEP_FROM {

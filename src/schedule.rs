@@ -262,15 +262,17 @@ impl Schedule {
     }
 
     /// Appends the handlers of the signals that have come to the ready queue, the oldest first; bit 0 is signal 1. One that
-    /// stands there already is not appended again. If memory is refused, the rest is for another time.
+    /// stands there already is not appended again. If memory is refused, none is: the signal will be told to all of them.
     pub(crate) fn signals_came(&mut self, came: u64) -> Result<()> {
-        for at in 0..self.signals.len() {
-            let (signal, handle) = self.signals[at];
-            let index = handle.index();
-            if came >> (signal - 1) & 1 == 1 && self.slots[index].place() == Place::Aside {
-                self.reserve_ready()?;
-                self.slots[index].set_place(Place::Ready);
-                self.ready.push(self.slots.reference(index));
+        let Schedule { signals, slots, ready, .. } = self;
+        let is_due = |slots: &Slots, (signal, handle): (c_int, Handle)| {
+            came >> (signal - 1) & 1 == 1 && slots[handle.index()].place() == Place::Aside
+        };
+        ready.reserve_many(signals.iter().filter(|&&handler| is_due(slots, handler)).count())?;
+        for &(signal, handle) in signals.iter() {
+            if is_due(slots, (signal, handle)) {
+                slots[handle.index()].set_place(Place::Ready);
+                ready.push(slots.reference(handle.index()));
             }
         }
         Ok(())

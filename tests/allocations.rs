@@ -557,6 +557,28 @@ fn s31_what_is_scheduled_runs_though_no_memory_can_be_had() {
     }
 }
 
+#[test]
+fn s31_a_signal_is_told_once_to_each_handler_though_memory_is_refused() {
+    let lp = virtual_loop();
+    // Room for a few in the ready queue.
+    lp.call_soon(|_| ()).unwrap();
+    lp.run().unwrap();
+    let signal = libc::SIGRTMIN() + 6;
+    let calls = Rc::new(RefCell::new(vec![0; 100]));
+    for handler in 0..100 {
+        let calls = Rc::clone(&calls);
+        lp.add_signal_handler(signal, move |_| calls.borrow_mut()[handler] += 1).unwrap();
+    }
+    // SAFETY: the loop handles the signal.
+    assert_eq!(unsafe { libc::raise(signal) }, 0);
+    let famine = Famine::begin();
+    let in_famine = lp.run_once(Duration::ZERO);
+    drop(famine);
+    assert_ne!(in_famine, Ok(100), "memory was not short");
+    while lp.run_once(Duration::ZERO).unwrap() > 0 {}
+    assert_eq!(*calls.borrow(), [1; 100]);
+}
+
 /// Plays the scenario with `refusals` refused allocations after the first `until`; tells whether any was refused.
 fn play(until: u64, refusals: u64) -> bool {
     let live = LIVE.get();

@@ -10,7 +10,7 @@ mod interpreter;
 mod support;
 
 /// Strings that have shown a fault. They say something else when `VERBS` changes: the faults have tests of their own, too.
-const REGRESSIONS: [(&str, &[u8]); 2] = [
+const REGRESSIONS: [(&str, &[u8]); 3] = [
     (
         "a post that is delayed for ever is due",
         &[211, 57, 43, 134, 5, 170, 63, 96, 255, 166, 95, 228, 17, 236, 37, 34, 212, 81, 217, 71, 118],
@@ -18,6 +18,13 @@ const REGRESSIONS: [(&str, &[u8]); 2] = [
     (
         "a new signal handler is told of a signal that came before it",
         &[179, 84, 227, 61, 153, 99, 89, 163, 220, 168, 128, 176, 82, 121, 136, 34],
+    ),
+    (
+        "a signal is told twice when memory is refused",
+        &[
+            159, 86, 86, 86, 86, 86, 86, 86, 86, 86, 86, 0, 0, 0, 86, 86, 86, 86, 86, 86, 86, 86, 86, 86, 86, 86, 173,
+            173, 173, 173, 88, 88, 112, 112, 112, 112, 138, 227, 66, 73, 86, 0, 0, 0, 158, 251,
+        ],
     ),
 ];
 
