@@ -130,7 +130,8 @@ typedef struct loop_options_t {
     uint64_t start_ns;
     /**
      * The name of a file for trace events, which Perfetto and chrome://tracing show; NULL is what RINGLOOP_TRACE in the
-     * environment names, if anything. `%p` in it is the process's number. See docs/tracing.md.
+     * environment names, if anything. `%p` in it is the process's number. A file stays open until the process ends. See
+     * docs/tracing.md.
      */
     const char *trace;
 } loop_options_t;
@@ -227,8 +228,9 @@ void *loop_data(const loop_t *loop);
 int loop_run_forever(loop_t *loop);
 
 /**
- * As loop_run_forever(), and returns LOOP_DONE when nothing referenced is left: no call, no timer. With nothing left at
- * the start it returns at once, without an iteration.
+ * As loop_run_forever(), and returns LOOP_DONE when nothing referenced is left: no call, no timer, no post. With nothing left at
+ * the start it returns at once, without an iteration. A remote keeps no run going: with threads that may still post, use
+ * loop_run_forever() and stop it.
  */
 int loop_run(loop_t *loop);
 
@@ -386,10 +388,11 @@ loop_handle_t loop_current(const loop_t *loop);
 /**
  * Makes a call or a timer count for loop_run(), as it does from the start.
  *
- * Errors: -EINVAL a hook, which never counts; -ENOENT the handle is stale; -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1). The
+ * Errors: -EINVAL a hook or a signal handler, which never count; -ENOENT the handle is stale; -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1). The
  * loop's thread.
  */
-int loop_ref(loop_t *loop, loop_handle_t handle);
+int loop_ref(loop_t *loop,
+             loop_handle_t handle);
 
 /**
  * Makes a call or a timer not count for loop_run(), which then returns though it is pending. Errors: those of loop_ref().
@@ -478,6 +481,9 @@ void loop_remote_release(struct loop_remote_t *remote);
  * is released without being run when the loop is closed: `release`, which may be NULL, gets `arg` exactly once, on the
  * thread that runs or closes the loop. What is refused stays the caller's.
  *
+ * Nothing bounds what waits: who posts faster than the loop runs must hold back, or memory and the lateness of timers grow. Not for
+ * signal handlers: these note what has come, and call loop_remote_wakeup().
+ *
  * Errors: -ESHUTDOWN the loop is shut down, closing or gone; -ENOMEM, -EOWNERDEAD, -EINVAL. Any thread.
  */
 int loop_remote_call_soon(struct loop_remote_t *remote,
@@ -486,7 +492,7 @@ int loop_remote_call_soon(struct loop_remote_t *remote,
                           loop_release_t release);
 
 /**
- * As loop_remote_call_soon(), `delay_ns` from now.
+ * As loop_remote_call_soon(), `delay_ns` from now; on a virtual clock, from when the loop takes it.
  */
 int loop_remote_call_later(struct loop_remote_t *remote,
                            uint64_t delay_ns,
@@ -516,10 +522,12 @@ typedef void (*loop_signal_callback_t)(loop_t *loop, int signum, void *arg);
  * Runs `callback` whenever the process gets the signal `signum` (SIGTERM and so on), until it is cancelled. Several handlers
  * for a signal, on several loops, all run, those of one loop oldest first. Like hooks, they keep no loop_run() going.
  *
- * A signal that comes again before the callback has run is one with the former, as in the kernel. No signal mask is changed,
+ * A signal that comes again before the callback has run is one with the former, real-time signals too. No signal mask is changed,
  * so leave the signal unblocked in one thread at least. sigaction() is called when the process's first handler for the signal
  * is added; the former disposition is back when the last one has gone (loop_cancel(), loop_close()), unless the program has
  * replaced it meanwhile. In a forked child the former disposition is in force at once.
+ *
+ * loop_cancel() of a handler waits until no thread is inside of the process's handler, some microseconds.
  *
  * Returns a handle, or -EINVAL for a signal that cannot be caught and for SIGSEGV, SIGBUS, SIGFPE and SIGILL; -ENOMEM,
  * -ESHUTDOWN, -EPERM, -EOWNERDEAD. Two system calls at most. The loop's thread.

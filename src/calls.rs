@@ -63,7 +63,7 @@ impl Loop {
     /// Runs `f` whenever the process gets `signal` (SIGTERM and so on), until it is cancelled. Several handlers for a signal, on
     /// several loops, all run, those of one loop oldest first; like hooks, they keep no run alive (S19).
     ///
-    /// A signal that comes again before `f` has run is one with the former, as in the kernel. No signal mask is changed. The
+    /// A signal that comes again before `f` has run is one with the former, real-time signals too. No signal mask is changed. The
     /// former disposition is back when the last handler for the signal has gone; in a forked child it is in force at once
     /// (S33). Errors: EINVAL for a signal that cannot be caught and for SIGSEGV, SIGBUS, SIGFPE and SIGILL; ENOMEM, ESHUTDOWN.
     pub fn add_signal_handler(&self, signal: i32, f: impl FnMut(&Loop) + 'static) -> Result<Handle> {

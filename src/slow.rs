@@ -108,6 +108,8 @@ impl SlowWatch {
         self.since.set(now);
         if let Some(trace) = self.trace {
             trace.callback(watched.kind, watched.source, watched.since, now, watched.late);
+            // What that took is not the next callback's.
+            self.restart();
         }
         let nanos = now - watched.since;
         if nanos < self.limit.get() {

@@ -7,8 +7,9 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Write};
 use std::fs::File;
+use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
@@ -27,7 +28,8 @@ use crate::time::monotonic;
 pub(crate) type Trace = &'static TraceFile;
 
 pub(crate) struct TraceFile {
-    name: OsString,
+    /// Which file it is, by device and inode: it may have many names.
+    identity: (u64, u64),
     process: Process,
     events: Mutex<Events>,
 }
@@ -51,22 +53,34 @@ const LONGEST: usize = 4 << 10;
 const END: &[u8] = b"\n]\n";
 
 impl TraceFile {
-    /// The file with this name, in which `%p` is the process's number.
+    /// The file with this name, a regular one or a device, in which `%p` is the process's number.
     pub(crate) fn open(name: &OsStr) -> Result<Trace> {
         let name = with_process_number(name)?;
         let process = Process::current()?;
+        let cannot = |error: io::Error| {
+            Error::new(Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)), Sentence::NoTraceFile)
+        };
+        // O_NONBLOCK: a pipe that nobody reads is refused, instead of waiting for a reader.
+        let options = File::options().write(true).create(true).truncate(false).custom_flags(libc::O_NONBLOCK).clone();
+        let file = options.open(&name).map_err(cannot)?;
+        let metadata = file.metadata().map_err(cannot)?;
+        let kind = metadata.file_type();
+        if !kind.is_file() && !kind.is_char_device() {
+            return Err(Error::new(Errno::EINVAL, Sentence::NoTraceFile));
+        }
+        let identity = (metadata.dev(), metadata.ino());
         let mut files = lock(FILES.get(Mutex::default)?);
-        if let Some(file) = files.iter().find(|file| file.name == name) {
+        if let Some(file) = files.iter().find(|file| file.identity == identity) {
             return Ok(file);
+        }
+        if kind.is_file() {
+            file.set_len(0).map_err(cannot)?;
         }
         files.try_reserve(1)?;
         let mut gathered = Vec::new();
         gathered.try_reserve_exact(GATHER + 2 + LONGEST + END.len())?;
-        let file = File::create(&name).map_err(|error| {
-            Error::new(Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)), Sentence::NoTraceFile)
-        })?;
         let events = Mutex::new(Events { file, written: 0, gathered });
-        let file: Trace = Box::leak(try_box(TraceFile { name, process, events })?);
+        let file: Trace = Box::leak(try_box(TraceFile { identity, process, events })?);
         files.push(file);
         Ok(file)
     }
@@ -208,7 +222,7 @@ fn with_process_number(name: &OsStr) -> Result<OsString> {
 
 impl fmt::Debug for TraceFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("TraceFile").field(&self.name).finish()
+        f.debug_tuple("TraceFile").field(&self.identity).finish()
     }
 }
 

@@ -125,6 +125,36 @@ fn more_than_is_gathered_is_whole() {
 }
 
 #[test]
+fn what_the_trace_costs_is_no_callbacks() {
+    let file = file("costs");
+    let lp = Loop::builder().trace(&file).build().unwrap();
+    for _ in 0..2000 {
+        lp.call_soon(tick).unwrap();
+    }
+    lp.run().unwrap();
+    let mut durations: Vec<_> = events(&file).iter().map(|event| micros(&event["dur"])).collect();
+    durations.sort_by(f64::total_cmp);
+    // The median: a busy machine may interrupt some.
+    assert!(durations[1000] < 0.4, "{} us for nothing", durations[1000]);
+}
+
+#[test]
+fn one_file_by_two_names_is_one_file_and_a_pipe_is_none() {
+    let file = file("alias");
+    let other = file.parent().unwrap().join(".").join(file.file_name().unwrap());
+    for name in [&file, &other] {
+        let lp = Loop::builder().trace(name).build().unwrap();
+        lp.call_soon(tick).unwrap();
+        lp.run().unwrap();
+    }
+    assert_eq!(events(&file).len(), 2);
+    let status = Command::new("mkfifo").arg(&file).status().unwrap();
+    assert!(status.success());
+    assert!(Loop::builder().trace(&file).build().is_err());
+    std::fs::remove_file(&file).unwrap();
+}
+
+#[test]
 fn a_virtual_loop_is_late_by_its_own_clock() {
     let file = file("virtual");
     let lp = Loop::builder().virtual_time(Time::from_nanos(0)).trace(&file).build().unwrap();

@@ -177,7 +177,7 @@ pub unsafe extern "C" fn loop_current(r#loop: *const Loop) -> loop_handle_t {
 
 /// Makes a call or a timer count for loop_run(), as it does from the start.
 ///
-/// Errors: -EINVAL a hook, which never counts; -ENOENT the handle is stale; -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1). The
+/// Errors: -EINVAL a hook or a signal handler, which never count; -ENOENT the handle is stale; -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1). The
 /// loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_ref(r#loop: *mut Loop, handle: loop_handle_t) -> c_int {

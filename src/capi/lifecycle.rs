@@ -44,7 +44,8 @@ pub struct loop_options_t {
     /// Where the clock of LOOP_VIRTUAL_TIME starts.
     pub start_ns: u64,
     /// The name of a file for trace events, which Perfetto and chrome://tracing show; NULL is what RINGLOOP_TRACE in the
-    /// environment names, if anything. `%p` in it is the process's number. See docs/tracing.md.
+    /// environment names, if anything. `%p` in it is the process's number. A file stays open until the process ends. See
+    /// docs/tracing.md.
     pub trace: *const c_char,
 }
 

@@ -34,8 +34,9 @@ pub unsafe extern "C" fn loop_run_forever(r#loop: *mut Loop) -> c_int {
     outcome(unsafe { with_loop(r#loop, Loop::run_forever) })
 }
 
-/// As loop_run_forever(), and returns LOOP_DONE when nothing referenced is left: no call, no timer. With nothing left at
-/// the start it returns at once, without an iteration.
+/// As loop_run_forever(), and returns LOOP_DONE when nothing referenced is left: no call, no timer, no post. With nothing left at
+/// the start it returns at once, without an iteration. A remote keeps no run going: with threads that may still post, use
+/// loop_run_forever() and stop it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_run(r#loop: *mut Loop) -> c_int {
     // SAFETY: the header asks for an open loop.

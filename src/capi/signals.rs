@@ -15,10 +15,12 @@ pub type loop_signal_callback_t =
 /// Runs `callback` whenever the process gets the signal `signum` (SIGTERM and so on), until it is cancelled. Several handlers
 /// for a signal, on several loops, all run, those of one loop oldest first. Like hooks, they keep no loop_run() going.
 ///
-/// A signal that comes again before the callback has run is one with the former, as in the kernel. No signal mask is changed,
+/// A signal that comes again before the callback has run is one with the former, real-time signals too. No signal mask is changed,
 /// so leave the signal unblocked in one thread at least. sigaction() is called when the process's first handler for the signal
 /// is added; the former disposition is back when the last one has gone (loop_cancel(), loop_close()), unless the program has
 /// replaced it meanwhile. In a forked child the former disposition is in force at once.
+///
+/// loop_cancel() of a handler waits until no thread is inside of the process's handler, some microseconds.
 ///
 /// Returns a handle, or -EINVAL for a signal that cannot be caught and for SIGSEGV, SIGBUS, SIGFPE and SIGILL; -ENOMEM,
 /// -ESHUTDOWN, -EPERM, -EOWNERDEAD. Two system calls at most. The loop's thread.

@@ -114,6 +114,9 @@ pub unsafe extern "C" fn loop_remote_release(remote: *mut loop_remote_t) {
 /// is released without being run when the loop is closed: `release`, which may be NULL, gets `arg` exactly once, on the
 /// thread that runs or closes the loop. What is refused stays the caller's.
 ///
+/// Nothing bounds what waits: who posts faster than the loop runs must hold back, or memory and the lateness of timers grow. Not for
+/// signal handlers: these note what has come, and call loop_remote_wakeup().
+///
 /// Errors: -ESHUTDOWN the loop is shut down, closing or gone; -ENOMEM, -EOWNERDEAD, -EINVAL. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_remote_call_soon(
@@ -126,7 +129,7 @@ pub unsafe extern "C" fn loop_remote_call_soon(
     unsafe { with_remote(remote, |shared| shared.post_c(callback.ok_or(NULL_POINTER)?, arg, release, None)) }
 }
 
-/// As loop_remote_call_soon(), `delay_ns` from now.
+/// As loop_remote_call_soon(), `delay_ns` from now; on a virtual clock, from when the loop takes it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_remote_call_later(
     remote: *mut loop_remote_t,
