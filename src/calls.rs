@@ -160,7 +160,7 @@ impl Loop {
         let callback = ManuallyDrop::new(callback);
         let mut schedule = self.schedule.borrow_mut();
         // What was posted before comes before (S26).
-        let posts = if self.shared.inbox.has_mail() { self.collect_mail(&mut schedule) } else { Ok(()) };
+        let posts = self.collect_mail(&mut schedule);
         if let Err(error) = posts.and_then(|()| schedule.reserve_call()) {
             drop(schedule);
             Callback::refuse(callback);
@@ -174,7 +174,7 @@ impl Loop {
         let callback = ManuallyDrop::new(callback);
         let mut schedule = self.schedule.borrow_mut();
         // What was posted before comes before timers that are due at the same time (S8).
-        let posts = if self.shared.inbox.has_mail() { self.collect_mail(&mut schedule) } else { Ok(()) };
+        let posts = self.collect_mail(&mut schedule);
         if let Err(error) = posts.and_then(|()| schedule.reserve_timer(when)) {
             drop(schedule);
             Callback::refuse(callback);
@@ -186,9 +186,7 @@ impl Loop {
     pub(crate) fn schedule_every(&self, period: u64, callback: Callback) -> Result<Handle> {
         let first = self.clock.now().saturating_add(period);
         let mut schedule = self.schedule.borrow_mut();
-        if self.shared.inbox.has_mail() {
-            self.collect_mail(&mut schedule)?;
-        }
+        self.collect_mail(&mut schedule)?;
         schedule.reserve_repeating_timer(first)?;
         Ok(schedule.call_every(first, period, callback))
     }
@@ -206,9 +204,7 @@ impl Loop {
     pub(crate) fn schedule_signal(&self, signal: i32, callback: Callback) -> Result<Handle> {
         let mut schedule = self.schedule.borrow_mut();
         // What has come before is for the handlers there were.
-        if self.shared.inbox.has_mail() {
-            self.collect_mail(&mut schedule)?;
-        }
+        self.collect_mail(&mut schedule)?;
         let registration = Registration::new(signal, self.shared.clone())?;
         schedule.reserve_signal()?;
         Ok(schedule.add_signal(signal, callback, registration))

@@ -179,10 +179,8 @@ impl Loop {
             // A hook may have ended the last thing that counts: then a run for these does not sleep (S19).
             let limit = if while_alive && !schedule.is_alive() { 0 } else { limit };
             let waiting = self.submit_and_wait(schedule, ring, limit)?;
-            if self.shared.inbox.has_mail() {
-                // What there is no memory for waits, so that what is ready already may free some.
-                self.collect_mail(schedule).or_else(|error| if schedule.is_ready() { Ok(()) } else { Err(error) })?;
-            }
+            // What there is no memory for waits, so that what is ready already may free some.
+            self.collect_mail(schedule).or_else(|error| if schedule.is_ready() { Ok(()) } else { Err(error) })?;
             self.collect_completions(ring);
             self.collect_due_timers(schedule, waiting.now)?;
             waiting.interrupted

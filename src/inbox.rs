@@ -1,8 +1,8 @@
 //! Where other threads leave posts for a loop, and how they know whether it has to be woken (S23, S26, S27).
 //!
 //! All of it is one word: the address of the post that came last, with the loop's sleep, its latch, and whether signals have
-//! come in the three lowest bits. Posts are linked into a stack by compare-and-swap, so that a thread which is stopped half-way hides nobody else's
-//! post. The loop takes them all at once and turns them round: then they stand in the order in which the word took them,
+//! come in the three lowest bits. Posts are linked into a stack by compare-and-swap, so that a thread which is stopped half-way
+//! hides nobody else's post. The loop takes them all at once and turns them round: then they stand in the order in which the word took them,
 //! which is the order of posting for each thread, and for all threads as far as they can tell.
 //!
 //! # No wakeup is lost

@@ -26,18 +26,12 @@ pub(crate) fn prefetch<T>(slice: &[T], index: usize) {
 
 /// Boxes a value; says ENOMEM where `Box::new` would abort (S31).
 pub(crate) fn try_box<T>(value: T) -> Result<Box<T>> {
-    let room = try_room().ok_or(Error::NO_MEMORY)?;
-    Ok(Box::write(room, value))
-}
-
-/// A box that is to be written.
-pub(crate) fn try_room<T>() -> Option<Box<MaybeUninit<T>>> {
     let layout = Layout::new::<T>();
     if layout.size() == 0 {
-        return Some(Box::new(MaybeUninit::uninit()));
+        return Ok(Box::new(value));
     }
     // SAFETY: the layout's size is not zero.
-    let room = NonNull::new(unsafe { alloc(layout) }.cast::<MaybeUninit<T>>())?;
+    let room = NonNull::new(unsafe { alloc(layout) }.cast::<MaybeUninit<T>>()).ok_or(Error::NO_MEMORY)?;
     // SAFETY: `room` is fresh from the global allocator with the layout of a `T`.
-    Some(unsafe { Box::from_raw(room.as_ptr()) })
+    Ok(Box::write(unsafe { Box::from_raw(room.as_ptr()) }, value))
 }

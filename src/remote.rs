@@ -275,9 +275,14 @@ impl Loop {
     }
 
     /// S5 (b): appends to the ready queue all that other threads have posted, and the handlers of the signals that have
-    /// come. What there is no memory for goes back to the inbox, in order.
-    #[cold]
+    /// come. What there is no memory for goes back to the inbox, in order. A load when there is nothing.
+    #[inline(always)]
     pub(crate) fn collect_mail(&self, schedule: &mut Schedule) -> Result<()> {
+        if self.shared.inbox.has_mail() { self.take_mail(schedule) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn take_mail(&self, schedule: &mut Schedule) -> Result<()> {
         let mut posts = self.shared.inbox.take();
         let collected = self.append_mail(schedule, &mut posts);
         if collected.is_err() {

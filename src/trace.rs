@@ -1,8 +1,8 @@
 //! A file of trace events: what a loop does, as Perfetto and chrome://tracing show it.
 //!
 //! `RINGLOOP_TRACE` or `Builder::trace` names the file. It is JSON, an array of events of the trace event format, and is complete
-//! whenever a run has ended, a loop has been closed, or some 60 KiB have gathered. All loops of a process that name the same file share it; it
-//! stays open until the process ends. Without a name there is nothing here: what a loop asks is whether it has a trace.
+//! whenever a run has ended, a loop has been closed, or some 60 KiB have gathered. All loops of a process that name the same
+//! file share it; it stays open until the process ends. Without a name there is nothing here: what a loop asks is whether it has a trace.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Write};
@@ -61,7 +61,8 @@ impl TraceFile {
             Error::new(Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)), Sentence::NoTraceFile)
         };
         // O_NONBLOCK: a pipe that nobody reads is refused, instead of waiting for a reader.
-        let options = File::options().write(true).create(true).truncate(false).custom_flags(libc::O_NONBLOCK).clone();
+        let mut options = File::options();
+        options.write(true).create(true).truncate(false).custom_flags(libc::O_NONBLOCK);
         let file = options.open(&name).map_err(cannot)?;
         let metadata = file.metadata().map_err(cannot)?;
         let kind = metadata.file_type();
