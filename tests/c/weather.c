@@ -569,7 +569,9 @@ static void flood_a_tiny_ring(uint32_t cq_entries)
         CHECK(flooders[i].seen, ==, each);
     }
     CHECK(metrics_of(loop).posts, ==, FLOODERS * 2 * each);
-    CHECK(metrics_of(loop).wakes, >, 0);
+    /* Under valgrind the posters seldom run while the loop sleeps. */
+    if (!is_under("valgrind"))
+        CHECK(metrics_of(loop).wakes, >, 0);
     CHECK_TRUE(!loop_is_alive(loop));
     loop_remote_release(remote);
     close_loop(loop);
