@@ -21,12 +21,13 @@ mod header {
     use cbindgen::{Config, DocumentationStyle, Language, SortKey, Style};
 
     /// The sections of the header, in its order.
-    const SECTIONS: [(&str, &str); 9] = [
+    const SECTIONS: [(&str, &str); 10] = [
         ("handles and callbacks", "types"),
         ("lifecycle", "lifecycle"),
         ("running", "running"),
         ("calls", "calls"),
         ("other threads", "threads"),
+        ("completions", "completions"),
         ("signals", "signals"),
         ("inside another loop", "embedding"),
         ("seeing what happens", "seeing"),
@@ -68,6 +69,7 @@ mod header {
             sort_by: SortKey::None,
             documentation_style: DocumentationStyle::Doxy,
             no_includes: true,
+            usize_is_size_t: true,
             line_length: 120,
             tab_width: 4,
             ..Config::default()
@@ -76,6 +78,10 @@ mod header {
         // Types that no function of their own section uses.
         config.export.include = ["loop_handle_t", "loop_callback_t", "loop_release_t"].map(String::from).to_vec();
         config.export.rename.insert("Loop".into(), "loop_t".into());
+        for name in ["addrinfo", "io_uring_sqe", "iovec", "msghdr", "sockaddr", "statx"] {
+            config.export.rename.insert(name.into(), format!("struct {name}"));
+        }
+        config.export.exclude = ["io_uring_sqe".into()].to_vec();
         let mut header = Vec::new();
         cbindgen::Builder::new()
             .with_config(config)

@@ -38,7 +38,10 @@
 #define RINGLOOP_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
+#include <sys/types.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -59,6 +62,14 @@ extern "C" {
 
 /* For loop_options_t options = LOOP_OPTIONS_INIT; */
 #define LOOP_OPTIONS_INIT { sizeof(loop_options_t), 0, 0, 0, 0, 0, 0, 0 }
+
+/* Of other headers: <linux/io_uring.h>, <netdb.h>, <sys/uio.h>, <sys/stat.h>. */
+struct addrinfo;
+struct io_uring_sqe;
+struct iovec;
+struct msghdr;
+struct sockaddr;
+struct statx;
 
 /* A loop. */
 typedef struct loop_t loop_t;
@@ -511,6 +522,155 @@ int loop_remote_wakeup(struct loop_remote_t *remote);
  */
 int loop_remote_stop(struct loop_remote_t *remote);
 
+/* ==== completions ==== */
+
+/**
+ * For loop_read(), loop_write() and the like: at the file's own position, and for what has none (pipes, sockets, terminals).
+ */
+#define LOOP_CURRENT UINT64_MAX
+
+/**
+ * A flag of a result: more of the same operation will come. Without it, this is the final callback.
+ */
+#define LOOP_MORE 2
+
+/**
+ * A flag of the final result: the deadline has cut the operation short.
+ */
+#define LOOP_TIMED_OUT 8192
+
+/**
+ * Gets the result of an operation: what the kernel said, often a number of bytes, or -errno. `flags` has LOOP_MORE when
+ * this is not the final callback, LOOP_TIMED_OUT, and IORING_CQE_F_* of the kernel's.
+ */
+typedef void (*loop_io_callback_t)(loop_t *loop, int32_t result, uint32_t flags, void *arg);
+
+/**
+ * Submits any operation that the kernel knows, as liburing's io_uring_prep_*() fill it in: the entry is copied, its user_data
+ * is the loop's. `callback` gets every completion; what the entry points to must live until the final one, or until the release
+ * hook has run.
+ *
+ * It goes to the kernel with the next iteration's system call, or at once when the queue is full. Cancel it with loop_cancel(),
+ * which asks the kernel; give it a deadline with loop_set_deadline().
+ *
+ * Returns a handle, or -EINVAL for what would take it out of the loop's hands, with its name in loop_last_error():
+ * IOSQE_IO_DRAIN, IOSQE_CQE_SKIP_SUCCESS, IOSQE_IO_LINK, IOSQE_IO_HARDLINK, unknown flags, IORING_OP_ASYNC_CANCEL,
+ * _POLL_REMOVE, _TIMEOUT_REMOVE, _LINK_TIMEOUT, and entries of 128 bytes; -ENOSYS when this kernel does not have the operation;
+ * -EAGAIN when the kernel takes none at the moment; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1). The loop's thread.
+ */
+loop_handle_t loop_submit(loop_t *loop,
+                          const struct io_uring_sqe *sqe,
+                          loop_io_callback_t callback,
+                          void *arg);
+
+/**
+ * Submits a chain of `count` operations: each begins when the one before it has ended well, and when one fails those after it
+ * end with -ECANCELED. IOSQE_IO_LINK is set by the loop; an entry may bear IOSQE_IO_HARDLINK instead, and then the next begins
+ * whatever comes of it. The chain is never split. `args[i]` is the argument of the i-th; `handles`, unless NULL, gets the
+ * handles. One callback for all.
+ *
+ * Returns 0 or, with nothing submitted: -EINVAL, -ENOSYS, -EAGAIN, -ENOMEM, ... as loop_submit(); -E2BIG when the chain is longer
+ * than the submission queue. O(count). The loop's thread.
+ */
+int loop_submit_chain(loop_t *loop,
+                      const struct io_uring_sqe *sqes,
+                      size_t count,
+                      loop_io_callback_t callback,
+                      void *const *args,
+                      loop_handle_t *handles);
+
+/**
+ * The descriptor of the ring, for io_uring_register() of files and buffers. Never submit on it, and never close it: the
+ * loop's ring is the loop's. The loop's thread.
+ */
+int loop_ring_fd(const loop_t *loop);
+
+/**
+ * Whether this kernel has an operation, an IORING_OP_*. It was asked when the loop was made: what distributions have
+ * brought to older kernels counts. With RINGLOOP_KERNEL=5.10 in the environment a loop uses nothing that came later, so
+ * that a program can be tried as on that kernel. The loop's thread.
+ */
+bool loop_supports(const loop_t *loop, uint8_t opcode);
+
+/**
+ * Cuts an operation short at `when_ns`: its final result then has LOOP_TIMED_OUT, and is what the kernel had done, or -ETIMEDOUT if
+ * that was nothing. Replaces an earlier deadline; LOOP_NEVER removes it. What the kernel will not cancel, file I/O that has
+ * begun, ends when it ends.
+ *
+ * It is a timer, as exact as any and at the cost of one. Errors: -EINVAL not an operation, -ENOENT, -ENOMEM, -ESHUTDOWN,
+ * -EPERM, -EOWNERDEAD. The loop's thread.
+ */
+int loop_set_deadline(loop_t *loop,
+                      loop_handle_t handle,
+                      uint64_t when_ns);
+
+/**
+ * Reads up to `length` bytes at `offset` of a file; LOOP_CURRENT: at its own position. The result is a number of bytes, 0 at the
+ * end of the file. The buffer belongs to the kernel until the final callback. In what follows, as in loop_submit(): the
+ * errors, and -EINVAL for a length over INT32_MAX.
+ */
+loop_handle_t loop_read(loop_t *loop,
+                        int fd,
+                        void *buffer,
+                        size_t length,
+                        uint64_t offset,
+                        loop_io_callback_t callback,
+                        void *arg);
+
+/**
+ * Writes up to `length` bytes at `offset` of a file; LOOP_CURRENT: at its own position. The result is the number of bytes written,
+ * which may be fewer.
+ */
+loop_handle_t loop_write(loop_t *loop,
+                         int fd,
+                         const void *buffer,
+                         size_t length,
+                         uint64_t offset,
+                         loop_io_callback_t callback,
+                         void *arg);
+
+/**
+ * recv(2): the result is a number of bytes, 0 at the end of a stream. `flags` are MSG_*.
+ */
+loop_handle_t loop_recv(loop_t *loop,
+                        int fd,
+                        void *buffer,
+                        size_t length,
+                        int flags,
+                        loop_io_callback_t callback,
+                        void *arg);
+
+/**
+ * send(2): the result is the number of bytes sent, which may be fewer; loop_send_all() goes on. No SIGPIPE is raised.
+ */
+loop_handle_t loop_send(loop_t *loop,
+                        int fd,
+                        const void *buffer,
+                        size_t length,
+                        int flags,
+                        loop_io_callback_t callback,
+                        void *arg);
+
+/**
+ * accept4(2): the result is the connection's descriptor. `flags` are SOCK_CLOEXEC, SOCK_NONBLOCK. A connection that no callback
+ * has seen when the loop is closed is closed.
+ */
+loop_handle_t loop_accept(loop_t *loop,
+                          int fd,
+                          int flags,
+                          loop_io_callback_t callback,
+                          void *arg);
+
+/**
+ * connect(2): the result is 0. The address is copied.
+ */
+loop_handle_t loop_connect(loop_t *loop,
+                           int fd,
+                           const struct sockaddr *address,
+                           socklen_t length,
+                           loop_io_callback_t callback,
+                           void *arg);
+
 /* ==== signals ==== */
 
 /**
@@ -585,6 +745,11 @@ int loop_flush(loop_t *loop);
  * A loop_add_signal_handler().
  */
 #define LOOP_KIND_SIGNAL 5
+
+/**
+ * A loop_submit(), or one of the functions that submit.
+ */
+#define LOOP_KIND_OPERATION 6
 
 /**
  * Counters since the loop was made. Set `size` to sizeof(loop_metrics_t) before the call; no more than that is written.

@@ -301,11 +301,14 @@ pub(crate) mod c {
 
     use super::{CFunction, Callback, Data, Source, Table};
     use crate::event_loop::Loop;
+    use crate::op::driver::Given;
 
     /// `loop_callback_t`. The ABI lets a C++ exception arrive here, where it aborts with a message (S30).
     pub(crate) type Call = unsafe extern "C-unwind" fn(*mut Loop, *mut c_void);
     /// `loop_signal_callback_t`.
     pub(crate) type Signal = unsafe extern "C-unwind" fn(*mut Loop, c_int, *mut c_void);
+    /// `loop_io_callback_t`.
+    pub(crate) type Io = unsafe extern "C-unwind" fn(*mut Loop, i32, u32, *mut c_void);
     /// `loop_release_t`.
     pub(crate) type Release = unsafe extern "C-unwind" fn(*mut c_void);
 
@@ -319,6 +322,11 @@ pub(crate) mod c {
         /// A C function that gets the loop, the signal of the handler that runs, and `arg`, with the same promise.
         pub(crate) fn c_signal(function: Signal, arg: *mut c_void) -> Callback {
             Callback::store((function, arg), &SIGNAL)
+        }
+
+        /// A C function that gets the loop, the result of the operation that it is called for, and `arg`, with the same promise.
+        pub(crate) fn c_io(function: Io, arg: *mut c_void) -> Callback {
+            Callback::store((function, arg), &IO)
         }
 
         /// A C function that gets `arg` alone, with the same promise.
@@ -372,6 +380,24 @@ pub(crate) mod c {
         },
         // SAFETY: as for `call_once`, which a C function does not mind.
         call: |callback, lp| unsafe { (SIGNAL.call_once)(callback.data[0], callback.data[1], lp) },
+        drop: |_| {},
+        needs_drop: false,
+        describe: describe_call,
+        stand_in: &CALL_STAND_IN,
+    };
+
+    static IO: Table = Table {
+        call_once: |first, second, lp| {
+            let data: Data = [first, second];
+            let Given { result, flags, .. } = lp.result.get();
+            // SAFETY: the data is what `c_io` stored, and its caller vouched for the call.
+            unsafe {
+                let (function, arg) = data.as_ptr().cast::<(Io, *mut c_void)>().read();
+                function(lp.as_c(), result, flags, arg);
+            }
+        },
+        // SAFETY: as for `call_once`, which a C function does not mind.
+        call: |callback, lp| unsafe { (IO.call_once)(callback.data[0], callback.data[1], lp) },
         drop: |_| {},
         needs_drop: false,
         describe: describe_call,

@@ -11,7 +11,7 @@ use crate::callback::Callback;
 use crate::error::{Error, Result};
 use crate::event_loop::Loop;
 use crate::handle::Handle;
-use crate::schedule::HookPoint;
+use crate::schedule::{Cancelled, HookPoint};
 use crate::signals::{Registration, check_catchable};
 use crate::slots::Held;
 use crate::time::{self, Time};
@@ -75,15 +75,24 @@ impl Loop {
     /// Cancels: the callback will not run again, even if it stands in the batch that is being run (S11). What it carried
     /// is dropped and its release hook runs before this returns, or when the callback returns if it is on the stack.
     ///
+    /// An operation is only asked to end, since the kernel holds its buffer: its final callback comes, with ECANCELED or what
+    /// the kernel had done by then (S13), and until then it is pending.
+    ///
     /// O(1), however many are pending, and allocates nothing.
     #[inline]
     pub fn cancel(&self, handle: Handle) -> Result<()> {
+        self.end(handle).map(|_| ())
+    }
+
+    /// As `cancel`, and tells whether the final callback is still to come.
+    #[inline]
+    pub(crate) fn end(&self, handle: Handle) -> Result<Cancelled> {
         self.check()?;
-        let ended = self.schedule.borrow_mut().cancel(handle)?;
+        let (cancelled, ended) = self.schedule.borrow_mut().cancel(handle)?;
         if let Some(ended) = ended {
             self.let_go_of(ended);
         }
-        Ok(())
+        Ok(cancelled)
     }
 
     /// Moves a timer to `when`, behind those that are due then already; the handle stays. One that stands in the batch

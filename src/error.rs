@@ -39,6 +39,7 @@ sentences! {
     NoMemory: c"no memory could be had; nothing was changed, free some and try again",
     StaleHandle: c"the handle is stale: what it named has ended, or it is no handle of this loop",
     NotATimer: c"the handle is not a timer's: only call_later, call_at and call_every give those",
+    NotAnOperation: c"the handle is not an operation's: only those can have a deadline, timers are rescheduled",
     HookReference: c"the handle is a hook's: a hook never keeps a run alive",
     SignalReference: c"the handle is a signal handler's: it never keeps a run alive",
     NotCatchable: c"no loop can handle this signal: it is out of range, cannot be caught, or is that of a fault (SIGSEGV, SIGBUS, SIGFPE, SIGILL)",
@@ -49,6 +50,7 @@ sentences! {
     ShutDown: c"the loop is shut down or closing: it takes nothing new",
     WrongThread: c"the loop belongs to another thread",
     Forked: c"the loop belongs to the parent process: close it, and make a new one in the child",
+    KernelHoldsOn: c"the kernel has not let go of all operations: the loop is still open, close it again",
     Interrupted: c"a signal ended the wait and no callback ran",
     EntriesOutOfRange: c"sq_entries is at most 32768, cq_entries at most 65536 and not below sq_entries",
     NoWipeOnFork: c"the kernel is older than 4.14: it has no MADV_WIPEONFORK",
@@ -64,6 +66,17 @@ sentences! {
     WakeFdFailed: c"the eventfd that wakes the loop could not be made",
     NoSubmission: c"the kernel takes no submissions at the moment: try again",
     NoTraceFile: c"the file for trace events (RINGLOOP_TRACE, or the option trace) cannot be made",
+    Unsupported: c"this kernel does not have the operation: ask loop_supports() first, or do it on a thread",
+    FlagIoDrain: c"IOSQE_IO_DRAIN is refused: it would wait for the loop's own poll for wakes, which never ends",
+    FlagSkipSuccess: c"IOSQE_CQE_SKIP_SUCCESS is refused: the final callback would not come",
+    FlagLink: c"IOSQE_IO_LINK and IOSQE_IO_HARDLINK are refused here: use loop_submit_chain()",
+    FlagUnknown: c"the entry has a flag that no kernel known to this version of ringloop has",
+    OpcodeCancel: c"IORING_OP_ASYNC_CANCEL and IORING_OP_POLL_REMOVE are refused: use loop_cancel()",
+    OpcodeTimeout: c"IORING_OP_TIMEOUT_REMOVE and IORING_OP_LINK_TIMEOUT are refused: use loop_cancel() and loop_set_deadline()",
+    Opcode128: c"operations with entries of 128 bytes are refused: the loop's ring has entries of 64",
+    ChainTooLong: c"the chain is longer than the submission queue: ask for more sq_entries",
+    LengthTooLarge: c"the length is over INT32_MAX: the kernel could not tell how much was done",
+    OperationFailed: c"the operation failed: the errno is the kernel's",
     NullPointer: c"a pointer that must not be NULL is NULL",
     UnknownHookPoint: c"a hook is for LOOP_BEFORE_WAIT or LOOP_AFTER_WAIT",
     SizeTooSmall: c"the size of the struct is too small: set it to the sizeof, as LOOP_OPTIONS_INIT does",
@@ -80,6 +93,9 @@ impl Error {
     pub(crate) const NO_MEMORY: Error = Error::new(Errno::ENOMEM, Sentence::NoMemory);
     pub(crate) const STALE_HANDLE: Error = Error::new(Errno::ENOENT, Sentence::StaleHandle);
     pub(crate) const NOT_A_TIMER: Error = Error::new(Errno::EINVAL, Sentence::NotATimer);
+    pub(crate) const NOT_AN_OPERATION: Error = Error::new(Errno::EINVAL, Sentence::NotAnOperation);
+    pub(crate) const TOO_LONG: Error = Error::new(Errno::EINVAL, Sentence::LengthTooLarge);
+    pub(crate) const UNSUPPORTED: Error = Error::new(Errno::ENOSYS, Sentence::Unsupported);
     pub(crate) const HOOK_REFERENCE: Error = Error::new(Errno::EINVAL, Sentence::HookReference);
     pub(crate) const SIGNAL_REFERENCE: Error = Error::new(Errno::EINVAL, Sentence::SignalReference);
     pub(crate) const ZERO_PERIOD: Error = Error::new(Errno::EINVAL, Sentence::ZeroPeriod);
@@ -89,8 +105,14 @@ impl Error {
     pub(crate) const SHUT_DOWN: Error = Error::new(Errno::ESHUTDOWN, Sentence::ShutDown);
     pub(crate) const WRONG_THREAD: Error = Error::new(Errno::EPERM, Sentence::WrongThread);
     pub(crate) const FORKED: Error = Error::new(Errno::EOWNERDEAD, Sentence::Forked);
+    pub(crate) const KERNEL_HOLDS_ON: Error = Error::new(Errno::ETIMEDOUT, Sentence::KernelHoldsOn);
     pub(crate) const INTERRUPTED: Error = Error::new(Errno::EINTR, Sentence::Interrupted);
     pub(crate) const ENTRIES_OUT_OF_RANGE: Error = Error::new(Errno::EINVAL, Sentence::EntriesOutOfRange);
+
+    /// The error of an operation whose result is a negated errno.
+    pub(crate) fn of_operation(result: i32) -> Error {
+        Error::new(Errno::from_raw(result.saturating_neg()), Sentence::OperationFailed)
+    }
 
     /// The errno, positive: `Error::raw_os_error() == libc::ENOENT`.
     pub fn raw_os_error(&self) -> i32 {

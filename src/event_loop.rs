@@ -5,7 +5,7 @@
 //! what they carry.
 
 use std::any::Any;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -17,8 +17,10 @@ use crate::handle::Handle;
 use crate::handler::Handler;
 use crate::inbox::Post;
 use crate::memory::try_box;
+use crate::op;
+use crate::op::driver::Given;
 use crate::owner::Owner;
-use crate::ready::is_turn_of_posts;
+use crate::ready::{List, list_of};
 use crate::remote::{self, Shared};
 use crate::ring::{Ring, Waited};
 use crate::running::Running;
@@ -71,6 +73,8 @@ pub struct Loop {
     /// How many calls of user code outside a run are on the stack: release hooks, walks.
     pub(crate) user_code: Cell<u32>,
     pub(crate) current: Cell<Option<Handle>>,
+    /// The result for the operation's callback that is about to be called.
+    pub(crate) result: Cell<Given>,
     pub(crate) stopping: Cell<bool>,
     pub(crate) breaking: Cell<bool>,
     pub(crate) slow: SlowWatch,
@@ -152,6 +156,13 @@ impl Loop {
         if interrupted && ran == 0 { Err(Error::INTERRUPTED) } else { Ok(ran) }
     }
 
+    /// An iteration on the way to the last final callback, which nothing stops or breaks off.
+    pub(crate) fn iterate_in_shutdown(&self) -> Result<()> {
+        self.stopping.set(false);
+        self.breaking.set(false);
+        self.iterate(FOREVER, false).map(|_| ())
+    }
+
     fn run_to_end(&self, forever: bool) -> Result<Outcome> {
         let run = Run::begin(self)?;
         let mut limit = if run.is_wanted { 0 } else { FOREVER };
@@ -181,7 +192,8 @@ impl Loop {
             let waiting = self.submit_and_wait(schedule, ring, limit)?;
             // What there is no memory for waits, so that what is ready already may free some.
             self.collect_mail(schedule).or_else(|error| if schedule.is_ready() { Ok(()) } else { Err(error) })?;
-            self.collect_completions(ring);
+            self.collect_completions(schedule, ring)
+                .or_else(|error| if schedule.is_ready() { Ok(0) } else { Err(error) })?;
             self.collect_due_timers(schedule, waiting.now)?;
             waiting.interrupted
         };
@@ -193,6 +205,9 @@ impl Loop {
     /// S5 (a): submits what was queued, and sleeps if there is nothing else to do.
     #[inline(always)]
     fn submit_and_wait(&self, schedule: &mut Schedule, ring: &mut Ring, limit: u64) -> Result<Waiting> {
+        if schedule.has_errands() {
+            op::run_errands(schedule, ring)?;
+        }
         if limit == 0 || self.must_not_sleep(schedule) {
             ring.submit()?;
             return Ok(Waiting { interrupted: false, now: None });
@@ -218,11 +233,14 @@ impl Loop {
         deadline.map_or(FOREVER, |deadline| deadline.saturating_add(self.slack))
     }
 
-    /// Sleeps from `now` until something completes or a timer is due, at the latest until `limit`.
+    /// Sleeps from `now` until something completes or a timer is due, at the latest until `limit`, by CLOCK_MONOTONIC. The timers of a
+    /// virtual clock end no sleep.
     #[cold]
     fn sleep(&self, schedule: &mut Schedule, ring: &mut Ring, mut now: u64, limit: u64) -> Result<Waiting> {
+        let is_virtual = matches!(self.clock, Clock::Virtual(_));
         loop {
-            let until = self.wake_up_time(schedule.wake_up_bound()).min(limit);
+            let deadline = if is_virtual { None } else { schedule.wake_up_bound() };
+            let until = self.wake_up_time(deadline).min(limit);
             let wake_up = if until == FOREVER { FOREVER } else { until.saturating_sub(self.spin) };
             let mut waited = Waited::Completed;
             now = self.spin(ring, now, until);
@@ -240,22 +258,22 @@ impl Loop {
                     trace.sleep(asleep, is_wanted);
                 }
                 waited = result?;
-                now = self.clock.now();
-                schedule.metrics.asleep_ns += now - asleep;
+                now = time::monotonic();
+                schedule.metrics.asleep_ns += if is_virtual { 0 } else { now - asleep };
                 is_wanted
             } else {
                 ring.submit()?;
-                now = self.clock.now();
+                now = time::monotonic();
                 self.shared.inbox.wake_up()
             };
-            let collected = self.collect_completions(ring);
+            let collected = self.collect_completions(schedule, ring)?;
             let interrupted = waited == Waited::Interrupted;
             if !interrupted && collected == 0 {
                 now = self.spin(ring, now, until);
             }
             // Once, as a rule. It goes round again when all that came was a timeout for what has been cancelled since.
             let is_awake = is_wanted || interrupted || collected > 0 || now >= limit || self.must_not_sleep(schedule);
-            if is_awake || schedule.is_due(now) {
+            if is_awake || !is_virtual && schedule.is_due(now) {
                 return Ok(Waiting { interrupted, now: Some(now) });
             }
         }
@@ -273,8 +291,16 @@ impl Loop {
         limit: u64,
     ) -> Result<Waiting> {
         let deadline = schedule.next_deadline();
-        if deadline.is_none() && limit == FOREVER {
-            return self.sleep(schedule, ring, now, FOREVER);
+        // The world's time is not the virtual clock's: while operations are in flight that clock stands still.
+        if schedule.has_operations() || deadline.is_none() && limit == FOREVER {
+            let asleep = time::monotonic();
+            let waiting = self.sleep(schedule, ring, asleep, asleep.saturating_add(limit))?;
+            return Ok(Waiting { now: Some(now), ..waiting });
+        }
+        // Descriptors that are ready by now come before the jump.
+        ring.submit()?;
+        if ring.has_completions() {
+            return Ok(Waiting { interrupted: false, now: Some(now) });
         }
         if self.shared.inbox.wake_up() {
             ring.submit()?;
@@ -291,18 +317,25 @@ impl Loop {
         let mut last = now;
         while last < until && last - now < self.spin && !ring.has_completions() && !self.shared.inbox.is_wanted() {
             std::hint::spin_loop();
-            last = self.clock.now();
+            last = time::monotonic();
         }
         last
     }
 
-    /// S5 (b): takes one batch of completions. Tells how many there were, those of the ring's own timeout not counted.
+    /// S5 (b): takes one batch of completions. Tells how many there were, those of the ring's own not counted. When memory is refused, they stay where they are.
     #[inline(always)]
-    fn collect_completions(&self, ring: &mut Ring) -> usize {
+    pub(crate) fn collect_completions(&self, schedule: &mut Schedule, ring: &mut Ring) -> Result<usize> {
+        let waiting = ring.batch_len();
+        if waiting == 0 {
+            return Ok(0);
+        }
+        schedule.reserve_completions(waiting)?;
         let mut count = 0;
-        // There is nobody yet to give them to: nothing but the ring itself submits anything.
-        ring.reap(|_, _| count += 1);
-        count
+        ring.reap(|completed| {
+            count += 1;
+            schedule.completed(completed);
+        });
+        Ok(count)
     }
 
     /// S5 (c): appends every due timer to the ready queue. The clock is not read while no timer is pending.
@@ -327,10 +360,8 @@ impl Loop {
                 let (handle, callback) = schedule.take_plain(next);
                 drop(schedule);
                 self.invoke_plain(Some(handle), callback)?;
-            } else if is_turn_of_posts(next) {
-                let post = schedule.take_post();
-                drop(schedule);
-                self.invoke_post(post)?;
+            } else if let Some(list) = list_of(next) {
+                self.take_turn(list, schedule)?;
             } else {
                 let call = schedule.take_call(next)?;
                 drop(schedule);
@@ -351,6 +382,24 @@ impl Loop {
             self.handle_panics([in_callback, None, None]);
         }
         self.check_not_forked()
+    }
+
+    /// Runs what a member of a list has its turn for.
+    #[inline]
+    fn take_turn(&self, list: List, mut schedule: RefMut<'_, Schedule>) -> Result<()> {
+        match list {
+            List::Posts => {
+                let post = schedule.take_post();
+                drop(schedule);
+                self.invoke_post(post)
+            }
+            List::Results => {
+                let Some((result, call)) = schedule.take_result() else { return Ok(()) };
+                drop(schedule);
+                self.result.set(result);
+                self.invoke(call)
+            }
+        }
     }
 
     /// Runs what another thread has posted.
@@ -560,7 +609,7 @@ fn attempt(f: impl FnOnce()) -> Option<Payload> {
 }
 
 /// One run, from beginning to end, whichever way it ends.
-struct Run<'a> {
+pub(crate) struct Run<'a> {
     lp: &'a Loop,
     /// Whether others have woken the loop while it counted as asleep in a host loop: then this run does not begin with a sleep.
     is_wanted: bool,
@@ -570,6 +619,11 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn begin(lp: &'a Loop) -> Result<Run<'a>> {
         lp.check_open()?;
+        Run::enter(lp)
+    }
+
+    /// As `begin`, for a loop that takes nothing new any more.
+    pub(crate) fn enter(lp: &'a Loop) -> Result<Run<'a>> {
         if lp.running.replace(true) {
             return Err(Error::RUNNING);
         }

@@ -135,3 +135,10 @@ fn map() -> Result<*mut AtomicU64> {
     }
     Ok(page.cast())
 }
+
+/// Whether a thread of this process, by the kernel's number, has not ended for the kernel.
+pub(crate) fn is_thread_alive(tid: i32) -> bool {
+    // SAFETY: signal 0 asks, and sends nothing.
+    let asked = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, 0) };
+    asked == 0
+}

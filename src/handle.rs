@@ -59,6 +59,8 @@ pub enum Kind {
     Repeat = Kind::STAYS | Kind::TIMER,
     /// A hook before or after the wait.
     Hook = Kind::STAYS,
+    /// A completion operation: a read, a send, anything that was submitted to the kernel.
+    Operation = 4,
     /// A signal handler.
     Signal = Kind::STAYS | 4,
 }
@@ -68,11 +70,6 @@ impl Kind {
     pub(crate) const TIMER: u8 = 1;
     /// The bit of those that run any number of times.
     pub(crate) const STAYS: u8 = 2;
-
-    /// Whether it runs any number of times.
-    pub(crate) fn stays(self) -> bool {
-        self as u8 & Kind::STAYS != 0
-    }
 
     /// Whether it counts for `run` when it is new, and may be made to (S19).
     pub(crate) fn can_be_referenced(self) -> bool {
@@ -85,6 +82,7 @@ impl Kind {
             Kind::Timer => "timer",
             Kind::Repeat => "repeating timer",
             Kind::Hook => "hook",
+            Kind::Operation => "operation",
             Kind::Signal => "signal handler",
         }
     }

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io::Write;
+use std::os::fd::RawFd;
 use std::time::Duration;
 
 use crate::callback::Source;
@@ -22,11 +23,19 @@ pub struct Info {
     source: Source,
     when: Time,
     referenced: bool,
+    fd: Option<RawFd>,
 }
 
 impl Info {
-    pub(crate) fn new(kind: Kind, handle: Handle, source: Source, when: u64, referenced: bool) -> Info {
-        Info { kind, handle, source, when: Time::from_nanos(when), referenced }
+    pub(crate) fn new(
+        kind: Kind,
+        handle: Handle,
+        source: Source,
+        when: u64,
+        referenced: bool,
+        fd: Option<RawFd>,
+    ) -> Info {
+        Info { kind, handle, source, when: Time::from_nanos(when), referenced, fd }
     }
 
     /// What kind of thing it is.
@@ -39,7 +48,7 @@ impl Info {
         self.handle
     }
 
-    /// The deadline of a timer; [`Time::NEVER`] for everything else.
+    /// The deadline of a timer or an operation; [`Time::NEVER`] for everything else.
     pub fn when(&self) -> Time {
         self.when
     }
@@ -47,6 +56,11 @@ impl Info {
     /// Whether it counts for [`Loop::run`].
     pub fn is_referenced(&self) -> bool {
         self.referenced
+    }
+
+    /// The descriptor that an operation or a watcher is on.
+    pub fn fd(&self) -> Option<RawFd> {
+        self.fd
     }
 
     /// The callback, for people: a closure's type, or a C function's address and symbol.

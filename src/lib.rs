@@ -36,6 +36,7 @@ mod calls;
 #[cfg(feature = "capi")]
 #[allow(unsafe_code)]
 mod capi;
+mod closing;
 #[allow(unsafe_code)]
 mod counted;
 mod embed;
@@ -53,6 +54,8 @@ mod lifecycle;
 #[allow(unsafe_code)]
 mod memory;
 mod metrics;
+#[allow(unsafe_code)]
+mod op;
 mod owner;
 #[allow(unsafe_code)]
 mod parcel;
@@ -68,6 +71,7 @@ mod schedule;
 mod signals;
 mod slots;
 mod slow;
+mod sqe;
 #[allow(unsafe_code)]
 mod symbol;
 mod sync;
@@ -75,14 +79,17 @@ mod time;
 mod timers;
 mod trace;
 
+pub use closing::CloseError;
 pub use error::{Error, Result};
 pub use event_loop::{Loop, Outcome};
 pub use handle::{Handle, Kind};
 pub use inspect::{Info, SlowCallback};
-pub use lifecycle::{Builder, CloseError, DetachedLoop};
+pub use lifecycle::{Builder, DetachedLoop};
 pub use metrics::Metrics;
+pub use op::Completion;
 pub use remote::{Refused, Remote};
 pub use schedule::HookPoint;
+pub use sqe::Sqe;
 pub use time::Time;
 
 /// The README's program compiles and runs.

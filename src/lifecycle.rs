@@ -1,7 +1,6 @@
-//! A loop's beginning and end: the builder, adoption by another thread, shutdown, close.
+//! A loop's beginning: the builder, adoption by another thread.
 
 use std::cell::{Cell, RefCell};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -11,10 +10,9 @@ use crate::event_loop::{Loop, Phase};
 use crate::handler::Handler;
 use crate::inspect;
 use crate::owner::Owner;
-use crate::remote::{self, Remote, Shared};
+use crate::remote::{Remote, Shared};
 use crate::ring::{Ring, Sizes};
 use crate::schedule::Schedule;
-use crate::slots::Held;
 use crate::slow::SlowWatch;
 use crate::time::{self, Clock, Time};
 use crate::trace::{self, TraceFile};
@@ -106,6 +104,7 @@ impl Builder {
             running: Cell::new(false),
             user_code: Cell::new(0),
             current: Cell::new(None),
+            result: Cell::default(),
             stopping: Cell::new(false),
             breaking: Cell::new(false),
             slow: SlowWatch::new(inspect::debug_mode(), trace),
@@ -144,23 +143,6 @@ impl DetachedLoop {
     }
 }
 
-/// A loop that could not be closed, and why. Nothing is lost: try again with the loop in it.
-#[derive(Debug)]
-pub struct CloseError {
-    /// The loop as it was.
-    pub lp: Loop,
-    /// Why it could not be closed.
-    pub error: Error,
-}
-
-impl std::fmt::Display for CloseError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.error.fmt(f)
-    }
-}
-
-impl std::error::Error for CloseError {}
-
 impl Loop {
     /// Makes a loop with default settings, for the calling thread; see [`Builder::build`] for the errors.
     ///
@@ -175,52 +157,6 @@ impl Loop {
         Builder::default()
     }
 
-    /// Ends a loop in the friendly way: cancels everything and runs until the last final callback has come. From then on
-    /// it takes nothing new, and is to be closed (S22).
-    ///
-    /// Errors: EBUSY from inside a run, a hook or a walk of this loop.
-    pub fn shutdown(&self) -> Result<()> {
-        self.check_idle()?;
-        self.phase.set(Phase::ShutDown);
-        // Calls, timers and hooks have no final callback: there is nothing to run for.
-        self.cancel_everything();
-        self.check_not_forked()
-    }
-
-    /// Closes the loop: cancels everything, runs release hooks, runs no callbacks, frees everything (S22). Dropping the
-    /// loop does the same.
-    #[expect(clippy::result_large_err, reason = "the error hands the loop back")]
-    pub fn close(self) -> std::result::Result<(), CloseError> {
-        self.close_within(Duration::MAX)
-    }
-
-    /// As [`close`](Loop::close), but gives up with ETIMEDOUT when the kernel has not let go after `limit`; the loop
-    /// comes back in the error, and can be closed again. Calls and timers keep nothing in the kernel: with these alone,
-    /// it never gives up.
-    #[expect(clippy::result_large_err, reason = "the error hands the loop back")]
-    pub fn close_within(self, limit: Duration) -> std::result::Result<(), CloseError> {
-        let _ = limit;
-        match self.prepare_close() {
-            Ok(()) => Ok(()),
-            Err(error) => Err(CloseError { lp: self, error }),
-        }
-    }
-
-    /// Whether the loop can be closed by the calling thread, which takes it over if its owner has exited (S25).
-    pub(crate) fn prepare_close(&self) -> Result<()> {
-        // Before anything is read that another thread may be writing. A forked child frees its copy of the memory.
-        let is_forked = !self.owner.process().is_current();
-        if !is_forked {
-            self.owner.inherit()?;
-        }
-        match (self.running.get() || self.user_code.get() > 0, self.phase.get()) {
-            (false, _) => Ok(()),
-            (true, _) if is_forked => Err(Error::FORKED),
-            (true, Phase::Closing) => Err(Error::SHUT_DOWN),
-            (true, _) => Err(Error::RUNNING),
-        }
-    }
-
     /// Takes over a loop that has not run yet.
     pub(crate) fn adopt(&self) -> Result<()> {
         if !self.owner.process().is_current() {
@@ -233,73 +169,5 @@ impl Loop {
             return Err(Error::SHUT_DOWN);
         }
         self.owner.adopt()
-    }
-
-    /// What close does to all that is pending: it ends, is released, and does not run. In a forked child it is forgotten
-    /// instead, since no user code may run there (S33).
-    pub(crate) fn end_everything(&self) {
-        if !self.owner.process().is_current() {
-            self.forget_everything();
-            return;
-        }
-        self.phase.set(Phase::Closing);
-        if let Some(trace) = self.slow.trace() {
-            trace.flush();
-        }
-        if self.slow.debug() {
-            self.walk_pending(|info| inspect::print_pending(self, info));
-        }
-        self.cancel_everything();
-    }
-
-    /// Ends all that is pending. A panic in one Drop or release hook does not keep the others from theirs; the first goes
-    /// on its way when all is done. Allocates nothing (S31).
-    fn cancel_everything(&self) {
-        // Those that are ready came before those that are not.
-        let (mut ready, mut posts) = (self.schedule.borrow_mut().end_posts(), self.shared.inbox.close());
-        let mut index = 0;
-        let mut first_panic = None;
-        let mut next_post = || ready.pop().or_else(|| posts.pop()).map(remote::unpack);
-        while let Some(ended) = next_post().or_else(|| self.end_next(&mut index)) {
-            let panic = catch_unwind(AssertUnwindSafe(|| self.let_go_of(ended))).err();
-            if first_panic.is_none() {
-                first_panic = panic;
-            } else {
-                // A payload may panic when it is dropped.
-                std::mem::forget(panic);
-            }
-            if !self.owner.process().is_current() {
-                // That was user code which has forked, and this is the child.
-                self.forget_everything();
-                return;
-            }
-        }
-        // A loop that is dropped by a panic must not begin another.
-        if let Some(payload) = first_panic.filter(|_| !std::thread::panicking()) {
-            resume_unwind(payload);
-        }
-    }
-
-    /// Ends what stands in the next slot that is not empty, from `index` on.
-    fn end_next(&self, index: &mut u32) -> Option<Held> {
-        let mut schedule = self.schedule.borrow_mut();
-        while *index < schedule.len() {
-            *index += 1;
-            let ended = schedule.end_at(*index - 1);
-            if ended.is_some() {
-                return ended;
-            }
-        }
-        None
-    }
-
-    /// Forgets all user code without running any of it, Drops included.
-    fn forget_everything(&self) {
-        // Posts are leaked when they are not unpacked.
-        self.schedule.borrow_mut().end_posts();
-        self.shared.inbox.close();
-        self.schedule.borrow_mut().forget_all();
-        self.exception_handler.forget();
-        self.slow.forget_handler();
     }
 }

@@ -7,17 +7,22 @@
 
 use std::cell::{Cell, OnceCell};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use nix::unistd::gettid;
 
 use crate::counted::Counted;
 use crate::error::{Error, Result};
-use crate::fork::Process;
+use crate::fork::{Process, is_thread_alive};
+use crate::time::monotonic;
 
 /// The owner of one loop.
 pub(crate) struct Owner {
     process: Process,
     thread: AtomicU64,
+    /// The kernel's number of the thread that made or adopted the loop.
+    tid: AtomicI32,
     /// Whether the thread that made or adopted the loop has exited.
     exited: Mutex<Counted<AtomicBool>>,
 }
@@ -27,12 +32,14 @@ impl Owner {
     pub(crate) fn current() -> Result<Owner> {
         let process = Process::current()?;
         let exited = Mutex::new(exit_of_this_thread()?);
-        Ok(Owner { process, thread: AtomicU64::new(number_this_thread()), exited })
+        let (thread, tid) = (AtomicU64::new(number_this_thread()), AtomicI32::new(gettid().as_raw()));
+        Ok(Owner { process, thread, tid, exited })
     }
 
     /// Makes the calling thread the owner.
     pub(crate) fn adopt(&self) -> Result<()> {
         *self.exited() = exit_of_this_thread()?;
+        self.tid.store(gettid().as_raw(), Relaxed);
         self.thread.store(number_this_thread(), Relaxed);
         Ok(())
     }
@@ -56,6 +63,23 @@ impl Owner {
             self.thread.store(number_this_thread(), Relaxed);
         }
         self.check()
+    }
+
+    /// Whether the loop has been taken over from a thread that has exited.
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.tid.load(Relaxed) != gettid().as_raw()
+    }
+
+    /// Waits until the kernel, too, knows nothing more of the thread that has exited, at the latest until `until`: then ETIMEDOUT.
+    /// It takes the last microseconds of the thread.
+    pub(crate) fn await_exit(&self, until: u64) -> Result<()> {
+        while is_thread_alive(self.tid.load(Relaxed)) {
+            if monotonic() >= until {
+                return Err(Error::KERNEL_HOLDS_ON);
+            }
+            std::thread::yield_now();
+        }
+        Ok(())
     }
 
     pub(crate) fn process(&self) -> Process {

@@ -4,13 +4,13 @@
 //! leaves its rest at the head, for the next one (S18). References whose slot has moved on are dead: they are passed over
 //! when they come up, and swept out before they outnumber the living.
 //!
-//! Posts of other threads have no slots: they stand in a list of their own, in order, and here only their turns, any number in
-//! the room of one.
+//! Posts of other threads and results of operations stand in lists of their own, in order, and here only their turns, any
+//! number in the room of one.
 
 use std::collections::VecDeque;
 
 use crate::error::Result;
-use crate::slots::{Liveness, SlotRef};
+use crate::slots::{Liveness, NO_SLOT, SlotRef};
 
 #[derive(Debug, Default)]
 pub(crate) struct ReadyQueue {
@@ -20,8 +20,15 @@ pub(crate) struct ReadyQueue {
     live: usize,
 }
 
-/// In the place of a slot's index, which it never is: it is the turn of as many posts as the stamp says.
-const POSTS: u32 = u32::MAX;
+/// A list whose members have their turns in the ready queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub(crate) enum List {
+    /// The posts of other threads.
+    Posts = u32::MAX,
+    /// The results of operations.
+    Results = NO_SLOT,
+}
 
 /// Dead references are left alone while there are fewer than this.
 const SWEEP_FROM: usize = 64;
@@ -67,7 +74,7 @@ impl ReadyQueue {
         let mut at = 0;
         let mut batch = 0;
         self.queue.retain(|&slot| {
-            let live = is_turn_of_posts(slot) || slots.is_live(slot);
+            let live = list_of(slot).is_some() || slots.is_live(slot);
             batch += usize::from(live && at < self.batch);
             at += 1;
             live
@@ -82,21 +89,23 @@ impl ReadyQueue {
         self.live += 1;
     }
 
-    /// Appends the turn of a post. Needs no memory after `reserve`.
-    pub(crate) fn push_post(&mut self) {
+    /// Appends the turn of a member of a list, in the place of a slot's index, which the list's number never is; the stamp says of
+    /// how many. Needs no memory after `reserve`.
+    #[inline]
+    pub(crate) fn push_turn(&mut self, list: List) {
         let is_behind_batch = self.queue.len() > self.batch;
         match self.queue.back_mut() {
-            Some(back) if is_behind_batch && back.index == POSTS && back.stamp < u32::MAX => back.stamp += 1,
-            _ => self.push(SlotRef { index: POSTS, stamp: 1 }),
+            Some(back) if is_behind_batch && back.index == list as u32 && back.stamp < u32::MAX => back.stamp += 1,
+            _ => self.push(SlotRef { index: list as u32, stamp: 1 }),
         }
     }
 
-    /// Takes the turns of all posts out.
-    pub(crate) fn remove_posts(&mut self) {
+    /// Takes the turns of a list out.
+    pub(crate) fn remove_turns(&mut self, list: List) {
         let (mut at, mut batch) = (0, 0);
         let ReadyQueue { queue, live, batch: in_batch } = self;
         queue.retain(|&slot| {
-            let stays = !is_turn_of_posts(slot);
+            let stays = slot.index != list as u32;
             batch += usize::from(stays && at < *in_batch);
             *live -= usize::from(!stays);
             at += 1;
@@ -117,7 +126,7 @@ impl ReadyQueue {
         self.batch = self.queue.len();
     }
 
-    /// Takes the next live reference, or the turn of a post, out of the batch.
+    /// Takes the next live reference, or a turn, out of the batch.
     #[inline]
     pub(crate) fn pop(&mut self, slots: &impl Liveness) -> Option<SlotRef> {
         while self.batch > 0 {
@@ -127,21 +136,20 @@ impl ReadyQueue {
                 self.live -= 1;
                 return Some(slot);
             }
-            if is_turn_of_posts(slot) {
+            if list_of(slot).is_some() {
                 return Some(self.take_turn(slot));
             }
         }
         None
     }
 
-    /// One of the posts whose turn it is; the rest stay at the head.
-    #[cold]
-    fn take_turn(&mut self, posts: SlotRef) -> SlotRef {
+    /// One of those whose turn it is; the rest stay at the head.
+    fn take_turn(&mut self, turns: SlotRef) -> SlotRef {
         self.live -= 1;
-        if posts.stamp > 1 {
-            self.put_back(SlotRef { stamp: posts.stamp - 1, ..posts });
+        if turns.stamp > 1 {
+            self.put_back(SlotRef { stamp: turns.stamp - 1, ..turns });
         }
-        posts
+        turns
     }
 
     /// One that `pop` will give before long.
@@ -158,8 +166,12 @@ impl ReadyQueue {
     }
 }
 
-/// Whether what `pop` gave is the turn of a post, and not a slot's.
+/// Whose turn it is that `pop` gave, if it is not a slot's.
 #[inline]
-pub(crate) fn is_turn_of_posts(slot: SlotRef) -> bool {
-    slot.index == POSTS
+pub(crate) fn list_of(slot: SlotRef) -> Option<List> {
+    match slot.index {
+        index if index == List::Posts as u32 => Some(List::Posts),
+        index if index == List::Results as u32 => Some(List::Results),
+        _ => None,
+    }
 }

@@ -4,6 +4,7 @@
 //! dropped, is handed out, so that the loop can do it with no borrow held. Nothing changes when memory is refused.
 
 mod mail;
+mod operations;
 
 use std::collections::HashMap;
 
@@ -19,6 +20,9 @@ use crate::ready::ReadyQueue;
 use crate::signals::Registration;
 use crate::slots::{Held, Liveness, Place, SlotRef, Slots};
 use crate::timers::Timers;
+
+pub(crate) use self::operations::Errand;
+use self::operations::Operations;
 
 /// When in an iteration a hook runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,6 +41,7 @@ pub(crate) struct Schedule {
     /// The posts of other threads that are ready, in the order of their turns.
     posts: Posts,
     timers: Timers,
+    operations: Operations,
     hooks: [Vec<Handle>; 2],
     dead_hooks: usize,
     /// The signal handlers, the oldest first.
@@ -52,6 +57,26 @@ pub(crate) struct Schedule {
     pub(crate) metrics: Metrics,
 }
 
+/// How everything ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    /// Operations are asked to.
+    Ask,
+    /// The kernel has let go of them.
+    Now,
+    /// It may not have: what it may use is never freed.
+    Leak,
+}
+
+/// What came of cancelling.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Cancelled {
+    /// It has ended: its callback will not run again.
+    Gone,
+    /// It is an operation, which the kernel has been asked to end: its final callback is still to come (S13).
+    Asked,
+}
+
 /// A callback that is to run now.
 #[derive(Debug)]
 pub(crate) struct Call {
@@ -63,6 +88,8 @@ pub(crate) struct Call {
     pub(crate) due: Option<u64>,
     index: u32,
     release: Option<Callback>,
+    /// Whether it goes back to its slot afterwards.
+    stays: bool,
 }
 
 /// What a repeating timer, a signal handler, or anything with a release hook has beside its slot.
@@ -103,6 +130,7 @@ impl Schedule {
             ready: ReadyQueue::default(),
             posts: Posts::NONE,
             timers: Timers::new(now),
+            operations: Operations::default(),
             hooks: [Vec::new(), Vec::new()],
             dead_hooks: 0,
             signals: Vec::new(),
@@ -188,36 +216,46 @@ impl Schedule {
         handle
     }
 
-    /// Ends what a handle names. What it held is handed out if it has to be dropped, and unless its callback is on the stack:
-    /// `finished` does it then.
+    /// Ends what a handle names, or asks an operation to end. What it held is handed out if it has to be dropped, and unless its
+    /// callback is on the stack: `finished` does it then.
     #[inline]
-    pub(crate) fn cancel(&mut self, handle: Handle) -> Result<Option<Held>> {
+    pub(crate) fn cancel(&mut self, handle: Handle) -> Result<(Cancelled, Option<Held>)> {
         let index = self.slots.find(handle)?;
         if self.slots[index].is_plain_data() {
             debug_assert!(!self.slots.callback(index).needs_drop());
             self.leave(index);
             self.slots.discard(index);
-            return Ok(None);
+            return Ok((Cancelled::Gone, None));
         }
         Ok(self.end(index))
     }
 
     /// Ends what stands in a slot, if anything does.
-    pub(crate) fn end_at(&mut self, index: u32) -> Option<Held> {
-        if self.slots[index].is_filled() { self.end(index) } else { None }
+    pub(crate) fn end_at(&mut self, index: u32, end: End) -> Option<Held> {
+        if !self.slots[index].is_filled() {
+            return None;
+        }
+        match (self.slots[index].kind(), end) {
+            (Kind::Operation, End::Now | End::Leak) => self.end_operation(index, end),
+            _ => self.end(index).1,
+        }
     }
 
     #[cold]
-    fn end(&mut self, index: u32) -> Option<Held> {
+    fn end(&mut self, index: u32) -> (Cancelled, Option<Held>) {
+        if self.slots[index].kind() == Kind::Operation {
+            self.ask_to_end(index);
+            return (Cancelled::Asked, None);
+        }
         self.leave(index);
         if self.slots[index].kind() == Kind::Signal {
             self.leave_signal(index);
         }
         if self.on_stack == Some(index) {
             self.slots.end_later(index);
-            None
+            (Cancelled::Gone, None)
         } else {
-            Some(self.empty(index))
+            (Cancelled::Gone, Some(self.empty(index)))
         }
     }
 
@@ -358,6 +396,10 @@ impl Schedule {
                 return if ready.is_empty() { Err(error) } else { Ok(()) };
             }
             let Some((when, slot)) = timers.pop_due(now, slots) else { return Ok(()) };
+            if slots[slot.index].kind() == Kind::Operation {
+                self.deadline_came(slot.index);
+                continue;
+            }
             ready.push(slot);
             slots[slot.index].set_place(Place::Ready);
             self.metrics.became_ready(now - when);
@@ -408,7 +450,7 @@ impl Schedule {
             let due = self.due_of(index);
             let release = self.remove_extra(index);
             let (handle, callback) = self.take_plain(next);
-            return Ok(Call { callback, handle: Some(handle), kind, due, index, release });
+            return Ok(Call { callback, handle: Some(handle), kind, due, index, release, stays: false });
         }
         let due = self.due_of(index);
         let (when, missed) = self.next_call_of(index);
@@ -458,8 +500,8 @@ impl Schedule {
     /// Takes back what a call leaves: a callback that repeats goes back to its slot, the rest is handed out.
     #[inline]
     pub(crate) fn finished(&mut self, call: Call) -> Held {
-        let Call { callback, kind, index, release, .. } = call;
-        if !kind.stays() {
+        let Call { callback, index, release, stays, .. } = call;
+        if !stays {
             return Held { callback, release };
         }
         self.on_stack = None;
@@ -480,7 +522,8 @@ impl Schedule {
         let slot = &self.slots[index];
         let handle = self.slots.handle(index);
         let source = || self.slots.callback(index).source();
-        slot.is_filled().then(|| Info::new(slot.kind(), handle, source(), slot.when(), slot.is_referenced()))
+        let fd = || self.descriptor_of(index);
+        slot.is_filled().then(|| Info::new(slot.kind(), handle, source(), slot.when(), slot.is_referenced(), fd()))
     }
 
     /// Forgets every callback without dropping what it carries: a forked child runs no user code (S33).
@@ -489,7 +532,7 @@ impl Schedule {
             std::mem::forget(extra.release);
         }
         for index in 0..self.slots.len() {
-            std::mem::forget(self.end_at(index));
+            std::mem::forget(self.end_at(index, End::Leak));
         }
     }
 
@@ -533,7 +576,7 @@ impl Schedule {
                 self.dead_hooks += 1;
                 return;
             }
-            Place::Free | Place::Aside | Place::Ended => return,
+            Place::Free | Place::Aside | Place::Ended | Place::Internal => return,
         }
         if !self.slots.restamp(index) {
             self.sweep_for(index);
@@ -578,7 +621,7 @@ impl Schedule {
         let handle = Some(self.slots.handle(index));
         let stand_in = self.slots.callback(index).stand_in();
         let callback = self.slots.replace_callback(index, stand_in);
-        Call { callback, handle, kind: self.slots[index].kind(), due: None, index, release: None }
+        Call { callback, handle, kind: self.slots[index].kind(), due: None, index, release: None, stays: true }
     }
 }
 

@@ -6,7 +6,7 @@
 //!
 //! The queues refer to a slot by index and stamp, and whatever takes a slot out of a queue moves the stamp on: what stands
 //! in the queue is then known to be dead, and is dropped when it comes up. That is how cancelling costs O(1) however much is
-//! pending (S11). Stamps come round after 2^23 moves of one slot; the queues are then rid of their dead, so that none can seem
+//! pending (S11). Stamps come round after 2^22 moves of one slot; the queues are then rid of their dead, so that none can seem
 //! alive.
 
 use crate::callback::Callback;
@@ -43,20 +43,23 @@ pub(crate) enum Place {
     Free,
     /// Cancelled while its callback is on the stack; it is emptied when that returns.
     Ended,
+    /// Not to be found by a handle: the loop's own.
+    Internal,
     /// In the timer queue.
     Timers,
     /// In the ready queue.
     Ready,
     /// In one of the lists of hooks.
     Hooks,
-    /// In no queue: a timer whose deadline is `NEVER`, a signal handler whose signal has not come.
+    /// In no queue: a timer whose deadline is `NEVER`, a signal handler whose signal has not come, an operation that
+    /// has no deadline.
     Aside,
 }
 
 /// The part of a slot that is asked all the time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slot {
-    /// The deadline of a timer, else `u64::MAX`; in a free slot, the next free one.
+    /// The deadline of a timer or an operation, else `u64::MAX`; in a free slot, the next free one.
     when: u64,
     generation: u32,
     state: State,
@@ -68,14 +71,15 @@ pub(crate) struct Slot {
 struct State(u32);
 
 impl State {
-    const KIND: u32 = 0b111;
+    const KIND: u32 = 0b1111;
     const STAYS: u32 = Kind::STAYS as u32;
-    const PLACE_SHIFT: u32 = 3;
+    const TIMER: u32 = Kind::TIMER as u32;
+    const PLACE_SHIFT: u32 = 4;
     const PLACE: u32 = 0b111 << State::PLACE_SHIFT;
-    const REFERENCED: u32 = 1 << 6;
-    const HAS_EXTRA: u32 = 1 << 7;
-    const NEEDS_DROP: u32 = 1 << 8;
-    const STAMP_SHIFT: u32 = 9;
+    const REFERENCED: u32 = 1 << 7;
+    const HAS_EXTRA: u32 = 1 << 8;
+    const NEEDS_DROP: u32 = 1 << 9;
+    const STAMP_SHIFT: u32 = 10;
     const STAMP: u32 = u32::MAX << State::STAMP_SHIFT;
 
     const FREE: State = State(0);
@@ -105,7 +109,8 @@ impl Held {
     }
 }
 
-const NO_SLOT: u32 = u32::MAX;
+/// No slot has this index or a greater one: they have meanings of their own in the ready queue.
+pub(crate) const NO_SLOT: u32 = u32::MAX - 1;
 const LAST_GENERATION: u32 = i32::MAX as u32;
 const LAST_STAMP: u32 = u32::MAX >> State::STAMP_SHIFT;
 
@@ -134,14 +139,31 @@ impl Slots {
         if self.free == NO_SLOT { self.grow() } else { Ok(()) }
     }
 
+    /// As `reserve`, for the next `count`. Tells the highest index of these slots.
+    pub(crate) fn reserve_many(&mut self, count: usize) -> Result<u32> {
+        let mut next = self.free;
+        let mut highest = 0;
+        for _ in 0..count {
+            if next == NO_SLOT {
+                // In front of the others: it is counted from here on.
+                self.grow()?;
+                highest = highest.max(self.free);
+            } else {
+                highest = highest.max(next);
+                next = self.slots[next as usize].when as u32;
+            }
+        }
+        Ok(highest)
+    }
+
     fn grow(&mut self) -> Result<()> {
         let index = u32::try_from(self.slots.len()).map_err(|_| Error::NO_MEMORY)?;
-        if index == NO_SLOT {
+        if index >= NO_SLOT {
             return Err(Error::NO_MEMORY);
         }
         self.slots.try_reserve(1)?;
         self.callbacks.try_reserve(1)?;
-        self.slots.push(Slot { when: u64::from(NO_SLOT), generation: self.first_generation, state: State::FREE });
+        self.slots.push(Slot { when: u64::from(self.free), generation: self.first_generation, state: State::FREE });
         self.callbacks.push(Callback::EMPTY);
         self.free = index;
         Ok(())
@@ -198,6 +220,15 @@ impl Slots {
             Some(slot) if slot.names(handle) => Ok(handle.index()),
             _ => Err(Error::STALE_HANDLE),
         }
+    }
+
+    /// The index of the slot that a number names which came back from the kernel: also of the loop's own, and of those that
+    /// end later.
+    #[inline]
+    pub(crate) fn find_in_use(&self, handle: Handle) -> Option<u32> {
+        let slot = self.slots.get(handle.index() as usize)?;
+        let is_it = i64::from(slot.generation) == handle.generation() && slot.place() != Place::Free;
+        is_it.then_some(handle.index())
     }
 
     /// The handle of a filled slot.
@@ -278,6 +309,7 @@ impl Slot {
             1 => Kind::Timer,
             2 => Kind::Hook,
             3 => Kind::Repeat,
+            4 => Kind::Operation,
             _ => Kind::Signal,
         }
     }
@@ -293,10 +325,10 @@ impl Slot {
         self.state.0 & (State::STAYS | State::HAS_EXTRA) == 0
     }
 
-    /// Whether it is plain, and its callback can be forgotten.
+    /// Whether it is a plain call or timer, and its callback can be forgotten.
     #[inline]
     pub(crate) fn is_plain_data(&self) -> bool {
-        self.state.0 & (State::STAYS | State::HAS_EXTRA | State::NEEDS_DROP) == 0
+        self.state.0 & (State::KIND & !State::TIMER | State::HAS_EXTRA | State::NEEDS_DROP) == 0
     }
 
     #[inline]
@@ -304,9 +336,10 @@ impl Slot {
         match (self.state.0 & State::PLACE) >> State::PLACE_SHIFT {
             0 => Place::Free,
             1 => Place::Ended,
-            2 => Place::Timers,
-            3 => Place::Ready,
-            4 => Place::Hooks,
+            2 => Place::Internal,
+            3 => Place::Timers,
+            4 => Place::Ready,
+            5 => Place::Hooks,
             _ => Place::Aside,
         }
     }
@@ -316,10 +349,10 @@ impl Slot {
         self.state.0 = self.state.0 & !State::PLACE | (place as u32) << State::PLACE_SHIFT;
     }
 
-    /// Whether there is something in the slot that has not ended.
+    /// Whether there is something of the user's in the slot that has not ended.
     #[inline]
     pub(crate) fn is_filled(&self) -> bool {
-        !matches!(self.place(), Place::Free | Place::Ended)
+        !matches!(self.place(), Place::Free | Place::Ended | Place::Internal)
     }
 
     #[inline]

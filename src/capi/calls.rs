@@ -3,13 +3,13 @@
 use std::ffi::{c_int, c_void};
 
 use super::types::{loop_callback_t, loop_handle_t, loop_release_t};
-use super::{NULL_POINTER, UNKNOWN_HOOK_POINT, handle, handle_from_c, status, with_loop};
+use super::{NULL_POINTER, UNKNOWN_HOOK_POINT, handle, handle_from_c, number, status, with_loop};
 use crate::callback::{Callback, Source};
 use crate::calls::period_of;
 use crate::error::Result;
 use crate::event_loop::Loop;
 use crate::handle::Handle;
-use crate::schedule::HookPoint;
+use crate::schedule::{Cancelled, HookPoint};
 use crate::time::{Time, monotonic};
 
 /// loop_add_hook(): in every iteration, before the loop submits and waits.
@@ -126,7 +126,8 @@ pub unsafe extern "C" fn loop_next_deadline(r#loop: *const Loop) -> u64 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_cancel(r#loop: *mut Loop, handle: loop_handle_t) -> c_int {
     // SAFETY: the header asks for an open loop.
-    status(unsafe { with_loop(r#loop, |lp| lp.cancel(handle_from_c(handle))) })
+    let cancelled = unsafe { with_loop(r#loop, |lp| lp.end(handle_from_c(handle))) };
+    number(cancelled.map(|cancelled| c_int::from(cancelled == Cancelled::Asked)))
 }
 
 /// Moves a timer to `when_ns`, behind those that are due then already; the handle stays. One that stands in the batch that

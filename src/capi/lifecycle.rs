@@ -192,7 +192,6 @@ pub unsafe extern "C" fn loop_close(r#loop: *mut Loop) -> c_int {
 /// with these alone it never gives up.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_close_within(r#loop: *mut Loop, timeout_ns: u64) -> c_int {
-    let _ = timeout_ns;
     if r#loop.is_null() {
         return 0;
     }
@@ -200,7 +199,7 @@ pub unsafe extern "C" fn loop_close_within(r#loop: *mut Loop, timeout_ns: u64) -
         if !lp.is_made_for_c() {
             return Err(MADE_IN_RUST);
         }
-        lp.prepare_close()?;
+        lp.prepare_close(timeout_ns)?;
         // Shared: release hooks reach the loop through the same pointer.
         lp.end_everything();
         Ok(0)

@@ -8,6 +8,7 @@
 #![allow(unreachable_pub, reason = "it is C that reaches them; cbindgen wants them pub")]
 
 pub(crate) mod calls;
+pub(crate) mod completions;
 pub(crate) mod embedding;
 pub(crate) mod library;
 pub(crate) mod lifecycle;
@@ -26,6 +27,13 @@ use nix::errno::Errno;
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
 use crate::handle::Handle;
+
+/// The kernel's submission queue entry, as C knows it.
+#[repr(C)]
+#[derive(Debug)]
+pub struct io_uring_sqe {
+    _private: [u8; 0],
+}
 
 /// What only C needs of a loop.
 #[derive(Debug)]

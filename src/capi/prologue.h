@@ -38,7 +38,10 @@
 #define RINGLOOP_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
+#include <sys/types.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -59,6 +62,14 @@ extern "C" {
 
 /* For loop_options_t options = LOOP_OPTIONS_INIT; */
 #define LOOP_OPTIONS_INIT { sizeof(loop_options_t), 0, 0, 0, 0, 0, 0, 0 }
+
+/* Of other headers: <linux/io_uring.h>, <netdb.h>, <sys/uio.h>, <sys/stat.h>. */
+struct addrinfo;
+struct io_uring_sqe;
+struct iovec;
+struct msghdr;
+struct sockaddr;
+struct statx;
 
 /* A loop. */
 typedef struct loop_t loop_t;

@@ -18,9 +18,10 @@ pub const LOOP_KIND_TIMER: u32 = 2;
 pub const LOOP_KIND_REPEAT: u32 = 3;
 /// A loop_add_hook().
 pub const LOOP_KIND_HOOK: u32 = 4;
-
 /// A loop_add_signal_handler().
 pub const LOOP_KIND_SIGNAL: u32 = 5;
+/// A loop_submit(), or one of the functions that submit.
+pub const LOOP_KIND_OPERATION: u32 = 6;
 
 /// The kind as C knows it.
 const fn kind_to_c(kind: Kind) -> u32 {
@@ -30,6 +31,7 @@ const fn kind_to_c(kind: Kind) -> u32 {
         Kind::Repeat => LOOP_KIND_REPEAT,
         Kind::Hook => LOOP_KIND_HOOK,
         Kind::Signal => LOOP_KIND_SIGNAL,
+        Kind::Operation => LOOP_KIND_OPERATION,
     }
 }
 
@@ -189,7 +191,7 @@ pub unsafe extern "C" fn loop_walk(r#loop: *mut Loop, callback: loop_walk_callba
                 callback_address,
                 arg: callback_arg,
                 when_ns: info.when().as_nanos(),
-                fd: -1,
+                fd: info.fd().unwrap_or(-1),
                 referenced: info.is_referenced(),
             };
             // SAFETY: the header asks for a callback that may be called with `arg` during the walk.

@@ -87,12 +87,12 @@ fn s27_a_wake_that_comes_after_watching_ends_the_wait_where_a_poll_completes_onc
         // It would never return if the wake had been taken for an old one.
         assert_eq!(lp.ring.borrow_mut().wait(u64::MAX), Ok(Waited::Completed));
         assert!(lp.shared.inbox.wake_up());
-        lp.ring.borrow_mut().reap(|_, _| {});
+        lp.ring.borrow_mut().reap(|_| {});
         // An old one does not end the next wait.
         let soon = Time::now() + Duration::from_millis(1);
         lp.ring.borrow_mut().watch_wakes(lp.shared.eventfd()).unwrap();
         assert_eq!(lp.ring.borrow_mut().wait(soon.as_nanos()), Ok(Waited::Completed));
         assert!(Time::now() >= soon);
-        lp.ring.borrow_mut().reap(|_, _| {});
+        lp.ring.borrow_mut().reap(|_| {});
     }
 }

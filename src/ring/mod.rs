@@ -11,18 +11,19 @@ mod setup;
 mod timeout;
 
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use io_uring::types::Timespec;
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 use nix::errno::Errno;
 use nix::sys::eventfd::EventFd;
 
-pub(crate) use setup::Sizes;
+pub(crate) use setup::{Features, Sizes};
 
 use self::timeout::ArmedTimeout;
 use crate::error::{Error, Result, Sentence};
 use crate::fork::Process;
+use crate::sqe::Sqe;
 
 /// What a wait came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,8 +43,21 @@ pub(crate) struct Traffic {
     pub(crate) overflows: u64,
 }
 
-/// The user data of the ring's own entries begins here: that of the poll for wakes; those above are the timeout's.
+/// A completion of an entry that is not the ring's own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Completed {
+    /// What the entry was submitted with.
+    pub(crate) number: u64,
+    pub(crate) result: i32,
+    /// `IORING_CQE_F_*`, and the number of a provided buffer above them.
+    pub(crate) flags: u32,
+}
+
+/// The user data of the ring's own entries begins here: those of requests to cancel, of the poll for wakes, and of the timeout.
+const CANCEL: u64 = 0xffff_fffc_0000_0000;
 const WAKE: u64 = 0xffff_fffd_0000_0000;
+
+const _: () = assert!(size_of::<squeue::Entry>() == size_of::<Sqe>());
 
 /// At most so many completions are taken at once, so that a flood of them cannot hold up due timers (S9).
 const BATCH: usize = 256;
@@ -54,9 +68,9 @@ pub(crate) struct Ring {
     timeout: ArmedTimeout,
     traffic: Traffic,
     enabled: bool,
-    can_skip_success: bool,
-    can_update_timeouts: bool,
-    can_poll_for_ever: bool,
+    features: Features,
+    /// How many entries have been queued.
+    pushed: u64,
     /// Whether a poll for the wakes of other threads stands in the kernel, or is queued for it.
     watches_wakes: bool,
 }
@@ -65,28 +79,33 @@ impl Ring {
     /// Sets a ring up, disabled: it belongs to whichever thread first enters the kernel with it.
     pub(crate) fn new(sizes: Sizes, process: Process) -> Result<Ring> {
         let timeout = ArmedTimeout::new()?;
-        let uring = setup::set_up(sizes)?;
-        let can_skip_success = uring.params().is_feature_skip_cqe_on_success();
-        // Multishot polls have no probe of their own; tags for resources came with them, in 5.13.
-        let can_poll_for_ever = uring.params().is_feature_resource_tagging();
-        // TIMEOUT_UPDATE has no probe of its own; EXT_ARG came with it, in 5.11.
-        let can_update_timeouts = uring.params().is_feature_ext_arg();
+        let (uring, features) = setup::set_up(sizes)?;
         Ok(Ring {
             uring: ManuallyDrop::new(uring),
             process,
             timeout,
             traffic: Traffic::default(),
             enabled: false,
-            can_skip_success,
-            can_update_timeouts,
-            can_poll_for_ever,
+            features,
+            pushed: 0,
             watches_wakes: false,
         })
+    }
+
+    /// What the kernel can do.
+    pub(crate) fn features(&self) -> &Features {
+        &self.features
     }
 
     /// Whether the ring has been bound to a thread by its first entry into the kernel.
     pub(crate) fn is_bound(&self) -> bool {
         self.enabled
+    }
+
+    /// How many completions stand in the queue, at most as many as one batch takes.
+    #[inline]
+    pub(crate) fn batch_len(&mut self) -> usize {
+        self.uring.completion().len().min(BATCH)
     }
 
     /// Whether completions wait, in the queue or in the kernel. Looks at shared memory only.
@@ -123,19 +142,26 @@ impl Ring {
         self.enter(queued, u32::from(self.watches_wakes))
     }
 
+    /// Submits what is queued and waits until something completes, which may have happened already, or until `until`.
+    pub(crate) fn wait_for_completion(&mut self, until: u64) -> Result<Waited> {
+        self.arm(until)?;
+        let queued = self.uring.submission().len();
+        self.enter(queued, 1)
+    }
+
     /// Queues the poll that completes, and so ends a wait, when `wakes` is written from now on; unless it stands in the kernel.
     pub(crate) fn watch_wakes(&mut self, wakes: &EventFd) -> Result<()> {
         if self.watches_wakes {
             return Ok(());
         }
-        if !self.can_poll_for_ever {
+        if !self.features.polls_for_ever {
             // Such a poll would complete at once, for what was written before.
             let _ = wakes.read();
         }
         let fd = io_uring::types::Fd(wakes.as_fd().as_raw_fd());
         // With EPOLLET it never has to be read.
         let events = (libc::POLLIN as u32) | libc::EPOLLET as u32;
-        let poll = opcode::PollAdd::new(fd, events).multi(self.can_poll_for_ever).build().user_data(WAKE);
+        let poll = opcode::PollAdd::new(fd, events).multi(self.features.polls_for_ever).build().user_data(WAKE);
         // SAFETY: a poll's entry points at nothing.
         unsafe { self.push(&poll)? };
         self.watches_wakes = true;
@@ -150,14 +176,17 @@ impl Ring {
 
     /// Takes one batch of completions, at most `BATCH`, and gives those that are not the ring's own to `completed`.
     #[inline]
-    pub(crate) fn reap(&mut self, mut completed: impl FnMut(u64, i32)) {
+    pub(crate) fn reap(&mut self, mut completed: impl FnMut(Completed)) {
         let mut taken = 0;
         for entry in self.uring.completion().take(BATCH) {
             taken += 1;
             match entry.user_data() {
+                number if number < CANCEL => {
+                    completed(Completed { number, result: entry.result(), flags: entry.flags() });
+                }
+                CANCEL => {}
                 WAKE => self.watches_wakes &= cqueue::more(entry.flags()),
-                own if own > WAKE => self.timeout.completed(own, entry.result()),
-                other => completed(other, entry.result()),
+                own => self.timeout.completed(own, entry.result()),
             }
         }
         self.traffic.completed += taken;
@@ -177,13 +206,13 @@ impl Ring {
     /// As on a kernel before 5.13.
     #[cfg(test)]
     pub(crate) fn poll_once_only(&mut self) {
-        self.can_poll_for_ever = false;
+        self.features.polls_for_ever = false;
     }
 
     /// Submits operations that complete at once and belong to nobody.
     #[cfg(test)]
     pub(crate) fn flood(&mut self, count: u64) {
-        let nop = io_uring::opcode::Nop::new().build();
+        let nop = io_uring::opcode::Nop::new().build().user_data(CANCEL);
         for _ in 0..count {
             // SAFETY: a NOP points at nothing.
             unsafe { self.push(&nop).unwrap() };
@@ -195,13 +224,12 @@ impl Ring {
         if until == u64::MAX {
             return Ok(());
         }
-        let queue = self.uring.submission();
-        let unsubmitted = !queue.is_empty();
-        drop(queue);
-        let Some(arming) = self.timeout.arm(until, unsubmitted, self.can_update_timeouts) else {
+        let queued = self.uring.submission().len() as u64;
+        let numbers = (self.pushed, self.pushed - queued);
+        let Some(arming) = self.timeout.arm(until, numbers, self.features.updates_timeouts) else {
             return Ok(());
         };
-        for entry in arming.entries(self.can_skip_success).into_iter().flatten() {
+        for entry in arming.entries(self.features.skips_success).into_iter().flatten() {
             // SAFETY: a timeout's entry points at nothing but the timespec, which is boxed and lives as long as the ring.
             if let Err(error) = unsafe { self.push(&entry) } {
                 self.timeout.forget();
@@ -211,18 +239,61 @@ impl Ring {
         Ok(())
     }
 
+    /// Makes sure that the next `count` entries can be queued: a queue without the room is submitted first. EAGAIN when the
+    /// kernel takes none at the moment.
+    pub(crate) fn reserve(&mut self, count: usize) -> Result<()> {
+        let has_room = |ring: &mut Ring| {
+            let queue = ring.uring.submission();
+            queue.capacity() - queue.len() >= count
+        };
+        if has_room(self) {
+            return Ok(());
+        }
+        let queued = self.uring.submission().len();
+        self.enter(queued, 0)?;
+        if has_room(self) { Ok(()) } else { Err(Error::new(Errno::EAGAIN, Sentence::NoSubmission)) }
+    }
+
+    /// The descriptor.
+    pub(crate) fn fd(&self) -> RawFd {
+        self.uring.as_raw_fd()
+    }
+
+    /// How many entries can be queued at once.
+    pub(crate) fn capacity(&mut self) -> usize {
+        self.uring.submission().capacity()
+    }
+
+    /// Queues an entry of the loop's user, after `reserve`; its completions bear the number given.
+    ///
+    /// # Safety
+    /// What the entry points to lives until the kernel has let go of it: until its last completion.
+    pub(crate) unsafe fn push_user(&mut self, sqe: &Sqe, number: u64) {
+        debug_assert!(number < CANCEL);
+        // SAFETY: both are the kernel's structure, of 64 bytes (asserted above) in which any bits are valid.
+        let entry = unsafe { std::mem::transmute::<Sqe, squeue::Entry>(Sqe { user_data: number, ..*sqe }) };
+        self.pushed += 1;
+        // SAFETY: the caller vouches for what the entry points to.
+        let pushed = unsafe { self.uring.submission().push(&entry) };
+        debug_assert!(pushed.is_ok(), "reserve() made room");
+    }
+
+    /// Queues the request to cancel the entry whose completions bear the number given.
+    pub(crate) fn push_cancel(&mut self, number: u64) -> Result<()> {
+        let skip = if self.features.skips_success { squeue::Flags::SKIP_SUCCESS } else { squeue::Flags::empty() };
+        let cancel = opcode::AsyncCancel::new(number).build().user_data(CANCEL).flags(skip);
+        // SAFETY: a request to cancel points at nothing.
+        unsafe { self.push(&cancel) }
+    }
+
     /// Queues an entry; a full queue is submitted first.
     ///
     /// # Safety
     /// What the entry points to lives until the kernel has let go of it.
     unsafe fn push(&mut self, entry: &squeue::Entry) -> Result<()> {
+        self.reserve(1)?;
+        self.pushed += 1;
         // SAFETY: the caller vouches for the entry.
-        if unsafe { self.uring.submission().push(entry) }.is_ok() {
-            return Ok(());
-        }
-        let queued = self.uring.submission().len();
-        self.enter(queued, 0)?;
-        // SAFETY: as above.
         unsafe { self.uring.submission().push(entry) }.map_err(|_| Error::new(Errno::EAGAIN, Sentence::NoSubmission))
     }
 
@@ -245,7 +316,6 @@ impl Ring {
         }
         let left = self.uring.submission().len();
         self.traffic.submitted += (queued - left.min(queued)) as u64;
-        self.timeout.submitted(left == 0);
         match result.as_ref().map_err(setup::errno) {
             // An entry that submits and sleeps does not say EINTR, it says how many it has submitted (S21).
             Ok(_) if wanted > 0 && left == 0 && !self.has_completions() => Ok(Waited::Interrupted),

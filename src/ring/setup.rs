@@ -6,6 +6,7 @@ use io_uring::{IoUring, Probe, opcode};
 use nix::errno::Errno;
 
 use crate::error::{Error, Result, Sentence};
+use crate::inspect::variable;
 
 /// Entries of the two queues; the kernel rounds up to powers of two.
 #[derive(Clone, Copy, Debug)]
@@ -31,31 +32,119 @@ impl Sizes {
 }
 
 /// The flags of one rung, from the best down. A kernel that does not know a flag says EINVAL.
-const LADDER: [fn(&mut io_uring::Builder); 3] = [
+const LADDER: [(Version, fn(&mut io_uring::Builder)); 3] = [
     // 6.1: completions are posted only when the loop's own thread asks for them, with nothing to lock.
-    |builder| {
+    (Version(6, 1), |builder| {
         builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag().setup_submit_all().setup_r_disabled();
-    },
+    }),
     // 5.19: completions are posted at the next transition to the kernel; no interrupt to the thread.
-    |builder| {
+    (Version(5, 19), |builder| {
         builder.setup_coop_taskrun().setup_taskrun_flag().setup_submit_all().setup_r_disabled();
-    },
+    }),
     // 5.10.
-    |builder| {
+    (Version(0, 0), |builder| {
         builder.setup_r_disabled();
-    },
+    }),
 ];
 
-pub(super) fn set_up(sizes: Sizes) -> Result<IoUring> {
+/// What the kernel can do.
+#[derive(Clone, Debug)]
+pub(crate) struct Features {
+    /// A bit for each operation that it knows.
+    operations: [u64; 4],
+    pub(super) skips_success: bool,
+    pub(super) updates_timeouts: bool,
+    pub(super) polls_for_ever: bool,
+}
+
+impl Features {
+    fn new(uring: &IoUring, probe: &Probe, pretended: Version) -> Features {
+        let mut operations = [0; 4];
+        for opcode in 0..=u8::MAX {
+            let is_known = probe.is_supported(opcode) && opcode <= pretended.last_operation();
+            operations[usize::from(opcode) / 64] |= u64::from(is_known) << (opcode % 64);
+        }
+        let params = uring.params();
+        Features {
+            operations,
+            // 5.17.
+            skips_success: params.is_feature_skip_cqe_on_success() && pretended >= Version(5, 17),
+            // TIMEOUT_UPDATE has no probe of its own; EXT_ARG came with it, in 5.11.
+            updates_timeouts: params.is_feature_ext_arg() && pretended >= Version(5, 11),
+            // Nor have multishot polls; tags for resources came with them, in 5.13.
+            polls_for_ever: params.is_feature_resource_tagging() && pretended >= Version(5, 13),
+        }
+    }
+
+    /// Whether it knows an operation.
+    #[inline]
+    pub(crate) fn supports(&self, opcode: u8) -> bool {
+        self.operations[usize::from(opcode) / 64] >> (opcode % 64) & 1 == 1
+    }
+
+    /// Whether one accept can give many connections: 5.19, when sockets came as an operation.
+    pub(crate) fn accepts_for_ever(&self) -> bool {
+        self.supports(opcode::Socket::CODE)
+    }
+
+    /// Whether one receive can give many results, from a ring of buffers: 6.0, when sending without a copy came.
+    pub(crate) fn receives_for_ever(&self) -> bool {
+        self.supports(opcode::SendZc::CODE)
+    }
+}
+
+/// A version of the kernel.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Version(u32, u32);
+
+impl Version {
+    const ANY: Version = Version(u32::MAX, 0);
+
+    /// The version that the variable `RINGLOOP_KERNEL` names (`5.10`): what came later is not used, so that a program can be tried
+    /// as it would be on that kernel. None that can be read: all is used that is there.
+    fn pretended() -> Version {
+        let value = variable("RINGLOOP_KERNEL");
+        let version = value.as_ref().and_then(|value| value.to_str()).and_then(|value| value.split_once('.'));
+        let numbers = version.map(|(major, minor)| (major.parse(), minor.parse()));
+        if let Some((Ok(major), Ok(minor))) = numbers { Version(major, minor) } else { Version::ANY }
+    }
+
+    /// The last operation that this version has, by the numbers in `linux/io_uring.h`.
+    fn last_operation(self) -> u8 {
+        const LAST: [(Version, u8); 14] = [
+            (Version(5, 11), 33),
+            (Version(5, 15), 36),
+            (Version(5, 18), 39),
+            (Version(5, 19), 40),
+            (Version(6, 0), 46),
+            (Version(6, 1), 47),
+            (Version(6, 7), 48),
+            (Version(6, 8), 53),
+            (Version(6, 9), 54),
+            (Version(6, 11), 55),
+            (Version(6, 15), 57),
+            (Version(6, 16), 61),
+            (Version(6, 19), 62),
+            (Version::ANY, 64),
+        ];
+        LAST.iter().find(|(before, _)| self < *before).map_or(u8::MAX, |(_, last)| *last)
+    }
+}
+
+pub(super) fn set_up(sizes: Sizes) -> Result<(IoUring, Features)> {
+    let pretended = Version::pretended();
     let mut refusal = Errno::EINVAL;
-    for rung in LADDER {
+    for (since, rung) in LADDER {
+        if pretended < since {
+            continue;
+        }
         let mut builder = IoUring::builder();
         // A forked child inherits the mapping, and is kept out of it by `Process`. Without it (MADV_DONTFORK) valgrind 3.19 crashes
         // in a child that maps memory.
         builder.setup_cqsize(sizes.cq);
         rung(&mut builder);
         match builder.build(sizes.sq) {
-            Ok(uring) => return probe(uring),
+            Ok(uring) => return probe(uring, pretended),
             Err(error) => refusal = errno(&error),
         }
         if refusal != Errno::EINVAL {
@@ -66,7 +155,7 @@ pub(super) fn set_up(sizes: Sizes) -> Result<IoUring> {
 }
 
 /// Asks the kernel what it can do, whatever its version says: distributions backport.
-fn probe(uring: IoUring) -> Result<IoUring> {
+fn probe(uring: IoUring, pretended: Version) -> Result<(IoUring, Features)> {
     let mut probe = Probe::new();
     if let Err(error) = uring.submitter().register_probe(&mut probe) {
         // EINVAL: it is so old that it cannot be asked (before 5.6).
@@ -75,7 +164,8 @@ fn probe(uring: IoUring) -> Result<IoUring> {
     }
     let can_time = probe.is_supported(opcode::Timeout::CODE) && probe.is_supported(opcode::TimeoutRemove::CODE);
     if can_time && uring.params().is_feature_nodrop() {
-        Ok(uring)
+        let features = Features::new(&uring, &probe, pretended);
+        Ok((uring, features))
     } else {
         Err(Error::new(Errno::ENOSYS, what_to_change(Errno::ENOSYS)))
     }

@@ -27,8 +27,8 @@ pub(super) struct ArmedTimeout {
     timespec: Box<Timespec>,
     /// The deadline in the kernel, or queued for it.
     armed: Option<u64>,
-    /// Whether the entry for it still stands in the submission queue.
-    queued: bool,
+    /// The number of the entry for it among all that were queued, if there is one.
+    queued: Option<u64>,
     /// Tells completions of this timeout from those of its predecessors.
     round: u32,
     is_absolute: bool,
@@ -50,12 +50,12 @@ enum Change {
 impl ArmedTimeout {
     pub(super) fn new() -> Result<ArmedTimeout> {
         let timespec = try_box(Timespec::new())?;
-        Ok(ArmedTimeout { timespec, armed: None, queued: false, round: 0, is_absolute: !in_time_namespace() })
+        Ok(ArmedTimeout { timespec, armed: None, queued: None, round: 0, is_absolute: !in_time_namespace() })
     }
 
     /// What is to be queued so that a timeout comes at `deadline` or before; None if that holds already.
-    /// `unsubmitted` says whether the submission queue holds anything.
-    pub(super) fn arm(&mut self, deadline: u64, unsubmitted: bool, can_update: bool) -> Option<Arming<'_>> {
+    /// So many entries have been `queued` with the ring so far, and so many of them has the kernel `taken`.
+    pub(super) fn arm(&mut self, deadline: u64, (queued, taken): (u64, u64), can_update: bool) -> Option<Arming<'_>> {
         let before = self.armed;
         if before.is_some_and(|armed| armed <= deadline) {
             return None;
@@ -64,31 +64,27 @@ impl ArmedTimeout {
         let nanos = if self.is_absolute { deadline } else { deadline.saturating_sub(monotonic()).max(1) };
         *self.timespec = timespec(nanos);
         self.armed = Some(deadline);
-        if self.queued && unsubmitted {
+        if self.queued.is_some_and(|number| number >= taken) {
             // The entry that points to the timespec has not been read yet: it now says the new deadline.
             return None;
         }
-        self.queued = true;
         let change = match before {
             None => Change::First,
             Some(_) if can_update => Change::Update,
             Some(_) => Change::Replace,
         };
+        // Of two entries, the second is the one that points to the timespec.
+        self.queued = Some(queued + u64::from(matches!(change, Change::Replace)));
         if !matches!(change, Change::Update) {
             self.round = self.round.wrapping_add(1);
         }
         Some(Arming { timeout: self, change })
     }
 
-    /// The kernel has been entered; `all` says whether it has taken all that was queued.
-    pub(super) fn submitted(&mut self, all: bool) {
-        self.queued &= !all;
-    }
-
     /// Nothing is known of the kernel's timeout any more.
     pub(super) fn forget(&mut self) {
         self.armed = None;
-        self.queued = false;
+        self.queued = None;
     }
 
     /// Takes note of a completion of the timeout's own.

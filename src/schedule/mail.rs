@@ -7,6 +7,7 @@ use crate::callback::Callback;
 use crate::error::Result;
 use crate::handle::{Handle, Kind};
 use crate::inbox::{Post, Posts};
+use crate::ready::List;
 use crate::signals::Registration;
 use crate::slots::{Held, Place, Slots};
 
@@ -14,7 +15,7 @@ impl Call {
     /// The call of a post.
     pub(crate) fn of_post(post: Held) -> Call {
         let Held { callback, release } = post;
-        Call { callback, handle: None, kind: Kind::Call, due: None, index: u32::MAX, release }
+        Call { callback, handle: None, kind: Kind::Call, due: None, index: u32::MAX, release, stays: false }
     }
 }
 
@@ -27,7 +28,7 @@ impl Schedule {
     /// Puts a post at the end of the ready queue.
     pub(crate) fn add_post(&mut self, post: Post) {
         self.posts.push(post);
-        self.ready.push_post();
+        self.ready.push_turn(List::Posts);
         self.referenced += 1;
         self.metrics.posts += 1;
     }
@@ -60,7 +61,7 @@ impl Schedule {
     /// Takes all posts, which have ended.
     pub(crate) fn end_posts(&mut self) -> Posts {
         self.referenced -= self.posts.count();
-        self.ready.remove_posts();
+        self.ready.remove_turns(List::Posts);
         std::mem::replace(&mut self.posts, Posts::NONE)
     }
 

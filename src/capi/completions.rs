@@ -1,0 +1,274 @@
+//! Completions: operations of the kernel's, and their results.
+
+use std::ffi::{c_int, c_void};
+use std::slice;
+
+use libc::{sockaddr, socklen_t};
+
+use super::types::loop_handle_t;
+use super::{NULL_POINTER, handle, handle_from_c, io_uring_sqe, number, status, with_loop};
+use crate::callback::Callback;
+use crate::error::Result;
+use crate::event_loop::Loop;
+use crate::op::driver::{Driver, Keep};
+use crate::op::{check, copy, entries};
+use crate::sqe::Sqe;
+use crate::time::Time;
+
+/// For loop_read(), loop_write() and the like: at the file's own position, and for what has none (pipes, sockets, terminals).
+pub const LOOP_CURRENT: u64 = u64::MAX;
+/// A flag of a result: more of the same operation will come. Without it, this is the final callback.
+pub const LOOP_MORE: u32 = 2;
+/// A flag of the final result: the deadline has cut the operation short.
+pub const LOOP_TIMED_OUT: u32 = 8192;
+
+const _: () = assert!(LOOP_MORE == crate::op::driver::MORE && LOOP_TIMED_OUT == crate::op::driver::TIMED_OUT);
+
+/// Gets the result of an operation: what the kernel said, often a number of bytes, or -errno. `flags` has LOOP_MORE when
+/// this is not the final callback, LOOP_TIMED_OUT, and IORING_CQE_F_* of the kernel's.
+pub type loop_io_callback_t =
+    Option<unsafe extern "C-unwind" fn(r#loop: *mut Loop, result: i32, flags: u32, arg: *mut c_void)>;
+
+/// Submits what `entry` makes.
+///
+/// # Safety
+/// The pointer is null or that of an open loop; the callback may be called with `arg` until it has ended; what the entry
+/// points to lives until then, or is the driver's.
+#[inline]
+unsafe fn submit(
+    lp: *mut Loop,
+    callback: loop_io_callback_t,
+    arg: *mut c_void,
+    entry: impl FnOnce() -> Result<(Sqe, Option<Box<dyn Driver>>)>,
+) -> loop_handle_t {
+    let submit = |lp: &Loop| {
+        let callback = callback.ok_or(NULL_POINTER)?;
+        lp.check_open()?;
+        let (sqe, driver) = entry()?;
+        // SAFETY: as the caller says.
+        unsafe { lp.submit_operation(&sqe, driver, Callback::c_io(callback, arg)) }
+    };
+    // SAFETY: as the caller says.
+    handle(unsafe { with_loop(lp, submit) })
+}
+
+/// Submits any operation that the kernel knows, as liburing's io_uring_prep_*() fill it in: the entry is copied, its user_data
+/// is the loop's. `callback` gets every completion; what the entry points to must live until the final one, or until the release
+/// hook has run.
+///
+/// It goes to the kernel with the next iteration's system call, or at once when the queue is full. Cancel it with loop_cancel(),
+/// which asks the kernel; give it a deadline with loop_set_deadline().
+///
+/// Returns a handle, or -EINVAL for what would take it out of the loop's hands, with its name in loop_last_error():
+/// IOSQE_IO_DRAIN, IOSQE_CQE_SKIP_SUCCESS, IOSQE_IO_LINK, IOSQE_IO_HARDLINK, unknown flags, IORING_OP_ASYNC_CANCEL,
+/// _POLL_REMOVE, _TIMEOUT_REMOVE, _LINK_TIMEOUT, and entries of 128 bytes; -ENOSYS when this kernel does not have the operation;
+/// -EAGAIN when the kernel takes none at the moment; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1). The loop's thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_submit(
+    r#loop: *mut Loop,
+    sqe: *const io_uring_sqe,
+    callback: loop_io_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    // SAFETY: the header asks for an entry that is valid until the final callback.
+    unsafe {
+        submit(r#loop, callback, arg, || {
+            let sqe = sqe.cast::<Sqe>().as_ref().copied().ok_or(NULL_POINTER)?;
+            check(&sqe, 0)?;
+            Ok((sqe, None))
+        })
+    }
+}
+
+/// Submits a chain of `count` operations: each begins when the one before it has ended well, and when one fails those after it
+/// end with -ECANCELED. IOSQE_IO_LINK is set by the loop; an entry may bear IOSQE_IO_HARDLINK instead, and then the next begins
+/// whatever comes of it. The chain is never split. `args[i]` is the argument of the i-th; `handles`, unless NULL, gets the
+/// handles. One callback for all.
+///
+/// Returns 0 or, with nothing submitted: -EINVAL, -ENOSYS, -EAGAIN, -ENOMEM, ... as loop_submit(); -E2BIG when the chain is longer
+/// than the submission queue. O(count). The loop's thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_submit_chain(
+    r#loop: *mut Loop,
+    sqes: *const io_uring_sqe,
+    count: usize,
+    callback: loop_io_callback_t,
+    args: *const *mut c_void,
+    handles: *mut loop_handle_t,
+) -> c_int {
+    let submit = |lp: &Loop| {
+        let callback = callback.ok_or(NULL_POINTER)?;
+        if sqes.is_null() || args.is_null() {
+            return Err(NULL_POINTER);
+        }
+        lp.check_open()?;
+        // SAFETY: the header asks for `count` of each, and for entries that are valid until the final callbacks.
+        unsafe {
+            let (sqes, args) = (slice::from_raw_parts(sqes.cast::<Sqe>(), count), slice::from_raw_parts(args, count));
+            lp.submit_chain(
+                sqes,
+                |at| Callback::c_io(callback, args[at]),
+                |at, handle| {
+                    if !handles.is_null() {
+                        handles.add(at).write(handle.as_raw());
+                    }
+                },
+            )
+        }
+    };
+    // SAFETY: the header asks for an open loop.
+    status(unsafe { with_loop(r#loop, submit) })
+}
+
+/// The descriptor of the ring, for io_uring_register() of files and buffers. Never submit on it, and never close it: the
+/// loop's ring is the loop's. The loop's thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_ring_fd(r#loop: *const Loop) -> c_int {
+    // SAFETY: the header asks for an open loop.
+    number(unsafe { with_loop(r#loop, Loop::ring_fd) })
+}
+
+/// Whether this kernel has an operation, an IORING_OP_*. It was asked when the loop was made: what distributions have
+/// brought to older kernels counts. With RINGLOOP_KERNEL=5.10 in the environment a loop uses nothing that came later, so
+/// that a program can be tried as on that kernel. The loop's thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_supports(r#loop: *const Loop, opcode: u8) -> bool {
+    // SAFETY: the header asks for an open loop.
+    unsafe { with_loop(r#loop, |lp| lp.owner.check().map(|()| lp.supports(opcode))) }.unwrap_or(false)
+}
+
+/// Cuts an operation short at `when_ns`: its final result then has LOOP_TIMED_OUT, and is what the kernel had done, or -ETIMEDOUT if
+/// that was nothing. Replaces an earlier deadline; LOOP_NEVER removes it. What the kernel will not cancel, file I/O that has
+/// begun, ends when it ends.
+///
+/// It is a timer, as exact as any and at the cost of one. Errors: -EINVAL not an operation, -ENOENT, -ENOMEM, -ESHUTDOWN,
+/// -EPERM, -EOWNERDEAD. The loop's thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_set_deadline(r#loop: *mut Loop, handle: loop_handle_t, when_ns: u64) -> c_int {
+    // SAFETY: the header asks for an open loop.
+    status(unsafe { with_loop(r#loop, |lp| lp.set_deadline(handle_from_c(handle), Time::from_nanos(when_ns))) })
+}
+
+/// Reads up to `length` bytes at `offset` of a file; LOOP_CURRENT: at its own position. The result is a number of bytes, 0 at the
+/// end of the file. The buffer belongs to the kernel until the final callback. In what follows, as in loop_submit(): the
+/// errors, and -EINVAL for a length over INT32_MAX.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_read(
+    r#loop: *mut Loop,
+    fd: c_int,
+    buffer: *mut c_void,
+    length: usize,
+    offset: u64,
+    callback: loop_io_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    // SAFETY: the header asks for a buffer that lives until the final callback.
+    unsafe {
+        submit(r#loop, callback, arg, || Ok((entries::read(fd, buffer.cast(), entries::length(length)?, offset), None)))
+    }
+}
+
+/// Writes up to `length` bytes at `offset` of a file; LOOP_CURRENT: at its own position. The result is the number of bytes written,
+/// which may be fewer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_write(
+    r#loop: *mut Loop,
+    fd: c_int,
+    buffer: *const c_void,
+    length: usize,
+    offset: u64,
+    callback: loop_io_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    // SAFETY: the header asks for a buffer that lives until the final callback.
+    unsafe {
+        submit(r#loop, callback, arg, || {
+            Ok((entries::write(fd, buffer.cast(), entries::length(length)?, offset), None))
+        })
+    }
+}
+
+/// recv(2): the result is a number of bytes, 0 at the end of a stream. `flags` are MSG_*.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_recv(
+    r#loop: *mut Loop,
+    fd: c_int,
+    buffer: *mut c_void,
+    length: usize,
+    flags: c_int,
+    callback: loop_io_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    // SAFETY: the header asks for a buffer that lives until the final callback.
+    unsafe {
+        submit(r#loop, callback, arg, || Ok((entries::recv(fd, buffer.cast(), entries::length(length)?, flags), None)))
+    }
+}
+
+/// send(2): the result is the number of bytes sent, which may be fewer; loop_send_all() goes on. No SIGPIPE is raised.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_send(
+    r#loop: *mut Loop,
+    fd: c_int,
+    buffer: *const c_void,
+    length: usize,
+    flags: c_int,
+    callback: loop_io_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    // SAFETY: the header asks for a buffer that lives until the final callback.
+    unsafe {
+        submit(r#loop, callback, arg, || Ok((entries::send(fd, buffer.cast(), entries::length(length)?, flags), None)))
+    }
+}
+
+/// accept4(2): the result is the connection's descriptor. `flags` are SOCK_CLOEXEC, SOCK_NONBLOCK. A connection that no callback
+/// has seen when the loop is closed is closed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_accept(
+    r#loop: *mut Loop,
+    fd: c_int,
+    flags: c_int,
+    callback: loop_io_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    // SAFETY: the entry points at nothing.
+    unsafe { submit(r#loop, callback, arg, || Ok((entries::accept(fd, flags), None))) }
+}
+
+/// connect(2): the result is 0. The address is copied.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_connect(
+    r#loop: *mut Loop,
+    fd: c_int,
+    address: *const sockaddr,
+    length: socklen_t,
+    callback: loop_io_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    // SAFETY: the header asks for an address of this length; the driver keeps the copy.
+    unsafe {
+        submit(r#loop, callback, arg, || {
+            let address = bytes(address.cast(), length as usize)?;
+            let sqe = entries::connect(fd, address.as_ptr(), length);
+            Ok((sqe, Some(keep(address)?)))
+        })
+    }
+}
+
+/// A copy of what C passes by address.
+///
+/// # Safety
+/// The pointer is null or that of so many bytes.
+unsafe fn bytes(from: *const u8, length: usize) -> Result<Box<[u8]>> {
+    if from.is_null() {
+        return Err(NULL_POINTER);
+    }
+    // SAFETY: as the caller says.
+    copy(unsafe { slice::from_raw_parts(from, length) })
+}
+
+/// A driver that keeps a copy until the kernel has let go of it.
+fn keep<T: std::fmt::Debug + 'static>(kept: T) -> Result<Box<dyn Driver>> {
+    Ok(crate::memory::try_box(Keep(kept))?)
+}

@@ -1,0 +1,193 @@
+//! A loop's end: shutdown, close, and what both do to all that is pending.
+//!
+//! The kernel comes first: operations are cancelled and waited for, since it uses their buffers until then (S22). Only
+//! then is anything released or freed.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::event_loop::{Loop, Phase, Run};
+use crate::inspect;
+use crate::op;
+use crate::remote;
+use crate::schedule::End;
+use crate::slots::Held;
+use crate::time;
+
+/// A loop that could not be closed, and why. Nothing is lost: try again with the loop in it.
+#[derive(Debug)]
+pub struct CloseError {
+    /// The loop as it was.
+    pub lp: Loop,
+    /// Why it could not be closed.
+    pub error: Error,
+}
+
+impl std::fmt::Display for CloseError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for CloseError {}
+
+impl Loop {
+    /// Ends a loop in the friendly way: cancels everything and runs until the last final callback has come. From then on
+    /// it takes nothing new, and is to be closed (S22).
+    ///
+    /// What the kernel will not cancel is waited for. Errors: EBUSY from inside a run, a hook or a walk of this loop; those of
+    /// [`run`](Loop::run), after which it can be called again.
+    pub fn shutdown(&self) -> Result<()> {
+        self.check_idle()?;
+        self.phase.set(Phase::ShutDown);
+        self.cancel_everything(End::Ask);
+        self.check_not_forked()?;
+        if self.schedule.borrow().has_results_to_come() {
+            let _run = Run::enter(self)?;
+            while self.schedule.borrow().has_results_to_come() {
+                self.iterate_in_shutdown()?;
+            }
+        }
+        self.check_not_forked()
+    }
+
+    /// Closes the loop: cancels everything, runs release hooks, runs no callbacks, frees everything (S22). Dropping the
+    /// loop does the same.
+    #[expect(clippy::result_large_err, reason = "the error hands the loop back")]
+    pub fn close(self) -> std::result::Result<(), CloseError> {
+        self.close_within(Duration::MAX)
+    }
+
+    /// As [`close`](Loop::close), but gives up with ETIMEDOUT when the kernel has not let go after `limit`; the loop
+    /// comes back in the error, and can be closed again. By then its operations have been cancelled; nothing else has changed.
+    /// Calls and timers keep nothing in the kernel: with these alone, it never gives up.
+    #[expect(clippy::result_large_err, reason = "the error hands the loop back")]
+    pub fn close_within(self, limit: Duration) -> std::result::Result<(), CloseError> {
+        match self.prepare_close(time::nanos(limit)) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(CloseError { lp: self, error }),
+        }
+    }
+
+    /// Makes the loop ready to be closed by the calling thread, which takes it over if its owner has exited (S25): waits at
+    /// most `limit` nanoseconds until the kernel has let go.
+    pub(crate) fn prepare_close(&self, limit: u64) -> Result<()> {
+        // Before anything is read that another thread may be writing. A forked child frees its copy of the memory.
+        let is_forked = !self.owner.process().is_current();
+        if !is_forked {
+            self.owner.inherit()?;
+        }
+        match (self.running.get() || self.user_code.get() > 0, self.phase.get()) {
+            (false, _) if is_forked => Ok(()),
+            (false, _) => self.drain(limit),
+            (true, _) if is_forked => Err(Error::FORKED),
+            (true, Phase::Closing) => Err(Error::SHUT_DOWN),
+            (true, _) => Err(Error::RUNNING),
+        }
+    }
+
+    /// What close does to all that is pending: it ends, is released, and does not run. In a forked child it is forgotten
+    /// instead, since no user code may run there (S33).
+    pub(crate) fn end_everything(&self) {
+        if !self.owner.process().is_current() {
+            self.forget_everything();
+            return;
+        }
+        self.phase.set(Phase::Closing);
+        if let Some(trace) = self.slow.trace() {
+            trace.flush();
+        }
+        if self.slow.debug() {
+            self.walk_pending(|info| inspect::print_pending(self, info));
+        }
+        let end = if self.drain(u64::MAX).is_ok() { End::Now } else { End::Leak };
+        while let Some(unseen) = { self.schedule.borrow_mut().discard_result() } {
+            unseen.into_iter().for_each(op::close_unseen);
+        }
+        self.cancel_everything(end);
+    }
+
+    /// Cancels all operations and waits until the kernel has let go of them, at most `limit` nanoseconds: then ETIMEDOUT.
+    /// Their results stay queued. Allocates nothing that it cannot do without (S31).
+    fn drain(&self, limit: u64) -> Result<()> {
+        let (mut schedule, mut ring) = (self.schedule.borrow_mut(), self.ring.borrow_mut());
+        if !schedule.is_kernel_busy() {
+            return Ok(());
+        }
+        schedule.ask_all_to_end();
+        let until = time::monotonic().saturating_add(limit);
+        loop {
+            // What the kernel does not take now, it takes when it has completed something.
+            let _ = op::run_errands(&mut schedule, &mut ring);
+            let waited = ring.wait_for_completion(until);
+            let has_room = schedule.reserve_completions(ring.batch_len()).is_ok();
+            ring.reap(|completed| if has_room { schedule.completed(completed) } else { schedule.discard(completed) });
+            if !schedule.is_kernel_busy() {
+                return Ok(());
+            }
+            match waited {
+                // The ring was bound to a thread that has exited.
+                Err(_) if self.owner.is_inherited() => {
+                    self.owner.await_exit(until)?;
+                    schedule.kernel_has_let_go();
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+                Ok(_) if time::monotonic() >= until => return Err(Error::KERNEL_HOLDS_ON),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Ends all that is pending. A panic in one Drop or release hook does not keep the others from theirs; the first goes
+    /// on its way when all is done. Allocates nothing (S31).
+    fn cancel_everything(&self, end: End) {
+        // Those that are ready came before those that are not.
+        let (mut ready, mut posts) = (self.schedule.borrow_mut().end_posts(), self.shared.inbox.close());
+        let mut index = 0;
+        let mut first_panic = None;
+        let mut next_post = || ready.pop().or_else(|| posts.pop()).map(remote::unpack);
+        while let Some(ended) = next_post().or_else(|| self.end_next(&mut index, end)) {
+            let panic = catch_unwind(AssertUnwindSafe(|| self.let_go_of(ended))).err();
+            if first_panic.is_none() {
+                first_panic = panic;
+            } else {
+                // A payload may panic when it is dropped.
+                std::mem::forget(panic);
+            }
+            if !self.owner.process().is_current() {
+                // That was user code which has forked, and this is the child.
+                self.forget_everything();
+                return;
+            }
+        }
+        // A loop that is dropped by a panic must not begin another.
+        if let Some(payload) = first_panic.filter(|_| !std::thread::panicking()) {
+            resume_unwind(payload);
+        }
+    }
+
+    /// Ends what stands in the next slot that is not empty, from `index` on.
+    fn end_next(&self, index: &mut u32, end: End) -> Option<Held> {
+        let mut schedule = self.schedule.borrow_mut();
+        while *index < schedule.len() {
+            *index += 1;
+            let ended = schedule.end_at(*index - 1, end);
+            if ended.is_some() {
+                return ended;
+            }
+        }
+        None
+    }
+
+    /// Forgets all user code without running any of it, Drops included.
+    fn forget_everything(&self) {
+        // Posts are leaked when they are not unpacked.
+        self.schedule.borrow_mut().end_posts();
+        self.shared.inbox.close();
+        self.schedule.borrow_mut().forget_all();
+        self.exception_handler.forget();
+        self.slow.forget_handler();
+    }
+}

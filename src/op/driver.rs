@@ -1,0 +1,71 @@
+//! What stands behind an operation that is more than one entry for the kernel.
+
+use crate::ring::Completed;
+use crate::sqe::Sqe;
+
+/// Keeps what the kernel reads or writes, and says what comes of a completion. It is dropped when the operation has ended.
+///
+/// It belongs to the loop: nothing of the user's is in it, since it is called and dropped while the schedule is borrowed.
+///
+/// # Safety
+/// What the entries point to lives until the kernel has let go of it: as long as the driver, or by the word of whoever made it.
+pub(crate) unsafe trait Driver: std::fmt::Debug {
+    /// The next entry for the kernel, after `Step::again`. None: not now; whoever knows when calls `Schedule::resume`.
+    fn entry(&mut self) -> Option<Sqe> {
+        None
+    }
+
+    /// What comes of a completion.
+    fn completed(&mut self, completed: Completed) -> Step {
+        Step::give(completed)
+    }
+
+    /// The result of an operation that is cancelled while the kernel knows nothing of it.
+    fn cancelled(&self) -> i32 {
+        -libc::ECANCELED
+    }
+}
+
+/// Keeps something until the kernel has let go of it.
+#[derive(Debug)]
+pub(crate) struct Keep<T>(pub(crate) T);
+
+// SAFETY: it gives no entries.
+unsafe impl<T: std::fmt::Debug> Driver for Keep<T> {}
+
+/// What comes of a completion: a result for the user, another entry for the kernel, both or neither.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Step {
+    pub(crate) given: Option<Given>,
+    pub(crate) again: bool,
+}
+
+/// A result for the user. The operation has ended with it unless `MORE` is among the flags.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Given {
+    pub(crate) result: i32,
+    pub(crate) flags: u32,
+    /// Where in its buffer the data begins.
+    pub(crate) at: u32,
+}
+
+impl Given {
+    pub(crate) fn is_final(self) -> bool {
+        self.flags & MORE == 0
+    }
+}
+
+impl Step {
+    /// The result as it came.
+    pub(crate) fn give(Completed { result, flags, .. }: Completed) -> Step {
+        Step { given: Some(Given { result, flags, at: 0 }), again: false }
+    }
+
+    /// No result yet: the kernel gets the next entry.
+    pub(crate) const AGAIN: Step = Step { given: None, again: true };
+}
+
+/// More results will come: `IORING_CQE_F_MORE`.
+pub(crate) const MORE: u32 = 1 << 1;
+/// The deadline cut the operation short. The kernel has no flag at this place.
+pub(crate) const TIMED_OUT: u32 = 1 << 13;

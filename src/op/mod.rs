@@ -1,0 +1,232 @@
+//! Completion operations: what is submitted to the kernel on the user's behalf, and what the kernel is told later.
+//!
+//! `submit` is the one way in. An operation is an entry, a callback, and where it is more than that a driver. `unsafe` lives here
+//! because an entry points at memory that the kernel uses until the final completion: the user vouches for it, or the
+//! driver or the callback keep it.
+
+pub(crate) mod driver;
+pub(crate) mod entries;
+
+use std::mem::ManuallyDrop;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+use io_uring::opcode;
+use nix::errno::Errno;
+
+use self::driver::{Driver, MORE, TIMED_OUT};
+use crate::callback::Callback;
+use crate::error::{Error, Result, Sentence};
+use crate::event_loop::Loop;
+use crate::handle::Handle;
+use crate::ring::Ring;
+use crate::schedule::{Errand, Schedule};
+use crate::sqe::{Sqe, flags};
+use crate::time::Time;
+
+/// A result of an operation, as the kernel gave it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Completion {
+    result: i32,
+    flags: u32,
+}
+
+impl Completion {
+    /// What the operation came to: a number whose meaning is the operation's, often one of bytes.
+    ///
+    /// Errors: what the kernel says; ECANCELED; ETIMEDOUT when a deadline came before anything was done.
+    pub fn result(self) -> Result<u32> {
+        u32::try_from(self.result).map_err(|_| Error::of_operation(self.result))
+    }
+
+    /// Whether another completion of the same operation will come.
+    pub fn more(self) -> bool {
+        self.flags & MORE != 0
+    }
+
+    /// Whether a deadline cut the operation short; see [`Loop::set_deadline`].
+    pub fn timed_out(self) -> bool {
+        self.flags & TIMED_OUT != 0
+    }
+
+    /// `IORING_CQE_F_*` of the kernel, and the number of a provided buffer in the upper half.
+    pub fn flags(self) -> u32 {
+        self.flags & !TIMED_OUT
+    }
+}
+
+/// Whether the result of an operation is a descriptor that belongs to whoever gets it.
+pub(crate) fn gives_descriptor(opcode: u8) -> bool {
+    matches!(opcode, opcode::Accept::CODE | opcode::OpenAt::CODE | opcode::OpenAt2::CODE | opcode::Socket::CODE)
+}
+
+/// Closes a descriptor that an operation gave and that nobody has seen.
+pub(crate) fn close_unseen(fd: i32) {
+    // SAFETY: the kernel made the descriptor for an operation of the loop's, and nobody else knows of it.
+    drop(unsafe { OwnedFd::from_raw_fd(fd) });
+}
+
+/// Tells the kernel what it is to be told: what to cancel, what to begin again. When it takes no more, the rest stays for the
+/// next iteration.
+#[cold]
+pub(crate) fn run_errands(schedule: &mut Schedule, ring: &mut Ring) -> Result<()> {
+    while schedule.has_errands() {
+        ring.reserve(1)?;
+        match schedule.next_errand()? {
+            // SAFETY: entries of errands are a driver's, which vouches for what they point to.
+            Some(Errand::Submit(sqe, handle)) => unsafe { ring.push_user(&sqe, number(handle)) },
+            Some(Errand::Cancel(handle)) => ring.push_cancel(number(handle))?,
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+/// A copy on the heap.
+pub(crate) fn copy<T: Copy>(from: &[T]) -> Result<Box<[T]>> {
+    let mut copy = Vec::new();
+    copy.try_reserve_exact(from.len())?;
+    copy.extend_from_slice(from);
+    Ok(copy.into_boxed_slice())
+}
+
+/// The number under which the kernel knows an operation.
+fn number(handle: Handle) -> u64 {
+    handle.as_raw() as u64
+}
+
+/// Refuses what would take an operation out of the loop's hands; `links` are the flags that are allowed for once.
+pub(crate) fn check(sqe: &Sqe, links: u8) -> Result<()> {
+    let refusal = |sentence| Err(Error::new(Errno::EINVAL, sentence));
+    match sqe.opcode {
+        opcode::AsyncCancel::CODE | opcode::PollRemove::CODE => return refusal(Sentence::OpcodeCancel),
+        opcode::TimeoutRemove::CODE | opcode::LinkTimeout::CODE => return refusal(Sentence::OpcodeTimeout),
+        NOP_128 | URING_CMD_128 => return refusal(Sentence::Opcode128),
+        _ => {}
+    }
+    match sqe.flags & !links {
+        set if set & flags::IO_DRAIN != 0 => refusal(Sentence::FlagIoDrain),
+        set if set & (flags::IO_LINK | flags::IO_HARDLINK) != 0 => refusal(Sentence::FlagLink),
+        set if set & flags::CQE_SKIP_SUCCESS != 0 => refusal(Sentence::FlagSkipSuccess),
+        set if set & !flags::KNOWN != 0 => refusal(Sentence::FlagUnknown),
+        _ => Ok(()),
+    }
+}
+
+/// Those with entries of 128 bytes, in rings that have both sizes (6.19).
+const NOP_128: u8 = 63;
+const URING_CMD_128: u8 = 64;
+
+impl Loop {
+    /// Submits any operation that the kernel knows: `entry` is copied, its `user_data` is the loop's. `f` gets each
+    /// completion; the last is the one for which [`Completion::more`] says no.
+    ///
+    /// It is submitted with the next iteration's system call, or at once where the queue is full. Errors: EINVAL, with its name in
+    /// the sentence, for what would escape the loop: IOSQE_IO_DRAIN, IOSQE_CQE_SKIP_SUCCESS, IOSQE_IO_LINK and
+    /// IOSQE_IO_HARDLINK, unknown flags, and the operations ASYNC_CANCEL, POLL_REMOVE, TIMEOUT_REMOVE, LINK_TIMEOUT and those of
+    /// 128 bytes; ENOSYS for an operation that this kernel does not have; EAGAIN when the kernel takes no
+    /// submissions at the moment; ENOMEM, ESHUTDOWN. O(1).
+    ///
+    /// # Safety
+    /// All that the entry points to must be valid for what the operation does with it, until `f` has been called for the last
+    /// time or has been dropped, which never happens earlier than the kernel has let go. Descriptors that it names must be the
+    /// caller's to use.
+    pub unsafe fn submit(&self, entry: &Sqe, mut f: impl FnMut(&Loop, Completion) + 'static) -> Result<Handle> {
+        self.check_open()?;
+        check(entry, 0)?;
+        let callback = Callback::many(move |lp: &Loop| f(lp, lp.completion()))?;
+        // SAFETY: the caller vouches for the entry.
+        unsafe { self.submit_operation(entry, None, callback) }
+    }
+
+    /// Cuts an operation short at `when`: its final completion then says [`timed_out`](Completion::timed_out), with what the
+    /// kernel had done, or ETIMEDOUT if that was nothing. Replaces the deadline it had; [`Time::NEVER`] removes it.
+    ///
+    /// It is a timer of the loop's, as exact as any, and costs as much. What the kernel will not cancel, file I/O that has
+    /// begun, ends when it ends. Errors: EINVAL when the handle is not an operation's, ENOENT, ENOMEM, ESHUTDOWN.
+    pub fn set_deadline(&self, handle: Handle, when: Time) -> Result<()> {
+        self.check_open()?;
+        self.schedule.borrow_mut().set_deadline(handle, when.as_nanos())
+    }
+
+    /// Whether this kernel has an operation, an `IORING_OP_*`. Asked when the loop was made, never by the version.
+    pub fn supports(&self, opcode: u8) -> bool {
+        self.ring.borrow().features().supports(opcode)
+    }
+
+    /// The result for the callback that is running.
+    pub(crate) fn completion(&self) -> Completion {
+        let given = self.result.get();
+        Completion { result: given.result, flags: given.flags }
+    }
+
+    /// The descriptor of the ring, for `io_uring_register` of files and buffers: never to submit on, nor to close.
+    pub fn ring_fd(&self) -> Result<RawFd> {
+        self.check()?;
+        Ok(self.ring.borrow().fd())
+    }
+
+    /// Adds the operations of a chain and queues their entries, none or all: `callback` makes the callback of each,
+    /// `added` gets its handle.
+    ///
+    /// # Safety
+    /// As for `submit_operation`.
+    #[cfg_attr(not(feature = "capi"), allow(dead_code, reason = "so far for C alone"))]
+    pub(crate) unsafe fn submit_chain(
+        &self,
+        sqes: &[Sqe],
+        callback: impl Fn(usize) -> Callback,
+        added: impl Fn(usize, Handle),
+    ) -> Result<()> {
+        let (mut schedule, mut ring) = (self.schedule.borrow_mut(), self.ring.borrow_mut());
+        let Some(last) = sqes.len().checked_sub(1) else { return Ok(()) };
+        if sqes.len() > ring.capacity() {
+            return Err(Error::new(Errno::E2BIG, Sentence::ChainTooLong));
+        }
+        for (at, sqe) in sqes.iter().enumerate() {
+            check(sqe, if at == last { 0 } else { flags::IO_LINK | flags::IO_HARDLINK })?;
+            if !ring.features().supports(sqe.opcode) {
+                return Err(Error::UNSUPPORTED);
+            }
+        }
+        schedule.reserve_operations(sqes.len())?;
+        ring.reserve(sqes.len())?;
+        let mut before = None;
+        for (at, sqe) in sqes.iter().enumerate() {
+            let is_linked = at < last && sqe.flags & flags::IO_HARDLINK == 0;
+            let link = if is_linked { flags::IO_LINK } else { 0 };
+            let handle = schedule.add_operation(sqe, None, callback(at));
+            // SAFETY: the caller vouches for the entries.
+            unsafe { ring.push_user(&Sqe { flags: sqe.flags | link, ..*sqe }, number(handle)) };
+            if let Some(before) = before.replace(handle) {
+                schedule.chain(before, handle);
+            }
+            added(at, handle);
+        }
+        Ok(())
+    }
+
+    /// Adds an operation and queues its entry.
+    ///
+    /// # Safety
+    /// What the entry points to lives until the final completion: it is the user's, the driver's, or the callback's.
+    pub(crate) unsafe fn submit_operation(
+        &self,
+        sqe: &Sqe,
+        driver: Option<Box<dyn Driver>>,
+        callback: Callback,
+    ) -> Result<Handle> {
+        let callback = ManuallyDrop::new(callback);
+        let (mut schedule, mut ring) = (self.schedule.borrow_mut(), self.ring.borrow_mut());
+        let is_known = if ring.features().supports(sqe.opcode) { Ok(()) } else { Err(Error::UNSUPPORTED) };
+        let room = is_known.and_then(|()| schedule.reserve_operations(1)).and_then(|()| ring.reserve(1));
+        if let Err(error) = room {
+            drop((schedule, ring));
+            Callback::refuse(callback);
+            return Err(error);
+        }
+        let handle = schedule.add_operation(sqe, driver, ManuallyDrop::into_inner(callback));
+        // SAFETY: the caller vouches for the entry.
+        unsafe { ring.push_user(sqe, number(handle)) };
+        Ok(handle)
+    }
+}

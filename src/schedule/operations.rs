@@ -1,0 +1,370 @@
+//! Operations in the kernel: what is known of each beside its slot, their results, and what the kernel is to be told next.
+//!
+//! An operation has a slot until its final result has been given to its callback, so the number that the kernel knows it by,
+//! its handle, never meets a stranger. Cancelling is a request (S13): it is noted, and goes to the kernel with what is
+//! submitted next. Room for an operation's final result and for one errand is had when it is added: cancelling and closing
+//! allocate nothing (S31).
+
+use std::collections::{HashMap, VecDeque};
+
+use super::{Call, End, IndexHash, Schedule};
+use crate::callback::Callback;
+use crate::error::{Error, Result};
+use crate::handle::{Handle, Kind};
+use crate::op::driver::{Driver, Given, MORE, Step, TIMED_OUT};
+use crate::op::{close_unseen, gives_descriptor};
+use crate::ready::List;
+use crate::ring::Completed;
+use crate::slots::{Held, NO_SLOT, Place};
+use crate::sqe::{Sqe, flags};
+
+/// What is known of the operations of a loop.
+#[derive(Debug, Default)]
+pub(super) struct Operations {
+    /// By the index of the slot; where no operation was ever in the slot there is none.
+    entries: Vec<Operation>,
+    /// The first operation on each descriptor.
+    by_fd: HashMap<i32, u32, IndexHash>,
+    /// Results for which the callback has not been called yet, in order; their turns stand in the ready queue.
+    results: VecDeque<Outcome>,
+    /// Those of which the kernel is to be told something, each once.
+    errands: Vec<u32>,
+    /// Operations whose final result has not come.
+    pending: usize,
+    /// Entries in the kernel that have a completion to come.
+    outstanding: usize,
+}
+
+#[derive(Debug, Default)]
+struct Operation {
+    fd: i32,
+    /// Neighbours in the list of those on the same descriptor.
+    next: u32,
+    previous: u32,
+    /// The one that begins when this one has ended.
+    chained: Option<Handle>,
+    opcode: u8,
+    /// Whether its final result has not come.
+    is_pending: bool,
+    in_kernel: bool,
+    asked_to_end: bool,
+    timed_out: bool,
+    has_errand: bool,
+    driver: Option<Box<dyn Driver>>,
+}
+
+impl Operation {
+    /// Drops what it kept. An errand that is still to be run stays noted: whoever has the slot then answers it.
+    fn clear(&mut self) {
+        *self = Operation { has_errand: self.has_errand, ..Operation::default() };
+    }
+}
+
+/// A result on its way to the callback.
+#[derive(Clone, Copy, Debug)]
+struct Outcome {
+    index: u32,
+    given: Given,
+}
+
+/// What the kernel is to be told.
+pub(crate) enum Errand {
+    Submit(Sqe, Handle),
+    Cancel(Handle),
+}
+
+impl Schedule {
+    /// Makes sure that the next `count` times `add_operation` need no memory, nor whatever becomes of these operations.
+    pub(crate) fn reserve_operations(&mut self, count: usize) -> Result<()> {
+        let highest = self.slots.reserve_many(count)? as usize;
+        let Operations { entries, by_fd, results, errands, pending, .. } = &mut self.operations;
+        if highest >= entries.len() {
+            entries.try_reserve(highest + 1 - entries.len())?;
+            entries.resize_with(highest + 1, Operation::default);
+        }
+        by_fd.try_reserve(count)?;
+        results.try_reserve(*pending + count)?;
+        Ok(errands.try_reserve(*pending + count)?)
+    }
+
+    /// Adds an operation, which the caller submits under its handle.
+    pub(crate) fn add_operation(&mut self, sqe: &Sqe, driver: Option<Box<dyn Driver>>, callback: Callback) -> Handle {
+        let index = self.slots.fill(Kind::Operation, Place::Aside, u64::MAX, callback).index;
+        self.referenced += 1;
+        let Operations { entries, by_fd, pending, outstanding, .. } = &mut self.operations;
+        let fd = if sqe.flags & flags::FIXED_FILE == 0 { sqe.fd } else { -1 };
+        let next = by_fd.insert(fd, index).unwrap_or(NO_SLOT);
+        if next != NO_SLOT {
+            entries[next as usize].previous = index;
+        }
+        let has_errand = entries[index as usize].has_errand;
+        entries[index as usize] = Operation {
+            fd,
+            next,
+            previous: NO_SLOT,
+            opcode: sqe.opcode,
+            is_pending: true,
+            in_kernel: true,
+            has_errand,
+            driver,
+            ..Operation::default()
+        };
+        *pending += 1;
+        *outstanding += 1;
+        self.slots.handle(index)
+    }
+
+    /// Notes that `second` begins when `first` has ended.
+    pub(crate) fn chain(&mut self, first: Handle, second: Handle) {
+        self.operations.entries[first.index() as usize].chained = Some(second);
+    }
+
+    /// Makes sure that so many completions can be taken.
+    #[inline]
+    pub(crate) fn reserve_completions(&mut self, count: usize) -> Result<()> {
+        let Operations { results, pending, .. } = &mut self.operations;
+        results.try_reserve(count + *pending)?;
+        self.ready.reserve_many(count)
+    }
+
+    /// Takes what the kernel says of an entry.
+    #[inline]
+    pub(crate) fn completed(&mut self, completed: Completed) {
+        let is_last = completed.flags & MORE == 0;
+        self.operations.outstanding -= usize::from(is_last);
+        let found = Handle::from_raw(completed.number as i64).and_then(|handle| self.slots.find_in_use(handle));
+        let Some(index) = found else { return };
+        let operation = &mut self.operations.entries[index as usize];
+        operation.in_kernel &= !is_last;
+        let step = match &mut operation.driver {
+            None => Step::give(completed),
+            Some(driver) => driver.completed(completed),
+        };
+        if let Some(given) = step.given {
+            self.give(index, given);
+        }
+        if step.again {
+            self.resume(index);
+        }
+    }
+
+    /// Has the next entry of an operation submitted.
+    pub(crate) fn resume(&mut self, index: u32) {
+        self.send_errand(index);
+    }
+
+    /// Appends a result to the ready queue. There is room for it.
+    #[inline]
+    fn give(&mut self, index: u32, mut given: Given) {
+        if given.is_final() {
+            if self.operations.entries[index as usize].timed_out {
+                given.flags |= TIMED_OUT;
+                given.result = if given.result == -libc::ECANCELED { -libc::ETIMEDOUT } else { given.result };
+            }
+            self.operation_ended(index);
+        }
+        self.operations.results.push_back(Outcome { index, given });
+        self.ready.push_turn(List::Results);
+    }
+
+    /// The kernel has let go of an operation. Its slot stays until the callback has had the result.
+    fn operation_ended(&mut self, index: u32) {
+        self.remove_deadline(index);
+        let Operations { entries, by_fd, pending, .. } = &mut self.operations;
+        *pending -= 1;
+        let operation = &mut entries[index as usize];
+        operation.is_pending = false;
+        let Operation { fd, next, previous, .. } = *operation;
+        if next != NO_SLOT {
+            entries[next as usize].previous = previous;
+        }
+        match (previous, next) {
+            (NO_SLOT, NO_SLOT) => drop(by_fd.remove(&fd)),
+            (NO_SLOT, _) => drop(by_fd.insert(fd, next)),
+            _ => entries[previous as usize].next = next,
+        }
+        let chained = entries[index as usize].chained.take().and_then(|handle| self.slots.find_in_use(handle));
+        if let Some(next) = chained.filter(|&next| self.operations.entries[next as usize].asked_to_end) {
+            // The kernel did not find it before: it had not begun.
+            self.send_errand(next);
+        }
+    }
+
+    /// Takes the result whose turn it is, and the callback for it.
+    #[inline]
+    pub(crate) fn take_result(&mut self) -> Option<(Given, Call)> {
+        let Outcome { index, given } = self.operations.results.pop_front()?;
+        self.metrics.callbacks += 1;
+        if !given.is_final() {
+            return Some((given, self.borrow_out(index)));
+        }
+        self.referenced -= usize::from(self.slots[index].is_referenced());
+        self.operations.entries[index as usize].clear();
+        let release = if self.slots[index].has_extra() { self.remove_extra(index) } else { None };
+        let handle = self.slots.handle(index);
+        let callback = self.slots.empty(index);
+        Some((
+            given,
+            Call { callback, handle: Some(handle), kind: Kind::Operation, due: None, index, release, stays: false },
+        ))
+    }
+
+    /// Asks for an operation's end (S13). Its final callback is still to come.
+    pub(super) fn ask_to_end(&mut self, index: u32) {
+        let operation = &mut self.operations.entries[index as usize];
+        if !operation.asked_to_end {
+            operation.asked_to_end = true;
+            self.send_errand(index);
+        }
+    }
+
+    /// The deadline of an operation has come (S13).
+    pub(super) fn deadline_came(&mut self, index: u32) {
+        self.slots[index].set_place(Place::Aside);
+        self.operations.entries[index as usize].timed_out = true;
+        self.ask_to_end(index);
+    }
+
+    /// Gives an operation a deadline, or none (`u64::MAX`).
+    pub(crate) fn set_deadline(&mut self, handle: Handle, when: u64) -> Result<()> {
+        let index = self.find_operation(handle)?;
+        self.reserve_timers(when)?;
+        self.remove_deadline(index);
+        if self.operations.entries[index as usize].is_pending {
+            self.queue_timer(index, when);
+        }
+        Ok(())
+    }
+
+    fn remove_deadline(&mut self, index: u32) {
+        if self.slots[index].place() == Place::Timers {
+            self.unqueue(index);
+            self.slots[index].set_place(Place::Aside);
+        }
+    }
+
+    fn send_errand(&mut self, index: u32) {
+        let Operations { entries, errands, .. } = &mut self.operations;
+        let operation = &mut entries[index as usize];
+        if !operation.has_errand {
+            operation.has_errand = true;
+            errands.push(index);
+        }
+    }
+
+    /// Whether the kernel is to be told something.
+    #[inline]
+    pub(crate) fn has_errands(&self) -> bool {
+        !self.operations.errands.is_empty()
+    }
+
+    /// What the kernel is to be told next. None: that one has settled itself. When memory is refused it stays the next.
+    pub(crate) fn next_errand(&mut self) -> Result<Option<Errand>> {
+        let Some(&index) = self.operations.errands.last() else { return Ok(None) };
+        if !self.operations.entries[index as usize].in_kernel {
+            self.reserve_completions(1)?;
+        }
+        self.operations.errands.pop();
+        let operation = &mut self.operations.entries[index as usize];
+        operation.has_errand = false;
+        if !operation.is_pending {
+            return Ok(None);
+        }
+        if operation.in_kernel {
+            return Ok(operation.asked_to_end.then(|| Errand::Cancel(self.slots.handle(index))));
+        }
+        let Some(driver) = &mut operation.driver else { return Ok(None) };
+        if operation.asked_to_end {
+            let given = Given { result: driver.cancelled(), flags: 0, at: 0 };
+            self.give(index, given);
+            return Ok(None);
+        }
+        let Some(sqe) = driver.entry() else { return Ok(None) };
+        operation.in_kernel = true;
+        self.operations.outstanding += 1;
+        Ok(Some(Errand::Submit(sqe, self.slots.handle(index))))
+    }
+
+    /// Whether operations are pending: their final results have not come.
+    #[inline]
+    pub(crate) fn has_operations(&self) -> bool {
+        self.operations.pending > 0
+    }
+
+    /// Whether the kernel has anything of the loop's that it will tell the end of.
+    pub(crate) fn is_kernel_busy(&self) -> bool {
+        self.operations.outstanding > 0
+    }
+
+    /// Operations and watchers ask the kernel for an end of everything.
+    pub(crate) fn ask_all_to_end(&mut self) {
+        for index in 0..self.operations.entries.len() as u32 {
+            if self.operations.entries[index as usize].is_pending {
+                self.ask_to_end(index);
+            }
+        }
+    }
+
+    /// Takes a result that nobody will see out of the queue; the descriptor, if it is a fresh one.
+    pub(crate) fn discard_result(&mut self) -> Option<Option<i32>> {
+        let Outcome { index, given } = self.operations.results.pop_front()?;
+        let opcode = self.operations.entries[index as usize].opcode;
+        Some((given.result >= 0 && gives_descriptor(opcode)).then_some(given.result))
+    }
+
+    /// As `completed`, when there is no room: the result is lost, as closing the loop loses it.
+    pub(crate) fn discard(&mut self, completed: Completed) {
+        let found = Handle::from_raw(completed.number as i64).and_then(|handle| self.slots.find_in_use(handle));
+        let is_last = completed.flags & MORE == 0;
+        self.operations.outstanding -= usize::from(is_last);
+        let Some(index) = found else { return };
+        let operation = &mut self.operations.entries[index as usize];
+        operation.in_kernel &= !is_last;
+        if completed.result >= 0 && gives_descriptor(operation.opcode) {
+            close_unseen(completed.result);
+        }
+        if is_last {
+            self.operation_ended(index);
+        }
+    }
+
+    /// The thread has exited that the ring was bound to, and with it all that it had in the kernel.
+    pub(crate) fn kernel_has_let_go(&mut self) {
+        self.operations.outstanding = 0;
+        self.operations.entries.iter_mut().for_each(|operation| operation.in_kernel = false);
+    }
+
+    /// Whether callbacks of operations are to come.
+    pub(crate) fn has_results_to_come(&self) -> bool {
+        self.operations.pending > 0 || !self.operations.results.is_empty()
+    }
+
+    /// Ends an operation that will see no result any more; unless the kernel may hold what it kept.
+    pub(super) fn end_operation(&mut self, index: u32, end: End) -> Option<Held> {
+        self.leave(index);
+        let operation = &mut self.operations.entries[index as usize];
+        let is_held = end == End::Leak && operation.in_kernel;
+        if is_held {
+            std::mem::forget(operation.driver.take());
+        }
+        operation.clear();
+        let held = self.empty(index);
+        if is_held {
+            std::mem::forget(held);
+            return None;
+        }
+        Some(held)
+    }
+
+    /// The index of the slot of an operation.
+    fn find_operation(&self, handle: Handle) -> Result<u32> {
+        let index = self.slots.find(handle)?;
+        if self.slots[index].kind() == Kind::Operation { Ok(index) } else { Err(Error::NOT_AN_OPERATION) }
+    }
+
+    /// The descriptor that an operation is on.
+    pub(super) fn descriptor_of(&self, index: u32) -> Option<i32> {
+        let is_one = self.slots[index].kind() == Kind::Operation;
+        is_one.then(|| self.operations.entries[index as usize].fd)
+    }
+}

@@ -1,0 +1,57 @@
+//! A submission queue entry: what the kernel is asked to do.
+
+/// A submission queue entry, field by field as in the kernel's `struct io_uring_sqe`: for [`Loop::submit`], which takes
+/// any operation that the kernel knows. io_uring_enter(2) says what each operation makes of the fields.
+///
+/// ```
+/// let nop = ringloop::Sqe { opcode: 0, ..ringloop::Sqe::default() };
+/// assert_eq!(size_of_val(&nop), 64);
+/// ```
+///
+/// [`Loop::submit`]: crate::Loop::submit
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Sqe {
+    /// The operation, an `IORING_OP_*`.
+    pub opcode: u8,
+    /// `IOSQE_*`.
+    pub flags: u8,
+    /// The priority of the request; for some operations, flags of their own.
+    pub ioprio: u16,
+    /// The descriptor that it is about.
+    pub fd: i32,
+    /// An offset in a file, or a second address.
+    pub off: u64,
+    /// The address of a buffer, a path, an array.
+    pub addr: u64,
+    /// The length of what `addr` points to, or the number of its elements.
+    pub len: u32,
+    /// Flags of the operation (`rw_flags`, `msg_flags`, `open_flags` and so on).
+    pub op_flags: u32,
+    /// Belongs to the loop, which writes it.
+    pub user_data: u64,
+    /// The index of a registered buffer, or the group of a provided one.
+    pub buf_index: u16,
+    /// The registered credentials to use, 0 for the process's own.
+    pub personality: u16,
+    /// A descriptor to splice from, or the place of a direct descriptor (`splice_fd_in`, `file_index`).
+    pub file_index: u32,
+    /// A third address.
+    pub addr3: u64,
+    /// Zero so far.
+    pub pad: u64,
+}
+
+const _: () = assert!(size_of::<Sqe>() == 64 && align_of::<Sqe>() == 8);
+
+/// Flags that concern where in the queue an entry stands.
+pub(crate) mod flags {
+    pub(crate) const FIXED_FILE: u8 = 1 << 0;
+    pub(crate) const IO_DRAIN: u8 = 1 << 1;
+    pub(crate) const IO_LINK: u8 = 1 << 2;
+    pub(crate) const IO_HARDLINK: u8 = 1 << 3;
+    pub(crate) const ASYNC: u8 = 1 << 4;
+    pub(crate) const BUFFER_SELECT: u8 = 1 << 5;
+    pub(crate) const CQE_SKIP_SUCCESS: u8 = 1 << 6;
+    pub(crate) const KNOWN: u8 = (1 << 7) - 1;
+}
