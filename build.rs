@@ -21,12 +21,13 @@ mod header {
     use cbindgen::{Config, DocumentationStyle, Language, SortKey, Style};
 
     /// The sections of the header, in its order.
-    const SECTIONS: [(&str, &str); 10] = [
+    const SECTIONS: [(&str, &str); 11] = [
         ("handles and callbacks", "types"),
         ("lifecycle", "lifecycle"),
         ("running", "running"),
         ("calls", "calls"),
         ("other threads", "threads"),
+        ("readiness", "readiness"),
         ("completions", "completions"),
         ("signals", "signals"),
         ("inside another loop", "embedding"),

@@ -522,6 +522,53 @@ int loop_remote_wakeup(struct loop_remote_t *remote);
  */
 int loop_remote_stop(struct loop_remote_t *remote);
 
+/* ==== readiness ==== */
+
+/**
+ * A watcher's callback: `events` says what `fd` is ready for, POLLIN, POLLOUT and so on of poll(2).
+ */
+typedef void (*loop_fd_callback_t)(loop_t *loop, int fd, uint32_t events, void *arg);
+
+/**
+ * Runs `callback` whenever `fd` is ready for one of `events` (POLLIN, POLLOUT, ... of poll(2)), as long as it is:
+ * level-triggered. POLLERR, POLLHUP and POLLNVAL are always reported. Several watchers of one descriptor run in the order in
+ * which they were registered.
+ *
+ * Before the descriptor is closed, end its watchers: with loop_forget_fd(), or loop_cancel(), after which the kernel lets go in the
+ * loop's next iteration. A watcher of a descriptor that is closed all the same, or can be watched no more, is called a last time with
+ * POLLNVAL or POLLERR and has ended then, or watches what has the number now; it is never undefined behaviour.
+ *
+ * Returns a handle, or -EBADF; -EPERM for files and directories, as epoll has it; -EINVAL for events that poll(2) does not
+ * have; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. Some 1.3 us for asking epoll. The loop's thread.
+ */
+loop_handle_t loop_watch_fd(loop_t *loop,
+                            int fd,
+                            uint32_t events,
+                            loop_fd_callback_t callback,
+                            void *arg);
+
+/**
+ * Changes what a watcher waits for. What is queued for it and is asked for no more is dropped. With 0 it is paused: errors and
+ * hang-ups still come.
+ *
+ * Returns 0, or -EINVAL not a watcher, or events that poll(2) does not have; -ENOENT, -ESHUTDOWN, -EPERM, -EOWNERDEAD. The
+ * loop's thread; no system call.
+ */
+int loop_watch_update(loop_t *loop,
+                      loop_handle_t handle,
+                      uint32_t events);
+
+/**
+ * Ends every watcher of `fd`, asks every operation on it to end, and makes the kernel let go of it: call it before close(). The
+ * final callbacks of the operations are still to come.
+ *
+ * Returns how many operations the kernel has not let go of: with 0, close(fd) really closes, the peer sees the end of
+ * file and a port is free again. More than 0 is file I/O that has begun. Or -EBADF for a negative number, an error of io_uring_enter(), -ENOMEM, -ESHUTDOWN,
+ * -EPERM, -EOWNERDEAD. One system call, or none when there is nothing on `fd`. The loop's thread.
+ */
+int loop_forget_fd(loop_t *loop,
+                   int fd);
+
 /* ==== completions ==== */
 
 /**
@@ -750,6 +797,11 @@ int loop_flush(loop_t *loop);
  * A loop_submit(), or one of the functions that submit.
  */
 #define LOOP_KIND_OPERATION 6
+
+/**
+ * A loop_watch_fd().
+ */
+#define LOOP_KIND_WATCH 7
 
 /**
  * Counters since the loop was made. Set `size` to sizeof(loop_metrics_t) before the call; no more than that is written.

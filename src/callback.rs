@@ -309,6 +309,8 @@ pub(crate) mod c {
     pub(crate) type Signal = unsafe extern "C-unwind" fn(*mut Loop, c_int, *mut c_void);
     /// `loop_io_callback_t`.
     pub(crate) type Io = unsafe extern "C-unwind" fn(*mut Loop, i32, u32, *mut c_void);
+    /// `loop_fd_callback_t`.
+    pub(crate) type Watch = unsafe extern "C-unwind" fn(*mut Loop, c_int, u32, *mut c_void);
     /// `loop_release_t`.
     pub(crate) type Release = unsafe extern "C-unwind" fn(*mut c_void);
 
@@ -327,6 +329,12 @@ pub(crate) mod c {
         /// A C function that gets the loop, the result of the operation that it is called for, and `arg`, with the same promise.
         pub(crate) fn c_io(function: Io, arg: *mut c_void) -> Callback {
             Callback::store((function, arg), &IO)
+        }
+
+        /// A C function that gets the loop, the descriptor and events of the watcher that it is called for, and `arg`, with the
+        /// same promise.
+        pub(crate) fn c_watch(function: Watch, arg: *mut c_void) -> Callback {
+            Callback::store((function, arg), &WATCH)
         }
 
         /// A C function that gets `arg` alone, with the same promise.
@@ -398,6 +406,24 @@ pub(crate) mod c {
         },
         // SAFETY: as for `call_once`, which a C function does not mind.
         call: |callback, lp| unsafe { (IO.call_once)(callback.data[0], callback.data[1], lp) },
+        drop: |_| {},
+        needs_drop: false,
+        describe: describe_call,
+        stand_in: &CALL_STAND_IN,
+    };
+
+    static WATCH: Table = Table {
+        call_once: |first, second, lp| {
+            let data: Data = [first, second];
+            let Given { result: fd, flags: events, .. } = lp.result.get();
+            // SAFETY: the data is what `c_watch` stored, and its caller vouched for the call.
+            unsafe {
+                let (function, arg) = data.as_ptr().cast::<(Watch, *mut c_void)>().read();
+                function(lp.as_c(), fd, events, arg);
+            }
+        },
+        // SAFETY: as for `call_once`, which a C function does not mind.
+        call: |callback, lp| unsafe { (WATCH.call_once)(callback.data[0], callback.data[1], lp) },
         drop: |_| {},
         needs_drop: false,
         describe: describe_call,

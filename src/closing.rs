@@ -133,8 +133,14 @@ impl Loop {
                     schedule.kernel_has_let_go();
                     return Ok(());
                 }
-                Err(error) => return Err(error),
-                Ok(_) if time::monotonic() >= until => return Err(Error::KERNEL_HOLDS_ON),
+                Err(error) => {
+                    schedule.watch_again();
+                    return Err(error);
+                }
+                Ok(_) if time::monotonic() >= until => {
+                    schedule.watch_again();
+                    return Err(Error::KERNEL_HOLDS_ON);
+                }
                 Ok(_) => {}
             }
         }

@@ -40,6 +40,11 @@ sentences! {
     StaleHandle: c"the handle is stale: what it named has ended, or it is no handle of this loop",
     NotATimer: c"the handle is not a timer's: only call_later, call_at and call_every give those",
     NotAnOperation: c"the handle is not an operation's: only those can have a deadline, timers are rescheduled",
+    NotAWatcher: c"the handle is not a watcher's: only loop_watch_fd() gives those",
+    UnknownEvents: c"the events have a bit that is no POLL* of poll(2)",
+    NotPollable: c"the descriptor cannot be watched: it is that of a file or a directory, which are always ready",
+    WatchRefused: c"the kernel will not watch the descriptor",
+    BadDescriptor: c"the descriptor is not open",
     HookReference: c"the handle is a hook's: a hook never keeps a run alive",
     SignalReference: c"the handle is a signal handler's: it never keeps a run alive",
     NotCatchable: c"no loop can handle this signal: it is out of range, cannot be caught, or is that of a fault (SIGSEGV, SIGBUS, SIGFPE, SIGILL)",
@@ -95,6 +100,9 @@ impl Error {
     pub(crate) const NOT_A_TIMER: Error = Error::new(Errno::EINVAL, Sentence::NotATimer);
     pub(crate) const NOT_AN_OPERATION: Error = Error::new(Errno::EINVAL, Sentence::NotAnOperation);
     pub(crate) const TOO_LONG: Error = Error::new(Errno::EINVAL, Sentence::LengthTooLarge);
+    pub(crate) const NOT_A_WATCHER: Error = Error::new(Errno::EINVAL, Sentence::NotAWatcher);
+    pub(crate) const BAD_DESCRIPTOR: Error = Error::new(Errno::EBADF, Sentence::BadDescriptor);
+    pub(crate) const UNKNOWN_EVENTS: Error = Error::new(Errno::EINVAL, Sentence::UnknownEvents);
     pub(crate) const UNSUPPORTED: Error = Error::new(Errno::ENOSYS, Sentence::Unsupported);
     pub(crate) const HOOK_REFERENCE: Error = Error::new(Errno::EINVAL, Sentence::HookReference);
     pub(crate) const SIGNAL_REFERENCE: Error = Error::new(Errno::EINVAL, Sentence::SignalReference);

@@ -394,9 +394,8 @@ impl Loop {
                 self.invoke_post(post)
             }
             List::Results => {
-                let Some((result, call)) = schedule.take_result() else { return Ok(()) };
+                let Some(call) = schedule.take_result() else { return Ok(()) };
                 drop(schedule);
-                self.result.set(result);
                 self.invoke(call)
             }
         }
@@ -441,6 +440,7 @@ impl Loop {
     fn invoke(&self, mut call: Call) -> Result<()> {
         let watched = self.slow.begin(self, &call);
         self.current.set(call.handle);
+        self.result.set(call.given);
         let in_callback = attempt(|| call.callback.call(self));
         self.current.set(None);
         if let Err(error) = self.check_not_forked() {

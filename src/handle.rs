@@ -63,6 +63,11 @@ pub enum Kind {
     Operation = 4,
     /// A signal handler.
     Signal = Kind::STAYS | 4,
+    /// A watcher of a descriptor.
+    Watch = Kind::STAYS | 8,
+    /// The loop's own: what watchers wait for.
+    #[doc(hidden)]
+    Poll = Kind::STAYS | 4 | 8,
 }
 
 impl Kind {
@@ -73,7 +78,7 @@ impl Kind {
 
     /// Whether it counts for `run` when it is new, and may be made to (S19).
     pub(crate) fn can_be_referenced(self) -> bool {
-        !matches!(self, Kind::Hook | Kind::Signal)
+        !matches!(self, Kind::Hook | Kind::Signal | Kind::Poll)
     }
 
     pub(crate) fn name(self) -> &'static str {
@@ -84,6 +89,7 @@ impl Kind {
             Kind::Hook => "hook",
             Kind::Operation => "operation",
             Kind::Signal => "signal handler",
+            Kind::Watch | Kind::Poll => "watcher",
         }
     }
 }

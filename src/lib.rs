@@ -59,6 +59,7 @@ mod op;
 mod owner;
 #[allow(unsafe_code)]
 mod parcel;
+mod readiness;
 mod ready;
 #[allow(unsafe_code)]
 mod remote;
@@ -87,6 +88,7 @@ pub use inspect::{Info, SlowCallback};
 pub use lifecycle::{Builder, DetachedLoop};
 pub use metrics::Metrics;
 pub use op::Completion;
+pub use readiness::Events;
 pub use remote::{Refused, Remote};
 pub use schedule::HookPoint;
 pub use sqe::Sqe;

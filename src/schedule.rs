@@ -5,6 +5,7 @@
 
 mod mail;
 mod operations;
+mod watches;
 
 use std::collections::HashMap;
 
@@ -16,6 +17,7 @@ use crate::handle::{Handle, Kind};
 use crate::inbox::Posts;
 use crate::inspect::Info;
 use crate::metrics::Metrics;
+use crate::op::driver::Given;
 use crate::ready::ReadyQueue;
 use crate::signals::Registration;
 use crate::slots::{Held, Liveness, Place, SlotRef, Slots};
@@ -23,6 +25,7 @@ use crate::timers::Timers;
 
 pub(crate) use self::operations::Errand;
 use self::operations::Operations;
+use self::watches::Watches;
 
 /// When in an iteration a hook runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,6 +45,7 @@ pub(crate) struct Schedule {
     posts: Posts,
     timers: Timers,
     operations: Operations,
+    watches: Watches,
     hooks: [Vec<Handle>; 2],
     dead_hooks: usize,
     /// The signal handlers, the oldest first.
@@ -90,6 +94,8 @@ pub(crate) struct Call {
     release: Option<Callback>,
     /// Whether it goes back to its slot afterwards.
     stays: bool,
+    /// What an operation came to; for a watcher, its descriptor and the events.
+    pub(crate) given: Given,
 }
 
 /// What a repeating timer, a signal handler, or anything with a release hook has beside its slot.
@@ -131,6 +137,7 @@ impl Schedule {
             posts: Posts::NONE,
             timers: Timers::new(now),
             operations: Operations::default(),
+            watches: Watches::default(),
             hooks: [Vec::new(), Vec::new()],
             dead_hooks: 0,
             signals: Vec::new(),
@@ -248,8 +255,10 @@ impl Schedule {
             return (Cancelled::Asked, None);
         }
         self.leave(index);
-        if self.slots[index].kind() == Kind::Signal {
-            self.leave_signal(index);
+        match self.slots[index].kind() {
+            Kind::Signal => self.leave_signal(index),
+            Kind::Watch => self.leave_watch(index),
+            _ => {}
         }
         if self.on_stack == Some(index) {
             self.slots.end_later(index);
@@ -446,11 +455,23 @@ impl Schedule {
             self.slots[index].set_place(Place::Aside);
             return Ok(self.borrow_out(index));
         }
+        if kind == Kind::Watch {
+            return Ok(self.take_watch(index));
+        }
         if kind != Kind::Repeat {
             let due = self.due_of(index);
             let release = self.remove_extra(index);
             let (handle, callback) = self.take_plain(next);
-            return Ok(Call { callback, handle: Some(handle), kind, due, index, release, stays: false });
+            return Ok(Call {
+                callback,
+                handle: Some(handle),
+                kind,
+                due,
+                index,
+                release,
+                stays: false,
+                given: Given::default(),
+            });
         }
         let due = self.due_of(index);
         let (when, missed) = self.next_call_of(index);
@@ -621,7 +642,16 @@ impl Schedule {
         let handle = Some(self.slots.handle(index));
         let stand_in = self.slots.callback(index).stand_in();
         let callback = self.slots.replace_callback(index, stand_in);
-        Call { callback, handle, kind: self.slots[index].kind(), due: None, index, release: None, stays: true }
+        Call {
+            callback,
+            handle,
+            kind: self.slots[index].kind(),
+            due: None,
+            index,
+            release: None,
+            stays: true,
+            given: Given::default(),
+        }
     }
 }
 

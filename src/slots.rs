@@ -310,7 +310,9 @@ impl Slot {
             2 => Kind::Hook,
             3 => Kind::Repeat,
             4 => Kind::Operation,
-            _ => Kind::Signal,
+            6 => Kind::Signal,
+            10 => Kind::Watch,
+            _ => Kind::Poll,
         }
     }
 

@@ -12,6 +12,7 @@ pub(crate) mod completions;
 pub(crate) mod embedding;
 pub(crate) mod library;
 pub(crate) mod lifecycle;
+pub(crate) mod readiness;
 pub(crate) mod running;
 pub(crate) mod seeing;
 pub(crate) mod signals;

@@ -22,6 +22,8 @@ pub const LOOP_KIND_HOOK: u32 = 4;
 pub const LOOP_KIND_SIGNAL: u32 = 5;
 /// A loop_submit(), or one of the functions that submit.
 pub const LOOP_KIND_OPERATION: u32 = 6;
+/// A loop_watch_fd().
+pub const LOOP_KIND_WATCH: u32 = 7;
 
 /// The kind as C knows it.
 const fn kind_to_c(kind: Kind) -> u32 {
@@ -32,6 +34,7 @@ const fn kind_to_c(kind: Kind) -> u32 {
         Kind::Hook => LOOP_KIND_HOOK,
         Kind::Signal => LOOP_KIND_SIGNAL,
         Kind::Operation => LOOP_KIND_OPERATION,
+        Kind::Watch | Kind::Poll => LOOP_KIND_WATCH,
     }
 }
 

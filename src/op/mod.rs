@@ -7,11 +7,12 @@
 pub(crate) mod driver;
 pub(crate) mod entries;
 
-use std::mem::ManuallyDrop;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use io_uring::opcode;
 use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags};
 
 use self::driver::{Driver, MORE, TIMED_OUT};
 use crate::callback::Callback;
@@ -75,6 +76,7 @@ pub(crate) fn run_errands(schedule: &mut Schedule, ring: &mut Ring) -> Result<()
             // SAFETY: entries of errands are a driver's, which vouches for what they point to.
             Some(Errand::Submit(sqe, handle)) => unsafe { ring.push_user(&sqe, number(handle)) },
             Some(Errand::Cancel(handle)) => ring.push_cancel(number(handle))?,
+            Some(Errand::Update(handle, events)) => ring.push_poll_update(number(handle), events)?,
             None => {}
         }
     }
@@ -87,6 +89,36 @@ pub(crate) fn copy<T: Copy>(from: &[T]) -> Result<Box<[T]>> {
     copy.try_reserve_exact(from.len())?;
     copy.extend_from_slice(from);
     Ok(copy.into_boxed_slice())
+}
+
+/// Whether a descriptor can be watched, as epoll sees it: EBADF, and EPERM for files and directories. An epoll is made for the
+/// question, 1.3 µs; a process that has no descriptor left for that asks fstat instead.
+pub(crate) fn check_pollable(fd: RawFd) -> Result<()> {
+    let refusal = match Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC) {
+        // The number was free.
+        Ok(epoll) if epoll.0.as_raw_fd() == fd => Some(Errno::EBADF),
+        Ok(epoll) => {
+            let mut event = libc::epoll_event { events: 0, u64: 0 };
+            // SAFETY: the event lives for the call; a number that is no descriptor is answered with EBADF.
+            Errno::result(unsafe { libc::epoll_ctl(epoll.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) }).err()
+        }
+        Err(_) => stat_as_epoll(fd).err(),
+    };
+    match refusal {
+        None => Ok(()),
+        Some(Errno::EPERM) => Err(Error::new(Errno::EPERM, Sentence::NotPollable)),
+        Some(errno @ Errno::EBADF) => Err(Error::new(errno, Sentence::BadDescriptor)),
+        Some(errno) => Err(Error::new(errno, Sentence::WatchRefused)),
+    }
+}
+
+fn stat_as_epoll(fd: RawFd) -> nix::Result<()> {
+    let mut stat = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: the room is that of a stat; a number that is no descriptor is answered with EBADF.
+    Errno::result(unsafe { libc::fstat(fd, stat.as_mut_ptr()) })?;
+    // SAFETY: fstat has filled it in.
+    let format = unsafe { stat.assume_init() }.st_mode & libc::S_IFMT;
+    if matches!(format, libc::S_IFREG | libc::S_IFDIR) { Err(Errno::EPERM) } else { Ok(()) }
 }
 
 /// The number under which the kernel knows an operation.

@@ -23,7 +23,7 @@ pub(crate) use setup::{Features, Sizes};
 use self::timeout::ArmedTimeout;
 use crate::error::{Error, Result, Sentence};
 use crate::fork::Process;
-use crate::sqe::Sqe;
+use crate::sqe::{Sqe, flags};
 
 /// What a wait came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -270,8 +270,17 @@ impl Ring {
     /// What the entry points to lives until the kernel has let go of it: until its last completion.
     pub(crate) unsafe fn push_user(&mut self, sqe: &Sqe, number: u64) {
         debug_assert!(number < CANCEL);
+        // SAFETY: the caller vouches for what the entry points to.
+        unsafe { self.push_sqe(&Sqe { user_data: number, ..*sqe }) };
+    }
+
+    /// Queues an entry, after `reserve`.
+    ///
+    /// # Safety
+    /// What the entry points to lives until the kernel has let go of it.
+    unsafe fn push_sqe(&mut self, sqe: &Sqe) {
         // SAFETY: both are the kernel's structure, of 64 bytes (asserted above) in which any bits are valid.
-        let entry = unsafe { std::mem::transmute::<Sqe, squeue::Entry>(Sqe { user_data: number, ..*sqe }) };
+        let entry = unsafe { std::mem::transmute::<Sqe, squeue::Entry>(*sqe) };
         self.pushed += 1;
         // SAFETY: the caller vouches for what the entry points to.
         let pushed = unsafe { self.uring.submission().push(&entry) };
@@ -284,6 +293,22 @@ impl Ring {
         let cancel = opcode::AsyncCancel::new(number).build().user_data(CANCEL).flags(skip);
         // SAFETY: a request to cancel points at nothing.
         unsafe { self.push(&cancel) }
+    }
+
+    /// Queues the request that a poll, whose completion bears the number given, wait for other events. Before 5.13 the poll is
+    /// cancelled instead, and is to be submitted again.
+    pub(crate) fn push_poll_update(&mut self, number: u64, events: u32) -> Result<()> {
+        const UPDATE_EVENTS: u32 = 1 << 1;
+        if !self.features.polls_for_ever {
+            return self.push_cancel(number);
+        }
+        let flags = if self.features.skips_success { flags::CQE_SKIP_SUCCESS } else { 0 };
+        let opcode = opcode::PollRemove::CODE;
+        let update = Sqe { opcode, flags, addr: number, len: UPDATE_EVENTS, op_flags: events, ..Sqe::default() };
+        self.reserve(1)?;
+        // SAFETY: the entry points at nothing.
+        unsafe { self.push_sqe(&Sqe { user_data: CANCEL, ..update }) };
+        Ok(())
     }
 
     /// Queues an entry; a full queue is submitted first.

@@ -7,6 +7,7 @@ use crate::callback::Callback;
 use crate::error::Result;
 use crate::handle::{Handle, Kind};
 use crate::inbox::{Post, Posts};
+use crate::op::driver::Given;
 use crate::ready::List;
 use crate::signals::Registration;
 use crate::slots::{Held, Place, Slots};
@@ -15,7 +16,16 @@ impl Call {
     /// The call of a post.
     pub(crate) fn of_post(post: Held) -> Call {
         let Held { callback, release } = post;
-        Call { callback, handle: None, kind: Kind::Call, due: None, index: u32::MAX, release, stays: false }
+        Call {
+            callback,
+            handle: None,
+            kind: Kind::Call,
+            due: None,
+            index: u32::MAX,
+            release,
+            stays: false,
+            given: Given::default(),
+        }
     }
 }
 

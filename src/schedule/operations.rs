@@ -31,6 +31,8 @@ pub(super) struct Operations {
     errands: Vec<u32>,
     /// Operations whose final result has not come.
     pending: usize,
+    /// Polls for watchers.
+    polls: usize,
     /// Entries in the kernel that have a completion to come.
     outstanding: usize,
 }
@@ -53,6 +55,46 @@ struct Operation {
     driver: Option<Box<dyn Driver>>,
 }
 
+impl Operations {
+    /// Has the kernel told of this one with what is submitted next. There is room for it.
+    pub(super) fn send_errand(&mut self, index: u32) {
+        let operation = &mut self.entries[index as usize];
+        if !operation.has_errand {
+            operation.has_errand = true;
+            self.errands.push(index);
+        }
+    }
+
+    pub(super) fn add_poll(&mut self, index: u32, fd: i32) {
+        self.polls += 1;
+        self.note_descriptor(index, fd);
+    }
+
+    pub(super) fn remove_poll(&mut self, index: u32) {
+        self.polls -= 1;
+        self.entries[index as usize].clear();
+    }
+
+    /// The entry of a poll has been queued.
+    pub(super) fn poll_submitted(&mut self, index: u32) {
+        self.entries[index as usize].in_kernel = true;
+        self.outstanding += 1;
+    }
+
+    pub(super) fn note_descriptor(&mut self, index: u32, fd: i32) {
+        self.entries[index as usize].clear();
+        self.entries[index as usize].fd = fd;
+    }
+
+    pub(super) fn descriptor(&self, index: u32) -> i32 {
+        self.entries[index as usize].fd
+    }
+
+    pub(super) fn is_in_kernel(&self, index: u32) -> bool {
+        self.entries[index as usize].in_kernel
+    }
+}
+
 impl Operation {
     /// Drops what it kept. An errand that is still to be run stays noted: whoever has the slot then answers it.
     fn clear(&mut self) {
@@ -71,20 +113,22 @@ struct Outcome {
 pub(crate) enum Errand {
     Submit(Sqe, Handle),
     Cancel(Handle),
+    /// A poll shall wait for other events.
+    Update(Handle, u32),
 }
 
 impl Schedule {
     /// Makes sure that the next `count` times `add_operation` need no memory, nor whatever becomes of these operations.
     pub(crate) fn reserve_operations(&mut self, count: usize) -> Result<()> {
         let highest = self.slots.reserve_many(count)? as usize;
-        let Operations { entries, by_fd, results, errands, pending, .. } = &mut self.operations;
+        let Operations { entries, by_fd, results, errands, pending, polls, .. } = &mut self.operations;
         if highest >= entries.len() {
             entries.try_reserve(highest + 1 - entries.len())?;
             entries.resize_with(highest + 1, Operation::default);
         }
         by_fd.try_reserve(count)?;
         results.try_reserve(*pending + count)?;
-        Ok(errands.try_reserve(*pending + count)?)
+        Ok(errands.try_reserve(*pending + *polls + count)?)
     }
 
     /// Adds an operation, which the caller submits under its handle.
@@ -124,7 +168,8 @@ impl Schedule {
     pub(crate) fn reserve_completions(&mut self, count: usize) -> Result<()> {
         let Operations { results, pending, .. } = &mut self.operations;
         results.try_reserve(count + *pending)?;
-        self.ready.reserve_many(count)
+        // A poll may make all watchers of its descriptor ready; no watcher stands in the queue twice.
+        self.ready.reserve_many(count + self.watches.watchers)
     }
 
     /// Takes what the kernel says of an entry.
@@ -136,6 +181,10 @@ impl Schedule {
         let Some(index) = found else { return };
         let operation = &mut self.operations.entries[index as usize];
         operation.in_kernel &= !is_last;
+        if self.slots[index].kind() == Kind::Poll {
+            self.poll_completed(index, completed.result);
+            return;
+        }
         let step = match &mut operation.driver {
             None => Step::give(completed),
             Some(driver) => driver.completed(completed),
@@ -150,7 +199,7 @@ impl Schedule {
 
     /// Has the next entry of an operation submitted.
     pub(crate) fn resume(&mut self, index: u32) {
-        self.send_errand(index);
+        self.operations.send_errand(index);
     }
 
     /// Appends a result to the ready queue. There is room for it.
@@ -186,27 +235,25 @@ impl Schedule {
         let chained = entries[index as usize].chained.take().and_then(|handle| self.slots.find_in_use(handle));
         if let Some(next) = chained.filter(|&next| self.operations.entries[next as usize].asked_to_end) {
             // The kernel did not find it before: it had not begun.
-            self.send_errand(next);
+            self.operations.send_errand(next);
         }
     }
 
     /// Takes the result whose turn it is, and the callback for it.
     #[inline]
-    pub(crate) fn take_result(&mut self) -> Option<(Given, Call)> {
+    pub(crate) fn take_result(&mut self) -> Option<Call> {
         let Outcome { index, given } = self.operations.results.pop_front()?;
         self.metrics.callbacks += 1;
         if !given.is_final() {
-            return Some((given, self.borrow_out(index)));
+            return Some(Call { given, ..self.borrow_out(index) });
         }
         self.referenced -= usize::from(self.slots[index].is_referenced());
         self.operations.entries[index as usize].clear();
         let release = if self.slots[index].has_extra() { self.remove_extra(index) } else { None };
         let handle = self.slots.handle(index);
         let callback = self.slots.empty(index);
-        Some((
-            given,
-            Call { callback, handle: Some(handle), kind: Kind::Operation, due: None, index, release, stays: false },
-        ))
+        let handle = Some(handle);
+        Some(Call { callback, handle, kind: Kind::Operation, due: None, index, release, stays: false, given })
     }
 
     /// Asks for an operation's end (S13). Its final callback is still to come.
@@ -214,7 +261,7 @@ impl Schedule {
         let operation = &mut self.operations.entries[index as usize];
         if !operation.asked_to_end {
             operation.asked_to_end = true;
-            self.send_errand(index);
+            self.operations.send_errand(index);
         }
     }
 
@@ -243,15 +290,6 @@ impl Schedule {
         }
     }
 
-    fn send_errand(&mut self, index: u32) {
-        let Operations { entries, errands, .. } = &mut self.operations;
-        let operation = &mut entries[index as usize];
-        if !operation.has_errand {
-            operation.has_errand = true;
-            errands.push(index);
-        }
-    }
-
     /// Whether the kernel is to be told something.
     #[inline]
     pub(crate) fn has_errands(&self) -> bool {
@@ -267,6 +305,9 @@ impl Schedule {
         self.operations.errands.pop();
         let operation = &mut self.operations.entries[index as usize];
         operation.has_errand = false;
+        if self.slots[index].kind() == Kind::Poll {
+            return Ok(self.errand_of_poll(index));
+        }
         if !operation.is_pending {
             return Ok(None);
         }
@@ -296,13 +337,21 @@ impl Schedule {
         self.operations.outstanding > 0
     }
 
-    /// Operations and watchers ask the kernel for an end of everything.
+    /// Asks the kernel to let go of everything, polls for watchers included.
     pub(crate) fn ask_all_to_end(&mut self) {
+        self.watches.is_closing = true;
+        self.send_all_polls();
         for index in 0..self.operations.entries.len() as u32 {
             if self.operations.entries[index as usize].is_pending {
                 self.ask_to_end(index);
             }
         }
+    }
+
+    /// Has watchers wait again after all.
+    pub(crate) fn watch_again(&mut self) {
+        self.watches.is_closing = false;
+        self.send_all_polls();
     }
 
     /// Takes a result that nobody will see out of the queue; the descriptor, if it is a fresh one.
@@ -320,6 +369,9 @@ impl Schedule {
         let Some(index) = found else { return };
         let operation = &mut self.operations.entries[index as usize];
         operation.in_kernel &= !is_last;
+        if self.slots[index].kind() == Kind::Poll {
+            return;
+        }
         if completed.result >= 0 && gives_descriptor(operation.opcode) {
             close_unseen(completed.result);
         }
@@ -332,6 +384,22 @@ impl Schedule {
     pub(crate) fn kernel_has_let_go(&mut self) {
         self.operations.outstanding = 0;
         self.operations.entries.iter_mut().for_each(|operation| operation.in_kernel = false);
+    }
+
+    /// The operations on a descriptor are asked to end.
+    pub(crate) fn ask_to_end_on(&mut self, fd: i32) {
+        let mut next = self.operations.by_fd.get(&fd).copied().unwrap_or(NO_SLOT);
+        while next != NO_SLOT {
+            self.ask_to_end(next);
+            next = self.operations.entries[next as usize].next;
+        }
+    }
+
+    /// How many operations on a descriptor have not ended.
+    pub(crate) fn count_on(&self, fd: i32) -> usize {
+        let first = self.operations.by_fd.get(&fd).copied();
+        let next = |&index: &u32| Some(self.operations.entries[index as usize].next).filter(|&next| next != NO_SLOT);
+        std::iter::successors(first, next).count()
     }
 
     /// Whether callbacks of operations are to come.
@@ -364,7 +432,7 @@ impl Schedule {
 
     /// The descriptor that an operation is on.
     pub(super) fn descriptor_of(&self, index: u32) -> Option<i32> {
-        let is_one = self.slots[index].kind() == Kind::Operation;
+        let is_one = matches!(self.slots[index].kind(), Kind::Operation | Kind::Watch);
         is_one.then(|| self.operations.entries[index as usize].fd)
     }
 }

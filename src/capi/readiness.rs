@@ -1,0 +1,66 @@
+//! Readiness: watchers of descriptors.
+
+use std::ffi::{c_int, c_void};
+
+use super::types::loop_handle_t;
+use super::{NULL_POINTER, handle, handle_from_c, number, status, with_loop};
+use crate::callback::Callback;
+use crate::event_loop::Loop;
+use crate::readiness::Events;
+
+/// A watcher's callback: `events` says what `fd` is ready for, POLLIN, POLLOUT and so on of poll(2).
+pub type loop_fd_callback_t =
+    Option<unsafe extern "C-unwind" fn(r#loop: *mut Loop, fd: c_int, events: u32, arg: *mut c_void)>;
+
+/// Runs `callback` whenever `fd` is ready for one of `events` (POLLIN, POLLOUT, ... of poll(2)), as long as it is:
+/// level-triggered. POLLERR, POLLHUP and POLLNVAL are always reported. Several watchers of one descriptor run in the order in
+/// which they were registered.
+///
+/// Before the descriptor is closed, end its watchers: with loop_forget_fd(), or loop_cancel(), after which the kernel lets go in the
+/// loop's next iteration. A watcher of a descriptor that is closed all the same, or can be watched no more, is called a last time with
+/// POLLNVAL or POLLERR and has ended then, or watches what has the number now; it is never undefined behaviour.
+///
+/// Returns a handle, or -EBADF; -EPERM for files and directories, as epoll has it; -EINVAL for events that poll(2) does not
+/// have; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. Some 1.3 us for asking epoll. The loop's thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_watch_fd(
+    r#loop: *mut Loop,
+    fd: c_int,
+    events: u32,
+    callback: loop_fd_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    let watch = |lp: &Loop| {
+        let callback = callback.ok_or(NULL_POINTER)?;
+        let events = Events::from_bits(events)?;
+        lp.check_watch(fd)?;
+        lp.schedule_watch(fd, events, Callback::c_watch(callback, arg))
+    };
+    // SAFETY: the header asks for an open loop.
+    handle(unsafe { with_loop(r#loop, watch) })
+}
+
+/// Changes what a watcher waits for. What is queued for it and is asked for no more is dropped. With 0 it is paused: errors and
+/// hang-ups still come.
+///
+/// Returns 0, or -EINVAL not a watcher, or events that poll(2) does not have; -ENOENT, -ESHUTDOWN, -EPERM, -EOWNERDEAD. The
+/// loop's thread; no system call.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_watch_update(r#loop: *mut Loop, handle: loop_handle_t, events: u32) -> c_int {
+    let update = |lp: &Loop| lp.watch_update(handle_from_c(handle), Events::from_bits(events)?);
+    // SAFETY: the header asks for an open loop.
+    status(unsafe { with_loop(r#loop, update) })
+}
+
+/// Ends every watcher of `fd`, asks every operation on it to end, and makes the kernel let go of it: call it before close(). The
+/// final callbacks of the operations are still to come.
+///
+/// Returns how many operations the kernel has not let go of: with 0, close(fd) really closes, the peer sees the end of
+/// file and a port is free again. More than 0 is file I/O that has begun. Or -EBADF for a negative number, an error of io_uring_enter(), -ENOMEM, -ESHUTDOWN,
+/// -EPERM, -EOWNERDEAD. One system call, or none when there is nothing on `fd`. The loop's thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_forget_fd(r#loop: *mut Loop, fd: c_int) -> c_int {
+    let forget = |lp: &Loop| lp.forget_fd(fd).map(|left| c_int::try_from(left).unwrap_or(c_int::MAX));
+    // SAFETY: the header asks for an open loop.
+    number(unsafe { with_loop(r#loop, forget) })
+}

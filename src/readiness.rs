@@ -1,0 +1,150 @@
+//! Readiness: watchers of descriptors (S12), for libraries that read and write by themselves.
+
+use std::mem::ManuallyDrop;
+use std::ops::{BitOr, BitOrAssign};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+
+use crate::callback::Callback;
+use crate::error::{Error, Result};
+use crate::event_loop::Loop;
+use crate::handle::Handle;
+use crate::op;
+
+/// What a descriptor is watched for, and what it is ready for: `POLL*` of poll(2).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Events(u32);
+
+impl Events {
+    /// Nothing: a watcher that is paused.
+    pub const NONE: Events = Events(0);
+    /// There is data to read, a connection to accept, an end of file.
+    pub const IN: Events = Events(libc::POLLIN as u32);
+    /// There is urgent data.
+    pub const PRI: Events = Events(libc::POLLPRI as u32);
+    /// There is room to write; a connection has been made, or refused.
+    pub const OUT: Events = Events(libc::POLLOUT as u32);
+    /// The peer has shut down its side of a stream.
+    pub const RDHUP: Events = Events(libc::POLLRDHUP as u32);
+    /// An error; reported always.
+    pub const ERR: Events = Events(libc::POLLERR as u32);
+    /// The other end has hung up; reported always.
+    pub const HUP: Events = Events(libc::POLLHUP as u32);
+    /// The descriptor was closed; reported always, and the watcher ends with it.
+    pub const NVAL: Events = Events(libc::POLLNVAL as u32);
+
+    /// Those with these bits. Errors: EINVAL for one that is no `POLL*`.
+    pub fn from_bits(bits: u32) -> Result<Events> {
+        if bits & !KNOWN == 0 { Ok(Events(bits)) } else { Err(Error::UNKNOWN_EVENTS) }
+    }
+
+    /// The bits, as poll(2) has them.
+    pub fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// Whether all of `other` are among them.
+    pub fn contains(self, other: Events) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether any of `other` is among them.
+    pub fn intersects(self, other: Events) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+/// All of poll(2), POLLREMOVE and POLL_BUSY_LOOP of the kernel's not counted.
+const KNOWN: u32 = 0x27ff;
+
+impl BitOr for Events {
+    type Output = Events;
+    fn bitor(self, other: Events) -> Events {
+        Events(self.0 | other.0)
+    }
+}
+
+impl BitOrAssign for Events {
+    fn bitor_assign(&mut self, other: Events) {
+        self.0 |= other.0;
+    }
+}
+
+impl std::fmt::Debug for Events {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Events({:#x})", self.0)
+    }
+}
+
+impl Loop {
+    /// Runs `f` whenever `fd` is ready for one of `events`, as long as it is: level-triggered. Errors and hang-ups are always
+    /// reported (S12). Several watchers of one descriptor run in the order in which they were registered.
+    ///
+    /// The watcher keeps `fd`, which may be owned, an `Rc` or the like, until it ends. To have the kernel let go of a descriptor at once,
+    /// see [`forget_fd`](Loop::forget_fd). When the descriptor can be watched no more, the last call says [`Events::NVAL`] or
+    /// [`Events::ERR`], and the watcher has ended.
+    ///
+    /// Errors: EBADF; EPERM for files and directories, as epoll has it; ENOMEM, ESHUTDOWN. Some 1.3 µs, for asking epoll; in the
+    /// loop, a poll for each time that it is ready, 0.3 µs in a batch.
+    pub fn watch_fd(
+        &self,
+        fd: impl AsFd + 'static,
+        events: Events,
+        mut f: impl FnMut(&Loop, Events) + 'static,
+    ) -> Result<Handle> {
+        let raw = fd.as_fd().as_raw_fd();
+        self.check_watch(raw)?;
+        let callback = Callback::many(move |lp: &Loop| {
+            let _kept = &fd;
+            f(lp, Events(lp.result.get().flags));
+        })?;
+        self.schedule_watch(raw, events, callback)
+    }
+
+    /// Changes what a watcher waits for. What is queued for it and is asked for no more is dropped; with [`Events::NONE`] it is paused,
+    /// and errors and hang-ups still come (S12). O(watchers of the descriptor).
+    ///
+    /// Errors: EINVAL when the handle is not a watcher's, ENOENT, ESHUTDOWN.
+    pub fn watch_update(&self, handle: Handle, events: Events) -> Result<()> {
+        self.check_open()?;
+        self.schedule.borrow_mut().update_watcher(handle, events.0)
+    }
+
+    /// Ends every watcher of a descriptor, asks every operation on it to end, and makes the kernel let go of it, in one system
+    /// call: with 0 as the answer, closing it then really closes, and the peer sees it. Else it is the number of operations
+    /// that the kernel has not let go of yet, such as file I/O that has begun.
+    ///
+    /// The final callbacks of the operations are still to come. Costs as much as there are watchers and operations on the descriptor.
+    /// Errors: EBADF for a negative number; those of `io_uring_enter`; ENOMEM when there is no room for results, which then wait in the kernel.
+    pub fn forget_fd(&self, fd: RawFd) -> Result<usize> {
+        self.check()?;
+        if fd < 0 {
+            return Err(Error::BAD_DESCRIPTOR);
+        }
+        while let Some(handle) = { self.schedule.borrow().watcher_on(fd) } {
+            self.cancel(handle)?;
+        }
+        let (mut schedule, mut ring) = (self.schedule.borrow_mut(), self.ring.borrow_mut());
+        schedule.ask_to_end_on(fd);
+        op::run_errands(&mut schedule, &mut ring)?;
+        ring.submit()?;
+        self.collect_completions(&mut schedule, &mut ring)?;
+        Ok(schedule.count_on(fd))
+    }
+
+    /// Who may watch, and whether epoll would.
+    pub(crate) fn check_watch(&self, fd: RawFd) -> Result<()> {
+        self.check_open()?;
+        op::check_pollable(fd)
+    }
+
+    pub(crate) fn schedule_watch(&self, fd: RawFd, events: Events, callback: Callback) -> Result<Handle> {
+        let callback = ManuallyDrop::new(callback);
+        let mut schedule = self.schedule.borrow_mut();
+        if let Err(error) = schedule.reserve_watcher(fd) {
+            drop(schedule);
+            Callback::refuse(callback);
+            return Err(error);
+        }
+        Ok(schedule.add_watcher(fd, events.0, ManuallyDrop::into_inner(callback)))
+    }
+}
