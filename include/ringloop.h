@@ -718,6 +718,82 @@ loop_handle_t loop_connect(loop_t *loop,
                            loop_io_callback_t callback,
                            void *arg);
 
+/* ==== operations with many results ==== */
+
+/**
+ * A ring of buffers that the kernel picks from when data has come: a connection that waits holds none.
+ */
+typedef struct loop_buffers_t loop_buffers_t;
+
+/**
+ * Gets what loop_recv_multi() has received: `result` bytes at `data`, which are valid until the callback returns, or as
+ * long as loop_buffer_keep() says. Without LOOP_MORE in `flags` it is the final callback: 0 at the end of the stream, or -errno.
+ */
+typedef void (*loop_recv_callback_t)(loop_t *loop, int32_t result, const void *data, uint32_t flags, void *arg);
+
+/**
+ * Accepts connections until it is cancelled: the result is a connection's descriptor, with LOOP_MORE. `flags` are SOCK_CLOEXEC,
+ * SOCK_NONBLOCK. One entry for the kernel does for all from Linux 5.19 on, one each before.
+ *
+ * When descriptors or memory have run out, the callback is told once (-EMFILE, -ENFILE, -ENOBUFS, -ENOMEM, with LOOP_MORE), and
+ * accepting is tried again every 100 ms until it succeeds. A connection that was aborted is passed over. After any other
+ * error, -ECANCELED included, it has ended. A connection that no callback has seen when the loop is closed is closed.
+ *
+ * Returns a handle or an error, as loop_submit(). The loop's thread.
+ */
+loop_handle_t loop_accept_multi(loop_t *loop,
+                                int fd,
+                                int flags,
+                                loop_io_callback_t callback,
+                                void *arg);
+
+/**
+ * Makes a ring of `count` buffers (rounded up to a power of two, at most 32768) of `size` bytes, for loop_recv_multi(). From
+ * Linux 6.12 on the kernel fills a buffer bit by bit, so that small messages do not waste large buffers; on a kernel before 6.0
+ * the loop fills them itself.
+ *
+ * They are freed by loop_buffers_free(), or with the loop, and `*out` is dead then. Returns 0, or -EINVAL out of range; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD.
+ * The loop's thread.
+ */
+int loop_buffers_new(loop_t *loop,
+                     uint32_t count,
+                     uint32_t size,
+                     struct loop_buffers_t **out);
+
+/**
+ * Frees a ring of buffers. NULL is fine and does nothing. Returns 0, or -EBUSY while an operation uses it or a part of a buffer is
+ * kept; -EPERM, -EOWNERDEAD. The loop's thread.
+ */
+int loop_buffers_free(struct loop_buffers_t *buffers);
+
+/**
+ * Keeps the data of the callback of loop_recv_multi() that is running: it stays valid, and its buffer is not used for anything else,
+ * until loop_buffer_return(). Returns 0, or -EINVAL when `data` is not what a callback was given; -EPERM, -EOWNERDEAD. O(1). The
+ * loop's thread.
+ */
+int loop_buffer_keep(struct loop_buffers_t *buffers,
+                     const void *data);
+
+/**
+ * Gives back what loop_buffer_keep() keeps; `data` may be any address in it. Returns 0, or -EINVAL when nothing is kept there;
+ * -EPERM, -EOWNERDEAD. O(1), no system call. The loop's thread.
+ */
+int loop_buffer_return(struct loop_buffers_t *buffers,
+                       const void *data);
+
+/**
+ * Receives from a stream until it ends, into `buffers`: data comes in order, with LOOP_MORE. A connection that waits holds no
+ * buffer. Without a free buffer receiving stops, and goes on by itself when one has been returned. One entry for the kernel does for
+ * all from Linux 6.0 on; before, a poll and a recv(2) for each arrival.
+ *
+ * Returns a handle or an error, as loop_submit(); -EINVAL for another loop's buffers. The loop's thread.
+ */
+loop_handle_t loop_recv_multi(loop_t *loop,
+                              int fd,
+                              struct loop_buffers_t *buffers,
+                              loop_recv_callback_t callback,
+                              void *arg);
+
 /* ==== signals ==== */
 
 /**

@@ -4,8 +4,12 @@
 //! because an entry points at memory that the kernel uses until the final completion: the user vouches for it, or the
 //! driver or the callback keep it.
 
+mod accept_multi;
+pub(crate) mod buffers;
 pub(crate) mod driver;
 pub(crate) mod entries;
+mod multi;
+mod recv_multi;
 
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -23,6 +27,8 @@ use crate::ring::Ring;
 use crate::schedule::{Errand, Schedule};
 use crate::sqe::{Sqe, flags};
 use crate::time::Time;
+
+pub use self::multi::Buffers;
 
 /// A result of an operation, as the kernel gave it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -259,6 +259,24 @@ impl Ring {
         self.uring.as_raw_fd()
     }
 
+    /// Registers a ring of provided buffers; with `in_parts`, the kernel fills each bit by bit.
+    ///
+    /// # Safety
+    /// The ring, and the buffers whose addresses are put into it, live until `unregister_buffers` or the end of this ring.
+    pub(crate) unsafe fn register_buffers(&self, ring: u64, count: u16, group: u16, in_parts: bool) -> Result<()> {
+        const IOU_PBUF_RING_INC: u16 = 2;
+        let flags = if in_parts { IOU_PBUF_RING_INC } else { 0 };
+        // SAFETY: as the caller says.
+        let registered = unsafe { self.uring.submitter().register_buf_ring_with_flags(ring, count, group, flags) };
+        registered.map_err(|error| setup::error(&error, Sentence::BuffersRefused))
+    }
+
+    /// Takes a ring of provided buffers back.
+    pub(crate) fn unregister_buffers(&self, group: u16) -> Result<()> {
+        let unregistered = self.uring.submitter().unregister_buf_ring(group);
+        unregistered.map_err(|error| setup::error(&error, Sentence::BuffersRefused))
+    }
+
     /// How many entries can be queued at once.
     pub(crate) fn capacity(&mut self) -> usize {
         self.uring.submission().capacity()

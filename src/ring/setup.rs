@@ -55,6 +55,8 @@ pub(crate) struct Features {
     pub(super) skips_success: bool,
     pub(super) updates_timeouts: bool,
     pub(super) polls_for_ever: bool,
+    /// Whether a buffer may be filled bit by bit: 6.12, if the kernel does not refuse.
+    pub(crate) fills_buffers_in_parts: bool,
 }
 
 impl Features {
@@ -72,6 +74,7 @@ impl Features {
             // TIMEOUT_UPDATE has no probe of its own; EXT_ARG came with it, in 5.11.
             updates_timeouts: params.is_feature_ext_arg() && pretended >= Version(5, 11),
             // Nor have multishot polls; tags for resources came with them, in 5.13.
+            fills_buffers_in_parts: pretended >= Version(6, 12),
             polls_for_ever: params.is_feature_resource_tagging() && pretended >= Version(5, 13),
         }
     }

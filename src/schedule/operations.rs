@@ -167,7 +167,8 @@ impl Schedule {
     #[inline]
     pub(crate) fn reserve_completions(&mut self, count: usize) -> Result<()> {
         let Operations { results, pending, .. } = &mut self.operations;
-        results.try_reserve(count + *pending)?;
+        // One may give a result and its end at once.
+        results.try_reserve(2 * count + *pending)?;
         // A poll may make all watchers of its descriptor ready; no watcher stands in the queue twice.
         self.ready.reserve_many(count + self.watches.watchers)
     }
@@ -189,17 +190,45 @@ impl Schedule {
             None => Step::give(completed),
             Some(driver) => driver.completed(completed),
         };
+        let is_to_end = step.again && operation.asked_to_end;
+        let cancelled = operation.driver.as_ref().filter(|_| is_to_end).map(|driver| driver.cancelled());
         if let Some(given) = step.given {
             self.give(index, given);
         }
-        if step.again {
-            self.resume(index);
+        match cancelled {
+            Some(result) => self.give(index, Given::new(result, 0)),
+            None if step.again => self.operations.send_errand(index),
+            None => {}
+        }
+        self.resume_waiting(index);
+    }
+
+    /// The callback has returned from a result that is not the final one.
+    #[inline]
+    pub(super) fn result_seen(&mut self, index: u32, given: Given) {
+        let Some(driver) = &mut self.operations.entries[index as usize].driver else { return };
+        driver.seen(given);
+        self.resume_waiting(index);
+    }
+
+    /// Something may have come back for which others wait: the first of them goes on.
+    fn resume_waiting(&mut self, index: u32) {
+        let next_waiting = |schedule: &mut Schedule| {
+            let driver = schedule.operations.entries[index as usize].driver.as_mut();
+            driver.and_then(|driver| driver.next_waiting())
+        };
+        while let Some(waiting) = next_waiting(self) {
+            if self.resume(waiting) {
+                break;
+            }
         }
     }
 
-    /// Has the next entry of an operation submitted.
-    pub(crate) fn resume(&mut self, index: u32) {
-        self.operations.send_errand(index);
+    /// Has an operation go on that waited for something; false if it has ended.
+    pub(crate) fn resume(&mut self, handle: Handle) -> bool {
+        let index = self.slots.find_in_use(handle).filter(|&index| self.operations.entries[index as usize].is_pending);
+        index.into_iter().for_each(|index| self.operations.send_errand(index));
+        index.is_some()
     }
 
     /// Appends a result to the ready queue. There is room for it.
@@ -316,7 +345,7 @@ impl Schedule {
         }
         let Some(driver) = &mut operation.driver else { return Ok(None) };
         if operation.asked_to_end {
-            let given = Given { result: driver.cancelled(), flags: 0, at: 0 };
+            let given = Given::new(driver.cancelled(), 0);
             self.give(index, given);
             return Ok(None);
         }
