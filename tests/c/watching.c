@@ -191,18 +191,23 @@ static void s35_metrics_of_a_real_sleep(void)
     loop_metrics_t metrics;
     uint64_t begin = monotonic(), took;
 
-    CHECK(loop_call_later(loop, LOOP_MSEC(20), do_nothing, NULL), >, 0);
-    CHECK(loop_run(loop), ==, LOOP_DONE);
+    /* It sleeps for sure: a timer might be due before the loop gets to it. */
+    CHECK(loop_run_once(loop, LOOP_MSEC(20)), ==, 0);
     took = monotonic() - begin;
     metrics = metrics_of(loop);
     CHECK(metrics.iterations, ==, 1);
-    CHECK(metrics.callbacks, ==, 1);
-    CHECK(metrics.timers_fired, ==, 1);
+    CHECK(metrics.callbacks, ==, 0);
     CHECK(metrics.enters, ==, 1);
     CHECK(metrics.submitted, ==, 2); /* the timeout, and the poll for wakes of other threads */
     CHECK(metrics.completed, ==, 1);
-    CHECK(metrics.asleep_ns, >, LOOP_MSEC(10));
+    CHECK(metrics.asleep_ns, >=, LOOP_MSEC(20));
     CHECK(metrics.asleep_ns, <=, took);
+    CHECK(loop_call_later(loop, LOOP_MSEC(1), do_nothing, NULL), >, 0);
+    CHECK(loop_run(loop), ==, LOOP_DONE);
+    metrics = metrics_of(loop);
+    CHECK(metrics.iterations, ==, 2);
+    CHECK(metrics.callbacks, ==, 1);
+    CHECK(metrics.timers_fired, ==, 1);
     CHECK(late_sum(&metrics), ==, 1);
     close_loop(loop);
 }
