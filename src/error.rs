@@ -110,6 +110,7 @@ impl Error {
     pub(crate) const BUFFERS_OUT_OF_RANGE: Error = Error::new(Errno::EINVAL, Sentence::BuffersOutOfRange);
     pub(crate) const BUFFERS_IN_USE: Error = Error::new(Errno::EBUSY, Sentence::BuffersInUse);
     pub(crate) const FOREIGN_BUFFERS: Error = Error::new(Errno::EINVAL, Sentence::ForeignBuffers);
+    #[cfg(feature = "capi")]
     pub(crate) const NOT_A_BUFFER: Error = Error::new(Errno::EINVAL, Sentence::NotABuffer);
     pub(crate) const UNKNOWN_EVENTS: Error = Error::new(Errno::EINVAL, Sentence::UnknownEvents);
     pub(crate) const UNSUPPORTED: Error = Error::new(Errno::ENOSYS, Sentence::Unsupported);

@@ -182,6 +182,7 @@ impl Pool {
     }
 
     /// Keeps the part that a callback has in its hands.
+    #[cfg(feature = "capi")]
     pub(crate) fn keep(&self, data: *const u8) -> Result<()> {
         let bid = self.find(data).ok_or(Error::NOT_A_BUFFER)?;
         let state = &self.states[usize::from(bid)];
@@ -195,6 +196,7 @@ impl Pool {
     }
 
     /// Takes a part back that was kept.
+    #[cfg(feature = "capi")]
     pub(crate) fn give_back(&self, data: *const u8) -> Result<()> {
         let bid = self.find(data).ok_or(Error::NOT_A_BUFFER)?;
         let state = &self.states[usize::from(bid)];

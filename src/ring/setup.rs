@@ -31,8 +31,11 @@ impl Sizes {
     }
 }
 
-/// The flags of one rung, from the best down. A kernel that does not know a flag says EINVAL.
-const LADDER: [(Version, fn(&mut io_uring::Builder)); 3] = [
+/// Sets the flags of one rung.
+type Rung = fn(&mut io_uring::Builder);
+
+/// The rungs from the best down, each with the version that has its flags. A kernel that does not know a flag says EINVAL.
+const LADDER: [(Version, Rung); 3] = [
     // 6.1: completions are posted only when the loop's own thread asks for them, with nothing to lock.
     (Version(6, 1), |builder| {
         builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag().setup_submit_all().setup_r_disabled();
