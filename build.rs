@@ -21,13 +21,15 @@ mod header {
     use cbindgen::{Config, DocumentationStyle, Language, SortKey, Style};
 
     /// The sections of the header, in its order.
-    const SECTIONS: [(&str, &str); 10] = [
+    const SECTIONS: [(&str, &str); 12] = [
         ("handles and callbacks", "types"),
         ("lifecycle", "lifecycle"),
         ("running", "running"),
         ("calls", "calls"),
         ("other threads", "threads"),
         ("completions", "completions"),
+        ("files", "files"),
+        ("sockets", "sockets"),
         ("signals", "signals"),
         ("inside another loop", "embedding"),
         ("seeing what happens", "seeing"),
