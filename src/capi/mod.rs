@@ -10,6 +10,7 @@
 pub(crate) mod calls;
 pub(crate) mod completions;
 pub(crate) mod embedding;
+pub(crate) mod files;
 pub(crate) mod library;
 pub(crate) mod lifecycle;
 pub(crate) mod multi;
@@ -17,6 +18,7 @@ pub(crate) mod readiness;
 pub(crate) mod running;
 pub(crate) mod seeing;
 pub(crate) mod signals;
+pub(crate) mod sockets;
 pub(crate) mod threads;
 pub(crate) mod types;
 

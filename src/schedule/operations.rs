@@ -12,11 +12,11 @@ use crate::callback::Callback;
 use crate::error::{Error, Result};
 use crate::handle::{Handle, Kind};
 use crate::op::driver::{Driver, Given, MORE, Step, TIMED_OUT};
-use crate::op::{close_unseen, gives_descriptor};
+use crate::op::{close_unseen, descriptor_of, gives_descriptor};
 use crate::ready::List;
 use crate::ring::Completed;
 use crate::slots::{Held, NO_SLOT, Place};
-use crate::sqe::{Sqe, flags};
+use crate::sqe::Sqe;
 
 /// What is known of the operations of a loop.
 #[derive(Debug, Default)]
@@ -45,7 +45,7 @@ struct Operation {
     previous: u32,
     /// The one that begins when this one has ended.
     chained: Option<Handle>,
-    opcode: u8,
+    gives_descriptor: bool,
     /// Whether its final result has not come.
     is_pending: bool,
     in_kernel: bool,
@@ -136,7 +136,7 @@ impl Schedule {
         let index = self.slots.fill(Kind::Operation, Place::Aside, u64::MAX, callback).index;
         self.referenced += 1;
         let Operations { entries, by_fd, pending, outstanding, .. } = &mut self.operations;
-        let fd = if sqe.flags & flags::FIXED_FILE == 0 { sqe.fd } else { -1 };
+        let fd = descriptor_of(sqe);
         let next = by_fd.insert(fd, index).unwrap_or(NO_SLOT);
         if next != NO_SLOT {
             entries[next as usize].previous = index;
@@ -146,7 +146,7 @@ impl Schedule {
             fd,
             next,
             previous: NO_SLOT,
-            opcode: sqe.opcode,
+            gives_descriptor: gives_descriptor(sqe),
             is_pending: true,
             in_kernel: true,
             has_errand,
@@ -386,8 +386,8 @@ impl Schedule {
     /// Takes a result that nobody will see out of the queue; the descriptor, if it is a fresh one.
     pub(crate) fn discard_result(&mut self) -> Option<Option<i32>> {
         let Outcome { index, given } = self.operations.results.pop_front()?;
-        let opcode = self.operations.entries[index as usize].opcode;
-        Some((given.result >= 0 && gives_descriptor(opcode)).then_some(given.result))
+        let gives_descriptor = self.operations.entries[index as usize].gives_descriptor;
+        Some((given.result >= 0 && gives_descriptor).then_some(given.result))
     }
 
     /// As `completed`, when there is no room: the result is lost, as closing the loop loses it.
@@ -401,7 +401,7 @@ impl Schedule {
         if self.slots[index].kind() == Kind::Poll {
             return;
         }
-        if completed.result >= 0 && gives_descriptor(operation.opcode) {
+        if completed.result >= 0 && operation.gives_descriptor {
             close_unseen(completed.result);
         }
         if is_last {
