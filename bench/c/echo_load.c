@@ -2,7 +2,8 @@
  * The other side of the case "echo", the same for all servers: one thread, epoll, and on each of `connections` one
  * message of `size` bytes on its way to and fro. A message that has come back is compared byte by byte, and the next one
  * is another. After `warm_ms`, what happens within `ms` is counted, and the CPU time of process `pid`, the server, all
- * its threads included, is read at both ends.
+ * its threads included, is read at both ends. together=1: on the server's processor, and neither of the two interrupts the
+ * other one: each runs until it has nothing left to do, and so the server always finds all that there is.
  */
 #include "echo.h"
 
@@ -143,6 +144,21 @@ static uint64_t server_sleeps(void)
     return sleeps;
 }
 
+/* Where both run, and how. */
+static void place(void)
+{
+    struct sched_param none = {0};
+
+    if (!bench_option("together")) {
+        echo_pin(1);
+        return;
+    }
+    echo_pin(0);
+    /* A batch process does not displace the running one when it is woken. */
+    echo_must(sched_setscheduler(0, SCHED_BATCH, &none), "SCHED_BATCH");
+    echo_must(sched_setscheduler((pid_t)bench_option("pid"), SCHED_BATCH, &none), "SCHED_BATCH");
+}
+
 static void load(void)
 {
     uint64_t sleeps, cpu, wall, own;
@@ -153,7 +169,7 @@ static void load(void)
     bench_check(connected >= 1 && connected <= 10000, "connections must be 1 to 10000");
     bench_check(bench_option("ms") + bench_option("warm_ms") < 1000 * (ECHO_PATIENCE - 10), "too long");
     bench_check(clock_getcpuclockid((pid_t)bench_option("pid"), &server_clock) == 0, "no such server");
-    echo_pin(1);
+    place();
     echo_raise_limit();
     alarm(ECHO_PATIENCE);
     for (size_t i = 0; i < sizeof pattern; i++) pattern[i] = (char)bench_random();

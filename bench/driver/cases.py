@@ -98,11 +98,14 @@ def _queues(n):
 
 
 def _echo(numbers, **options):
+    """Server and load on a processor each; with short messages on many connections also on the same one."""
     points = {}
     for size, words in ((64, "64 bytes"), (16384, "16 KiB")):
         for n in numbers:
             label = f"{words}, {n:,} connection{'s' if n > 1 else ''}"
             points[label] = {"connections": n, "size": size, **options}
+            if size == 64 and n > 1:
+                points[f"{label}, one processor"] = {**points[label], "together": 1}
     return points
 
 
@@ -267,6 +270,8 @@ CASES = [
             Figure("wall", "a second", _per_second("wall_ns"), more=True),
             *_LATENCY,
             Figure("sleeps", "requests a sleep", lambda run, _: run["ops"] / max(run["sleeps"], 1), more=True),
+            Figure("to_load", "of the load's CPU", lambda run, _: run["cpu_ns"] / run["load_cpu_ns"]),
+            Figure("load", "load busy %", lambda run, _: run["load_cpu_ns"] / run["wall_ns"] * 100),
         ),
         _echo((1, 50, 1_000), warm_ms=500, ms=3_000),
         _echo((1, 50, 1_000), warm_ms=50, ms=150),
