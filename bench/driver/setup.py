@@ -110,8 +110,8 @@ def _build_c(system, name):
     }.get(system.program)
     if system.program == "ringloop-so":
         shared = TARGET / "release/libringloop.so"
-        for name in ("libringloop.so", "libringloop.so.0"):
-            shutil.copy(shared, BUILD / "c" / name)
+        for link in ("libringloop.so", "libringloop.so.0"):
+            shutil.copy(shared, BUILD / "c" / link)
     if libraries is None:
         libraries = _flags("--cflags", system.package) + _flags("--libs", system.package)
     if system.program == "libevent":
