@@ -46,24 +46,38 @@ static inline void copy_fill(uint64_t *block)
     for (size_t i = 0; i < COPY_BLOCK / sizeof *block; i++) block[i] = bench_random();
 }
 
+/* A file of that size that is not there yet; its descriptor. */
+static inline int copy_write(const char *path)
+{
+    int fd = copy_must(open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600), path);
+    uint64_t *block = bench_array(1, COPY_BLOCK);
+
+    for (uint64_t at = 0; at < copy_size(); at += COPY_BLOCK) {
+        copy_fill(block);
+        bench_check(write(fd, block, COPY_BLOCK) == COPY_BLOCK, "cannot write a file");
+    }
+    free(block);
+    return fd;
+}
+
 static inline void copy_begin(void)
 {
-    uint64_t *block = bench_array(1, COPY_BLOCK);
     int fd;
 
     bench_check(copy_size() >= 1 << 20, "mib must be 1 or more");
     copy_remove();
     atexit(copy_remove);
     alarm(COPY_PATIENCE);
-    fd = copy_must(open(COPY_SOURCE, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600), COPY_SOURCE);
-    for (uint64_t at = 0; at < copy_size(); at += COPY_BLOCK) {
-        copy_fill(block);
-        bench_check(write(fd, block, COPY_BLOCK) == COPY_BLOCK, "cannot write the source");
-    }
+    fd = copy_write(COPY_SOURCE);
     /* What the kernel would write to the disk by and by, it writes now, and not while others are measured. */
     copy_must(fsync(fd), "fsync");
     close(fd);
-    free(block);
+    /*
+     * As much memory as the copy needs, used and free again. That which has been free for long may have to come from the
+     * host of a virtual machine first, and this costs several times what copying does.
+     */
+    close(copy_write(COPY_TARGET));
+    copy_must(unlink(COPY_TARGET), "unlink");
     bench_start();
 }
 
