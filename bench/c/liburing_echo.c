@@ -10,7 +10,8 @@
 
 /*
  * A power of two. The kernel hands out 20 pieces or so at a time, and they are sent before it hands out more: 128 buffers
- * are enough for a thousand connections, and more of them leave the cache sooner (1,024 cost 12 % more).
+ * are enough for a thousand connections. More of them leave the cache sooner: with messages of 16 KiB, 1,024 cost a tenth
+ * more CPU time than 128.
  */
 #define BUFFERS 256
 #define GROUP 0
