@@ -180,7 +180,8 @@ static void new_buffers(void)
 
     bench_check(posix_memalign(&memory, 4096, BUFFERS * sizeof(struct io_uring_buf)) == 0, "out of memory");
     buffer_ring = memory;
-    buffers = bench_array(BUFFERS, ECHO_CHUNK);
+    bench_check(posix_memalign(&memory, 4096, (size_t)BUFFERS * ECHO_CHUNK) == 0, "out of memory");
+    buffers = memory;
     registration.ring_addr = (uintptr_t)buffer_ring;
     must(io_uring_register_buf_ring(&ring, &registration, 0), "no ring of buffers");
     io_uring_buf_ring_init(buffer_ring);
