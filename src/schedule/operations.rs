@@ -14,7 +14,7 @@ use crate::handle::{Handle, Kind};
 use crate::op::driver::{Driver, Given, MORE, Step, TIMED_OUT};
 use crate::op::{close_unseen, descriptor_of, gives_descriptor};
 use crate::ready::List;
-use crate::ring::Completed;
+use crate::ring::{ANSWER, Completed};
 use crate::slots::{Held, NO_SLOT, Place};
 use crate::sqe::Sqe;
 
@@ -49,6 +49,8 @@ struct Operation {
     /// Whether its final result has not come.
     is_pending: bool,
     in_kernel: bool,
+    /// Whether the one before it in its chain has not ended.
+    has_to_wait: bool,
     asked_to_end: bool,
     timed_out: bool,
     has_errand: bool,
@@ -161,6 +163,7 @@ impl Schedule {
     /// Notes that `second` begins when `first` has ended.
     pub(crate) fn chain(&mut self, first: Handle, second: Handle) {
         self.operations.entries[first.index() as usize].chained = Some(second);
+        self.operations.entries[second.index() as usize].has_to_wait = true;
     }
 
     /// Makes sure that so many completions can be taken.
@@ -176,10 +179,13 @@ impl Schedule {
     /// Takes what the kernel says of an entry.
     #[inline]
     pub(crate) fn completed(&mut self, completed: Completed) {
+        if completed.number & ANSWER != 0 {
+            self.not_cancelled(completed);
+            return;
+        }
         let is_last = completed.flags & MORE == 0;
         self.operations.outstanding -= usize::from(is_last);
-        let found = Handle::from_raw(completed.number as i64).and_then(|handle| self.slots.find_in_use(handle));
-        let Some(index) = found else { return };
+        let Some(index) = self.find_number(completed.number) else { return };
         let operation = &mut self.operations.entries[index as usize];
         operation.in_kernel &= !is_last;
         if self.slots[index].kind() == Kind::Poll {
@@ -190,7 +196,9 @@ impl Schedule {
             None => Step::give(completed),
             Some(driver) => driver.completed(completed),
         };
-        let is_to_end = step.again && operation.asked_to_end;
+        // What would go on, at once or when something has come back, ends instead when it has been asked to.
+        let goes_on = !operation.in_kernel && step.given.is_none_or(|given| !given.is_final());
+        let is_to_end = goes_on && operation.asked_to_end;
         let cancelled = operation.driver.as_ref().filter(|_| is_to_end).map(|driver| driver.cancelled());
         if let Some(given) = step.given {
             self.give(index, given);
@@ -201,6 +209,24 @@ impl Schedule {
             None => {}
         }
         self.resume_waiting(index);
+    }
+
+    #[inline]
+    fn find_number(&self, number: u64) -> Option<u32> {
+        Handle::from_raw(number as i64).and_then(|handle| self.slots.find_in_use(handle))
+    }
+
+    /// The kernel refuses to cancel. When it says that it does not know an operation that has not ended, it had that in its hands just
+    /// then (a receive that had data at once and is to be tried again: 6.18): it is asked once more.
+    #[cold]
+    fn not_cancelled(&mut self, Completed { number, result, .. }: Completed) {
+        let index = self.find_number(number & !ANSWER).filter(|_| result == -libc::ENOENT);
+        let index = index.filter(|&index| {
+            let operation = &self.operations.entries[index as usize];
+            // One in a chain that has not begun is asked when it begins.
+            operation.is_pending && operation.in_kernel && !operation.has_to_wait
+        });
+        index.into_iter().for_each(|index| self.operations.send_errand(index));
     }
 
     /// The callback has returned from a result that is not the final one.
@@ -262,7 +288,9 @@ impl Schedule {
             _ => entries[previous as usize].next = next,
         }
         let chained = entries[index as usize].chained.take().and_then(|handle| self.slots.find_in_use(handle));
-        if let Some(next) = chained.filter(|&next| self.operations.entries[next as usize].asked_to_end) {
+        let Some(next) = chained else { return };
+        self.operations.entries[next as usize].has_to_wait = false;
+        if self.operations.entries[next as usize].asked_to_end {
             // The kernel did not find it before: it had not begun.
             self.operations.send_errand(next);
         }
@@ -361,6 +389,11 @@ impl Schedule {
         self.operations.pending > 0
     }
 
+    /// How many entries in the kernel have a completion to come.
+    pub(crate) fn outstanding(&self) -> usize {
+        self.operations.outstanding
+    }
+
     /// Whether the kernel has anything of the loop's that it will tell the end of.
     pub(crate) fn is_kernel_busy(&self) -> bool {
         self.operations.outstanding > 0
@@ -392,10 +425,13 @@ impl Schedule {
 
     /// As `completed`, when there is no room: the result is lost, as closing the loop loses it.
     pub(crate) fn discard(&mut self, completed: Completed) {
-        let found = Handle::from_raw(completed.number as i64).and_then(|handle| self.slots.find_in_use(handle));
+        if completed.number & ANSWER != 0 {
+            self.not_cancelled(completed);
+            return;
+        }
         let is_last = completed.flags & MORE == 0;
         self.operations.outstanding -= usize::from(is_last);
-        let Some(index) = found else { return };
+        let Some(index) = self.find_number(completed.number) else { return };
         let operation = &mut self.operations.entries[index as usize];
         operation.in_kernel &= !is_last;
         if self.slots[index].kind() == Kind::Poll {

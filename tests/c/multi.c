@@ -372,6 +372,16 @@ static void s13_cancelled_it_gives_what_had_come_and_ends(void)
     CHECK(receive_end, ==, -ECANCELED);
     check_pattern(received_length);
     CHECK(released, ==, 1);
+    /* Also when it ends for want of a buffer after that. */
+    CHECK(loop_buffers_free(buffers), ==, 0);
+    handle = start_receiving(loop, fds[0], 1, 8);
+    keeps = true;
+    CHECK(loop_run_once(loop, 0), ==, 0);
+    send_pattern(fds[1], received_length, 100);
+    CHECK(loop_cancel(loop, handle), ==, 1);
+    CHECK(loop_run(loop), ==, LOOP_DONE);
+    CHECK(receive_end, ==, -ECANCELED);
+    while (kept_count) CHECK(loop_buffer_return(buffers, kept[--kept_count]), ==, 0);
     /* Also while it waits for a buffer. */
     CHECK(loop_buffers_free(buffers), ==, 0);
     handle = start_receiving(loop, fds[0], 1, 8);
