@@ -30,6 +30,9 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+mod address;
+#[allow(unsafe_code)]
+mod buffer;
 #[allow(unsafe_code)]
 mod callback;
 mod calls;
@@ -79,6 +82,8 @@ mod time;
 mod timers;
 mod trace;
 
+pub use address::Address;
+pub use buffer::{Buffer, BufferMut};
 pub use closing::CloseError;
 pub use error::{Error, Result};
 pub use event_loop::{Loop, Outcome};
@@ -86,7 +91,7 @@ pub use handle::{Handle, Kind};
 pub use inspect::{Info, SlowCallback};
 pub use lifecycle::{Builder, DetachedLoop};
 pub use metrics::Metrics;
-pub use op::Completion;
+pub use op::{CWD, Completion, FileStatus, OpenOptions};
 pub use remote::{Refused, Remote};
 pub use schedule::HookPoint;
 pub use sqe::Sqe;

@@ -4,9 +4,14 @@
 //! because an entry points at memory that the kernel uses until the final completion: the user vouches for it, or the
 //! driver or the callback keep it.
 
+mod closing;
 pub(crate) mod driver;
 pub(crate) mod entries;
+mod files;
+mod owned;
 pub(crate) mod place;
+mod sockets;
+mod streams;
 pub(crate) mod whole;
 
 use std::mem::ManuallyDrop;
@@ -16,6 +21,8 @@ use io_uring::opcode;
 use nix::errno::Errno;
 
 use self::driver::{Driver, MORE, TIMED_OUT};
+pub use self::files::{FileStatus, OpenOptions};
+pub use self::owned::CWD;
 use crate::callback::Callback;
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
