@@ -133,7 +133,7 @@ static void recv_receives_fails_and_is_cancelled(void)
 {
     loop_t *loop = new_loop();
     struct seen seen = {0};
-    char buffer[8];
+    char buffer[8] = "";
     int fds[2], file;
 
     make_pair(fds);
@@ -318,7 +318,7 @@ static void a_reset_is_an_error_and_no_signal(void)
 {
     loop_t *loop = new_loop();
     struct seen seen = {0};
-    char buffer[8];
+    char buffer[8] = "";
     int fds[2];
 
     expect_sigpipe();
@@ -336,7 +336,7 @@ static void messages_carry_vectors_names_and_descriptors(void)
 {
     loop_t *loop = new_loop();
     struct seen sent = {0}, received = {0};
-    struct sockaddr_in address = {0}, from;
+    struct sockaddr_in address = {0}, from = {0};
     char first[3] = "", second[8] = "";
     struct iovec *out = malloc(2 * sizeof *out), *in = malloc(2 * sizeof *in);
     struct msghdr *out_message = calloc(1, sizeof *out_message), in_message;
@@ -386,7 +386,7 @@ static void a_descriptor_goes_through_a_message(void)
 {
     loop_t *loop = new_loop();
     struct seen sent = {0}, received = {0};
-    char byte = 'x', got;
+    char byte = 'x', got = 0;
     struct iovec out = {&byte, 1}, in = {&got, 1};
     union {
         char room[CMSG_SPACE(sizeof(int))];
@@ -398,6 +398,7 @@ static void a_descriptor_goes_through_a_message(void)
 
     make_pair(fds);
     memset(&out_control, 0, sizeof out_control);
+    memset(&in_control, 0, sizeof in_control);
     out_message.msg_iov = &out;
     out_message.msg_iovlen = 1;
     out_message.msg_control = &out_control;
@@ -653,7 +654,7 @@ static void s13_an_operation_whose_descriptor_is_closed_ends_when_cancelled(void
 {
     loop_t *loop = new_loop();
     struct seen seen = {0};
-    char buffer[8];
+    char buffer[8] = "";
     int fds[2];
     loop_handle_t handle;
 
@@ -735,7 +736,7 @@ static void an_embedded_loop_hears_of_a_cancel(void)
 {
     loop_t *loop = new_loop();
     struct seen seen = {0};
-    char buffer[8];
+    char buffer[8] = "";
     int fds[2];
     loop_handle_t handle;
     struct pollfd host = {loop_fd(loop), POLLIN, 0};

@@ -7,6 +7,7 @@ mod closing;
 mod errors;
 mod handles;
 mod iteration;
+mod operations;
 mod panics;
 mod release;
 mod running;
