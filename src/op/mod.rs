@@ -102,6 +102,7 @@ pub(crate) fn run_errands(schedule: &mut Schedule, ring: &mut Ring) -> Result<()
 }
 
 /// A copy on the heap.
+#[cfg(feature = "capi")]
 pub(crate) fn copy<T: Copy>(from: &[T]) -> Result<Box<[T]>> {
     let mut copy = Vec::new();
     copy.try_reserve_exact(from.len())?;

@@ -35,7 +35,10 @@ fn result_of<T: 'static>(
     submit: impl FnOnce(Box<dyn FnOnce(&Loop, Result<T, Error>)>) -> Result<Handle, Error>,
 ) -> Result<T, Error> {
     let (inner, got) = got();
-    submit(Box::new(move |_, result| { inner.replace(Some(result)); })).unwrap();
+    submit(Box::new(move |_, result| {
+        inner.replace(Some(result));
+    }))
+    .unwrap();
     finish(lp, &got)
 }
 
@@ -45,7 +48,10 @@ fn result_with<B: 'static>(
     submit: impl FnOnce(Box<dyn FnOnce(&Loop, Result<usize, Error>, B)>) -> Result<Handle, Error>,
 ) -> (Result<usize, Error>, B) {
     let (inner, got) = got();
-    submit(Box::new(move |_, result, buffer| { inner.replace(Some((result, buffer)); }))).unwrap();
+    submit(Box::new(move |_, result, buffer| {
+        inner.replace(Some((result, buffer)));
+    }))
+    .unwrap();
     finish(lp, &got)
 }
 
@@ -363,7 +369,7 @@ fn s30_no_borrow_is_held_while_what_was_given_is_used_or_dropped() {
     // Refused, by the loop and by the kernel.
     assert_eq!(errno(lp.read(nosy(), Vec::new(), None, |_, _, _| {})), EINVAL);
     lp.recv(nosy(), Vec::with_capacity(1), 0, |_, result, _| assert_eq!(result, Ok(0))).unwrap();
-    lp.close_fd(nosy().0.try_clone().unwrap(), |lp, _| drop(lp.call_soon(|_| {}).unwrap())).unwrap();
+    lp.close_fd(nosy().0.try_clone().unwrap(), |lp, _| assert!(lp.call_soon(|_| {}).is_ok())).unwrap();
     assert_eq!(lp.run(), Ok(Outcome::Done));
 }
 
@@ -377,7 +383,10 @@ fn connections_are_made_used_and_ended() {
     let socket = result_of(&lp, |f| lp.socket(libc::AF_INET, libc::SOCK_STREAM, 0, f)).unwrap();
     let client = Rc::new(TcpStream::from(socket));
     let (fd, (inner, accepted)) = (Rc::clone(&client), got());
-    lp.accept(Rc::clone(&listener), move |_, result| { inner.replace(Some(result)); }).unwrap();
+    lp.accept(Rc::clone(&listener), move |_, result| {
+        inner.replace(Some(result));
+    })
+    .unwrap();
     assert_eq!(result_of(&lp, |f| lp.connect(fd, address, f)), Ok(()));
     let mut server = TcpStream::from(finish(&lp, &accepted).unwrap());
     let fd = Rc::clone(&client);
@@ -440,7 +449,11 @@ fn send_all_sends_a_megabyte_and_says_how_far_it_came() {
 
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let (inner, got) = got();
-    let handle = lp.send_all(ours, data, 0, move |_, result, _| { inner.replace(Some(result)); }).unwrap();
+    let handle = lp
+        .send_all(ours, data, 0, move |_, result, _| {
+            inner.replace(Some(result));
+        })
+        .unwrap();
     assert_eq!(lp.run_once(ms(1)), Ok(0));
     lp.cancel(handle).unwrap();
     let count = finish(&lp, &got).unwrap();
@@ -529,7 +542,11 @@ fn close_fd_closes_whatever_comes_of_it() {
         let lp = real_loop();
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let (inner, got) = got();
-        let handle = lp.close_fd(ours, move |_, result| { inner.replace(Some(result)); }).unwrap();
+        let handle = lp
+            .close_fd(ours, move |_, result| {
+                inner.replace(Some(result));
+            })
+            .unwrap();
         if is_cancelled {
             lp.cancel(handle).unwrap();
         }
