@@ -574,6 +574,7 @@ static void wrong_arguments_are_refused(void)
 
 struct guarded {
     struct seen seen;
+    int peer;
     char *page;
     size_t size;
 };
@@ -583,19 +584,23 @@ static void guard(void *arg)
     struct guarded *guarded = arg;
 
     note_release(&guarded->seen);
+    CHECK(write(guarded->peer, "data", 4), ==, 4);
     REQUIRE(mprotect(guarded->page, guarded->size, PROT_NONE), ==, 0);
 }
 
 static struct guarded make_guarded(void)
 {
-    struct guarded guarded = {{0}, NULL, (size_t)sysconf(_SC_PAGESIZE)};
+    struct guarded guarded = {{0}, -1, NULL, (size_t)sysconf(_SC_PAGESIZE)};
 
     guarded.page = mmap(NULL, guarded.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     REQUIRE(guarded.page != MAP_FAILED, ==, 1);
     return guarded;
 }
 
-/* The release hook makes the buffer unreachable; data that arrives later is not lost in it. */
+/*
+ * Data that arrives when the release hook runs does not go into the buffer, which is unreachable soon after. A kernel of 5.10 would
+ * put it there as soon as it arrives, a newer one when the loop enters it.
+ */
 static void check_let_go(bool message, bool at_close)
 {
     loop_t *loop = new_loop();
@@ -607,6 +612,7 @@ static void check_let_go(bool message, bool at_close)
     loop_handle_t handle;
 
     make_pair(fds);
+    guarded.peer = fds[1];
     header.msg_iov = &vector;
     header.msg_iovlen = 1;
     if (message)
@@ -627,7 +633,6 @@ static void check_let_go(bool message, bool at_close)
         CHECK(guarded.seen.result, ==, -ECANCELED);
     }
     CHECK(guarded.seen.released, ==, 1);
-    CHECK(write(fds[1], "data", 4), ==, 4);
     if (!at_close) {
         CHECK(loop_run_once(loop, LOOP_MSEC(1)), ==, 0);
         close_loop(loop);
@@ -638,16 +643,24 @@ static void check_let_go(bool message, bool at_close)
     munmap(guarded.page, guarded.size);
 }
 
+static void check_let_go_on_both_kernels(bool at_close)
+{
+    for (int message = 0; message <= 1; message++) {
+        check_let_go(message, at_close);
+        setenv("RINGLOOP_KERNEL", "5.10", 1);
+        check_let_go(message, at_close);
+        unsetenv("RINGLOOP_KERNEL");
+    }
+}
+
 static void s14_a_buffer_that_is_released_is_not_the_kernels(void)
 {
-    check_let_go(false, false);
-    check_let_go(true, false);
+    check_let_go_on_both_kernels(false);
 }
 
 static void s14_a_buffer_that_is_released_at_close_is_not_the_kernels(void)
 {
-    check_let_go(false, true);
-    check_let_go(true, true);
+    check_let_go_on_both_kernels(true);
 }
 
 static void s13_an_operation_whose_descriptor_is_closed_ends_when_cancelled(void)
@@ -673,7 +686,7 @@ static void s13_an_operation_whose_descriptor_is_closed_ends_when_cancelled(void
     close_loop(loop);
 }
 
-static void s22_a_connection_that_no_callback_has_seen_is_closed(void)
+static void accept_and_close(void)
 {
     loop_t *loop = new_loop();
     struct seen seen = {0};
@@ -693,6 +706,15 @@ static void s22_a_connection_that_no_callback_has_seen_is_closed(void)
     CHECK(recv(client, &byte, 1, 0), <=, 0);
     CHECK(errno != EAGAIN, ==, 1);
     close(client);
+}
+
+/* On a kernel of 5.10 the connection is accepted as soon as it is there, on a newer one when the loop enters the kernel. */
+static void s22_a_connection_that_no_callback_has_seen_is_closed(void)
+{
+    accept_and_close();
+    setenv("RINGLOOP_KERNEL", "5.10", 1);
+    accept_and_close();
+    unsetenv("RINGLOOP_KERNEL");
 }
 
 /* What the callback before it has stopped short is a result that nobody sees. */
