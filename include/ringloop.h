@@ -564,7 +564,7 @@ int loop_watch_update(loop_t *loop,
  *
  * Returns how many operations the kernel has not let go of: with 0, close(fd) really closes, the peer sees the end of
  * file and a port is free again. More than 0 is file I/O that has begun. Or -EBADF for a negative number, an error of io_uring_enter(), -ENOMEM, -ESHUTDOWN,
- * -EPERM, -EOWNERDEAD. One system call, or none when there is nothing on `fd`. The loop's thread.
+ * -EPERM, -EOWNERDEAD. One system call as a rule, or none when there is nothing on `fd`. The loop's thread.
  */
 int loop_forget_fd(loop_t *loop,
                    int fd);

@@ -30,6 +30,9 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+mod address;
+#[allow(unsafe_code)]
+mod buffer;
 #[allow(unsafe_code)]
 mod callback;
 mod calls;
@@ -80,6 +83,8 @@ mod time;
 mod timers;
 mod trace;
 
+pub use address::Address;
+pub use buffer::{Buffer, BufferMut};
 pub use closing::CloseError;
 pub use error::{Error, Result};
 pub use event_loop::{Loop, Outcome};
@@ -87,7 +92,7 @@ pub use handle::{Handle, Kind};
 pub use inspect::{Info, SlowCallback};
 pub use lifecycle::{Builder, DetachedLoop};
 pub use metrics::Metrics;
-pub use op::{Buffers, Completion};
+pub use op::{Buffers, CWD, Completion, FileStatus, OpenOptions};
 pub use readiness::Events;
 pub use remote::{Refused, Remote};
 pub use schedule::HookPoint;

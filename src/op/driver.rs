@@ -38,10 +38,12 @@ pub(crate) unsafe trait Driver: std::fmt::Debug {
 }
 
 /// Keeps something until the kernel has let go of it.
+#[cfg(feature = "capi")]
 #[derive(Debug)]
 pub(crate) struct Keep<T>(pub(crate) T);
 
 // SAFETY: it gives no entries.
+#[cfg(feature = "capi")]
 unsafe impl<T: std::fmt::Debug> Driver for Keep<T> {}
 
 /// What comes of a completion: a result for the user, another entry for the kernel, both or neither.

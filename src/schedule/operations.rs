@@ -18,6 +18,11 @@ use crate::ring::{ANSWER, Completed};
 use crate::slots::{Held, NO_SLOT, Place};
 use crate::sqe::Sqe;
 
+/// What the kernel says to itself when a thread of its own was interrupted, by a request to cancel as a rule; a splice lets it
+/// out (6.18).
+const RESTART_FIRST: i32 = 512;
+const RESTART_LAST: i32 = 516;
+
 /// What is known of the operations of a loop.
 #[derive(Debug, Default)]
 pub(super) struct Operations {
@@ -261,7 +266,11 @@ impl Schedule {
     #[inline]
     fn give(&mut self, index: u32, mut given: Given) {
         if given.is_final() {
-            if self.operations.entries[index as usize].timed_out {
+            let Operation { asked_to_end, timed_out, .. } = self.operations.entries[index as usize];
+            if matches!(-given.result, libc::EINTR | RESTART_FIRST..=RESTART_LAST) {
+                given.result = if asked_to_end { -libc::ECANCELED } else { -libc::EINTR };
+            }
+            if timed_out {
                 given.flags |= TIMED_OUT;
                 given.result = if given.result == -libc::ECANCELED { -libc::ETIMEDOUT } else { given.result };
             }

@@ -8,6 +8,7 @@ mod errors;
 mod handles;
 mod io;
 mod iteration;
+mod operations;
 mod panics;
 mod release;
 mod running;
