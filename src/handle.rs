@@ -63,6 +63,10 @@ pub enum Kind {
     Operation = 4,
     /// A signal handler.
     Signal = Kind::STAYS | 4,
+    /// Work on another thread.
+    Work = 8,
+    /// A watcher of a child process.
+    Child = 12,
 }
 
 impl Kind {
@@ -76,6 +80,12 @@ impl Kind {
         !matches!(self, Kind::Hook | Kind::Signal)
     }
 
+    /// Whether cancelling it is a request, and its result is given to its callback (S13).
+    #[inline]
+    pub(crate) fn is_operation(self) -> bool {
+        matches!(self, Kind::Operation | Kind::Work)
+    }
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Kind::Call => "call",
@@ -84,6 +94,8 @@ impl Kind {
             Kind::Hook => "hook",
             Kind::Operation => "operation",
             Kind::Signal => "signal handler",
+            Kind::Work => "work",
+            Kind::Child => "child watcher",
         }
     }
 }

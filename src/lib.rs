@@ -36,12 +36,16 @@ mod calls;
 #[cfg(feature = "capi")]
 #[allow(unsafe_code)]
 mod capi;
+#[allow(unsafe_code)]
+mod children;
 mod closing;
 #[allow(unsafe_code)]
 mod counted;
 mod embed;
 mod error;
 mod event_loop;
+#[allow(unsafe_code)]
+mod executor;
 #[allow(unsafe_code)]
 mod fork;
 mod handle;
@@ -62,6 +66,8 @@ mod parcel;
 mod ready;
 #[allow(unsafe_code)]
 mod remote;
+#[allow(unsafe_code)]
+mod resolve;
 #[allow(unsafe_code)]
 mod ring;
 #[allow(unsafe_code)]

@@ -310,6 +310,8 @@ impl Slot {
             2 => Kind::Hook,
             3 => Kind::Repeat,
             4 => Kind::Operation,
+            8 => Kind::Work,
+            12 => Kind::Child,
             _ => Kind::Signal,
         }
     }

@@ -90,7 +90,7 @@ pub(crate) fn copy<T: Copy>(from: &[T]) -> Result<Box<[T]>> {
 }
 
 /// The number under which the kernel knows an operation.
-fn number(handle: Handle) -> u64 {
+pub(crate) fn number(handle: Handle) -> u64 {
     handle.as_raw() as u64
 }
 
