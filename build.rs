@@ -21,7 +21,7 @@ mod header {
     use cbindgen::{Config, DocumentationStyle, Language, SortKey, Style};
 
     /// The sections of the header, in its order.
-    const SECTIONS: [(&str, &str); 10] = [
+    const SECTIONS: [(&str, &str); 12] = [
         ("handles and callbacks", "types"),
         ("lifecycle", "lifecycle"),
         ("running", "running"),
@@ -29,6 +29,8 @@ mod header {
         ("other threads", "threads"),
         ("completions", "completions"),
         ("signals", "signals"),
+        ("children", "children"),
+        ("work off the loop", "executor"),
         ("inside another loop", "embedding"),
         ("seeing what happens", "seeing"),
         ("library", "library"),

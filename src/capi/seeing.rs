@@ -22,6 +22,10 @@ pub const LOOP_KIND_HOOK: u32 = 4;
 pub const LOOP_KIND_SIGNAL: u32 = 5;
 /// A loop_submit(), or one of the functions that submit.
 pub const LOOP_KIND_OPERATION: u32 = 6;
+/// A loop_run_in_executor() or loop_getaddrinfo().
+pub const LOOP_KIND_WORK: u32 = 7;
+/// A loop_watch_child().
+pub const LOOP_KIND_CHILD: u32 = 8;
 
 /// The kind as C knows it.
 const fn kind_to_c(kind: Kind) -> u32 {
@@ -32,6 +36,8 @@ const fn kind_to_c(kind: Kind) -> u32 {
         Kind::Hook => LOOP_KIND_HOOK,
         Kind::Signal => LOOP_KIND_SIGNAL,
         Kind::Operation => LOOP_KIND_OPERATION,
+        Kind::Work => LOOP_KIND_WORK,
+        Kind::Child => LOOP_KIND_CHILD,
     }
 }
 
