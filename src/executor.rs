@@ -282,8 +282,10 @@ impl Pool {
                     job.run();
                 }
                 if !self.process.is_current() {
-                    // The work has forked, and this is the only thread of the child.
-                    return;
+                    // The work has forked, and this is the only thread of the child. What the program does at its exit is the
+                    // parent's to do.
+                    // SAFETY: _exit takes any number.
+                    unsafe { libc::_exit(0) };
                 }
                 state = self.lock();
                 state.running -= 1;

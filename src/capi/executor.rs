@@ -15,7 +15,8 @@ use crate::executor::{Job, Packet, Worked};
 use crate::op::copy;
 use crate::resolve::{Addresses, Question};
 
-/// Work, which runs on another thread: it may block, and must not call functions of the loop but those for any thread.
+/// Work, which runs on another thread: it may block, and must not call functions of the loop but those for any thread. A child
+/// that it forks ends with _exit(0) when it returns there.
 pub type loop_work_t = Option<unsafe extern "C-unwind" fn(arg: *mut c_void)>;
 
 /// Runs on the loop's thread when work has been done: `status` is 0; or -ECANCELED when it was cancelled and never ran.
