@@ -331,7 +331,10 @@ impl Loop {
         if waiting == 0 {
             return Ok(0);
         }
-        schedule.reserve_completions(waiting)?;
+        // Those of the ring's own need no room.
+        if schedule.is_kernel_busy() {
+            schedule.reserve_completions(waiting)?;
+        }
         let mut count = 0;
         ring.reap(|completed| {
             count += 1;

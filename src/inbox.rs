@@ -457,6 +457,21 @@ mod tests {
     }
 
     #[test]
+    fn s22_a_signal_ends_a_sleep_after_closing_and_is_not_lost_by_closing() {
+        loom::model(|| {
+            let bed = Bed::new();
+            let signaller = Arc::clone(&bed);
+            let signaller = thread::spawn(move || signaller.wake(signaller.inbox.signal()));
+            assert!(bed.inbox.close().first().is_none());
+            // It would never return if the signal were lost.
+            assert!(bed.sleep() && bed.inbox.has_mail());
+            signaller.join().unwrap();
+            assert!(bed.inbox.take().first().is_none() && !bed.inbox.is_wanted() && !bed.post(0, 0));
+            assert!(bed.inbox.fall_asleep());
+        });
+    }
+
+    #[test]
     fn s23_a_post_against_closing_is_taken_or_refused() {
         loom::model(|| {
             let bed = Bed::new();

@@ -306,6 +306,7 @@ impl Schedule {
     }
 
     /// Whether the kernel has anything of the loop's that it will tell the end of.
+    #[inline]
     pub(crate) fn is_kernel_busy(&self) -> bool {
         self.operations.outstanding > 0
     }

@@ -440,6 +440,10 @@ int main(int argc, char **argv)
 {
     int result = check_run(argc, argv, tests, sizeof tests / sizeof tests[0]);
 
+    if (is_under("valgrind")) {
+        printf("left out under valgrind: all of it as on Linux 5.10: valgrind 3.19 knows no pidfd_open\n");
+        return result;
+    }
     setenv("RINGLOOP_KERNEL", "5.10", 1);
     return check_run(argc, argv, tests, sizeof tests / sizeof tests[0]) || result;
 }
