@@ -378,8 +378,11 @@ static void s22_a_close_that_gives_up_leaves_the_watcher(void)
 
 static void close_in_the_child(void *arg)
 {
+    int before = descriptors();
+
     CHECK(loop_watch_child(arg, getpid(), note, NULL), ==, -EOWNERDEAD);
     CHECK(loop_close(arg), ==, 0);
+    CHECK(descriptors(), ==, before);
 }
 
 static void s33_a_forked_child_closes_nothing(void)
