@@ -728,7 +728,8 @@ loop_handle_t loop_watch_child(loop_t *loop,
 /* ==== work off the loop ==== */
 
 /**
- * Work, which runs on another thread: it may block, and must not call functions of the loop but those for any thread.
+ * Work, which runs on another thread: it may block, and must not call functions of the loop but those for any thread. A child
+ * that it forks ends with _exit(0) when it returns there.
  */
 typedef void (*loop_work_t)(void *arg);
 
