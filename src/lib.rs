@@ -39,12 +39,16 @@ mod calls;
 #[cfg(feature = "capi")]
 #[allow(unsafe_code)]
 mod capi;
+#[allow(unsafe_code)]
+mod children;
 mod closing;
 #[allow(unsafe_code)]
 mod counted;
 mod embed;
 mod error;
 mod event_loop;
+#[allow(unsafe_code)]
+mod executor;
 #[allow(unsafe_code)]
 mod fork;
 mod handle;
@@ -66,6 +70,8 @@ mod readiness;
 mod ready;
 #[allow(unsafe_code)]
 mod remote;
+#[allow(unsafe_code)]
+mod resolve;
 #[allow(unsafe_code)]
 mod ring;
 #[allow(unsafe_code)]

@@ -23,6 +23,11 @@ pub(crate) unsafe trait Driver: std::fmt::Debug {
         Step::give(completed)
     }
 
+    /// The user wants an end. False: it has begun elsewhere than in the kernel, and ends by itself.
+    fn withdraw(&mut self) -> bool {
+        true
+    }
+
     /// The result of an operation that is cancelled while the kernel knows nothing of it.
     fn cancelled(&self) -> i32 {
         -libc::ECANCELED

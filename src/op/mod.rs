@@ -149,7 +149,7 @@ fn stat_as_epoll(fd: RawFd) -> nix::Result<()> {
 }
 
 /// The number under which the kernel knows an operation.
-fn number(handle: Handle) -> u64 {
+pub(crate) fn number(handle: Handle) -> u64 {
     handle.as_raw() as u64
 }
 
