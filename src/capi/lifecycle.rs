@@ -50,6 +50,8 @@ pub struct loop_options_t {
     /// At most so many threads for loop_run_in_executor() and loop_getaddrinfo(), started when there is work for them; default
     /// 4. That is for work that waits; for work that computes, ask for a thread a processor.
     pub executor_threads: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 const OPTIONS_TOO_NEW: Error = Error::new(Errno::E2BIG, Sentence::OptionsTooNew);
@@ -89,6 +91,9 @@ unsafe fn read_options(options: *const loop_options_t) -> Result<loop_options_t>
 /// # Safety
 /// `trace` is null or a C string.
 unsafe fn builder(options: &loop_options_t) -> Result<Builder> {
+    if options.reserved != 0 {
+        return Err(OPTIONS_TOO_NEW);
+    }
     if options.flags & !LOOP_VIRTUAL_TIME != 0 {
         return Err(UNKNOWN_FLAG);
     }

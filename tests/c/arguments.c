@@ -195,6 +195,9 @@ static void options_of_every_size(void)
         CHECK(try_options(&options.known), ==, -E2BIG);
         options.tail[at] = 0;
     }
+    options.known.size = known;
+    options.known.reserved = 1;
+    CHECK(try_options(&options.known), ==, -E2BIG);
     CHECK(try_options(NULL), ==, 0);
 }
 
