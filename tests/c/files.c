@@ -3,9 +3,11 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/io_uring.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 
 /* ---- helpers ---- */
@@ -458,6 +460,38 @@ static void s22_a_file_that_no_callback_has_seen_is_closed(void)
     CHECK(count_descriptors(), ==, before);
 }
 
+/* The result of an open into the ring's table is 0, which is no descriptor. */
+static void s22_a_place_in_the_rings_table_is_not_closed_as_a_descriptor(void)
+{
+    loop_t *loop = new_loop();
+    struct folder folder = enter();
+    struct seen seen = {0};
+    struct io_uring_sqe sqe = {0};
+    int32_t table = -1;
+    int stdin_copy = dup(0), replaced = dup2(folder.former, 0);
+
+    REQUIRE(replaced, ==, 0);
+    close(make_file("a", "text"));
+    CHECK(loop_run_once(loop, 0), ==, 0);
+    if (syscall(SYS_io_uring_register, loop_ring_fd(loop), IORING_REGISTER_FILES, &table, 1) == 0) {
+        sqe.opcode = IORING_OP_OPENAT;
+        sqe.fd = AT_FDCWD;
+        sqe.addr = (uintptr_t)"a";
+        sqe.file_index = 1;
+        REQUIRE(loop_submit(loop, &sqe, note, &seen), >, 0);
+    }
+    close_loop(loop);
+    CHECK(seen.finals, ==, 0);
+    CHECK(fcntl(0, F_GETFD), >=, 0);
+    if (stdin_copy >= 0) {
+        dup2(stdin_copy, 0);
+        close(stdin_copy);
+    } else {
+        close(0);
+    }
+    leave(folder);
+}
+
 static const struct check_test tests[] = {
     TEST(reading_and_writing_at_offsets_and_at_the_files_position),
     TEST(vectors_are_read_and_written),
@@ -469,6 +503,7 @@ static const struct check_test tests[] = {
     TEST(names_are_made_linked_renamed_and_removed),
     TEST(s13_what_may_be_done_before_it_is_cancelled_ends_once),
     TEST(s22_a_file_that_no_callback_has_seen_is_closed),
+    TEST(s22_a_place_in_the_rings_table_is_not_closed_as_a_descriptor),
 };
 
 CHECK_MAIN(tests)

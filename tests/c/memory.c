@@ -5,8 +5,12 @@
  */
 #include "check.h"
 
+#include <fcntl.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
 
 static bool counting;
 static size_t allocations, fail_from = SIZE_MAX, fail_to = SIZE_MAX;
@@ -845,6 +849,85 @@ static void s31_child_watchers_without_memory(void)
     CHECK(n, <, 100);
 }
 
+/* ---- operations ---- */
+
+static void count_result(loop_t *loop, int32_t result, uint32_t flags, void *arg)
+{
+    (void)loop;
+    (void)flags;
+    (void)arg;
+    ran++;
+    if (result >= 0 && arg)
+        close(result);
+}
+
+/* One of each kind: some wait, some end at once. */
+static loop_handle_t submit(loop_t *loop, int kind, const int fds[2], struct msghdr *message)
+{
+    static char byte;
+    struct sockaddr_in nowhere = {0};
+
+    switch (kind) {
+    case 0:
+        return loop_recv(loop, fds[0], &byte, 1, 0, count_result, NULL);
+    case 1:
+        return loop_recvmsg(loop, fds[0], message, 0, count_result, NULL);
+    case 2:
+        return loop_readv(loop, fds[0], message->msg_iov, 1, LOOP_CURRENT, count_result, NULL);
+    case 3:
+        return loop_send_all(loop, fds[0], "", 1, 0, count_result, NULL);
+    case 4:
+        return loop_openat(loop, AT_FDCWD, "/dev/null", O_RDONLY | O_CLOEXEC, 0, count_result, &byte);
+    case 5:
+        return loop_renameat(loop, AT_FDCWD, "/dev/null/a", AT_FDCWD, "/dev/null/b", 0, count_result, NULL);
+    default:
+        return loop_connect(loop, fds[0], (struct sockaddr *)&nowhere, sizeof nowhere, count_result, NULL);
+    }
+}
+
+static void s31_operations_without_memory(void)
+{
+    enum { KINDS = 7 };
+
+    for (size_t n = 0; n < 40; n++) {
+        loop_t *loop = new_loop();
+        char byte;
+        struct iovec vector = {&byte, 1};
+        struct msghdr message = {0};
+        size_t accepted = 0;
+        loop_handle_t handles[KINDS];
+        int fds[2];
+
+        REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), ==, 0);
+        message.msg_iov = &vector;
+        message.msg_iovlen = 1;
+        ran = 0;
+        fail(n, SIZE_MAX);
+        for (int kind = 0; kind < KINDS; kind++) {
+            handles[kind] = submit(loop, kind, fds, &message);
+            if (handles[kind] > 0)
+                accepted++;
+            else
+                CHECK(handles[kind], ==, -ENOMEM);
+        }
+        fail(0, SIZE_MAX);
+        for (int kind = 0; kind < KINDS; kind++)
+            if (handles[kind] > 0)
+                CHECK(loop_cancel(loop, handles[kind]), ==, 1);
+        CHECK(succeed(), ==, 0);
+        if (n % 2 == 0) {
+            CHECK(loop_run(loop), ==, LOOP_DONE);
+            CHECK(ran, ==, accepted);
+        }
+        close_loop(loop);
+        close(fds[0]);
+        close(fds[1]);
+        if (accepted == KINDS && n % 2 == 0)
+            break;
+        CHECK(n, <, 39);
+    }
+}
+
 static const struct check_test tests[] = {
     TEST(the_wrapping_works),
     TEST(s31_loop_new_with_any_one_allocation_failing),
@@ -871,6 +954,7 @@ static const struct check_test tests[] = {
     TEST(s31_work_with_all_allocations_failing_from_some_point),
     TEST(s31_threads_cancelling_and_closing_allocate_nothing),
     TEST(s31_child_watchers_without_memory),
+    TEST(s31_operations_without_memory),
 };
 
 CHECK_MAIN(tests)

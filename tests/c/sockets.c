@@ -686,13 +686,24 @@ static void s13_an_operation_whose_descriptor_is_closed_ends_when_cancelled(void
     close_loop(loop);
 }
 
+/* Whether the peer of a socket has closed it, or the kernel has for it. */
+static bool has_ended(int fd)
+{
+    struct pollfd end = {fd, POLLIN, 0};
+    char byte;
+    int ready;
+
+    do
+        ready = poll(&end, 1, 5000);
+    while (ready < 0 && errno == EINTR);
+    return ready == 1 && recv(fd, &byte, 1, MSG_DONTWAIT) <= 0;
+}
+
 static void accept_and_close(void)
 {
     loop_t *loop = new_loop();
     struct seen seen = {0};
     struct sockaddr_in address;
-    char byte;
-    struct timeval patience = {5, 0};
     int listener = make_listener(&address), client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     REQUIRE(loop_accept(loop, listener, SOCK_CLOEXEC, note, &seen), >, 0);
@@ -700,11 +711,9 @@ static void accept_and_close(void)
     REQUIRE(connect(client, (struct sockaddr *)&address, sizeof address), ==, 0);
     close_loop(loop);
     CHECK(seen.finals, ==, 0);
-    setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     /* If the kernel had not accepted it before it was cancelled, closing the listener resets it. */
     close(listener);
-    CHECK(recv(client, &byte, 1, 0), <=, 0);
-    CHECK(errno != EAGAIN, ==, 1);
+    CHECK_TRUE(has_ended(client));
     close(client);
 }
 
@@ -729,14 +738,11 @@ static void s22_a_connection_in_the_ready_queue_is_closed(void)
     loop_t *loop = new_loop();
     struct seen first = {0}, second = {0};
     struct sockaddr_in address;
-    char byte;
-    struct timeval patience = {5, 0};
     int clients[2], listener = make_listener(&address);
 
     for (int i = 0; i < 2; i++) {
         clients[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         REQUIRE(connect(clients[i], (struct sockaddr *)&address, sizeof address), ==, 0);
-        setsockopt(clients[i], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     }
     REQUIRE(loop_accept(loop, listener, SOCK_CLOEXEC, stop_short, &first), >, 0);
     REQUIRE(loop_accept(loop, listener, SOCK_CLOEXEC, note, &second), >, 0);
@@ -746,8 +752,7 @@ static void s22_a_connection_in_the_ready_queue_is_closed(void)
     close_loop(loop);
     CHECK(second.finals, ==, 0);
     /* The listener is open: an end of file can only come of closing the accepted socket. */
-    errno = 0;
-    CHECK(recv(clients[1], &byte, 1, 0), ==, 0);
+    CHECK_TRUE(has_ended(clients[1]));
     close(first.result);
     close(clients[0]);
     close(clients[1]);

@@ -5,9 +5,11 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::UNIX_EPOCH;
 
 use libc::{EBADF, ECANCELED, ECONNREFUSED, EEXIST, EINVAL, ENOENT, ENOTCONN, EPIPE, ESHUTDOWN, ETIMEDOUT};
 use ringloop::{Address, Buffer, BufferMut, CWD, Error, Handle, Loop, OpenOptions, Outcome};
@@ -431,6 +433,19 @@ fn datagrams_have_addresses() {
     let ((count, from), buffer) = finish(&lp, &got);
     assert_eq!((count, &buffer[..]), (100, &[1; 100][..]));
     assert_eq!(from.to_unix().unwrap().as_pathname(), Some(&*folder.0.join("theirs")));
+
+    // A name that is as long as the kernel says, and not until a zero.
+    let name = format!("ringloop-{}", std::process::id());
+    let ours = UnixDatagram::bind(folder.0.join("ours again")).unwrap();
+    let theirs = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+    theirs.send_to(b"x", folder.0.join("ours again")).unwrap();
+    let (inner, got) = self::got();
+    lp.recv_from(ours, Vec::with_capacity(1), 0, move |_, result, _| {
+        inner.replace(result.ok());
+    })
+    .unwrap();
+    let (_, from) = finish(&lp, &got);
+    assert_eq!(from.to_unix().unwrap().as_abstract_name(), Some(name.as_bytes()));
 }
 
 #[test]
@@ -483,10 +498,12 @@ fn files_are_opened_written_looked_at_and_closed() {
     assert_eq!(result_of(&lp, |f| lp.fallocate(fd(), 0, 0, 1000, f)), Ok(()));
     assert_eq!(result_of(&lp, |f| lp.fsync(fd(), true, f)), Ok(()));
     assert_eq!(result_of(&lp, |f| lp.fsync(fd(), false, f)), Ok(()));
+    let long_ago = UNIX_EPOCH - ms(1500);
+    File::from(file.try_clone().unwrap()).set_modified(long_ago).unwrap();
     let status = result_of(&lp, |f| lp.statx(at(), "a", 0, f)).unwrap();
     assert_eq!((status.size, status.mode & 0o777, status.is_file(), status.is_dir()), (1000, 0o640, true, false));
     let known = fs::metadata(folder.0.join("a")).unwrap();
-    assert_eq!((status.modified, status.accessed), (known.modified().unwrap(), known.accessed().unwrap()));
+    assert_eq!((status.modified, status.accessed), (long_ago, known.accessed().unwrap()));
     if lp.supports(55) {
         assert_eq!(result_of(&lp, |f| lp.ftruncate(fd(), 4, f)), Ok(()));
         assert_eq!(result_of(&lp, |f| lp.statx(fd(), "", libc::AT_EMPTY_PATH, f)).unwrap().size, 4);
