@@ -38,6 +38,7 @@ pub(crate) struct Options {
     pub(crate) slack_ns: u64,
     pub(crate) start_ns: u64,
     pub(crate) trace: *const c_char,
+    pub(crate) executor_threads: u32,
 }
 
 #[repr(C)]

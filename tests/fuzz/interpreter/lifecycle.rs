@@ -29,6 +29,7 @@ impl Machine {
             slack_ns: if op.how & 0x30 == 0 { slacks[usize::from(op.which >> 6)] } else { 0 },
             trace: ptr::null(),
             start_ns: [1_000_000, 1_000_000, 0, op.moment(u64::MAX / 2)][usize::from(op.how >> 6)],
+            executor_threads: 0,
         };
         let is_default = op.how == 0;
         let mut lp = ptr::null_mut();
@@ -69,7 +70,7 @@ impl Machine {
 
     /// Options that there are not.
     pub(crate) fn new_refused(&self, op: Op) {
-        let mut bytes = [0u64; 8];
+        let mut bytes = [0u64; 10];
         let size = size_of::<api::Options>();
         let small = [0, 3, 4];
         let (size, flags, demanded) = match op.which % 5 {
