@@ -550,7 +550,7 @@ impl Loop {
 
     /// Whether [`run`](Loop::run) would wait or work: something referenced is pending.
     pub fn is_alive(&self) -> bool {
-        self.schedule.borrow().is_alive() || self.shared.inbox.has_mail()
+        self.schedule.borrow().is_alive() || self.phase.get() == Phase::Open && self.shared.inbox.has_mail()
     }
 
     /// The handle of the callback that is running, if one is: also of one that runs once, though that is stale by then. A post of
