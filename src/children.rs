@@ -2,7 +2,7 @@
 //!
 //! The kernel waits for a child without reaping it (WAITID, 6.7; before that a poll for its pidfd), and holds no memory of the
 //! loop's meanwhile. The loop reaps it just before it calls back, so that a watcher that is cancelled leaves the child to whoever
-//! wants it, and a number that has been called back is the only one that may be another process's.
+//! wants it.
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};

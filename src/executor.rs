@@ -14,6 +14,7 @@
 use std::any::Any;
 use std::cell::OnceCell;
 use std::mem::{MaybeUninit, replace};
+use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -71,6 +72,7 @@ struct Pool {
     process: Process,
     limit: usize,
     state: Mutex<State>,
+    order: AtomicBool,
     work_came: Condvar,
     work_ended: Condvar,
     /// Whether there is work that is done, for the loop to know without the lock.
@@ -97,6 +99,13 @@ struct Task {
     handle: Option<Handle>,
     next: u32,
     previous: u32,
+}
+
+/// The state, while the lock is held. That each holder sees what the one before has done is said once more by `order`: a thread
+/// sanitizer knows nothing of the order that std makes where it has to wait.
+struct Locked<'a> {
+    state: Option<MutexGuard<'a, State>>,
+    order: &'a AtomicBool,
 }
 
 /// Some of the tasks, linked in order.
@@ -182,6 +191,7 @@ impl Executor {
             process,
             limit: self.limit,
             state: Mutex::default(),
+            order: AtomicBool::new(false),
             work_came: Condvar::new(),
             work_ended: Condvar::new(),
             has_done: AtomicBool::new(false),
@@ -212,8 +222,8 @@ impl Drop for Executor {
 }
 
 impl Pool {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Locked<'_> {
+        Locked::new(self.state.lock().unwrap_or_else(PoisonError::into_inner), &self.order)
     }
 
     /// Waits until all work that has begun has ended, or until `until`.
@@ -224,7 +234,7 @@ impl Pool {
             if left.is_zero() {
                 return Err(Error::KERNEL_HOLDS_ON);
             }
-            state = self.work_ended.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = state.wait(&self.work_ended, left);
         }
         Ok(())
     }
@@ -299,7 +309,7 @@ impl Pool {
                 return;
             } else {
                 state.idle += 1;
-                state = self.work_came.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = state.wait(&self.work_came, Duration::MAX);
                 state.idle -= 1;
             }
         }
@@ -374,6 +384,44 @@ extern "C" fn run_thread(pool: *mut c_void) -> *mut c_void {
     unsafe { libc::pthread_setname_np(libc::pthread_self(), c"ringloop".as_ptr()) };
     pool.work();
     ptr::null_mut()
+}
+
+impl<'a> Locked<'a> {
+    fn new(state: MutexGuard<'a, State>, order: &'a AtomicBool) -> Locked<'a> {
+        order.load(Ordering::Acquire);
+        Locked { state: Some(state), order }
+    }
+
+    /// Waits for a condition, without the lock meanwhile, at most `limit`.
+    fn wait(mut self, condition: &Condvar, limit: Duration) -> Locked<'a> {
+        let order = self.order;
+        order.store(true, Ordering::Release);
+        let state = self.state.take().expect("it is there until here");
+        let waited = condition.wait_timeout(state, limit);
+        Locked::new(waited.unwrap_or_else(PoisonError::into_inner).0, order)
+    }
+}
+
+impl Deref for Locked<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        self.state.as_ref().expect("it is there until it waits")
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        self.state.as_mut().expect("it is there until it waits")
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        if self.state.is_some() {
+            self.order.store(true, Ordering::Release);
+        }
+    }
 }
 
 impl State {
