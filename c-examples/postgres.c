@@ -63,7 +63,7 @@ static void begin(struct session *session)
     session->answers = 0;
     switch (session->stage) {
     case SLOW:
-        ask(session, "SELECT $1::int * 111, pg_sleep(0.3)", session->number);
+        ask(session, "SELECT $1::int * 111, pg_sleep(0.5)", session->number);
         break;
     case BROKEN:
         ask(session, "SELECT 1 / ($1::int - $1::int)", session->number);
