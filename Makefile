@@ -83,9 +83,10 @@ test: ## Runs all tests; installs the tools that it needs where it may
 loom: ## Checks the inbox in every order of its steps
 	LOOM_MAX_PREEMPTIONS=3 RUSTFLAGS='--cfg loom' $(CARGO) test --release --lib --target-dir target/loom inbox::
 
-stress: $(STRESS:%=build/stress/%) ## Millions of posts, ten thousand loops: 20 s; POSTS, UNBOUNDED, WOKEN, ROUNDS say how many
+stress: $(STRESS:%=build/stress/%) ## Millions of posts, ten thousand loops, a thousand connections: 80 s; POSTS, UNBOUNDED, WOKEN, ROUNDS, SOAK_MS say how many
 	build/stress/posts
 	build/stress/closing
+	build/stress/soak
 
 tsan: build/native-libs ## What has to do with threads, under the thread sanitizer
 	tests/tsan/run

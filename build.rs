@@ -21,7 +21,7 @@ mod header {
     use cbindgen::{Config, DocumentationStyle, Language, SortKey, Style};
 
     /// The sections of the header, in its order.
-    const SECTIONS: [(&str, &str); 11] = [
+    const SECTIONS: [(&str, &str); 14] = [
         ("handles and callbacks", "types"),
         ("lifecycle", "lifecycle"),
         ("running", "running"),
@@ -29,6 +29,9 @@ mod header {
         ("other threads", "threads"),
         ("readiness", "readiness"),
         ("completions", "completions"),
+        ("files", "files"),
+        ("sockets", "sockets"),
+        ("operations with many results", "multi"),
         ("signals", "signals"),
         ("inside another loop", "embedding"),
         ("seeing what happens", "seeing"),

@@ -572,11 +572,6 @@ int loop_forget_fd(loop_t *loop,
 /* ==== completions ==== */
 
 /**
- * For loop_read(), loop_write() and the like: at the file's own position, and for what has none (pipes, sockets, terminals).
- */
-#define LOOP_CURRENT UINT64_MAX
-
-/**
  * A flag of a result: more of the same operation will come. Without it, this is the final callback.
  */
 #define LOOP_MORE 2
@@ -651,10 +646,26 @@ int loop_set_deadline(loop_t *loop,
                       loop_handle_t handle,
                       uint64_t when_ns);
 
+/* ==== files ==== */
+
+/**
+ * For loop_read(), loop_write() and the like: at the file's own position, and for what has none (pipes, sockets, terminals).
+ */
+#define LOOP_CURRENT UINT64_MAX
+
+/**
+ * For loop_fsync(): the data and what is needed to find it, as fdatasync(2).
+ */
+#define LOOP_DATASYNC 1
+
 /**
  * Reads up to `length` bytes at `offset` of a file; LOOP_CURRENT: at its own position. The result is a number of bytes, 0 at the
- * end of the file. The buffer belongs to the kernel until the final callback. In what follows, as in loop_submit(): the
- * errors, and -EINVAL for a length over INT32_MAX.
+ * end of the file. The buffer belongs to the kernel until the final callback.
+ *
+ * In all that follows: the errors are those of loop_submit(), and -EINVAL for a length over INT32_MAX and for NULL. What fails
+ * later, fails in the callback: the result is -errno, as the manual of the system call says. On a descriptor with O_NONBLOCK
+ * nothing waits, and the result is -EAGAIN instead. Until the final callback, do not close the descriptor: its number might
+ * come to name something else.
  */
 loop_handle_t loop_read(loop_t *loop,
                         int fd,
@@ -666,7 +677,7 @@ loop_handle_t loop_read(loop_t *loop,
 
 /**
  * Writes up to `length` bytes at `offset` of a file; LOOP_CURRENT: at its own position. The result is the number of bytes written,
- * which may be fewer.
+ * which may be fewer; loop_write_all() goes on. A pipe or socket whose reader has gone raises SIGPIPE, as write(2) does.
  */
 loop_handle_t loop_write(loop_t *loop,
                          int fd,
@@ -677,7 +688,167 @@ loop_handle_t loop_write(loop_t *loop,
                          void *arg);
 
 /**
- * recv(2): the result is a number of bytes, 0 at the end of a stream. `flags` are MSG_*.
+ * As loop_write(), until all of it is written. The result is `length`; fewer when an error, a cancel or a deadline ended it after
+ * some were written, with LOOP_TIMED_OUT if it was the deadline; -errno only when none were. Let nothing else write there
+ * meanwhile.
+ */
+loop_handle_t loop_write_all(loop_t *loop,
+                             int fd,
+                             const void *buffer,
+                             size_t length,
+                             uint64_t offset,
+                             loop_io_callback_t callback,
+                             void *arg);
+
+/**
+ * Reads into `count` buffers, one after the other, as loop_read() does with one; at most 1024. The array is copied.
+ */
+loop_handle_t loop_readv(loop_t *loop,
+                         int fd,
+                         const struct iovec *iov,
+                         size_t count,
+                         uint64_t offset,
+                         loop_io_callback_t callback,
+                         void *arg);
+
+/**
+ * Writes from `count` buffers, one after the other, as loop_write() does with one; at most 1024. The array is copied.
+ */
+loop_handle_t loop_writev(loop_t *loop,
+                          int fd,
+                          const struct iovec *iov,
+                          size_t count,
+                          uint64_t offset,
+                          loop_io_callback_t callback,
+                          void *arg);
+
+/**
+ * openat(2): the result is the descriptor. `dirfd` may be AT_FDCWD. One that no callback has seen when the loop is closed is
+ * closed. In what follows, paths are copied.
+ */
+loop_handle_t loop_openat(loop_t *loop,
+                          int dirfd,
+                          const char *path,
+                          int flags,
+                          mode_t mode,
+                          loop_io_callback_t callback,
+                          void *arg);
+
+/**
+ * close(2), on a thread of the kernel's, because closing may block (SO_LINGER, a file on a network). The result is 0 or -errno, and the
+ * descriptor is gone either way, but with -ECANCELED it is still open: it was cancelled before it had begun.
+ */
+loop_handle_t loop_close_fd(loop_t *loop,
+                            int fd,
+                            loop_io_callback_t callback,
+                            void *arg);
+
+/**
+ * fsync(2); with LOOP_DATASYNC in `flags`, fdatasync(2).
+ */
+loop_handle_t loop_fsync(loop_t *loop, int fd, uint32_t flags, loop_io_callback_t callback, void *arg);
+
+/**
+ * statx(2): the result is 0. `flags` are AT_*, `mask` is of STATX_*; `out` belongs to the kernel until the final callback.
+ */
+loop_handle_t loop_statx(loop_t *loop,
+                         int dirfd,
+                         const char *path,
+                         int flags,
+                         uint32_t mask,
+                         struct statx *out,
+                         loop_io_callback_t callback,
+                         void *arg);
+
+/**
+ * renameat2(2): the result is 0. `flags` are RENAME_*. Since Linux 5.11.
+ */
+loop_handle_t loop_renameat(loop_t *loop,
+                            int olddirfd,
+                            const char *oldpath,
+                            int newdirfd,
+                            const char *newpath,
+                            uint32_t flags,
+                            loop_io_callback_t callback,
+                            void *arg);
+
+/**
+ * unlinkat(2): the result is 0. With AT_REMOVEDIR in `flags` it removes a directory. Since Linux 5.11.
+ */
+loop_handle_t loop_unlinkat(loop_t *loop,
+                            int dirfd,
+                            const char *path,
+                            int flags,
+                            loop_io_callback_t callback,
+                            void *arg);
+
+/**
+ * mkdirat(2): the result is 0. Since Linux 5.15.
+ */
+loop_handle_t loop_mkdirat(loop_t *loop,
+                           int dirfd,
+                           const char *path,
+                           mode_t mode,
+                           loop_io_callback_t callback,
+                           void *arg);
+
+/**
+ * symlinkat(2): the result is 0. Since Linux 5.15.
+ */
+loop_handle_t loop_symlinkat(loop_t *loop,
+                             const char *target,
+                             int newdirfd,
+                             const char *linkpath,
+                             loop_io_callback_t callback,
+                             void *arg);
+
+/**
+ * linkat(2): the result is 0. Since Linux 5.15.
+ */
+loop_handle_t loop_linkat(loop_t *loop,
+                          int olddirfd,
+                          const char *oldpath,
+                          int newdirfd,
+                          const char *newpath,
+                          int flags,
+                          loop_io_callback_t callback,
+                          void *arg);
+
+/**
+ * ftruncate(2): the result is 0. Since Linux 6.9.
+ */
+loop_handle_t loop_ftruncate(loop_t *loop, int fd, uint64_t size, loop_io_callback_t callback, void *arg);
+
+/**
+ * fallocate(2): the result is 0. `mode` is 0 or of FALLOC_FL_*.
+ */
+loop_handle_t loop_fallocate(loop_t *loop,
+                             int fd,
+                             int mode,
+                             uint64_t offset,
+                             uint64_t length,
+                             loop_io_callback_t callback,
+                             void *arg);
+
+/**
+ * splice(2): moves up to `length` bytes between a pipe and another descriptor; the result is their number, 0 at the end. The
+ * offset of a pipe is LOOP_CURRENT. `flags` are SPLICE_F_*.
+ */
+loop_handle_t loop_splice(loop_t *loop,
+                          int fd_in,
+                          uint64_t offset_in,
+                          int fd_out,
+                          uint64_t offset_out,
+                          size_t length,
+                          uint32_t flags,
+                          loop_io_callback_t callback,
+                          void *arg);
+
+/* ==== sockets ==== */
+
+/**
+ * recv(2): the result is a number of bytes, 0 at the end of a stream. `flags` are MSG_*. The buffer belongs to the kernel until
+ * the final callback.
  */
 loop_handle_t loop_recv(loop_t *loop,
                         int fd,
@@ -699,6 +870,42 @@ loop_handle_t loop_send(loop_t *loop,
                         void *arg);
 
 /**
+ * As loop_send(), until all of it is sent. The result is `length`; fewer when an error, a cancel or a deadline ended it after some
+ * were sent, as with write(2), with LOOP_TIMED_OUT if it was the deadline; -errno only when none were. Let nothing else send there
+ * meanwhile. From Linux 6.1 the kernel goes on by itself; before, each part costs an iteration.
+ */
+loop_handle_t loop_send_all(loop_t *loop,
+                            int fd,
+                            const void *buffer,
+                            size_t length,
+                            int flags,
+                            loop_io_callback_t callback,
+                            void *arg);
+
+/**
+ * recvmsg(2): the result is a number of bytes. The array of buffers (msg_iov) is copied; the buffers, msg_name and msg_control belong
+ * to the kernel until the final callback. `message` itself must live until then as well: just before, msg_namelen,
+ * msg_controllen and msg_flags are written to it, when the result is no error.
+ */
+loop_handle_t loop_recvmsg(loop_t *loop,
+                           int fd,
+                           struct msghdr *message,
+                           int flags,
+                           loop_io_callback_t callback,
+                           void *arg);
+
+/**
+ * sendmsg(2): the result is the number of bytes sent. `message` and its array of buffers (msg_iov) are copied; the buffers, msg_name
+ * and msg_control belong to the kernel until the final callback. No SIGPIPE is raised.
+ */
+loop_handle_t loop_sendmsg(loop_t *loop,
+                           int fd,
+                           const struct msghdr *message,
+                           int flags,
+                           loop_io_callback_t callback,
+                           void *arg);
+
+/**
  * accept4(2): the result is the connection's descriptor. `flags` are SOCK_CLOEXEC, SOCK_NONBLOCK. A connection that no callback
  * has seen when the loop is closed is closed.
  */
@@ -717,6 +924,98 @@ loop_handle_t loop_connect(loop_t *loop,
                            socklen_t length,
                            loop_io_callback_t callback,
                            void *arg);
+
+/**
+ * socket(2): the result is the descriptor; SOCK_CLOEXEC and SOCK_NONBLOCK may be in `type`. One that no callback has seen when the
+ * loop is closed is closed. Since Linux 5.19.
+ */
+loop_handle_t loop_socket(loop_t *loop,
+                          int domain,
+                          int type,
+                          int protocol,
+                          loop_io_callback_t callback,
+                          void *arg);
+
+/**
+ * shutdown(2): the result is 0. `how` is SHUT_RD, SHUT_WR or SHUT_RDWR. Since Linux 5.11.
+ */
+loop_handle_t loop_shutdown_fd(loop_t *loop, int fd, int how, loop_io_callback_t callback, void *arg);
+
+/* ==== operations with many results ==== */
+
+/**
+ * A ring of buffers that the kernel picks from when data has come: a connection that waits holds none.
+ */
+typedef struct loop_buffers_t loop_buffers_t;
+
+/**
+ * Gets what loop_recv_multi() has received: `result` bytes at `data`, which are valid until the callback returns, or as
+ * long as loop_buffer_keep() says. Without LOOP_MORE in `flags` it is the final callback: 0 at the end of the stream, or -errno.
+ */
+typedef void (*loop_recv_callback_t)(loop_t *loop, int32_t result, const void *data, uint32_t flags, void *arg);
+
+/**
+ * Accepts connections until it is cancelled: the result is a connection's descriptor, with LOOP_MORE. `flags` are SOCK_CLOEXEC,
+ * SOCK_NONBLOCK. One entry for the kernel does for all from Linux 5.19 on, one each before.
+ *
+ * When descriptors or memory have run out, the callback is told once (-EMFILE, -ENFILE, -ENOBUFS, -ENOMEM, with LOOP_MORE), and
+ * accepting is tried again every 100 ms until it succeeds. A connection that was aborted is passed over. After any other
+ * error, -ECANCELED included, it has ended. A connection that no callback has seen when the loop is closed is closed.
+ *
+ * Returns a handle or an error, as loop_submit(). The loop's thread.
+ */
+loop_handle_t loop_accept_multi(loop_t *loop,
+                                int fd,
+                                int flags,
+                                loop_io_callback_t callback,
+                                void *arg);
+
+/**
+ * Makes a ring of `count` buffers (rounded up to a power of two, at most 32768) of `size` bytes, for loop_recv_multi(). From
+ * Linux 6.12 on the kernel fills a buffer bit by bit, so that small messages do not waste large buffers; on a kernel before 6.0
+ * the loop fills them itself.
+ *
+ * They are freed by loop_buffers_free(), or with the loop, and `*out` is dead then. Returns 0, or -EINVAL out of range; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD.
+ * The loop's thread.
+ */
+int loop_buffers_new(loop_t *loop,
+                     uint32_t count,
+                     uint32_t size,
+                     struct loop_buffers_t **out);
+
+/**
+ * Frees a ring of buffers. NULL is fine and does nothing. Returns 0, or -EBUSY while an operation uses it or a part of a buffer is
+ * kept; -EPERM, -EOWNERDEAD. The loop's thread.
+ */
+int loop_buffers_free(struct loop_buffers_t *buffers);
+
+/**
+ * Keeps the data of the callback of loop_recv_multi() that is running: it stays valid, and its buffer is not used for anything else,
+ * until loop_buffer_return(). Returns 0, or -EINVAL when `data` is not what a callback was given; -EPERM, -EOWNERDEAD. O(1). The
+ * loop's thread.
+ */
+int loop_buffer_keep(struct loop_buffers_t *buffers,
+                     const void *data);
+
+/**
+ * Gives back what loop_buffer_keep() keeps; `data` may be any address in it. Returns 0, or -EINVAL when nothing is kept there;
+ * -EPERM, -EOWNERDEAD. O(1), no system call. The loop's thread.
+ */
+int loop_buffer_return(struct loop_buffers_t *buffers,
+                       const void *data);
+
+/**
+ * Receives from a stream until it ends, into `buffers`: data comes in order, with LOOP_MORE. A connection that waits holds no
+ * buffer. Without a free buffer receiving stops, and goes on by itself when one has been returned. One entry for the kernel does for
+ * all from Linux 6.0 on; before, a poll and a recv(2) for each arrival.
+ *
+ * Returns a handle or an error, as loop_submit(); -EINVAL for another loop's buffers. The loop's thread.
+ */
+loop_handle_t loop_recv_multi(loop_t *loop,
+                              int fd,
+                              struct loop_buffers_t *buffers,
+                              loop_recv_callback_t callback,
+                              void *arg);
 
 /* ==== signals ==== */
 

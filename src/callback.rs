@@ -311,6 +311,8 @@ pub(crate) mod c {
     pub(crate) type Io = unsafe extern "C-unwind" fn(*mut Loop, i32, u32, *mut c_void);
     /// `loop_fd_callback_t`.
     pub(crate) type Watch = unsafe extern "C-unwind" fn(*mut Loop, c_int, u32, *mut c_void);
+    /// `loop_recv_callback_t`.
+    pub(crate) type Recv = unsafe extern "C-unwind" fn(*mut Loop, i32, *const c_void, u32, *mut c_void);
     /// `loop_release_t`.
     pub(crate) type Release = unsafe extern "C-unwind" fn(*mut c_void);
 
@@ -335,6 +337,12 @@ pub(crate) mod c {
         /// same promise.
         pub(crate) fn c_watch(function: Watch, arg: *mut c_void) -> Callback {
             Callback::store((function, arg), &WATCH)
+        }
+
+        /// A C function that gets the loop, the result of the operation that it is called for, where its data is, and `arg`, with
+        /// the same promise.
+        pub(crate) fn c_recv(function: Recv, arg: *mut c_void) -> Callback {
+            Callback::store((function, arg), &RECV)
         }
 
         /// A C function that gets `arg` alone, with the same promise.
@@ -424,6 +432,24 @@ pub(crate) mod c {
         },
         // SAFETY: as for `call_once`, which a C function does not mind.
         call: |callback, lp| unsafe { (WATCH.call_once)(callback.data[0], callback.data[1], lp) },
+        drop: |_| {},
+        needs_drop: false,
+        describe: describe_call,
+        stand_in: &CALL_STAND_IN,
+    };
+
+    static RECV: Table = Table {
+        call_once: |first, second, lp| {
+            let words: Data = [first, second];
+            let Given { result, flags, data } = lp.result.get();
+            // SAFETY: the words are what `c_recv` stored, and its caller vouched for the call.
+            unsafe {
+                let (function, arg) = words.as_ptr().cast::<(Recv, *mut c_void)>().read();
+                function(lp.as_c(), result, data.cast(), flags, arg);
+            }
+        },
+        // SAFETY: as for `call_once`, which a C function does not mind.
+        call: |callback, lp| unsafe { (RECV.call_once)(callback.data[0], callback.data[1], lp) },
         drop: |_| {},
         needs_drop: false,
         describe: describe_call,

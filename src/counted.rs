@@ -18,6 +18,11 @@ pub(crate) struct Inner<T> {
 }
 
 impl<T> Counted<T> {
+    /// Whether two are the same.
+    pub(crate) fn is_same(this: &Counted<T>, other: &Counted<T>) -> bool {
+        this.inner == other.inner
+    }
+
     pub(crate) fn new(value: T) -> Result<Counted<T>> {
         let inner = try_box(Inner { owners: AtomicUsize::new(1), value })?;
         Ok(Counted { inner: NonNull::from(Box::leak(inner)) })
@@ -41,6 +46,12 @@ impl<T> Counted<T> {
     fn inner(&self) -> &Inner<T> {
         // SAFETY: it lives as long as it has owners, and this is one.
         unsafe { self.inner.as_ref() }
+    }
+}
+
+impl<T: std::fmt::Debug> std::fmt::Debug for Counted<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.inner().value.fmt(f)
     }
 }
 

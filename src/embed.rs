@@ -6,6 +6,7 @@ use nix::sys::eventfd::EventFd;
 
 use crate::error::Result;
 use crate::event_loop::Loop;
+use crate::op;
 use crate::time::Clock;
 
 impl Loop {
@@ -58,6 +59,7 @@ impl Loop {
     fn arm_and_signal(&self, fd: &EventFd) -> Result<()> {
         let mut ring = self.ring.borrow_mut();
         let mut schedule = self.schedule.borrow_mut();
+        op::run_errands(&mut schedule, &mut ring)?;
         ring.watch_wakes(self.shared.eventfd())?;
         if !self.shared.inbox.fall_asleep()
             || schedule.is_ready()

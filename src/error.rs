@@ -44,6 +44,11 @@ sentences! {
     UnknownEvents: c"the events have a bit that is no POLL* of poll(2)",
     NotPollable: c"the descriptor cannot be watched: it is that of a file or a directory, which are always ready",
     WatchRefused: c"the kernel will not watch the descriptor",
+    BuffersRefused: c"the kernel refused the ring of buffers",
+    BuffersOutOfRange: c"a ring of buffers has 1 to 32768 of them, of 1 to 2^31 - 1 bytes each, and 2^40 bytes at most",
+    BuffersInUse: c"the buffers are used by an operation, or some of them are kept: end it, return them",
+    ForeignBuffers: c"the buffers are another loop's, or have been freed",
+    NotABuffer: c"the address is not in a buffer that is kept, or in the callback's hands",
     BadDescriptor: c"the descriptor is not open",
     HookReference: c"the handle is a hook's: a hook never keeps a run alive",
     SignalReference: c"the handle is a signal handler's: it never keeps a run alive",
@@ -102,6 +107,11 @@ impl Error {
     pub(crate) const TOO_LONG: Error = Error::new(Errno::EINVAL, Sentence::LengthTooLarge);
     pub(crate) const NOT_A_WATCHER: Error = Error::new(Errno::EINVAL, Sentence::NotAWatcher);
     pub(crate) const BAD_DESCRIPTOR: Error = Error::new(Errno::EBADF, Sentence::BadDescriptor);
+    pub(crate) const BUFFERS_OUT_OF_RANGE: Error = Error::new(Errno::EINVAL, Sentence::BuffersOutOfRange);
+    pub(crate) const BUFFERS_IN_USE: Error = Error::new(Errno::EBUSY, Sentence::BuffersInUse);
+    pub(crate) const FOREIGN_BUFFERS: Error = Error::new(Errno::EINVAL, Sentence::ForeignBuffers);
+    #[cfg(feature = "capi")]
+    pub(crate) const NOT_A_BUFFER: Error = Error::new(Errno::EINVAL, Sentence::NotABuffer);
     pub(crate) const UNKNOWN_EVENTS: Error = Error::new(Errno::EINVAL, Sentence::UnknownEvents);
     pub(crate) const UNSUPPORTED: Error = Error::new(Errno::ENOSYS, Sentence::Unsupported);
     pub(crate) const HOOK_REFERENCE: Error = Error::new(Errno::EINVAL, Sentence::HookReference);

@@ -18,6 +18,7 @@ use crate::handler::Handler;
 use crate::inbox::Post;
 use crate::memory::try_box;
 use crate::op;
+use crate::op::buffers::Pool;
 use crate::op::driver::Given;
 use crate::owner::Owner;
 use crate::ready::{List, list_of};
@@ -75,6 +76,8 @@ pub struct Loop {
     pub(crate) current: Cell<Option<Handle>>,
     /// The result for the operation's callback that is about to be called.
     pub(crate) result: Cell<Given>,
+    /// Its rings of buffers.
+    pub(crate) pools: RefCell<Vec<Option<Counted<Pool>>>>,
     pub(crate) stopping: Cell<bool>,
     pub(crate) breaking: Cell<bool>,
     pub(crate) slow: SlowWatch,

@@ -87,7 +87,7 @@ pub use handle::{Handle, Kind};
 pub use inspect::{Info, SlowCallback};
 pub use lifecycle::{Builder, DetachedLoop};
 pub use metrics::Metrics;
-pub use op::Completion;
+pub use op::{Buffers, Completion};
 pub use readiness::Events;
 pub use remote::{Refused, Remote};
 pub use schedule::HookPoint;

@@ -105,6 +105,7 @@ impl Builder {
             user_code: Cell::new(0),
             current: Cell::new(None),
             result: Cell::default(),
+            pools: RefCell::default(),
             stopping: Cell::new(false),
             breaking: Cell::new(false),
             slow: SlowWatch::new(inspect::debug_mode(), trace),

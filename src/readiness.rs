@@ -110,7 +110,7 @@ impl Loop {
     }
 
     /// Ends every watcher of a descriptor, asks every operation on it to end, and makes the kernel let go of it, in one system
-    /// call: with 0 as the answer, closing it then really closes, and the peer sees it. Else it is the number of operations
+    /// call as a rule: with 0 as the answer, closing it then really closes, and the peer sees it. Else it is the number of operations
     /// that the kernel has not let go of yet, such as file I/O that has begun.
     ///
     /// The final callbacks of the operations are still to come. Costs as much as there are watchers and operations on the descriptor.
@@ -125,9 +125,16 @@ impl Loop {
         }
         let (mut schedule, mut ring) = (self.schedule.borrow_mut(), self.ring.borrow_mut());
         schedule.ask_to_end_on(fd);
-        op::run_errands(&mut schedule, &mut ring)?;
-        ring.submit()?;
-        self.collect_completions(&mut schedule, &mut ring)?;
+        // One round, as a rule. But the kernel does only so much at once (20 pieces of deferred work on 6.18), what was there before
+        // first, and what it had in its hands just then it is asked to cancel once more.
+        for _ in 0..=schedule.outstanding() {
+            op::run_errands(&mut schedule, &mut ring)?;
+            ring.submit()?;
+            self.collect_completions(&mut schedule, &mut ring)?;
+            if schedule.count_on(fd) == 0 || !ring.has_completions() && !schedule.has_errands() {
+                break;
+            }
+        }
         Ok(schedule.count_on(fd))
     }
 

@@ -521,11 +521,14 @@ impl Schedule {
     /// Takes back what a call leaves: a callback that repeats goes back to its slot, the rest is handed out.
     #[inline]
     pub(crate) fn finished(&mut self, call: Call) -> Held {
-        let Call { callback, index, release, stays, .. } = call;
+        let Call { callback, index, release, stays, given, kind, .. } = call;
         if !stays {
             return Held { callback, release };
         }
         self.on_stack = None;
+        if kind == Kind::Operation {
+            self.result_seen(index, given);
+        }
         if self.slots[index].place() == Place::Ended {
             let Held { release, .. } = self.empty(index);
             return Held { callback, release };

@@ -111,7 +111,8 @@ impl Held {
 
 /// No slot has this index or a greater one: they have meanings of their own in the ready queue.
 pub(crate) const NO_SLOT: u32 = u32::MAX - 1;
-const LAST_GENERATION: u32 = i32::MAX as u32;
+/// Handles beyond would meet the numbers that the ring keeps for itself.
+const LAST_GENERATION: u32 = i32::MAX as u32 - 16;
 const LAST_STAMP: u32 = u32::MAX >> State::STAMP_SHIFT;
 
 /// All slots of a loop.

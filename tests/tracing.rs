@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ringloop::{Loop, Time};
 use serde_json::Value;
@@ -53,6 +53,8 @@ fn program(lp: Loop) {
         remote.call_soon(posted).unwrap();
     });
     lp.run_forever().unwrap();
+    // A timer that fell due when the post was being taken.
+    lp.run_once(Duration::ZERO).unwrap();
     poster.join().unwrap();
     lp.close().unwrap();
 }
@@ -131,11 +133,13 @@ fn what_the_trace_costs_is_no_callbacks() {
     for _ in 0..2000 {
         lp.call_soon(tick).unwrap();
     }
+    let begin = Instant::now();
     lp.run().unwrap();
+    let each = begin.elapsed().as_secs_f64() * 1e6 / 2000.0;
     let mut durations: Vec<_> = events(&file).iter().map(|event| micros(&event["dur"])).collect();
     durations.sort_by(f64::total_cmp);
-    // The median: a busy machine may interrupt some.
-    assert!(durations[1000] < 0.4, "{} us for nothing", durations[1000]);
+    // The median: a busy machine may interrupt some. Nearly all of the time is the trace's.
+    assert!(durations[1000] < each / 3.0, "{} us for nothing, of {each} us", durations[1000]);
 }
 
 #[test]

@@ -14,6 +14,7 @@ class Figure:
     name: str
     title: str
     value: Callable  # of the run's answer and its options; None where it has none
+    more: bool = False  # is better; less is otherwise
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Case:
     reference: str = REFERENCE
     floor: str = ""  # what the kernel does without a loop: a second ratio is to it
     aside: bool = False  # no event loops: measured only when it is named
+    apart: str = ""  # its programs are files of their own, whose names end in this: c/SYSTEM_APART.c
 
 
 def _each(name, scale=1.0):
@@ -42,6 +44,10 @@ def _rate(name):
 
 def _scaled(name, scale=1.0):
     return lambda run, _: run[name] / scale
+
+
+def _per_second(name):
+    return lambda run, _: run["ops"] / run[name] * 1e9
 
 
 def _over(name, option):
@@ -88,6 +94,18 @@ def _queues(n):
         who = "1 producer" if producers == 1 else f"{producers} producers"
         points[f"{who} x {n:,}, taken meanwhile"] = {"producers": producers, "n": n}
         points[f"{who} x {n:,}, taken afterwards"] = {"producers": producers, "n": n, "after": 1}
+    return points
+
+
+def _echo(numbers, **options):
+    """Server and load on a processor each; with short messages on many connections also on the same one."""
+    points = {}
+    for size, words in ((64, "64 bytes"), (16384, "16 KiB")):
+        for n in numbers:
+            label = f"{words}, {n:,} connection{'s' if n > 1 else ''}"
+            points[label] = {"connections": n, "size": size, **options}
+            if size == 64 and n > 1:
+                points[f"{label}, one processor"] = {**points[label], "together": 1}
     return points
 
 
@@ -242,6 +260,37 @@ CASES = [
         {"100,000 hops": {"n": 100_000}},
         {"2,000 hops": {"n": 2_000}},
         floor="eventfd",
+    ),
+    Case(
+        "echo",
+        "a TCP server sends back what comes; each connection has one message under way",
+        "echo",
+        (
+            Figure("rate", "requests a CPU second", _per_second("cpu_ns"), more=True),
+            Figure("wall", "a second", _per_second("wall_ns"), more=True),
+            *_LATENCY,
+            Figure("sleeps", "requests a sleep", lambda run, _: run["ops"] / max(run["sleeps"], 1), more=True),
+            Figure("to_load", "of the load's CPU", lambda run, _: run["cpu_ns"] / run["load_cpu_ns"]),
+            Figure("load", "load busy %", lambda run, _: run["load_cpu_ns"] / run["wall_ns"] * 100),
+        ),
+        _echo((1, 50, 1_000), warm_ms=500, ms=3_000),
+        _echo((1, 50, 1_000), warm_ms=50, ms=150),
+        systems=("ringloop-c", "ringloop-so", "libuv", "libev", "tokio", "epoll", "liburing"),
+        apart="echo",
+    ),
+    Case(
+        "copy",
+        "copy a file that is in the page cache",
+        "copy",
+        (
+            Figure("cpu", "CPU ms a GiB", _each("cpu_ns", 1e6 / 1024)),
+            Figure("wall", "wall ms a GiB", _each("wall_ns", 1e6 / 1024)),
+            Figure("sleeps", "sleeps", _scaled("sleeps")),
+        ),
+        {"1 GiB": {"mib": 1024}},
+        {"64 MiB": {"mib": 64}},
+        systems=("ringloop-c", "ringloop-so", "libuv", "libuv-blocks", "cp"),
+        apart="copy",
     ),
     Case(
         "queues",

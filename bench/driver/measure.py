@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from . import setup
 PATIENCE = 600
 # Between the moment an idle loop is ready and the first look at it.
 SETTLE = 0.4
+# A server has that long to end after its last connection.
+ENDING = 5
 
 
 class Failed(Exception):
@@ -20,10 +23,21 @@ class Failed(Exception):
 
 def run(system, case, options):
     if case.program == "idle":
-        return _idle(system, options)
-    command = _command(system, system.says or case.program, options)
+        return _idle(setup.command(system, case), options)
+    command = _command(setup.command(system, case), system.says or case.program, options)
+    if case.program == "echo":
+        return _echo(command, options)
+    if case.program == "copy":
+        return _copy(command)
+    return _answer(command)
+
+
+def _answer(command, **how):
+    """What a program says when it ends."""
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE)
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, **how
+        )
     except subprocess.TimeoutExpired:
         raise Failed(f"still running after {PATIENCE} s") from None
     if done.returncode != 0:
@@ -31,15 +45,49 @@ def run(system, case, options):
     return json.loads(done.stdout)
 
 
-def _command(system, program, options):
-    return [*setup.command(system), program, *(f"{name}={value}" for name, value in options.items())]
+def _command(command, program, options):
+    return [*command, program, *(f"{name}={value}" for name, value in options.items())]
 
 
-def _idle(system, options):
+def _echo(command, options):
+    """The server says its port; the load measures both, and goes; then the server ends by itself."""
+    with tempfile.TemporaryFile("w+") as errors:
+        server = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True
+        )
+        try:
+            first = server.stdout.readline()
+            if not first:
+                server.wait()
+                errors.seek(0)
+                raise Failed((errors.read().strip().splitlines() or ["the server ended"])[-1])
+            more = {"port": json.loads(first)["port"], "pid": server.pid}
+            found = _answer(_command([str(setup.LOAD)], "echo", options | more))
+            try:
+                status = server.wait(ENDING)
+            except subprocess.TimeoutExpired:
+                raise Failed("the server did not end when all connections were closed") from None
+            if status:
+                errors.seek(0)
+                raise Failed((errors.read().strip().splitlines() or [f"server: exit status {status}"])[-1])
+            return found
+        finally:
+            if server.poll() is None:
+                server.kill()
+            server.communicate()
+
+
+def _copy(command):
+    """In a folder of its own, on the disk that holds target/."""
+    with tempfile.TemporaryDirectory(dir=setup.BUILD, prefix="copy-") as folder:
+        return _answer(command, cwd=folder)
+
+
+def _idle(command, options):
     """Watches one process through /proc, and another, which does the same, through strace."""
     seconds = options["seconds"]
     # Both are ended below; would this be killed, an alarm ends them.
-    command = _command(system, "idle", options | {"seconds": seconds + 60})
+    command = _command(command, "idle", options | {"seconds": seconds + 60})
     traced, log = None, setup.BUILD / "strace.log"
     if shutil.which("strace"):
         traced = _start(["strace", "-I2", "-f", "-ttt", "-o", str(log), *command])

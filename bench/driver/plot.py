@@ -82,8 +82,9 @@ def _head(picture, result):
     picture.text(20, 30, f"{result['case']}: {result['work']}", "title")
     where = f"{result['date'][:10]}, Linux {result['kernel']}, {result['cpu']}, {result['cores']} cores"
     picture.text(20, 50, f"{where}. {result['command']}", "small")
+    better = "More" if FIGURES[result["case"]][0].more else "Less"
     median = "One round." if rounds == 1 else f"Median of {rounds} rounds, marks from min to max."
-    picture.text(20, 66, f"{median} Less is better.", "small")
+    picture.text(20, 66, f"{median} {better} is better.", "small")
     return 76
 
 

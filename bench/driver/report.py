@@ -71,10 +71,11 @@ def _spread(found):
     return (median, "" if least == greatest else f"{least}..{greatest}")
 
 
-def _ratio(found, reference):
-    if not found or not reference or not reference[0]:
+def _ratio(found, reference, more):
+    """A ratio of costs: turned round where more is better."""
+    if not found or not reference or not found[0] or not reference[0]:
         return ""
-    return f"{found[0] / reference[0]:.2f}"
+    return f"{reference[0] / found[0] if more else found[0] / reference[0]:.2f}"
 
 
 def _point_rows(result, entries):
@@ -91,7 +92,7 @@ def _point_rows(result, entries):
             continue
         found = summaries(result, entry)
         columns = [part for each in found for part in _spread(each)]
-        yield [TITLES[name], *columns, *(_ratio(found[0], each) for each in references), entry.get("note", "")]
+        yield [TITLES[name], *columns, *(_ratio(found[0], each, figures[0].more) for each in references), entry.get("note", "")]
 
 
 def table(result):

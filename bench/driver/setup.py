@@ -11,6 +11,7 @@ ROOT = BENCH.parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
 BUILD = TARGET / "bench"
 VENV = BUILD / "venv"
+LOAD = BUILD / "c/echo_load"
 # Debian's is built with all optimisations; a Python that somebody built may be slower.
 PYTHON = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else "python3"
 
@@ -86,32 +87,51 @@ def _build_library():
         raise SystemExit("ringloop does not build")
 
 
-def _build_c(system):
+def program(system, case):
+    """The name of the program that does the case."""
+    return f"{system.program}_{case.apart}" if case.apart else system.program
+
+
+def label(system, case):
+    """What a system is called where it is left out: one of its programs may build, and another one not."""
+    return f"{system.name} in {case.name}" if case.apart else system.name
+
+
+def _build_c(system, name):
     libraries = {
         "ringloop": [f"-I{ROOT}/include", str(TARGET / "release/libringloop.a"), *NATIVE],
         "ringloop-so": [f"-I{ROOT}/include", f"-L{BUILD}/c", "-lringloop", f"-Wl,-rpath,{BUILD}/c"],
         "clock_nanosleep": [],
         "eventfd": [],
         "wakes": ["-luring"],
+        "liburing": ["-luring"],
+        "epoll": [],
+        "cp": [],
     }.get(system.program)
     if system.program == "ringloop-so":
         shared = TARGET / "release/libringloop.so"
-        for name in ("libringloop.so", "libringloop.so.0"):
-            shutil.copy(shared, BUILD / "c" / name)
+        for link in ("libringloop.so", "libringloop.so.0"):
+            shutil.copy(shared, BUILD / "c" / link)
     if libraries is None:
         libraries = _flags("--cflags", system.package) + _flags("--libs", system.package)
     if system.program == "libevent":
         libraries.append("-levent_pthreads")
-    source = BENCH / "c" / f"{system.program.removesuffix('-so')}.c"
-    return run([*CC, source, *libraries, "-o", BUILD / "c" / system.program])
+    source = BENCH / "c" / f"{name.replace('-so', '')}.c"
+    return run([*CC, source, *libraries, "-o", BUILD / "c" / name])
 
 
-def _build_rust(system):
-    cargo = ["cargo", "build", "--release", "--bin", system.program, "--target-dir", str(BUILD / "rust")]
+def build_load():
+    """The other side of the case "echo", the same for all systems."""
+    if not run([*CC, BENCH / "c/echo_load.c", "-o", LOAD]):
+        raise SystemExit("the load of the case echo does not build")
+
+
+def _build_rust(_, name):
+    cargo = ["cargo", "build", "--release", "--bin", name, "--target-dir", str(BUILD / "rust")]
     return run(cargo, cwd=BENCH / "rust")
 
 
-def _build_python(system):
+def _build_python(system, _):
     if system.program == "asyncio":
         return True
     python = VENV / "bin/python"
@@ -122,44 +142,48 @@ def _build_python(system):
     )
 
 
-def build(systems):
-    """Builds all; returns a dictionary of the systems that are left out, with the reason."""
+def build(parts):
+    """Builds what the pairs of a system and a case need; returns a dictionary of what is left out, with the reason."""
     (BUILD / "c").mkdir(parents=True, exist_ok=True)
+    systems = [system for system, _ in parts]
     missing, left_out, built = install(systems), {}, {}
     print("building", flush=True)
     if any(system.program.startswith("ringloop") for system in systems):
         _build_library()
-    for system in systems:
+    if any(case.program == "echo" for _, case in parts):
+        build_load()
+    for system, case in parts:
+        name = program(system, case)
         if system.package in missing:
-            left_out[system.name] = f"{system.package} is not installed"
+            left_out[label(system, case)] = f"{system.package} is not installed"
             continue
-        if system.program not in built:
-            print(f"  {system.program}", flush=True)
+        if name not in built:
+            print(f"  {name}", flush=True)
             make = {"c": _build_c, "rust": _build_rust, "python": _build_python}[system.language]
-            built[system.program] = make(system)
-        if not built[system.program]:
-            left_out[system.name] = "does not build here"
+            built[name] = make(system, name)
+        if not built[name]:
+            left_out[label(system, case)] = "does not build here"
     for name, why in left_out.items():
         print(f"left out: {name}: {why}")
     return left_out
 
 
-def command(system):
+def command(system, case):
     if system.language == "c":
-        return [str(BUILD / "c" / system.program)]
+        return [str(BUILD / "c" / program(system, case))]
     if system.language == "rust":
-        return [str(BUILD / "rust/release" / system.program)]
+        return [str(BUILD / "rust/release" / program(system, case))]
     python = PYTHON if system.program == "asyncio" else str(VENV / "bin/python")
     return [python, "-B", str(BENCH / "python/loops.py"), system.program]
 
 
-def versions(systems):
-    """Of everything that takes part, and of what built it."""
+def versions(parts):
+    """Of everything that takes part, and of what built it; `parts` are the pairs of a system and a case that were built."""
     lock = (BENCH / "rust/Cargo.lock").read_text(encoding="utf-8")
     found = {"rustc": quietly(["rustc", "--version"]), "cc": (quietly(["cc", "--version"]) or "").split("\n")[0]}
     revision = quietly(["git", "-C", str(ROOT), "describe", "--always", "--dirty"])
-    for system in systems:
-        if system.options:
+    for system, case in parts:
+        if system.options or system.name in found:
             continue
         if system.language == "rust":
             crate = system.crate or system.program.removeprefix("bench-")
@@ -171,7 +195,7 @@ def versions(systems):
             found["liburing"] = quietly(["pkg-config", "--modversion", "liburing"])
             continue
         else:
-            found[system.name] = quietly([*command(system), "version"])
+            found[system.name] = (quietly([*command(system, case), "version"]) or "").split("\n")[0]
         if system.name.startswith("ringloop") and revision:
             found[system.name] += f" ({revision})"
     return found

@@ -8,7 +8,7 @@ class System:
     name: str
     title: str
     language: str  # c, rust, python
-    program: str  # the file in c/ or rust/src/, or the argument of loops.py
+    program: str  # the file in c/ or rust/src/, or the argument of loops.py; cases apart add their name to it
     package: str = ""  # Debian's, that it needs
     options: dict = field(default_factory=dict)
     only: tuple = ()  # the cases it takes part in; all when empty
@@ -32,6 +32,7 @@ SYSTEMS = [
     System("ringloop-rust", "ringloop (Rust)", "rust", "bench-ringloop"),
     System("libuv", "libuv", "c", "libuv", "libuv1-dev"),
     System("libuv-allocate", "libuv (allocating)", "c", "libuv", "libuv1-dev", {"allocate": 1}, ("posts",)),
+    System("libuv-blocks", "libuv (blocks)", "c", "libuv", "libuv1-dev", {"blocks": 1}, ("copy",)),
     System("libev", "libev", "c", "libev", "libev-dev"),
     System("libev-starve", "libev (starving)", "c", "libev", "libev-dev", {"starve": 1}, ("soon-chain",)),
     System("libev-uring", "libev (io_uring)", "c", "libev", "libev-dev", {"uring": 1}, ("lateness",)),
@@ -47,6 +48,9 @@ SYSTEMS = [
     System("calloop", "calloop", "rust", "bench-calloop"),
     System("clock_nanosleep", "clock_nanosleep", "c", "clock_nanosleep", only=("lateness", "lateness-spin")),
     System("eventfd", "eventfd", "c", "eventfd", only=("post-latency", "token")),
+    System("epoll", "epoll", "c", "epoll", only=("echo",)),
+    System("liburing", "liburing", "c", "liburing", "liburing-dev", only=("echo",)),
+    System("cp", "cp", "c", "cp", only=("copy",)),
     _queue("ringloop-parcels", "ringloop's inbox", "parcels", "ringloop"),
     _queue("ringloop-inbox", "the inbox, boxes", "inbox", "ringloop"),
     _queue("segqueue", "crossbeam SegQueue", "segqueue", "crossbeam-queue"),

@@ -1,9 +1,9 @@
 //! Completions: operations of the kernel's, and their results.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::slice;
 
-use libc::{sockaddr, socklen_t};
+use libc::iovec;
 
 use super::types::loop_handle_t;
 use super::{NULL_POINTER, handle, handle_from_c, io_uring_sqe, number, status, with_loop};
@@ -15,8 +15,6 @@ use crate::op::{check, copy, entries};
 use crate::sqe::Sqe;
 use crate::time::Time;
 
-/// For loop_read(), loop_write() and the like: at the file's own position, and for what has none (pipes, sockets, terminals).
-pub const LOOP_CURRENT: u64 = u64::MAX;
 /// A flag of a result: more of the same operation will come. Without it, this is the final callback.
 pub const LOOP_MORE: u32 = 2;
 /// A flag of the final result: the deadline has cut the operation short.
@@ -35,7 +33,7 @@ pub type loop_io_callback_t =
 /// The pointer is null or that of an open loop; the callback may be called with `arg` until it has ended; what the entry
 /// points to lives until then, or is the driver's.
 #[inline]
-unsafe fn submit(
+pub(super) unsafe fn submit(
     lp: *mut Loop,
     callback: loop_io_callback_t,
     arg: *mut c_void,
@@ -149,118 +147,11 @@ pub unsafe extern "C" fn loop_set_deadline(r#loop: *mut Loop, handle: loop_handl
     status(unsafe { with_loop(r#loop, |lp| lp.set_deadline(handle_from_c(handle), Time::from_nanos(when_ns))) })
 }
 
-/// Reads up to `length` bytes at `offset` of a file; LOOP_CURRENT: at its own position. The result is a number of bytes, 0 at the
-/// end of the file. The buffer belongs to the kernel until the final callback. In what follows, as in loop_submit(): the
-/// errors, and -EINVAL for a length over INT32_MAX.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_read(
-    r#loop: *mut Loop,
-    fd: c_int,
-    buffer: *mut c_void,
-    length: usize,
-    offset: u64,
-    callback: loop_io_callback_t,
-    arg: *mut c_void,
-) -> loop_handle_t {
-    // SAFETY: the header asks for a buffer that lives until the final callback.
-    unsafe {
-        submit(r#loop, callback, arg, || Ok((entries::read(fd, buffer.cast(), entries::length(length)?, offset), None)))
-    }
-}
-
-/// Writes up to `length` bytes at `offset` of a file; LOOP_CURRENT: at its own position. The result is the number of bytes written,
-/// which may be fewer.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_write(
-    r#loop: *mut Loop,
-    fd: c_int,
-    buffer: *const c_void,
-    length: usize,
-    offset: u64,
-    callback: loop_io_callback_t,
-    arg: *mut c_void,
-) -> loop_handle_t {
-    // SAFETY: the header asks for a buffer that lives until the final callback.
-    unsafe {
-        submit(r#loop, callback, arg, || {
-            Ok((entries::write(fd, buffer.cast(), entries::length(length)?, offset), None))
-        })
-    }
-}
-
-/// recv(2): the result is a number of bytes, 0 at the end of a stream. `flags` are MSG_*.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_recv(
-    r#loop: *mut Loop,
-    fd: c_int,
-    buffer: *mut c_void,
-    length: usize,
-    flags: c_int,
-    callback: loop_io_callback_t,
-    arg: *mut c_void,
-) -> loop_handle_t {
-    // SAFETY: the header asks for a buffer that lives until the final callback.
-    unsafe {
-        submit(r#loop, callback, arg, || Ok((entries::recv(fd, buffer.cast(), entries::length(length)?, flags), None)))
-    }
-}
-
-/// send(2): the result is the number of bytes sent, which may be fewer; loop_send_all() goes on. No SIGPIPE is raised.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_send(
-    r#loop: *mut Loop,
-    fd: c_int,
-    buffer: *const c_void,
-    length: usize,
-    flags: c_int,
-    callback: loop_io_callback_t,
-    arg: *mut c_void,
-) -> loop_handle_t {
-    // SAFETY: the header asks for a buffer that lives until the final callback.
-    unsafe {
-        submit(r#loop, callback, arg, || Ok((entries::send(fd, buffer.cast(), entries::length(length)?, flags), None)))
-    }
-}
-
-/// accept4(2): the result is the connection's descriptor. `flags` are SOCK_CLOEXEC, SOCK_NONBLOCK. A connection that no callback
-/// has seen when the loop is closed is closed.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_accept(
-    r#loop: *mut Loop,
-    fd: c_int,
-    flags: c_int,
-    callback: loop_io_callback_t,
-    arg: *mut c_void,
-) -> loop_handle_t {
-    // SAFETY: the entry points at nothing.
-    unsafe { submit(r#loop, callback, arg, || Ok((entries::accept(fd, flags), None))) }
-}
-
-/// connect(2): the result is 0. The address is copied.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_connect(
-    r#loop: *mut Loop,
-    fd: c_int,
-    address: *const sockaddr,
-    length: socklen_t,
-    callback: loop_io_callback_t,
-    arg: *mut c_void,
-) -> loop_handle_t {
-    // SAFETY: the header asks for an address of this length; the driver keeps the copy.
-    unsafe {
-        submit(r#loop, callback, arg, || {
-            let address = bytes(address.cast(), length as usize)?;
-            let sqe = entries::connect(fd, address.as_ptr(), length);
-            Ok((sqe, Some(keep(address)?)))
-        })
-    }
-}
-
 /// A copy of what C passes by address.
 ///
 /// # Safety
 /// The pointer is null or that of so many bytes.
-unsafe fn bytes(from: *const u8, length: usize) -> Result<Box<[u8]>> {
+pub(super) unsafe fn bytes(from: *const u8, length: usize) -> Result<Box<[u8]>> {
     if from.is_null() {
         return Err(NULL_POINTER);
     }
@@ -269,6 +160,41 @@ unsafe fn bytes(from: *const u8, length: usize) -> Result<Box<[u8]>> {
 }
 
 /// A driver that keeps a copy until the kernel has let go of it.
-fn keep<T: std::fmt::Debug + 'static>(kept: T) -> Result<Box<dyn Driver>> {
+pub(super) fn keep<T: std::fmt::Debug + 'static>(kept: T) -> Result<Box<dyn Driver>> {
     Ok(crate::memory::try_box(Keep(kept))?)
+}
+
+/// A copy of a path, or of any string.
+///
+/// # Safety
+/// The pointer is null or that of a string.
+pub(super) unsafe fn path(from: *const c_char) -> Result<Box<[u8]>> {
+    if from.is_null() {
+        return Err(NULL_POINTER);
+    }
+    // SAFETY: as the caller says.
+    copy(unsafe { CStr::from_ptr(from) }.to_bytes_with_nul())
+}
+
+/// A copy of an array of buffers, which together are no longer than a result can tell.
+///
+/// # Safety
+/// The pointer is null or that of so many.
+pub(super) unsafe fn vectors(from: *const iovec, count: usize) -> Result<Box<[iovec]>> {
+    if count == 0 {
+        return Ok(Box::default());
+    }
+    if from.is_null() {
+        return Err(NULL_POINTER);
+    }
+    // SAFETY: as the caller says.
+    let vectors = copy(unsafe { slice::from_raw_parts(from, count) })?;
+    let together = vectors.iter().try_fold(0usize, |sum, vector| sum.checked_add(vector.iov_len));
+    entries::length(together.unwrap_or(usize::MAX))?;
+    Ok(vectors)
+}
+
+/// The length of a buffer, which may be NULL when it is empty.
+pub(super) fn length(buffer: *const c_void, length: usize) -> Result<u32> {
+    if buffer.is_null() && length > 0 { Err(NULL_POINTER) } else { entries::length(length) }
 }

@@ -202,6 +202,7 @@ pub unsafe extern "C" fn loop_close_within(r#loop: *mut Loop, timeout_ns: u64) -
         lp.prepare_close(timeout_ns)?;
         // Shared: release hooks reach the loop through the same pointer.
         lp.end_everything();
+        lp.free_c_buffers();
         Ok(0)
     };
     // SAFETY: the header asks for an open loop.

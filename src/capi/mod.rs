@@ -10,16 +10,19 @@
 pub(crate) mod calls;
 pub(crate) mod completions;
 pub(crate) mod embedding;
+pub(crate) mod files;
 pub(crate) mod library;
 pub(crate) mod lifecycle;
+pub(crate) mod multi;
 pub(crate) mod readiness;
 pub(crate) mod running;
 pub(crate) mod seeing;
 pub(crate) mod signals;
+pub(crate) mod sockets;
 pub(crate) mod threads;
 pub(crate) mod types;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{c_int, c_void};
 use std::ptr;
 
@@ -42,11 +45,13 @@ pub(crate) struct CSide {
     /// The pointer that `loop_new` handed out; null for a loop that was made in Rust.
     this: Cell<*mut Loop>,
     data: Cell<*mut c_void>,
+    /// The rings of buffers that C knows.
+    buffers: RefCell<Vec<*mut multi::loop_buffers_t>>,
 }
 
 impl Default for CSide {
     fn default() -> CSide {
-        CSide { this: Cell::new(ptr::null_mut()), data: Cell::new(ptr::null_mut()) }
+        CSide { this: Cell::new(ptr::null_mut()), data: Cell::new(ptr::null_mut()), buffers: RefCell::default() }
     }
 }
 

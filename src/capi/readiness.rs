@@ -57,7 +57,7 @@ pub unsafe extern "C" fn loop_watch_update(r#loop: *mut Loop, handle: loop_handl
 ///
 /// Returns how many operations the kernel has not let go of: with 0, close(fd) really closes, the peer sees the end of
 /// file and a port is free again. More than 0 is file I/O that has begun. Or -EBADF for a negative number, an error of io_uring_enter(), -ENOMEM, -ESHUTDOWN,
-/// -EPERM, -EOWNERDEAD. One system call, or none when there is nothing on `fd`. The loop's thread.
+/// -EPERM, -EOWNERDEAD. One system call as a rule, or none when there is nothing on `fd`. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_forget_fd(r#loop: *mut Loop, fd: c_int) -> c_int {
     let forget = |lp: &Loop| lp.forget_fd(fd).map(|left| c_int::try_from(left).unwrap_or(c_int::MAX));

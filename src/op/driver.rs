@@ -1,5 +1,8 @@
 //! What stands behind an operation that is more than one entry for the kernel.
 
+use std::ptr;
+
+use crate::handle::Handle;
 use crate::ring::Completed;
 use crate::sqe::Sqe;
 
@@ -10,7 +13,7 @@ use crate::sqe::Sqe;
 /// # Safety
 /// What the entries point to lives until the kernel has let go of it: as long as the driver, or by the word of whoever made it.
 pub(crate) unsafe trait Driver: std::fmt::Debug {
-    /// The next entry for the kernel, after `Step::again`. None: not now; whoever knows when calls `Schedule::resume`.
+    /// The next entry for the kernel, after `Step::again`. None: not now; `next_waiting` names it when it is time.
     fn entry(&mut self) -> Option<Sqe> {
         None
     }
@@ -23,6 +26,14 @@ pub(crate) unsafe trait Driver: std::fmt::Debug {
     /// The result of an operation that is cancelled while the kernel knows nothing of it.
     fn cancelled(&self) -> i32 {
         -libc::ECANCELED
+    }
+
+    /// The callback has returned from a result that is not the final one.
+    fn seen(&mut self, _given: Given) {}
+
+    /// An operation that waited for what has come back since, and may go on.
+    fn next_waiting(&mut self) -> Option<Handle> {
+        None
     }
 }
 
@@ -41,15 +52,25 @@ pub(crate) struct Step {
 }
 
 /// A result for the user. The operation has ended with it unless `MORE` is among the flags.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Given {
     pub(crate) result: i32,
     pub(crate) flags: u32,
-    /// Where in its buffer the data begins.
-    pub(crate) at: u32,
+    /// What was received; null where that is in no buffer of the loop's.
+    pub(crate) data: *const u8,
+}
+
+impl Default for Given {
+    fn default() -> Given {
+        Given::new(0, 0)
+    }
 }
 
 impl Given {
+    pub(crate) fn new(result: i32, flags: u32) -> Given {
+        Given { result, flags, data: ptr::null() }
+    }
+
     pub(crate) fn is_final(self) -> bool {
         self.flags & MORE == 0
     }
@@ -57,12 +78,20 @@ impl Given {
 
 impl Step {
     /// The result as it came.
-    pub(crate) fn give(Completed { result, flags, .. }: Completed) -> Step {
-        Step { given: Some(Given { result, flags, at: 0 }), again: false }
+    pub(crate) fn give(completed: Completed) -> Step {
+        Step { given: Some(Given::new(completed.result, completed.flags)), again: false }
     }
 
-    /// No result yet: the kernel gets the next entry.
+    /// The last result.
+    pub(crate) fn end(result: i32) -> Step {
+        Step { given: Some(Given::new(result, 0)), again: false }
+    }
+
+    /// No result: the kernel gets the next entry.
     pub(crate) const AGAIN: Step = Step { given: None, again: true };
+
+    /// No result, and nothing for the kernel until something has come back.
+    pub(crate) const WAIT: Step = Step { given: None, again: false };
 }
 
 /// More results will come: `IORING_CQE_F_MORE`.

@@ -3,10 +3,13 @@
 use std::os::fd::RawFd;
 
 use io_uring::opcode;
-use libc::c_int;
+use libc::{c_int, iovec, mode_t, msghdr};
 
 use crate::error::{Error, Result};
 use crate::sqe::{Sqe, flags};
+
+/// The offset of what is at the file's own position, or has none.
+pub(crate) const CURRENT: u64 = u64::MAX;
 
 /// A length that the result, an `i32`, can tell.
 pub(crate) fn length(length: usize) -> Result<u32> {
@@ -21,12 +24,32 @@ pub(crate) fn write(fd: RawFd, buffer: *const u8, length: u32, offset: u64) -> S
     Sqe { opcode: opcode::Write::CODE, fd, addr: buffer as u64, len: length, off: offset, ..Sqe::default() }
 }
 
+pub(crate) fn readv(fd: RawFd, vectors: *const iovec, count: u32, offset: u64) -> Sqe {
+    Sqe { opcode: opcode::Readv::CODE, fd, addr: vectors as u64, len: count, off: offset, ..Sqe::default() }
+}
+
+pub(crate) fn writev(fd: RawFd, vectors: *const iovec, count: u32, offset: u64) -> Sqe {
+    Sqe { opcode: opcode::Writev::CODE, fd, addr: vectors as u64, len: count, off: offset, ..Sqe::default() }
+}
+
 pub(crate) fn recv(fd: RawFd, buffer: *mut u8, length: u32, flags: c_int) -> Sqe {
     Sqe { opcode: opcode::Recv::CODE, fd, addr: buffer as u64, len: length, op_flags: flags as u32, ..Sqe::default() }
 }
 
+/// Raises no SIGPIPE, whatever the kernel.
 pub(crate) fn send(fd: RawFd, buffer: *const u8, length: u32, flags: c_int) -> Sqe {
-    Sqe { opcode: opcode::Send::CODE, fd, addr: buffer as u64, len: length, op_flags: flags as u32, ..Sqe::default() }
+    let op_flags = (flags | libc::MSG_NOSIGNAL) as u32;
+    Sqe { opcode: opcode::Send::CODE, fd, addr: buffer as u64, len: length, op_flags, ..Sqe::default() }
+}
+
+pub(crate) fn recvmsg(fd: RawFd, message: *mut msghdr, flags: c_int) -> Sqe {
+    Sqe { opcode: opcode::RecvMsg::CODE, fd, addr: message as u64, len: 1, op_flags: flags as u32, ..Sqe::default() }
+}
+
+/// As `send`.
+pub(crate) fn sendmsg(fd: RawFd, message: *const msghdr, flags: c_int) -> Sqe {
+    let op_flags = (flags | libc::MSG_NOSIGNAL) as u32;
+    Sqe { opcode: opcode::SendMsg::CODE, fd, addr: message as u64, len: 1, op_flags, ..Sqe::default() }
 }
 
 /// The connection's descriptor is the result; its address is not asked for.
@@ -41,4 +64,76 @@ pub(crate) fn connect(fd: RawFd, address: *const u8, length: u32) -> Sqe {
 /// Always on a thread of the kernel's: with SO_LINGER, closing blocks.
 pub(crate) fn close(fd: RawFd) -> Sqe {
     Sqe { opcode: opcode::Close::CODE, fd, flags: flags::ASYNC, ..Sqe::default() }
+}
+
+pub(crate) fn shutdown(fd: RawFd, how: c_int) -> Sqe {
+    Sqe { opcode: opcode::Shutdown::CODE, fd, len: how as u32, ..Sqe::default() }
+}
+
+/// The kernel has the family where other entries have a descriptor.
+pub(crate) fn socket(domain: c_int, kind: c_int, protocol: c_int) -> Sqe {
+    Sqe { opcode: opcode::Socket::CODE, fd: domain, off: kind as u64, len: protocol as u32, ..Sqe::default() }
+}
+
+pub(crate) fn openat(dir: RawFd, path: *const u8, flags: c_int, mode: mode_t) -> Sqe {
+    let op_flags = flags as u32;
+    Sqe { opcode: opcode::OpenAt::CODE, fd: dir, addr: path as u64, len: mode, op_flags, ..Sqe::default() }
+}
+
+pub(crate) fn fsync(fd: RawFd, flags: u32) -> Sqe {
+    Sqe { opcode: opcode::Fsync::CODE, fd, op_flags: flags, ..Sqe::default() }
+}
+
+pub(crate) fn statx(dir: RawFd, path: *const u8, flags: c_int, mask: u32, out: *mut libc::statx) -> Sqe {
+    let op_flags = flags as u32;
+    let opcode = opcode::Statx::CODE;
+    Sqe { opcode, fd: dir, addr: path as u64, len: mask, off: out as u64, op_flags, ..Sqe::default() }
+}
+
+/// What has a path and another, each from a directory.
+fn two_paths(opcode: u8, from: (RawFd, *const u8), to: (RawFd, *const u8), flags: u32) -> Sqe {
+    let (addr, off, len) = (from.1 as u64, to.1 as u64, to.0 as u32);
+    Sqe { opcode, fd: from.0, addr, off, len, op_flags: flags, ..Sqe::default() }
+}
+
+pub(crate) fn renameat(from: (RawFd, *const u8), to: (RawFd, *const u8), flags: u32) -> Sqe {
+    two_paths(opcode::RenameAt::CODE, from, to, flags)
+}
+
+pub(crate) fn linkat(from: (RawFd, *const u8), to: (RawFd, *const u8), flags: c_int) -> Sqe {
+    two_paths(opcode::LinkAt::CODE, from, to, flags as u32)
+}
+
+pub(crate) fn unlinkat(dir: RawFd, path: *const u8, flags: c_int) -> Sqe {
+    Sqe { opcode: opcode::UnlinkAt::CODE, fd: dir, addr: path as u64, op_flags: flags as u32, ..Sqe::default() }
+}
+
+pub(crate) fn mkdirat(dir: RawFd, path: *const u8, mode: mode_t) -> Sqe {
+    Sqe { opcode: opcode::MkDirAt::CODE, fd: dir, addr: path as u64, len: mode, ..Sqe::default() }
+}
+
+pub(crate) fn symlinkat(target: *const u8, dir: RawFd, path: *const u8) -> Sqe {
+    Sqe { opcode: opcode::SymlinkAt::CODE, fd: dir, addr: target as u64, off: path as u64, ..Sqe::default() }
+}
+
+pub(crate) fn ftruncate(fd: RawFd, size: u64) -> Sqe {
+    Sqe { opcode: opcode::Ftruncate::CODE, fd, off: size, ..Sqe::default() }
+}
+
+pub(crate) fn fallocate(fd: RawFd, mode: c_int, offset: u64, length: u64) -> Sqe {
+    Sqe { opcode: opcode::Fallocate::CODE, fd, off: offset, addr: length, len: mode as u32, ..Sqe::default() }
+}
+
+/// Descriptors with an offset each.
+pub(crate) fn splice(from: (RawFd, u64), to: (RawFd, u64), length: u32, flags: u32) -> Sqe {
+    Sqe {
+        opcode: opcode::Splice::CODE,
+        fd: to.0,
+        off: to.1,
+        addr: from.1,
+        len: length,
+        op_flags: flags,
+        file_index: from.0 as u32,
+        ..Sqe::default()
+    }
 }

@@ -4,8 +4,14 @@
 //! because an entry points at memory that the kernel uses until the final completion: the user vouches for it, or the
 //! driver or the callback keep it.
 
+mod accept_multi;
+pub(crate) mod buffers;
 pub(crate) mod driver;
 pub(crate) mod entries;
+mod multi;
+pub(crate) mod place;
+mod recv_multi;
+pub(crate) mod whole;
 
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -23,6 +29,8 @@ use crate::ring::Ring;
 use crate::schedule::{Errand, Schedule};
 use crate::sqe::{Sqe, flags};
 use crate::time::Time;
+
+pub use self::multi::Buffers;
 
 /// A result of an operation, as the kernel gave it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,9 +63,20 @@ impl Completion {
     }
 }
 
-/// Whether the result of an operation is a descriptor that belongs to whoever gets it.
-pub(crate) fn gives_descriptor(opcode: u8) -> bool {
-    matches!(opcode, opcode::Accept::CODE | opcode::OpenAt::CODE | opcode::OpenAt2::CODE | opcode::Socket::CODE)
+/// Whether the result of an operation is a descriptor that belongs to whoever gets it, and not a place in the ring's table.
+pub(crate) fn gives_descriptor(sqe: &Sqe) -> bool {
+    match sqe.opcode {
+        opcode::Accept::CODE | opcode::OpenAt::CODE | opcode::OpenAt2::CODE | opcode::Socket::CODE => {
+            sqe.file_index == 0
+        }
+        opcode::FixedFdInstall::CODE => true,
+        _ => false,
+    }
+}
+
+/// The descriptor that an operation is on, or -1: the family of a socket to be made is none, nor is a place in the ring's table.
+pub(crate) fn descriptor_of(sqe: &Sqe) -> i32 {
+    if sqe.opcode == opcode::Socket::CODE || sqe.flags & flags::FIXED_FILE != 0 { -1 } else { sqe.fd }
 }
 
 /// Closes a descriptor that an operation gave and that nobody has seen.
@@ -183,6 +202,12 @@ impl Loop {
     /// Whether this kernel has an operation, an `IORING_OP_*`. Asked when the loop was made, never by the version.
     pub fn supports(&self, opcode: u8) -> bool {
         self.ring.borrow().features().supports(opcode)
+    }
+
+    /// The flag with which a kernel finishes what it has begun to send. It came in 5.19, but one that is cancelled tells how far it
+    /// came only since 6.1, when messages could be sent without a copy.
+    pub(crate) fn send_whole_flag(&self) -> libc::c_int {
+        if self.supports(opcode::SendMsgZc::CODE) { libc::MSG_WAITALL } else { 0 }
     }
 
     /// The result for the callback that is running.

@@ -53,8 +53,12 @@ pub(crate) struct Completed {
     pub(crate) flags: u32,
 }
 
-/// The user data of the ring's own entries begins here: those of requests to cancel, of the poll for wakes, and of the timeout.
-const CANCEL: u64 = 0xffff_fffc_0000_0000;
+/// Set in the number of a completion that answers a request to cancel.
+pub(crate) const ANSWER: u64 = 1 << 63;
+
+/// The user data of the ring's own entries begins here: those of which nobody wants to know the end, of the poll for wakes, and of
+/// the timeout. The numbers of others, with `ANSWER`, are below: generations of handles end before that.
+const NOBODY: u64 = 0xffff_fffc_0000_0000;
 const WAKE: u64 = 0xffff_fffd_0000_0000;
 
 const _: () = assert!(size_of::<squeue::Entry>() == size_of::<Sqe>());
@@ -181,10 +185,10 @@ impl Ring {
         for entry in self.uring.completion().take(BATCH) {
             taken += 1;
             match entry.user_data() {
-                number if number < CANCEL => {
+                number if number < NOBODY => {
                     completed(Completed { number, result: entry.result(), flags: entry.flags() });
                 }
-                CANCEL => {}
+                NOBODY => {}
                 WAKE => self.watches_wakes &= cqueue::more(entry.flags()),
                 own => self.timeout.completed(own, entry.result()),
             }
@@ -212,7 +216,7 @@ impl Ring {
     /// Submits operations that complete at once and belong to nobody.
     #[cfg(test)]
     pub(crate) fn flood(&mut self, count: u64) {
-        let nop = io_uring::opcode::Nop::new().build().user_data(CANCEL);
+        let nop = io_uring::opcode::Nop::new().build().user_data(NOBODY);
         for _ in 0..count {
             // SAFETY: a NOP points at nothing.
             unsafe { self.push(&nop).unwrap() };
@@ -259,6 +263,24 @@ impl Ring {
         self.uring.as_raw_fd()
     }
 
+    /// Registers a ring of provided buffers; with `in_parts`, the kernel fills each bit by bit.
+    ///
+    /// # Safety
+    /// The ring, and the buffers whose addresses are put into it, live until `unregister_buffers` or the end of this ring.
+    pub(crate) unsafe fn register_buffers(&self, ring: u64, count: u16, group: u16, in_parts: bool) -> Result<()> {
+        const IOU_PBUF_RING_INC: u16 = 2;
+        let flags = if in_parts { IOU_PBUF_RING_INC } else { 0 };
+        // SAFETY: as the caller says.
+        let registered = unsafe { self.uring.submitter().register_buf_ring_with_flags(ring, count, group, flags) };
+        registered.map_err(|error| setup::error(&error, Sentence::BuffersRefused))
+    }
+
+    /// Takes a ring of provided buffers back.
+    pub(crate) fn unregister_buffers(&self, group: u16) -> Result<()> {
+        let unregistered = self.uring.submitter().unregister_buf_ring(group);
+        unregistered.map_err(|error| setup::error(&error, Sentence::BuffersRefused))
+    }
+
     /// How many entries can be queued at once.
     pub(crate) fn capacity(&mut self) -> usize {
         self.uring.submission().capacity()
@@ -269,7 +291,7 @@ impl Ring {
     /// # Safety
     /// What the entry points to lives until the kernel has let go of it: until its last completion.
     pub(crate) unsafe fn push_user(&mut self, sqe: &Sqe, number: u64) {
-        debug_assert!(number < CANCEL);
+        debug_assert!(number < ANSWER);
         // SAFETY: the caller vouches for what the entry points to.
         unsafe { self.push_sqe(&Sqe { user_data: number, ..*sqe }) };
     }
@@ -287,10 +309,11 @@ impl Ring {
         debug_assert!(pushed.is_ok(), "reserve() made room");
     }
 
-    /// Queues the request to cancel the entry whose completions bear the number given.
+    /// Queues the request to cancel the entry whose completions bear the number given. A refusal comes as a completion whose number
+    /// has the bit `ANSWER` besides.
     pub(crate) fn push_cancel(&mut self, number: u64) -> Result<()> {
         let skip = if self.features.skips_success { squeue::Flags::SKIP_SUCCESS } else { squeue::Flags::empty() };
-        let cancel = opcode::AsyncCancel::new(number).build().user_data(CANCEL).flags(skip);
+        let cancel = opcode::AsyncCancel::new(number).build().user_data(ANSWER | number).flags(skip);
         // SAFETY: a request to cancel points at nothing.
         unsafe { self.push(&cancel) }
     }
@@ -307,7 +330,7 @@ impl Ring {
         let update = Sqe { opcode, flags, addr: number, len: UPDATE_EVENTS, op_flags: events, ..Sqe::default() };
         self.reserve(1)?;
         // SAFETY: the entry points at nothing.
-        unsafe { self.push_sqe(&Sqe { user_data: CANCEL, ..update }) };
+        unsafe { self.push_sqe(&Sqe { user_data: NOBODY, ..update }) };
         Ok(())
     }
 

@@ -31,8 +31,11 @@ impl Sizes {
     }
 }
 
-/// The flags of one rung, from the best down. A kernel that does not know a flag says EINVAL.
-const LADDER: [(Version, fn(&mut io_uring::Builder)); 3] = [
+/// Sets the flags of one rung.
+type Rung = fn(&mut io_uring::Builder);
+
+/// The rungs from the best down, each with the version that has its flags. A kernel that does not know a flag says EINVAL.
+const LADDER: [(Version, Rung); 3] = [
     // 6.1: completions are posted only when the loop's own thread asks for them, with nothing to lock.
     (Version(6, 1), |builder| {
         builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag().setup_submit_all().setup_r_disabled();
@@ -55,6 +58,8 @@ pub(crate) struct Features {
     pub(super) skips_success: bool,
     pub(super) updates_timeouts: bool,
     pub(super) polls_for_ever: bool,
+    /// Whether a buffer may be filled bit by bit: 6.12, if the kernel does not refuse.
+    pub(crate) fills_buffers_in_parts: bool,
 }
 
 impl Features {
@@ -72,6 +77,7 @@ impl Features {
             // TIMEOUT_UPDATE has no probe of its own; EXT_ARG came with it, in 5.11.
             updates_timeouts: params.is_feature_ext_arg() && pretended >= Version(5, 11),
             // Nor have multishot polls; tags for resources came with them, in 5.13.
+            fills_buffers_in_parts: pretended >= Version(6, 12),
             polls_for_ever: params.is_feature_resource_tagging() && pretended >= Version(5, 13),
         }
     }

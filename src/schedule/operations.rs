@@ -12,11 +12,11 @@ use crate::callback::Callback;
 use crate::error::{Error, Result};
 use crate::handle::{Handle, Kind};
 use crate::op::driver::{Driver, Given, MORE, Step, TIMED_OUT};
-use crate::op::{close_unseen, gives_descriptor};
+use crate::op::{close_unseen, descriptor_of, gives_descriptor};
 use crate::ready::List;
-use crate::ring::Completed;
+use crate::ring::{ANSWER, Completed};
 use crate::slots::{Held, NO_SLOT, Place};
-use crate::sqe::{Sqe, flags};
+use crate::sqe::Sqe;
 
 /// What is known of the operations of a loop.
 #[derive(Debug, Default)]
@@ -45,10 +45,12 @@ struct Operation {
     previous: u32,
     /// The one that begins when this one has ended.
     chained: Option<Handle>,
-    opcode: u8,
+    gives_descriptor: bool,
     /// Whether its final result has not come.
     is_pending: bool,
     in_kernel: bool,
+    /// Whether the one before it in its chain has not ended.
+    has_to_wait: bool,
     asked_to_end: bool,
     timed_out: bool,
     has_errand: bool,
@@ -136,7 +138,7 @@ impl Schedule {
         let index = self.slots.fill(Kind::Operation, Place::Aside, u64::MAX, callback).index;
         self.referenced += 1;
         let Operations { entries, by_fd, pending, outstanding, .. } = &mut self.operations;
-        let fd = if sqe.flags & flags::FIXED_FILE == 0 { sqe.fd } else { -1 };
+        let fd = descriptor_of(sqe);
         let next = by_fd.insert(fd, index).unwrap_or(NO_SLOT);
         if next != NO_SLOT {
             entries[next as usize].previous = index;
@@ -146,7 +148,7 @@ impl Schedule {
             fd,
             next,
             previous: NO_SLOT,
-            opcode: sqe.opcode,
+            gives_descriptor: gives_descriptor(sqe),
             is_pending: true,
             in_kernel: true,
             has_errand,
@@ -161,13 +163,15 @@ impl Schedule {
     /// Notes that `second` begins when `first` has ended.
     pub(crate) fn chain(&mut self, first: Handle, second: Handle) {
         self.operations.entries[first.index() as usize].chained = Some(second);
+        self.operations.entries[second.index() as usize].has_to_wait = true;
     }
 
     /// Makes sure that so many completions can be taken.
     #[inline]
     pub(crate) fn reserve_completions(&mut self, count: usize) -> Result<()> {
         let Operations { results, pending, .. } = &mut self.operations;
-        results.try_reserve(count + *pending)?;
+        // One may give a result and its end at once.
+        results.try_reserve(2 * count + *pending)?;
         // A poll may make all watchers of its descriptor ready; no watcher stands in the queue twice.
         self.ready.reserve_many(count + self.watches.watchers)
     }
@@ -175,10 +179,13 @@ impl Schedule {
     /// Takes what the kernel says of an entry.
     #[inline]
     pub(crate) fn completed(&mut self, completed: Completed) {
+        if completed.number & ANSWER != 0 {
+            self.not_cancelled(completed);
+            return;
+        }
         let is_last = completed.flags & MORE == 0;
         self.operations.outstanding -= usize::from(is_last);
-        let found = Handle::from_raw(completed.number as i64).and_then(|handle| self.slots.find_in_use(handle));
-        let Some(index) = found else { return };
+        let Some(index) = self.find_number(completed.number) else { return };
         let operation = &mut self.operations.entries[index as usize];
         operation.in_kernel &= !is_last;
         if self.slots[index].kind() == Kind::Poll {
@@ -189,17 +196,65 @@ impl Schedule {
             None => Step::give(completed),
             Some(driver) => driver.completed(completed),
         };
+        // What would go on, at once or when something has come back, ends instead when it has been asked to.
+        let goes_on = !operation.in_kernel && step.given.is_none_or(|given| !given.is_final());
+        let is_to_end = goes_on && operation.asked_to_end;
+        let cancelled = operation.driver.as_ref().filter(|_| is_to_end).map(|driver| driver.cancelled());
         if let Some(given) = step.given {
             self.give(index, given);
         }
-        if step.again {
-            self.resume(index);
+        match cancelled {
+            Some(result) => self.give(index, Given::new(result, 0)),
+            None if step.again => self.operations.send_errand(index),
+            None => {}
+        }
+        self.resume_waiting(index);
+    }
+
+    #[inline]
+    fn find_number(&self, number: u64) -> Option<u32> {
+        Handle::from_raw(number as i64).and_then(|handle| self.slots.find_in_use(handle))
+    }
+
+    /// The kernel refuses to cancel. When it says that it does not know an operation that has not ended, it had that in its hands just
+    /// then (a receive that had data at once and is to be tried again: 6.18): it is asked once more.
+    #[cold]
+    fn not_cancelled(&mut self, Completed { number, result, .. }: Completed) {
+        let index = self.find_number(number & !ANSWER).filter(|_| result == -libc::ENOENT);
+        let index = index.filter(|&index| {
+            let operation = &self.operations.entries[index as usize];
+            // One in a chain that has not begun is asked when it begins.
+            operation.is_pending && operation.in_kernel && !operation.has_to_wait
+        });
+        index.into_iter().for_each(|index| self.operations.send_errand(index));
+    }
+
+    /// The callback has returned from a result that is not the final one.
+    #[inline]
+    pub(super) fn result_seen(&mut self, index: u32, given: Given) {
+        let Some(driver) = &mut self.operations.entries[index as usize].driver else { return };
+        driver.seen(given);
+        self.resume_waiting(index);
+    }
+
+    /// Something may have come back for which others wait: the first of them goes on.
+    fn resume_waiting(&mut self, index: u32) {
+        let next_waiting = |schedule: &mut Schedule| {
+            let driver = schedule.operations.entries[index as usize].driver.as_mut();
+            driver.and_then(|driver| driver.next_waiting())
+        };
+        while let Some(waiting) = next_waiting(self) {
+            if self.resume(waiting) {
+                break;
+            }
         }
     }
 
-    /// Has the next entry of an operation submitted.
-    pub(crate) fn resume(&mut self, index: u32) {
-        self.operations.send_errand(index);
+    /// Has an operation go on that waited for something; false if it has ended.
+    pub(crate) fn resume(&mut self, handle: Handle) -> bool {
+        let index = self.slots.find_in_use(handle).filter(|&index| self.operations.entries[index as usize].is_pending);
+        index.into_iter().for_each(|index| self.operations.send_errand(index));
+        index.is_some()
     }
 
     /// Appends a result to the ready queue. There is room for it.
@@ -233,7 +288,9 @@ impl Schedule {
             _ => entries[previous as usize].next = next,
         }
         let chained = entries[index as usize].chained.take().and_then(|handle| self.slots.find_in_use(handle));
-        if let Some(next) = chained.filter(|&next| self.operations.entries[next as usize].asked_to_end) {
+        let Some(next) = chained else { return };
+        self.operations.entries[next as usize].has_to_wait = false;
+        if self.operations.entries[next as usize].asked_to_end {
             // The kernel did not find it before: it had not begun.
             self.operations.send_errand(next);
         }
@@ -316,7 +373,7 @@ impl Schedule {
         }
         let Some(driver) = &mut operation.driver else { return Ok(None) };
         if operation.asked_to_end {
-            let given = Given { result: driver.cancelled(), flags: 0, at: 0 };
+            let given = Given::new(driver.cancelled(), 0);
             self.give(index, given);
             return Ok(None);
         }
@@ -330,6 +387,11 @@ impl Schedule {
     #[inline]
     pub(crate) fn has_operations(&self) -> bool {
         self.operations.pending > 0
+    }
+
+    /// How many entries in the kernel have a completion to come.
+    pub(crate) fn outstanding(&self) -> usize {
+        self.operations.outstanding
     }
 
     /// Whether the kernel has anything of the loop's that it will tell the end of.
@@ -357,22 +419,25 @@ impl Schedule {
     /// Takes a result that nobody will see out of the queue; the descriptor, if it is a fresh one.
     pub(crate) fn discard_result(&mut self) -> Option<Option<i32>> {
         let Outcome { index, given } = self.operations.results.pop_front()?;
-        let opcode = self.operations.entries[index as usize].opcode;
-        Some((given.result >= 0 && gives_descriptor(opcode)).then_some(given.result))
+        let gives_descriptor = self.operations.entries[index as usize].gives_descriptor;
+        Some((given.result >= 0 && gives_descriptor).then_some(given.result))
     }
 
     /// As `completed`, when there is no room: the result is lost, as closing the loop loses it.
     pub(crate) fn discard(&mut self, completed: Completed) {
-        let found = Handle::from_raw(completed.number as i64).and_then(|handle| self.slots.find_in_use(handle));
+        if completed.number & ANSWER != 0 {
+            self.not_cancelled(completed);
+            return;
+        }
         let is_last = completed.flags & MORE == 0;
         self.operations.outstanding -= usize::from(is_last);
-        let Some(index) = found else { return };
+        let Some(index) = self.find_number(completed.number) else { return };
         let operation = &mut self.operations.entries[index as usize];
         operation.in_kernel &= !is_last;
         if self.slots[index].kind() == Kind::Poll {
             return;
         }
-        if completed.result >= 0 && gives_descriptor(operation.opcode) {
+        if completed.result >= 0 && operation.gives_descriptor {
             close_unseen(completed.result);
         }
         if is_last {

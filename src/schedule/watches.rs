@@ -165,7 +165,7 @@ impl Schedule {
         self.slots[index].set_when(0);
         self.slots[index].set_place(Place::Aside);
         self.metrics.callbacks += 1;
-        let given = Given { result: self.operations.descriptor(index), flags: ready as u32, at: 0 };
+        let given = Given::new(self.operations.descriptor(index), ready as u32);
         if ready & LAST == 0 {
             return Call { given, ..self.borrow_out(index) };
         }

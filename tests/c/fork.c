@@ -99,9 +99,9 @@ static void s33_in_the_child_every_call_says_eownerdead(void)
 
     released = 0;
     trace_clear();
+    CHECK(loop_run_once(loop, 0), ==, 0);
     the_timer = loop_call_later(loop, LOOP_MSEC(20), record, (void *)"t");
     CHECK(loop_on_release(loop, the_timer, count_release), ==, 0);
-    CHECK(loop_run_once(loop, 0), ==, 0);
     CHECK_IN_CHILD(in_the_child, loop);
     /* The parent's goes on as if nothing had been. */
     CHECK_TRUE(loop_is_pending(loop, the_timer));
@@ -119,8 +119,9 @@ static void s33_a_child_that_leaves_the_loop_alone(void)
     loop = new_loop();
     fd = loop_fd(loop);
 
-    CHECK(loop_call_later(loop, LOOP_MSEC(10), do_nothing, NULL), >, 0);
     CHECK(loop_run_once(loop, 0), ==, 0);
+    CHECK(loop_call_later(loop, LOOP_MSEC(10), do_nothing, NULL), >, 0);
+    CHECK(loop_flush(loop), ==, 0);
     CHECK_IN_CHILD(call_everything, loop);
     CHECK(loop_fd(loop), ==, fd);
     CHECK(loop_run(loop), ==, LOOP_DONE);

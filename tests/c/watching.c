@@ -129,14 +129,16 @@ static void s34_the_report_may_use_the_loop(void)
 static void s34_in_virtual_time_real_time_counts(void)
 {
     loop_t *loop = new_virtual_loop(0);
+    uint64_t begin;
 
     memset(&slow, 0, sizeof slow);
     CHECK(loop_set_slow_callback(loop, LOOP_MSEC(5), note_slow, NULL), ==, 0);
-    CHECK(loop_call_later(loop, LOOP_SEC(1), take_5_ms, NULL), >, 0);
+    CHECK(loop_call_later(loop, LOOP_SEC(3600), take_5_ms, NULL), >, 0);
+    begin = monotonic();
     CHECK(loop_run(loop), ==, LOOP_DONE);
     CHECK(slow.count, ==, 1);
     CHECK(slow.duration, >=, LOOP_MSEC(5));
-    CHECK(slow.duration, <, LOOP_MSEC(900));
+    CHECK(slow.duration, <=, monotonic() - begin);
     close_loop(loop);
 }
 
@@ -191,18 +193,23 @@ static void s35_metrics_of_a_real_sleep(void)
     loop_metrics_t metrics;
     uint64_t begin = monotonic(), took;
 
-    CHECK(loop_call_later(loop, LOOP_MSEC(20), do_nothing, NULL), >, 0);
-    CHECK(loop_run(loop), ==, LOOP_DONE);
+    /* It sleeps for sure: a timer might be due before the loop gets to it. */
+    CHECK(loop_run_once(loop, LOOP_MSEC(20)), ==, 0);
     took = monotonic() - begin;
     metrics = metrics_of(loop);
     CHECK(metrics.iterations, ==, 1);
-    CHECK(metrics.callbacks, ==, 1);
-    CHECK(metrics.timers_fired, ==, 1);
+    CHECK(metrics.callbacks, ==, 0);
     CHECK(metrics.enters, ==, 1);
     CHECK(metrics.submitted, ==, 2); /* the timeout, and the poll for wakes of other threads */
     CHECK(metrics.completed, ==, 1);
-    CHECK(metrics.asleep_ns, >, LOOP_MSEC(10));
+    CHECK(metrics.asleep_ns, >=, LOOP_MSEC(20));
     CHECK(metrics.asleep_ns, <=, took);
+    CHECK(loop_call_later(loop, LOOP_MSEC(1), do_nothing, NULL), >, 0);
+    CHECK(loop_run(loop), ==, LOOP_DONE);
+    metrics = metrics_of(loop);
+    CHECK(metrics.iterations, ==, 2);
+    CHECK(metrics.callbacks, ==, 1);
+    CHECK(metrics.timers_fired, ==, 1);
     CHECK(late_sum(&metrics), ==, 1);
     close_loop(loop);
 }
@@ -486,7 +493,7 @@ static int child_slow(void)
     CHECK(loop_call_soon(loop, hold_for_110_ms, NULL), >, 0);
     CHECK(loop_call_later(loop, 0, hold_for_110_ms, NULL), >, 0);
     CHECK(loop_call_every(loop, 1, hold_for_110_ms, NULL), >, 0);
-    CHECK(loop_call_soon(loop, take_5_ms, NULL), >, 0);
+    CHECK(loop_call_soon(loop, do_nothing, NULL), >, 0);
     CHECK(loop_run(loop), ==, LOOP_DONE);
     close_loop(loop);
     return check_failures != 0;
@@ -507,14 +514,19 @@ static int child_pending(void)
     return check_failures != 0;
 }
 
+/* What child_clean() returns when the machine has held it up for as long as a slow callback takes. */
+enum { HELD_UP = 17 };
+
 static int child_clean(void)
 {
     loop_t *loop = new_loop();
+    uint64_t begin = monotonic(), took;
 
     CHECK(loop_call_soon(loop, take_5_ms, NULL), >, 0);
     CHECK(loop_run(loop), ==, LOOP_DONE);
+    took = monotonic() - begin;
     close_loop(loop);
-    return check_failures != 0;
+    return check_failures != 0 ? 1 : took >= LOOP_MSEC(100) ? HELD_UP : 0;
 }
 
 /* A slow callback of the program's own is told as well; RINGLOOP_DEBUG does not take it away. */
@@ -592,8 +604,12 @@ static void debug_reports_what_is_pending_at_close(void)
 static void debug_says_nothing_about_a_clean_program(void)
 {
     char text[8192];
+    int status;
 
-    CHECK(check_spawn_self("clean", "1", text, sizeof text), ==, 0);
+    do
+        status = check_spawn_self("clean", "1", text, sizeof text);
+    while (WIFEXITED(status) && WEXITSTATUS(status) == HELD_UP);
+    CHECK(status, ==, 0);
     CHECK_TEXT(text, "");
 }
 

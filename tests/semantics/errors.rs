@@ -113,6 +113,7 @@ fn s29_in_a_forked_child_the_owner_is_dead_after_arguments_and_before_the_state(
     match unsafe { libc::fork() } {
         0 => {
             let checked = catch_unwind(AssertUnwindSafe(|| {
+                let (lp, shut_down) = (lp.in_child(), shut_down.in_child());
                 assert_eq!(errno(lp.call_every(Duration::ZERO, |_| {})), EINVAL);
                 assert_eq!(errno(lp.call_every(ns(1), |_| {})), EOWNERDEAD);
                 assert_eq!(errno(lp.call_soon(|_| {})), EOWNERDEAD);

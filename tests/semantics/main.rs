@@ -6,6 +6,7 @@
 mod closing;
 mod errors;
 mod handles;
+mod io;
 mod iteration;
 mod panics;
 mod release;

@@ -5,7 +5,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
-static RECEIVED: AtomicU64 = AtomicU64::new(0);
+thread_local!(static RECEIVED: AtomicU64 = const { AtomicU64::new(0) });
 
 /// Interrupts the thread that made it while it lives.
 pub(crate) struct Interruptions(libc::timer_t);
@@ -24,7 +24,7 @@ impl Interruptions {
 
     fn arm(signal: libc::c_int, flags: libc::c_int, first: Duration, interval: Duration) -> Interruptions {
         extern "C" fn count(_: libc::c_int) {
-            RECEIVED.fetch_add(1, SeqCst);
+            RECEIVED.with(|received| received.fetch_add(1, SeqCst));
         }
         // SAFETY: a zeroed sigaction is a valid one; its fields are set below.
         let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
@@ -58,7 +58,7 @@ impl Drop for Interruptions {
     }
 }
 
-/// How many signals were handled so far, in all threads.
+/// How many signals the calling thread has handled so far.
 pub(crate) fn received() -> u64 {
-    RECEIVED.load(SeqCst)
+    RECEIVED.with(|received| received.load(SeqCst))
 }

@@ -91,6 +91,13 @@ impl Watched {
     pub(crate) fn into_inner(self) -> Loop {
         self.lp
     }
+
+    /// The loop in a forked child, where it is not watched: another thread may have held the lock of those that are, and is
+    /// not there to let go of it.
+    pub(crate) fn in_child(self) -> Loop {
+        std::mem::forget(self.watch);
+        self.lp
+    }
 }
 
 impl Deref for Watched {

@@ -1,0 +1,134 @@
+/*
+ * What the programs of the case "copy" share: a source of mib=N MiB, which each run writes anew and which is in the page
+ * cache then; a destination that is not there; and a comparison of the two, after the measured part. Both are in the
+ * current folder, and are removed at the end.
+ */
+#ifndef COPY_H
+#define COPY_H
+
+#include "bench.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#define COPY_SOURCE "copy-source"
+#define COPY_TARGET "copy-target"
+/* How much is copied at once, and how many such blocks are under way, where the program decides it. */
+#define COPY_BLOCK (128 * 1024)
+#define COPY_DEPTH 32
+/* No run takes longer: the alarm ends what hangs. */
+#define COPY_PATIENCE 300
+
+static inline int copy_must(int result, const char *what)
+{
+    if (result < 0) {
+        fprintf(stderr, "error: %s: %s\n", what, strerror(errno));
+        exit(EXIT_FAILURE);
+    }
+    return result;
+}
+
+static inline uint64_t copy_size(void)
+{
+    return bench_option("mib") << 20;
+}
+
+static inline void copy_remove(void)
+{
+    unlink(COPY_SOURCE);
+    unlink(COPY_TARGET);
+}
+
+/* Bytes that are not zero, so that nothing can be left out, and different in each block. */
+static inline void copy_fill(uint64_t *block)
+{
+    for (size_t i = 0; i < COPY_BLOCK / sizeof *block; i++) block[i] = bench_random();
+}
+
+/* A file of that size that is not there yet; its descriptor. */
+static inline int copy_write(const char *path)
+{
+    int fd = copy_must(open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600), path);
+    uint64_t *block = bench_array(1, COPY_BLOCK);
+
+    for (uint64_t at = 0; at < copy_size(); at += COPY_BLOCK) {
+        copy_fill(block);
+        bench_check(write(fd, block, COPY_BLOCK) == COPY_BLOCK, "cannot write a file");
+    }
+    free(block);
+    return fd;
+}
+
+static inline void copy_begin(void)
+{
+    int fd;
+
+    bench_check(copy_size() >= 1 << 20, "mib must be 1 or more");
+    copy_remove();
+    atexit(copy_remove);
+    alarm(COPY_PATIENCE);
+    fd = copy_write(COPY_SOURCE);
+    /* What the kernel would write to the disk by and by, it writes now, and not while others are measured. */
+    copy_must(fsync(fd), "fsync");
+    close(fd);
+    /*
+     * As much memory as the copy needs, used and free again. That which has been free for long may have to come from the
+     * host of a virtual machine first, and this costs several times what copying does.
+     */
+    close(copy_write(COPY_TARGET));
+    copy_must(unlink(COPY_TARGET), "unlink");
+    bench_start();
+}
+
+static inline uint64_t copy_ns(struct timeval time)
+{
+    return (uint64_t)time.tv_sec * NS_PER_S + (uint64_t)time.tv_usec * NS_PER_US;
+}
+
+/* Ends the measured part, children included that were waited for; compares both files; reports MiB. */
+static inline void copy_end(void)
+{
+    char *left = bench_array(1, COPY_BLOCK), *right = bench_array(1, COPY_BLOCK);
+    struct rusage children;
+    struct stat status;
+    int source, target;
+
+    bench_stop();
+    getrusage(RUSAGE_CHILDREN, &children);
+    bench_used.cpu += copy_ns(children.ru_utime) + copy_ns(children.ru_stime);
+    bench_used.sleeps += (uint64_t)children.ru_nvcsw;
+    source = copy_must(open(COPY_SOURCE, O_RDONLY | O_CLOEXEC), COPY_SOURCE);
+    target = copy_must(open(COPY_TARGET, O_RDONLY | O_CLOEXEC), COPY_TARGET);
+    copy_must(fstat(target, &status), "fstat");
+    bench_check((uint64_t)status.st_size == copy_size(), "the copy has another size");
+    for (uint64_t at = 0; at < copy_size(); at += COPY_BLOCK) {
+        bench_check(read(source, left, COPY_BLOCK) == COPY_BLOCK, "cannot read the source");
+        bench_check(read(target, right, COPY_BLOCK) == COPY_BLOCK, "cannot read the copy");
+        bench_check(memcmp(left, right, COPY_BLOCK) == 0, "the copy is not the same");
+    }
+    close(source);
+    close(target);
+    free(left);
+    free(right);
+    bench_report(bench_option("mib"), "");
+}
+
+static inline int copy_open_source(void)
+{
+    return copy_must(open(COPY_SOURCE, O_RDONLY | O_CLOEXEC), COPY_SOURCE);
+}
+
+static inline int copy_open_target(void)
+{
+    return copy_must(open(COPY_TARGET, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600), COPY_TARGET);
+}
+
+static inline int copy_main(int argc, char **argv, const char *version, void (*copy)(void))
+{
+    const struct bench_case cases[] = {{"copy", copy}, {NULL, NULL}};
+
+    return bench_main(argc, argv, version, cases);
+}
+
+#endif

@@ -1,0 +1,175 @@
+/*
+ * A TCP echo server: one accept that goes on, one receive that goes on for each
+ * connection, and buffers that the kernel picks from when data has come. What
+ * came is sent back from the buffer that it came in.
+ *
+ *     echo [PORT]      on 127.0.0.1; without a port, any that is free
+ *
+ * SIGINT and SIGTERM end it.
+ */
+#define _GNU_SOURCE
+#include <ringloop.h>
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* What has come and is to be sent. */
+struct piece {
+    struct piece *next;
+    const void *data;
+    size_t length;
+};
+
+struct connection {
+    int fd;
+    bool is_receiving;
+    struct piece *first, **last; /* the first one is being sent */
+};
+
+static loop_buffers_t *buffers;
+static uint64_t connections, bytes;
+
+static int64_t expect(int64_t result)
+{
+    if (result < 0) {
+        fprintf(stderr, "echo: %s\n", loop_last_error());
+        exit(EXIT_FAILURE);
+    }
+    return result;
+}
+
+static void *allocate(size_t size)
+{
+    void *memory = malloc(size);
+
+    if (!memory) {
+        perror("echo");
+        exit(EXIT_FAILURE);
+    }
+    return memory;
+}
+
+static void close_when_done(struct connection *connection)
+{
+    if (connection->is_receiving || connection->first) return;
+    close(connection->fd);
+    free(connection);
+}
+
+static void sent(loop_t *loop, int32_t result, uint32_t flags, void *arg);
+
+/* One at a time: two sends on a stream could overtake each other in the middle. */
+static void send_first(loop_t *loop, struct connection *connection)
+{
+    struct piece *piece = connection->first;
+
+    expect(loop_send_all(loop, connection->fd, piece->data, piece->length, 0, sent, connection));
+}
+
+static void sent(loop_t *loop, int32_t result, uint32_t flags, void *arg)
+{
+    struct connection *connection = arg;
+    struct piece *piece = connection->first;
+
+    (void)flags;
+    if (result > 0) bytes += (uint64_t)result;
+    expect(loop_buffer_return(buffers, piece->data));
+    connection->first = piece->next;
+    if (!connection->first) connection->last = &connection->first;
+    free(piece);
+    /* When the peer has gone, the sends that are left fail too, and the receive ends. */
+    if (connection->first)
+        send_first(loop, connection);
+    else
+        close_when_done(connection);
+}
+
+static void received(loop_t *loop, int32_t result, const void *data, uint32_t flags, void *arg)
+{
+    struct connection *connection = arg;
+
+    if (!(flags & LOOP_MORE)) connection->is_receiving = false;
+    if (result > 0) {
+        struct piece *piece = allocate(sizeof *piece);
+
+        *piece = (struct piece){NULL, data, (size_t)result};
+        expect(loop_buffer_keep(buffers, data));
+        *connection->last = piece;
+        connection->last = &piece->next;
+        if (connection->first == piece) send_first(loop, connection);
+    }
+    close_when_done(connection);
+}
+
+static void accepted(loop_t *loop, int32_t result, uint32_t flags, void *arg)
+{
+    struct connection *connection;
+    const int on = 1;
+
+    (void)flags;
+    (void)arg;
+    if (result < 0) {
+        /* Out of descriptors: the loop tries again by itself. */
+        if (result != -ECANCELED) fprintf(stderr, "echo: accept: %s\n", loop_strerror(result));
+        return;
+    }
+    setsockopt(result, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    connection = allocate(sizeof *connection);
+    *connection = (struct connection){result, true, NULL, &connection->first};
+    connections++;
+    expect(loop_recv_multi(loop, result, buffers, received, connection));
+}
+
+static void stop(loop_t *loop, int signum, void *arg)
+{
+    (void)signum;
+    (void)arg;
+    expect(loop_stop(loop));
+}
+
+static int listen_on(uint16_t port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
+    socklen_t length = sizeof address;
+    const int on = 1;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, 1024) < 0 ||
+        getsockname(fd, (struct sockaddr *)&address, &length) < 0) {
+        perror("echo");
+        exit(EXIT_FAILURE);
+    }
+    printf("listening on 127.0.0.1:%d\n", ntohs(address.sin_port));
+    fflush(stdout);
+    return fd;
+}
+
+int main(int argc, char **argv)
+{
+    loop_t *loop;
+    int listener;
+
+    expect(loop_new(NULL, &loop));
+    expect(loop_buffers_new(loop, 256, 16384, &buffers));
+    expect(loop_add_signal_handler(loop, SIGINT, stop, NULL));
+    expect(loop_add_signal_handler(loop, SIGTERM, stop, NULL));
+    listener = listen_on(argc > 1 ? (uint16_t)atoi(argv[1]) : 0);
+    expect(loop_accept_multi(loop, listener, SOCK_CLOEXEC, accepted, NULL));
+    expect(loop_run_forever(loop));
+
+    /* Cancels what is pending, and runs until the last final callback has come: each connection closes itself. */
+    expect(loop_shutdown(loop));
+    expect(loop_close(loop));
+    close(listener);
+    printf("%" PRIu64 " connections, %" PRIu64 " bytes\n", connections, bytes);
+    return EXIT_SUCCESS;
+}

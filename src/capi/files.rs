@@ -1,0 +1,358 @@
+//! Files: reading, writing, and what is done to files and directories.
+
+use std::ffi::{c_char, c_int, c_void};
+
+use libc::{iovec, mode_t};
+
+use super::NULL_POINTER;
+use super::completions::{keep, length as bytes_of, loop_io_callback_t, path, submit, vectors};
+use super::types::loop_handle_t;
+use crate::event_loop::Loop;
+use crate::memory::try_box;
+use crate::op::entries;
+use crate::op::whole::Whole;
+
+/// For loop_read(), loop_write() and the like: at the file's own position, and for what has none (pipes, sockets, terminals).
+pub const LOOP_CURRENT: u64 = u64::MAX;
+/// For loop_fsync(): the data and what is needed to find it, as fdatasync(2).
+pub const LOOP_DATASYNC: u32 = 1;
+
+const _: () =
+    assert!(LOOP_CURRENT == entries::CURRENT && LOOP_DATASYNC == io_uring::types::FsyncFlags::DATASYNC.bits());
+
+/// Reads up to `length` bytes at `offset` of a file; LOOP_CURRENT: at its own position. The result is a number of bytes, 0 at the
+/// end of the file. The buffer belongs to the kernel until the final callback.
+///
+/// In all that follows: the errors are those of loop_submit(), and -EINVAL for a length over INT32_MAX and for NULL. What fails
+/// later, fails in the callback: the result is -errno, as the manual of the system call says. On a descriptor with O_NONBLOCK
+/// nothing waits, and the result is -EAGAIN instead. Until the final callback, do not close the descriptor: its number might
+/// come to name something else.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_read(
+    r#loop: *mut Loop,
+    fd: c_int,
+    buffer: *mut c_void,
+    length: usize,
+    offset: u64,
+    callback: loop_io_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    // SAFETY: the header asks for a buffer that lives until the final callback.
+    unsafe {
+        submit(r#loop, callback, arg, || {
+            Ok((entries::read(fd, buffer.cast(), bytes_of(buffer, length)?, offset), None))
+        })
+    }
+}
+
+/// Writes up to `length` bytes at `offset` of a file; LOOP_CURRENT: at its own position. The result is the number of bytes written,
+/// which may be fewer; loop_write_all() goes on. A pipe or socket whose reader has gone raises SIGPIPE, as write(2) does.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_write(
+    r#loop: *mut Loop,
+    fd: c_int,
+    buffer: *const c_void,
+    length: usize,
+    offset: u64,
+    callback: loop_io_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    // SAFETY: the header asks for a buffer that lives until the final callback.
+    unsafe {
+        submit(r#loop, callback, arg, || {
+            Ok((entries::write(fd, buffer.cast(), bytes_of(buffer, length)?, offset), None))
+        })
+    }
+}
+
+/// As loop_write(), until all of it is written. The result is `length`; fewer when an error, a cancel or a deadline ended it after
+/// some were written, with LOOP_TIMED_OUT if it was the deadline; -errno only when none were. Let nothing else write there
+/// meanwhile.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_write_all(
+    r#loop: *mut Loop,
+    fd: c_int,
+    buffer: *const c_void,
+    length: usize,
+    offset: u64,
+    callback: loop_io_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    // SAFETY: the header asks for a buffer that lives until the final callback.
+    unsafe {
+        submit(r#loop, callback, arg, || {
+            let sqe = entries::write(fd, buffer.cast(), bytes_of(buffer, length)?, offset);
+            Ok((sqe, Some(try_box(Whole::of_file(sqe))?)))
+        })
+    }
+}
+
+/// Reads into `count` buffers, one after the other, as loop_read() does with one; at most 1024. The array is copied.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_readv(
+    r#loop: *mut Loop,
+    fd: c_int,
+    iov: *const iovec,
+    count: usize,
+    offset: u64,
+    callback: loop_io_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    // SAFETY: the header asks for buffers that live until the final callback; the driver keeps the copy of the array.
+    unsafe {
+        submit(r#loop, callback, arg, || {
+            let vectors = vectors(iov, count)?;
+            let sqe = entries::readv(fd, vectors.as_ptr(), entries::length(count)?, offset);
+            Ok((sqe, Some(keep(Vectors(vectors))?)))
+        })
+    }
+}
+
+/// Writes from `count` buffers, one after the other, as loop_write() does with one; at most 1024. The array is copied.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_writev(
+    r#loop: *mut Loop,
+    fd: c_int,
+    iov: *const iovec,
+    count: usize,
+    offset: u64,
+    callback: loop_io_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    // SAFETY: the header asks for buffers that live until the final callback; the driver keeps the copy of the array.
+    unsafe {
+        submit(r#loop, callback, arg, || {
+            let vectors = vectors(iov, count)?;
+            let sqe = entries::writev(fd, vectors.as_ptr(), entries::length(count)?, offset);
+            Ok((sqe, Some(keep(Vectors(vectors))?)))
+        })
+    }
+}
+
+/// openat(2): the result is the descriptor. `dirfd` may be AT_FDCWD. One that no callback has seen when the loop is closed is
+/// closed. In what follows, paths are copied.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_openat(
+    r#loop: *mut Loop,
+    dirfd: c_int,
+    path: *const c_char,
+    flags: c_int,
+    mode: mode_t,
+    callback: loop_io_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    // SAFETY: the header asks for a string; the driver keeps the copy.
+    unsafe {
+        submit(r#loop, callback, arg, || {
+            let copy = self::path(path)?;
+            Ok((entries::openat(dirfd, copy.as_ptr(), flags, mode), Some(keep(copy)?)))
+        })
+    }
+}
+
+/// close(2), on a thread of the kernel's, because closing may block (SO_LINGER, a file on a network). The result is 0 or -errno, and the
+/// descriptor is gone either way, but with -ECANCELED it is still open: it was cancelled before it had begun.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_close_fd(
+    r#loop: *mut Loop,
+    fd: c_int,
+    callback: loop_io_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    // SAFETY: the entry points at nothing.
+    unsafe { submit(r#loop, callback, arg, || Ok((entries::close(fd), None))) }
+}
+
+/// fsync(2); with LOOP_DATASYNC in `flags`, fdatasync(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_fsync(
+    r#loop: *mut Loop,
+    fd: c_int,
+    flags: u32,
+    callback: loop_io_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    // SAFETY: the entry points at nothing.
+    unsafe { submit(r#loop, callback, arg, || Ok((entries::fsync(fd, flags), None))) }
+}
+
+/// statx(2): the result is 0. `flags` are AT_*, `mask` is of STATX_*; `out` belongs to the kernel until the final callback.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_statx(
+    r#loop: *mut Loop,
+    dirfd: c_int,
+    path: *const c_char,
+    flags: c_int,
+    mask: u32,
+    out: *mut libc::statx,
+    callback: loop_io_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    // SAFETY: the header asks for a string and for room that lives until the final callback; the driver keeps the copy.
+    unsafe {
+        submit(r#loop, callback, arg, || {
+            let copy = self::path(path)?;
+            if out.is_null() {
+                return Err(NULL_POINTER);
+            }
+            Ok((entries::statx(dirfd, copy.as_ptr(), flags, mask, out), Some(keep(copy)?)))
+        })
+    }
+}
+
+/// renameat2(2): the result is 0. `flags` are RENAME_*. Since Linux 5.11.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_renameat(
+    r#loop: *mut Loop,
+    olddirfd: c_int,
+    oldpath: *const c_char,
+    newdirfd: c_int,
+    newpath: *const c_char,
+    flags: u32,
+    callback: loop_io_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    // SAFETY: the header asks for a string; the driver keeps the copy.
+    unsafe {
+        submit(r#loop, callback, arg, || {
+            let copies = (path(oldpath)?, path(newpath)?);
+            let (from, to) = ((olddirfd, copies.0.as_ptr()), (newdirfd, copies.1.as_ptr()));
+            Ok((entries::renameat(from, to, flags), Some(keep(copies)?)))
+        })
+    }
+}
+
+/// unlinkat(2): the result is 0. With AT_REMOVEDIR in `flags` it removes a directory. Since Linux 5.11.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_unlinkat(
+    r#loop: *mut Loop,
+    dirfd: c_int,
+    path: *const c_char,
+    flags: c_int,
+    callback: loop_io_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    // SAFETY: the header asks for a string; the driver keeps the copy.
+    unsafe {
+        submit(r#loop, callback, arg, || {
+            let copy = self::path(path)?;
+            Ok((entries::unlinkat(dirfd, copy.as_ptr(), flags), Some(keep(copy)?)))
+        })
+    }
+}
+
+/// mkdirat(2): the result is 0. Since Linux 5.15.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_mkdirat(
+    r#loop: *mut Loop,
+    dirfd: c_int,
+    path: *const c_char,
+    mode: mode_t,
+    callback: loop_io_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    // SAFETY: the header asks for a string; the driver keeps the copy.
+    unsafe {
+        submit(r#loop, callback, arg, || {
+            let copy = self::path(path)?;
+            Ok((entries::mkdirat(dirfd, copy.as_ptr(), mode), Some(keep(copy)?)))
+        })
+    }
+}
+
+/// symlinkat(2): the result is 0. Since Linux 5.15.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_symlinkat(
+    r#loop: *mut Loop,
+    target: *const c_char,
+    newdirfd: c_int,
+    linkpath: *const c_char,
+    callback: loop_io_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    // SAFETY: the header asks for a string; the driver keeps the copy.
+    unsafe {
+        submit(r#loop, callback, arg, || {
+            let copies = (path(target)?, path(linkpath)?);
+            let sqe = entries::symlinkat(copies.0.as_ptr(), newdirfd, copies.1.as_ptr());
+            Ok((sqe, Some(keep(copies)?)))
+        })
+    }
+}
+
+/// linkat(2): the result is 0. Since Linux 5.15.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_linkat(
+    r#loop: *mut Loop,
+    olddirfd: c_int,
+    oldpath: *const c_char,
+    newdirfd: c_int,
+    newpath: *const c_char,
+    flags: c_int,
+    callback: loop_io_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    // SAFETY: the header asks for a string; the driver keeps the copy.
+    unsafe {
+        submit(r#loop, callback, arg, || {
+            let copies = (path(oldpath)?, path(newpath)?);
+            let (from, to) = ((olddirfd, copies.0.as_ptr()), (newdirfd, copies.1.as_ptr()));
+            Ok((entries::linkat(from, to, flags), Some(keep(copies)?)))
+        })
+    }
+}
+
+/// ftruncate(2): the result is 0. Since Linux 6.9.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_ftruncate(
+    r#loop: *mut Loop,
+    fd: c_int,
+    size: u64,
+    callback: loop_io_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    // SAFETY: the entry points at nothing.
+    unsafe { submit(r#loop, callback, arg, || Ok((entries::ftruncate(fd, size), None))) }
+}
+
+/// fallocate(2): the result is 0. `mode` is 0 or of FALLOC_FL_*.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_fallocate(
+    r#loop: *mut Loop,
+    fd: c_int,
+    mode: c_int,
+    offset: u64,
+    length: u64,
+    callback: loop_io_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    // SAFETY: the entry points at nothing.
+    unsafe { submit(r#loop, callback, arg, || Ok((entries::fallocate(fd, mode, offset, length), None))) }
+}
+
+/// splice(2): moves up to `length` bytes between a pipe and another descriptor; the result is their number, 0 at the end. The
+/// offset of a pipe is LOOP_CURRENT. `flags` are SPLICE_F_*.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_splice(
+    r#loop: *mut Loop,
+    fd_in: c_int,
+    offset_in: u64,
+    fd_out: c_int,
+    offset_out: u64,
+    length: usize,
+    flags: u32,
+    callback: loop_io_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    // SAFETY: the entry points at nothing.
+    unsafe {
+        submit(r#loop, callback, arg, || {
+            let length = entries::length(length)?;
+            Ok((entries::splice((fd_in, offset_in), (fd_out, offset_out), length, flags), None))
+        })
+    }
+}
+
+/// A copy of an array of buffers.
+#[derive(Debug)]
+struct Vectors(#[expect(dead_code, reason = "it is the kernel that reads them")] Box<[iovec]>);

@@ -1,0 +1,170 @@
+//! Operations with many results.
+
+use std::ffi::{c_int, c_void};
+
+use super::completions::loop_io_callback_t;
+use super::types::loop_handle_t;
+use super::{NULL_POINTER, handle, status, with_loop};
+use crate::callback::Callback;
+use crate::counted::Counted;
+use crate::error::Result;
+use crate::event_loop::Loop;
+use crate::memory::try_box;
+use crate::op::buffers::Pool;
+
+/// A ring of buffers that the kernel picks from when data has come: a connection that waits holds none.
+#[derive(Debug)]
+pub struct loop_buffers_t {
+    lp: *mut Loop,
+    pool: Counted<Pool>,
+}
+
+/// Gets what loop_recv_multi() has received: `result` bytes at `data`, which are valid until the callback returns, or as
+/// long as loop_buffer_keep() says. Without LOOP_MORE in `flags` it is the final callback: 0 at the end of the stream, or -errno.
+pub type loop_recv_callback_t = Option<
+    unsafe extern "C-unwind" fn(r#loop: *mut Loop, result: i32, data: *const c_void, flags: u32, arg: *mut c_void),
+>;
+
+/// Accepts connections until it is cancelled: the result is a connection's descriptor, with LOOP_MORE. `flags` are SOCK_CLOEXEC,
+/// SOCK_NONBLOCK. One entry for the kernel does for all from Linux 5.19 on, one each before.
+///
+/// When descriptors or memory have run out, the callback is told once (-EMFILE, -ENFILE, -ENOBUFS, -ENOMEM, with LOOP_MORE), and
+/// accepting is tried again every 100 ms until it succeeds. A connection that was aborted is passed over. After any other
+/// error, -ECANCELED included, it has ended. A connection that no callback has seen when the loop is closed is closed.
+///
+/// Returns a handle or an error, as loop_submit(). The loop's thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_accept_multi(
+    r#loop: *mut Loop,
+    fd: c_int,
+    flags: c_int,
+    callback: loop_io_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    let accept = |lp: &Loop| {
+        let callback = callback.ok_or(NULL_POINTER)?;
+        lp.check_open()?;
+        lp.schedule_accept_multi(fd, flags, Callback::c_io(callback, arg))
+    };
+    // SAFETY: the header asks for an open loop.
+    handle(unsafe { with_loop(r#loop, accept) })
+}
+
+/// Makes a ring of `count` buffers (rounded up to a power of two, at most 32768) of `size` bytes, for loop_recv_multi(). From
+/// Linux 6.12 on the kernel fills a buffer bit by bit, so that small messages do not waste large buffers; on a kernel before 6.0
+/// the loop fills them itself.
+///
+/// They are freed by loop_buffers_free(), or with the loop, and `*out` is dead then. Returns 0, or -EINVAL out of range; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD.
+/// The loop's thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_buffers_new(
+    r#loop: *mut Loop,
+    count: u32,
+    size: u32,
+    out: *mut *mut loop_buffers_t,
+) -> c_int {
+    let make = |lp: &Loop| {
+        if out.is_null() {
+            return Err(NULL_POINTER);
+        }
+        lp.c.buffers.borrow_mut().try_reserve(1)?;
+        let buffers = loop_buffers_t { lp: r#loop, pool: lp.new_pool(count, size)? };
+        let pool = buffers.pool.clone();
+        let buffers = try_box(buffers).inspect_err(|_| {
+            let _ = lp.free_pool(&pool);
+        })?;
+        let buffers = Box::into_raw(buffers);
+        lp.c.buffers.borrow_mut().push(buffers);
+        // SAFETY: the header asks for an `out` that may be written.
+        unsafe { out.write(buffers) };
+        Ok(())
+    };
+    // SAFETY: the header asks for an open loop.
+    status(unsafe { with_loop(r#loop, make) })
+}
+
+/// Frees a ring of buffers. NULL is fine and does nothing. Returns 0, or -EBUSY while an operation uses it or a part of a buffer is
+/// kept; -EPERM, -EOWNERDEAD. The loop's thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_buffers_free(buffers: *mut loop_buffers_t) -> c_int {
+    if buffers.is_null() {
+        return 0;
+    }
+    let free = |lp: &Loop, pool: &Counted<Pool>| {
+        lp.free_pool(pool)?;
+        lp.c.buffers.borrow_mut().retain(|&other| other != buffers);
+        Ok(())
+    };
+    // SAFETY: the header asks for buffers of an open loop.
+    let freed = unsafe { with_buffers(buffers, free) };
+    if freed.is_ok() {
+        // SAFETY: `loop_buffers_new` made it of a Box, and the loop does not know it any more.
+        drop(unsafe { Box::from_raw(buffers) });
+    }
+    status(freed)
+}
+
+/// Keeps the data of the callback of loop_recv_multi() that is running: it stays valid, and its buffer is not used for anything else,
+/// until loop_buffer_return(). Returns 0, or -EINVAL when `data` is not what a callback was given; -EPERM, -EOWNERDEAD. O(1). The
+/// loop's thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_buffer_keep(buffers: *mut loop_buffers_t, data: *const c_void) -> c_int {
+    // SAFETY: the header asks for buffers of an open loop.
+    status(unsafe { with_buffers(buffers, |lp, pool| lp.check().and_then(|()| pool.keep(data.cast()))) })
+}
+
+/// Gives back what loop_buffer_keep() keeps; `data` may be any address in it. Returns 0, or -EINVAL when nothing is kept there;
+/// -EPERM, -EOWNERDEAD. O(1), no system call. The loop's thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_buffer_return(buffers: *mut loop_buffers_t, data: *const c_void) -> c_int {
+    // SAFETY: the header asks for buffers of an open loop.
+    status(unsafe { with_buffers(buffers, |lp, pool| lp.return_part(pool, data.cast())) })
+}
+
+/// Receives from a stream until it ends, into `buffers`: data comes in order, with LOOP_MORE. A connection that waits holds no
+/// buffer. Without a free buffer receiving stops, and goes on by itself when one has been returned. One entry for the kernel does for
+/// all from Linux 6.0 on; before, a poll and a recv(2) for each arrival.
+///
+/// Returns a handle or an error, as loop_submit(); -EINVAL for another loop's buffers. The loop's thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_recv_multi(
+    r#loop: *mut Loop,
+    fd: c_int,
+    buffers: *mut loop_buffers_t,
+    callback: loop_recv_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    let recv = |lp: &Loop| {
+        let callback = callback.ok_or(NULL_POINTER)?;
+        // SAFETY: the header asks for buffers of this loop.
+        let buffers = unsafe { buffers.as_ref() }.ok_or(NULL_POINTER)?;
+        lp.check_open()?;
+        lp.schedule_recv_multi(fd, &buffers.pool, Callback::c_recv(callback, arg))
+    };
+    // SAFETY: the header asks for an open loop.
+    handle(unsafe { with_loop(r#loop, recv) })
+}
+
+/// Calls `f` with the loop and the buffers behind a pointer.
+///
+/// # Safety
+/// The pointer is null, or that of buffers of a loop that has not been closed.
+unsafe fn with_buffers<T>(
+    buffers: *mut loop_buffers_t,
+    f: impl FnOnce(&Loop, &Counted<Pool>) -> Result<T>,
+) -> Result<T> {
+    // SAFETY: as the caller says; they are never borrowed mutably while C can reach them.
+    let buffers = unsafe { buffers.as_ref() }.ok_or(NULL_POINTER)?;
+    // SAFETY: the loop is open.
+    unsafe { with_loop(buffers.lp, |lp| f(lp, &buffers.pool)) }
+}
+
+impl Loop {
+    /// Frees what C knows of its buffers: the loop is closed.
+    pub(crate) fn free_c_buffers(&self) {
+        for buffers in self.c.buffers.take() {
+            // SAFETY: `loop_buffers_new` made it of a Box, and C knows that it is dead with the loop.
+            drop(unsafe { Box::from_raw(buffers) });
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Sockets.
+
+use std::ffi::{c_int, c_void};
+
+use libc::{iovec, msghdr, sockaddr, socklen_t};
+
+use super::NULL_POINTER;
+use super::completions::{bytes, keep, length as bytes_of, loop_io_callback_t, submit, vectors};
+use super::types::loop_handle_t;
+use crate::error::Result;
+use crate::event_loop::Loop;
+use crate::memory::try_box;
+use crate::op::driver::{Driver, Step};
+use crate::op::entries;
+use crate::op::place::Place;
+use crate::op::whole::Whole;
+use crate::ring::Completed;
+
+/// recv(2): the result is a number of bytes, 0 at the end of a stream. `flags` are MSG_*. The buffer belongs to the kernel until
+/// the final callback.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_recv(
+    r#loop: *mut Loop,
+    fd: c_int,
+    buffer: *mut c_void,
+    length: usize,
+    flags: c_int,
+    callback: loop_io_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    // SAFETY: the header asks for a buffer that lives until the final callback.
+    unsafe {
+        submit(r#loop, callback, arg, || Ok((entries::recv(fd, buffer.cast(), bytes_of(buffer, length)?, flags), None)))
+    }
+}
+
+/// send(2): the result is the number of bytes sent, which may be fewer; loop_send_all() goes on. No SIGPIPE is raised.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_send(
+    r#loop: *mut Loop,
+    fd: c_int,
+    buffer: *const c_void,
+    length: usize,
+    flags: c_int,
+    callback: loop_io_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    // SAFETY: the header asks for a buffer that lives until the final callback.
+    unsafe {
+        submit(r#loop, callback, arg, || Ok((entries::send(fd, buffer.cast(), bytes_of(buffer, length)?, flags), None)))
+    }
+}
+
+/// As loop_send(), until all of it is sent. The result is `length`; fewer when an error, a cancel or a deadline ended it after some
+/// were sent, as with write(2), with LOOP_TIMED_OUT if it was the deadline; -errno only when none were. Let nothing else send there
+/// meanwhile. From Linux 6.1 the kernel goes on by itself; before, each part costs an iteration.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_send_all(
+    r#loop: *mut Loop,
+    fd: c_int,
+    buffer: *const c_void,
+    length: usize,
+    flags: c_int,
+    callback: loop_io_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    // SAFETY: the header asks for a buffer that lives until the final callback.
+    unsafe {
+        submit(r#loop, callback, arg, || {
+            let whole = (*r#loop).send_whole_flag();
+            let sqe = entries::send(fd, buffer.cast(), bytes_of(buffer, length)?, flags | whole);
+            Ok((sqe, Some(try_box(Whole::of_socket(sqe))?)))
+        })
+    }
+}
+
+/// recvmsg(2): the result is a number of bytes. The array of buffers (msg_iov) is copied; the buffers, msg_name and msg_control belong
+/// to the kernel until the final callback. `message` itself must live until then as well: just before, msg_namelen,
+/// msg_controllen and msg_flags are written to it, when the result is no error.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_recvmsg(
+    r#loop: *mut Loop,
+    fd: c_int,
+    message: *mut msghdr,
+    flags: c_int,
+    callback: loop_io_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    // SAFETY: the header asks for a message that lives, with all that it names, until the final callback; the driver keeps the copy.
+    unsafe {
+        submit(r#loop, callback, arg, || {
+            let mut copy = Message::new(message)?;
+            let sqe = entries::recvmsg(fd, &raw mut *copy.header.get(), flags);
+            Ok((sqe, Some(try_box(ReceivedMessage { copy, message })?)))
+        })
+    }
+}
+
+/// sendmsg(2): the result is the number of bytes sent. `message` and its array of buffers (msg_iov) are copied; the buffers, msg_name
+/// and msg_control belong to the kernel until the final callback. No SIGPIPE is raised.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_sendmsg(
+    r#loop: *mut Loop,
+    fd: c_int,
+    message: *const msghdr,
+    flags: c_int,
+    callback: loop_io_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    // SAFETY: the header asks for a message whose buffers live until the final callback; the driver keeps the copy.
+    unsafe {
+        submit(r#loop, callback, arg, || {
+            let mut copy = Message::new(message)?;
+            let sqe = entries::sendmsg(fd, &raw const *copy.header.get(), flags);
+            Ok((sqe, Some(keep(copy)?)))
+        })
+    }
+}
+
+/// accept4(2): the result is the connection's descriptor. `flags` are SOCK_CLOEXEC, SOCK_NONBLOCK. A connection that no callback
+/// has seen when the loop is closed is closed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_accept(
+    r#loop: *mut Loop,
+    fd: c_int,
+    flags: c_int,
+    callback: loop_io_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    // SAFETY: the entry points at nothing.
+    unsafe { submit(r#loop, callback, arg, || Ok((entries::accept(fd, flags), None))) }
+}
+
+/// connect(2): the result is 0. The address is copied.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_connect(
+    r#loop: *mut Loop,
+    fd: c_int,
+    address: *const sockaddr,
+    length: socklen_t,
+    callback: loop_io_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    // SAFETY: the header asks for an address of this length; the driver keeps the copy.
+    unsafe {
+        submit(r#loop, callback, arg, || {
+            let address = bytes(address.cast(), length as usize)?;
+            let sqe = entries::connect(fd, address.as_ptr(), length);
+            Ok((sqe, Some(keep(address)?)))
+        })
+    }
+}
+
+/// socket(2): the result is the descriptor; SOCK_CLOEXEC and SOCK_NONBLOCK may be in `type`. One that no callback has seen when the
+/// loop is closed is closed. Since Linux 5.19.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_socket(
+    r#loop: *mut Loop,
+    domain: c_int,
+    r#type: c_int,
+    protocol: c_int,
+    callback: loop_io_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    // SAFETY: the entry points at nothing.
+    unsafe { submit(r#loop, callback, arg, || Ok((entries::socket(domain, r#type, protocol), None))) }
+}
+
+/// shutdown(2): the result is 0. `how` is SHUT_RD, SHUT_WR or SHUT_RDWR. Since Linux 5.11.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_shutdown_fd(
+    r#loop: *mut Loop,
+    fd: c_int,
+    how: c_int,
+    callback: loop_io_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    // SAFETY: the entry points at nothing.
+    unsafe { submit(r#loop, callback, arg, || Ok((entries::shutdown(fd, how), None))) }
+}
+
+/// A copy of a message and its array of buffers.
+#[derive(Debug)]
+struct Message {
+    header: Place<msghdr>,
+    /// The header points at it.
+    _vectors: Box<[iovec]>,
+}
+
+impl Message {
+    /// # Safety
+    /// The pointer is null or that of a message whose array of buffers can be read.
+    unsafe fn new(message: *const msghdr) -> Result<Message> {
+        // SAFETY: as the caller says.
+        let mut header = unsafe { message.as_ref() }.copied().ok_or(NULL_POINTER)?;
+        // SAFETY: as the caller says.
+        let mut vectors = unsafe { vectors(header.msg_iov, header.msg_iovlen as usize)? };
+        header.msg_iov = vectors.as_mut_ptr();
+        Ok(Message { header: Place::new(header)?, _vectors: vectors })
+    }
+}
+
+/// Receives a message, and tells the caller's of what the kernel has written to the copy.
+#[derive(Debug)]
+struct ReceivedMessage {
+    copy: Message,
+    message: *mut msghdr,
+}
+
+// SAFETY: it gives no entries.
+unsafe impl Driver for ReceivedMessage {
+    fn completed(&mut self, completed: Completed) -> Step {
+        if completed.result >= 0 {
+            let header = self.copy.header.get();
+            // SAFETY: the header asks for a message that lives until the final callback.
+            unsafe {
+                (*self.message).msg_namelen = header.msg_namelen;
+                (*self.message).msg_controllen = header.msg_controllen;
+                (*self.message).msg_flags = header.msg_flags;
+            }
+        }
+        Step::give(completed)
+    }
+}

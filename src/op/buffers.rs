@@ -1,0 +1,265 @@
+//! Rings of buffers: the kernel picks one when data has come, so that a connection that waits holds none.
+//!
+//! The kernel and the loop share a ring of addresses (5.19; used from 6.0 on, when receiving from one came that goes on for ever). What stands
+//! in it is the kernel's. A completion brings a buffer back, or from 6.12 on a part of one, of which the rest stays the kernel's.
+//! A buffer goes into the ring again when the kernel has used it up and every part of it has been returned. On older kernels
+//! the loop itself receives into a free buffer, when a poll says that there is data.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU16, Ordering::Release};
+
+use crate::error::{Error, Result};
+use crate::handle::Handle;
+use crate::ring::Ring;
+
+/// Buffers of one size. They stay with the loop that they were made for, until they are freed or it is closed.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    /// The kernel's name for the ring; None: the kernel has no such ring.
+    group: Option<u16>,
+    size: u32,
+    states: Box<[Cell<State>]>,
+    ring: Memory,
+    data: Memory,
+    tail: Cell<u16>,
+    /// How many buffers are with the kernel, or free.
+    available: Cell<u32>,
+    /// The free ones, where the kernel has no ring.
+    free: RefCell<Vec<u16>>,
+    users: Cell<u32>,
+    kept: Cell<u32>,
+    /// Operations that the kernel has ended for want of buffers, the first first.
+    waiting: RefCell<VecDeque<Handle>>,
+}
+
+/// What is known of one buffer.
+#[derive(Clone, Copy, Debug, Default)]
+struct State {
+    /// How much of it the kernel has filled.
+    filled: u32,
+    /// Parts of it that callbacks have in their hands, or keep.
+    parts: u32,
+    kept: u32,
+    is_available: bool,
+}
+
+/// `struct io_uring_buf`. In the first one the ring's tail stands in the place of the last field.
+#[repr(C)]
+struct Entry {
+    addr: u64,
+    len: u32,
+    bid: u16,
+    tail: u16,
+}
+
+/// Page-aligned memory.
+#[derive(Debug)]
+struct Memory {
+    at: NonNull<u8>,
+    layout: Layout,
+}
+
+impl Memory {
+    fn new(bytes: usize) -> Result<Memory> {
+        let layout = Layout::from_size_align(bytes, 4096).map_err(|_| Error::NO_MEMORY)?;
+        // SAFETY: the layout's size is not zero: there is one buffer at least, of one byte at least.
+        let at = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(Error::NO_MEMORY)?;
+        Ok(Memory { at, layout })
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: `new` allocated it with this layout, and nothing points into it any more.
+        unsafe { dealloc(self.at.as_ptr(), self.layout) };
+    }
+}
+
+const LARGEST_COUNT: u32 = 1 << 15;
+
+impl Pool {
+    /// Makes `count` buffers, rounded up to a power of two, of `size` bytes, and shows them to the kernel.
+    pub(crate) fn new(count: u32, size: u32, ring: &Ring, group: u16) -> Result<Pool> {
+        if count == 0 || count > LARGEST_COUNT || size == 0 || i32::try_from(size).is_err() {
+            return Err(Error::BUFFERS_OUT_OF_RANGE);
+        }
+        let count = count.next_power_of_two();
+        let bytes = usize::try_from(u64::from(count) * u64::from(size)).map_err(|_| Error::NO_MEMORY)?;
+        let mut states = Vec::new();
+        states.try_reserve_exact(count as usize)?;
+        states.resize(count as usize, Cell::new(State::default()));
+        let mut free = Vec::new();
+        free.try_reserve_exact(count as usize)?;
+        let mut pool = Pool {
+            group: None,
+            size,
+            states: states.into_boxed_slice(),
+            ring: Memory::new(count as usize * size_of::<Entry>())?,
+            data: Memory::new(bytes)?,
+            tail: Cell::new(0),
+            available: Cell::new(0),
+            free: RefCell::new(free),
+            users: Cell::new(0),
+            kept: Cell::new(0),
+            waiting: RefCell::default(),
+        };
+        let features = ring.features();
+        if features.receives_for_ever() {
+            let register = |in_parts| {
+                // SAFETY: the loop keeps the pool until `unregister_buffers` or its own end.
+                unsafe { ring.register_buffers(pool.ring.at.as_ptr() as u64, count as u16, group, in_parts) }
+            };
+            let refused_in_parts = !features.fills_buffers_in_parts || register(true).is_err();
+            if refused_in_parts {
+                register(false)?;
+            }
+            pool.group = Some(group);
+        }
+        for bid in 0..count as u16 {
+            pool.make_available(bid);
+        }
+        Ok(pool)
+    }
+
+    /// The kernel's name for the ring, where it has one.
+    pub(crate) fn group(&self) -> Option<u16> {
+        self.group
+    }
+
+    /// Makes sure that one more operation can use the buffers, and wait for them.
+    pub(crate) fn begin_use(&self) -> Result<()> {
+        let users = self.users.get() + 1;
+        let mut waiting = self.waiting.borrow_mut();
+        waiting.try_reserve(users as usize)?;
+        self.users.set(users);
+        Ok(())
+    }
+
+    pub(crate) fn end_use(&self) {
+        self.users.set(self.users.get() - 1);
+    }
+
+    /// Whether nobody uses or keeps any of them.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.users.get() == 0 && self.kept.get() == 0
+    }
+
+    /// The kernel has put `length` bytes into a buffer, of which it goes on to use the rest or not. Tells where they are, in the hands
+    /// of a callback from here on.
+    pub(crate) fn take(&self, bid: u16, length: u32, goes_on: bool) -> *const u8 {
+        let Some(state) = self.states.get(usize::from(bid)) else { return std::ptr::null() };
+        let State { filled, parts, kept, .. } = state.get();
+        state.set(State { filled: filled.saturating_add(length), parts: parts + 1, kept, is_available: goes_on });
+        if !goes_on {
+            self.available.set(self.available.get() - 1);
+        }
+        let at = usize::from(bid) * self.size as usize + filled.min(self.size) as usize;
+        // SAFETY: the buffer `bid` is in the memory, and `filled` is not past its end.
+        unsafe { self.data.at.as_ptr().add(at) }
+    }
+
+    /// Takes a free buffer for the loop itself to fill: its number, its address and its size.
+    pub(crate) fn take_free(&self) -> Option<(u16, *mut u8, usize)> {
+        let bid = self.free.borrow_mut().pop()?;
+        // SAFETY: the buffer `bid` is in the memory.
+        let at = unsafe { self.data.at.as_ptr().add(usize::from(bid) * self.size as usize) };
+        Some((bid, at, self.size as usize))
+    }
+
+    /// Undoes `take_free`.
+    pub(crate) fn put_free(&self, bid: u16) {
+        self.free.borrow_mut().push(bid);
+    }
+
+    /// A callback has done with a part.
+    pub(crate) fn part_done(&self, data: *const u8) {
+        if let Some(bid) = self.find(data) {
+            self.drop_part(bid);
+        }
+    }
+
+    /// Keeps the part that a callback has in its hands.
+    #[cfg(feature = "capi")]
+    pub(crate) fn keep(&self, data: *const u8) -> Result<()> {
+        let bid = self.find(data).ok_or(Error::NOT_A_BUFFER)?;
+        let state = &self.states[usize::from(bid)];
+        let State { parts, kept, .. } = state.get();
+        if parts == kept {
+            return Err(Error::NOT_A_BUFFER);
+        }
+        state.set(State { parts: parts + 1, kept: kept + 1, ..state.get() });
+        self.kept.set(self.kept.get() + 1);
+        Ok(())
+    }
+
+    /// Takes a part back that was kept.
+    #[cfg(feature = "capi")]
+    pub(crate) fn give_back(&self, data: *const u8) -> Result<()> {
+        let bid = self.find(data).ok_or(Error::NOT_A_BUFFER)?;
+        let state = &self.states[usize::from(bid)];
+        let kept = state.get().kept.checked_sub(1).ok_or(Error::NOT_A_BUFFER)?;
+        state.set(State { kept, ..state.get() });
+        self.kept.set(self.kept.get() - 1);
+        self.drop_part(bid);
+        Ok(())
+    }
+
+    /// An operation waits for a buffer.
+    pub(crate) fn wait(&self, handle: Handle) {
+        // `begin_use` made room for every user.
+        self.waiting.borrow_mut().push_back(handle);
+    }
+
+    pub(crate) fn has_available(&self) -> bool {
+        self.available.get() > 0
+    }
+
+    /// The next that waits, if there is a buffer for it. Whoever waits has data to receive, and so takes one at once.
+    pub(crate) fn next_waiting(&self) -> Option<Handle> {
+        let mut waiting = self.waiting.borrow_mut();
+        if waiting.is_empty() || !self.has_available() { None } else { waiting.pop_front() }
+    }
+
+    /// The buffer that an address is in.
+    fn find(&self, data: *const u8) -> Option<u16> {
+        let offset = (data as usize).checked_sub(self.data.at.as_ptr() as usize)?;
+        let bid = offset / self.size as usize;
+        (bid < self.states.len()).then_some(bid as u16)
+    }
+
+    fn drop_part(&self, bid: u16) {
+        let state = &self.states[usize::from(bid)];
+        let State { parts, is_available, .. } = state.get();
+        state.set(State { parts: parts.saturating_sub(1), ..state.get() });
+        if parts == 1 && !is_available {
+            self.make_available(bid);
+        }
+    }
+
+    /// Gives a buffer to the kernel, or to those that are free.
+    fn make_available(&self, bid: u16) {
+        self.states[usize::from(bid)].set(State { is_available: true, ..State::default() });
+        self.available.set(self.available.get() + 1);
+        if self.group.is_none() {
+            self.put_free(bid);
+            return;
+        }
+        let tail = self.tail.get();
+        let at = usize::from(tail) & (self.states.len() - 1);
+        let entries = self.ring.at.as_ptr().cast::<Entry>();
+        let addr = self.data.at.as_ptr() as u64 + u64::from(bid) * u64::from(self.size);
+        // SAFETY: the ring has as many entries as there are buffers, a power of two; the kernel reads this one when the tail is
+        // past it, which is stored after it, and the tail's place is the loop's to write.
+        unsafe {
+            let entry = entries.add(at);
+            (&raw mut (*entry).addr).write(addr);
+            (&raw mut (*entry).len).write(self.size);
+            (&raw mut (*entry).bid).write(bid);
+            self.tail.set(tail.wrapping_add(1));
+            AtomicU16::from_ptr(&raw mut (*entries).tail).store(self.tail.get(), Release);
+        }
+    }
+}

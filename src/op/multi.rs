@@ -1,0 +1,151 @@
+//! Operations with many results: accepting connections, receiving into a ring of buffers.
+
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::slice;
+
+use libc::c_int;
+
+use super::accept_multi::AcceptMulti;
+use super::buffers::Pool;
+use super::recv_multi::RecvMulti;
+use crate::callback::Callback;
+use crate::counted::Counted;
+use crate::error::{Error, Result};
+use crate::event_loop::Loop;
+use crate::handle::Handle;
+use crate::memory::try_box;
+
+/// A ring of buffers that the kernel picks from; see [`Loop::buffers`].
+#[derive(Clone, Debug)]
+pub struct Buffers(Counted<Pool>);
+
+impl Loop {
+    /// Accepts connections until it is cancelled: `f` gets each as a descriptor. One entry for all of them from Linux 5.19 on, one
+    /// each before. They are close-on-exec; the listening socket is kept until the operation ends.
+    ///
+    /// When descriptors or memory have run out, `f` is told once (EMFILE, ENFILE, ENOBUFS, ENOMEM) and accepting goes on by itself:
+    /// it is tried every 100 ms. After any other error, ECANCELED included, it has ended. Errors: as [`Loop::submit`].
+    pub fn accept_multi(
+        &self,
+        fd: impl AsFd + 'static,
+        mut f: impl FnMut(&Loop, Result<OwnedFd>) + 'static,
+    ) -> Result<Handle> {
+        self.check_open()?;
+        let raw = fd.as_fd().as_raw_fd();
+        let callback = Callback::many(move |lp: &Loop| {
+            let _kept = &fd;
+            let connection = lp.completion().result();
+            // SAFETY: the kernel made the descriptor for this operation, and nobody else knows of it.
+            f(lp, connection.map(|raw| unsafe { OwnedFd::from_raw_fd(raw as RawFd) }));
+        })?;
+        self.schedule_accept_multi(raw, libc::SOCK_CLOEXEC, callback)
+    }
+
+    /// Receives from a stream until it ends: `f` gets the data of each arrival, in order; it lies in one of `buffers` and is valid
+    /// for the call. Ends with an empty slice at the end of the stream, or an error.
+    ///
+    /// A connection that waits holds no buffer. Without a free buffer receiving stops and goes on by itself when one
+    /// comes back. From Linux 6.0 on one entry does for all; before, a poll and a receive for each arrival. Errors: as
+    /// [`Loop::submit`].
+    pub fn recv_multi(
+        &self,
+        fd: impl AsFd + 'static,
+        buffers: &Buffers,
+        mut f: impl FnMut(&Loop, Result<&[u8]>) + 'static,
+    ) -> Result<Handle> {
+        self.check_open()?;
+        let raw = fd.as_fd().as_raw_fd();
+        let callback = Callback::many(move |lp: &Loop| {
+            let _kept = &fd;
+            let data = lp.result.get().data;
+            let received = lp.completion().result().map(|length| match length {
+                0 => &[][..],
+                // SAFETY: so many bytes are there, and the buffer stays in this callback's hands until it has returned.
+                length => unsafe { slice::from_raw_parts(data, length as usize) },
+            });
+            f(lp, received);
+        })?;
+        self.schedule_recv_multi(raw, &buffers.0, callback)
+    }
+
+    /// Makes `count` buffers (rounded up to a power of two, at most 32768) of `size` bytes, for [`recv_multi`](Loop::recv_multi). From
+    /// Linux 6.12 on the kernel fills a buffer bit by bit, so that small messages do not waste large buffers.
+    ///
+    /// They live until [`free_buffers`](Loop::free_buffers), or as long as the loop. Errors: EINVAL out of range; ENOMEM.
+    pub fn buffers(&self, count: u32, size: u32) -> Result<Buffers> {
+        self.new_pool(count, size).map(Buffers)
+    }
+
+    /// Frees buffers. Errors: EBUSY while an operation uses them; EINVAL when they are another loop's, or freed already.
+    pub fn free_buffers(&self, buffers: &Buffers) -> Result<()> {
+        self.free_pool(&buffers.0)
+    }
+
+    pub(crate) fn schedule_accept_multi(&self, fd: RawFd, flags: c_int, callback: Callback) -> Result<Handle> {
+        let driver = AcceptMulti::new(fd, flags, self.ring.borrow().features());
+        match driver {
+            // SAFETY: the entry points at nothing.
+            Ok(driver) => unsafe { self.submit_operation(&driver.sqe(), Some(driver), callback) },
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn schedule_recv_multi(&self, fd: RawFd, pool: &Counted<Pool>, callback: Callback) -> Result<Handle> {
+        if !self.has_pool(pool) {
+            return Err(Error::FOREIGN_BUFFERS);
+        }
+        pool.begin_use()?;
+        let driver = try_box(RecvMulti::new(fd, pool.clone()))?;
+        // SAFETY: the entry points at nothing; the driver keeps the buffers that the kernel picks from.
+        unsafe { self.submit_operation(&driver.sqe(), Some(driver), callback) }
+    }
+
+    pub(crate) fn new_pool(&self, count: u32, size: u32) -> Result<Counted<Pool>> {
+        self.check_open()?;
+        let mut pools = self.pools.borrow_mut();
+        let place = pools.iter().position(Option::is_none).unwrap_or(pools.len());
+        // Numbers that a program seldom uses for groups of its own.
+        let group = u16::try_from(place).ok().and_then(|place| place.checked_add(0x8000)).ok_or(Error::NO_MEMORY)?;
+        if place == pools.len() {
+            pools.try_reserve(1)?;
+            pools.push(None);
+        }
+        let pool = Counted::new(Pool::new(count, size, &self.ring.borrow(), group)?)?;
+        pools[place] = Some(pool.clone());
+        Ok(pool)
+    }
+
+    pub(crate) fn free_pool(&self, pool: &Counted<Pool>) -> Result<()> {
+        self.check()?;
+        let mut pools = self.pools.borrow_mut();
+        let is_it =
+            |other: &&mut Option<Counted<Pool>>| other.as_ref().is_some_and(|other| Counted::is_same(other, pool));
+        let place = pools.iter_mut().find(is_it).ok_or(Error::FOREIGN_BUFFERS)?;
+        if !pool.is_idle() {
+            return Err(Error::BUFFERS_IN_USE);
+        }
+        if let Some(group) = pool.group() {
+            self.ring.borrow().unregister_buffers(group)?;
+        }
+        *place = None;
+        Ok(())
+    }
+
+    /// Gives back a part of a buffer that was kept. Who waits for a buffer goes on.
+    #[cfg(feature = "capi")]
+    pub(crate) fn return_part(&self, pool: &Pool, data: *const u8) -> Result<()> {
+        self.check()?;
+        pool.give_back(data)?;
+        let mut schedule = self.schedule.borrow_mut();
+        while let Some(waiting) = pool.next_waiting() {
+            if schedule.resume(waiting) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn has_pool(&self, pool: &Counted<Pool>) -> bool {
+        self.pools.borrow().iter().flatten().any(|other| Counted::is_same(other, pool))
+    }
+}

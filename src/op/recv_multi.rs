@@ -1,0 +1,119 @@
+//! One receive for any number of results, from a ring of buffers (6.0); before that, a poll and a receive for each.
+
+use io_uring::opcode;
+use libc::c_int;
+
+use super::buffers::Pool;
+use super::driver::{Driver, Given, MORE, Step};
+use crate::counted::Counted;
+use crate::handle::Handle;
+use crate::ring::Completed;
+use crate::sqe::{Sqe, flags};
+
+/// `IORING_RECV_MULTISHOT`, in `ioprio`.
+const MULTISHOT: u16 = 1 << 1;
+/// `IORING_CQE_F_BUFFER`: a buffer was used, whose number is in the upper half of the flags.
+const HAS_BUFFER: u32 = 1;
+/// `IORING_CQE_F_BUF_MORE`: the kernel goes on to use the rest of it.
+const BUFFER_GOES_ON: u32 = 1 << 4;
+
+#[derive(Debug)]
+pub(crate) struct RecvMulti {
+    fd: i32,
+    pool: Counted<Pool>,
+}
+
+impl RecvMulti {
+    /// `pool.begin_use` has been called for it.
+    pub(crate) fn new(fd: i32, pool: Counted<Pool>) -> RecvMulti {
+        RecvMulti { fd, pool }
+    }
+
+    pub(crate) fn sqe(&self) -> Sqe {
+        let Some(group) = self.pool.group() else {
+            let events = (libc::POLLIN | libc::POLLRDHUP) as u32;
+            return Sqe { opcode: opcode::PollAdd::CODE, fd: self.fd, op_flags: events, ..Sqe::default() };
+        };
+        Sqe {
+            opcode: opcode::Recv::CODE,
+            flags: flags::BUFFER_SELECT,
+            ioprio: MULTISHOT,
+            fd: self.fd,
+            buf_index: group,
+            ..Sqe::default()
+        }
+    }
+
+    /// The kernel has received.
+    fn received(&self, Completed { number, result, flags }: Completed) -> Step {
+        let again = flags & MORE == 0;
+        let mut data = std::ptr::null();
+        if flags & HAS_BUFFER != 0 {
+            data = self.pool.take((flags >> 16) as u16, result.max(0) as u32, flags & BUFFER_GOES_ON != 0);
+        }
+        if result > 0 {
+            return Step { given: Some(Given { result, flags: MORE, data }), again };
+        }
+        self.pool.part_done(data);
+        if result == -libc::ENOBUFS { self.want_buffer(number, again) } else { Step::end(result) }
+    }
+
+    /// A poll says that there is something to receive.
+    fn receive(&self, Completed { number, result, .. }: Completed) -> Step {
+        if result < 0 {
+            return Step::end(result);
+        }
+        let Some((bid, buffer, size)) = self.pool.take_free() else { return self.want_buffer(number, true) };
+        match recv_now(self.fd, buffer, size) {
+            received if received > 0 => {
+                let data = self.pool.take(bid, received as u32, false);
+                Step { given: Some(Given { result: received, flags: MORE, data }), again: true }
+            }
+            ended => {
+                self.pool.put_free(bid);
+                if matches!(-ended, libc::EAGAIN | libc::EINTR) { Step::AGAIN } else { Step::end(ended) }
+            }
+        }
+    }
+
+    /// There was no buffer. One that has come back meanwhile will do.
+    fn want_buffer(&self, number: u64, has_ended: bool) -> Step {
+        if !has_ended || self.pool.has_available() {
+            return Step { given: None, again: has_ended };
+        }
+        Handle::from_raw(number as i64).into_iter().for_each(|handle| self.pool.wait(handle));
+        Step::WAIT
+    }
+}
+
+// SAFETY: the entries point at nothing; the buffers that the kernel picks are the pool's, which lives as long as the driver.
+unsafe impl Driver for RecvMulti {
+    fn entry(&mut self) -> Option<Sqe> {
+        Some(self.sqe())
+    }
+
+    fn completed(&mut self, completed: Completed) -> Step {
+        if self.pool.group().is_some() { self.received(completed) } else { self.receive(completed) }
+    }
+
+    fn seen(&mut self, given: Given) {
+        self.pool.part_done(given.data);
+    }
+
+    fn next_waiting(&mut self) -> Option<Handle> {
+        self.pool.next_waiting()
+    }
+}
+
+impl Drop for RecvMulti {
+    fn drop(&mut self) {
+        self.pool.end_use();
+    }
+}
+
+/// recv(2) that does not block; a negated errno when it fails.
+fn recv_now(fd: c_int, buffer: *mut u8, size: usize) -> i32 {
+    // SAFETY: the buffer is a free one of the pool's, of this size; a number that is no descriptor is answered with EBADF.
+    let received = unsafe { libc::recv(fd, buffer.cast(), size, libc::MSG_DONTWAIT) };
+    if received >= 0 { received as i32 } else { -nix::errno::Errno::last_raw() }
+}

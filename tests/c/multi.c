@@ -1,0 +1,478 @@
+/* Operations with many results: loop_accept_multi(), loop_recv_multi() and their buffers. S13, S14, S22. */
+#include "check.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+/* ---- helpers ---- */
+
+static void make_pair(int fds[2])
+{
+    REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), ==, 0);
+}
+
+static int listen_on_loopback(struct sockaddr_in *address)
+{
+    socklen_t length = sizeof *address;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    memset(address, 0, sizeof *address);
+    address->sin_family = AF_INET;
+    address->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    REQUIRE(fd, >=, 0);
+    REQUIRE(bind(fd, (struct sockaddr *)address, sizeof *address), ==, 0);
+    REQUIRE(listen(fd, 128), ==, 0);
+    REQUIRE(getsockname(fd, (struct sockaddr *)address, &length), ==, 0);
+    return fd;
+}
+
+static int connect_to(const struct sockaddr_in *address)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    REQUIRE(fd, >=, 0);
+    REQUIRE(connect(fd, (const struct sockaddr *)address, sizeof *address), ==, 0);
+    return fd;
+}
+
+static bool is_at_end(int fd)
+{
+    char byte;
+    struct pollfd poll_fd = {fd, POLLIN, 0};
+
+    return poll(&poll_fd, 1, 5000) == 1 && recv(fd, &byte, 1, MSG_DONTWAIT) <= 0;
+}
+
+static int released;
+
+static void note_release(void *arg)
+{
+    (void)arg;
+    released++;
+}
+
+/* ---- accepting ---- */
+
+static int accepted[64], accepts, accept_errors;
+static int32_t last_accept;
+
+static void on_accept(loop_t *loop, int32_t result, uint32_t flags, void *arg)
+{
+    (void)loop, (void)arg;
+    last_accept = result;
+    if (result >= 0) {
+        CHECK(flags & LOOP_MORE, ==, LOOP_MORE);
+        accepted[accepts++] = result;
+    } else {
+        accept_errors++;
+    }
+}
+
+static void start_accepting(void)
+{
+    accepts = accept_errors = released = 0;
+}
+
+static void close_accepted(void)
+{
+    while (accepts) close(accepted[--accepts]);
+}
+
+static void one_accept_takes_many_connections(void)
+{
+    loop_t *loop = new_loop();
+    struct sockaddr_in address;
+    int listener = listen_on_loopback(&address), clients[20];
+    loop_handle_t handle;
+
+    start_accepting();
+    handle = loop_accept_multi(loop, listener, SOCK_CLOEXEC, on_accept, NULL);
+    REQUIRE(handle, >, 0);
+    CHECK(loop_on_release(loop, handle, note_release), ==, 0);
+    for (int i = 0; i < 20; i++) {
+        clients[i] = connect_to(&address);
+        if (i % 5 == 4)
+            while (accepts <= i) CHECK(loop_run_once(loop, LOOP_SEC(5)), >=, 0);
+    }
+    CHECK(accepts, ==, 20);
+    for (int i = 0; i < 20; i++) CHECK(fcntl(accepted[i], F_GETFD), ==, FD_CLOEXEC);
+    CHECK(loop_cancel(loop, handle), ==, 1);
+    CHECK(loop_run(loop), ==, LOOP_DONE);
+    CHECK(last_accept, ==, -ECANCELED);
+    CHECK(accept_errors, ==, 1);
+    CHECK(released, ==, 1);
+    for (int i = 0; i < 20; i++) close(clients[i]);
+    close_accepted();
+    close(listener);
+    CHECK(loop_close(loop), ==, 0);
+}
+
+static void without_descriptors_accepting_rests_and_goes_on(void)
+{
+    loop_t *loop = new_loop();
+    struct sockaddr_in address;
+    int listener = listen_on_loopback(&address), client, spare = -1;
+    struct rlimit limit, small;
+    loop_metrics_t before, after;
+    loop_handle_t handle;
+    uint64_t until;
+
+    start_accepting();
+    memset(&before, 0, sizeof before);
+    before.size = sizeof before;
+    after = before;
+    client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    REQUIRE(getrlimit(RLIMIT_NOFILE, &limit), ==, 0);
+    small = limit;
+    spare = dup(client);
+    small.rlim_cur = (rlim_t)spare;
+    close(spare);
+    REQUIRE(setrlimit(RLIMIT_NOFILE, &small), ==, 0);
+    /* The kernel notes the limit when it takes the entry. */
+    handle = loop_accept_multi(loop, listener, SOCK_CLOEXEC, on_accept, NULL);
+    REQUIRE(handle, >, 0);
+    REQUIRE(connect(client, (struct sockaddr *)&address, sizeof address), ==, 0);
+    while (!accept_errors) CHECK(loop_run_once(loop, LOOP_SEC(5)), >=, 0);
+    CHECK(last_accept, ==, -EMFILE);
+    CHECK(accepts, ==, 0);
+    /* It does not spin: some tries in a third of a second, each an iteration or a few. */
+    CHECK(loop_metrics(loop, &before), ==, 0);
+    until = loop_time(loop) + LOOP_MSEC(330);
+    while (loop_time(loop) < until) CHECK(loop_run_once(loop, until - loop_time(loop)), >=, 0);
+    CHECK(loop_metrics(loop, &after), ==, 0);
+    CHECK(after.iterations - before.iterations, <, 20);
+    CHECK(accept_errors, ==, 1);
+    REQUIRE(setrlimit(RLIMIT_NOFILE, &limit), ==, 0);
+    while (!accepts) CHECK(loop_run_once(loop, LOOP_SEC(5)), >=, 0);
+    CHECK_TRUE(loop_is_pending(loop, handle));
+    close(client);
+    close_accepted();
+    /* It is cancelled while it rests, too. */
+    close(listener);
+    CHECK(loop_close(loop), ==, 0);
+}
+
+static void s22_connections_that_nobody_has_seen_are_closed(void)
+{
+    loop_t *loop = new_loop();
+    struct sockaddr_in address;
+    int listener = listen_on_loopback(&address), clients[3];
+
+    start_accepting();
+    REQUIRE(loop_accept_multi(loop, listener, SOCK_CLOEXEC, on_accept, NULL), >, 0);
+    REQUIRE(loop_flush(loop), ==, 0);
+    CHECK(loop_run_once(loop, 0), ==, 0);
+    for (int i = 0; i < 3; i++) clients[i] = connect_to(&address);
+    CHECK(loop_close(loop), ==, 0);
+    CHECK(accepts, ==, 0);
+    close(listener);
+    for (int i = 0; i < 3; i++) {
+        CHECK_TRUE(is_at_end(clients[i]));
+        close(clients[i]);
+    }
+}
+
+/* ---- receiving ---- */
+
+static unsigned char received[1 << 20];
+static size_t received_length;
+static int receive_ends, pieces;
+static int32_t receive_end;
+static loop_buffers_t *buffers;
+static bool keeps;
+static const void *kept[4096];
+static int kept_count;
+
+static void on_data(loop_t *loop, int32_t result, const void *data, uint32_t flags, void *arg)
+{
+    (void)loop, (void)arg;
+    CHECK(receive_ends, ==, 0);
+    if (result <= 0) {
+        CHECK(flags & LOOP_MORE, ==, 0);
+        receive_ends++;
+        receive_end = result;
+        return;
+    }
+    CHECK(flags & LOOP_MORE, ==, LOOP_MORE);
+    pieces++;
+    REQUIRE(received_length + (size_t)result, <=, sizeof received);
+    memcpy(received + received_length, data, (size_t)result);
+    received_length += (size_t)result;
+    if (keeps) {
+        REQUIRE(kept_count, <, 4096);
+        CHECK(loop_buffer_keep(buffers, data), ==, 0);
+        kept[kept_count++] = data;
+    }
+}
+
+static loop_handle_t start_receiving(loop_t *loop, int fd, uint32_t count, uint32_t size)
+{
+    loop_handle_t handle;
+
+    received_length = 0;
+    receive_ends = pieces = kept_count = released = 0;
+    keeps = false;
+    REQUIRE(loop_buffers_new(loop, count, size, &buffers), ==, 0);
+    handle = loop_recv_multi(loop, fd, buffers, on_data, NULL);
+    REQUIRE(handle, >, 0);
+    CHECK(loop_on_release(loop, handle, note_release), ==, 0);
+    return handle;
+}
+
+static unsigned char pattern(size_t at)
+{
+    return (unsigned char)(at * 7 + at / 251);
+}
+
+static void send_pattern(int fd, size_t from, size_t length)
+{
+    unsigned char bytes[65536];
+
+    for (size_t done = 0; done < length;) {
+        size_t part = length - done < sizeof bytes ? length - done : sizeof bytes;
+        ssize_t sent;
+
+        for (size_t i = 0; i < part; i++) bytes[i] = pattern(from + done + i);
+        sent = send(fd, bytes, part, MSG_NOSIGNAL);
+        REQUIRE(sent, >, 0);
+        done += (size_t)sent;
+    }
+}
+
+static void check_pattern(size_t length)
+{
+    size_t wrong = 0;
+
+    CHECK(received_length, ==, length);
+    for (size_t i = 0; i < received_length; i++) wrong += received[i] != pattern(i);
+    CHECK(wrong, ==, 0);
+}
+
+static void one_receive_takes_all_that_comes(void)
+{
+    loop_t *loop = new_loop();
+    int fds[2];
+
+    make_pair(fds);
+    start_receiving(loop, fds[0], 8, 64);
+    CHECK(loop_run_once(loop, 0), ==, 0);
+    for (size_t i = 0; i < 100; i++) {
+        send_pattern(fds[1], i * 10, 10);
+        while (received_length < (i + 1) * 10) CHECK(loop_run_once(loop, LOOP_SEC(5)), >=, 0);
+    }
+    check_pattern(1000);
+    close(fds[1]);
+    CHECK(loop_run(loop), ==, LOOP_DONE);
+    CHECK(receive_ends, ==, 1);
+    CHECK(receive_end, ==, 0);
+    CHECK(released, ==, 1);
+    CHECK(loop_buffers_free(buffers), ==, 0);
+    close(fds[0]);
+    CHECK(loop_close(loop), ==, 0);
+}
+
+static void more_than_the_buffers_hold_comes_all_the_same(void)
+{
+    loop_t *loop = new_loop();
+    int fds[2];
+
+    make_pair(fds);
+    start_receiving(loop, fds[0], 4, 128);
+    send_pattern(fds[1], 0, 100000);
+    close(fds[1]);
+    CHECK(loop_run(loop), ==, LOOP_DONE);
+    check_pattern(100000);
+    CHECK(receive_end, ==, 0);
+    CHECK(loop_buffers_free(buffers), ==, 0);
+    close(fds[0]);
+    CHECK(loop_close(loop), ==, 0);
+}
+
+static void without_buffers_it_waits_until_one_is_returned(void)
+{
+    loop_t *loop = new_loop();
+    loop_metrics_t metrics;
+    uint64_t iterations;
+    int fds[2];
+    size_t so_far;
+
+    memset(&metrics, 0, sizeof metrics);
+    metrics.size = sizeof metrics;
+    make_pair(fds);
+    start_receiving(loop, fds[0], 4, 128);
+    keeps = true;
+    send_pattern(fds[1], 0, 4000);
+    for (int i = 0; i < 10; i++) CHECK(loop_run_once(loop, LOOP_MSEC(1)), >=, 0);
+    CHECK(received_length, ==, 4 * 128);
+    CHECK(loop_buffers_free(buffers), ==, -EBUSY);
+    CHECK(loop_metrics(loop, &metrics), ==, 0);
+    iterations = metrics.submitted;
+    CHECK(loop_run_once(loop, LOOP_MSEC(20)), ==, 0);
+    CHECK(loop_metrics(loop, &metrics), ==, 0);
+    /* It slept. */
+    CHECK(metrics.submitted - iterations, <=, 2);
+    /* What is kept is what came. */
+    for (size_t at = 0, i = 0; i < (size_t)kept_count; i++) {
+        CHECK(*(const unsigned char *)kept[i], ==, pattern(at));
+        at += 128;
+    }
+    keeps = false;
+    so_far = received_length;
+    CHECK(loop_buffer_return(buffers, kept[--kept_count]), ==, 0);
+    while (received_length < 4000) CHECK(loop_run_once(loop, LOOP_SEC(5)), >=, 0);
+    CHECK(received_length, >, so_far);
+    check_pattern(4000);
+    while (kept_count) CHECK(loop_buffer_return(buffers, kept[--kept_count]), ==, 0);
+    close(fds[1]);
+    CHECK(loop_run(loop), ==, LOOP_DONE);
+    CHECK(loop_buffers_free(buffers), ==, 0);
+    close(fds[0]);
+    CHECK(loop_close(loop), ==, 0);
+}
+
+static void many_connections_share_few_buffers(void)
+{
+    enum { CONNECTIONS = 50, EACH = 1000 };
+    loop_t *loop = new_loop();
+    int fds[CONNECTIONS][2];
+    loop_handle_t handles[CONNECTIONS];
+
+    make_pair(fds[0]);
+    handles[0] = start_receiving(loop, fds[0][0], 2, 64);
+    for (int i = 1; i < CONNECTIONS; i++) {
+        make_pair(fds[i]);
+        handles[i] = loop_recv_multi(loop, fds[i][0], buffers, on_data, NULL);
+        REQUIRE(handles[i], >, 0);
+    }
+    for (int i = 0; i < CONNECTIONS; i++) send_pattern(fds[i][1], 0, EACH);
+    while (received_length < CONNECTIONS * EACH) CHECK(loop_run_once(loop, LOOP_SEC(5)), >=, 0);
+    CHECK(received_length, ==, CONNECTIONS * EACH);
+    CHECK(loop_close(loop), ==, 0);
+    for (int i = 0; i < CONNECTIONS; i++) {
+        close(fds[i][0]);
+        close(fds[i][1]);
+    }
+}
+
+static void s13_cancelled_it_gives_what_had_come_and_ends(void)
+{
+    loop_t *loop = new_loop();
+    loop_handle_t handle;
+    int fds[2];
+
+    make_pair(fds);
+    handle = start_receiving(loop, fds[0], 4, 128);
+    CHECK(loop_run_once(loop, 0), ==, 0);
+    send_pattern(fds[1], 0, 100);
+    CHECK(loop_cancel(loop, handle), ==, 1);
+    CHECK(loop_run(loop), ==, LOOP_DONE);
+    CHECK(receive_end, ==, -ECANCELED);
+    check_pattern(received_length);
+    CHECK(released, ==, 1);
+    /* Also when it ends for want of a buffer after that. */
+    CHECK(loop_buffers_free(buffers), ==, 0);
+    handle = start_receiving(loop, fds[0], 1, 8);
+    keeps = true;
+    CHECK(loop_run_once(loop, 0), ==, 0);
+    send_pattern(fds[1], received_length, 100);
+    CHECK(loop_cancel(loop, handle), ==, 1);
+    CHECK(loop_run(loop), ==, LOOP_DONE);
+    CHECK(receive_end, ==, -ECANCELED);
+    while (kept_count) CHECK(loop_buffer_return(buffers, kept[--kept_count]), ==, 0);
+    /* Also while it waits for a buffer. */
+    CHECK(loop_buffers_free(buffers), ==, 0);
+    handle = start_receiving(loop, fds[0], 1, 8);
+    keeps = true;
+    send_pattern(fds[1], 100, 100);
+    for (int i = 0; i < 5; i++) CHECK(loop_run_once(loop, LOOP_MSEC(1)), >=, 0);
+    CHECK(received_length, ==, 8);
+    CHECK(loop_cancel(loop, handle), ==, 1);
+    CHECK(loop_run(loop), ==, LOOP_DONE);
+    CHECK(receive_end, ==, -ECANCELED);
+    CHECK(loop_buffer_return(buffers, kept[0]), ==, 0);
+    CHECK(loop_buffers_free(buffers), ==, 0);
+    close(fds[0]);
+    close(fds[1]);
+    CHECK(loop_close(loop), ==, 0);
+}
+
+static void a_reset_ends_it_with_the_error(void)
+{
+    loop_t *loop = new_loop();
+    struct sockaddr_in address;
+    struct linger linger = {1, 0};
+    int listener = listen_on_loopback(&address), client = connect_to(&address);
+    int server = accept(listener, NULL, NULL);
+
+    start_receiving(loop, server, 4, 128);
+    CHECK(loop_run_once(loop, 0), ==, 0);
+    REQUIRE(setsockopt(client, SOL_SOCKET, SO_LINGER, &linger, sizeof linger), ==, 0);
+    close(client);
+    CHECK(loop_run(loop), ==, LOOP_DONE);
+    CHECK(receive_end, ==, -ECONNRESET);
+    close(server);
+    close(listener);
+    CHECK(loop_close(loop), ==, 0);
+}
+
+static void what_makes_no_sense_is_refused(void)
+{
+    loop_t *loop = new_loop(), *other = new_loop();
+    loop_buffers_t *made = NULL, *foreign = NULL;
+    char mine[16];
+
+    CHECK(loop_buffers_new(loop, 0, 64, &made), ==, -EINVAL);
+    CHECK(loop_buffers_new(loop, 32769, 64, &made), ==, -EINVAL);
+    CHECK(loop_buffers_new(loop, 4, 0, &made), ==, -EINVAL);
+    CHECK(loop_buffers_new(loop, 4, 64, NULL), ==, -EINVAL);
+    CHECK_TRUE(made == NULL);
+    CHECK(loop_buffers_new(loop, 3, 64, &made), ==, 0);
+    CHECK(loop_buffers_new(other, 4, 64, &foreign), ==, 0);
+    CHECK(loop_buffer_keep(made, mine), ==, -EINVAL);
+    CHECK(loop_buffer_return(made, mine), ==, -EINVAL);
+    CHECK(loop_buffer_return(NULL, mine), ==, -EINVAL);
+    CHECK(loop_recv_multi(loop, 0, foreign, on_data, NULL), ==, -EINVAL);
+    CHECK(loop_recv_multi(loop, 0, NULL, on_data, NULL), ==, -EINVAL);
+    CHECK(loop_recv_multi(loop, 0, made, NULL, NULL), ==, -EINVAL);
+    CHECK(loop_buffers_free(NULL), ==, 0);
+    CHECK(loop_buffers_free(foreign), ==, 0);
+    CHECK(loop_close(other), ==, 0);
+    CHECK(loop_close(loop), ==, 0);
+}
+
+static void s22_closing_frees_what_is_kept(void)
+{
+    loop_t *loop = new_loop();
+    int fds[2];
+
+    make_pair(fds);
+    start_receiving(loop, fds[0], 4, 128);
+    keeps = true;
+    send_pattern(fds[1], 0, 50);
+    while (!kept_count) CHECK(loop_run_once(loop, LOOP_SEC(5)), >=, 0);
+    send_pattern(fds[1], 50, 50);
+    CHECK(loop_close(loop), ==, 0);
+    CHECK(released, ==, 1);
+    CHECK(receive_ends, ==, 0);
+    close(fds[0]);
+    close(fds[1]);
+}
+
+static const struct check_test tests[] = {
+    TEST(one_accept_takes_many_connections),
+    TEST(without_descriptors_accepting_rests_and_goes_on),
+    TEST(s22_connections_that_nobody_has_seen_are_closed),
+    TEST(one_receive_takes_all_that_comes),
+    TEST(more_than_the_buffers_hold_comes_all_the_same),
+    TEST(without_buffers_it_waits_until_one_is_returned),
+    TEST(many_connections_share_few_buffers),
+    TEST(s13_cancelled_it_gives_what_had_come_and_ends),
+    TEST(a_reset_ends_it_with_the_error),
+    TEST(what_makes_no_sense_is_refused),
+    TEST(s22_closing_frees_what_is_kept),
+};
+
+CHECK_MAIN(tests)
