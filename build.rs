@@ -21,7 +21,7 @@ mod header {
     use cbindgen::{Config, DocumentationStyle, Language, SortKey, Style};
 
     /// The sections of the header, in its order.
-    const SECTIONS: [(&str, &str); 14] = [
+    const SECTIONS: [(&str, &str); 16] = [
         ("handles and callbacks", "types"),
         ("lifecycle", "lifecycle"),
         ("running", "running"),
@@ -33,6 +33,8 @@ mod header {
         ("sockets", "sockets"),
         ("operations with many results", "multi"),
         ("signals", "signals"),
+        ("children", "children"),
+        ("work off the loop", "executor"),
         ("inside another loop", "embedding"),
         ("seeing what happens", "seeing"),
         ("library", "library"),

@@ -61,7 +61,7 @@ extern "C" {
 #define LOOP_NEVER UINT64_MAX
 
 /* For loop_options_t options = LOOP_OPTIONS_INIT; */
-#define LOOP_OPTIONS_INIT { sizeof(loop_options_t), 0, 0, 0, 0, 0, 0, 0 }
+#define LOOP_OPTIONS_INIT { sizeof(loop_options_t), 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /* Of other headers: <linux/io_uring.h>, <netdb.h>, <sys/uio.h>, <sys/stat.h>. */
 struct addrinfo;
@@ -145,6 +145,11 @@ typedef struct loop_options_t {
      * docs/tracing.md.
      */
     const char *trace;
+    /**
+     * At most so many threads for loop_run_in_executor() and loop_getaddrinfo(), started when there is work for them; default
+     * 4. That is for work that waits; for work that computes, ask for a thread a processor.
+     */
+    uint32_t executor_threads;
 } loop_options_t;
 
 /**
@@ -196,10 +201,11 @@ int loop_close(loop_t *loop);
 
 /**
  * As loop_close(), but gives up with -ETIMEDOUT when the kernel has not let go of the loop's operations after
- * `timeout_ns`. Nothing is freed then, and it can be called again. Calls, timers and hooks keep nothing in the kernel:
+ * `timeout_ns`, or work of loop_run_in_executor() has not ended. Nothing is freed then, and it can be called again. Calls, timers and hooks keep nothing in the kernel:
  * with these alone it never gives up.
  */
-int loop_close_within(loop_t *loop, uint64_t timeout_ns);
+int loop_close_within(loop_t *loop,
+                      uint64_t timeout_ns);
 
 /**
  * Keeps a pointer for the program; NULL at first. Does nothing from another thread.
@@ -352,7 +358,7 @@ uint64_t loop_next_deadline(const loop_t *loop);
  * Cancels. The callback will not run again, even if it stands in the batch that is being run; its release hook runs
  * before this returns, or when the callback returns if it is the one that is running.
  *
- * Returns 0: gone. (1 is for operations whose final callback is still to come.) -ENOENT the handle is stale; -ESHUTDOWN,
+ * Returns 0: gone. 1: asked, for operations and work, whose final callback is still to come. -ENOENT the handle is stale; -ESHUTDOWN,
  * -EPERM, -EOWNERDEAD, -EINVAL. O(1), however many are pending; allocates nothing. The loop's thread.
  */
 int loop_cancel(loop_t *loop,
@@ -564,7 +570,7 @@ int loop_watch_update(loop_t *loop,
  *
  * Returns how many operations the kernel has not let go of: with 0, close(fd) really closes, the peer sees the end of
  * file and a port is free again. More than 0 is file I/O that has begun. Or -EBADF for a negative number, an error of io_uring_enter(), -ENOMEM, -ESHUTDOWN,
- * -EPERM, -EOWNERDEAD. One system call, or none when there is nothing on `fd`. The loop's thread.
+ * -EPERM, -EOWNERDEAD. One system call as a rule, or none when there is nothing on `fd`. The loop's thread.
  */
 int loop_forget_fd(loop_t *loop,
                    int fd);
@@ -1043,6 +1049,79 @@ loop_handle_t loop_add_signal_handler(loop_t *loop,
                                       loop_signal_callback_t callback,
                                       void *arg);
 
+/* ==== children ==== */
+
+/**
+ * Gets a child that has ended: `wait_status` is what waitpid() gave, for WIFEXITED() and the like; -1 when another has waited for
+ * the child.
+ */
+typedef void (*loop_child_callback_t)(loop_t *loop, pid_t pid, int wait_status, void *arg);
+
+/**
+ * Runs `callback` once when the child process `pid` has ended. The loop waits for it (reaps it) just before it calls back, and
+ * not when the watcher has been cancelled: then the child is left to you. Let nobody else wait for it meanwhile, and have one
+ * watcher a child. No signal is used: SIGCHLD is yours to handle or to block; where it is ignored, the wait status is -1.
+ *
+ * Returns a handle, or -ECHILD when `pid` is no child of this process or has been waited for, -EINVAL when it is not positive;
+ * -EAGAIN, -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. One system call; before Linux 6.7 one more and a descriptor, so that
+ * -EMFILE and -ENFILE may be. The loop's thread.
+ */
+loop_handle_t loop_watch_child(loop_t *loop,
+                               pid_t pid,
+                               loop_child_callback_t callback,
+                               void *arg);
+
+/* ==== work off the loop ==== */
+
+/**
+ * Work, which runs on another thread: it may block, and must not call functions of the loop but those for any thread. A child
+ * that it forks ends with _exit(0) when it returns there.
+ */
+typedef void (*loop_work_t)(void *arg);
+
+/**
+ * Runs on the loop's thread when work has been done: `status` is 0; or -ECANCELED when it was cancelled and never ran.
+ */
+typedef void (*loop_done_t)(loop_t *loop, int status, void *arg);
+
+/**
+ * Gets the addresses that loop_getaddrinfo() has found. `status` is 0, and `result` yours to free with freeaddrinfo(); or EAI_*,
+ * for gai_strerror(), EAI_CANCELED (-101) among them, and `result` is NULL. With EAI_SYSTEM, errno says more.
+ */
+typedef void (*loop_addrinfo_callback_t)(loop_t *loop, int status, struct addrinfo *result, void *arg);
+
+/**
+ * Runs `work` on another thread, and `done` on the loop's when it has returned; both get `arg`. For what blocks or takes long.
+ * Threads are started when they are needed, up to options.executor_threads; work that finds none free waits for its turn. They
+ * block all signals, and end when the loop is closed.
+ *
+ * loop_cancel() is a request, as for operations: work that no thread has begun never runs, and `done` gets -ECANCELED; what has
+ * begun ends by itself. `done` is called once, unless the loop is closed before. loop_close() drops work that has not begun, and
+ * waits for the rest.
+ *
+ * Returns a handle, or -EAGAIN when there is no thread and none can be started; -EINVAL, -ENOMEM, -ESHUTDOWN, -EPERM,
+ * -EOWNERDEAD. O(1), and a few microseconds. The loop's thread.
+ */
+loop_handle_t loop_run_in_executor(loop_t *loop,
+                                   loop_work_t work,
+                                   loop_done_t done,
+                                   void *arg);
+
+/**
+ * Looks up a name as getaddrinfo(3) does, on a thread of loop_run_in_executor(): the same holds for its handle, for cancelling
+ * and for closing. `node`, `service` and `hints` are copied, and may be NULL as there. A result that no callback has seen when
+ * the loop is closed is freed.
+ *
+ * Returns a handle, or -EAGAIN when there is no thread and none can be started; -EINVAL, -ENOMEM, -ESHUTDOWN, -EPERM,
+ * -EOWNERDEAD. What getaddrinfo() says comes to the callback. The loop's thread.
+ */
+loop_handle_t loop_getaddrinfo(loop_t *loop,
+                               const char *node,
+                               const char *service,
+                               const struct addrinfo *hints,
+                               loop_addrinfo_callback_t callback,
+                               void *arg);
+
 /* ==== inside another loop ==== */
 
 /**
@@ -1101,6 +1180,16 @@ int loop_flush(loop_t *loop);
  * A loop_watch_fd().
  */
 #define LOOP_KIND_WATCH 7
+
+/**
+ * A loop_run_in_executor() or loop_getaddrinfo().
+ */
+#define LOOP_KIND_WORK 8
+
+/**
+ * A loop_watch_child().
+ */
+#define LOOP_KIND_CHILD 9
 
 /**
  * Counters since the loop was made. Set `size` to sizeof(loop_metrics_t) before the call; no more than that is written.

@@ -297,9 +297,12 @@ unsafe fn drop_as<T>(data: &mut Data) {
 pub(crate) mod c {
     //! C functions as callbacks. They may be called any number of times; dropping them does nothing.
 
-    use libc::{c_int, c_void};
+    use libc::{c_int, c_void, pid_t};
 
-    use super::{CFunction, Callback, Data, Source, Table};
+    use std::marker::PhantomData;
+
+    use super::{CFunction, Callback, Data, EMPTY, Source, Table};
+    use crate::error::Result;
     use crate::event_loop::Loop;
     use crate::op::driver::Given;
 
@@ -313,6 +316,10 @@ pub(crate) mod c {
     pub(crate) type Watch = unsafe extern "C-unwind" fn(*mut Loop, c_int, u32, *mut c_void);
     /// `loop_recv_callback_t`.
     pub(crate) type Recv = unsafe extern "C-unwind" fn(*mut Loop, i32, *const c_void, u32, *mut c_void);
+    /// `loop_done_t`.
+    pub(crate) type Done = unsafe extern "C-unwind" fn(*mut Loop, c_int, *mut c_void);
+    /// `loop_child_callback_t`.
+    pub(crate) type Child = unsafe extern "C-unwind" fn(*mut Loop, pid_t, c_int, *mut c_void);
     /// `loop_release_t`.
     pub(crate) type Release = unsafe extern "C-unwind" fn(*mut c_void);
 
@@ -343,6 +350,21 @@ pub(crate) mod c {
         /// the same promise.
         pub(crate) fn c_recv(function: Recv, arg: *mut c_void) -> Callback {
             Callback::store((function, arg), &RECV)
+        }
+
+        /// A C function that gets the loop, the result of the work that it is called for, and `arg`, with the same promise.
+        pub(crate) fn c_done(function: Done, arg: *mut c_void) -> Callback {
+            Callback::store((function, arg), &DONE)
+        }
+
+        /// A C function that gets the loop, the child that has ended, its wait status, and `arg`, with the same promise.
+        pub(crate) fn c_child(function: Child, arg: *mut c_void) -> Callback {
+            Callback::store((function, arg), &CHILD)
+        }
+
+        /// A closure that calls a C function once, by which it is known.
+        pub(crate) fn c_once<F: FnOnce(&Loop) + 'static>(function: CFunction, call: F) -> Result<Callback> {
+            Callback::boxed((function, call), Prepared::<F>::TABLE)
         }
 
         /// A C function that gets `arg` alone, with the same promise.
@@ -438,6 +460,23 @@ pub(crate) mod c {
         stand_in: &CALL_STAND_IN,
     };
 
+    static DONE: Table = Table {
+        call_once: |first, second, lp| {
+            let data: Data = [first, second];
+            // SAFETY: the data is what `c_done` stored, and its caller vouched for the call.
+            unsafe {
+                let (function, arg) = data.as_ptr().cast::<(Done, *mut c_void)>().read();
+                function(lp.as_c(), lp.result.get().result, arg);
+            }
+        },
+        // SAFETY: as for `call_once`, which a C function does not mind.
+        call: |callback, lp| unsafe { (DONE.call_once)(callback.data[0], callback.data[1], lp) },
+        drop: |_| {},
+        needs_drop: false,
+        describe: describe_call,
+        stand_in: &CALL_STAND_IN,
+    };
+
     static RECV: Table = Table {
         call_once: |first, second, lp| {
             let words: Data = [first, second];
@@ -455,6 +494,49 @@ pub(crate) mod c {
         describe: describe_call,
         stand_in: &CALL_STAND_IN,
     };
+
+    static CHILD: Table = Table {
+        call_once: |first, second, lp| {
+            let data: Data = [first, second];
+            let (pid, status) = lp.ended_child();
+            // SAFETY: the data is what `c_child` stored, and its caller vouched for the call.
+            unsafe {
+                let (function, arg) = data.as_ptr().cast::<(Child, *mut c_void)>().read();
+                function(lp.as_c(), pid, status, arg);
+            }
+        },
+        // SAFETY: as for `call_once`, which a C function does not mind.
+        call: |callback, lp| unsafe { (CHILD.call_once)(callback.data[0], callback.data[1], lp) },
+        drop: |_| {},
+        needs_drop: false,
+        describe: describe_call,
+        stand_in: &CALL_STAND_IN,
+    };
+
+    /// A C function, and a closure that calls it, in a box.
+    struct Prepared<F>(PhantomData<F>);
+
+    impl<F: FnOnce(&Loop) + 'static> Prepared<F> {
+        const TABLE: &'static Table = &Table {
+            call_once: |first, second, lp| {
+                let data: Data = [first, second];
+                // SAFETY: the data is the box that `c_once` made, which is read once.
+                let prepared = unsafe { data.as_ptr().cast::<Box<(CFunction, F)>>().read() };
+                (prepared.1)(lp);
+            },
+            call: |callback, lp| {
+                // SAFETY: the data is the box that `c_once` made, which is read once: the empty table says that it is gone.
+                let prepared = unsafe { callback.data.as_ptr().cast::<Box<(CFunction, F)>>().read() };
+                callback.table = &EMPTY;
+                (prepared.1)(lp);
+            },
+            drop: super::drop_as::<Box<(CFunction, F)>>,
+            needs_drop: true,
+            // SAFETY: the data is the box that `c_once` made.
+            describe: |data| Source::C(unsafe { (*data.as_ptr().cast::<Box<(CFunction, F)>>()).0 }),
+            stand_in: &EMPTY,
+        };
+    }
 
     static RELEASE: Table = Table {
         call_once: |first, second, _| {

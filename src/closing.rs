@@ -59,8 +59,8 @@ impl Loop {
         self.close_within(Duration::MAX)
     }
 
-    /// As [`close`](Loop::close), but gives up with ETIMEDOUT when the kernel has not let go after `limit`; the loop
-    /// comes back in the error, and can be closed again. By then its operations have been cancelled; nothing else has changed.
+    /// As [`close`](Loop::close), but gives up with ETIMEDOUT when the kernel has not let go after `limit`, or work on another
+    /// thread has not ended; the loop comes back in the error, and can be closed again. By then its operations have been cancelled; nothing else has changed.
     /// Calls and timers keep nothing in the kernel: with these alone, it never gives up.
     #[expect(clippy::result_large_err, reason = "the error hands the loop back")]
     pub fn close_within(self, limit: Duration) -> std::result::Result<(), CloseError> {
@@ -108,23 +108,28 @@ impl Loop {
         self.cancel_everything(end);
     }
 
-    /// Cancels all operations and waits until the kernel has let go of them, at most `limit` nanoseconds: then ETIMEDOUT.
+    /// Cancels all operations and waits until the kernel has let go of them and begun work has ended, at most `limit`
+    /// nanoseconds: then ETIMEDOUT.
     /// Their results stay queued. Allocates nothing that it cannot do without (S31).
     fn drain(&self, limit: u64) -> Result<()> {
         let (mut schedule, mut ring) = (self.schedule.borrow_mut(), self.ring.borrow_mut());
-        if !schedule.is_kernel_busy() {
+        if !schedule.is_kernel_busy() && !schedule.has_operations() {
             return Ok(());
         }
         schedule.ask_all_to_end();
         let until = time::monotonic().saturating_add(limit);
-        loop {
+        if let Err(error) = self.executor.wait(until) {
+            schedule.go_on_watching();
+            return Err(error);
+        }
+        while schedule.is_kernel_busy() {
             // What the kernel does not take now, it takes when it has completed something.
             let _ = op::run_errands(&mut schedule, &mut ring);
             let waited = ring.wait_for_completion(until);
             let has_room = schedule.reserve_completions(ring.batch_len()).is_ok();
             ring.reap(|completed| if has_room { schedule.completed(completed) } else { schedule.discard(completed) });
             if !schedule.is_kernel_busy() {
-                return Ok(());
+                break;
             }
             match waited {
                 // The ring was bound to a thread that has exited.
@@ -134,16 +139,17 @@ impl Loop {
                     return Ok(());
                 }
                 Err(error) => {
-                    schedule.watch_again();
+                    schedule.go_on_watching();
                     return Err(error);
                 }
                 Ok(_) if time::monotonic() >= until => {
-                    schedule.watch_again();
+                    schedule.go_on_watching();
                     return Err(Error::KERNEL_HOLDS_ON);
                 }
                 Ok(_) => {}
             }
         }
+        Ok(())
     }
 
     /// Ends all that is pending. A panic in one Drop or release hook does not keep the others from theirs; the first goes

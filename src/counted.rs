@@ -29,7 +29,6 @@ impl<T> Counted<T> {
     }
 
     /// This owner as a pointer, for C. It owns on until `from_raw`.
-    #[cfg(feature = "capi")]
     pub(crate) fn into_raw(self) -> *mut Inner<T> {
         std::mem::ManuallyDrop::new(self).inner.as_ptr()
     }
@@ -38,7 +37,6 @@ impl<T> Counted<T> {
     ///
     /// # Safety
     /// The pointer came from `into_raw`, and this is the only use of that owner.
-    #[cfg(feature = "capi")]
     pub(crate) unsafe fn from_raw(inner: NonNull<Inner<T>>) -> Counted<T> {
         Counted { inner }
     }

@@ -60,7 +60,7 @@ sentences! {
     ShutDown: c"the loop is shut down or closing: it takes nothing new",
     WrongThread: c"the loop belongs to another thread",
     Forked: c"the loop belongs to the parent process: close it, and make a new one in the child",
-    KernelHoldsOn: c"the kernel has not let go of all operations: the loop is still open, close it again",
+    KernelHoldsOn: c"the kernel has not let go of all operations, or work that has begun has not ended: the loop is still open, close it again",
     Interrupted: c"a signal ended the wait and no callback ran",
     EntriesOutOfRange: c"sq_entries is at most 32768, cq_entries at most 65536 and not below sq_entries",
     NoWipeOnFork: c"the kernel is older than 4.14: it has no MADV_WIPEONFORK",
@@ -86,7 +86,18 @@ sentences! {
     Opcode128: c"operations with entries of 128 bytes are refused: the loop's ring has entries of 64",
     ChainTooLong: c"the chain is longer than the submission queue: ask for more sq_entries",
     LengthTooLarge: c"the length is over INT32_MAX: the kernel could not tell how much was done",
+    NoRoom: c"the buffer has no room: a vector needs capacity to spare",
+    NulInPath: c"the path has a NUL inside",
+    FlagTruncate: c"MSG_TRUNC is refused here: the result would not tell what is in the buffer; use submit",
     OperationFailed: c"the operation failed: the errno is the kernel's",
+    Cancelled: c"it was cancelled before it had begun",
+    NoThread: c"no thread could be started: raise the limit (ulimit -u, the container's pids) or free some memory",
+    NotAChild: c"the process is no child of this one, or has been waited for already",
+    BadPid: c"the number of a process is positive",
+    NoPidFd: c"no descriptor could be had for the child: Linux 5.3 or later has pidfd_open",
+    NoSuchName: c"there is no such host, or no such service",
+    NoAnswer: c"the name servers gave no answer at the moment: try again",
+    NameFailed: c"the name could not be looked up: a name server failed, or the question makes no sense",
     NullPointer: c"a pointer that must not be NULL is NULL",
     UnknownHookPoint: c"a hook is for LOOP_BEFORE_WAIT or LOOP_AFTER_WAIT",
     SizeTooSmall: c"the size of the struct is too small: set it to the sizeof, as LOOP_OPTIONS_INIT does",
@@ -126,6 +137,8 @@ impl Error {
     pub(crate) const KERNEL_HOLDS_ON: Error = Error::new(Errno::ETIMEDOUT, Sentence::KernelHoldsOn);
     pub(crate) const INTERRUPTED: Error = Error::new(Errno::EINTR, Sentence::Interrupted);
     pub(crate) const ENTRIES_OUT_OF_RANGE: Error = Error::new(Errno::EINVAL, Sentence::EntriesOutOfRange);
+
+    pub(crate) const CANCELLED: Error = Error::new(Errno::ECANCELED, Sentence::Cancelled);
 
     /// The error of an operation whose result is a negated errno.
     pub(crate) fn of_operation(result: i32) -> Error {

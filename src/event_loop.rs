@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::callback::Callback;
 use crate::counted::Counted;
 use crate::error::{Error, Result};
+use crate::executor::Executor;
 use crate::handle::Handle;
 use crate::handler::Handler;
 use crate::inbox::Post;
@@ -66,6 +67,7 @@ pub struct Loop {
     pub(crate) schedule: RefCell<Schedule>,
     pub(crate) ring: RefCell<Ring>,
     pub(crate) shared: Counted<Shared>,
+    pub(crate) executor: Executor,
     pub(crate) phase: Cell<Phase>,
     pub(crate) slack: u64,
     pub(crate) spin: u64,
@@ -332,7 +334,10 @@ impl Loop {
         if waiting == 0 {
             return Ok(0);
         }
-        schedule.reserve_completions(waiting)?;
+        // Those of the ring's own need no room.
+        if schedule.is_kernel_busy() {
+            schedule.reserve_completions(waiting)?;
+        }
         let mut count = 0;
         ring.reap(|completed| {
             count += 1;
@@ -366,7 +371,7 @@ impl Loop {
             } else if let Some(list) = list_of(next) {
                 self.take_turn(list, schedule)?;
             } else {
-                let call = schedule.take_call(next)?;
+                let Some(call) = self.take_call(&mut schedule, next)? else { continue };
                 drop(schedule);
                 self.invoke(call)?;
             }

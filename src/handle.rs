@@ -68,6 +68,10 @@ pub enum Kind {
     /// The loop's own: what watchers wait for.
     #[doc(hidden)]
     Poll = Kind::STAYS | 4 | 8,
+    /// Work on another thread.
+    Work = 8,
+    /// A watcher of a child process.
+    Child = 12,
 }
 
 impl Kind {
@@ -81,6 +85,12 @@ impl Kind {
         !matches!(self, Kind::Hook | Kind::Signal | Kind::Poll)
     }
 
+    /// Whether cancelling it is a request, and its result is given to its callback (S13).
+    #[inline]
+    pub(crate) fn is_operation(self) -> bool {
+        matches!(self, Kind::Operation | Kind::Work)
+    }
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Kind::Call => "call",
@@ -90,6 +100,8 @@ impl Kind {
             Kind::Operation => "operation",
             Kind::Signal => "signal handler",
             Kind::Watch | Kind::Poll => "watcher",
+            Kind::Work => "work",
+            Kind::Child => "child watcher",
         }
     }
 }

@@ -15,7 +15,8 @@
 //!
 //! Of many posters one finds `ASLEEP`, so many posts cost one wake, and none is sent to a loop that is awake.
 //!
-//! Closing swaps `closed()` in, which nothing takes out again: a post is either in what that swap returned, or refused.
+//! Closing puts `CLOSED` in the place of the posts, which nothing takes out again: a post is either in what was there, or refused.
+//! Sleep and signals go on, for the final callbacks that a shutdown waits for.
 //! `make loom` checks all this in every order of the steps.
 
 use std::ptr::{self, NonNull};
@@ -49,7 +50,7 @@ pub(crate) struct Posts {
 
 #[derive(Debug)]
 pub(crate) struct Inbox {
-    /// The post that came last, if there is one, and the flags below; or `closed()`.
+    /// The post that came last, if there is one, or `CLOSED`; and the flags below.
     word: AtomicPtr<Link>,
 }
 
@@ -61,12 +62,18 @@ const LATCHED: usize = 2;
 const SIGNALLED: usize = 4;
 
 /// Stands for the last post of an inbox that takes no more: an address that no post has.
-fn closed() -> *mut Link {
-    ptr::without_provenance_mut(usize::MAX)
+const CLOSED: usize = 8;
+
+/// Whether an inbox with this word takes no more.
+fn is_closed(word: *mut Link) -> bool {
+    word.addr() & !(ASLEEP | LATCHED | SIGNALLED) == CLOSED
 }
 
 /// The post in an inbox's word, or null.
 fn last_post(word: *mut Link) -> *mut Link {
+    if is_closed(word) {
+        return ptr::null_mut();
+    }
     word.map_addr(|address| address & !(ASLEEP | LATCHED | SIGNALLED))
 }
 
@@ -79,10 +86,10 @@ fn flags(word: *mut Link) -> usize {
     word.addr() & (ASLEEP | LATCHED | SIGNALLED)
 }
 
-/// Whether there is anything in a word but the first two flags. `closed()` is the address before 0.
+/// Whether there is anything in a word but the first two flags. A post's address has a bit above `CLOSED`.
 #[inline]
 fn has_mail(word: *mut Link) -> bool {
-    word.addr().wrapping_add(1) > (ASLEEP | LATCHED) + 1
+    word.addr() & !(ASLEEP | LATCHED | CLOSED) != 0
 }
 
 impl Inbox {
@@ -108,17 +115,24 @@ impl Inbox {
         self.change(|word| word.map_addr(|address| address & !ASLEEP | LATCHED))
     }
 
-    /// Says that a signal has come, and tells whether the loop must be woken for that; None when the inbox is closed. Any
-    /// thread, and signal handlers.
-    pub(crate) fn signal(&self) -> Option<bool> {
-        self.change(|word| word.map_addr(|address| address & !ASLEEP | SIGNALLED))
+    /// Says that a signal has come, or that work has been done, and tells whether the loop must be woken for that. Any thread,
+    /// signal handlers, and a closed inbox too.
+    pub(crate) fn signal(&self) -> bool {
+        let signalled = |word: *mut Link| word.map_addr(|address| address & !ASLEEP | SIGNALLED);
+        let mut word = self.word.load(Ordering::Relaxed);
+        loop {
+            match self.word.compare_exchange_weak(word, signalled(word), Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return has_flag(word, ASLEEP),
+                Err(other) => word = other,
+            }
+        }
     }
 
     /// Changes the word to one without `ASLEEP`, and tells whether it was there; None when the inbox is closed. What the loop
     /// did before it fell asleep is seen then.
     fn change(&self, mut to: impl FnMut(*mut Link) -> *mut Link) -> Option<bool> {
         let mut word = self.word.load(Ordering::Relaxed);
-        while word != closed() {
+        while !is_closed(word) {
             match self.word.compare_exchange_weak(word, to(word), Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => return Some(has_flag(word, ASLEEP)),
                 Err(other) => word = other,
@@ -142,8 +156,9 @@ impl Inbox {
     pub(crate) fn take(&self) -> Posts {
         let mut taken = self.word.load(Ordering::Relaxed);
         while has_mail(taken) {
-            let latch = ptr::without_provenance_mut(flags(taken) & LATCHED);
-            match self.word.compare_exchange_weak(taken, latch, Ordering::Acquire, Ordering::Relaxed) {
+            let stays = if is_closed(taken) { LATCHED | CLOSED } else { LATCHED };
+            let rest = ptr::without_provenance_mut(taken.addr() & stays);
+            match self.word.compare_exchange_weak(taken, rest, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => return Posts::linked_to(last_post(taken)),
                 Err(other) => taken = other,
             }
@@ -175,16 +190,25 @@ impl Inbox {
         }
     }
 
-    /// Takes all posts, and lets nobody post any more. The loop's thread.
+    /// Takes all posts, and lets nobody post any more; that signals have come stays. The loop's thread.
     pub(crate) fn close(&self) -> Posts {
-        let word = self.word.swap(closed(), Ordering::Acquire);
-        if word == closed() { Posts::NONE } else { Posts::linked_to(last_post(word)) }
+        let mut word = self.word.load(Ordering::Relaxed);
+        while !is_closed(word) {
+            let closed = ptr::without_provenance_mut(CLOSED | word.addr() & SIGNALLED);
+            match self.word.compare_exchange_weak(word, closed, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return Posts::linked_to(last_post(word)),
+                Err(other) => word = other,
+            }
+        }
+        Posts::NONE
     }
 
     /// Whether the loop may sleep now; then `wake_up` comes next. The loop's thread.
     pub(crate) fn fall_asleep(&self) -> bool {
-        let asleep = ptr::without_provenance_mut(ASLEEP);
-        match self.word.compare_exchange(ptr::null_mut(), asleep, Ordering::Release, Ordering::Relaxed) {
+        let is_closed = is_closed(self.word.load(Ordering::Relaxed));
+        let awake: *mut Link = ptr::without_provenance_mut(if is_closed { CLOSED } else { 0 });
+        let asleep = awake.map_addr(|address| address | ASLEEP);
+        match self.word.compare_exchange(awake, asleep, Ordering::Release, Ordering::Relaxed) {
             Ok(_) => true,
             Err(word) => word == asleep,
         }
@@ -193,7 +217,7 @@ impl Inbox {
     /// The loop is awake again, which also ends the latch. Whether somebody wanted it to be. The loop's thread.
     pub(crate) fn wake_up(&self) -> bool {
         let mut word = self.word.load(Ordering::Relaxed);
-        while has_flag(word, ASLEEP | LATCHED) && word != closed() {
+        while has_flag(word, ASLEEP | LATCHED) {
             let awake = word.map_addr(|address| address & !(ASLEEP | LATCHED));
             match self.word.compare_exchange_weak(word, awake, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => break,
@@ -429,6 +453,21 @@ mod tests {
             }
             poster.join().unwrap();
             assert_eq!(seen, [(0, 0), (0, 1), (0, 2), (0, 3)]);
+        });
+    }
+
+    #[test]
+    fn s22_a_signal_ends_a_sleep_after_closing_and_is_not_lost_by_closing() {
+        loom::model(|| {
+            let bed = Bed::new();
+            let signaller = Arc::clone(&bed);
+            let signaller = thread::spawn(move || signaller.wake(signaller.inbox.signal()));
+            assert!(bed.inbox.close().first().is_none());
+            // It would never return if the signal were lost.
+            assert!(bed.sleep() && bed.inbox.has_mail());
+            signaller.join().unwrap();
+            assert!(bed.inbox.take().first().is_none() && !bed.inbox.is_wanted() && !bed.post(0, 0));
+            assert!(bed.inbox.fall_asleep());
         });
     }
 

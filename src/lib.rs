@@ -30,18 +30,25 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+mod address;
+#[allow(unsafe_code)]
+mod buffer;
 #[allow(unsafe_code)]
 mod callback;
 mod calls;
 #[cfg(feature = "capi")]
 #[allow(unsafe_code)]
 mod capi;
+#[allow(unsafe_code)]
+mod children;
 mod closing;
 #[allow(unsafe_code)]
 mod counted;
 mod embed;
 mod error;
 mod event_loop;
+#[allow(unsafe_code)]
+mod executor;
 #[allow(unsafe_code)]
 mod fork;
 mod handle;
@@ -64,6 +71,8 @@ mod ready;
 #[allow(unsafe_code)]
 mod remote;
 #[allow(unsafe_code)]
+mod resolve;
+#[allow(unsafe_code)]
 mod ring;
 #[allow(unsafe_code)]
 mod running;
@@ -80,6 +89,8 @@ mod time;
 mod timers;
 mod trace;
 
+pub use address::Address;
+pub use buffer::{Buffer, BufferMut};
 pub use closing::CloseError;
 pub use error::{Error, Result};
 pub use event_loop::{Loop, Outcome};
@@ -87,7 +98,7 @@ pub use handle::{Handle, Kind};
 pub use inspect::{Info, SlowCallback};
 pub use lifecycle::{Builder, DetachedLoop};
 pub use metrics::Metrics;
-pub use op::{Buffers, Completion};
+pub use op::{Buffers, CWD, Completion, FileStatus, OpenOptions};
 pub use readiness::Events;
 pub use remote::{Refused, Remote};
 pub use schedule::HookPoint;

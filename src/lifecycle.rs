@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::event_loop::{Loop, Phase};
+use crate::executor::Executor;
 use crate::handler::Handler;
 use crate::inspect;
 use crate::owner::Owner;
@@ -27,6 +28,7 @@ pub struct Builder {
     slack: u64,
     virtual_start: Option<u64>,
     trace: Option<PathBuf>,
+    executor_threads: u32,
 }
 
 impl Builder {
@@ -73,6 +75,14 @@ impl Builder {
         self
     }
 
+    /// At most so many threads for [`Loop::run_in_executor`] and look-ups of names, which are started when there is work for
+    /// them; 0 is the default of 4. It is for work that waits: a few that wait for long hold up no others. For work that computes,
+    /// ask for a thread a processor.
+    pub fn executor_threads(mut self, threads: u32) -> Builder {
+        self.executor_threads = threads;
+        self
+    }
+
     /// Makes the loop, for the calling thread.
     ///
     /// Errors (S32): EPERM where io_uring is switched off, ENOSYS where the kernel has none that is new enough (5.10),
@@ -96,6 +106,7 @@ impl Builder {
             clock,
             ring: RefCell::new(ring),
             shared,
+            executor: Executor::new(self.executor_threads),
             phase: Cell::new(Phase::Open),
             slack: self.slack,
             // A virtual clock does not move meanwhile: the loop would spin for ever.

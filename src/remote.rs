@@ -193,7 +193,12 @@ impl Shared {
     /// Tells the loop that a signal has come. Async-signal-safe, and leaves errno alone.
     pub(crate) fn signal(&self, signal: c_int) {
         self.signals.fetch_or(1 << (signal - 1), Relaxed);
-        self.wake(self.inbox.signal() == Some(true));
+        self.wake(self.inbox.signal());
+    }
+
+    /// Tells the loop that work has been done for it on another thread.
+    pub(crate) fn work_done(&self) {
+        self.wake(self.inbox.signal());
     }
 
     /// Ends the loop's sleep, if that is what it does.
@@ -274,8 +279,8 @@ impl Loop {
         Remote { shared: self.shared.clone() }
     }
 
-    /// S5 (b): appends to the ready queue all that other threads have posted, and the handlers of the signals that have
-    /// come. What there is no memory for goes back to the inbox, in order. A load when there is nothing.
+    /// S5 (b): appends to the ready queue all that other threads have posted, the handlers of the signals that have
+    /// come, and the work that is done. What there is no memory for goes back to the inbox, in order. A load when there is nothing.
     #[inline(always)]
     pub(crate) fn collect_mail(&self, schedule: &mut Schedule) -> Result<()> {
         if self.shared.inbox.has_mail() { self.take_mail(schedule) } else { Ok(()) }
@@ -308,7 +313,7 @@ impl Loop {
         let came = self.shared.signals.load(Relaxed);
         schedule.signals_came(came)?;
         self.shared.signals.fetch_and(!came, Relaxed);
-        Ok(())
+        self.executor.collect(schedule)
     }
 }
 

@@ -3,6 +3,7 @@
 //! Everything here is data. It runs no user code and knows no ring and no clock: a callback that is to run, or to be
 //! dropped, is handed out, so that the loop can do it with no borrow held. Nothing changes when memory is refused.
 
+mod children;
 mod mail;
 mod operations;
 mod watches;
@@ -23,6 +24,8 @@ use crate::signals::Registration;
 use crate::slots::{Held, Liveness, Place, SlotRef, Slots};
 use crate::timers::Timers;
 
+pub(crate) use self::children::Child;
+use self::children::Children;
 pub(crate) use self::operations::Errand;
 use self::operations::Operations;
 use self::watches::Watches;
@@ -46,6 +49,7 @@ pub(crate) struct Schedule {
     timers: Timers,
     operations: Operations,
     watches: Watches,
+    children: Children,
     hooks: [Vec<Handle>; 2],
     dead_hooks: usize,
     /// The signal handlers, the oldest first.
@@ -98,10 +102,11 @@ pub(crate) struct Call {
     pub(crate) given: Given,
 }
 
-/// What a repeating timer, a signal handler, or anything with a release hook has beside its slot.
+/// What a repeating timer, a signal handler, a child watcher, or anything with a release hook has beside its slot.
 #[derive(Debug, Default)]
 struct Extra {
     signal: Option<Registration>,
+    child: Option<Child>,
     /// Zero unless it repeats.
     period: u64,
     skipped: u64,
@@ -138,6 +143,7 @@ impl Schedule {
             timers: Timers::new(now),
             operations: Operations::default(),
             watches: Watches::default(),
+            children: Children::default(),
             hooks: [Vec::new(), Vec::new()],
             dead_hooks: 0,
             signals: Vec::new(),
@@ -243,14 +249,14 @@ impl Schedule {
             return None;
         }
         match (self.slots[index].kind(), end) {
-            (Kind::Operation, End::Now | End::Leak) => self.end_operation(index, end),
+            (kind, End::Now | End::Leak) if kind.is_operation() => self.end_operation(index, end),
             _ => self.end(index).1,
         }
     }
 
     #[cold]
     fn end(&mut self, index: u32) -> (Cancelled, Option<Held>) {
-        if self.slots[index].kind() == Kind::Operation {
+        if self.slots[index].kind().is_operation() {
             self.ask_to_end(index);
             return (Cancelled::Asked, None);
         }
@@ -258,6 +264,7 @@ impl Schedule {
         match self.slots[index].kind() {
             Kind::Signal => self.leave_signal(index),
             Kind::Watch => self.leave_watch(index),
+            Kind::Child => self.leave_child(index),
             _ => {}
         }
         if self.on_stack == Some(index) {
@@ -460,6 +467,9 @@ impl Schedule {
         }
         if kind != Kind::Repeat {
             let due = self.due_of(index);
+            if kind == Kind::Child {
+                self.leave_child(index);
+            }
             let release = self.remove_extra(index);
             let (handle, callback) = self.take_plain(next);
             return Ok(Call {
@@ -553,7 +563,7 @@ impl Schedule {
     /// Forgets every callback without dropping what it carries: a forked child runs no user code (S33).
     pub(crate) fn forget_all(&mut self) {
         for (_, extra) in self.extras.drain() {
-            std::mem::forget(extra.release);
+            std::mem::forget((extra.release, extra.child));
         }
         for index in 0..self.slots.len() {
             std::mem::forget(self.end_at(index, End::Leak));

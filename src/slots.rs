@@ -312,7 +312,9 @@ impl Slot {
             3 => Kind::Repeat,
             4 => Kind::Operation,
             6 => Kind::Signal,
+            8 => Kind::Work,
             10 => Kind::Watch,
+            12 => Kind::Child,
             _ => Kind::Poll,
         }
     }

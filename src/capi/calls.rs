@@ -121,7 +121,7 @@ pub unsafe extern "C" fn loop_next_deadline(r#loop: *const Loop) -> u64 {
 /// Cancels. The callback will not run again, even if it stands in the batch that is being run; its release hook runs
 /// before this returns, or when the callback returns if it is the one that is running.
 ///
-/// Returns 0: gone. (1 is for operations whose final callback is still to come.) -ENOENT the handle is stale; -ESHUTDOWN,
+/// Returns 0: gone. 1: asked, for operations and work, whose final callback is still to come. -ENOENT the handle is stale; -ESHUTDOWN,
 /// -EPERM, -EOWNERDEAD, -EINVAL. O(1), however many are pending; allocates nothing. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_cancel(r#loop: *mut Loop, handle: loop_handle_t) -> c_int {

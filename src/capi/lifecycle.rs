@@ -47,6 +47,9 @@ pub struct loop_options_t {
     /// environment names, if anything. `%p` in it is the process's number. A file stays open until the process ends. See
     /// docs/tracing.md.
     pub trace: *const c_char,
+    /// At most so many threads for loop_run_in_executor() and loop_getaddrinfo(), started when there is work for them; default
+    /// 4. That is for work that waits; for work that computes, ask for a thread a processor.
+    pub executor_threads: u32,
 }
 
 const OPTIONS_TOO_NEW: Error = Error::new(Errno::E2BIG, Sentence::OptionsTooNew);
@@ -93,7 +96,8 @@ unsafe fn builder(options: &loop_options_t) -> Result<Builder> {
         .sq_entries(options.sq_entries)
         .cq_entries(options.cq_entries)
         .spin(Duration::from_nanos(options.spin_ns))
-        .slack(Duration::from_nanos(options.slack_ns));
+        .slack(Duration::from_nanos(options.slack_ns))
+        .executor_threads(options.executor_threads);
     let builder = match NonNull::new(options.trace.cast_mut()) {
         // SAFETY: the caller says that it is a C string.
         Some(trace) => builder.trace(path(unsafe { CStr::from_ptr(trace.as_ptr()) })?),
@@ -188,7 +192,7 @@ pub unsafe extern "C" fn loop_close(r#loop: *mut Loop) -> c_int {
 }
 
 /// As loop_close(), but gives up with -ETIMEDOUT when the kernel has not let go of the loop's operations after
-/// `timeout_ns`. Nothing is freed then, and it can be called again. Calls, timers and hooks keep nothing in the kernel:
+/// `timeout_ns`, or work of loop_run_in_executor() has not ended. Nothing is freed then, and it can be called again. Calls, timers and hooks keep nothing in the kernel:
 /// with these alone it never gives up.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_close_within(r#loop: *mut Loop, timeout_ns: u64) -> c_int {

@@ -8,8 +8,10 @@
 #![allow(unreachable_pub, reason = "it is C that reaches them; cbindgen wants them pub")]
 
 pub(crate) mod calls;
+pub(crate) mod children;
 pub(crate) mod completions;
 pub(crate) mod embedding;
+pub(crate) mod executor;
 pub(crate) mod files;
 pub(crate) mod library;
 pub(crate) mod lifecycle;

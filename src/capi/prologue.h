@@ -61,7 +61,7 @@ extern "C" {
 #define LOOP_NEVER UINT64_MAX
 
 /* For loop_options_t options = LOOP_OPTIONS_INIT; */
-#define LOOP_OPTIONS_INIT { sizeof(loop_options_t), 0, 0, 0, 0, 0, 0, 0 }
+#define LOOP_OPTIONS_INIT { sizeof(loop_options_t), 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /* Of other headers: <linux/io_uring.h>, <netdb.h>, <sys/uio.h>, <sys/stat.h>. */
 struct addrinfo;

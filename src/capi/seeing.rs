@@ -24,6 +24,10 @@ pub const LOOP_KIND_SIGNAL: u32 = 5;
 pub const LOOP_KIND_OPERATION: u32 = 6;
 /// A loop_watch_fd().
 pub const LOOP_KIND_WATCH: u32 = 7;
+/// A loop_run_in_executor() or loop_getaddrinfo().
+pub const LOOP_KIND_WORK: u32 = 8;
+/// A loop_watch_child().
+pub const LOOP_KIND_CHILD: u32 = 9;
 
 /// The kind as C knows it.
 const fn kind_to_c(kind: Kind) -> u32 {
@@ -35,6 +39,8 @@ const fn kind_to_c(kind: Kind) -> u32 {
         Kind::Signal => LOOP_KIND_SIGNAL,
         Kind::Operation => LOOP_KIND_OPERATION,
         Kind::Watch | Kind::Poll => LOOP_KIND_WATCH,
+        Kind::Work => LOOP_KIND_WORK,
+        Kind::Child => LOOP_KIND_CHILD,
     }
 }
 

@@ -194,7 +194,7 @@ impl Message {
         // SAFETY: as the caller says.
         let mut header = unsafe { message.as_ref() }.copied().ok_or(NULL_POINTER)?;
         // SAFETY: as the caller says.
-        let mut vectors = unsafe { vectors(header.msg_iov, header.msg_iovlen as usize)? };
+        let mut vectors = unsafe { vectors(header.msg_iov, header.msg_iovlen)? };
         header.msg_iov = vectors.as_mut_ptr();
         Ok(Message { header: Place::new(header)?, _vectors: vectors })
     }

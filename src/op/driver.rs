@@ -23,6 +23,11 @@ pub(crate) unsafe trait Driver: std::fmt::Debug {
         Step::give(completed)
     }
 
+    /// The user wants an end. False: it has begun elsewhere than in the kernel, and ends by itself.
+    fn withdraw(&mut self) -> bool {
+        true
+    }
+
     /// The result of an operation that is cancelled while the kernel knows nothing of it.
     fn cancelled(&self) -> i32 {
         -libc::ECANCELED
@@ -38,10 +43,12 @@ pub(crate) unsafe trait Driver: std::fmt::Debug {
 }
 
 /// Keeps something until the kernel has let go of it.
+#[cfg(feature = "capi")]
 #[derive(Debug)]
 pub(crate) struct Keep<T>(pub(crate) T);
 
 // SAFETY: it gives no entries.
+#[cfg(feature = "capi")]
 unsafe impl<T: std::fmt::Debug> Driver for Keep<T> {}
 
 /// What comes of a completion: a result for the user, another entry for the kernel, both or neither.

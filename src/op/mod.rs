@@ -6,11 +6,16 @@
 
 mod accept_multi;
 pub(crate) mod buffers;
+mod closing;
 pub(crate) mod driver;
 pub(crate) mod entries;
+mod files;
 mod multi;
+mod owned;
 pub(crate) mod place;
 mod recv_multi;
+mod sockets;
+mod streams;
 pub(crate) mod whole;
 
 use std::mem::{ManuallyDrop, MaybeUninit};
@@ -21,6 +26,8 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
 
 use self::driver::{Driver, MORE, TIMED_OUT};
+pub use self::files::{FileStatus, OpenOptions};
+pub use self::owned::CWD;
 use crate::callback::Callback;
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
@@ -103,6 +110,7 @@ pub(crate) fn run_errands(schedule: &mut Schedule, ring: &mut Ring) -> Result<()
 }
 
 /// A copy on the heap.
+#[cfg(feature = "capi")]
 pub(crate) fn copy<T: Copy>(from: &[T]) -> Result<Box<[T]>> {
     let mut copy = Vec::new();
     copy.try_reserve_exact(from.len())?;
@@ -141,7 +149,7 @@ fn stat_as_epoll(fd: RawFd) -> nix::Result<()> {
 }
 
 /// The number under which the kernel knows an operation.
-fn number(handle: Handle) -> u64 {
+pub(crate) fn number(handle: Handle) -> u64 {
     handle.as_raw() as u64
 }
 

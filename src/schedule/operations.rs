@@ -18,6 +18,11 @@ use crate::ring::{ANSWER, Completed};
 use crate::slots::{Held, NO_SLOT, Place};
 use crate::sqe::Sqe;
 
+/// What the kernel says to itself when a thread of its own was interrupted, by a request to cancel as a rule; a splice lets it
+/// out (6.18).
+const RESTART_FIRST: i32 = 512;
+const RESTART_LAST: i32 = 516;
+
 /// What is known of the operations of a loop.
 #[derive(Debug, Default)]
 pub(super) struct Operations {
@@ -34,7 +39,7 @@ pub(super) struct Operations {
     /// Polls for watchers.
     polls: usize,
     /// Entries in the kernel that have a completion to come.
-    outstanding: usize,
+    pub(super) outstanding: usize,
 }
 
 #[derive(Debug, Default)]
@@ -135,28 +140,35 @@ impl Schedule {
 
     /// Adds an operation, which the caller submits under its handle.
     pub(crate) fn add_operation(&mut self, sqe: &Sqe, driver: Option<Box<dyn Driver>>, callback: Callback) -> Handle {
-        let index = self.slots.fill(Kind::Operation, Place::Aside, u64::MAX, callback).index;
+        let operation = Operation {
+            fd: descriptor_of(sqe),
+            gives_descriptor: gives_descriptor(sqe),
+            in_kernel: true,
+            driver,
+            ..Operation::default()
+        };
+        self.operations.outstanding += 1;
+        self.add(Kind::Operation, operation, callback)
+    }
+
+    /// Adds work for another thread, which the caller hands over under its handle; `reserve_operations` comes before.
+    pub(crate) fn add_work(&mut self, driver: Box<dyn Driver>, callback: Callback) -> Handle {
+        let operation = Operation { fd: -1, driver: Some(driver), ..Operation::default() };
+        self.add(Kind::Work, operation, callback)
+    }
+
+    fn add(&mut self, kind: Kind, operation: Operation, callback: Callback) -> Handle {
+        let index = self.slots.fill(kind, Place::Aside, u64::MAX, callback).index;
         self.referenced += 1;
-        let Operations { entries, by_fd, pending, outstanding, .. } = &mut self.operations;
-        let fd = descriptor_of(sqe);
+        let Operations { entries, by_fd, pending, .. } = &mut self.operations;
+        let fd = operation.fd;
         let next = by_fd.insert(fd, index).unwrap_or(NO_SLOT);
         if next != NO_SLOT {
             entries[next as usize].previous = index;
         }
         let has_errand = entries[index as usize].has_errand;
-        entries[index as usize] = Operation {
-            fd,
-            next,
-            previous: NO_SLOT,
-            gives_descriptor: gives_descriptor(sqe),
-            is_pending: true,
-            in_kernel: true,
-            has_errand,
-            driver,
-            ..Operation::default()
-        };
+        entries[index as usize] = Operation { next, previous: NO_SLOT, is_pending: true, has_errand, ..operation };
         *pending += 1;
-        *outstanding += 1;
         self.slots.handle(index)
     }
 
@@ -186,6 +198,10 @@ impl Schedule {
         let is_last = completed.flags & MORE == 0;
         self.operations.outstanding -= usize::from(is_last);
         let Some(index) = self.find_number(completed.number) else { return };
+        if self.slots[index].kind() == Kind::Child {
+            self.child_changed(index, completed.result);
+            return;
+        }
         let operation = &mut self.operations.entries[index as usize];
         operation.in_kernel &= !is_last;
         if self.slots[index].kind() == Kind::Poll {
@@ -257,11 +273,22 @@ impl Schedule {
         index.is_some()
     }
 
+    /// Takes it that work is done. There is room for the result.
+    pub(crate) fn work_done(&mut self, handle: Handle) {
+        if let Some(index) = self.slots.find_in_use(handle) {
+            self.give(index, Given::default());
+        }
+    }
+
     /// Appends a result to the ready queue. There is room for it.
     #[inline]
     fn give(&mut self, index: u32, mut given: Given) {
         if given.is_final() {
-            if self.operations.entries[index as usize].timed_out {
+            let Operation { asked_to_end, timed_out, .. } = self.operations.entries[index as usize];
+            if matches!(-given.result, libc::EINTR | RESTART_FIRST..=RESTART_LAST) {
+                given.result = if asked_to_end { -libc::ECANCELED } else { -libc::EINTR };
+            }
+            if timed_out {
                 given.flags |= TIMED_OUT;
                 given.result = if given.result == -libc::ECANCELED { -libc::ETIMEDOUT } else { given.result };
             }
@@ -307,16 +334,17 @@ impl Schedule {
         self.referenced -= usize::from(self.slots[index].is_referenced());
         self.operations.entries[index as usize].clear();
         let release = if self.slots[index].has_extra() { self.remove_extra(index) } else { None };
-        let handle = self.slots.handle(index);
+        let (handle, kind) = (self.slots.handle(index), self.slots[index].kind());
         let callback = self.slots.empty(index);
         let handle = Some(handle);
-        Some(Call { callback, handle, kind: Kind::Operation, due: None, index, release, stays: false, given })
+        Some(Call { callback, handle, kind, due: None, index, release, stays: false, given })
     }
 
     /// Asks for an operation's end (S13). Its final callback is still to come.
     pub(super) fn ask_to_end(&mut self, index: u32) {
         let operation = &mut self.operations.entries[index as usize];
-        if !operation.asked_to_end {
+        let may_end = operation.is_pending && !operation.asked_to_end;
+        if may_end && operation.driver.as_mut().is_none_or(|driver| driver.withdraw()) {
             operation.asked_to_end = true;
             self.operations.send_errand(index);
         }
@@ -350,11 +378,14 @@ impl Schedule {
     /// Whether the kernel is to be told something.
     #[inline]
     pub(crate) fn has_errands(&self) -> bool {
-        !self.operations.errands.is_empty()
+        !self.operations.errands.is_empty() || self.has_orphans()
     }
 
     /// What the kernel is to be told next. None: that one has settled itself. When memory is refused it stays the next.
     pub(crate) fn next_errand(&mut self) -> Result<Option<Errand>> {
+        if let Some(orphan) = self.next_orphan() {
+            return Ok(Some(Errand::Cancel(orphan)));
+        }
         let Some(&index) = self.operations.errands.last() else { return Ok(None) };
         if !self.operations.entries[index as usize].in_kernel {
             self.reserve_completions(1)?;
@@ -383,10 +414,10 @@ impl Schedule {
         Ok(Some(Errand::Submit(sqe, self.slots.handle(index))))
     }
 
-    /// Whether operations are pending: their final results have not come.
+    /// Whether operations are pending, whose final results have not come, or children are watched: the world's time goes on.
     #[inline]
     pub(crate) fn has_operations(&self) -> bool {
-        self.operations.pending > 0
+        self.operations.pending > 0 || self.has_children()
     }
 
     /// How many entries in the kernel have a completion to come.
@@ -395,6 +426,7 @@ impl Schedule {
     }
 
     /// Whether the kernel has anything of the loop's that it will tell the end of.
+    #[inline]
     pub(crate) fn is_kernel_busy(&self) -> bool {
         self.operations.outstanding > 0
     }
@@ -408,10 +440,11 @@ impl Schedule {
                 self.ask_to_end(index);
             }
         }
+        self.let_go_of_children();
     }
 
     /// Has watchers wait again after all.
-    pub(crate) fn watch_again(&mut self) {
+    pub(crate) fn go_on_watching(&mut self) {
         self.watches.is_closing = false;
         self.send_all_polls();
     }
@@ -432,6 +465,9 @@ impl Schedule {
         let is_last = completed.flags & MORE == 0;
         self.operations.outstanding -= usize::from(is_last);
         let Some(index) = self.find_number(completed.number) else { return };
+        if self.slots[index].kind() == Kind::Child {
+            return;
+        }
         let operation = &mut self.operations.entries[index as usize];
         operation.in_kernel &= !is_last;
         if self.slots[index].kind() == Kind::Poll {

@@ -6,6 +6,7 @@
 #include "check.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 static bool counting;
 static size_t allocations, fail_from = SIZE_MAX, fail_to = SIZE_MAX;
@@ -675,6 +676,175 @@ static void s31_waking_and_stopping_a_loop_without_memory(void)
     end_posting(false);
 }
 
+/* ---- work and children ---- */
+
+struct piece {
+    atomic_int worked;
+    unsigned accepted, done, released;
+};
+
+static struct piece pieces[40];
+
+static void work_piece(void *arg)
+{
+    ((struct piece *)arg)->worked++;
+}
+
+static void piece_done(loop_t *loop, int status, void *arg)
+{
+    (void)loop;
+    CHECK_TRUE(status == 0 || status == -ECANCELED);
+    ((struct piece *)arg)->done++;
+}
+
+static void release_piece(void *arg)
+{
+    ((struct piece *)arg)->released++;
+}
+
+/* Also where a thread that is in io_uring_enter() lets no other run. */
+static void run_what_is_left(loop_t *loop)
+{
+    while (loop_is_alive(loop)) {
+        REQUIRE(loop_run_once(loop, 0), >=, 0);
+        usleep(100);
+    }
+}
+
+/* What was accepted is done once, whatever is refused to the loop or to its threads meanwhile. */
+static void check_work_with_failures(bool only_one)
+{
+    size_t asked = SIZE_MAX, n, refusals = 0;
+
+    for (n = 0; asked > n && n < 1000; n++) {
+        loop_t *loop = new_loop();
+
+        memset(pieces, 0, sizeof pieces);
+        fail(n, only_one ? n + 1 : SIZE_MAX);
+        for (int i = 0; i < 40; i++) {
+            loop_handle_t handle = loop_run_in_executor(loop, work_piece, piece_done, &pieces[i]);
+
+            if (handle < 0) {
+                CHECK(handle, ==, -ENOMEM);
+                refusals++;
+                continue;
+            }
+            pieces[i].accepted = 1 + (loop_on_release(loop, handle, release_piece) == 0);
+            if (i % 3 == 0) CHECK(loop_cancel(loop, handle), ==, 1);
+            if (i % 10 == 0) CHECK_TRUE(loop_run_once(loop, 0) >= -ENOMEM);
+        }
+        asked = succeed();
+        run_what_is_left(loop);
+        for (int i = 0; i < 40; i++) {
+            CHECK(pieces[i].done, ==, pieces[i].accepted > 0);
+            CHECK(pieces[i].released, ==, pieces[i].accepted == 2);
+            CHECK(pieces[i].worked, <=, pieces[i].done);
+        }
+        close_loop(loop);
+    }
+    CHECK(asked, <=, n);
+    CHECK(refusals, >, 0);
+}
+
+static void s31_work_with_any_one_allocation_failing(void)
+{
+    check_work_with_failures(true);
+}
+
+static void s31_work_with_all_allocations_failing_from_some_point(void)
+{
+    check_work_with_failures(false);
+}
+
+static void s31_threads_cancelling_and_closing_allocate_nothing(void)
+{
+    for (int round = 0; round < 2; round++) {
+        loop_t *loop = new_loop();
+        loop_handle_t last = 0;
+
+        memset(pieces, 0, sizeof pieces);
+        for (int i = 0; i < 40; i++) {
+            last = loop_run_in_executor(loop, work_piece, piece_done, &pieces[i]);
+            REQUIRE(last, >, 0);
+            CHECK(loop_on_release(loop, last, release_piece), ==, 0);
+        }
+        fail(0, SIZE_MAX);
+        CHECK(loop_cancel(loop, last), ==, 1);
+        for (int i = 0; i < 39; i++)
+            while (!pieces[i].worked) usleep(100);
+        if (round == 1) CHECK(loop_close(loop), ==, 0);
+        CHECK(succeed(), ==, 0);
+        if (round == 0) {
+            run_what_is_left(loop);
+            close_loop(loop);
+        }
+        for (int i = 0; i < 40; i++) {
+            CHECK(pieces[i].done, ==, round == 0);
+            CHECK(pieces[i].released, ==, 1);
+        }
+    }
+}
+
+static void end_of_child(loop_t *loop, pid_t pid, int wait_status, void *arg)
+{
+    (void)loop;
+    CHECK(pid, ==, *(pid_t *)arg);
+    CHECK(wait_status, ==, 0);
+    ran++;
+}
+
+static void s31_child_watchers_without_memory(void)
+{
+    size_t asked = SIZE_MAX, n;
+    pid_t pids[5];
+    int ends[2], status;
+
+    for (n = 0; asked > n && n < 100; n++) {
+        loop_t *loop = new_loop();
+        size_t accepted = 0, refusals = 0;
+
+        ran = 0;
+        REQUIRE(pipe(ends), ==, 0);
+        for (int i = 0; i < 5; i++) {
+            pids[i] = fork();
+            if (pids[i] == 0) {
+                dup2(ends[0], STDIN_FILENO);
+                close(ends[1]);
+                execl("/bin/sh", "sh", "-c", "read x; exit 0", (char *)NULL);
+                _exit(127);
+            }
+        }
+        close(ends[0]);
+        fail(n, SIZE_MAX);
+        for (int i = 0; i < 5; i++) {
+            loop_handle_t handle = loop_watch_child(loop, pids[i], end_of_child, &pids[i]);
+
+            if (handle < 0) {
+                CHECK(handle, ==, -ENOMEM);
+                refusals++;
+                continue;
+            }
+            accepted++;
+            if (i % 2) {
+                size_t before = allocations;
+
+                CHECK(loop_cancel(loop, handle), ==, 0);
+                CHECK(allocations, ==, before);
+                accepted--;
+            }
+        }
+        asked = succeed();
+        close(ends[1]);
+        CHECK(loop_run(loop), ==, LOOP_DONE);
+        CHECK(ran, ==, accepted);
+        close_loop(loop);
+        while (waitpid(-1, &status, 0) > 0) {}
+        if (refusals == 0) break;
+    }
+    CHECK(n, >, 0);
+    CHECK(n, <, 100);
+}
+
 static const struct check_test tests[] = {
     TEST(the_wrapping_works),
     TEST(s31_loop_new_with_any_one_allocation_failing),
@@ -697,6 +867,10 @@ static const struct check_test tests[] = {
     TEST(s31_posts_that_a_run_has_no_room_for_wait_in_order),
     TEST(s31_posts_that_call_soon_has_no_room_for_wait_in_order),
     TEST(s31_waking_and_stopping_a_loop_without_memory),
+    TEST(s31_work_with_any_one_allocation_failing),
+    TEST(s31_work_with_all_allocations_failing_from_some_point),
+    TEST(s31_threads_cancelling_and_closing_allocate_nothing),
+    TEST(s31_child_watchers_without_memory),
 };
 
 CHECK_MAIN(tests)

@@ -376,7 +376,7 @@ static void s13_cancelled_it_gives_what_had_come_and_ends(void)
     CHECK(loop_buffers_free(buffers), ==, 0);
     handle = start_receiving(loop, fds[0], 1, 8);
     keeps = true;
-    CHECK(loop_run_once(loop, 0), ==, 0);
+    CHECK(loop_run_once(loop, 0), >=, 0);
     send_pattern(fds[1], received_length, 100);
     CHECK(loop_cancel(loop, handle), ==, 1);
     CHECK(loop_run(loop), ==, LOOP_DONE);

@@ -30,6 +30,25 @@ void throw_in_walk(loop_t *, const loop_info_t *, void *)
     throw 2;
 }
 
+void throw_in_work(void *)
+{
+    throw 4;
+}
+
+void throw_when_done(loop_t *, int, void *)
+{
+    throw 5;
+}
+
+void work(void *)
+{
+}
+
+void throw_for_child(loop_t *, pid_t, int, void *)
+{
+    throw 6;
+}
+
 void throw_when_slow(loop_t *, uint64_t, uint32_t, void *, void *)
 {
     throw 3;
@@ -39,7 +58,8 @@ void do_nothing(loop_t *, void *)
 {
 }
 
-const char *const kinds[] = {"call", "timer", "repeat", "hook", "release", "release-at-close", "walk", "slow"};
+const char *const kinds[] = {"call", "timer", "repeat", "hook", "release", "release-at-close", "walk", "slow", "work",
+                             "done", "child"};
 
 int die(const char *kind)
 {
@@ -57,6 +77,17 @@ int die(const char *kind)
         loop_add_hook(loop, LOOP_BEFORE_WAIT, throw_it, nullptr);
     else if (std::strcmp(kind, "slow") == 0)
         loop_set_slow_callback(loop, 1, throw_when_slow, nullptr);
+    else if (std::strcmp(kind, "work") == 0)
+        loop_run_in_executor(loop, throw_in_work, throw_when_done, nullptr);
+    else if (std::strcmp(kind, "done") == 0)
+        loop_run_in_executor(loop, work, throw_when_done, nullptr);
+    else if (std::strcmp(kind, "child") == 0) {
+        pid_t child = fork();
+
+        if (child == 0)
+            _exit(0);
+        loop_watch_child(loop, child, throw_for_child, nullptr);
+    }
 
     loop_handle_t handle = loop_call_soon(loop, do_nothing, nullptr);
 
@@ -67,7 +98,8 @@ int die(const char *kind)
     if (std::strcmp(kind, "release-at-close") == 0)
         loop_close(loop);
     try {
-        loop_run_once(loop, LOOP_MSEC(10));
+        for (int i = 0; i < 500; i++)
+            loop_run_once(loop, LOOP_MSEC(10));
     } catch (...) {
         std::fputs("the exception came through\n", stderr);
         return 4;

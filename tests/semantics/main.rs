@@ -3,11 +3,14 @@
 //! Time is virtual (S36) wherever real time is not the point: then every time in a test is exact. Where time is real,
 //! nothing is asserted that a slow machine could break.
 
+mod children;
 mod closing;
 mod errors;
+mod executor;
 mod handles;
 mod io;
 mod iteration;
+mod operations;
 mod panics;
 mod release;
 mod running;

@@ -1,0 +1,161 @@
+//! Addresses of sockets, as the kernel has them.
+
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::SocketAddr as UnixAddr;
+use std::path::Path;
+
+/// The address of a socket of any family: made from one of the standard library's, or what the kernel has told.
+#[derive(Clone, Copy)]
+pub struct Address {
+    /// `struct sockaddr_storage`, with its alignment.
+    words: [u64; SIZE / 8],
+    length: u32,
+}
+
+const SIZE: usize = size_of::<libc::sockaddr_storage>();
+/// Where the name of a Unix socket begins.
+const NAME: usize = 2;
+
+impl Address {
+    /// Room for an address that the kernel is to tell.
+    pub(crate) const EMPTY: Address = Address { words: [0; SIZE / 8], length: SIZE as u32 };
+
+    /// The address if it is an internet one.
+    pub fn to_inet(&self) -> Option<SocketAddr> {
+        let port = u16::from_be_bytes(self.at(2));
+        match i32::from(self.family()?) {
+            libc::AF_INET if self.length >= 8 => Some(SocketAddrV4::new(Ipv4Addr::from(self.at::<4>(4)), port).into()),
+            libc::AF_INET6 if self.length >= 28 => {
+                let (flow, scope) = (u32::from_ne_bytes(self.at(4)), u32::from_ne_bytes(self.at(24)));
+                Some(SocketAddrV6::new(Ipv6Addr::from(self.at::<16>(8)), port, flow, scope).into())
+            }
+            _ => None,
+        }
+    }
+
+    /// The address if it is a Unix socket's.
+    pub fn to_unix(&self) -> Option<UnixAddr> {
+        if i32::from(self.family()?) != libc::AF_UNIX {
+            return None;
+        }
+        let bytes = self.bytes();
+        let name = &bytes[NAME..(self.length as usize).min(SIZE)];
+        match name {
+            [0, name @ ..] => UnixAddr::from_abstract_name(name).ok(),
+            _ => {
+                let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
+                UnixAddr::from_pathname(Path::new(std::ffi::OsStr::from_bytes(&name[..end]))).ok()
+            }
+        }
+    }
+
+    /// Where it is in memory, and how long.
+    pub(crate) fn as_raw(&mut self) -> (*mut u8, u32) {
+        (self.words.as_mut_ptr().cast(), self.length)
+    }
+
+    /// The kernel has written an address of this length.
+    pub(crate) fn set_length(&mut self, length: u32) {
+        self.length = length.min(SIZE as u32);
+    }
+
+    /// `AF_*`. None: there is no address.
+    fn family(&self) -> Option<u16> {
+        (self.length >= 2).then(|| u16::from_ne_bytes(self.at(0)))
+    }
+
+    fn at<const N: usize>(&self, at: usize) -> [u8; N] {
+        let bytes = self.bytes();
+        std::array::from_fn(|i| bytes[at + i])
+    }
+
+    fn bytes(&self) -> [u8; SIZE] {
+        std::array::from_fn(|at| self.words[at / 8].to_ne_bytes()[at % 8])
+    }
+
+    /// Of these parts, one after the other.
+    fn of(parts: &[&[u8]]) -> Address {
+        let mut bytes = [0; SIZE];
+        let mut length = 0;
+        for part in parts {
+            bytes[length..length + part.len()].copy_from_slice(part);
+            length += part.len();
+        }
+        let words = std::array::from_fn(|word| u64::from_ne_bytes(std::array::from_fn(|at| bytes[word * 8 + at])));
+        Address { words, length: length as u32 }
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Address {
+        let port = address.port().to_be_bytes();
+        match address {
+            SocketAddr::V4(v4) => {
+                Address::of(&[&(libc::AF_INET as u16).to_ne_bytes(), &port, &v4.ip().octets(), &[0; 8]])
+            }
+            SocketAddr::V6(v6) => Address::of(&[
+                &(libc::AF_INET6 as u16).to_ne_bytes(),
+                &port,
+                &v6.flowinfo().to_ne_bytes(),
+                &v6.ip().octets(),
+                &v6.scope_id().to_ne_bytes(),
+            ]),
+        }
+    }
+}
+
+impl From<UnixAddr> for Address {
+    fn from(address: UnixAddr) -> Address {
+        let family = (libc::AF_UNIX as u16).to_ne_bytes();
+        // The standard library has checked that they fit.
+        if let Some(path) = address.as_pathname() {
+            Address::of(&[&family, path.as_os_str().as_bytes(), &[0]])
+        } else if let Some(name) = address.as_abstract_name() {
+            Address::of(&[&family, &[0], name])
+        } else {
+            Address::of(&[&family])
+        }
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.to_inet(), self.to_unix(), self.family()) {
+            (Some(inet), _, _) => inet.fmt(f),
+            (_, Some(unix), _) => unix.fmt(f),
+            (_, _, family) => f.debug_struct("Address").field("family", &family).finish_non_exhaustive(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_what_they_were() {
+        for text in ["127.0.0.1:80", "[fe80::1%7]:65535", "[::1]:1"] {
+            let inet: SocketAddr = text.parse().unwrap();
+            let address = Address::from(inet);
+            assert_eq!((address.to_inet(), address.to_unix().is_none()), (Some(inet), true));
+        }
+        let unix = Address::from(UnixAddr::from_pathname("/run/a").unwrap());
+        assert_eq!(unix.to_unix().unwrap().as_pathname(), Some(Path::new("/run/a")));
+        assert_eq!((unix.length, unix.to_inet()), (9, None));
+        let unix = Address::from(UnixAddr::from_abstract_name("a\0b").unwrap());
+        assert_eq!(unix.to_unix().unwrap().as_abstract_name(), Some(&b"a\0b"[..]));
+    }
+
+    #[test]
+    fn no_address_is_none() {
+        let mut address = Address::EMPTY;
+        assert_eq!((address.to_inet(), address.to_unix().is_none()), (None, true));
+        address.set_length(0);
+        assert_eq!((address.to_inet(), address.to_unix().is_none()), (None, true));
+        let unnamed = Address { length: 2, ..Address::from(UnixAddr::from_pathname("").unwrap()) };
+        assert!(unnamed.to_unix().is_some_and(|unix| unix.is_unnamed()));
+    }
+}

@@ -1,0 +1,40 @@
+//! Children.
+
+use std::ffi::{c_int, c_void};
+
+use libc::pid_t;
+
+use super::types::loop_handle_t;
+use super::{NULL_POINTER, handle, with_loop};
+use crate::callback::Callback;
+use crate::children::check_pid;
+use crate::event_loop::Loop;
+
+/// Gets a child that has ended: `wait_status` is what waitpid() gave, for WIFEXITED() and the like; -1 when another has waited for
+/// the child.
+pub type loop_child_callback_t =
+    Option<unsafe extern "C-unwind" fn(r#loop: *mut Loop, pid: pid_t, wait_status: c_int, arg: *mut c_void)>;
+
+/// Runs `callback` once when the child process `pid` has ended. The loop waits for it (reaps it) just before it calls back, and
+/// not when the watcher has been cancelled: then the child is left to you. Let nobody else wait for it meanwhile, and have one
+/// watcher a child. No signal is used: SIGCHLD is yours to handle or to block; where it is ignored, the wait status is -1.
+///
+/// Returns a handle, or -ECHILD when `pid` is no child of this process or has been waited for, -EINVAL when it is not positive;
+/// -EAGAIN, -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. One system call; before Linux 6.7 one more and a descriptor, so that
+/// -EMFILE and -ENFILE may be. The loop's thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_watch_child(
+    r#loop: *mut Loop,
+    pid: pid_t,
+    callback: loop_child_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    let watch = |lp: &Loop| {
+        let callback = callback.ok_or(NULL_POINTER)?;
+        check_pid(pid)?;
+        lp.check_open()?;
+        lp.schedule_child(pid, Callback::c_child(callback, arg))
+    };
+    // SAFETY: the header asks for an open loop.
+    handle(unsafe { with_loop(r#loop, watch) })
+}

@@ -1,0 +1,118 @@
+//! Work off the loop.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ptr;
+
+use libc::addrinfo;
+
+use super::types::loop_handle_t;
+use super::{NULL_POINTER, handle, with_loop};
+use crate::callback::{CFunction, Callback};
+use crate::error::Result;
+use crate::event_loop::Loop;
+use crate::executor::c::CJob;
+use crate::executor::{Job, Packet, Worked};
+use crate::op::copy;
+use crate::resolve::{Addresses, Question};
+
+/// Work, which runs on another thread: it may block, and must not call functions of the loop but those for any thread. A child
+/// that it forks ends with _exit(0) when it returns there.
+pub type loop_work_t = Option<unsafe extern "C-unwind" fn(arg: *mut c_void)>;
+
+/// Runs on the loop's thread when work has been done: `status` is 0; or -ECANCELED when it was cancelled and never ran.
+pub type loop_done_t = Option<unsafe extern "C-unwind" fn(r#loop: *mut Loop, status: c_int, arg: *mut c_void)>;
+
+/// Gets the addresses that loop_getaddrinfo() has found. `status` is 0, and `result` yours to free with freeaddrinfo(); or EAI_*,
+/// for gai_strerror(), EAI_CANCELED (-101) among them, and `result` is NULL. With EAI_SYSTEM, errno says more.
+pub type loop_addrinfo_callback_t =
+    Option<unsafe extern "C-unwind" fn(r#loop: *mut Loop, status: c_int, result: *mut addrinfo, arg: *mut c_void)>;
+
+/// Runs `work` on another thread, and `done` on the loop's when it has returned; both get `arg`. For what blocks or takes long.
+/// Threads are started when they are needed, up to options.executor_threads; work that finds none free waits for its turn. They
+/// block all signals, and end when the loop is closed.
+///
+/// loop_cancel() is a request, as for operations: work that no thread has begun never runs, and `done` gets -ECANCELED; what has
+/// begun ends by itself. `done` is called once, unless the loop is closed before. loop_close() drops work that has not begun, and
+/// waits for the rest.
+///
+/// Returns a handle, or -EAGAIN when there is no thread and none can be started; -EINVAL, -ENOMEM, -ESHUTDOWN, -EPERM,
+/// -EOWNERDEAD. O(1), and a few microseconds. The loop's thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_run_in_executor(
+    r#loop: *mut Loop,
+    work: loop_work_t,
+    done: loop_done_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    let run = |lp: &Loop| {
+        let (work, done) = (work.ok_or(NULL_POINTER)?, done.ok_or(NULL_POINTER)?);
+        lp.check_open()?;
+        lp.execute(Job::C(CJob::new(work, arg)), Callback::c_done(done, arg))
+    };
+    // SAFETY: the header asks for an open loop.
+    handle(unsafe { with_loop(r#loop, run) })
+}
+
+/// Looks up a name as getaddrinfo(3) does, on a thread of loop_run_in_executor(): the same holds for its handle, for cancelling
+/// and for closing. `node`, `service` and `hints` are copied, and may be NULL as there. A result that no callback has seen when
+/// the loop is closed is freed.
+///
+/// Returns a handle, or -EAGAIN when there is no thread and none can be started; -EINVAL, -ENOMEM, -ESHUTDOWN, -EPERM,
+/// -EOWNERDEAD. What getaddrinfo() says comes to the callback. The loop's thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_getaddrinfo(
+    r#loop: *mut Loop,
+    node: *const c_char,
+    service: *const c_char,
+    hints: *const addrinfo,
+    callback: loop_addrinfo_callback_t,
+    arg: *mut c_void,
+) -> loop_handle_t {
+    let look_up = |lp: &Loop| {
+        let callback = callback.ok_or(NULL_POINTER)?;
+        lp.check_open()?;
+        // SAFETY: the header asks for C strings and hints, or NULL.
+        let question = unsafe {
+            Question {
+                node: name(node)?,
+                service: name(service)?,
+                hints: hints
+                    .as_ref()
+                    .map(|hints| [hints.ai_flags, hints.ai_family, hints.ai_socktype, hints.ai_protocol]),
+            }
+        };
+        let (job, packet) = Packet::new(move || question.ask())?;
+        let give = move |lp: &Loop| {
+            let (status, result) = match packet.open(lp) {
+                Worked::Done(Ok(found)) => (0, Addresses::into_raw(found)),
+                Worked::Done(Err((status, errno))) => {
+                    errno.set();
+                    (status, ptr::null_mut())
+                }
+                Worked::Panicked(_) => (libc::EAI_FAIL, ptr::null_mut()),
+                Worked::Cancelled => (EAI_CANCELED, ptr::null_mut()),
+            };
+            // SAFETY: the header says that callback and argument are used on the loop's thread.
+            unsafe { callback(lp.as_c(), status, result, arg) };
+        };
+        let function = CFunction { address: callback as *mut c_void, arg };
+        lp.execute(job, Callback::c_once(function, give)?)
+    };
+    // SAFETY: the header asks for an open loop.
+    handle(unsafe { with_loop(r#loop, look_up) })
+}
+
+/// Of <netdb.h>, where _GNU_SOURCE is defined.
+const EAI_CANCELED: c_int = -101;
+
+/// A copy of a name.
+///
+/// # Safety
+/// The pointer is null or that of a C string.
+unsafe fn name(name: *const c_char) -> Result<Option<Box<[u8]>>> {
+    if name.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: as the caller says.
+    copy(unsafe { CStr::from_ptr(name) }.to_bytes_with_nul()).map(Some)
+}

@@ -1,0 +1,769 @@
+/* loop_run_in_executor() and loop_getaddrinfo(): S6, S13, S14, S19, S22, S33, S36. */
+#include "check.h"
+
+#include <netdb.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+
+struct work {
+    int number;
+    atomic_int worked;
+    int done, status, released;
+    sem_t *begun, *may_end; /* NULL: neither is waited for */
+    pthread_t thread;
+};
+
+static int order[1000], ordered;
+
+static void wait_for(sem_t *semaphore)
+{
+    while (sem_wait(semaphore) != 0) REQUIRE(errno, ==, EINTR);
+}
+
+static void work(void *arg)
+{
+    struct work *work = arg;
+
+    work->thread = pthread_self();
+    if (work->begun) sem_post(work->begun);
+    if (work->may_end) wait_for(work->may_end);
+    work->worked++;
+}
+
+static void done(loop_t *loop, int status, void *arg)
+{
+    struct work *work = arg;
+
+    (void)loop;
+    CHECK(work->released, ==, 0);
+    work->done++;
+    work->status = status;
+    if (ordered < 1000) order[ordered++] = work->number;
+}
+
+static void note_release(void *arg)
+{
+    ((struct work *)arg)->released++;
+}
+
+static loop_t *loop_with_threads(uint32_t threads)
+{
+    loop_options_t options = LOOP_OPTIONS_INIT;
+    loop_t *loop = NULL;
+
+    options.executor_threads = threads;
+    REQUIRE(loop_new(&options, &loop), ==, 0);
+    return loop;
+}
+
+static loop_handle_t begin(loop_t *loop, struct work *what)
+{
+    loop_handle_t handle = loop_run_in_executor(loop, work, done, what);
+
+    REQUIRE(handle, >, 0);
+    REQUIRE(loop_on_release(loop, handle, note_release), ==, 0);
+    return handle;
+}
+
+/* As loop_run(), also where a thread that is in io_uring_enter() lets no other run. */
+static void run_to_end(loop_t *loop)
+{
+    if (!is_under("valgrind")) {
+        CHECK(loop_run(loop), ==, LOOP_DONE);
+        return;
+    }
+    while (loop_is_alive(loop)) {
+        struct pollfd fd = {loop_fd(loop), POLLIN, 0};
+
+        poll(&fd, 1, -1);
+        REQUIRE(loop_run_once(loop, 0), >=, 0);
+    }
+}
+
+/* Work that has begun and waits, and what else there is to know of it. */
+struct blocker {
+    struct work work;
+    sem_t begun, may_end;
+    loop_handle_t handle;
+};
+
+static void block(loop_t *loop, struct blocker *blocker)
+{
+    memset(blocker, 0, sizeof *blocker);
+    sem_init(&blocker->begun, 0, 0);
+    sem_init(&blocker->may_end, 0, 0);
+    blocker->work.begun = &blocker->begun;
+    blocker->work.may_end = &blocker->may_end;
+    blocker->handle = begin(loop, &blocker->work);
+    wait_for(&blocker->begun);
+}
+
+/* ---- threads ---- */
+
+static sigset_t mask_of_work;
+static char name_of_work[16];
+
+static void look_around(void *arg)
+{
+    work(arg);
+    pthread_sigmask(SIG_SETMASK, NULL, &mask_of_work);
+    prctl(PR_GET_NAME, name_of_work);
+}
+
+static void work_runs_on_a_thread_that_blocks_signals(void)
+{
+    loop_t *loop = new_loop();
+    struct work one = {0};
+    sigset_t mask;
+
+    REQUIRE(loop_run_in_executor(loop, look_around, done, &one), >, 0);
+    pthread_sigmask(SIG_SETMASK, NULL, &mask);
+    CHECK_TRUE(!sigismember(&mask, SIGTERM));
+    run_to_end(loop);
+    CHECK(one.worked, ==, 1);
+    CHECK(one.done, ==, 1);
+    CHECK(one.status, ==, 0);
+    CHECK_TRUE(!pthread_equal(one.thread, pthread_self()));
+    CHECK_TRUE(sigismember(&mask_of_work, SIGTERM) && sigismember(&mask_of_work, SIGCHLD));
+    CHECK_TEXT(name_of_work, "ringloop");
+    close_loop(loop);
+}
+
+static void s06_one_thread_does_its_work_in_order(void)
+{
+    loop_t *loop = loop_with_threads(1);
+    struct work works[100];
+
+    memset(works, 0, sizeof works);
+    ordered = 0;
+    for (int i = 0; i < 100; i++) {
+        works[i].number = i;
+        begin(loop, &works[i]);
+    }
+    run_to_end(loop);
+    CHECK(ordered, ==, 100);
+    for (int i = 0; i < 100; i++) {
+        CHECK(order[i], ==, i);
+        CHECK(works[i].released, ==, 1);
+        CHECK_TRUE(pthread_equal(works[i].thread, works[0].thread));
+    }
+    close_loop(loop);
+}
+
+static atomic_int at_once, most_at_once;
+
+static void count_at_once(void *arg)
+{
+    int now = ++at_once, most = most_at_once;
+
+    while (now > most && !atomic_compare_exchange_weak(&most_at_once, &most, now)) {}
+    usleep(1000);
+    at_once--;
+    work(arg);
+}
+
+static void never_more_threads_than_allowed(void)
+{
+    loop_t *loop = loop_with_threads(3);
+    struct work works[60];
+
+    memset(works, 0, sizeof works);
+    most_at_once = 0;
+    for (int i = 0; i < 60; i++) REQUIRE(loop_run_in_executor(loop, count_at_once, done, &works[i]), >, 0);
+    run_to_end(loop);
+    CHECK(most_at_once, <=, 3);
+    for (int i = 0; i < 60; i++) CHECK(works[i].done, ==, 1);
+    close_loop(loop);
+}
+
+/* Each waits for the others: with a thread less, this would hang. */
+static void as_many_threads_as_allowed_when_they_are_needed(void)
+{
+    loop_t *loop = loop_with_threads(0);
+    struct blocker blockers[4];
+
+    alarm(60);
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < 4; i++) block(loop, &blockers[i]);
+        for (int i = 0; i < 4; i++) sem_post(&blockers[i].may_end);
+        run_to_end(loop);
+        for (int i = 0; i < 4; i++) CHECK(blockers[i].work.done, ==, 1);
+    }
+    alarm(0);
+    close_loop(loop);
+}
+
+/* Two that need each other, scheduled while one thread is idle. */
+static void an_idle_thread_counts_for_one_piece_of_work(void)
+{
+    loop_t *loop = loop_with_threads(2);
+    struct work first = {0}, ones[2];
+    sem_t meet[2];
+
+    memset(ones, 0, sizeof ones);
+    begin(loop, &first);
+    run_to_end(loop);
+    usleep(10000);
+    for (int i = 0; i < 2; i++) sem_init(&meet[i], 0, 0);
+    for (int i = 0; i < 2; i++) {
+        ones[i].begun = &meet[i];
+        ones[i].may_end = &meet[1 - i];
+    }
+    alarm(60);
+    for (int i = 0; i < 2; i++) begin(loop, &ones[i]);
+    run_to_end(loop);
+    alarm(0);
+    CHECK(ones[0].done + ones[1].done, ==, 2);
+    close_loop(loop);
+}
+
+static void no_thread_can_be_started(void *arg)
+{
+    loop_t *loop = new_loop();
+    struct rlimit limit, none;
+    struct work one = {0};
+
+    (void)arg;
+    REQUIRE(getrlimit(RLIMIT_AS, &limit), ==, 0);
+    none = limit;
+    none.rlim_cur = 1 << 20;
+    REQUIRE(setrlimit(RLIMIT_AS, &none), ==, 0);
+    CHECK(loop_run_in_executor(loop, work, done, &one), ==, -EAGAIN);
+    CHECK_TRUE(strstr(loop_last_error(), "thread") != NULL);
+    CHECK_TRUE(!loop_is_alive(loop));
+    REQUIRE(setrlimit(RLIMIT_AS, &limit), ==, 0);
+    begin(loop, &one);
+    run_to_end(loop);
+    CHECK(one.done, ==, 1);
+    close_loop(loop);
+}
+
+static void s28_without_a_thread_the_call_says_so(void)
+{
+    CHECK_IN_CHILD(no_thread_can_be_started, NULL);
+}
+
+/* When there is a thread, it will do. */
+static void no_second_thread_can_be_started(void *arg)
+{
+    loop_t *loop = new_loop();
+    struct rlimit limit, none;
+    struct blocker blocker;
+    struct work one = {0};
+
+    (void)arg;
+    block(loop, &blocker);
+    REQUIRE(getrlimit(RLIMIT_AS, &limit), ==, 0);
+    none = limit;
+    none.rlim_cur = 1 << 20;
+    REQUIRE(setrlimit(RLIMIT_AS, &none), ==, 0);
+    begin(loop, &one);
+    REQUIRE(setrlimit(RLIMIT_AS, &limit), ==, 0);
+    sem_post(&blocker.may_end);
+    run_to_end(loop);
+    CHECK_TRUE(pthread_equal(one.thread, blocker.work.thread));
+    close_loop(loop);
+}
+
+static void work_waits_for_the_threads_there_are(void)
+{
+    CHECK_IN_CHILD(no_second_thread_can_be_started, NULL);
+}
+
+/* ---- cancelling ---- */
+
+static void s13_work_that_has_not_begun_never_runs(void)
+{
+    loop_t *loop = loop_with_threads(1);
+    struct blocker blocker;
+    struct work works[3];
+    loop_handle_t handles[3];
+
+    memset(works, 0, sizeof works);
+    block(loop, &blocker);
+    for (int i = 0; i < 3; i++) handles[i] = begin(loop, &works[i]);
+    CHECK(loop_cancel(loop, handles[1]), ==, 1);
+    CHECK_TRUE(loop_is_pending(loop, handles[1]));
+    CHECK(loop_cancel(loop, handles[1]), ==, 1);
+    CHECK(works[1].done, ==, 0);
+    /* It does not wait for its turn. */
+    CHECK(loop_run_once(loop, 0) + loop_run_once(loop, 0), ==, 1);
+    CHECK(works[1].done, ==, 1);
+    CHECK(works[1].status, ==, -ECANCELED);
+    CHECK(works[1].released, ==, 1);
+    CHECK(loop_cancel(loop, handles[1]), ==, -ENOENT);
+    sem_post(&blocker.may_end);
+    run_to_end(loop);
+    CHECK(works[1].worked, ==, 0);
+    for (int i = 0; i < 3; i++) CHECK(works[i].done, ==, 1);
+    CHECK(works[0].worked + works[2].worked, ==, 2);
+    close_loop(loop);
+}
+
+static void s13_work_that_has_begun_ends_by_itself(void)
+{
+    loop_t *loop = new_loop();
+    struct blocker blocker;
+
+    block(loop, &blocker);
+    CHECK(loop_cancel(loop, blocker.handle), ==, 1);
+    CHECK(loop_run_once(loop, 0), ==, 0);
+    sem_post(&blocker.may_end);
+    run_to_end(loop);
+    CHECK(blocker.work.done, ==, 1);
+    CHECK(blocker.work.status, ==, 0);
+    CHECK(blocker.work.released, ==, 1);
+    close_loop(loop);
+}
+
+/* Between its end and its final callback, there is nothing to cancel, and no other work is cancelled instead. */
+static void s13_cancelling_what_is_done_changes_nothing(void)
+{
+    loop_t *loop = loop_with_threads(1);
+    struct work first = {0}, second = {0};
+    struct blocker blocker;
+    loop_handle_t handle = begin(loop, &first);
+
+    block(loop, &blocker); /* so the first one is done */
+    CHECK(loop_call_soon(loop, do_nothing, NULL), >, 0); /* and its result collected, and its room free */
+    begin(loop, &second);
+    CHECK(loop_cancel(loop, handle), ==, 1);
+    sem_post(&blocker.may_end);
+    run_to_end(loop);
+    CHECK(first.status, ==, 0);
+    CHECK(second.status, ==, 0);
+    CHECK(second.worked, ==, 1);
+    CHECK(loop_set_deadline(loop, handle, 0), ==, -ENOENT);
+    close_loop(loop);
+}
+
+/* ---- what it counts for ---- */
+
+static void s19_work_counts_for_a_run_unless_it_is_told_not_to(void)
+{
+    loop_t *loop = new_loop();
+    struct blocker blocker;
+
+    block(loop, &blocker);
+    CHECK_TRUE(loop_is_alive(loop) && loop_has_ref(loop, blocker.handle));
+    CHECK(loop_set_deadline(loop, blocker.handle, 0), ==, -EINVAL);
+    CHECK(loop_unref(loop, blocker.handle), ==, 0);
+    CHECK(loop_run(loop), ==, LOOP_DONE);
+    CHECK(blocker.work.done, ==, 0);
+    CHECK(loop_ref(loop, blocker.handle), ==, 0);
+    sem_post(&blocker.may_end);
+    run_to_end(loop);
+    CHECK(blocker.work.done, ==, 1);
+    close_loop(loop);
+}
+
+static void see_work(loop_t *loop, const loop_info_t *info, void *arg)
+{
+    struct blocker *blocker = arg;
+
+    (void)loop;
+    CHECK(info->kind, ==, LOOP_KIND_WORK);
+    CHECK(info->handle, ==, blocker->handle);
+    CHECK_POINTER(info->arg, &blocker->work);
+    CHECK_POINTER(info->callback_address, (uintptr_t)done);
+    CHECK(info->fd, ==, -1);
+    blocker->work.number++;
+}
+
+static void walk_shows_work(void)
+{
+    loop_t *loop = new_loop();
+    struct blocker blocker;
+
+    block(loop, &blocker);
+    CHECK(loop_walk(loop, see_work, &blocker), ==, 0);
+    CHECK(blocker.work.number, ==, 1);
+    sem_post(&blocker.may_end);
+    close_loop(loop);
+}
+
+static void s26_much_work_costs_few_wakes(void)
+{
+    loop_t *loop = new_loop();
+    struct work works[100];
+
+    memset(works, 0, sizeof works);
+    for (int i = 0; i < 100; i++) begin(loop, &works[i]);
+    for (int i = 0; i < 100; i++)
+        while (!works[i].worked) usleep(100);
+    usleep(20000);
+    CHECK(loop_run_once(loop, 0), ==, 100);
+    CHECK(metrics_of(loop).wakes, ==, 0);
+    close_loop(loop);
+}
+
+static void s36_a_virtual_clock_stands_still_meanwhile(void)
+{
+    loop_t *loop = new_virtual_loop(0);
+    struct blocker blocker;
+
+    block(loop, &blocker);
+    trace_clear();
+    CHECK(loop_call_later(loop, LOOP_SEC(1), record, (void *)"t"), >, 0);
+    CHECK(loop_run_once(loop, LOOP_MSEC(5)), ==, 0);
+    CHECK_TEXT(trace, "");
+    CHECK(loop_time(loop), ==, 0);
+    sem_post(&blocker.may_end);
+    run_to_end(loop);
+    CHECK_TEXT(trace, "t");
+    CHECK(loop_time(loop), ==, LOOP_SEC(1));
+    close_loop(loop);
+}
+
+/* ---- the end ---- */
+
+static void *let_it_end(void *arg)
+{
+    usleep(20000);
+    sem_post(&((struct blocker *)arg)->may_end);
+    return NULL;
+}
+
+static void s22_closing_waits_for_what_has_begun_and_drops_the_rest(void)
+{
+    loop_t *loop = loop_with_threads(1);
+    struct blocker blocker;
+    struct work works[10];
+    pthread_t thread;
+
+    memset(works, 0, sizeof works);
+    block(loop, &blocker);
+    for (int i = 0; i < 10; i++) begin(loop, &works[i]);
+    REQUIRE(pthread_create(&thread, NULL, let_it_end, &blocker), ==, 0);
+    CHECK(loop_close(loop), ==, 0);
+    CHECK(blocker.work.worked, ==, 1);
+    CHECK(blocker.work.done, ==, 0);
+    CHECK(blocker.work.released, ==, 1);
+    for (int i = 0; i < 10; i++) {
+        CHECK(works[i].worked + works[i].done, ==, 0);
+        CHECK(works[i].released, ==, 1);
+    }
+    pthread_join(thread, NULL);
+}
+
+static void s22_close_within_gives_up_and_frees_nothing(void)
+{
+    loop_t *loop = loop_with_threads(1);
+    struct blocker blocker;
+    struct work one = {0};
+    uint64_t before = loop_time(NULL);
+
+    block(loop, &blocker);
+    begin(loop, &one);
+    trace_clear();
+    CHECK(loop_call_soon(loop, record, (void *)"c"), >, 0);
+    CHECK(loop_close_within(loop, LOOP_MSEC(5)), ==, -ETIMEDOUT);
+    CHECK(loop_time(NULL) - before, >=, LOOP_MSEC(5));
+    CHECK(loop_close_within(loop, 0), ==, -ETIMEDOUT);
+    CHECK(blocker.work.released + one.released, ==, 0);
+    /* It goes on: what had not begun has been cancelled, the rest is as it was. */
+    CHECK(loop_run_once(loop, 0) + loop_run_once(loop, 0), ==, 2);
+    CHECK_TEXT(trace, "c");
+    CHECK(one.status, ==, -ECANCELED);
+    sem_post(&blocker.may_end);
+    run_to_end(loop);
+    CHECK(blocker.work.done, ==, 1);
+    CHECK(blocker.work.status, ==, 0);
+    CHECK(loop_close_within(loop, 0), ==, 0);
+    CHECK(one.worked, ==, 0);
+}
+
+static uint64_t processor_time(void)
+{
+    struct timespec time;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return LOOP_SEC(time.tv_sec) + (uint64_t)time.tv_nsec;
+}
+
+static void *let_it_end_late(void *arg)
+{
+    usleep(300000);
+    return let_it_end(arg);
+}
+
+static void s22_shutdown_sleeps_until_the_last_final_callback(void)
+{
+    loop_t *loop = loop_with_threads(1);
+    struct blocker blocker;
+    struct work one = {0};
+    pthread_t thread;
+    uint64_t before = processor_time();
+
+    block(loop, &blocker);
+    begin(loop, &one);
+    REQUIRE(pthread_create(&thread, NULL, let_it_end_late, &blocker), ==, 0);
+    CHECK(loop_shutdown(loop), ==, 0);
+    CHECK(blocker.work.done, ==, 1);
+    CHECK(blocker.work.status, ==, 0);
+    CHECK(one.done, ==, 1);
+    CHECK(one.status, ==, -ECANCELED);
+    CHECK(one.worked, ==, 0);
+    CHECK(loop_run_in_executor(loop, work, done, &one), ==, -ESHUTDOWN);
+    CHECK_TRUE(!loop_is_alive(loop));
+    /* It slept: most of the time that it took was not spent on a processor. */
+    CHECK(processor_time() - before, <, LOOP_MSEC(150));
+    close_loop(loop);
+    pthread_join(thread, NULL);
+}
+
+/* ---- fork ---- */
+
+static atomic_bool no_more;
+
+static void keep_busy(void *arg)
+{
+    (void)arg;
+}
+
+static void again(loop_t *loop, int status, void *arg)
+{
+    (void)status;
+    if (!no_more) loop_run_in_executor(loop, keep_busy, again, arg);
+}
+
+static void close_in_the_child(void *arg)
+{
+    alarm(60);
+    CHECK(loop_run_in_executor(arg, work, done, NULL), ==, -EOWNERDEAD);
+    CHECK(loop_close(arg), ==, 0);
+    /* A loop of its own has threads of its own. */
+    {
+        loop_t *fresh = new_loop();
+        struct work one = {0};
+
+        begin(fresh, &one);
+        run_to_end(fresh);
+        CHECK(one.done, ==, 1);
+        close_loop(fresh);
+    }
+}
+
+static void s33_a_child_closes_though_the_threads_are_not_there(void)
+{
+    loop_t *loop = new_loop();
+    struct blocker blocker;
+
+    block(loop, &blocker);
+    no_more = false;
+    for (int i = 0; i < 10; i++) again(loop, 0, NULL);
+    for (int i = 0; i < 50; i++) {
+        CHECK(loop_run_once(loop, 0), >=, 0);
+        CHECK_IN_CHILD(close_in_the_child, loop);
+    }
+    CHECK(blocker.work.released, ==, 0);
+    no_more = true;
+    sem_post(&blocker.may_end);
+    run_to_end(loop);
+    CHECK(blocker.work.done, ==, 1);
+    close_loop(loop);
+}
+
+static atomic_int child_of_work;
+
+static void fork_in_work(void *arg)
+{
+    pid_t pid = fork();
+
+    (void)arg;
+    if (pid != 0) child_of_work = pid;
+}
+
+static void s33_a_child_forked_by_work_ends_with_it(void)
+{
+    loop_t *loop = new_loop();
+    struct work one = {0};
+    int status = -1;
+
+    REQUIRE(loop_run_in_executor(loop, fork_in_work, done, &one), >, 0);
+    run_to_end(loop);
+    REQUIRE(waitpid(child_of_work, &status, 0), ==, child_of_work);
+    CHECK(status, ==, 0);
+    CHECK(one.done, ==, 1);
+    close_loop(loop);
+}
+
+/* ---- many ---- */
+
+static void a_storm_of_work_is_all_done_once(void)
+{
+    int count = getenv("CHECK_TOOL") ? 5000 : 100000;
+    struct work *works = calloc((size_t)count, sizeof *works);
+    loop_t *loop = loop_with_threads(4);
+    int cancelled = 0;
+
+    REQUIRE(works != NULL, ==, 1);
+    for (int i = 0; i < count; i++) {
+        loop_handle_t handle = begin(loop, &works[i]);
+
+        if (i % 7 == 0) CHECK(loop_cancel(loop, handle), ==, 1);
+    }
+    run_to_end(loop);
+    for (int i = 0; i < count; i++) {
+        REQUIRE(works[i].done, ==, 1);
+        REQUIRE(works[i].released, ==, 1);
+        REQUIRE(works[i].worked, ==, works[i].status == 0);
+        if (i % 7 != 0) REQUIRE(works[i].status, ==, 0);
+        cancelled += works[i].status == -ECANCELED;
+    }
+    CHECK(cancelled, >, 0);
+    free(works);
+    close_loop(loop);
+}
+
+/* ---- names ---- */
+
+static int looked_up, look_up_status;
+static struct addrinfo *found;
+
+static void note_addresses(loop_t *loop, int status, struct addrinfo *result, void *arg)
+{
+    (void)loop;
+    CHECK_POINTER(arg, &looked_up);
+    looked_up++;
+    look_up_status = status;
+    found = result;
+}
+
+static struct addrinfo numeric(void)
+{
+    struct addrinfo hints;
+
+    memset(&hints, 0, sizeof hints);
+    hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
+    hints.ai_family = AF_INET;
+    hints.ai_socktype = SOCK_STREAM;
+    return hints;
+}
+
+static void a_name_is_looked_up(void)
+{
+    loop_t *loop = new_loop();
+    char node[] = "127.0.0.1", service[] = "80";
+    struct addrinfo hints = numeric();
+
+    looked_up = 0;
+    REQUIRE(loop_getaddrinfo(loop, node, service, &hints, note_addresses, &looked_up), >, 0);
+    /* They were copied. */
+    memset(node, 'x', sizeof node - 1);
+    memset(service, 'x', sizeof service - 1);
+    memset(&hints, 0xff, sizeof hints);
+    run_to_end(loop);
+    REQUIRE(looked_up, ==, 1);
+    REQUIRE(look_up_status, ==, 0);
+    REQUIRE(found != NULL, ==, 1);
+    CHECK(found->ai_family, ==, AF_INET);
+    CHECK_TRUE(found->ai_next == NULL);
+    freeaddrinfo(found);
+    /* What getaddrinfo() says is the result. */
+    hints = numeric();
+    REQUIRE(loop_getaddrinfo(loop, "no number", NULL, &hints, note_addresses, &looked_up), >, 0);
+    run_to_end(loop);
+    CHECK(look_up_status, ==, EAI_NONAME);
+    CHECK_TRUE(found == NULL);
+    REQUIRE(loop_getaddrinfo(loop, NULL, NULL, NULL, note_addresses, &looked_up), >, 0);
+    run_to_end(loop);
+    CHECK(look_up_status, ==, EAI_NONAME);
+    CHECK(loop_getaddrinfo(loop, "::1", NULL, NULL, NULL, &looked_up), ==, -EINVAL);
+    close_loop(loop);
+}
+
+static void see_look_up(loop_t *loop, const loop_info_t *info, void *arg)
+{
+    (void)loop;
+    if (info->handle != *(loop_handle_t *)arg) return;
+    CHECK(info->kind, ==, LOOP_KIND_WORK);
+    CHECK_POINTER(info->callback_address, (uintptr_t)note_addresses);
+    CHECK_POINTER(info->arg, &looked_up);
+}
+
+static void s13_a_look_up_is_cancelled(void)
+{
+    loop_t *loop = loop_with_threads(1);
+    struct addrinfo hints = numeric();
+    struct blocker blocker;
+    loop_handle_t handle;
+
+    block(loop, &blocker);
+    looked_up = 0;
+    handle = loop_getaddrinfo(loop, "127.0.0.1", "80", &hints, note_addresses, &looked_up);
+    REQUIRE(handle, >, 0);
+    CHECK(loop_walk(loop, see_look_up, &handle), ==, 0);
+    CHECK(loop_cancel(loop, handle), ==, 1);
+    CHECK(loop_run_once(loop, 0) + loop_run_once(loop, 0), ==, 1);
+    CHECK(looked_up, ==, 1);
+    CHECK(look_up_status, ==, EAI_CANCELED);
+    CHECK_TRUE(found == NULL);
+    sem_post(&blocker.may_end);
+    close_loop(loop);
+}
+
+/* LeakSanitizer and valgrind see what is not freed. */
+static void s22_addresses_that_no_callback_has_seen_are_freed(void)
+{
+    loop_t *loop = loop_with_threads(1);
+    struct addrinfo hints = numeric();
+    struct blocker blocker;
+
+    looked_up = 0;
+    REQUIRE(loop_getaddrinfo(loop, "127.0.0.1", "80", &hints, note_addresses, &looked_up), >, 0);
+    block(loop, &blocker); /* so the look-up is done */
+    REQUIRE(loop_getaddrinfo(loop, "127.0.0.1", "80", &hints, note_addresses, &looked_up), >, 0);
+    sem_post(&blocker.may_end);
+    close_loop(loop);
+    CHECK(looked_up, ==, 0);
+}
+
+static void s29_arguments(void)
+{
+    loop_t *loop = new_loop();
+    struct work one = {0};
+
+    CHECK(loop_run_in_executor(NULL, work, done, &one), ==, -EINVAL);
+    CHECK(loop_run_in_executor(loop, NULL, done, &one), ==, -EINVAL);
+    CHECK(loop_run_in_executor(loop, work, NULL, &one), ==, -EINVAL);
+    CHECK(loop_getaddrinfo(NULL, "::1", NULL, NULL, note_addresses, NULL), ==, -EINVAL);
+    close_loop(loop);
+}
+
+static const struct check_test tests[] = {
+    /* First: later on, the C library has stacks of threads that have ended. */
+    TEST_NOT_UNDER("", s28_without_a_thread_the_call_says_so, "it limits the address space"),
+    TEST_NOT_UNDER("", work_waits_for_the_threads_there_are, "it limits the address space"),
+    TEST(work_runs_on_a_thread_that_blocks_signals),
+    TEST(s06_one_thread_does_its_work_in_order),
+    TEST(never_more_threads_than_allowed),
+    TEST(as_many_threads_as_allowed_when_they_are_needed),
+    TEST(an_idle_thread_counts_for_one_piece_of_work),
+    TEST(s13_work_that_has_not_begun_never_runs),
+    TEST(s13_work_that_has_begun_ends_by_itself),
+    TEST(s13_cancelling_what_is_done_changes_nothing),
+    TEST(s19_work_counts_for_a_run_unless_it_is_told_not_to),
+    TEST(walk_shows_work),
+    TEST(s26_much_work_costs_few_wakes),
+    TEST_NOT_UNDER("valgrind", s36_a_virtual_clock_stands_still_meanwhile,
+                   "the work does not run while the loop is in io_uring_enter()"),
+    TEST(s22_closing_waits_for_what_has_begun_and_drops_the_rest),
+    TEST(s22_close_within_gives_up_and_frees_nothing),
+    TEST_NOT_UNDER("valgrind", s22_shutdown_sleeps_until_the_last_final_callback,
+                   "the work does not run while the loop is in io_uring_enter()"),
+    TEST_NOT_UNDER("valgrind TSan", s33_a_child_closes_though_the_threads_are_not_there,
+                   "what belonged to the threads that the child lacks is a leak there"),
+    TEST_NOT_UNDER("valgrind TSan", s33_a_child_forked_by_work_ends_with_it,
+                   "what belonged to the threads that the child lacks is a leak there"),
+    TEST(a_storm_of_work_is_all_done_once),
+    TEST(a_name_is_looked_up),
+    TEST(s13_a_look_up_is_cancelled),
+    TEST(s22_addresses_that_no_callback_has_seen_are_freed),
+    TEST(s29_arguments),
+};
+
+CHECK_MAIN(tests)

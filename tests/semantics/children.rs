@@ -1,0 +1,89 @@
+//! Watchers of children: S11, S19, S22.
+
+use std::cell::Cell;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitStatus, Stdio};
+use std::rc::Rc;
+use std::time::Duration;
+
+use libc::{ECHILD, EINVAL, ENOENT};
+use ringloop::{Kind, Outcome};
+
+use crate::trace::{Trace, errno, real_loop};
+
+fn sh(script: &str) -> std::process::Child {
+    Command::new("sh").arg("-c").arg(script).stdin(Stdio::piped()).spawn().unwrap()
+}
+
+#[test]
+#[expect(clippy::zombie_processes, reason = "the loop waits for them")]
+fn a_child_ends_and_the_loop_says_how() {
+    let lp = real_loop();
+    let seen = Rc::new(Cell::new([None; 2]));
+    for (at, script) in ["exit 7", "kill -9 $$"].into_iter().enumerate() {
+        let seen = Rc::clone(&seen);
+        let child = sh(script);
+        let handle = lp
+            .watch_child(child.id(), move |_, status: Option<ExitStatus>| {
+                let mut all = seen.get();
+                all[at] = status;
+                seen.set(all);
+            })
+            .unwrap();
+        lp.walk(|_, info| assert_eq!(info.kind(), Kind::Child)).unwrap();
+        assert!(lp.has_ref(handle));
+    }
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    let [first, second] = seen.get().map(Option::unwrap);
+    assert_eq!((first.code(), second.signal()), (Some(7), Some(libc::SIGKILL)));
+}
+
+#[test]
+fn s11_a_cancelled_watcher_leaves_the_child() {
+    let lp = real_loop();
+    let trace = Trace::new();
+    let mut child = sh("read x; exit 3");
+    let dropped = trace.on_drop("dropped");
+    let handle = lp
+        .watch_child(child.id(), move |_, _| panic!("a callback has run, {}", std::mem::size_of_val(&dropped)))
+        .unwrap();
+    lp.on_release(handle, trace.note("release")).unwrap();
+    lp.run_once(Duration::ZERO).unwrap();
+    lp.cancel(handle).unwrap();
+    assert_eq!(trace.take(), ["dropped", "release"]);
+    assert_eq!(errno(lp.cancel(handle)), ENOENT);
+    drop(child.stdin.take());
+    assert_eq!(child.wait().unwrap().code(), Some(3));
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    assert_eq!(lp.run_once(Duration::from_millis(2)), Ok(0));
+}
+
+#[test]
+fn what_is_no_child_is_refused_and_one_that_another_reaped_has_no_status() {
+    let lp = real_loop();
+    assert_eq!(errno(lp.watch_child(1, |_, _| ())), ECHILD);
+    for pid in [0, u32::MAX] {
+        assert_eq!(errno(lp.watch_child(pid, |_, _| ())), EINVAL);
+    }
+    let mut child = sh("read x");
+    let seen = Rc::new(Cell::new(0));
+    let inner = Rc::clone(&seen);
+    lp.watch_child(child.id(), move |_, status| inner.set(1 + i32::from(status.is_some()))).unwrap();
+    lp.run_once(Duration::ZERO).unwrap();
+    child.wait().unwrap();
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    assert_eq!(seen.get(), 1);
+    assert_eq!(errno(lp.watch_child(child.id(), |_, _| ())), ECHILD);
+}
+
+#[test]
+fn s22_closing_leaves_the_child() {
+    let mut child = sh("read x; exit 3");
+    for _ in 0..3 {
+        let lp = real_loop();
+        lp.watch_child(child.id(), |_, _| panic!("a callback has run")).unwrap();
+        lp.run_once(Duration::ZERO).unwrap();
+        lp.close().unwrap();
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(3));
+}

@@ -1,0 +1,303 @@
+//! Work off the loop: S13, S14, S22, S30, and look-ups of names.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use libc::{ECANCELED, EINVAL, ENOENT, ESHUTDOWN, ETIMEDOUT};
+use ringloop::{Handle, Kind, Loop, Outcome};
+
+use crate::support::Watched;
+use crate::trace::{Bomb, Trace, errno, panic_in, payload, real_loop};
+
+fn loop_with_threads(threads: u32) -> Watched {
+    Watched::new(Loop::builder().executor_threads(threads).build().unwrap())
+}
+
+/// Work that has begun, and ends when the sender is dropped.
+fn block(lp: &Loop, trace: &Trace) -> (Handle, Sender<()>) {
+    let (end, ends): (Sender<()>, Receiver<()>) = channel();
+    let (begin, begun) = channel();
+    let work = move || {
+        begin.send(()).unwrap();
+        let _ = ends.recv();
+        "blocker"
+    };
+    let trace = trace.clone();
+    let handle = lp.run_in_executor(work, move |lp, result| trace.note(result.unwrap())(lp)).unwrap();
+    begun.recv().unwrap();
+    (handle, end)
+}
+
+#[test]
+fn work_gives_its_result_on_the_loops_thread() {
+    let lp = real_loop();
+    let (here, seen) = (thread::current().id(), Rc::new(Cell::new(0)));
+    let done = Rc::clone(&seen);
+    let handle = lp
+        .run_in_executor(
+            move || {
+                assert_ne!(thread::current().id(), here);
+                vec![6, 7]
+            },
+            move |_, result| {
+                assert_eq!(thread::current().id(), here);
+                done.set(result.unwrap().iter().product());
+            },
+        )
+        .unwrap();
+    lp.walk(|_, info| assert_eq!((info.kind(), info.handle()), (Kind::Work, handle))).unwrap();
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    assert_eq!(seen.get(), 42);
+    assert_eq!(errno(lp.cancel(handle)), ENOENT);
+}
+
+#[test]
+fn s06_results_come_in_the_order_in_which_work_was_done() {
+    let lp = loop_with_threads(1);
+    let seen = Rc::new(Cell::new(0));
+    for i in 0..1000 {
+        let seen = Rc::clone(&seen);
+        lp.run_in_executor(move || i, move |_, result| assert_eq!(result, Ok(seen.replace(seen.get() + 1)))).unwrap();
+    }
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    assert_eq!(seen.get(), 1000);
+}
+
+#[test]
+fn never_more_threads_than_allowed() {
+    for limit in [1, 2, 0] {
+        let lp = loop_with_threads(limit);
+        let threads = Arc::new(Mutex::new(std::collections::HashSet::new()));
+        for _ in 0..200 {
+            let threads = Arc::clone(&threads);
+            let work = move || {
+                threads.lock().unwrap().insert(thread::current().id());
+                thread::sleep(Duration::from_micros(50));
+            };
+            lp.run_in_executor(work, |_, result| result.unwrap()).unwrap();
+        }
+        assert_eq!(lp.run(), Ok(Outcome::Done));
+        let limit = if limit == 0 { 4 } else { limit as usize };
+        assert!(threads.lock().unwrap().len() <= limit);
+    }
+}
+
+#[test]
+fn s13_cancelled_work_is_dropped_on_the_loops_thread_and_done_once() {
+    let lp = loop_with_threads(1);
+    let trace = Trace::new();
+    let (_, end) = block(&lp, &trace);
+    /// Says on which thread it was dropped.
+    struct Tell(Arc<Mutex<Vec<thread::ThreadId>>>);
+    impl Drop for Tell {
+        fn drop(&mut self) {
+            self.0.lock().unwrap().push(thread::current().id());
+        }
+    }
+    let dropped = Arc::new(Mutex::new(Vec::new()));
+    let (tell, inner) = (Tell(Arc::clone(&dropped)), trace.clone());
+    let work = move || drop(tell);
+    let handle = lp
+        .run_in_executor(work, move |lp, result| {
+            assert_eq!(errno(result), ECANCELED);
+            inner.note("cancelled")(lp);
+        })
+        .unwrap();
+    lp.on_release(handle, trace.note("release")).unwrap();
+    lp.cancel(handle).unwrap();
+    assert!(lp.is_pending(handle) && trace.take().is_empty());
+    lp.cancel(handle).unwrap();
+    while trace.len() == 0 {
+        lp.run_once(Duration::ZERO).unwrap();
+    }
+    assert_eq!(trace.take(), ["cancelled", "release"]);
+    assert_eq!(*dropped.lock().unwrap(), [thread::current().id()]);
+    drop(end);
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    assert_eq!(trace.take(), ["blocker"]);
+}
+
+#[test]
+fn s13_work_that_has_begun_ends_by_itself() {
+    let lp = real_loop();
+    let trace = Trace::new();
+    let (handle, end) = block(&lp, &trace);
+    lp.cancel(handle).unwrap();
+    lp.run_once(Duration::ZERO).unwrap();
+    assert!(lp.is_pending(handle));
+    drop(end);
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    assert_eq!(trace.take(), ["blocker"]);
+}
+
+#[test]
+fn s22_close_drops_what_has_not_begun_and_waits_for_the_rest() {
+    let lp = loop_with_threads(1);
+    let trace = Trace::new();
+    let (_, end) = block(&lp, &trace);
+    let token = Arc::new(());
+    for _ in 0..10 {
+        let (inner, done) = (Arc::clone(&token), Arc::clone(&token));
+        lp.run_in_executor(move || drop(inner), move |_, _| panic!("done {}", Arc::strong_count(&done))).unwrap();
+    }
+    assert_eq!(Arc::strong_count(&token), 21);
+    let error = lp.into_inner().close_within(Duration::from_millis(2)).unwrap_err();
+    assert_eq!(error.error.raw_os_error(), ETIMEDOUT);
+    assert_eq!(Arc::strong_count(&token), 21, "something was freed");
+    let ender = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(10));
+        drop(end);
+    });
+    error.lp.close().unwrap();
+    assert_eq!(Arc::strong_count(&token), 1);
+    assert!(trace.take().is_empty(), "a callback has run");
+    ender.join().unwrap();
+}
+
+#[test]
+fn s22_a_result_that_nobody_sees_is_dropped_on_the_loops_thread() {
+    let lp = loop_with_threads(1);
+    let token = Arc::new(());
+    let result = Arc::clone(&token);
+    lp.run_in_executor(move || result, |_, _| panic!("a callback has run")).unwrap();
+    let (_, end) = block(&lp, &Trace::new());
+    drop(end);
+    lp.close().unwrap();
+    assert_eq!(Arc::strong_count(&token), 1);
+}
+
+#[test]
+fn s22_shutdown_runs_until_the_last_final_callback() {
+    let lp = loop_with_threads(1);
+    let trace = Trace::new();
+    let (_, end) = block(&lp, &trace);
+    let inner = trace.clone();
+    lp.run_in_executor(
+        || panic!("it had not begun"),
+        move |lp, result: ringloop::Result<()>| {
+            assert_eq!(errno(result), ECANCELED);
+            inner.note("cancelled")(lp);
+        },
+    )
+    .unwrap();
+    let ender = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(10));
+        drop(end);
+    });
+    lp.shutdown().unwrap();
+    assert_eq!(trace.take(), ["cancelled", "blocker"]);
+    assert_eq!(errno(lp.run_in_executor(|| (), |_, _| ())), ESHUTDOWN);
+    ender.join().unwrap();
+}
+
+#[test]
+fn s30_a_panic_in_work_comes_up_where_done_would_have_run() {
+    let lp = real_loop();
+    let trace = Trace::new();
+    let dropped = trace.on_drop("done dropped");
+    lp.run_in_executor(
+        || std::panic::resume_unwind(Box::new("work")),
+        move |_, _: ringloop::Result<()>| panic!("done has run, {}", std::mem::size_of_val(&dropped)),
+    )
+    .unwrap();
+    assert_eq!(panic_in(|| lp.run()), Some("work"));
+    assert_eq!(trace.take(), ["done dropped"]);
+
+    let handler = trace.clone();
+    lp.set_exception_handler(move |lp, panic| handler.note(payload(&*panic))(lp)).unwrap();
+    lp.run_in_executor(|| std::panic::resume_unwind(Box::new("work")), |_, _: ringloop::Result<()>| ()).unwrap();
+    // The thread goes on, too.
+    let after = trace.clone();
+    lp.run_in_executor(|| "after", move |lp, result| after.note(result.unwrap())(lp)).unwrap();
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    let mut seen = trace.take();
+    seen.sort_unstable();
+    assert_eq!(seen, ["after", "work"]);
+}
+
+#[test]
+fn s30_a_panic_in_the_drop_of_cancelled_work_goes_where_those_of_callbacks_go() {
+    let lp = loop_with_threads(1);
+    let (_, end) = block(&lp, &Trace::new());
+    let bomb = Bomb("drop");
+    let handle = lp.run_in_executor(move || drop(bomb), |_, result| assert_eq!(errno(result), ECANCELED)).unwrap();
+    lp.cancel(handle).unwrap();
+    assert_eq!(panic_in(|| lp.run_once(Duration::ZERO).and_then(|_| lp.run_once(Duration::ZERO))), Some("drop"));
+    drop(end);
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+}
+
+#[test]
+fn a_storm_of_work_is_all_done_once() {
+    let lp = loop_with_threads(4);
+    let (worked, done) = (Arc::new(AtomicUsize::new(0)), Rc::new(Cell::new(0)));
+    let count = if std::env::var_os("CHECK_TOOL").is_some() { 5_000 } else { 100_000 };
+    for i in 0..count {
+        let (worked, done) = (Arc::clone(&worked), Rc::clone(&done));
+        let work = move || {
+            worked.fetch_add(1, SeqCst);
+            i
+        };
+        lp.run_in_executor(work, move |_, result| {
+            assert_eq!(result, Ok(i));
+            done.set(done.get() + 1);
+        })
+        .unwrap();
+    }
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    assert_eq!((worked.load(SeqCst), done.get()), (count, count));
+}
+
+#[test]
+fn work_schedules_more_work_and_posts() {
+    let lp = real_loop();
+    let seen = Rc::new(Cell::new(0));
+    fn again(lp: &Loop, seen: Rc<Cell<u32>>) {
+        let remote = lp.remote();
+        let work = move || drop(remote.call_soon(|_| ()));
+        lp.run_in_executor(work, move |lp, result| {
+            result.unwrap();
+            seen.set(seen.get() + 1);
+            if seen.get() < 100 {
+                again(lp, seen);
+            }
+        })
+        .unwrap();
+    }
+    again(&lp, Rc::clone(&seen));
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    assert_eq!(seen.get(), 100);
+}
+
+#[test]
+fn names_are_resolved() {
+    let lp = real_loop();
+    let found = Rc::new(Cell::new(Vec::new()));
+    for host in ["127.0.0.1", "::1"] {
+        let found = Rc::clone(&found);
+        lp.resolve(host, "8080", move |_, result| {
+            let mut all = found.take();
+            all.extend(result.unwrap());
+            found.set(all);
+        })
+        .unwrap();
+    }
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    let mut found = found.take();
+    found.sort_unstable();
+    let expected: Vec<SocketAddr> = ["127.0.0.1:8080", "[::1]:8080"].map(|address| address.parse().unwrap()).into();
+    assert_eq!(found, expected);
+
+    let failed = Rc::new(Cell::new(0));
+    let seen = Rc::clone(&failed);
+    lp.resolve("127.0.0.1", "no such service", move |_, result| seen.set(errno(result))).unwrap();
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    assert_eq!(failed.get(), ENOENT);
+    assert_eq!(errno(lp.resolve("a\0b", "80", |_, _| ())), EINVAL);
+}
