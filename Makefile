@@ -22,7 +22,15 @@ SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-fra
 # What a program linked with the static library needs; gcc and clang add -lgcc_s and -lc themselves.
 NATIVE_LIBS = $$(cat build/native-libs)
 
-EXAMPLES := $(patsubst c-examples/%.c,%,$(sort $(wildcard c-examples/*.c)))
+# Examples that are clients of a server, and the libraries they need: those are built whose library is there.
+CLIENTS := curl redis postgres resolve
+PACKAGE_curl := libcurl
+PACKAGE_redis := hiredis
+PACKAGE_postgres := libpq
+PACKAGE_resolve := libcares
+CLIENTS_THERE := $(foreach client,$(CLIENTS),$(shell pkg-config --exists $(PACKAGE_$(client)) 2>/dev/null && echo $(client)))
+PACKAGE_FLAGS = $(if $(PACKAGE_$*),$$(pkg-config --cflags --libs $(PACKAGE_$*)))
+EXAMPLES := $(filter-out $(CLIENTS),$(patsubst c-examples/%.c,%,$(sort $(wildcard c-examples/*.c))))
 C_TESTS := $(patsubst tests/c/%.c,%,$(sort $(wildcard tests/c/*.c)))
 STRESS := $(patsubst tests/stress/%.c,%,$(sort $(wildcard tests/stress/*.c)))
 SYSCALLS := $(patsubst tests/syscalls/%.c,%,$(sort $(wildcard tests/syscalls/*.c)))
@@ -49,11 +57,13 @@ build/native-libs: Cargo.toml
 
 # ---- examples ----
 
-examples: $(EXAMPLES:%=build/examples/%) ## The example programs in C, in build/examples
+examples: $(EXAMPLES:%=build/examples/%) $(CLIENTS_THERE:%=build/examples/%) ## The example programs in C, in build/examples
+
+build/examples/redis build/asan/redis: c-examples/ringloop_hiredis.h
 
 build/examples/%: c-examples/%.c include/ringloop.h $(LIBRARY) build/native-libs
 	@mkdir -p $(@D)
-	$(CC) -std=c99 $(C_FLAGS) $(LDFLAGS) $< $(LIBRARY) $(NATIVE_LIBS) -o $@
+	$(CC) -std=c99 $(C_FLAGS) $(LDFLAGS) $< $(LIBRARY) $(PACKAGE_FLAGS) $(NATIVE_LIBS) -o $@
 
 demo: examples ## Builds everything and runs the example programs
 	$(CARGO) build --release --features capi $(RUST_EXAMPLES:%=--example %)
@@ -93,7 +103,8 @@ fuzz: ## Looks for calls of the C API that break a rule, FUZZ_SECONDS long (60)
 	    -timeout=30 -artifact_prefix=build/fuzz/ build/fuzz/corpus
 
 c-tests: $(C_TESTS:%=build/tests/%) $(C_TESTS:%=build/asan/%) $(EXAMPLES:%=build/examples/%) $(EXAMPLES:%=build/asan/%) \
-    $(SYSCALLS:%=build/syscalls/%) $(STRESS:%=build/stress/%) $(STRESS:%=build/stress-asan/%) build/instructions
+    $(SYSCALLS:%=build/syscalls/%) $(STRESS:%=build/stress/%) $(STRESS:%=build/stress-asan/%) build/instructions \
+    $(CLIENTS_THERE:%=build/examples/%) $(CLIENTS_THERE:%=build/asan/%)
 
 # memory.c lets chosen allocations of the library fail.
 build/tests/memory build/asan/memory: \
@@ -110,7 +121,7 @@ build/asan/%: tests/c/%.c tests/c/check.h include/ringloop.h $(LIBRARY) build/na
 
 build/asan/%: c-examples/%.c include/ringloop.h $(LIBRARY) build/native-libs
 	@mkdir -p $(@D)
-	$(CC) -std=c99 $(C_FLAGS) $(SANITIZE) $(LDFLAGS) $< $(LIBRARY) $(NATIVE_LIBS) -o $@
+	$(CC) -std=c99 $(C_FLAGS) $(SANITIZE) $(LDFLAGS) $< $(LIBRARY) $(PACKAGE_FLAGS) $(NATIVE_LIBS) -o $@
 
 build/stress/%: tests/stress/%.c tests/stress/stress.h tests/c/check.h include/ringloop.h $(LIBRARY) build/native-libs
 	@mkdir -p $(@D)
