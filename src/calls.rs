@@ -88,6 +88,15 @@ impl Loop {
     #[inline]
     pub(crate) fn end(&self, handle: Handle) -> Result<Cancelled> {
         self.check()?;
+        if self.schedule.borrow_mut().cancel_plain(handle)? {
+            return Ok(Cancelled::Gone);
+        }
+        self.end_other(handle)
+    }
+
+    /// As `end`, for what has more to it than its slot.
+    #[cold]
+    fn end_other(&self, handle: Handle) -> Result<Cancelled> {
         let (cancelled, ended) = self.schedule.borrow_mut().cancel(handle)?;
         if let Some(ended) = ended {
             self.let_go_of(ended);

@@ -106,6 +106,7 @@ impl Loop {
             unseen.into_iter().for_each(op::close_unseen);
         }
         self.cancel_everything(end);
+        self.phase.set(Phase::Closed);
     }
 
     /// Cancels all operations and waits until the kernel has let go of them and begun work has ended, at most `limit`
@@ -185,7 +186,7 @@ impl Loop {
         let mut schedule = self.schedule.borrow_mut();
         while *index < schedule.len() {
             *index += 1;
-            let ended = schedule.end_at(*index - 1, end);
+            let ended = if schedule.is_filled(*index - 1) { schedule.end_at(*index - 1, end) } else { None };
             if ended.is_some() {
                 return ended;
             }

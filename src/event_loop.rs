@@ -27,7 +27,7 @@ use crate::remote::{self, Shared};
 use crate::ring::{Ring, Waited};
 use crate::running::Running;
 use crate::schedule::{Call, HookPoint, Schedule};
-use crate::slots::Held;
+use crate::slots::{Held, SlotRef};
 use crate::slow::SlowWatch;
 use crate::time::{self, Clock, Time};
 
@@ -89,13 +89,15 @@ pub struct Loop {
 }
 
 /// What a loop may still do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Debug)]
 pub(crate) enum Phase {
     Open,
     /// Takes nothing new.
     ShutDown,
     /// Is being closed: every function says ESHUTDOWN.
     Closing,
+    /// Nothing is left but memory.
+    Closed,
 }
 
 /// Why a run returned.
@@ -302,10 +304,12 @@ impl Loop {
             let waiting = self.sleep(schedule, ring, asleep, asleep.saturating_add(limit))?;
             return Ok(Waiting { now: Some(now), ..waiting });
         }
-        // Descriptors that are ready by now come before the jump.
-        ring.submit()?;
-        if ring.has_completions() {
-            return Ok(Waiting { interrupted: false, now: Some(now) });
+        if schedule.is_kernel_busy() {
+            // Descriptors that are ready by now come before the jump.
+            ring.submit()?;
+            if ring.has_completions() {
+                return Ok(Waiting { interrupted: false, now: Some(now) });
+            }
         }
         if self.shared.inbox.wake_up() {
             ring.submit()?;
@@ -327,16 +331,18 @@ impl Loop {
         last
     }
 
-    /// S5 (b): takes one batch of completions. Tells how many there were, those of the ring's own not counted. When memory is refused, they stay where they are.
+    /// S5 (b): takes one batch of completions. Tells how many there were, those of the ring's own not counted. When
+    /// memory is refused, they stay where they are.
     #[inline(always)]
     pub(crate) fn collect_completions(&self, schedule: &mut Schedule, ring: &mut Ring) -> Result<usize> {
-        let waiting = ring.batch_len();
-        if waiting == 0 {
-            return Ok(0);
-        }
+        if ring.batch_len() == 0 { Ok(0) } else { self.take_completions(schedule, ring) }
+    }
+
+    #[inline(never)]
+    fn take_completions(&self, schedule: &mut Schedule, ring: &mut Ring) -> Result<usize> {
         // Those of the ring's own need no room.
         if schedule.is_kernel_busy() {
-            schedule.reserve_completions(waiting)?;
+            schedule.reserve_completions(ring.batch_len())?;
         }
         let mut count = 0;
         ring.reap(|completed| {
@@ -370,14 +376,20 @@ impl Loop {
                 self.invoke_plain(Some(handle), callback)?;
             } else if let Some(list) = list_of(next) {
                 self.take_turn(list, schedule)?;
-            } else {
-                let Some(call) = self.take_call(&mut schedule, next)? else { continue };
-                drop(schedule);
-                self.invoke(call)?;
+            } else if !self.run_call(schedule, next)? {
+                continue;
             }
             ran += 1;
         }
         Ok(ran)
+    }
+
+    /// Runs what is next, of any kind; false when it turns out that nothing is to be run for it.
+    #[inline(never)]
+    fn run_call(&self, mut schedule: RefMut<'_, Schedule>, next: SlotRef) -> Result<bool> {
+        let Some(call) = self.take_call(&mut schedule, next)? else { return Ok(false) };
+        drop(schedule);
+        self.invoke(call).map(|()| true)
     }
 
     /// Runs a callback that has nothing to come after it: what `invoke` does for most.
@@ -393,7 +405,7 @@ impl Loop {
     }
 
     /// Runs what a member of a list has its turn for.
-    #[inline]
+    #[inline(never)]
     fn take_turn(&self, list: List, mut schedule: RefMut<'_, Schedule>) -> Result<()> {
         match list {
             List::Posts => {
@@ -593,7 +605,7 @@ impl Loop {
     #[inline]
     pub(crate) fn check(&self) -> Result<()> {
         self.owner.check()?;
-        if self.phase.get() == Phase::Closing { Err(Error::SHUT_DOWN) } else { Ok(()) }
+        if self.phase.get() >= Phase::Closing { Err(Error::SHUT_DOWN) } else { Ok(()) }
     }
 
     /// As `check`, for what adds something.
@@ -673,7 +685,9 @@ impl Drop for UserCode<'_> {
 
 impl Drop for Loop {
     fn drop(&mut self) {
-        self.end_everything();
+        if self.phase.get() != Phase::Closed {
+            self.end_everything();
+        }
     }
 }
 

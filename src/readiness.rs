@@ -124,14 +124,13 @@ impl Loop {
             self.cancel(handle)?;
         }
         let (mut schedule, mut ring) = (self.schedule.borrow_mut(), self.ring.borrow_mut());
-        schedule.ask_to_end_on(fd);
         // One round, as a rule. But the kernel does only so much at once (20 pieces of deferred work on 6.18), what was there before
         // first, and what it had in its hands just then it is asked to cancel once more.
         for _ in 0..=schedule.outstanding() {
-            op::run_errands(&mut schedule, &mut ring)?;
+            let asked = op::cancel_on(fd, &mut schedule, &mut ring)?;
             ring.submit()?;
             self.collect_completions(&mut schedule, &mut ring)?;
-            if schedule.count_on(fd) == 0 || !ring.has_completions() && !schedule.has_errands() {
+            if schedule.count_on(fd) == 0 || !asked && !ring.has_completions() {
                 break;
             }
         }

@@ -229,25 +229,34 @@ impl Schedule {
         handle
     }
 
-    /// Ends what a handle names, or asks an operation to end. What it held is handed out if it has to be dropped, and unless its
-    /// callback is on the stack: `finished` does it then.
+    /// Ends what a handle names, if it is a call or a timer that leaves nothing to be dropped; else false, and nothing has changed.
     #[inline]
-    pub(crate) fn cancel(&mut self, handle: Handle) -> Result<(Cancelled, Option<Held>)> {
+    pub(crate) fn cancel_plain(&mut self, handle: Handle) -> Result<bool> {
         let index = self.slots.find(handle)?;
-        if self.slots[index].is_plain_data() {
+        let is_plain = self.slots[index].is_plain_data();
+        if is_plain {
             debug_assert!(!self.slots.callback(index).needs_drop());
             self.leave(index);
             self.slots.discard(index);
-            return Ok((Cancelled::Gone, None));
         }
+        Ok(is_plain)
+    }
+
+    /// Ends what a handle names, or asks an operation to end. What it held is handed out if it has to be dropped, and unless its
+    /// callback is on the stack: `finished` does it then.
+    pub(crate) fn cancel(&mut self, handle: Handle) -> Result<(Cancelled, Option<Held>)> {
+        let index = self.slots.find(handle)?;
         Ok(self.end(index))
     }
 
-    /// Ends what stands in a slot, if anything does.
+    /// Whether anything that has not ended stands in a slot.
+    #[inline]
+    pub(crate) fn is_filled(&self, index: u32) -> bool {
+        self.slots[index].is_filled()
+    }
+
+    /// Ends what stands in a slot that is filled.
     pub(crate) fn end_at(&mut self, index: u32, end: End) -> Option<Held> {
-        if !self.slots[index].is_filled() {
-            return None;
-        }
         match (self.slots[index].kind(), end) {
             (kind, End::Now | End::Leak) if kind.is_operation() => self.end_operation(index, end),
             _ => self.end(index).1,
@@ -412,7 +421,7 @@ impl Schedule {
                 return if ready.is_empty() { Err(error) } else { Ok(()) };
             }
             let Some((when, slot)) = timers.pop_due(now, slots) else { return Ok(()) };
-            if slots[slot.index].kind() == Kind::Operation {
+            if !slots[slot.index].is_timer() {
                 self.deadline_came(slot.index);
                 continue;
             }
@@ -428,7 +437,7 @@ impl Schedule {
     }
 
     /// Takes the next reference out of the batch. What it refers to is then to be taken, too.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn next_in_batch(&mut self) -> Option<SlotRef> {
         let Schedule { slots, ready, .. } = self;
         if let Some(upcoming) = ready.upcoming() {
@@ -566,7 +575,9 @@ impl Schedule {
             std::mem::forget((extra.release, extra.child));
         }
         for index in 0..self.slots.len() {
-            std::mem::forget(self.end_at(index, End::Leak));
+            if self.is_filled(index) {
+                std::mem::forget(self.end_at(index, End::Leak));
+            }
         }
     }
 

@@ -148,6 +148,29 @@ fn stat_as_epoll(fd: RawFd) -> nix::Result<()> {
     if matches!(format, libc::S_IFREG | libc::S_IFDIR) { Err(Errno::EPERM) } else { Ok(()) }
 }
 
+/// Cancels the poll and the operations on a descriptor that has no watchers, and nothing else: other descriptors may be in the batch
+/// that is being run, and are not to be polled before their callbacks have run. Tells whether there was anything to cancel.
+pub(crate) fn cancel_on(fd: RawFd, schedule: &mut Schedule, ring: &mut Ring) -> Result<bool> {
+    let mut asked = false;
+    let mut cancel = |ring: &mut Ring, handle| {
+        asked = true;
+        ring.push_cancel(number(handle))
+    };
+    ring.reserve(1)?;
+    if let Some(poll) = schedule.end_poll_on(fd) {
+        cancel(ring, poll)?;
+    }
+    let mut next = schedule.first_on(fd);
+    while let Some(index) = next {
+        ring.reserve(1)?;
+        next = schedule.next_on(index);
+        if let Some(handle) = schedule.end_on_the_spot(index)? {
+            cancel(ring, handle)?;
+        }
+    }
+    Ok(asked)
+}
+
 /// The number under which the kernel knows an operation.
 pub(crate) fn number(handle: Handle) -> u64 {
     handle.as_raw() as u64

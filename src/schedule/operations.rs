@@ -487,20 +487,31 @@ impl Schedule {
         self.operations.entries.iter_mut().for_each(|operation| operation.in_kernel = false);
     }
 
-    /// The operations on a descriptor are asked to end.
-    pub(crate) fn ask_to_end_on(&mut self, fd: i32) {
-        let mut next = self.operations.by_fd.get(&fd).copied().unwrap_or(NO_SLOT);
-        while next != NO_SLOT {
-            self.ask_to_end(next);
-            next = self.operations.entries[next as usize].next;
+    /// The first operation on a descriptor.
+    pub(crate) fn first_on(&self, fd: i32) -> Option<u32> {
+        self.operations.by_fd.get(&fd).copied()
+    }
+
+    /// The operation after this one on the same descriptor.
+    pub(crate) fn next_on(&self, index: u32) -> Option<u32> {
+        Some(self.operations.entries[index as usize].next).filter(|&next| next != NO_SLOT)
+    }
+
+    /// Ends an operation that the kernel does not have; else it is named, so that the kernel can be asked.
+    pub(crate) fn end_on_the_spot(&mut self, index: u32) -> Result<Option<Handle>> {
+        self.operations.entries[index as usize].asked_to_end = true;
+        if self.operations.entries[index as usize].in_kernel {
+            return Ok(Some(self.slots.handle(index)));
         }
+        self.reserve_completions(1)?;
+        let result = self.operations.entries[index as usize].driver.as_ref().map(|driver| driver.cancelled());
+        self.give(index, Given::new(result.unwrap_or(-libc::ECANCELED), 0));
+        Ok(None)
     }
 
     /// How many operations on a descriptor have not ended.
     pub(crate) fn count_on(&self, fd: i32) -> usize {
-        let first = self.operations.by_fd.get(&fd).copied();
-        let next = |&index: &u32| Some(self.operations.entries[index as usize].next).filter(|&next| next != NO_SLOT);
-        std::iter::successors(first, next).count()
+        std::iter::successors(self.first_on(fd), |&index| self.next_on(index)).count()
     }
 
     /// Whether callbacks of operations are to come.

@@ -204,6 +204,15 @@ impl Schedule {
         Some(Errand::Submit(sqe, handle))
     }
 
+    /// Ends the poll of a descriptor that has no watchers any more, and names it if the kernel has it.
+    pub(crate) fn end_poll_on(&mut self, fd: i32) -> Option<Handle> {
+        let poll = self.watches.by_fd.get(&fd).filter(|watched| watched.watchers.is_empty())?.poll;
+        match self.errand_of_poll(poll) {
+            Some(Errand::Cancel(handle)) => Some(handle),
+            _ => None,
+        }
+    }
+
     /// Has every poll looked at again.
     pub(super) fn send_all_polls(&mut self) {
         for watched in self.watches.by_fd.values() {

@@ -453,6 +453,51 @@ static void a_port_is_free_after_forget_and_close(void)
     CHECK(loop_close(loop), ==, 0);
 }
 
+static int in_vain, emptied;
+
+static void read_and_forget(loop_t *loop, int fd, uint32_t events, void *arg)
+{
+    char byte;
+
+    (void)events;
+    if (recv(fd, &byte, 1, MSG_DONTWAIT) < 0) in_vain++;
+    emptied++;
+    if (arg) {
+        CHECK(loop_forget_fd(loop, fd), ==, 0);
+        close(fd);
+    }
+}
+
+/* What is ready beside it is not polled before its callback has run: that would tell of what has been read by then. */
+static void forgetting_leaves_the_rest_of_the_batch_alone(void)
+{
+    enum { PAIRS = 400 };
+    loop_t *loop = new_loop();
+    static int fds[PAIRS][2];
+    loop_metrics_t metrics;
+
+    in_vain = emptied = 0;
+    for (int i = 0; i < PAIRS; i++) {
+        make_pair(fds[i]);
+        CHECK(write(fds[i][1], "a", 1), ==, 1);
+        REQUIRE(loop_watch_fd(loop, fds[i][0], POLLIN, read_and_forget, i % 2 ? fds : NULL), >, 0);
+    }
+    while (emptied < PAIRS) REQUIRE(loop_run_once(loop, LOOP_SEC(5)), >=, 0);
+    for (int i = 0; i < 3; i++) CHECK(loop_run_once(loop, 0), ==, 0);
+    CHECK(in_vain, ==, 0);
+    CHECK(emptied, ==, PAIRS);
+    memset(&metrics, 0, sizeof metrics);
+    metrics.size = sizeof metrics;
+    CHECK(loop_metrics(loop, &metrics), ==, 0);
+    /* Each is armed once, those that are left once more, and half of them have nothing to cancel. */
+    CHECK(metrics.submitted, <, 3 * PAIRS);
+    CHECK(loop_close(loop), ==, 0);
+    for (int i = 0; i < PAIRS; i++) {
+        close(fds[i][1]);
+        if (i % 2 == 0) close(fds[i][0]);
+    }
+}
+
 /* ---- the rest ---- */
 
 static void remember(loop_t *loop, const loop_info_t *info, void *arg)
@@ -535,6 +580,7 @@ static const struct check_test tests[] = {
     TEST(s12_a_descriptor_that_is_forgotten_really_closes),
     TEST(s12_operations_on_it_end_too),
     TEST(a_port_is_free_after_forget_and_close),
+    TEST(forgetting_leaves_the_rest_of_the_batch_alone),
     TEST(walk_shows_the_descriptor),
     TEST(s19_an_unreferenced_watcher_keeps_no_run_alive),
     TEST(a_thousand_watchers_come_and_go),

@@ -81,7 +81,10 @@ fn never_more_threads_than_allowed() {
                 thread::sleep(Duration::from_micros(50));
                 thread::current().id()
             };
-            lp.run_in_executor(work, move |_, thread| drop(threads.borrow_mut().insert(thread.unwrap()))).unwrap();
+            lp.run_in_executor(work, move |_, thread| {
+                threads.borrow_mut().insert(thread.unwrap());
+            })
+            .unwrap();
         }
         assert_eq!(lp.run(), Ok(Outcome::Done));
         let limit = if limit == 0 { 4 } else { limit as usize };
