@@ -34,6 +34,8 @@ EXAMPLES := $(filter-out $(CLIENTS),$(patsubst c-examples/%.c,%,$(sort $(wildcar
 C_TESTS := $(patsubst tests/c/%.c,%,$(sort $(wildcard tests/c/*.c)))
 STRESS := $(patsubst tests/stress/%.c,%,$(sort $(wildcard tests/stress/*.c)))
 SYSCALLS := $(patsubst tests/syscalls/%.c,%,$(sort $(wildcard tests/syscalls/*.c)))
+# Examples that want arguments.
+PROGRAMS := echo cat proxy
 RUST_EXAMPLES := call_soon call_later call_at cores
 
 .PHONY: all help library examples demo c-tests test loom stress tsan fuzz lint bench header install uninstall clean
@@ -67,7 +69,7 @@ build/examples/%: c-examples/%.c include/ringloop.h $(LIBRARY) build/native-libs
 
 demo: examples ## Builds everything and runs the example programs
 	$(CARGO) build --release --features capi $(RUST_EXAMPLES:%=--example %)
-	@set -e; for program in $(RUST_EXAMPLES) $(filter-out $(RUST_EXAMPLES),$(EXAMPLES)); do \
+	@set -e; for program in $(RUST_EXAMPLES) $(filter-out $(RUST_EXAMPLES) $(PROGRAMS),$(EXAMPLES)); do \
 	    printf '\n==== %s, in C ====\n' $$program; build/examples/$$program; \
 	    if test -e examples/$$program.rs; then \
 	        printf '\n==== %s, in Rust ====\n' $$program; $(TARGET)/examples/$$program; \
