@@ -171,7 +171,8 @@ fn a_virtual_loop_is_late_by_its_own_clock() {
 
 #[test]
 fn a_file_that_cannot_be_made_is_an_error() {
-    let error = Loop::builder().trace("/nonexistent/trace.json").build().unwrap_err();
+    let file = concat!(env!("CARGO_TARGET_TMPDIR"), "/no such folder/trace.json");
+    let error = Loop::builder().trace(file).build().unwrap_err();
     assert_eq!(error.raw_os_error(), libc::ENOENT);
     assert!(error.to_string().contains("RINGLOOP_TRACE"), "{error}");
 }
