@@ -14,6 +14,22 @@
 //! # Ok::<(), ringloop::Error>(())
 //! ```
 //!
+//! I/O comes in two ways: [`Loop::watch_fd`] tells when a descriptor is ready, and operations do the work and tell the result. A buffer
+//! is given to an operation and comes back with it:
+//!
+//! ```
+//! use ringloop::Loop;
+//!
+//! let lp = Loop::new()?;
+//! let file = std::fs::File::open("/proc/self/status")?;
+//! lp.read(file, Vec::with_capacity(100), None, |_lp, read, buffer| {
+//!     assert_eq!(read, Ok(100));
+//!     assert!(buffer.starts_with(b"Name:"));
+//! })?;
+//! lp.run()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # What to know
 //!
 //! - Time is CLOCK_MONOTONIC in whole nanoseconds. A timer never runs early, and no delay is rounded.

@@ -275,7 +275,7 @@ CASES = [
         ),
         _echo((1, 50, 1_000), warm_ms=500, ms=3_000),
         _echo((1, 50, 1_000), warm_ms=50, ms=150),
-        systems=("ringloop-c", "ringloop-so", "libuv", "libev", "tokio", "epoll", "liburing"),
+        systems=("ringloop-c", "ringloop-so", "libuv", "libuv-write", "libev", "tokio", "epoll", "liburing"),
         apart="echo",
     ),
     Case(

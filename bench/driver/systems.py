@@ -33,6 +33,7 @@ SYSTEMS = [
     System("libuv", "libuv", "c", "libuv", "libuv1-dev"),
     System("libuv-allocate", "libuv (allocating)", "c", "libuv", "libuv1-dev", {"allocate": 1}, ("posts",)),
     System("libuv-blocks", "libuv (blocks)", "c", "libuv", "libuv1-dev", {"blocks": 1}, ("copy",)),
+    System("libuv-write", "libuv (uv_write)", "c", "libuv", "libuv1-dev", {"write": 1}, ("echo",)),
     System("libev", "libev", "c", "libev", "libev-dev"),
     System("libev-starve", "libev (starving)", "c", "libev", "libev-dev", {"starve": 1}, ("soon-chain",)),
     System("libev-uring", "libev (io_uring)", "c", "libev", "libev-dev", {"uring": 1}, ("lateness",)),
