@@ -357,6 +357,52 @@ static void many_connections_share_few_buffers(void)
     }
 }
 
+/* The kernel ends what goes on when the completion queue has no room, and the loop begins it again. */
+static void a_small_completion_queue_loses_nothing(void)
+{
+    enum { CONNECTIONS = 20, EACH = 2000 };
+    loop_options_t options = LOOP_OPTIONS_INIT;
+    loop_t *loop;
+    struct sockaddr_in address;
+    int listener = listen_on_loopback(&address), clients[CONNECTIONS], fds[CONNECTIONS][2];
+    loop_handle_t accepting;
+    loop_metrics_t metrics;
+
+    memset(&metrics, 0, sizeof metrics);
+    metrics.size = sizeof metrics;
+    options.sq_entries = options.cq_entries = 2;
+    REQUIRE(loop_new(&options, &loop), ==, 0);
+    start_accepting();
+    accepting = loop_accept_multi(loop, listener, SOCK_CLOEXEC, on_accept, NULL);
+    REQUIRE(accepting, >, 0);
+    CHECK(loop_run_once(loop, 0), ==, 0);
+    make_pair(fds[0]);
+    start_receiving(loop, fds[0][0], 16, 64);
+    for (int i = 1; i < CONNECTIONS; i++) {
+        make_pair(fds[i]);
+        REQUIRE(loop_recv_multi(loop, fds[i][0], buffers, on_data, NULL), >, 0);
+    }
+    for (int i = 0; i < CONNECTIONS; i++) {
+        clients[i] = connect_to(&address);
+        send_pattern(fds[i][1], 0, EACH);
+    }
+    while (received_length < CONNECTIONS * EACH || accepts < CONNECTIONS)
+        CHECK(loop_run_once(loop, LOOP_SEC(5)), >=, 0);
+    CHECK(received_length, ==, CONNECTIONS * EACH);
+    CHECK(accepts, ==, CONNECTIONS);
+    CHECK(accept_errors + receive_ends, ==, 0);
+    CHECK(loop_metrics(loop, &metrics), ==, 0);
+    CHECK(metrics.overflows, >, 0);
+    CHECK(loop_close(loop), ==, 0);
+    for (int i = 0; i < CONNECTIONS; i++) {
+        close(clients[i]);
+        close(fds[i][0]);
+        close(fds[i][1]);
+    }
+    close_accepted();
+    close(listener);
+}
+
 static void s13_cancelled_it_gives_what_had_come_and_ends(void)
 {
     loop_t *loop = new_loop();
@@ -470,6 +516,7 @@ static const struct check_test tests[] = {
     TEST(more_than_the_buffers_hold_comes_all_the_same),
     TEST(without_buffers_it_waits_until_one_is_returned),
     TEST(many_connections_share_few_buffers),
+    TEST(a_small_completion_queue_loses_nothing),
     TEST(s13_cancelled_it_gives_what_had_come_and_ends),
     TEST(a_reset_ends_it_with_the_error),
     TEST(what_makes_no_sense_is_refused),

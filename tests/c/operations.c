@@ -4,6 +4,8 @@
 #include <fcntl.h>
 #include <linux/io_uring.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 
 /* ---- helpers ---- */
 
@@ -203,6 +205,230 @@ static void a_deadline_that_is_removed_cuts_nothing_short(void)
     CHECK(loop_close(loop), ==, 0);
 }
 
+/* ---- chains ---- */
+
+static struct io_uring_sqe transfer(uint8_t opcode, int fd, void *buffer, unsigned length)
+{
+    struct io_uring_sqe sqe = nop();
+
+    sqe.opcode = opcode;
+    sqe.fd = fd;
+    sqe.addr = (uint64_t)(uintptr_t)buffer;
+    sqe.len = length;
+    return sqe;
+}
+
+static int order[8], ordered;
+
+static void note_order(loop_t *loop, int32_t result, uint32_t flags, void *arg)
+{
+    struct seen *seen = arg;
+
+    order[ordered++] = (int)(seen - (struct seen *)loop_data(loop));
+    note(loop, result, flags, arg);
+}
+
+/* Submits a chain; each note goes to one of `seen`. */
+static int chain(loop_t *loop, const struct io_uring_sqe *sqes, size_t count, struct seen *seen, loop_handle_t *handles)
+{
+    void *args[8];
+
+    ordered = 0;
+    loop_set_data(loop, seen);
+    for (size_t i = 0; i < count; i++) args[i] = &seen[i];
+    return loop_submit_chain(loop, sqes, count, note_order, args, handles);
+}
+
+static void a_chain_runs_one_after_the_other(void)
+{
+    loop_t *loop = new_loop();
+    struct seen seen[3] = {{0}};
+    char received[8] = "";
+    int fds[2];
+    loop_handle_t handles[3];
+    struct io_uring_sqe sqes[3];
+
+    make_pair(fds);
+    /* What is sent first can be received after that. */
+    sqes[0] = transfer(IORING_OP_SEND, fds[1], (void *)"chain", 5);
+    sqes[1] = nop();
+    sqes[2] = transfer(IORING_OP_RECV, fds[0], received, sizeof received);
+    CHECK(chain(loop, sqes, 3, seen, handles), ==, 0);
+    for (int i = 0; i < 3; i++) CHECK_TRUE(loop_is_pending(loop, handles[i]));
+    CHECK(loop_run(loop), ==, LOOP_DONE);
+    CHECK(ordered, ==, 3);
+    for (int i = 0; i < 3; i++) CHECK(order[i], ==, i);
+    CHECK(seen[0].result, ==, 5);
+    CHECK(seen[2].result, ==, 5);
+    CHECK_TEXT(received, "chain");
+    close_pair(fds);
+    CHECK(loop_close(loop), ==, 0);
+}
+
+static void what_fails_ends_the_rest_of_its_chain(void)
+{
+    loop_t *loop = new_loop();
+    struct seen seen[3] = {{0}};
+    struct io_uring_sqe sqes[3] = {transfer(IORING_OP_SEND, -1, (void *)"x", 1), nop(), nop()};
+
+    CHECK(chain(loop, sqes, 3, seen, NULL), ==, 0);
+    CHECK(loop_run(loop), ==, LOOP_DONE);
+    CHECK(seen[0].result, ==, -EBADF);
+    CHECK(seen[1].result, ==, -ECANCELED);
+    CHECK(seen[2].result, ==, -ECANCELED);
+    /* But for a hard link. */
+    memset(seen, 0, sizeof seen);
+    sqes[0].flags = IOSQE_IO_HARDLINK;
+    CHECK(chain(loop, sqes, 3, seen, NULL), ==, 0);
+    CHECK(loop_run(loop), ==, LOOP_DONE);
+    CHECK(seen[0].result, ==, -EBADF);
+    CHECK(seen[1].result, ==, 0);
+    CHECK(seen[2].result, ==, 0);
+    CHECK(loop_close(loop), ==, 0);
+}
+
+static void s13_cancelling_one_that_has_not_begun_ends_it_when_its_turn_comes(void)
+{
+    loop_t *loop = new_loop();
+    loop_metrics_t metrics;
+    struct seen seen[2] = {{0}};
+    char received[8], second[8];
+    int fds[2], others[2];
+    loop_handle_t handles[2];
+    struct io_uring_sqe sqes[2];
+
+    memset(&metrics, 0, sizeof metrics);
+    metrics.size = sizeof metrics;
+    make_pair(fds);
+    make_pair(others);
+    sqes[0] = transfer(IORING_OP_RECV, fds[0], received, sizeof received);
+    sqes[1] = transfer(IORING_OP_RECV, others[0], second, sizeof second);
+    CHECK(chain(loop, sqes, 2, seen, handles), ==, 0);
+    CHECK(loop_run_once(loop, 0), ==, 0);
+    CHECK(loop_cancel(loop, handles[1]), ==, 1);
+    for (int i = 0; i < 5; i++) CHECK(loop_run_once(loop, LOOP_MSEC(1)), ==, 0);
+    CHECK(loop_metrics(loop, &metrics), ==, 0);
+    /* It is not asked for again and again. */
+    CHECK(metrics.submitted, <, 20);
+    CHECK(seen[1].times, ==, 0);
+    CHECK(write(fds[1], "x", 1), ==, 1);
+    CHECK(loop_run(loop), ==, LOOP_DONE);
+    CHECK(seen[0].result, ==, 1);
+    CHECK(seen[1].result, ==, -ECANCELED);
+    close_pair(fds);
+    close_pair(others);
+    CHECK(loop_close(loop), ==, 0);
+}
+
+static void s22_a_chain_ends_with_its_loop(void)
+{
+    loop_t *loop = new_loop();
+    struct seen seen[2] = {{0}};
+    char received[2][8];
+    int fds[2];
+    struct io_uring_sqe sqes[2];
+
+    make_pair(fds);
+    for (int i = 0; i < 2; i++) sqes[i] = transfer(IORING_OP_RECV, fds[0], received[i], 8);
+    CHECK(chain(loop, sqes, 2, seen, NULL), ==, 0);
+    CHECK(loop_run_once(loop, 0), ==, 0);
+    CHECK(loop_close(loop), ==, 0);
+    CHECK(seen[0].times + seen[1].times, ==, 0);
+    close_pair(fds);
+}
+
+static void chains_that_cannot_be_are_refused(void)
+{
+    loop_options_t options = LOOP_OPTIONS_INIT;
+    loop_t *loop;
+    struct seen seen[8];
+    struct io_uring_sqe sqes[8];
+
+    memset(seen, 0, sizeof seen);
+    options.sq_entries = 4;
+    REQUIRE(loop_new(&options, &loop), ==, 0);
+    for (int i = 0; i < 8; i++) sqes[i] = nop();
+    CHECK(chain(loop, sqes, 8, seen, NULL), ==, -E2BIG);
+    CHECK(chain(loop, sqes, 4, seen, NULL), ==, 0);
+    /* One that does not fit any more is not split: what is queued goes first. */
+    CHECK(chain(loop, sqes, 4, &seen[4], NULL), ==, 0);
+    sqes[1].flags = IOSQE_IO_DRAIN;
+    CHECK(chain(loop, sqes, 2, seen, NULL), ==, -EINVAL);
+    sqes[1].flags = IOSQE_IO_LINK;
+    CHECK(chain(loop, sqes, 2, seen, NULL), ==, -EINVAL);
+    CHECK_TRUE(strstr(loop_last_error(), "IOSQE_IO_LINK"));
+    CHECK(loop_submit_chain(loop, NULL, 2, note, NULL, NULL), ==, -EINVAL);
+    CHECK(chain(loop, sqes, 0, seen, NULL), ==, 0);
+    loop_set_data(loop, seen);
+    CHECK(loop_run(loop), ==, LOOP_DONE);
+    for (int i = 0; i < 8; i++) CHECK(seen[i].finals, ==, 1);
+    CHECK(loop_close(loop), ==, 0);
+}
+
+/* ---- the ring ---- */
+
+static void buffers_can_be_registered_with_the_ring(void)
+{
+    loop_t *loop = new_loop();
+    struct seen seen = {0};
+    static char page[4096];
+    struct iovec iovec = {page, sizeof page};
+    struct io_uring_sqe sqe = nop();
+    int file = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+
+    REQUIRE(file, >=, 0);
+    CHECK(loop_ring_fd(NULL), ==, -EINVAL);
+    CHECK_TRUE(loop_supports(loop, IORING_OP_READ_FIXED));
+    CHECK_TRUE(!loop_supports(loop, 200));
+    CHECK_TRUE(!loop_supports(NULL, IORING_OP_NOP));
+    REQUIRE(syscall(SYS_io_uring_register, loop_ring_fd(loop), IORING_REGISTER_BUFFERS, &iovec, 1), ==, 0);
+    sqe.opcode = IORING_OP_READ_FIXED;
+    sqe.fd = file;
+    sqe.addr = (uint64_t)(uintptr_t)page;
+    sqe.len = 5;
+    REQUIRE(loop_submit(loop, &sqe, note, &seen), >, 0);
+    CHECK(loop_run(loop), ==, LOOP_DONE);
+    CHECK(seen.result, ==, 5);
+    CHECK(memcmp(page, "Name:", 5), ==, 0);
+    close(file);
+    CHECK(loop_close(loop), ==, 0);
+}
+
+static void s28_what_is_refused_is_named(void)
+{
+    loop_t *loop = new_loop();
+    struct seen seen = {0};
+    static const struct {
+        uint8_t opcode, flags;
+        int error;
+        const char *name;
+    } refusals[] = {
+        {IORING_OP_NOP, IOSQE_IO_DRAIN, -EINVAL, "IOSQE_IO_DRAIN"},
+        {IORING_OP_NOP, IOSQE_IO_LINK, -EINVAL, "IOSQE_IO_LINK"},
+        {IORING_OP_NOP, IOSQE_IO_HARDLINK, -EINVAL, "IOSQE_IO_HARDLINK"},
+        {IORING_OP_NOP, 1 << 6, -EINVAL, "IOSQE_CQE_SKIP_SUCCESS"},
+        {IORING_OP_NOP, 1 << 7, -EINVAL, "flag"},
+        {IORING_OP_ASYNC_CANCEL, 0, -EINVAL, "IORING_OP_ASYNC_CANCEL"},
+        {IORING_OP_POLL_REMOVE, 0, -EINVAL, "IORING_OP_POLL_REMOVE"},
+        {IORING_OP_TIMEOUT_REMOVE, 0, -EINVAL, "IORING_OP_TIMEOUT_REMOVE"},
+        {IORING_OP_LINK_TIMEOUT, 0, -EINVAL, "IORING_OP_LINK_TIMEOUT"},
+        {63, 0, -EINVAL, "128"},
+        {250, 0, -ENOSYS, "loop_supports"},
+    };
+
+    for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {
+        struct io_uring_sqe sqe = nop();
+
+        sqe.opcode = refusals[i].opcode;
+        sqe.flags = refusals[i].flags;
+        CHECK(loop_submit(loop, &sqe, note, &seen), ==, refusals[i].error);
+        CHECK_TRUE(strstr(loop_last_error(), refusals[i].name));
+    }
+    CHECK(loop_submit(loop, NULL, note, &seen), ==, -EINVAL);
+    CHECK_TRUE(!loop_is_alive(loop));
+    CHECK(loop_close(loop), ==, 0);
+}
+
 /* ---- the end ---- */
 
 static void s22_closing_waits_for_the_kernel_and_calls_nobody(void)
@@ -253,6 +479,13 @@ static const struct check_test tests[] = {
     TEST(s13_an_operation_cancelled_before_the_kernel_knows_it_ends_too),
     TEST(s13_a_deadline_cuts_an_operation_short),
     TEST(a_deadline_that_is_removed_cuts_nothing_short),
+    TEST(a_chain_runs_one_after_the_other),
+    TEST(what_fails_ends_the_rest_of_its_chain),
+    TEST(s13_cancelling_one_that_has_not_begun_ends_it_when_its_turn_comes),
+    TEST(s22_a_chain_ends_with_its_loop),
+    TEST(chains_that_cannot_be_are_refused),
+    TEST(buffers_can_be_registered_with_the_ring),
+    TEST(s28_what_is_refused_is_named),
     TEST(s22_closing_waits_for_the_kernel_and_calls_nobody),
     TEST(s22_shutdown_runs_until_the_last_final_callback),
 };
