@@ -295,7 +295,7 @@ static void without_buffers_it_waits_until_one_is_returned(void)
 {
     loop_t *loop = new_loop();
     loop_metrics_t metrics;
-    uint64_t iterations;
+    uint64_t iterations, until;
     int fds[2];
     size_t so_far;
 
@@ -310,10 +310,11 @@ static void without_buffers_it_waits_until_one_is_returned(void)
     CHECK(loop_buffers_free(buffers), ==, -EBUSY);
     CHECK(loop_metrics(loop, &metrics), ==, 0);
     iterations = metrics.submitted;
-    CHECK(loop_run_once(loop, LOOP_MSEC(20)), ==, 0);
+    until = loop_time(loop) + LOOP_MSEC(20);
+    while (loop_time(loop) < until) CHECK(loop_run_once(loop, until - loop_time(loop)), ==, 0);
     CHECK(loop_metrics(loop, &metrics), ==, 0);
     /* It slept. */
-    CHECK(metrics.submitted - iterations, <=, 2);
+    CHECK(metrics.submitted - iterations, <, 20);
     /* What is kept is what came. */
     for (size_t at = 0, i = 0; i < (size_t)kept_count; i++) {
         CHECK(*(const unsigned char *)kept[i], ==, pattern(at));
