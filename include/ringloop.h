@@ -25,7 +25,9 @@
  *             which they were scheduled. What a callback schedules runs in a later iteration.
  *   Threads   A loop belongs to the thread that made it. "Any thread" says what others may call.
  *   Ownership An `arg` stays the caller's, and must live until its callback has returned for the last time, or was
- *             cancelled when it was not running; loop_on_release() tells when. Strings that are returned live for ever.
+ *             cancelled when it was not running; loop_on_release() tells when. A buffer that an operation was given belongs
+ *             to the kernel until the final callback, or until its release hook. Addresses, paths and arrays are copied.
+ *             Strings that are returned live for ever.
  *   Handles   A handle never dangles: a stale one is answered with -ENOENT, and so is 0, a negative number, and the handle of
  *             another loop where it can be told apart.
  *   Fork      A loop is the parent's. In the child every function answers -EOWNERDEAD and loop_close() frees memory alone. A
