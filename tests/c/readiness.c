@@ -362,6 +362,34 @@ static void a_descriptor_reused_under_a_watcher_is_watched(void)
 
 /* ---- loop_forget_fd() ---- */
 
+/* The poll of the one before still stands in the kernel then, on the other file. */
+static void s12_a_number_that_is_another_file_by_now_is_watched_anew(void)
+{
+    loop_t *loop = new_loop();
+    struct seen former = {0}, seen = {0};
+    int first[2], second[2];
+    loop_handle_t handle;
+
+    make_pair(first);
+    handle = watch(loop, first[0], POLLIN, &former);
+    CHECK(run_ready(loop), ==, 0);
+    CHECK(loop_cancel(loop, handle), ==, 0);
+    close(first[0]);
+    make_pair(second);
+    REQUIRE(second[0], ==, first[0]);
+    seen.reads = true;
+    handle = watch(loop, second[0], POLLIN, &seen);
+    CHECK(run_ready(loop), ==, 0);
+    CHECK(write(second[1], "a", 1), ==, 1);
+    CHECK(loop_run_once(loop, LOOP_SEC(5)), ==, 1);
+    CHECK(seen.times, ==, 1);
+    CHECK(former.times, ==, 0);
+    CHECK(loop_cancel(loop, handle), ==, 0);
+    close(first[1]);
+    close_pair(second);
+    CHECK(loop_close(loop), ==, 0);
+}
+
 static void s12_a_descriptor_that_is_forgotten_really_closes(void)
 {
     loop_t *loop = new_loop();
@@ -532,6 +560,7 @@ static const struct check_test tests[] = {
     TEST(what_epoll_refuses_is_refused),
     TEST(a_descriptor_closed_under_a_watcher_ends_it),
     TEST(a_descriptor_reused_under_a_watcher_is_watched),
+    TEST(s12_a_number_that_is_another_file_by_now_is_watched_anew),
     TEST(s12_a_descriptor_that_is_forgotten_really_closes),
     TEST(s12_operations_on_it_end_too),
     TEST(a_port_is_free_after_forget_and_close),
