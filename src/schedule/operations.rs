@@ -406,6 +406,8 @@ impl Schedule {
         if operation.asked_to_end {
             let given = Given::new(driver.cancelled(), 0);
             self.give(index, given);
+            // What it was to go on with is there for the next that waits for it.
+            self.resume_waiting(index);
             return Ok(None);
         }
         let Some(sqe) = driver.entry() else { return Ok(None) };
