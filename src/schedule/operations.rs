@@ -237,6 +237,8 @@ impl Schedule {
     #[cold]
     fn not_cancelled(&mut self, Completed { number, result, .. }: Completed) {
         let index = self.find_number(number & !ANSWER).filter(|_| result == -libc::ENOENT);
+        // The others' are ending by themselves, and may have no entry in the table.
+        let index = index.filter(|&index| self.slots[index].kind() == Kind::Operation);
         let index = index.filter(|&index| {
             let operation = &self.operations.entries[index as usize];
             // One in a chain that has not begun is asked when it begins.
