@@ -12,7 +12,7 @@ use crate::callback::Callback;
 use crate::error::{Error, Result};
 use crate::handle::{Handle, Kind};
 use crate::op::driver::{Driver, Given, MORE, Step, TIMED_OUT};
-use crate::op::{close_unseen, descriptor_of, gives_descriptor};
+use crate::op::{close_unseen, descriptor_of, gives_descriptor, second_descriptor_of};
 use crate::ready::List;
 use crate::ring::{ANSWER, Completed};
 use crate::slots::{Held, NO_SLOT, Place};
@@ -36,6 +36,8 @@ pub(super) struct Operations {
     errands: Vec<u32>,
     /// Operations whose final result has not come.
     pending: usize,
+    /// Those of them that are on two descriptors.
+    on_two: usize,
     /// Polls for watchers.
     polls: usize,
     /// Entries in the kernel that have a completion to come.
@@ -48,6 +50,8 @@ struct Operation {
     /// Neighbours in the list of those on the same descriptor.
     next: u32,
     previous: u32,
+    /// Another descriptor that it is on. No list has it under that.
+    second_fd: Option<i32>,
     /// The one that begins when this one has ended.
     chained: Option<Handle>,
     gives_descriptor: bool,
@@ -103,6 +107,11 @@ impl Operations {
 }
 
 impl Operation {
+    /// Whether it is on this descriptor, and in no list of those that are.
+    fn is_second(&self, fd: i32) -> bool {
+        self.is_pending && self.second_fd == Some(fd) && self.fd != fd
+    }
+
     /// Drops what it kept. An errand that is still to be run stays noted: whoever has the slot then answers it.
     fn clear(&mut self) {
         *self = Operation { has_errand: self.has_errand, ..Operation::default() };
@@ -142,6 +151,7 @@ impl Schedule {
     pub(crate) fn add_operation(&mut self, sqe: &Sqe, driver: Option<Box<dyn Driver>>, callback: Callback) -> Handle {
         let operation = Operation {
             fd: descriptor_of(sqe),
+            second_fd: second_descriptor_of(sqe),
             gives_descriptor: gives_descriptor(sqe),
             in_kernel: true,
             driver,
@@ -160,8 +170,9 @@ impl Schedule {
     fn add(&mut self, kind: Kind, operation: Operation, callback: Callback) -> Handle {
         let index = self.slots.fill(kind, Place::Aside, u64::MAX, callback).index;
         self.referenced += 1;
-        let Operations { entries, by_fd, pending, .. } = &mut self.operations;
+        let Operations { entries, by_fd, pending, on_two, .. } = &mut self.operations;
         let fd = operation.fd;
+        *on_two += usize::from(operation.second_fd.is_some());
         let next = by_fd.insert(fd, index).unwrap_or(NO_SLOT);
         if next != NO_SLOT {
             entries[next as usize].previous = index;
@@ -303,10 +314,11 @@ impl Schedule {
     /// The kernel has let go of an operation. Its slot stays until the callback has had the result.
     fn operation_ended(&mut self, index: u32) {
         self.remove_deadline(index);
-        let Operations { entries, by_fd, pending, .. } = &mut self.operations;
+        let Operations { entries, by_fd, pending, on_two, .. } = &mut self.operations;
         *pending -= 1;
         let operation = &mut entries[index as usize];
         operation.is_pending = false;
+        *on_two -= usize::from(operation.second_fd.is_some());
         let Operation { fd, next, previous, .. } = *operation;
         if next != NO_SLOT {
             entries[next as usize].previous = previous;
@@ -498,13 +510,21 @@ impl Schedule {
             self.ask_to_end(next);
             next = self.operations.entries[next as usize].next;
         }
+        if self.operations.on_two > 0 {
+            for index in 0..self.operations.entries.len() as u32 {
+                if self.operations.entries[index as usize].is_second(fd) {
+                    self.ask_to_end(index);
+                }
+            }
+        }
     }
 
     /// How many operations on a descriptor have not ended.
     pub(crate) fn count_on(&self, fd: i32) -> usize {
         let first = self.operations.by_fd.get(&fd).copied();
         let next = |&index: &u32| Some(self.operations.entries[index as usize].next).filter(|&next| next != NO_SLOT);
-        std::iter::successors(first, next).count()
+        let entries = if self.operations.on_two > 0 { &self.operations.entries[..] } else { &[] };
+        std::iter::successors(first, next).count() + entries.iter().filter(|operation| operation.is_second(fd)).count()
     }
 
     /// Whether callbacks of operations are to come.

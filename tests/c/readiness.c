@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <linux/io_uring.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -452,6 +453,69 @@ static void s12_operations_on_it_end_too(void)
     CHECK(loop_close(loop), ==, 0);
 }
 
+static int results;
+
+static void count_result(loop_t *loop, int32_t result, uint32_t flags, void *arg)
+{
+    (void)loop, (void)result, (void)flags, (void)arg;
+    results++;
+}
+
+static void s12_what_is_spliced_from_is_forgotten_too(void)
+{
+    loop_t *loop = new_loop();
+    int from[2], to[2], left;
+
+    REQUIRE(pipe2(from, O_CLOEXEC), ==, 0);
+    REQUIRE(pipe2(to, O_CLOEXEC), ==, 0);
+    results = 0;
+    REQUIRE(loop_splice(loop, from[0], LOOP_CURRENT, to[1], LOOP_CURRENT, 100, 0, count_result, NULL), >, 0);
+    CHECK(loop_run_once(loop, LOOP_MSEC(1)), ==, 0);
+    /* It may be a thread of the kernel's that has it, which lets go a little later. */
+    left = loop_forget_fd(loop, from[0]);
+    CHECK_TRUE(left == 0 || left == 1);
+    while (!results) CHECK(loop_run_once(loop, LOOP_SEC(5)), >=, 0);
+    CHECK(loop_forget_fd(loop, from[0]), ==, 0);
+    close(from[0]);
+    signal(SIGPIPE, SIG_IGN);
+    CHECK(write(from[1], "a", 1), ==, -1);
+    CHECK(errno, ==, EPIPE);
+    signal(SIGPIPE, SIG_DFL);
+    close(from[1]);
+    close_pair(to);
+    CHECK(loop_close(loop), ==, 0);
+}
+
+/* Where others have a descriptor, the entry of a WAITID has the number of a process. */
+static void forgetting_a_number_ends_nothing_else(void)
+{
+    enum { WAITID = 50 };
+    loop_t *loop = new_loop();
+    struct io_uring_sqe entry;
+    pid_t pid = fork();
+
+    REQUIRE(pid, >=, 0);
+    if (pid == 0) {
+        pause();
+        _exit(0);
+    }
+    memset(&entry, 0, sizeof entry);
+    entry.opcode = WAITID;
+    entry.fd = pid;
+    entry.len = P_PID;
+    entry.splice_fd_in = WEXITED | WNOWAIT;
+    results = 0;
+    if (loop_supports(loop, WAITID)) {
+        REQUIRE(loop_submit(loop, &entry, count_result, NULL), >, 0);
+        CHECK(loop_forget_fd(loop, pid), ==, 0);
+        CHECK(loop_run_once(loop, LOOP_MSEC(10)), ==, 0);
+        CHECK(results, ==, 0);
+    }
+    CHECK(loop_close(loop), ==, 0);
+    CHECK(kill(pid, SIGKILL), ==, 0);
+    CHECK(waitpid(pid, NULL, 0), ==, pid);
+}
+
 static void a_port_is_free_after_forget_and_close(void)
 {
     loop_t *loop = new_loop();
@@ -563,6 +627,8 @@ static const struct check_test tests[] = {
     TEST(s12_a_number_that_is_another_file_by_now_is_watched_anew),
     TEST(s12_a_descriptor_that_is_forgotten_really_closes),
     TEST(s12_operations_on_it_end_too),
+    TEST(s12_what_is_spliced_from_is_forgotten_too),
+    TEST(forgetting_a_number_ends_nothing_else),
     TEST(a_port_is_free_after_forget_and_close),
     TEST(walk_shows_the_descriptor),
     TEST(s19_an_unreferenced_watcher_keeps_no_run_alive),
