@@ -516,6 +516,52 @@ static void forgetting_a_number_ends_nothing_else(void)
     CHECK(waitpid(pid, NULL, 0), ==, pid);
 }
 
+static bool is_child;
+
+static void fork_in_release(void *arg)
+{
+    pid_t pid = fork();
+    int status = 0;
+
+    (void)arg;
+    REQUIRE(pid, >=, 0);
+    is_child = pid == 0;
+    if (is_child) return;
+    CHECK(waitpid(pid, &status, 0), ==, pid);
+    CHECK(status, ==, 0);
+}
+
+/* The queue to the kernel is the parent's: the child must leave it alone. */
+static void s33_a_child_forked_by_forgetting_submits_nothing(void)
+{
+    loop_t *loop = new_loop();
+    loop_metrics_t before, after;
+    struct seen seen = {0};
+    loop_handle_t handle;
+    int fds[2], forgotten;
+    char byte;
+
+    memset(&before, 0, sizeof before);
+    before.size = sizeof before;
+    after = before;
+    make_pair(fds);
+    results = 0;
+    REQUIRE(loop_recv(loop, fds[0], &byte, 1, 0, count_result, NULL), >, 0);
+    handle = loop_watch_fd(loop, fds[0], POLLIN, note, &seen);
+    REQUIRE(handle, >, 0);
+    CHECK(loop_on_release(loop, handle, fork_in_release), ==, 0);
+    CHECK(run_ready(loop), ==, 0);
+    CHECK(loop_metrics(loop, &before), ==, 0);
+    forgotten = loop_forget_fd(loop, fds[0]);
+    if (is_child) _exit(forgotten == -EOWNERDEAD ? 0 : 1);
+    CHECK(forgotten, ==, 0);
+    CHECK(loop_metrics(loop, &after), ==, 0);
+    CHECK(after.submitted - before.submitted, ==, 2);
+    while (!results) CHECK(loop_run_once(loop, LOOP_SEC(5)), >=, 0);
+    close_pair(fds);
+    CHECK(loop_close(loop), ==, 0);
+}
+
 static void a_port_is_free_after_forget_and_close(void)
 {
     loop_t *loop = new_loop();
@@ -629,6 +675,7 @@ static const struct check_test tests[] = {
     TEST(s12_operations_on_it_end_too),
     TEST(s12_what_is_spliced_from_is_forgotten_too),
     TEST(forgetting_a_number_ends_nothing_else),
+    TEST(s33_a_child_forked_by_forgetting_submits_nothing),
     TEST(a_port_is_free_after_forget_and_close),
     TEST(walk_shows_the_descriptor),
     TEST(s19_an_unreferenced_watcher_keeps_no_run_alive),
