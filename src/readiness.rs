@@ -123,6 +123,8 @@ impl Loop {
         while let Some(handle) = { self.schedule.borrow().watcher_on(fd) } {
             self.cancel(handle)?;
         }
+        // What a watcher carried was dropped, or its release hook has run.
+        self.check_not_forked()?;
         let (mut schedule, mut ring) = (self.schedule.borrow_mut(), self.ring.borrow_mut());
         // One round, as a rule. But the kernel does only so much at once (20 pieces of deferred work on 6.18), what was there before
         // first, and what it had in its hands just then it is asked to cancel once more.

@@ -81,10 +81,33 @@ pub(crate) fn gives_descriptor(sqe: &Sqe) -> bool {
     }
 }
 
-/// The descriptor that an operation is on, or -1: the family of a socket to be made is none, nor is a place in the ring's table.
+/// The descriptor that an operation is on, or -1 where the entry has something else in its place: a family, a process, flags, a
+/// place in the ring's table.
 pub(crate) fn descriptor_of(sqe: &Sqe) -> i32 {
-    if sqe.opcode == opcode::Socket::CODE || sqe.flags & flags::FIXED_FILE != 0 { -1 } else { sqe.fd }
+    let is_other = match sqe.opcode {
+        opcode::Socket::CODE
+        | opcode::Nop::CODE
+        | opcode::Timeout::CODE
+        | opcode::ProvideBuffers::CODE
+        | opcode::RemoveBuffers::CODE
+        | WAITID..=FUTEX_WAITV => true,
+        // Of the table.
+        opcode::Close::CODE => sqe.file_index != 0,
+        _ => false,
+    };
+    if is_other || sqe.flags & flags::FIXED_FILE != 0 { -1 } else { sqe.fd }
 }
+
+/// The other descriptor that an operation is on, if there is one: what it splices from.
+pub(crate) fn second_descriptor_of(sqe: &Sqe) -> Option<i32> {
+    const FROM_TABLE: u32 = 1 << 31;
+    let has_one = matches!(sqe.opcode, opcode::Splice::CODE | opcode::Tee::CODE) && sqe.op_flags & FROM_TABLE == 0;
+    has_one.then_some(sqe.file_index as i32)
+}
+
+/// `IORING_OP_WAITID`, and the last of those for futexes, which come next.
+const WAITID: u8 = 50;
+const FUTEX_WAITV: u8 = 53;
 
 /// Closes a descriptor that an operation gave and that nobody has seen.
 pub(crate) fn close_unseen(fd: i32) {
@@ -157,13 +180,24 @@ pub(crate) fn cancel_on(fd: RawFd, schedule: &mut Schedule, ring: &mut Ring) -> 
         ring.push_cancel(number(handle))
     };
     ring.reserve(1)?;
-    if let Some(poll) = schedule.end_poll_on(fd) {
-        cancel(ring, poll)?;
+    while let Some(poll) = schedule.end_poll_on(fd) {
+        if let Some(poll) = poll {
+            cancel(ring, poll)?;
+            ring.reserve(1)?;
+        }
     }
     let mut next = schedule.first_on(fd);
     while let Some(index) = next {
         ring.reserve(1)?;
         next = schedule.next_on(index);
+        if let Some(handle) = schedule.end_on_the_spot(index)? {
+            cancel(ring, handle)?;
+        }
+    }
+    let mut next = schedule.next_second_on(fd, 0);
+    while let Some(index) = next {
+        ring.reserve(1)?;
+        next = schedule.next_second_on(fd, index + 1);
         if let Some(handle) = schedule.end_on_the_spot(index)? {
             cancel(ring, handle)?;
         }

@@ -12,7 +12,7 @@ use crate::callback::Callback;
 use crate::error::{Error, Result};
 use crate::handle::{Handle, Kind};
 use crate::op::driver::{Driver, Given, MORE, Step, TIMED_OUT};
-use crate::op::{close_unseen, descriptor_of, gives_descriptor};
+use crate::op::{close_unseen, descriptor_of, gives_descriptor, second_descriptor_of};
 use crate::ready::List;
 use crate::ring::{ANSWER, Completed};
 use crate::slots::{Held, NO_SLOT, Place};
@@ -36,6 +36,8 @@ pub(super) struct Operations {
     errands: Vec<u32>,
     /// Operations whose final result has not come.
     pending: usize,
+    /// Those of them that are on two descriptors.
+    on_two: usize,
     /// Polls for watchers.
     polls: usize,
     /// Entries in the kernel that have a completion to come.
@@ -48,6 +50,8 @@ struct Operation {
     /// Neighbours in the list of those on the same descriptor.
     next: u32,
     previous: u32,
+    /// Another descriptor that it is on. No list has it under that.
+    second_fd: Option<i32>,
     /// The one that begins when this one has ended.
     chained: Option<Handle>,
     gives_descriptor: bool,
@@ -70,6 +74,12 @@ impl Operations {
             operation.has_errand = true;
             self.errands.push(index);
         }
+    }
+
+    /// The last of those with an errand that are on this descriptor.
+    pub(super) fn last_errand_on(&self, fd: i32, is_it: impl Fn(u32) -> bool) -> Option<u32> {
+        let on_fd = |&&index: &&u32| self.entries[index as usize].fd == fd && is_it(index);
+        self.errands.iter().rev().find(on_fd).copied()
     }
 
     pub(super) fn add_poll(&mut self, index: u32, fd: i32) {
@@ -103,6 +113,11 @@ impl Operations {
 }
 
 impl Operation {
+    /// Whether it is on this descriptor, and in no list of those that are.
+    fn is_second(&self, fd: i32) -> bool {
+        self.is_pending && self.second_fd == Some(fd) && self.fd != fd
+    }
+
     /// Drops what it kept. An errand that is still to be run stays noted: whoever has the slot then answers it.
     fn clear(&mut self) {
         *self = Operation { has_errand: self.has_errand, ..Operation::default() };
@@ -142,6 +157,7 @@ impl Schedule {
     pub(crate) fn add_operation(&mut self, sqe: &Sqe, driver: Option<Box<dyn Driver>>, callback: Callback) -> Handle {
         let operation = Operation {
             fd: descriptor_of(sqe),
+            second_fd: second_descriptor_of(sqe),
             gives_descriptor: gives_descriptor(sqe),
             in_kernel: true,
             driver,
@@ -160,8 +176,9 @@ impl Schedule {
     fn add(&mut self, kind: Kind, operation: Operation, callback: Callback) -> Handle {
         let index = self.slots.fill(kind, Place::Aside, u64::MAX, callback).index;
         self.referenced += 1;
-        let Operations { entries, by_fd, pending, .. } = &mut self.operations;
+        let Operations { entries, by_fd, pending, on_two, .. } = &mut self.operations;
         let fd = operation.fd;
+        *on_two += usize::from(operation.second_fd.is_some());
         let next = by_fd.insert(fd, index).unwrap_or(NO_SLOT);
         if next != NO_SLOT {
             entries[next as usize].previous = index;
@@ -237,6 +254,8 @@ impl Schedule {
     #[cold]
     fn not_cancelled(&mut self, Completed { number, result, .. }: Completed) {
         let index = self.find_number(number & !ANSWER).filter(|_| result == -libc::ENOENT);
+        // The others' are ending by themselves, and may have no entry in the table.
+        let index = index.filter(|&index| self.slots[index].kind() == Kind::Operation);
         let index = index.filter(|&index| {
             let operation = &self.operations.entries[index as usize];
             // One in a chain that has not begun is asked when it begins.
@@ -301,10 +320,11 @@ impl Schedule {
     /// The kernel has let go of an operation. Its slot stays until the callback has had the result.
     fn operation_ended(&mut self, index: u32) {
         self.remove_deadline(index);
-        let Operations { entries, by_fd, pending, .. } = &mut self.operations;
+        let Operations { entries, by_fd, pending, on_two, .. } = &mut self.operations;
         *pending -= 1;
         let operation = &mut entries[index as usize];
         operation.is_pending = false;
+        *on_two -= usize::from(operation.second_fd.is_some());
         let Operation { fd, next, previous, .. } = *operation;
         if next != NO_SLOT {
             entries[next as usize].previous = previous;
@@ -406,6 +426,8 @@ impl Schedule {
         if operation.asked_to_end {
             let given = Given::new(driver.cancelled(), 0);
             self.give(index, given);
+            // What it was to go on with is there for the next that waits for it.
+            self.resume_waiting(index);
             return Ok(None);
         }
         let Some(sqe) = driver.entry() else { return Ok(None) };
@@ -497,6 +519,15 @@ impl Schedule {
         Some(self.operations.entries[index as usize].next).filter(|&next| next != NO_SLOT)
     }
 
+    /// The next operation, from this index on, whose second descriptor this is: what splices from it.
+    pub(crate) fn next_second_on(&self, fd: i32, from: u32) -> Option<u32> {
+        if self.operations.on_two == 0 {
+            return None;
+        }
+        let entries = self.operations.entries.iter().enumerate().skip(from as usize);
+        entries.filter(|(_, operation)| operation.is_second(fd)).map(|(index, _)| index as u32).next()
+    }
+
     /// Ends an operation that the kernel does not have; else it is named, so that the kernel can be asked.
     pub(crate) fn end_on_the_spot(&mut self, index: u32) -> Result<Option<Handle>> {
         self.operations.entries[index as usize].asked_to_end = true;
@@ -511,7 +542,9 @@ impl Schedule {
 
     /// How many operations on a descriptor have not ended.
     pub(crate) fn count_on(&self, fd: i32) -> usize {
+        let entries = if self.operations.on_two > 0 { &self.operations.entries[..] } else { &[] };
         std::iter::successors(self.first_on(fd), |&index| self.next_on(index)).count()
+            + entries.iter().filter(|operation| operation.is_second(fd)).count()
     }
 
     /// Whether callbacks of operations are to come.

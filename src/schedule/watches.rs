@@ -128,6 +128,10 @@ impl Schedule {
             watched.watchers.retain(|watcher| watcher.index != index);
             self.watches.watchers -= 1;
             self.operations.send_errand(watched.poll);
+            if watched.watchers.is_empty() {
+                // What is watched under this number next may be another file, which the poll knows nothing of.
+                self.watches.by_fd.remove(&fd);
+            }
         }
     }
 
@@ -136,7 +140,8 @@ impl Schedule {
         let Schedule { slots, ready, watches, operations, .. } = self;
         // It is armed again when the callbacks have run.
         operations.send_errand(poll);
-        let Some(watched) = watches.by_fd.get(&operations.descriptor(poll)) else { return };
+        let watched = watches.by_fd.get(&operations.descriptor(poll));
+        let Some(watched) = watched.filter(|watched| watched.poll == poll) else { return };
         let (events, last) = match result {
             0.. => (result as u32, 0),
             // For other events (before 5.13), or because the loop is being closed.
@@ -178,16 +183,22 @@ impl Schedule {
 
     /// What the kernel is to be told of a poll.
     pub(super) fn errand_of_poll(&mut self, poll: u32) -> Option<Errand> {
+        if self.slots[poll].place() != Place::Internal {
+            return None;
+        }
         let fd = self.operations.descriptor(poll);
-        let watched = self.watches.by_fd.get_mut(&fd).filter(|watched| watched.poll == poll)?;
         let handle = self.slots.handle(poll);
         let is_armed = self.operations.is_in_kernel(poll);
-        if watched.watchers.is_empty() {
-            self.watches.by_fd.remove(&fd);
+        let watched = self.watches.by_fd.get_mut(&fd).filter(|watched| watched.poll == poll);
+        let Some(watched) = watched.filter(|watched| !watched.watchers.is_empty()) else {
+            // Room was made for a watcher that has not come.
+            if self.watches.by_fd.get(&fd).is_some_and(|watched| watched.poll == poll) {
+                self.watches.by_fd.remove(&fd);
+            }
             self.operations.remove_poll(poll);
             drop(self.slots.empty(poll));
             return is_armed.then_some(Errand::Cancel(handle));
-        }
+        };
         if self.watches.is_closing {
             return is_armed.then_some(Errand::Cancel(handle));
         }
@@ -204,13 +215,19 @@ impl Schedule {
         Some(Errand::Submit(sqe, handle))
     }
 
-    /// Ends the poll of a descriptor that has no watchers any more, and names it if the kernel has it.
-    pub(crate) fn end_poll_on(&mut self, fd: i32) -> Option<Handle> {
-        let poll = self.watches.by_fd.get(&fd).filter(|watched| watched.watchers.is_empty())?.poll;
-        match self.errand_of_poll(poll) {
+    /// Ends a poll of a descriptor whose watchers have gone, if there is one, and names it if the kernel has it. It has an errand, one
+    /// of the last.
+    pub(crate) fn end_poll_on(&mut self, fd: i32) -> Option<Option<Handle>> {
+        let current = self.watches.by_fd.get(&fd).map(|watched| watched.poll);
+        let is_orphan = |index: u32| {
+            let slot = &self.slots[index];
+            slot.kind() == Kind::Poll && slot.place() == Place::Internal && Some(index) != current
+        };
+        let orphan = self.operations.last_errand_on(fd, is_orphan)?;
+        Some(match self.errand_of_poll(orphan) {
             Some(Errand::Cancel(handle)) => Some(handle),
             _ => None,
-        }
+        })
     }
 
     /// Has every poll looked at again.

@@ -326,6 +326,29 @@ static void s22_closing_leaves_the_child(void)
     CHECK(descriptors(), ==, before);
 }
 
+/* The kernel does not know it any more when it is told to forget it. */
+static void s22_closing_when_the_child_has_ended(void)
+{
+    int before_it_is_watched;
+
+    for (before_it_is_watched = 0; before_it_is_watched < 2; before_it_is_watched++) {
+        loop_t *loop = new_loop();
+        int end;
+        pid_t pid = child(0, before_it_is_watched ? NULL : &end);
+
+        if (before_it_is_watched) await_zombie(pid);
+        CHECK(loop_watch_child(loop, pid, note, NULL), >, 0);
+        if (!before_it_is_watched) {
+            CHECK(loop_run_once(loop, 0), ==, 0);
+            close(end);
+            await_zombie(pid);
+        }
+        CHECK(loop_close(loop), ==, 0);
+        CHECK(is_reaped(pid), ==, false);
+        CHECK(waitpid(pid, NULL, 0), ==, pid);
+    }
+}
+
 static void s22_shutdown_leaves_the_child(void)
 {
     loop_t *loop = new_loop();
@@ -432,6 +455,7 @@ static const struct check_test tests[] = {
     TEST(s19_a_watcher_counts_for_a_run_unless_it_is_told_not_to),
     TEST(s36_a_virtual_clock_stands_still_meanwhile),
     TEST(s22_closing_leaves_the_child),
+    TEST(s22_closing_when_the_child_has_ended),
     TEST(s22_shutdown_leaves_the_child),
     TEST_NOT_UNDER("valgrind", s22_a_close_that_gives_up_leaves_the_watcher,
                    "the work does not run while the loop is in io_uring_enter()"),

@@ -334,6 +334,58 @@ static void without_buffers_it_waits_until_one_is_returned(void)
     CHECK(loop_close(loop), ==, 0);
 }
 
+static const void *held;
+static int32_t others[2];
+
+static void hold(loop_t *loop, int32_t result, const void *data, uint32_t flags, void *arg)
+{
+    (void)loop, (void)arg;
+    if (!(flags & LOOP_MORE)) return;
+    CHECK(result, ==, 64);
+    held = data;
+    CHECK(loop_buffer_keep(buffers, data), ==, 0);
+}
+
+static void note_other(loop_t *loop, int32_t result, const void *data, uint32_t flags, void *arg)
+{
+    (void)loop, (void)data, (void)flags;
+    others[(intptr_t)arg] = result;
+}
+
+/* A buffer has come back for the first that waits, which is cancelled before it goes on: the second gets it. */
+static void one_that_is_cancelled_leaves_the_buffer_to_the_next(void)
+{
+    loop_t *loop = new_loop();
+    loop_handle_t handles[2];
+    int fds[2], pairs[2][2];
+
+    make_pair(fds);
+    REQUIRE(loop_buffers_new(loop, 1, 64, &buffers), ==, 0);
+    REQUIRE(loop_recv_multi(loop, fds[0], buffers, hold, NULL), >, 0);
+    send_pattern(fds[1], 0, 64);
+    for (held = NULL; !held;) CHECK(loop_run_once(loop, LOOP_SEC(5)), >=, 0);
+    for (intptr_t i = 0; i < 2; i++) {
+        make_pair(pairs[i]);
+        others[i] = 0;
+        handles[i] = loop_recv_multi(loop, pairs[i][0], buffers, note_other, (void *)i);
+        REQUIRE(handles[i], >, 0);
+        send_pattern(pairs[i][1], 0, 10);
+        for (int round = 0; round < 3; round++) CHECK(loop_run_once(loop, LOOP_MSEC(1)), ==, 0);
+    }
+    CHECK(loop_buffer_return(buffers, held), ==, 0);
+    CHECK(loop_cancel(loop, handles[0]), ==, 1);
+    for (int round = 0; round < 100 && !others[1]; round++) CHECK(loop_run_once(loop, LOOP_MSEC(50)), >=, 0);
+    CHECK(others[0], ==, -ECANCELED);
+    CHECK(others[1], ==, 10);
+    CHECK(loop_close(loop), ==, 0);
+    close(fds[0]);
+    close(fds[1]);
+    for (int i = 0; i < 2; i++) {
+        close(pairs[i][0]);
+        close(pairs[i][1]);
+    }
+}
+
 static void many_connections_share_few_buffers(void)
 {
     enum { CONNECTIONS = 50, EACH = 1000 };
@@ -516,6 +568,7 @@ static const struct check_test tests[] = {
     TEST(one_receive_takes_all_that_comes),
     TEST(more_than_the_buffers_hold_comes_all_the_same),
     TEST(without_buffers_it_waits_until_one_is_returned),
+    TEST(one_that_is_cancelled_leaves_the_buffer_to_the_next),
     TEST(many_connections_share_few_buffers),
     TEST(a_small_completion_queue_loses_nothing),
     TEST(s13_cancelled_it_gives_what_had_come_and_ends),

@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <linux/io_uring.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -362,6 +363,34 @@ static void a_descriptor_reused_under_a_watcher_is_watched(void)
 
 /* ---- loop_forget_fd() ---- */
 
+/* The poll of the one before still stands in the kernel then, on the other file. */
+static void s12_a_number_that_is_another_file_by_now_is_watched_anew(void)
+{
+    loop_t *loop = new_loop();
+    struct seen former = {0}, seen = {0};
+    int first[2], second[2];
+    loop_handle_t handle;
+
+    make_pair(first);
+    handle = watch(loop, first[0], POLLIN, &former);
+    CHECK(run_ready(loop), ==, 0);
+    CHECK(loop_cancel(loop, handle), ==, 0);
+    close(first[0]);
+    make_pair(second);
+    REQUIRE(second[0], ==, first[0]);
+    seen.reads = true;
+    handle = watch(loop, second[0], POLLIN, &seen);
+    CHECK(run_ready(loop), ==, 0);
+    CHECK(write(second[1], "a", 1), ==, 1);
+    CHECK(loop_run_once(loop, LOOP_SEC(5)), ==, 1);
+    CHECK(seen.times, ==, 1);
+    CHECK(former.times, ==, 0);
+    CHECK(loop_cancel(loop, handle), ==, 0);
+    close(first[1]);
+    close_pair(second);
+    CHECK(loop_close(loop), ==, 0);
+}
+
 static void s12_a_descriptor_that_is_forgotten_really_closes(void)
 {
     loop_t *loop = new_loop();
@@ -421,6 +450,115 @@ static void s12_operations_on_it_end_too(void)
     CHECK(loop_run(loop), ==, LOOP_DONE);
     CHECK_TRUE(!loop_is_pending(loop, other));
     close(fds[1]);
+    CHECK(loop_close(loop), ==, 0);
+}
+
+static int results;
+
+static void count_result(loop_t *loop, int32_t result, uint32_t flags, void *arg)
+{
+    (void)loop, (void)result, (void)flags, (void)arg;
+    results++;
+}
+
+static void s12_what_is_spliced_from_is_forgotten_too(void)
+{
+    loop_t *loop = new_loop();
+    int from[2], to[2], left;
+
+    REQUIRE(pipe2(from, O_CLOEXEC), ==, 0);
+    REQUIRE(pipe2(to, O_CLOEXEC), ==, 0);
+    results = 0;
+    REQUIRE(loop_splice(loop, from[0], LOOP_CURRENT, to[1], LOOP_CURRENT, 100, 0, count_result, NULL), >, 0);
+    CHECK(loop_run_once(loop, LOOP_MSEC(1)), ==, 0);
+    /* It may be a thread of the kernel's that has it, which lets go a little later. */
+    left = loop_forget_fd(loop, from[0]);
+    CHECK_TRUE(left == 0 || left == 1);
+    while (!results) CHECK(loop_run_once(loop, LOOP_SEC(5)), >=, 0);
+    CHECK(loop_forget_fd(loop, from[0]), ==, 0);
+    close(from[0]);
+    signal(SIGPIPE, SIG_IGN);
+    CHECK(write(from[1], "a", 1), ==, -1);
+    CHECK(errno, ==, EPIPE);
+    signal(SIGPIPE, SIG_DFL);
+    close(from[1]);
+    close_pair(to);
+    CHECK(loop_close(loop), ==, 0);
+}
+
+/* Where others have a descriptor, the entry of a WAITID has the number of a process. */
+static void forgetting_a_number_ends_nothing_else(void)
+{
+    enum { WAITID = 50 };
+    loop_t *loop = new_loop();
+    struct io_uring_sqe entry;
+    pid_t pid = fork();
+
+    REQUIRE(pid, >=, 0);
+    if (pid == 0) {
+        pause();
+        _exit(0);
+    }
+    memset(&entry, 0, sizeof entry);
+    entry.opcode = WAITID;
+    entry.fd = pid;
+    entry.len = P_PID;
+    entry.splice_fd_in = WEXITED | WNOWAIT;
+    results = 0;
+    if (loop_supports(loop, WAITID)) {
+        REQUIRE(loop_submit(loop, &entry, count_result, NULL), >, 0);
+        CHECK(loop_forget_fd(loop, pid), ==, 0);
+        CHECK(loop_run_once(loop, LOOP_MSEC(10)), ==, 0);
+        CHECK(results, ==, 0);
+    }
+    CHECK(loop_close(loop), ==, 0);
+    CHECK(kill(pid, SIGKILL), ==, 0);
+    CHECK(waitpid(pid, NULL, 0), ==, pid);
+}
+
+static bool is_child;
+
+static void fork_in_release(void *arg)
+{
+    pid_t pid = fork();
+    int status = 0;
+
+    (void)arg;
+    REQUIRE(pid, >=, 0);
+    is_child = pid == 0;
+    if (is_child) return;
+    CHECK(waitpid(pid, &status, 0), ==, pid);
+    CHECK(status, ==, 0);
+}
+
+/* The queue to the kernel is the parent's: the child must leave it alone. */
+static void s33_a_child_forked_by_forgetting_submits_nothing(void)
+{
+    loop_t *loop = new_loop();
+    loop_metrics_t before, after;
+    struct seen seen = {0};
+    loop_handle_t handle;
+    int fds[2], forgotten;
+    char byte;
+
+    memset(&before, 0, sizeof before);
+    before.size = sizeof before;
+    after = before;
+    make_pair(fds);
+    results = 0;
+    REQUIRE(loop_recv(loop, fds[0], &byte, 1, 0, count_result, NULL), >, 0);
+    handle = loop_watch_fd(loop, fds[0], POLLIN, note, &seen);
+    REQUIRE(handle, >, 0);
+    CHECK(loop_on_release(loop, handle, fork_in_release), ==, 0);
+    CHECK(run_ready(loop), ==, 0);
+    CHECK(loop_metrics(loop, &before), ==, 0);
+    forgotten = loop_forget_fd(loop, fds[0]);
+    if (is_child) _exit(forgotten == -EOWNERDEAD ? 0 : 1);
+    CHECK(forgotten, ==, 0);
+    CHECK(loop_metrics(loop, &after), ==, 0);
+    CHECK(after.submitted - before.submitted, ==, 2);
+    while (!results) CHECK(loop_run_once(loop, LOOP_SEC(5)), >=, 0);
+    close_pair(fds);
     CHECK(loop_close(loop), ==, 0);
 }
 
@@ -577,8 +715,12 @@ static const struct check_test tests[] = {
     TEST(what_epoll_refuses_is_refused),
     TEST(a_descriptor_closed_under_a_watcher_ends_it),
     TEST(a_descriptor_reused_under_a_watcher_is_watched),
+    TEST(s12_a_number_that_is_another_file_by_now_is_watched_anew),
     TEST(s12_a_descriptor_that_is_forgotten_really_closes),
     TEST(s12_operations_on_it_end_too),
+    TEST(s12_what_is_spliced_from_is_forgotten_too),
+    TEST(forgetting_a_number_ends_nothing_else),
+    TEST(s33_a_child_forked_by_forgetting_submits_nothing),
     TEST(a_port_is_free_after_forget_and_close),
     TEST(forgetting_leaves_the_rest_of_the_batch_alone),
     TEST(walk_shows_the_descriptor),
