@@ -33,7 +33,8 @@ impl Machine {
             Kind::Nop => result == 0 || result < 0 && is_short || io.is_chained.get(),
             Kind::Timeout => result == -ETIME || result < 0 && (is_short || io.is_chained.get()),
             Kind::Poll => {
-                let is_asked_for = result > 0 && result as u32 & !(io.events.get() | ALWAYS) == 0;
+                // The kernel may tell more than it was asked for.
+                let is_asked_for = result > 0 && result as u32 & (io.events.get() | ALWAYS) != 0;
                 is_asked_for || result < 0 && (is_short || io.is_chained.get())
             }
             Kind::Send => result > 0 && result as usize <= length || result < 0 && is_short,

@@ -24,6 +24,7 @@ impl Machine {
         self.require(may_run, || format!("the callback of {thing} began in phase {:?}", l.phase.get()));
         if is_ending && !l.running.replace(true) {
             // Now loop_shutdown() runs the loop.
+            l.has_run.set(true);
             self.runs.borrow_mut().push(l.ptr);
         }
         self.require(l.running.get() && api::loop_is_running(lp), || format!("{thing} began without a run"));
