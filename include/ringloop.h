@@ -208,7 +208,7 @@ int loop_close(loop_t *loop);
 /**
  * As loop_close(), but gives up with -ETIMEDOUT when the kernel has not let go of the loop's operations after
  * `timeout_ns`, or work of loop_run_in_executor() has not ended. Nothing is freed then, and it can be called again. Calls, timers and hooks keep nothing in the kernel:
- * with these alone it never gives up.
+ * with these alone it never gives up. -ENOMEM: there is no memory for results of operations, which loop_close() does without.
  */
 int loop_close_within(loop_t *loop,
                       uint64_t timeout_ns);
@@ -1294,7 +1294,7 @@ typedef struct loop_info_t {
      */
     void *arg;
     /**
-     * When a timer is due; LOOP_NEVER for everything else.
+     * When a timer is due, or the deadline of an operation; LOOP_NEVER for everything else.
      */
     uint64_t when_ns;
     /**

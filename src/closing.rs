@@ -61,7 +61,8 @@ impl Loop {
 
     /// As [`close`](Loop::close), but gives up with ETIMEDOUT when the kernel has not let go after `limit`, or work on another
     /// thread has not ended; the loop comes back in the error, and can be closed again. By then its operations have been cancelled; nothing else has changed.
-    /// Calls and timers keep nothing in the kernel: with these alone, it never gives up.
+    /// Calls and timers keep nothing in the kernel: with these alone, it never gives up. ENOMEM when there is no memory for the results
+    /// of operations, which [`close`](Loop::close) does without.
     #[expect(clippy::result_large_err, reason = "the error hands the loop back")]
     pub fn close_within(self, limit: Duration) -> std::result::Result<(), CloseError> {
         match self.prepare_close(time::nanos(limit)) {
@@ -127,7 +128,13 @@ impl Loop {
             // What the kernel does not take now, it takes when it has completed something.
             let _ = op::run_errands(&mut schedule, &mut ring);
             let waited = ring.wait_for_completion(until);
-            let has_room = schedule.reserve_completions(ring.batch_len()).is_ok();
+            let room = schedule.reserve_completions(ring.batch_len());
+            if let Some(error) = room.err().filter(|_| limit < u64::MAX) {
+                // Who may give up loses no result.
+                schedule.go_on_watching();
+                return Err(error);
+            }
+            let has_room = room.is_ok();
             ring.reap(|completed| if has_room { schedule.completed(completed) } else { schedule.discard(completed) });
             if !schedule.is_kernel_busy() {
                 break;

@@ -566,7 +566,9 @@ impl Schedule {
         let handle = self.slots.handle(index);
         let source = || self.slots.callback(index).source();
         let fd = || self.descriptor_of(index);
-        slot.is_filled().then(|| Info::new(slot.kind(), handle, source(), slot.when(), slot.is_referenced(), fd()))
+        // A watcher has its events there.
+        let when = if slot.kind() == Kind::Watch { u64::MAX } else { slot.when() };
+        slot.is_filled().then(|| Info::new(slot.kind(), handle, source(), when, slot.is_referenced(), fd()))
     }
 
     /// Forgets every callback without dropping what it carries: a forked child runs no user code (S33).

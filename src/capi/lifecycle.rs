@@ -198,7 +198,7 @@ pub unsafe extern "C" fn loop_close(r#loop: *mut Loop) -> c_int {
 
 /// As loop_close(), but gives up with -ETIMEDOUT when the kernel has not let go of the loop's operations after
 /// `timeout_ns`, or work of loop_run_in_executor() has not ended. Nothing is freed then, and it can be called again. Calls, timers and hooks keep nothing in the kernel:
-/// with these alone it never gives up.
+/// with these alone it never gives up. -ENOMEM: there is no memory for results of operations, which loop_close() does without.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_close_within(r#loop: *mut Loop, timeout_ns: u64) -> c_int {
     if r#loop.is_null() {

@@ -93,7 +93,7 @@ pub struct loop_info_t {
     pub callback_address: *mut c_void,
     /// The argument it gets.
     pub arg: *mut c_void,
-    /// When a timer is due; LOOP_NEVER for everything else.
+    /// When a timer is due, or the deadline of an operation; LOOP_NEVER for everything else.
     pub when_ns: u64,
     /// The descriptor it is about; -1 for what is about none.
     pub fd: c_int,

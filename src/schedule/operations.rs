@@ -331,7 +331,8 @@ impl Schedule {
         }
         match (previous, next) {
             (NO_SLOT, NO_SLOT) => drop(by_fd.remove(&fd)),
-            (NO_SLOT, _) => drop(by_fd.insert(fd, next)),
+            // Inserting would make room, for which there may be no memory.
+            (NO_SLOT, _) => by_fd.get_mut(&fd).into_iter().for_each(|first| *first = next),
             _ => entries[previous as usize].next = next,
         }
         let chained = entries[index as usize].chained.take().and_then(|handle| self.slots.find_in_use(handle));
@@ -401,16 +402,22 @@ impl Schedule {
         !self.operations.errands.is_empty() || self.has_orphans()
     }
 
-    /// What the kernel is to be told next. None: that one has settled itself. When memory is refused it stays the next.
+    /// What the kernel is to be told next. None: that one has settled itself. When memory is refused it stays for later.
     pub(crate) fn next_errand(&mut self) -> Result<Option<Errand>> {
         if let Some(orphan) = self.next_orphan() {
             return Ok(Some(Errand::Cancel(orphan)));
         }
-        let Some(&index) = self.operations.errands.last() else { return Ok(None) };
-        if !self.operations.entries[index as usize].in_kernel {
-            self.reserve_completions(1)?;
+        let Some(&next) = self.operations.errands.last() else { return Ok(None) };
+        let in_kernel = |operations: &Operations, index: u32| operations.entries[index as usize].in_kernel;
+        if !in_kernel(&self.operations, next)
+            && let Err(error) = self.reserve_completions(1)
+        {
+            // Who is in the kernel needs no room, and closing waits for it.
+            let other = self.operations.errands.iter().position(|&index| in_kernel(&self.operations, index));
+            let last = self.operations.errands.len() - 1;
+            self.operations.errands.swap(other.ok_or(error)?, last);
         }
-        self.operations.errands.pop();
+        let Some(index) = self.operations.errands.pop() else { return Ok(None) };
         let operation = &mut self.operations.entries[index as usize];
         operation.has_errand = false;
         if self.slots[index].kind() == Kind::Poll {

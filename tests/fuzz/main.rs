@@ -40,7 +40,15 @@ fn bytes_of(seed: u64) -> Vec<u8> {
         mixed ^ mixed >> 31
     };
     let length = 1 + 5 * (next() % 60);
-    (0..length).map(|_| next() as u8).collect()
+    let mut bytes: Vec<u8> = (0..length).map(|_| next() as u8).collect();
+    if !seed.is_multiple_of(4) {
+        // More of what has to do with descriptors.
+        for verb in bytes.iter_mut().skip(1).step_by(5) {
+            let (wanted, which) = (next() % 2 == 0, interpreter::IO_VERBS.start + next() % 32);
+            *verb = if wanted { which as u8 } else { *verb };
+        }
+    }
+    bytes
 }
 
 fn number(name: &str, default: u64) -> u64 {

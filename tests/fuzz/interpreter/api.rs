@@ -11,10 +11,21 @@ pub(crate) struct Loop([u8; 0]);
 #[repr(C)]
 pub(crate) struct Remote([u8; 0]);
 
+#[repr(C)]
+pub(crate) struct Buffers([u8; 0]);
+
+pub(crate) use ringloop::Sqe;
+
 pub(crate) type Callback = Option<unsafe extern "C-unwind" fn(*mut Loop, *mut c_void)>;
 pub(crate) type Release = Option<unsafe extern "C-unwind" fn(*mut c_void)>;
 pub(crate) type SlowCallback = Option<unsafe extern "C-unwind" fn(*mut Loop, u64, u32, *mut c_void, *mut c_void)>;
 pub(crate) type SignalCallback = Option<unsafe extern "C-unwind" fn(*mut Loop, c_int, *mut c_void)>;
+pub(crate) type FdCallback = Option<unsafe extern "C-unwind" fn(*mut Loop, c_int, u32, *mut c_void)>;
+pub(crate) type IoCallback = Option<unsafe extern "C-unwind" fn(*mut Loop, i32, u32, *mut c_void)>;
+pub(crate) type RecvCallback =
+    Option<unsafe extern "C-unwind" fn(*mut Loop, i32, *const c_void, u32, *mut c_void)>;
+pub(crate) type Work = Option<unsafe extern "C-unwind" fn(*mut c_void)>;
+pub(crate) type Done = Option<unsafe extern "C-unwind" fn(*mut Loop, c_int, *mut c_void)>;
 pub(crate) type WalkCallback = Option<unsafe extern "C-unwind" fn(*mut Loop, *const Info, *mut c_void)>;
 
 pub(crate) const VIRTUAL_TIME: u32 = 1;
@@ -26,6 +37,9 @@ pub(crate) const KIND_TIMER: u32 = 2;
 pub(crate) const KIND_REPEAT: u32 = 3;
 pub(crate) const KIND_HOOK: u32 = 4;
 pub(crate) const KIND_SIGNAL: u32 = 5;
+pub(crate) const KIND_OPERATION: u32 = 6;
+pub(crate) const KIND_WATCH: u32 = 7;
+pub(crate) const KIND_WORK: u32 = 8;
 
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -74,8 +88,8 @@ pub(crate) struct Info {
     pub(crate) referenced: bool,
 }
 
-// SAFETY: the interpreter alone calls these, with NULL, loops that are open, remotes that it holds, and callbacks whose
-// argument lives until the run is over.
+// SAFETY: the interpreter alone calls these, with NULL, loops that are open, remotes and buffers that it holds, memory that
+// lives until the run is over, and callbacks whose argument does.
 unsafe extern "C" {
     pub(crate) safe fn loop_new(options: *const Options, out: *mut *mut Loop) -> c_int;
     pub(crate) safe fn loop_adopt(lp: *mut Loop) -> c_int;
@@ -139,6 +153,107 @@ unsafe extern "C" {
     ) -> c_int;
     pub(crate) safe fn loop_remote_wakeup(remote: *mut Remote) -> c_int;
     pub(crate) safe fn loop_remote_stop(remote: *mut Remote) -> c_int;
+
+    pub(crate) safe fn loop_watch_fd(
+        lp: *mut Loop,
+        fd: c_int,
+        events: u32,
+        callback: FdCallback,
+        arg: *mut c_void,
+    ) -> i64;
+    pub(crate) safe fn loop_watch_update(lp: *mut Loop, handle: i64, events: u32) -> c_int;
+    pub(crate) safe fn loop_forget_fd(lp: *mut Loop, fd: c_int) -> c_int;
+
+    pub(crate) safe fn loop_submit(lp: *mut Loop, sqe: *const Sqe, callback: IoCallback, arg: *mut c_void) -> i64;
+    pub(crate) safe fn loop_submit_chain(
+        lp: *mut Loop,
+        sqes: *const Sqe,
+        count: usize,
+        callback: IoCallback,
+        args: *const *mut c_void,
+        handles: *mut i64,
+    ) -> c_int;
+    pub(crate) safe fn loop_set_deadline(lp: *mut Loop, handle: i64, when_ns: u64) -> c_int;
+    pub(crate) safe fn loop_read(
+        lp: *mut Loop,
+        fd: c_int,
+        buffer: *mut c_void,
+        length: usize,
+        offset: u64,
+        callback: IoCallback,
+        arg: *mut c_void,
+    ) -> i64;
+    pub(crate) safe fn loop_write(
+        lp: *mut Loop,
+        fd: c_int,
+        buffer: *const c_void,
+        length: usize,
+        offset: u64,
+        callback: IoCallback,
+        arg: *mut c_void,
+    ) -> i64;
+    pub(crate) safe fn loop_write_all(
+        lp: *mut Loop,
+        fd: c_int,
+        buffer: *const c_void,
+        length: usize,
+        offset: u64,
+        callback: IoCallback,
+        arg: *mut c_void,
+    ) -> i64;
+    pub(crate) safe fn loop_recv(
+        lp: *mut Loop,
+        fd: c_int,
+        buffer: *mut c_void,
+        length: usize,
+        flags: c_int,
+        callback: IoCallback,
+        arg: *mut c_void,
+    ) -> i64;
+    pub(crate) safe fn loop_send(
+        lp: *mut Loop,
+        fd: c_int,
+        buffer: *const c_void,
+        length: usize,
+        flags: c_int,
+        callback: IoCallback,
+        arg: *mut c_void,
+    ) -> i64;
+    pub(crate) safe fn loop_send_all(
+        lp: *mut Loop,
+        fd: c_int,
+        buffer: *const c_void,
+        length: usize,
+        flags: c_int,
+        callback: IoCallback,
+        arg: *mut c_void,
+    ) -> i64;
+    pub(crate) safe fn loop_accept(
+        lp: *mut Loop,
+        fd: c_int,
+        flags: c_int,
+        callback: IoCallback,
+        arg: *mut c_void,
+    ) -> i64;
+    pub(crate) safe fn loop_accept_multi(
+        lp: *mut Loop,
+        fd: c_int,
+        flags: c_int,
+        callback: IoCallback,
+        arg: *mut c_void,
+    ) -> i64;
+    pub(crate) safe fn loop_buffers_new(lp: *mut Loop, count: u32, size: u32, out: *mut *mut Buffers) -> c_int;
+    pub(crate) safe fn loop_buffers_free(buffers: *mut Buffers) -> c_int;
+    pub(crate) safe fn loop_buffer_keep(buffers: *mut Buffers, data: *const c_void) -> c_int;
+    pub(crate) safe fn loop_buffer_return(buffers: *mut Buffers, data: *const c_void) -> c_int;
+    pub(crate) safe fn loop_recv_multi(
+        lp: *mut Loop,
+        fd: c_int,
+        buffers: *mut Buffers,
+        callback: RecvCallback,
+        arg: *mut c_void,
+    ) -> i64;
+    pub(crate) safe fn loop_run_in_executor(lp: *mut Loop, work: Work, done: Done, arg: *mut c_void) -> i64;
 
     pub(crate) safe fn loop_fd(lp: *mut Loop) -> c_int;
     pub(crate) safe fn loop_flush(lp: *mut Loop) -> c_int;

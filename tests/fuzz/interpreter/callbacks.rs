@@ -4,6 +4,7 @@ use std::ffi::{c_int, c_void};
 use std::ptr;
 
 use super::api;
+use super::io::Kind;
 use super::machine::{Lp, Machine, Phase, add};
 use super::memory::Exempt;
 use super::thing::{self, Role, State, Thing};
@@ -18,9 +19,16 @@ impl Machine {
         self.require(lp == l.ptr, || format!("{thing} got another loop"));
         self.require(thing.state.get() == State::Pending, || format!("the callback of {thing} began"));
         self.require(!thing.on_stack.get(), || format!("the callback of {thing} began inside itself"));
-        self.require(l.is(Phase::Open), || format!("the callback of {thing} began in phase {:?}", l.phase.get()));
+        let is_ending = l.is(Phase::ShuttingDown) && thing.is_operation();
+        let may_run = l.is(Phase::Open) || is_ending;
+        self.require(may_run, || format!("the callback of {thing} began in phase {:?}", l.phase.get()));
+        if is_ending && !l.running.replace(true) {
+            // Now loop_shutdown() runs the loop.
+            l.has_run.set(true);
+            self.runs.borrow_mut().push(l.ptr);
+        }
         self.require(l.running.get() && api::loop_is_running(lp), || format!("{thing} began without a run"));
-        self.require(!l.break_asked.get(), || format!("{thing} began after a break"));
+        self.require(!l.break_asked.get() || is_ending, || format!("{thing} began after a break"));
         self.require(api::loop_running() == lp, || format!("loop_running() in {thing} is another loop"));
         if self.has_failed() {
             api::loop_stop(lp);
@@ -31,7 +39,7 @@ impl Machine {
         let iteration = l.metrics().iterations;
         let after = thing.after_iteration.get();
         self.require(iteration > after, || format!("{thing} began in the iteration that scheduled it"));
-        if let Some(stopped_in) = l.stopped_in.get() {
+        if let Some(stopped_in) = l.stopped_in.get().filter(|_| !is_ending) {
             self.require(iteration == stopped_in, || format!("{thing} began in an iteration after a stop"));
         }
         let (current, handle) = (api::loop_current(lp), thing.handle.get());
@@ -52,7 +60,7 @@ impl Machine {
         self.check_owed(l);
         if thing.role == Role::Repeat {
             self.check_next_call(thing, iteration);
-        } else if !thing.stays() {
+        } else if !thing.stays() || thing.is_operation() && thing.io.is_final.get() {
             thing.state.set(State::Ran);
         }
         let is_pending = api::loop_is_pending(lp, thing.handle.get());
@@ -61,12 +69,19 @@ impl Machine {
         });
 
         let was_in_hook = l.in_hook.replace(is_hook);
-        if thing.role == Role::Guard || self.fuel.get() == 0 {
+        let ends_run = match thing.role {
+            Role::Guard => true,
+            // What is in flight may stay there.
+            Role::RealGuard => self.has_operations(l) && !is_ending,
+            _ => self.fuel.get() == 0,
+        };
+        if ends_run {
             self.stop(l);
-        } else {
-            self.fuel.set(self.fuel.get() - 1);
+        } else if !thing.is_guard() {
+            self.fuel.set(self.fuel.get().saturating_sub(1));
             self.perform(thing.script);
         }
+        self.end_soon(thing);
         l.in_hook.set(was_in_hook);
         l.last.set(ptr::from_ref(thing));
         thing.on_stack.set(false);
@@ -132,7 +147,17 @@ impl Machine {
         let is_ending = matches!(l.phase.get(), Phase::ShuttingDown | Phase::Closing);
         self.require(!l.is(Phase::Closed), || format!("{thing} was released after close"));
         match thing.state.get() {
-            State::Pending if is_ending => thing.state.set(State::Closed),
+            State::Pending if thing.is_operation() && !l.is(Phase::Closing) => {
+                self.fail(|| format!("{thing} was released before its final callback"));
+            }
+            State::Pending if is_ending => {
+                thing.state.set(State::Closed);
+                self.settle_closed(thing);
+            }
+            // Added by the release hook of another watcher.
+            State::Pending if thing.role == Role::Watch && l.forgetting.get() == thing.io.fd.get() => {
+                thing.state.set(State::Cancelled);
+            }
             State::Pending | State::Refused => self.fail(|| format!("{thing} was released")),
             State::Ran | State::Cancelled | State::Closed => {}
         }
@@ -154,7 +179,17 @@ impl Machine {
         } else {
             let call = thing::CALL.map_or(ptr::null_mut(), |call| call as *mut c_void);
             let on_signal = thing::SIGNAL.map_or(ptr::null_mut(), |call| call as *mut c_void);
-            let ours = address == if kind == api::KIND_SIGNAL { on_signal } else { call };
+            let last_is_recv =
+                self.thing_at(l.last.get().cast()).is_some_and(|last| last.io.kind.get() == Kind::ReceiveMulti);
+            let right = match kind {
+                api::KIND_SIGNAL => on_signal,
+                api::KIND_OPERATION if last_is_recv => address_of(thing::RECV.map(|call| call as *mut c_void)),
+                api::KIND_OPERATION => address_of(thing::IO.map(|call| call as *mut c_void)),
+                api::KIND_WATCH => address_of(thing::WATCH.map(|call| call as *mut c_void)),
+                api::KIND_WORK => address_of(thing::DONE.map(|call| call as *mut c_void)),
+                _ => call,
+            };
+            let ours = address == right;
             let last = self.thing_at(l.last.get().cast()).map_or(0, |last| last.kind());
             self.require(ours && kind == last, || format!("{kind} at {address:?} was reported as slow"));
         }
@@ -164,4 +199,8 @@ impl Machine {
             l.in_report.set(false);
         }
     }
+}
+
+fn address_of(function: Option<*mut c_void>) -> *mut c_void {
+    function.unwrap_or(ptr::null_mut())
 }

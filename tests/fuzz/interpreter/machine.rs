@@ -7,8 +7,10 @@ use std::rc::Rc;
 use std::sync::atomic::AtomicI32;
 
 use super::api;
+use super::io::{Buffers, Io};
 use super::memory::{self, Exempt};
 use super::ops::Op;
+use super::streams::Pair;
 use super::thing::{self, Role, State, Thing};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,6 +53,12 @@ pub(crate) struct Lp {
     /// What ran last, and whether its slowness is being reported: until then it has not quite ended.
     pub(crate) last: Cell<*const Thing>,
     pub(crate) in_report: Cell<bool>,
+    /// The entries of its submission queue.
+    pub(crate) sq_entries: u32,
+    /// Something was asked of the kernel: the ring may be bound to the thread.
+    pub(crate) has_entered: Cell<bool>,
+    /// The descriptor that loop_forget_fd() is at.
+    pub(crate) forgetting: Cell<c_int>,
 }
 
 /// What the metrics should say.
@@ -94,6 +102,15 @@ pub(crate) struct Machine {
     pub(crate) job: RefCell<Option<Vec<Rc<Thing>>>>,
     pub(crate) job_loop: Cell<*mut api::Loop>,
     pub(crate) worker_live: Cell<i64>,
+    /// The streams there are, and the three in use.
+    pub(crate) pairs: RefCell<Vec<Rc<Pair>>>,
+    pub(crate) pairs_in_use: [RefCell<Option<Rc<Pair>>>; 3],
+    /// A socket that listens, the connections to it, how many there were and how many of these came.
+    pub(crate) listener: Cell<c_int>,
+    pub(crate) connections: RefCell<Vec<c_int>>,
+    pub(crate) connected: Cell<u64>,
+    pub(crate) accepted: Cell<u64>,
+    pub(crate) buffers: RefCell<Vec<Rc<Buffers>>>,
 }
 
 /// What a handle names.
@@ -183,6 +200,13 @@ impl Machine {
             job: RefCell::default(),
             job_loop: Cell::new(ptr::null_mut()),
             worker_live: Cell::new(0),
+            pairs: RefCell::default(),
+            pairs_in_use: Default::default(),
+            listener: Cell::new(-1),
+            connections: RefCell::default(),
+            connected: Cell::new(0),
+            accepted: Cell::new(0),
+            buffers: RefCell::default(),
         }
     }
 
@@ -312,6 +336,7 @@ impl Machine {
             posted: AtomicI32::new(thing::NOT_YET),
             by_worker: Cell::new(false),
             is_unsure: Cell::new(false),
+            io: Io::new(),
         });
         things.push(Rc::clone(&thing));
         thing
@@ -347,7 +372,7 @@ impl Machine {
             found = find();
         }
         match found {
-            Some(thing) if thing.role == Role::Guard => Named::Taboo,
+            Some(thing) if thing.is_guard() => Named::Taboo,
             Some(thing) => Named::Thing(thing),
             None => Named::Nothing,
         }
@@ -390,13 +415,13 @@ impl Machine {
             && info.size as usize == size_of::<api::Info>()
             && info.kind == thing.kind()
             && info.handle == thing.handle.get()
-            && info.when_ns == thing.when.get()
-            && info.fd == -1
+            && (info.when_ns == thing.when.get() || info.when_ns == thing.io.deadline.get())
+            && info.fd == thing.io.fd.get()
             && info.referenced == thing.referenced.get();
         self.require(right, || format!("a walk showed {info:?} for {thing}, due at {}", thing.when.get()));
         let Some(op) = walk.op else { return };
         match op.time % 4 {
-            0 if thing.role != Role::Guard => self.cancel(l, info.handle),
+            0 if !thing.is_guard() => self.cancel(l, info.handle),
             1 => self.perform(1),
             _ => {}
         }

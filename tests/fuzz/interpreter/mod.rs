@@ -6,14 +6,19 @@
 //! demand. Nothing is left in the end: no release that is owed, no post, no descriptor, no memory.
 
 mod api;
+mod arrivals;
 mod callbacks;
 mod calls;
+mod descriptors;
+mod io;
 mod lifecycle;
 mod machine;
 mod memory;
+mod operations;
 mod ops;
 mod running;
 mod seeing;
+mod streams;
 mod thing;
 mod threads;
 mod worker;
@@ -25,6 +30,8 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Mutex, Once, PoisonError};
 
 use self::machine::Machine;
+#[allow(unused_imports, reason = "libFuzzer finds verbs by itself")]
+pub(crate) use self::ops::IO_VERBS;
 pub(crate) use self::ops::decode;
 
 /// Does what the bytes say, and tells the first rule that was broken.
@@ -80,4 +87,7 @@ fn warm_up() {
     let handle = api::loop_add_signal_handler(lp, libc::SIGWINCH, thing::SIGNAL, ptr::null_mut());
     assert!(handle > 0, "a signal can be handled");
     assert_eq!(api::loop_close(lp), 0);
+    // A pipe whose reader has gone raises it.
+    // SAFETY: no handler is set.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
 }

@@ -62,18 +62,41 @@ pub(crate) enum Verb {
     Look,
     /// The next call that may need memory is refused it.
     Refuse,
+    /// A NOP, a poll or a timeout.
+    Submit,
+    SubmitRefused,
+    Chain,
+    Send,
+    Receive,
+    ReceiveMulti,
+    BuffersNew,
+    BuffersFree,
+    BufferReturn,
+    Accept,
+    Connect,
+    Execute,
+    Deadline,
+    Watch,
+    WatchUpdate,
+    Forget,
+    CloseEnd,
+    /// Without a loop: a stream's other side sends, or receives.
+    Feed,
+    Drain,
 }
 
 use Verb::{
-    AddHook, AddSignal, Adopt, Break, CallAt, CallEvery, CallLater, CallSoon, Cancel, Close, Data, Fd, Flush,
-    IsPending, Look, Metrics, New, NewRefused, Null, OnRelease, Raise, Ref, Refuse, RemoteLater, RemoteNew,
-    RemoteRelease, RemoteRetain, RemoteSoon, RemoteStop, RemoteWakeup, Reschedule, Run, RunForever, RunOnce,
-    RunUntilWorker, Shutdown, Skipped, Slow, Stop, Threadsafe, Unref, Wakeup, Walk, When, Worker,
+    Accept, AddHook, AddSignal, Adopt, Break, BufferReturn, BuffersFree, BuffersNew, CallAt, CallEvery, CallLater,
+    CallSoon, Cancel, Chain, Close, CloseEnd, Connect, Data, Deadline, Drain, Execute, Fd, Feed, Flush, Forget,
+    IsPending, Look, Metrics, New, NewRefused, Null, OnRelease, Raise, Receive, ReceiveMulti, Ref, Refuse, RemoteLater,
+    RemoteNew, RemoteRelease, RemoteRetain, RemoteSoon, RemoteStop, RemoteWakeup, Reschedule, Run, RunForever, RunOnce,
+    RunUntilWorker, Send, Shutdown, Skipped, Slow, Stop, Submit, SubmitRefused, Threadsafe, Unref, Wakeup, Walk, Watch,
+    WatchUpdate, When, Worker,
 };
 
 /// What is worth more stands here more often.
 #[rustfmt::skip]
-const VERBS: [Verb; 92] = [
+const VERBS: [Verb; 124] = [
     CallSoon, CallSoon, CallSoon, CallSoon, CallSoon, CallLater, CallLater, CallLater, CallAt, CallAt, CallAt,
     CallEvery, CallEvery, CallEvery, AddHook, AddHook,
     Cancel, Cancel, Cancel, Cancel, Cancel, Cancel, Cancel, Reschedule, Reschedule, Reschedule, Reschedule,
@@ -84,7 +107,14 @@ const VERBS: [Verb; 92] = [
     RemoteWakeup, RemoteStop, Worker, Worker, Fd, Flush, Flush, Metrics, Slow, Walk, Walk, Look,
     New, Close, Null, Refuse, Refuse, Refuse, Refuse,
     AddSignal, AddSignal, AddSignal, AddSignal, Raise, Raise, Raise, Raise,
+    Submit, Submit, Submit, SubmitRefused, Chain, Chain, Send, Send, Send, Send, Receive, Receive, Receive,
+    ReceiveMulti, ReceiveMulti, ReceiveMulti, BuffersNew, BuffersNew, BuffersFree, BufferReturn, Accept, Connect,
+    Execute, Deadline, Deadline, Watch, Watch, WatchUpdate, Forget, CloseEnd, Feed, Drain,
 ];
+
+/// Where in the table the verbs are that have to do with descriptors.
+#[allow(dead_code, reason = "libFuzzer finds them by itself")]
+pub(crate) const IO_VERBS: std::ops::Range<u64> = 92..124;
 
 /// These end or refuse much: with the seldom ones, one byte in a few hundred.
 const SELDOM: [Verb; 8] = [Shutdown, Adopt, Data, NewRefused, Close, Slow, New, Shutdown];

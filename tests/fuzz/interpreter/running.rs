@@ -44,6 +44,9 @@ impl Machine {
             // It would not come.
             return self.run_once(l, Op { time: 0, ..op });
         }
+        if self.has_operations(l) {
+            self.guard_real_time(l);
+        }
         let guard = self.schedule_guard(l, delay);
         self.run_unguarded(l, op.verb != Verb::RunForever, run);
         self.end_guard(l, &guard);
@@ -120,7 +123,7 @@ impl Machine {
 
     pub(crate) fn run_once(&self, l: &Rc<Lp>, op: Op) {
         let amount = if op.verb == Verb::RunOnce { op.amount() } else { 0 };
-        let limit = if l.is_virtual { amount } else { amount.min(REAL_LIMIT) };
+        let limit = if l.is_virtual && !self.has_operations(l) { amount } else { amount.min(REAL_LIMIT) };
         if let Some(demanded) = Machine::refusal(l) {
             return self.check("loop_run_once", api::loop_run_once(l.ptr, limit), demanded);
         }
@@ -167,8 +170,9 @@ pub(crate) fn is_due(thing: &Thing, now: u64) -> bool {
             Role::Call | Role::Post => true,
             Role::Timer | Role::Repeat | Role::Guard => thing.when.get() <= now && thing.when.get() != u64::MAX,
             Role::Signal => thing.has_come.get(),
+            Role::Operation => thing.completes_at_once(),
             // A post waits from when the loop has taken it.
-            Role::PostLater | Role::Hook | Role::Slow => false,
+            Role::PostLater | Role::Hook | Role::Slow | Role::Work | Role::Watch | Role::RealGuard => false,
         }
 }
 

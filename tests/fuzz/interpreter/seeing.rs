@@ -127,14 +127,17 @@ impl Machine {
         // A signal that has come brings an iteration, whether its handler is still there or not.
         let may_have = self.job.borrow().is_some()
             || l.counts.stops.get() > l.counts.stops_run.get()
-            || !self.things_of(l, |thing| thing.may_run.get() > 0).is_empty();
+            || self.any_of(l, |thing| thing.may_run.get() > 0 || thing.role == Role::Work).is_some();
         let is_alive = api::loop_is_alive(l.ptr);
         self.require(!is_open || is_alive == has_some || is_alive && may_have, || format!("is it alive? {is_alive}"));
         // Timers that are due may stand in the ready queue; the others are to be thought of.
         let (deadline, now) = (api::loop_next_deadline(l.ptr), l.now());
         let timers = self.things_of(l, |thing| thing.is_pending() && thing.is_timer() && thing.handle.get() != 0);
-        let is_one =
-            deadline == u64::MAX || l.counts.posts.get() > 0 || timers.iter().any(|t| t.when.get() == deadline);
+        let is_of_operation = |thing: &Thing| thing.is_operation() && thing.io.deadline.get() == deadline;
+        let is_one = deadline == u64::MAX
+            || l.counts.posts.get() > 0
+            || timers.iter().any(|t| t.when.get() == deadline)
+            || self.any_of(l, is_of_operation).is_some();
         let is_first = timers.iter().all(|timer| timer.when.get() >= deadline || timer.when.get() <= now);
         self.require(!is_open || is_one && is_first, || format!("the next deadline is {deadline}"));
     }

@@ -4,9 +4,10 @@ use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::rc::Rc;
-use std::sync::atomic::AtomicI32;
+use std::sync::atomic::{AtomicI32, Ordering::AcqRel};
 
 use super::api;
+use super::io::Io;
 use super::machine::{Lp, Machine};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,6 +25,12 @@ pub(crate) enum Role {
     Guard,
     /// A handler for slow callbacks.
     Slow,
+    Operation,
+    /// Work off the loop.
+    Work,
+    Watch,
+    /// An operation that ends after a while, and then stops a run that would wait for others.
+    RealGuard,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,12 +83,19 @@ pub(crate) struct Thing {
     pub(crate) by_worker: Cell<bool>,
     /// The worker posts it, or will: whether it was accepted is known when the job is done.
     pub(crate) is_unsure: Cell<bool>,
+    /// What an operation, a watcher or work has besides.
+    pub(crate) io: Io,
 }
 
 pub(crate) const NOT_YET: i32 = i32::MIN;
 
 pub(crate) const CALL: api::Callback = Some(on_call);
 pub(crate) const SIGNAL: api::SignalCallback = Some(on_signal);
+pub(crate) const IO: api::IoCallback = Some(on_io);
+pub(crate) const RECV: api::RecvCallback = Some(on_recv);
+pub(crate) const WATCH: api::FdCallback = Some(on_ready);
+pub(crate) const WORK: api::Work = Some(work);
+pub(crate) const DONE: api::Done = Some(on_done);
 pub(crate) const SLOW: api::SlowCallback = Some(on_slow);
 
 /// The release hooks; they differ in which one they say they are.
@@ -103,11 +117,17 @@ impl Thing {
 
     /// Whether it runs any number of times.
     pub(crate) fn stays(&self) -> bool {
-        matches!(self.role, Role::Repeat | Role::Hook | Role::Signal)
+        matches!(self.role, Role::Repeat | Role::Hook | Role::Signal | Role::Watch)
+            || self.role == Role::Operation && self.io.has_many()
     }
 
     pub(crate) fn is_timer(&self) -> bool {
         matches!(self.role, Role::Timer | Role::Repeat | Role::PostLater | Role::Guard)
+    }
+
+    /// Whether no operation touches it.
+    pub(crate) fn is_guard(&self) -> bool {
+        matches!(self.role, Role::Guard | Role::RealGuard)
     }
 
     pub(crate) fn kind(&self) -> u32 {
@@ -118,6 +138,9 @@ impl Thing {
             Role::Hook => api::KIND_HOOK,
             Role::Signal => api::KIND_SIGNAL,
             Role::Slow => 0,
+            Role::Operation | Role::RealGuard => api::KIND_OPERATION,
+            Role::Watch => api::KIND_WATCH,
+            Role::Work => api::KIND_WORK,
         }
     }
 
@@ -144,6 +167,42 @@ unsafe extern "C-unwind" fn on_signal(lp: *mut api::Loop, signal: c_int, arg: *m
     // SAFETY: as above.
     let thing = unsafe { &*arg.cast::<Thing>() };
     thing.machine().signalled(thing, lp, signal);
+}
+
+unsafe extern "C-unwind" fn on_io(lp: *mut api::Loop, result: i32, flags: u32, arg: *mut c_void) {
+    // SAFETY: as above.
+    let thing = unsafe { &*arg.cast::<Thing>() };
+    thing.machine().arrived(thing, lp, result, flags, ptr::null());
+}
+
+unsafe extern "C-unwind" fn on_recv(
+    lp: *mut api::Loop,
+    result: i32,
+    data: *const c_void,
+    flags: u32,
+    arg: *mut c_void,
+) {
+    // SAFETY: as above.
+    let thing = unsafe { &*arg.cast::<Thing>() };
+    thing.machine().arrived(thing, lp, result, flags, data.cast());
+}
+
+unsafe extern "C-unwind" fn on_ready(lp: *mut api::Loop, fd: c_int, events: u32, arg: *mut c_void) {
+    // SAFETY: as above.
+    let thing = unsafe { &*arg.cast::<Thing>() };
+    thing.machine().ready(thing, lp, fd, events);
+}
+
+unsafe extern "C-unwind" fn work(arg: *mut c_void) {
+    // SAFETY: as above; what is done with it here is atomic.
+    let worked = unsafe { &*(&raw const (*arg.cast::<Thing>()).io.worked) };
+    worked.fetch_add(1, AcqRel);
+}
+
+unsafe extern "C-unwind" fn on_done(lp: *mut api::Loop, status: c_int, arg: *mut c_void) {
+    // SAFETY: as above.
+    let thing = unsafe { &*arg.cast::<Thing>() };
+    thing.machine().done(thing, lp, status);
 }
 
 unsafe extern "C-unwind" fn on_release<const WHICH: u8>(arg: *mut c_void) {

@@ -1,0 +1,272 @@
+//! Operations: watchers, connections, rings of buffers, and making the loop forget a descriptor.
+
+use std::cell::{Cell, RefCell};
+use std::mem::zeroed;
+use std::ptr;
+use std::rc::Rc;
+
+use libc::{EBADF, EBUSY, EINVAL, EPERM};
+
+use super::api;
+use super::io::{Buffers, Kind};
+use super::machine::{Lp, Machine, Phase, add, no};
+use super::ops::Op;
+use super::streams::close;
+use super::thing::{self, Role, State, Thing};
+
+impl Machine {
+    pub(crate) fn watch(&self, l: &Rc<Lp>, op: Op) {
+        let Some(pair) = self.pair(op.which) else { return };
+        let thing = self.new_thing(l, Role::Watch, op, None);
+        let mut fd = pair.fds[usize::from(op.which >> 2 & 1)].get();
+        let events = events(op);
+        let mut demanded = if events & 1 << 31 == 0 { l.if_open(0) } else { no(EINVAL) };
+        if op.which >= 248 && demanded == 0 {
+            // No descriptor, and one that has nothing to wait for.
+            let is_open = op.which & 1 == 1;
+            // SAFETY: the path is a string.
+            fd = if is_open { unsafe { libc::open(c"/".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) } } else { -1 };
+            demanded = if is_open { no(EPERM) } else { no(EBADF) };
+        }
+        thing.io.fd.set(fd);
+        thing.io.events.set(events);
+        let handle = self.call(|| api::loop_watch_fd(l.ptr, fd, events, thing::WATCH, thing.arg()));
+        if demanded == no(EPERM) {
+            close(&Cell::new(fd));
+        }
+        self.check_submitted("loop_watch_fd", &thing, handle, demanded);
+    }
+
+    pub(crate) fn update_watch(&self, l: &Lp, handle: i64, thing: Option<&Thing>, op: Op) -> (i32, i64) {
+        let events = events(op);
+        let result = self.call(|| api::loop_watch_update(l.ptr, handle, events));
+        let is_watch = thing.is_some_and(|thing| thing.role == Role::Watch);
+        if let (Some(thing), 0) = (thing, result) {
+            thing.io.events.set(events);
+        }
+        (result, if is_watch { 0 } else { no(EINVAL) })
+    }
+
+    /// Every watcher of a descriptor ends, and every operation on it is asked to.
+    pub(crate) fn forget(&self, l: &Rc<Lp>, fd: i32) -> i32 {
+        let is_on = |thing: &Thing| thing.is_pending() && fd >= 0 && thing.io.fd.get() == fd;
+        let demanded = l.unless_closing(if fd < 0 { no(EBADF) } else { 0 });
+        let has_chains = self.any_of(l, |thing| is_on(thing) && thing.io.is_chained.get()).is_some();
+        let watchers = self.things_of(l, |thing| is_on(thing) && thing.role == Role::Watch);
+        let outer = l.forgetting.replace(fd);
+        if demanded == 0 && !l.is(Phase::ShuttingDown) {
+            watchers.iter().for_each(|watcher| watcher.state.set(State::Cancelled));
+            self.things_of(l, |thing| is_on(thing) && thing.is_operation()).iter().for_each(|op| op.io.asked.set(true));
+        }
+        let result = self.call(|| api::loop_forget_fd(l.ptr, fd));
+        l.forgetting.set(outer);
+        l.has_entered.set(true);
+        if demanded == 0 {
+            // What release hooks have added meanwhile.
+            for thing in self.things_of(l, is_on) {
+                if thing.role == Role::Watch {
+                    thing.state.set(State::Cancelled);
+                }
+                thing.io.asked.set(true);
+            }
+            let are_gone = watchers.iter().all(|watcher| !api::loop_is_pending(l.ptr, watcher.handle.get()));
+            self.require(are_gone, || format!("a watcher of {fd} is pending after loop_forget_fd()"));
+        }
+        let is_vague = result > 0 && has_chains;
+        self.check_call("loop_forget_fd", if is_vague { 0 } else { result }, demanded);
+        self.check_owed(l);
+        result
+    }
+
+    pub(crate) fn forget_one(&self, l: &Rc<Lp>, op: Op) {
+        let Some(pair) = self.pair(op.which) else { return };
+        let fd = if op.which >= 248 { -1 } else { pair.fds[usize::from(op.which >> 2 & 1)].get() };
+        self.forget(l, fd);
+    }
+
+    /// Makes all loops forget one end of a stream, and closes it: the other end sees that at once.
+    pub(crate) fn close_end(&self, op: Op) {
+        let Some(pair) = self.pair(op.which) else { return };
+        let end = usize::from(op.which >> 2 & 1);
+        let (fd, other) = (pair.fds[end].get(), &pair.fds[1 - end]);
+        let loops: Vec<_> = self.loops.iter().filter_map(|slot| slot.borrow().clone()).collect();
+        if loops.iter().any(|l| matches!(l.phase.get(), Phase::Closing | Phase::ShuttingDown)) {
+            return;
+        }
+        // A release hook may give one of the others new work.
+        for _ in 0..2 {
+            for l in loops.iter().filter(|l| !l.is(Phase::Closed)) {
+                if self.forget(l, fd) != 0 {
+                    return;
+                }
+            }
+        }
+        let has_some = |thing: &Rc<Thing>| {
+            thing.io.fd.get() == fd && thing.is_pending() && (!thing.io.asked.get() || thing.role == Role::Watch)
+        };
+        if self.things.borrow().iter().any(has_some) || pair.fds[end].get() != fd {
+            return;
+        }
+        pair.directions.iter().for_each(|direction| direction.is_cut.set(true));
+        close(&pair.fds[end]);
+        let mut poll = libc::pollfd { fd: other.get(), events: libc::POLLIN, revents: 0 };
+        if other.get() >= 0 {
+            // SAFETY: one pollfd is there.
+            unsafe { libc::poll(&raw mut poll, 1, 0) };
+            let is_seen = poll.revents & (libc::POLLHUP | libc::POLLERR) != 0;
+            self.require(is_seen, || format!("{fd} was closed, and {} does not see it", other.get()));
+        }
+    }
+
+    /// A socket that listens: made when it is needed first.
+    fn listener(&self) -> i32 {
+        if self.listener.get() >= 0 {
+            return self.listener.get();
+        }
+        // SAFETY: an address of the family alone has the kernel choose a name.
+        unsafe {
+            let fd = libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
+            let mut address: libc::sockaddr_un = zeroed();
+            address.sun_family = libc::AF_UNIX as u16;
+            libc::bind(fd, (&raw const address).cast(), 2);
+            libc::listen(fd, 8);
+            self.listener.set(fd);
+            fd
+        }
+    }
+
+    pub(crate) fn accept(&self, l: &Rc<Lp>, op: Op) {
+        let thing = self.new_thing(l, Role::Operation, op, None);
+        let (fd, io) = (self.listener(), &thing.io);
+        io.fd.set(fd);
+        let is_multi = !op.how.is_multiple_of(3);
+        io.kind.set(if is_multi { Kind::AcceptMulti } else { Kind::Accept });
+        let accept = if is_multi { api::loop_accept_multi } else { api::loop_accept };
+        let handle = self.call(|| accept(l.ptr, fd, libc::SOCK_CLOEXEC, thing::IO, thing.arg()));
+        self.check_submitted("loop_accept", &thing, handle, l.if_open(0));
+    }
+
+    /// Connects to the socket that listens, if there is room for one more that waits.
+    pub(crate) fn connect(&self) {
+        let listener = self.listener();
+        if self.connections.borrow().len() >= 16 {
+            return;
+        }
+        // SAFETY: the address has room for the name.
+        unsafe {
+            let mut address: libc::sockaddr_un = zeroed();
+            let mut length = size_of::<libc::sockaddr_un>() as u32;
+            libc::getsockname(listener, (&raw mut address).cast(), &raw mut length);
+            let fd = libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0);
+            let is_made = libc::connect(fd, (&raw const address).cast(), length) == 0;
+            self.connections.borrow_mut().push(fd);
+            add(&self.connected, u64::from(is_made));
+        }
+    }
+
+    pub(crate) fn end_connections(&self) {
+        let (connected, accepted) = (self.connected.get(), self.accepted.get());
+        self.require(accepted <= connected, || format!("{accepted} of {connected} connections were accepted"));
+        self.connections.take().into_iter().for_each(|fd| close(&Cell::new(fd)));
+        close(&self.listener);
+    }
+
+    pub(crate) fn new_buffers(&self, l: &Rc<Lp>, op: Op) {
+        const COUNTS: [u32; 8] = [1, 2, 3, 4, 8, 1, 0, 32_769];
+        const SIZES: [u32; 8] = [1, 16, 100, 1000, 4096, 10_000, 64, 0];
+        if self.buffers.borrow().len() >= 6 {
+            return;
+        }
+        let (count, size) = (COUNTS[usize::from(op.which % 8)], SIZES[usize::from(op.how % 8)]);
+        let is_right = (1..=32_768).contains(&count) && size > 0;
+        let mut buffers = ptr::null_mut();
+        let result = self.call(|| api::loop_buffers_new(l.ptr, count, size, &raw mut buffers));
+        self.check_call("loop_buffers_new", result, l.if_open(if is_right { 0 } else { no(EINVAL) }));
+        self.require(buffers.is_null() == (result != 0), || "loop_buffers_new() wrote wrongly".into());
+        if result == 0 {
+            l.has_entered.set(true);
+            let buffers = Buffers { ptr: buffers, lp: Rc::clone(l), kept: RefCell::default() };
+            self.buffers.borrow_mut().push(Rc::new(buffers));
+        }
+    }
+
+    fn pick_buffers(&self, which: u8, wanted: impl Fn(&Buffers) -> bool) -> Option<Rc<Buffers>> {
+        let buffers = self.buffers.borrow();
+        let wanted: Vec<_> = buffers.iter().filter(|buffers| wanted(buffers)).collect();
+        if wanted.is_empty() { None } else { Some(Rc::clone(wanted[usize::from(which) % wanted.len()])) }
+    }
+
+    pub(crate) fn free_buffers(&self, op: Op) {
+        let Some(buffers) = self.pick_buffers(op.which, |_| true) else {
+            return self.check("loop_buffers_free", api::loop_buffers_free(ptr::null_mut()), 0);
+        };
+        let l = &buffers.lp;
+        let uses = |thing: &Thing| {
+            let theirs = thing.io.buffers.borrow();
+            thing.is_pending() && theirs.as_ref().is_some_and(|theirs| Rc::ptr_eq(theirs, &buffers))
+        };
+        let is_used = self.any_of(l, uses).is_some() || !buffers.kept.borrow().is_empty();
+        let result = api::loop_buffers_free(buffers.ptr);
+        // Inside loop_shutdown() what has ended is not known.
+        let demanded = l.unless_closing(if is_used { no(EBUSY) } else { 0 });
+        let is_vague = l.is(Phase::ShuttingDown) && result == 0;
+        self.check("loop_buffers_free", result, if is_vague { 0 } else { demanded });
+        if result == 0 {
+            self.buffers.borrow_mut().retain(|other| !Rc::ptr_eq(other, &buffers));
+        }
+    }
+
+    /// Gives back a part that is kept, by any address in it.
+    pub(crate) fn return_buffer(&self, op: Op) {
+        let Some(buffers) = self.pick_buffers(op.which, |buffers| !buffers.kept.borrow().is_empty()) else {
+            let Some(buffers) = self.pick_buffers(op.which, |_| true) else { return };
+            let demanded = buffers.lp.unless_closing(no(EINVAL));
+            let foreign = ptr::from_ref(self).cast();
+            self.check("loop_buffer_return", api::loop_buffer_return(buffers.ptr, foreign), demanded);
+            return self.check("loop_buffer_keep", api::loop_buffer_keep(buffers.ptr, foreign), demanded);
+        };
+        let l = &buffers.lp;
+        let at = usize::from(op.how) % buffers.kept.borrow().len();
+        let (data, length) = {
+            let kept = &buffers.kept.borrow()[at];
+            self.require(kept.is_intact(), || "data that is kept has changed".into());
+            (kept.data, kept.copy.len())
+        };
+        let result = api::loop_buffer_return(buffers.ptr, data.wrapping_add(usize::from(op.time) % length).cast());
+        self.check("loop_buffer_return", result, l.unless_closing(0));
+        if result == 0 {
+            buffers.kept.borrow_mut().swap_remove(at);
+        }
+    }
+
+    pub(crate) fn receive_multi(&self, l: &Rc<Lp>, op: Op) {
+        let is_foreign = op.how.is_multiple_of(16);
+        let wanted = |buffers: &Buffers| Rc::ptr_eq(&buffers.lp, l) != is_foreign && !buffers.lp.is(Phase::Closing);
+        let Some(buffers) = self.pick_buffers(op.how, wanted) else { return };
+        let Some((direction, is_pipe)) = self.direction(op) else { return };
+        if is_pipe || direction.has_receiver.replace(true) {
+            return;
+        }
+        let thing = self.new_thing(l, Role::Operation, op, None);
+        let (io, fd) = (&thing.io, direction.to);
+        io.kind.set(Kind::ReceiveMulti);
+        io.fd.set(fd);
+        *io.direction.borrow_mut() = Some(direction);
+        *io.buffers.borrow_mut() = Some(Rc::clone(&buffers));
+        let handle = self.call(|| api::loop_recv_multi(l.ptr, fd, buffers.ptr, thing::RECV, thing.arg()));
+        let demanded = l.if_open(if is_foreign { no(EINVAL) } else { 0 });
+        self.check_submitted("loop_recv_multi", &thing, handle, demanded);
+    }
+}
+
+/// What to watch for: reading, writing, both, nothing; or what poll(2) does not have.
+fn events(op: Op) -> u32 {
+    let events = match op.how % 8 {
+        0..=2 => libc::POLLIN,
+        3 => libc::POLLOUT,
+        4 => libc::POLLIN | libc::POLLOUT,
+        5 => libc::POLLRDHUP,
+        _ => 0,
+    };
+    if op.how >= 248 { 1 << 31 } else { events as u32 }
+}

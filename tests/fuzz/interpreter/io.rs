@@ -1,0 +1,184 @@
+//! The ledger of what has to do with descriptors: what an operation was given, and what may become of it.
+
+use std::cell::{Cell, RefCell};
+use std::ffi::c_void;
+use std::rc::Rc;
+use std::sync::atomic::AtomicU32;
+
+use super::api;
+use super::machine::{Lp, Machine};
+use super::streams::Direction;
+use super::thing::{Role, Thing};
+
+/// What an operation does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    Nop,
+    Poll,
+    Timeout,
+    /// Some bytes, or all of them.
+    Send,
+    SendAll,
+    Receive,
+    Accept,
+    AcceptMulti,
+    ReceiveMulti,
+}
+
+/// What a thing has that is an operation, a watcher or work.
+pub(crate) struct Io {
+    pub(crate) kind: Cell<Kind>,
+    pub(crate) fd: Cell<i32>,
+    /// What is watched or polled for.
+    pub(crate) events: Cell<u32>,
+    /// The memory that the kernel has.
+    pub(crate) room: RefCell<Vec<Cell<u8>>>,
+    pub(crate) direction: RefCell<Option<Rc<Direction>>>,
+    pub(crate) buffers: RefCell<Option<Rc<Buffers>>>,
+    /// It was asked to end, or may have been.
+    pub(crate) asked: Cell<bool>,
+    pub(crate) is_chained: Cell<bool>,
+    /// The deadline, and the earliest that it has ever had.
+    pub(crate) deadline: Cell<u64>,
+    pub(crate) earliest: Cell<u64>,
+    /// The callback that begins is the final one.
+    pub(crate) is_final: Cell<bool>,
+    /// The kernel has let go: the memory holds `POISON` from then on.
+    pub(crate) is_settled: Cell<bool>,
+    /// How often the work has run, on another thread.
+    pub(crate) worked: AtomicU32,
+}
+
+/// A ring of buffers.
+pub(crate) struct Buffers {
+    pub(crate) ptr: *mut api::Buffers,
+    pub(crate) lp: Rc<Lp>,
+    pub(crate) kept: RefCell<Vec<Kept>>,
+}
+
+/// Data that is kept.
+pub(crate) struct Kept {
+    pub(crate) data: *const u8,
+    pub(crate) copy: Vec<u8>,
+}
+
+const POISON: u8 = 0xa5;
+
+impl Io {
+    pub(crate) fn new() -> Io {
+        Io {
+            kind: Cell::new(Kind::Nop),
+            fd: Cell::new(-1),
+            events: Cell::new(0),
+            room: RefCell::default(),
+            direction: RefCell::default(),
+            buffers: RefCell::default(),
+            asked: Cell::new(false),
+            is_chained: Cell::new(false),
+            deadline: Cell::new(u64::MAX),
+            earliest: Cell::new(u64::MAX),
+            is_final: Cell::new(false),
+            is_settled: Cell::new(false),
+            worked: AtomicU32::new(0),
+        }
+    }
+
+    /// Makes room for the kernel, with these bytes in it.
+    pub(crate) fn fill(&self, bytes: impl Iterator<Item = u8>) -> (*mut c_void, usize) {
+        let mut room = self.room.borrow_mut();
+        *room = bytes.map(Cell::new).collect();
+        (room.as_ptr().cast_mut().cast(), room.len())
+    }
+
+    pub(crate) fn has_many(&self) -> bool {
+        matches!(self.kind.get(), Kind::AcceptMulti | Kind::ReceiveMulti)
+    }
+
+    /// The direction that it sends to or receives from has nobody else who does.
+    pub(crate) fn leave_direction(&self, is_lost: bool) {
+        if let Some(direction) = self.direction.take() {
+            let is_sender = matches!(self.kind.get(), Kind::Send | Kind::SendAll);
+            if is_sender { &direction.has_sender } else { &direction.has_receiver }.set(false);
+            if is_sender {
+                direction.in_flight.set(0);
+            }
+            if is_lost {
+                direction.is_lost.set(true);
+            }
+        }
+    }
+
+    /// The kernel has let go of its memory.
+    pub(crate) fn settle(&self, is_lost: bool) {
+        if !self.is_settled.replace(true) {
+            self.leave_direction(is_lost);
+            self.room.borrow().iter().for_each(|byte| byte.set(POISON));
+        }
+    }
+
+    pub(crate) fn is_untouched(&self) -> bool {
+        !self.is_settled.get() || self.room.borrow().iter().all(|byte| byte.get() == POISON)
+    }
+}
+
+impl Buffers {
+    /// What is kept is what it was.
+    pub(crate) fn is_intact(&self) -> bool {
+        self.kept.borrow().iter().all(|kept| kept.is_intact())
+    }
+}
+
+impl Kept {
+    pub(crate) fn is_intact(&self) -> bool {
+        // SAFETY: the library says that it is valid until it is returned, and the loop is open.
+        (0..self.copy.len()).all(|at| unsafe { self.data.add(at).read_volatile() } == self.copy[at])
+    }
+}
+
+impl Thing {
+    /// Whether its end is asked for, and comes by itself (S13).
+    pub(crate) fn is_operation(&self) -> bool {
+        matches!(self.role, Role::Operation | Role::RealGuard | Role::Work)
+    }
+
+    /// Whether nothing has to come before it completes.
+    pub(crate) fn completes_at_once(&self) -> bool {
+        self.role == Role::Operation && self.io.kind.get() == Kind::Nop && !self.io.is_chained.get()
+    }
+}
+
+impl Machine {
+    /// Something has ended without a final callback, since its loop was closed.
+    pub(crate) fn settle_closed(&self, thing: &Thing) {
+        if thing.ran.get() == 0 || thing.stays() {
+            thing.io.settle(true);
+        }
+    }
+
+    /// Whether anything is in flight that may keep a virtual clock from moving.
+    pub(crate) fn has_operations(&self, lp: &Lp) -> bool {
+        self.any_of(lp, |thing| {
+            thing.is_pending() && thing.is_operation() && thing.role != Role::RealGuard
+        })
+        .is_some()
+    }
+
+    /// All operations of a loop have been asked to end.
+    pub(crate) fn ask_all(&self, lp: &Lp) {
+        for thing in self.things_of(lp, |thing| thing.is_pending() && thing.is_operation()) {
+            thing.io.asked.set(true);
+        }
+    }
+
+    /// The data that is kept of a loop's buffers is valid until now; from now on they are dead.
+    pub(crate) fn forget_buffers(&self, lp: &Lp) {
+        let is_other = |buffers: &Rc<Buffers>| !std::ptr::eq(&raw const *buffers.lp, lp);
+        self.buffers.borrow_mut().retain(is_other);
+    }
+
+    pub(crate) fn check_kept(&self) {
+        for buffers in self.buffers.borrow().iter() {
+            self.require(buffers.is_intact(), || "data that is kept has changed".into());
+        }
+    }
+}
