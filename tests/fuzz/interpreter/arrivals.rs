@@ -39,9 +39,7 @@ impl Machine {
             }
             Kind::Send => result > 0 && result as usize <= length || result < 0 && is_short,
             Kind::SendAll => result as usize == length || is_short && (result < 0 || result as usize <= length),
-            Kind::Receive => {
-                result > 0 && result as usize <= length || result < 0 && is_short || result == 0 && is_cut
-            }
+            Kind::Receive => result > 0 && result as usize <= length || result < 0 && is_short || result == 0 && is_cut,
             Kind::Accept => result >= 0 || is_short,
             Kind::AcceptMulti => (result >= 0) != io.is_final.get() && (result >= 0 || is_short),
             Kind::ReceiveMulti => {
