@@ -21,7 +21,7 @@ use crate::op::driver::Given;
 use crate::op::number;
 use crate::schedule::{Call, Child, Schedule};
 use crate::slots::SlotRef;
-use crate::sqe::Sqe;
+use crate::sqe::{Sqe, poll_events};
 
 /// The wait status of a child that another has waited for.
 pub(crate) const REAPED_BY_ANOTHER: c_int = -1;
@@ -115,7 +115,7 @@ fn entry(child: &Child) -> Sqe {
         Some(pidfd) => Sqe {
             opcode: opcode::PollAdd::CODE,
             fd: pidfd.as_raw_fd(),
-            op_flags: (libc::POLLIN as u32).rotate_left(if cfg!(target_endian = "big") { 16 } else { 0 }),
+            op_flags: poll_events(libc::POLLIN as u32),
             ..Sqe::default()
         },
     }

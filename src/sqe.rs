@@ -55,3 +55,20 @@ pub(crate) mod flags {
     pub(crate) const CQE_SKIP_SUCCESS: u8 = 1 << 6;
     pub(crate) const KNOWN: u8 = (1 << 7) - 1;
 }
+
+/// `POLL*` as an entry of a poll has them: on big-endian machines its halves change places, since the field once had 16 bits.
+pub(crate) const fn poll_events(events: u32) -> u32 {
+    if cfg!(target_endian = "big") { events.rotate_left(16) } else { events }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_events_of_a_poll_stand_where_the_kernel_looks_for_them() {
+        // The kernel's field of 16 bits is the first half of the word, whatever the order of bytes.
+        let events = poll_events(libc::POLLIN as u32).to_ne_bytes();
+        assert_eq!(u16::from_ne_bytes([events[0], events[1]]), libc::POLLIN as u16);
+    }
+}

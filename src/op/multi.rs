@@ -110,7 +110,14 @@ impl Loop {
             pools.try_reserve(1)?;
             pools.push(None);
         }
-        let pool = Counted::new(Pool::new(count, size, &self.ring.borrow(), group)?)?;
+        let pool = Pool::new(count, size, &self.ring.borrow(), group)?;
+        let registered = pool.group();
+        let pool = Counted::new(pool).inspect_err(|_| {
+            // Nothing has used them; a place that is taken would refuse the next.
+            if let Some(group) = registered {
+                let _ = self.ring.borrow().unregister_buffers(group);
+            }
+        })?;
         pools[place] = Some(pool.clone());
         Ok(pool)
     }

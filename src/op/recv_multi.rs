@@ -8,7 +8,7 @@ use super::driver::{Driver, Given, MORE, Step};
 use crate::counted::Counted;
 use crate::handle::Handle;
 use crate::ring::Completed;
-use crate::sqe::{Sqe, flags};
+use crate::sqe::{Sqe, flags, poll_events};
 
 /// `IORING_RECV_MULTISHOT`, in `ioprio`.
 const MULTISHOT: u16 = 1 << 1;
@@ -32,7 +32,7 @@ impl RecvMulti {
     pub(crate) fn sqe(&self) -> Sqe {
         let Some(group) = self.pool.group() else {
             let events = (libc::POLLIN | libc::POLLRDHUP) as u32;
-            return Sqe { opcode: opcode::PollAdd::CODE, fd: self.fd, op_flags: events, ..Sqe::default() };
+            return Sqe { opcode: opcode::PollAdd::CODE, fd: self.fd, op_flags: poll_events(events), ..Sqe::default() };
         };
         Sqe {
             opcode: opcode::Recv::CODE,

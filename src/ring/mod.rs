@@ -23,7 +23,7 @@ pub(crate) use setup::{Features, Sizes};
 use self::timeout::ArmedTimeout;
 use crate::error::{Error, Result, Sentence};
 use crate::fork::Process;
-use crate::sqe::{Sqe, flags};
+use crate::sqe::{Sqe, flags, poll_events};
 
 /// What a wait came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -327,7 +327,8 @@ impl Ring {
         }
         let flags = if self.features.skips_success { flags::CQE_SKIP_SUCCESS } else { 0 };
         let opcode = opcode::PollRemove::CODE;
-        let update = Sqe { opcode, flags, addr: number, len: UPDATE_EVENTS, op_flags: events, ..Sqe::default() };
+        let update =
+            Sqe { opcode, flags, addr: number, len: UPDATE_EVENTS, op_flags: poll_events(events), ..Sqe::default() };
         self.reserve(1)?;
         // SAFETY: the entry points at nothing.
         unsafe { self.push_sqe(&Sqe { user_data: NOBODY, ..update }) };

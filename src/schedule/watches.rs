@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::handle::{Handle, Kind};
 use crate::op::driver::Given;
 use crate::slots::{Held, Place};
-use crate::sqe::Sqe;
+use crate::sqe::{Sqe, poll_events};
 
 /// What is watched.
 #[derive(Debug, Default)]
@@ -211,7 +211,7 @@ impl Schedule {
             return Some(Errand::Update(handle, wanted));
         }
         self.operations.poll_submitted(poll);
-        let sqe = Sqe { opcode: opcode::PollAdd::CODE, fd, op_flags: wanted, ..Sqe::default() };
+        let sqe = Sqe { opcode: opcode::PollAdd::CODE, fd, op_flags: poll_events(wanted), ..Sqe::default() };
         Some(Errand::Submit(sqe, handle))
     }
 

@@ -928,6 +928,27 @@ static void s31_operations_without_memory(void)
     }
 }
 
+/* What was refused leaves nothing with the kernel that the next would meet. */
+static void s31_buffers_with_any_one_allocation_failing(void)
+{
+    int made = -ENOMEM;
+    size_t n;
+
+    for (n = 0; made != 0 && n < 100; n++) {
+        loop_t *loop = new_loop();
+        loop_buffers_t *buffers = NULL;
+
+        fail(n, n + 1);
+        made = loop_buffers_new(loop, 4, 100, &buffers);
+        CHECK(made, ==, succeed() > n ? -ENOMEM : 0);
+        if (made != 0)
+            CHECK(loop_buffers_new(loop, 4, 100, &buffers), ==, 0);
+        CHECK(loop_buffers_free(buffers), ==, 0);
+        close_loop(loop);
+    }
+    CHECK(n, >, 3);
+}
+
 static const struct check_test tests[] = {
     TEST(the_wrapping_works),
     TEST(s31_loop_new_with_any_one_allocation_failing),
@@ -955,6 +976,7 @@ static const struct check_test tests[] = {
     TEST(s31_threads_cancelling_and_closing_allocate_nothing),
     TEST(s31_child_watchers_without_memory),
     TEST(s31_operations_without_memory),
+    TEST(s31_buffers_with_any_one_allocation_failing),
 };
 
 CHECK_MAIN(tests)
