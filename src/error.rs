@@ -98,6 +98,8 @@ sentences! {
     NoSuchName: c"there is no such host, or no such service",
     NoAnswer: c"the name servers gave no answer at the moment: try again",
     NameFailed: c"the name could not be looked up: a name server failed, or the question makes no sense",
+    TooManyBuffers: c"more buffers at once than the kernel takes, which is 1024",
+    AddressTooLong: c"the length is more than that of any address, which is sizeof(struct sockaddr_storage)",
     NullPointer: c"a pointer that must not be NULL is NULL",
     UnknownHookPoint: c"a hook is for LOOP_BEFORE_WAIT or LOOP_AFTER_WAIT",
     SizeTooSmall: c"the size of the struct is too small: set it to the sizeof, as LOOP_OPTIONS_INIT does",

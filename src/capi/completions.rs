@@ -4,11 +4,12 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::slice;
 
 use libc::iovec;
+use nix::errno::Errno;
 
 use super::types::loop_handle_t;
 use super::{NULL_POINTER, handle, handle_from_c, io_uring_sqe, number, status, with_loop};
 use crate::callback::Callback;
-use crate::error::Result;
+use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
 use crate::op::driver::{Driver, Keep};
 use crate::op::{check, copy, entries};
@@ -176,7 +177,8 @@ pub(super) unsafe fn path(from: *const c_char) -> Result<Box<[u8]>> {
     copy(unsafe { CStr::from_ptr(from) }.to_bytes_with_nul())
 }
 
-/// A copy of an array of buffers, which together are no longer than a result can tell.
+/// A copy of an array of buffers, which together are no longer than a result can tell: of as many as the kernel takes, so that
+/// no count that makes no sense is copied.
 ///
 /// # Safety
 /// The pointer is null or that of so many.
@@ -186,6 +188,9 @@ pub(super) unsafe fn vectors(from: *const iovec, count: usize) -> Result<Box<[io
     }
     if from.is_null() {
         return Err(NULL_POINTER);
+    }
+    if count > libc::UIO_MAXIOV as usize {
+        return Err(Error::new(Errno::EINVAL, Sentence::TooManyBuffers));
     }
     // SAFETY: as the caller says.
     let vectors = copy(unsafe { slice::from_raw_parts(from, count) })?;

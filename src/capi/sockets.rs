@@ -3,11 +3,12 @@
 use std::ffi::{c_int, c_void};
 
 use libc::{iovec, msghdr, sockaddr, socklen_t};
+use nix::errno::Errno;
 
 use super::NULL_POINTER;
 use super::completions::{bytes, keep, length as bytes_of, loop_io_callback_t, submit, vectors};
 use super::types::loop_handle_t;
-use crate::error::Result;
+use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
 use crate::memory::try_box;
 use crate::op::driver::{Driver, Step};
@@ -131,7 +132,7 @@ pub unsafe extern "C" fn loop_accept(
     unsafe { submit(r#loop, callback, arg, || Ok((entries::accept(fd, flags), None))) }
 }
 
-/// connect(2): the result is 0. The address is copied.
+/// connect(2): the result is 0. The address is copied; -EINVAL when `length` is more than that of a sockaddr_storage.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_connect(
     r#loop: *mut Loop,
@@ -144,6 +145,9 @@ pub unsafe extern "C" fn loop_connect(
     // SAFETY: the header asks for an address of this length; the driver keeps the copy.
     unsafe {
         submit(r#loop, callback, arg, || {
+            if length as usize > size_of::<libc::sockaddr_storage>() {
+                return Err(Error::new(Errno::EINVAL, Sentence::AddressTooLong));
+            }
             let address = bytes(address.cast(), length as usize)?;
             let sqe = entries::connect(fd, address.as_ptr(), length);
             Ok((sqe, Some(keep(address)?)))

@@ -551,6 +551,9 @@ static void wrong_arguments_are_refused(void)
     loop_t *loop = new_loop();
     char byte = 0;
     size_t too_long = (size_t)INT32_MAX + 1;
+    struct sockaddr address = {0};
+    struct iovec vector = {&byte, 1};
+    struct msghdr message = {0};
 
     CHECK(loop_recv(loop, 0, &byte, too_long, 0, note, NULL), ==, -EINVAL);
     CHECK(loop_send(loop, 0, &byte, too_long, 0, note, NULL), ==, -EINVAL);
@@ -559,6 +562,14 @@ static void wrong_arguments_are_refused(void)
     CHECK(loop_recv(loop, 0, NULL, 1, 0, note, NULL), ==, -EINVAL);
     CHECK(loop_send_all(loop, 0, &byte, 1, 0, NULL, NULL), ==, -EINVAL);
     CHECK(loop_send_all(NULL, 0, &byte, 1, 0, note, NULL), ==, -EINVAL);
+    /* What no kernel would take is refused before it is read: these are longer than what they name. */
+    CHECK(loop_connect(loop, 0, &address, UINT32_MAX, note, NULL), ==, -EINVAL);
+    CHECK(loop_writev(loop, 0, &vector, 1025, 0, note, NULL), ==, -EINVAL);
+    CHECK(loop_readv(loop, 0, &vector, SIZE_MAX, 0, note, NULL), ==, -EINVAL);
+    message.msg_iov = &vector;
+    message.msg_iovlen = SIZE_MAX;
+    CHECK(loop_sendmsg(loop, 0, &message, 0, note, NULL), ==, -EINVAL);
+    CHECK(loop_recvmsg(loop, 0, &message, 0, note, NULL), ==, -EINVAL);
     CHECK_TRUE(!loop_is_alive(loop));
     setenv("RINGLOOP_KERNEL", "5.10", 1);
     close_loop(loop);
