@@ -102,7 +102,9 @@ typedef void (*loop_release_t)(void *arg);
 /**
  * The loop has a clock of its own, which starts at `start_ns` and jumps to the next deadline, or to the limit of
  * loop_run_once(), whenever the loop would sleep: an hour of timers in a millisecond, for tests. With no deadline ahead and
- * no limit it sleeps for real. loop_set_slow_callback() goes by real time.
+ * no limit it sleeps for real. It does so too, and the clock stands still, as long as an operation, work or a child's end is
+ * pending: no timer comes then, nor the deadline of an operation that waits. Watchers of descriptors do not hold it up.
+ * loop_set_slow_callback() goes by real time.
  */
 #define LOOP_VIRTUAL_TIME 1
 
@@ -180,7 +182,8 @@ int loop_new(const struct loop_options_t *options,
  *
  * The caller sees to it that the former owner's last call has returned before (pthread_create() does).
  *
- * Errors: -EBUSY the loop has run, or been bound by loop_fd(); -EOWNERDEAD, -ESHUTDOWN, -ENOMEM, -EINVAL.
+ * Errors: -EBUSY the loop has run, or been bound to its thread by a system call on its ring: loop_fd(), loop_flush(),
+ * loop_forget_fd(), or more operations than the submission queue holds; -EOWNERDEAD, -ESHUTDOWN, -ENOMEM, -EINVAL.
  * Any thread.
  */
 int loop_adopt(loop_t *loop);
@@ -928,7 +931,7 @@ loop_handle_t loop_accept(loop_t *loop,
                           void *arg);
 
 /**
- * connect(2): the result is 0. The address is copied.
+ * connect(2): the result is 0. The address is copied; -EINVAL when `length` is more than that of a sockaddr_storage.
  */
 loop_handle_t loop_connect(loop_t *loop,
                            int fd,

@@ -19,7 +19,9 @@ use crate::time::Time;
 
 /// The loop has a clock of its own, which starts at `start_ns` and jumps to the next deadline, or to the limit of
 /// loop_run_once(), whenever the loop would sleep: an hour of timers in a millisecond, for tests. With no deadline ahead and
-/// no limit it sleeps for real. loop_set_slow_callback() goes by real time.
+/// no limit it sleeps for real. It does so too, and the clock stands still, as long as an operation, work or a child's end is
+/// pending: no timer comes then, nor the deadline of an operation that waits. Watchers of descriptors do not hold it up.
+/// loop_set_slow_callback() goes by real time.
 pub const LOOP_VIRTUAL_TIME: u32 = 1;
 
 /// Settings for loop_new(). Start from LOOP_OPTIONS_INIT; a field that is 0 asks for the default.
@@ -164,7 +166,8 @@ unsafe fn make(options: *const loop_options_t, out: *mut *mut Loop) -> Result<()
 ///
 /// The caller sees to it that the former owner's last call has returned before (pthread_create() does).
 ///
-/// Errors: -EBUSY the loop has run, or been bound by loop_fd(); -EOWNERDEAD, -ESHUTDOWN, -ENOMEM, -EINVAL.
+/// Errors: -EBUSY the loop has run, or been bound to its thread by a system call on its ring: loop_fd(), loop_flush(),
+/// loop_forget_fd(), or more operations than the submission queue holds; -EOWNERDEAD, -ESHUTDOWN, -ENOMEM, -EINVAL.
 /// Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_adopt(r#loop: *mut Loop) -> c_int {
