@@ -637,8 +637,9 @@ int loop_submit_chain(loop_t *loop,
                       loop_handle_t *handles);
 
 /**
- * The descriptor of the ring, for io_uring_register() of files and buffers. Never submit on it, and never close it: the
- * loop's ring is the loop's. The loop's thread.
+ * The descriptor of the ring, for io_uring_register() of files and buffers. Never submit on it, never close it, and send it no
+ * message (IORING_OP_MSG_RING), which the loop would count as a completion of its own: the loop's ring is the loop's. The loop's
+ * thread.
  */
 int loop_ring_fd(const loop_t *loop);
 
@@ -1006,7 +1007,7 @@ int loop_buffers_free(struct loop_buffers_t *buffers);
 
 /**
  * Keeps the data of the callback of loop_recv_multi() that is running: it stays valid, and its buffer is not used for anything else,
- * until loop_buffer_return(). Returns 0, or -EINVAL when `data` is not what a callback was given; -EPERM, -EOWNERDEAD. O(1). The
+ * until loop_buffer_return(), once for each time it was kept. Returns 0, or -EINVAL when `data` is not what a callback was given; -EPERM, -EOWNERDEAD. O(1). The
  * loop's thread.
  */
 int loop_buffer_keep(struct loop_buffers_t *buffers,

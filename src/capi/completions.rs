@@ -119,8 +119,9 @@ pub unsafe extern "C" fn loop_submit_chain(
     status(unsafe { with_loop(r#loop, submit) })
 }
 
-/// The descriptor of the ring, for io_uring_register() of files and buffers. Never submit on it, and never close it: the
-/// loop's ring is the loop's. The loop's thread.
+/// The descriptor of the ring, for io_uring_register() of files and buffers. Never submit on it, never close it, and send it no
+/// message (IORING_OP_MSG_RING), which the loop would count as a completion of its own: the loop's ring is the loop's. The loop's
+/// thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_ring_fd(r#loop: *const Loop) -> c_int {
     // SAFETY: the header asks for an open loop.

@@ -105,7 +105,7 @@ pub unsafe extern "C" fn loop_buffers_free(buffers: *mut loop_buffers_t) -> c_in
 }
 
 /// Keeps the data of the callback of loop_recv_multi() that is running: it stays valid, and its buffer is not used for anything else,
-/// until loop_buffer_return(). Returns 0, or -EINVAL when `data` is not what a callback was given; -EPERM, -EOWNERDEAD. O(1). The
+/// until loop_buffer_return(), once for each time it was kept. Returns 0, or -EINVAL when `data` is not what a callback was given; -EPERM, -EOWNERDEAD. O(1). The
 /// loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_buffer_keep(buffers: *mut loop_buffers_t, data: *const c_void) -> c_int {
