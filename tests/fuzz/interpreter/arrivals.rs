@@ -93,9 +93,10 @@ impl Machine {
         let has_cause = io.asked.get() || io.is_chained.get();
         self.require(result != -ECANCELED || has_cause, || format!("{thing} was cancelled by nobody"));
         if flags & TIMED_OUT != 0 {
-            let is_late = io.earliest.get() <= thing.lp.now() && io.is_final.get();
+            let deadlines = io.deadlines.borrow();
+            let is_late = deadlines.iter().any(|when| *when <= thing.lp.now()) && io.is_final.get();
             self.require(is_late && result != -ECANCELED, || {
-                format!("{thing} timed out with {result}, its deadline is {}", io.earliest.get())
+                format!("{thing} timed out with {result}, its deadlines were {deadlines:?}")
             });
         } else {
             self.require(result != -ETIMEDOUT, || format!("{thing} timed out and does not say so"));

@@ -71,10 +71,18 @@ impl Machine {
             }
             let are_gone = watchers.iter().all(|watcher| !api::loop_is_pending(l.ptr, watcher.handle.get()));
             self.require(are_gone, || format!("a watcher of {fd} is pending after loop_forget_fd()"));
+            let is_running = |thing: &Rc<Thing>| {
+                thing.on_stack.get() || l.in_report.get() && ptr::eq(l.last.get(), Rc::as_ptr(thing))
+            };
+            let is_owed = |thing: &&Rc<Thing>| {
+                thing.release.get().is_some() && thing.released.get() == 0 && !is_running(thing)
+            };
+            if let Some(watcher) = watchers.iter().find(is_owed).filter(|_| !l.is(Phase::ShuttingDown)) {
+                self.fail(|| format!("{watcher} was not released by loop_forget_fd()"));
+            }
         }
         let is_vague = result > 0 && has_chains;
         self.check_call("loop_forget_fd", if is_vague { 0 } else { result }, demanded);
-        self.check_owed(l);
         result
     }
 

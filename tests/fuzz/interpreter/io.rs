@@ -38,9 +38,8 @@ pub(crate) struct Io {
     /// It was asked to end, or may have been.
     pub(crate) asked: Cell<bool>,
     pub(crate) is_chained: Cell<bool>,
-    /// The deadline, and the earliest that it has ever had.
-    pub(crate) deadline: Cell<u64>,
-    pub(crate) earliest: Cell<u64>,
+    /// The deadlines that it has had. What has ended takes no new one.
+    pub(crate) deadlines: RefCell<Vec<u64>>,
     /// The callback that begins is the final one.
     pub(crate) is_final: Cell<bool>,
     /// The kernel has let go: the memory holds `POISON` from then on.
@@ -75,8 +74,7 @@ impl Io {
             buffers: RefCell::default(),
             asked: Cell::new(false),
             is_chained: Cell::new(false),
-            deadline: Cell::new(u64::MAX),
-            earliest: Cell::new(u64::MAX),
+            deadlines: RefCell::default(),
             is_final: Cell::new(false),
             is_settled: Cell::new(false),
             worked: AtomicU32::new(0),
@@ -88,6 +86,10 @@ impl Io {
         let mut room = self.room.borrow_mut();
         *room = bytes.map(Cell::new).collect();
         (room.as_ptr().cast_mut().cast(), room.len())
+    }
+
+    pub(crate) fn has_had_deadline(&self, when: u64) -> bool {
+        self.deadlines.borrow().contains(&when)
     }
 
     pub(crate) fn has_many(&self) -> bool {
@@ -141,9 +143,10 @@ impl Thing {
         matches!(self.role, Role::Operation | Role::RealGuard | Role::Work)
     }
 
-    /// Whether nothing has to come before it completes.
+    /// Whether the next iteration brings its end. Where the queues are tiny, others may stand before it.
     pub(crate) fn completes_at_once(&self) -> bool {
-        self.role == Role::Operation && self.io.kind.get() == Kind::Nop && !self.io.is_chained.get()
+        let is_alone = !self.io.is_chained.get() && self.lp.sq_entries >= 128;
+        self.role == Role::Operation && self.io.kind.get() == Kind::Nop && is_alone
     }
 }
 

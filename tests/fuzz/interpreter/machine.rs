@@ -415,7 +415,7 @@ impl Machine {
             && info.size as usize == size_of::<api::Info>()
             && info.kind == thing.kind()
             && info.handle == thing.handle.get()
-            && (info.when_ns == thing.when.get() || info.when_ns == thing.io.deadline.get())
+            && (info.when_ns == thing.when.get() || thing.io.has_had_deadline(info.when_ns))
             && info.fd == thing.io.fd.get()
             && info.referenced == thing.referenced.get();
         self.require(right, || format!("a walk showed {info:?} for {thing}, due at {}", thing.when.get()));

@@ -194,8 +194,7 @@ impl Machine {
         let result = self.call(|| api::loop_set_deadline(l.ptr, handle, when));
         let is_operation = thing.is_some_and(|thing| thing.is_operation() && thing.role != Role::Work);
         if let (Some(thing), 0) = (thing, result) {
-            thing.io.deadline.set(when);
-            thing.io.earliest.set(thing.io.earliest.get().min(when));
+            thing.io.deadlines.borrow_mut().push(when);
         }
         (result, if is_operation { 0 } else { no(EINVAL) })
     }

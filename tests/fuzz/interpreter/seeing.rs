@@ -133,7 +133,7 @@ impl Machine {
         // Timers that are due may stand in the ready queue; the others are to be thought of.
         let (deadline, now) = (api::loop_next_deadline(l.ptr), l.now());
         let timers = self.things_of(l, |thing| thing.is_pending() && thing.is_timer() && thing.handle.get() != 0);
-        let is_of_operation = |thing: &Thing| thing.is_operation() && thing.io.deadline.get() == deadline;
+        let is_of_operation = |thing: &Thing| thing.is_operation() && thing.io.has_had_deadline(deadline);
         let is_one = deadline == u64::MAX
             || l.counts.posts.get() > 0
             || timers.iter().any(|t| t.when.get() == deadline)
