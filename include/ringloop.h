@@ -254,7 +254,8 @@ void *loop_data(const loop_t *loop);
 int loop_run_forever(loop_t *loop);
 
 /**
- * As loop_run_forever(), and returns LOOP_DONE when nothing referenced is left: no call, no timer, no post. With nothing left at
+ * As loop_run_forever(), and returns LOOP_DONE when nothing referenced is left: no call, timer, post, watcher,
+ * operation, child or work. With nothing left at
  * the start it returns at once, without an iteration. A remote keeps no run going: with threads that may still post, use
  * loop_run_forever() and stop it.
  */
@@ -292,7 +293,7 @@ int loop_break(loop_t *loop);
 bool loop_is_running(const loop_t *loop);
 
 /**
- * Whether loop_run() would wait or work: a call or a timer that counts is pending. The loop's thread; false from others.
+ * Whether loop_run() would wait or work: something that counts is pending. The loop's thread; false from others.
  */
 bool loop_is_alive(const loop_t *loop);
 
@@ -412,7 +413,7 @@ bool loop_is_pending(const loop_t *loop, loop_handle_t handle);
 loop_handle_t loop_current(const loop_t *loop);
 
 /**
- * Makes a call or a timer count for loop_run(), as it does from the start.
+ * Makes what the handle names count for loop_run(), as it does from the start.
  *
  * Errors: -EINVAL a hook or a signal handler, which never count; -ENOENT the handle is stale; -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1). The
  * loop's thread.
@@ -421,7 +422,8 @@ int loop_ref(loop_t *loop,
              loop_handle_t handle);
 
 /**
- * Makes a call or a timer not count for loop_run(), which then returns though it is pending. Errors: those of loop_ref().
+ * Makes what the handle names not count for loop_run(), which then returns though it is pending: for an operation, though the kernel
+ * has its buffer, and though it was cancelled and its final callback is still to come. Errors: those of loop_ref().
  */
 int loop_unref(loop_t *loop,
                loop_handle_t handle);

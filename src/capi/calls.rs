@@ -176,7 +176,7 @@ pub unsafe extern "C" fn loop_current(r#loop: *const Loop) -> loop_handle_t {
     current.ok().flatten().map_or(0, Handle::as_raw)
 }
 
-/// Makes a call or a timer count for loop_run(), as it does from the start.
+/// Makes what the handle names count for loop_run(), as it does from the start.
 ///
 /// Errors: -EINVAL a hook or a signal handler, which never count; -ENOENT the handle is stale; -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1). The
 /// loop's thread.
@@ -186,7 +186,8 @@ pub unsafe extern "C" fn loop_ref(r#loop: *mut Loop, handle: loop_handle_t) -> c
     status(unsafe { with_loop(r#loop, |lp| lp.ref_(handle_from_c(handle))) })
 }
 
-/// Makes a call or a timer not count for loop_run(), which then returns though it is pending. Errors: those of loop_ref().
+/// Makes what the handle names not count for loop_run(), which then returns though it is pending: for an operation, though the kernel
+/// has its buffer, and though it was cancelled and its final callback is still to come. Errors: those of loop_ref().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_unref(r#loop: *mut Loop, handle: loop_handle_t) -> c_int {
     // SAFETY: the header asks for an open loop.

@@ -34,7 +34,8 @@ pub unsafe extern "C" fn loop_run_forever(r#loop: *mut Loop) -> c_int {
     outcome(unsafe { with_loop(r#loop, Loop::run_forever) })
 }
 
-/// As loop_run_forever(), and returns LOOP_DONE when nothing referenced is left: no call, no timer, no post. With nothing left at
+/// As loop_run_forever(), and returns LOOP_DONE when nothing referenced is left: no call, timer, post, watcher,
+/// operation, child or work. With nothing left at
 /// the start it returns at once, without an iteration. A remote keeps no run going: with threads that may still post, use
 /// loop_run_forever() and stop it.
 #[unsafe(no_mangle)]
@@ -82,7 +83,7 @@ pub unsafe extern "C" fn loop_is_running(r#loop: *const Loop) -> bool {
     unsafe { with_loop(r#loop, |lp| lp.check().map(|()| lp.is_running())) }.unwrap_or(false)
 }
 
-/// Whether loop_run() would wait or work: a call or a timer that counts is pending. The loop's thread; false from others.
+/// Whether loop_run() would wait or work: something that counts is pending. The loop's thread; false from others.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_is_alive(r#loop: *const Loop) -> bool {
     // SAFETY: the header asks for an open loop.
