@@ -203,6 +203,10 @@ int loop_shutdown(loop_t *loop);
  * In a forked child it frees the child's copy of the memory and does nothing else: no release hook runs there. A child
  * that was forked in a callback returns from that first: until then -EOWNERDEAD.
  *
+ * A loop that is closed by another thread, after its own has exited: what that had in the kernel has ended with it, but for what a
+ * device may be busy with. The release hooks of reads and writes on files, and of sends without a copy, that had not ended do not run
+ * then: cancel them and wait before the thread exits.
+ *
  * Errors, with nothing changed: -EBUSY from inside a run or a callback of this loop; -ESHUTDOWN from a release hook while
  * it is being closed; -EPERM. The loop's thread; any thread once that has exited.
  */
@@ -594,7 +598,7 @@ int loop_forget_fd(loop_t *loop,
 #define LOOP_MORE 2
 
 /**
- * A flag of the final result: the deadline has cut the operation short.
+ * A flag of the final result: the deadline came before the operation's end, and has cut it short where that was possible.
  */
 #define LOOP_TIMED_OUT 8192
 
@@ -614,7 +618,7 @@ typedef void (*loop_io_callback_t)(loop_t *loop, int32_t result, uint32_t flags,
  *
  * Returns a handle, or -EINVAL for what would take it out of the loop's hands, with its name in loop_last_error():
  * IOSQE_IO_DRAIN, IOSQE_CQE_SKIP_SUCCESS, IOSQE_IO_LINK, IOSQE_IO_HARDLINK, unknown flags, IORING_OP_ASYNC_CANCEL,
- * _POLL_REMOVE, _TIMEOUT_REMOVE, _LINK_TIMEOUT, and entries of 128 bytes; -ENOSYS when this kernel does not have the operation;
+ * _POLL_REMOVE, _TIMEOUT_REMOVE, _LINK_TIMEOUT, _MSG_RING, and entries of 128 bytes; -ENOSYS when this kernel does not have the operation;
  * -EAGAIN when the kernel takes none at the moment; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1). The loop's thread.
  */
 loop_handle_t loop_submit(loop_t *loop,

@@ -102,11 +102,17 @@ impl Loop {
         if self.slow.debug() {
             self.walk_pending(|info| inspect::print_pending(self, info));
         }
-        let end = if self.drain(u64::MAX).is_ok() { End::Now } else { End::Leak };
+        // What the kernel does not let go of is not freed.
+        let _ = self.drain(u64::MAX);
+        if !self.owner.process().is_current() {
+            // A signal handler of the program's has forked meanwhile, and this is the child.
+            self.forget_everything();
+            return;
+        }
         while let Some(unseen) = { self.schedule.borrow_mut().discard_result() } {
             unseen.into_iter().for_each(op::close_unseen);
         }
-        self.cancel_everything(end);
+        self.cancel_everything(End::Now);
         self.phase.set(Phase::Closed);
     }
 
@@ -128,6 +134,9 @@ impl Loop {
             // What the kernel does not take now, it takes when it has completed something.
             let _ = op::run_errands(&mut schedule, &mut ring);
             let waited = ring.wait_for_completion(until);
+            if !self.owner.process().is_current() {
+                return Err(Error::FORKED);
+            }
             let room = schedule.reserve_completions(ring.batch_len());
             if let Some(error) = room.err().filter(|_| limit < u64::MAX) {
                 // Who may give up loses no result.

@@ -63,6 +63,7 @@ sentences! {
     KernelHoldsOn: c"the kernel has not let go of all operations, or work that has begun has not ended: the loop is still open, close it again",
     Interrupted: c"a signal ended the wait and no callback ran",
     EntriesOutOfRange: c"sq_entries is at most 32768, cq_entries at most 65536 and not below sq_entries",
+    NoVersion: c"RINGLOOP_KERNEL is not a version such as 5.10",
     NoWipeOnFork: c"the kernel is older than 4.14: it has no MADV_WIPEONFORK",
     NoIoUring: c"this kernel has no io_uring that is new enough (Linux 5.10 or later), or a seccomp filter hides it",
     SwitchedOff: c"io_uring is switched off here: set the sysctl kernel.io_uring_disabled to 0, or allow io_uring_setup, io_uring_enter and io_uring_register in the container's seccomp profile",
@@ -83,6 +84,7 @@ sentences! {
     FlagUnknown: c"the entry has a flag that no kernel known to this version of ringloop has",
     OpcodeCancel: c"IORING_OP_ASYNC_CANCEL and IORING_OP_POLL_REMOVE are refused: use loop_cancel()",
     OpcodeTimeout: c"IORING_OP_TIMEOUT_REMOVE and IORING_OP_LINK_TIMEOUT are refused: use loop_cancel() and loop_set_deadline()",
+    OpcodeMessage: c"IORING_OP_MSG_RING is refused: a loop would take the message for a completion of its own; use loop_remote_call_soon()",
     Opcode128: c"operations with entries of 128 bytes are refused: the loop's ring has entries of 64",
     ChainTooLong: c"the chain is longer than the submission queue: ask for more sq_entries",
     LengthTooLarge: c"the length is over INT32_MAX: the kernel could not tell how much was done",
@@ -117,6 +119,7 @@ impl Error {
     pub(crate) const STALE_HANDLE: Error = Error::new(Errno::ENOENT, Sentence::StaleHandle);
     pub(crate) const NOT_A_TIMER: Error = Error::new(Errno::EINVAL, Sentence::NotATimer);
     pub(crate) const NOT_AN_OPERATION: Error = Error::new(Errno::EINVAL, Sentence::NotAnOperation);
+    pub(crate) const CHAIN_TOO_LONG: Error = Error::new(Errno::E2BIG, Sentence::ChainTooLong);
     pub(crate) const TOO_LONG: Error = Error::new(Errno::EINVAL, Sentence::LengthTooLarge);
     pub(crate) const NOT_A_WATCHER: Error = Error::new(Errno::EINVAL, Sentence::NotAWatcher);
     pub(crate) const BAD_DESCRIPTOR: Error = Error::new(Errno::EBADF, Sentence::BadDescriptor);

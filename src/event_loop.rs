@@ -212,9 +212,7 @@ impl Loop {
     /// S5 (a): submits what was queued, and sleeps if there is nothing else to do.
     #[inline(always)]
     fn submit_and_wait(&self, schedule: &mut Schedule, ring: &mut Ring, limit: u64) -> Result<Waiting> {
-        if schedule.has_errands() {
-            op::run_errands(schedule, ring)?;
-        }
+        let limit = if schedule.has_errands() { self.run_errands(schedule, ring, limit)? } else { limit };
         if limit == 0 || self.must_not_sleep(schedule) {
             ring.submit()?;
             return Ok(Waiting { interrupted: false, now: None });
@@ -227,6 +225,17 @@ impl Loop {
         match &self.clock {
             Clock::Monotonic => self.sleep(schedule, ring, now, now.saturating_add(limit)),
             Clock::Virtual(clock) => self.jump(clock, schedule, ring, now, limit),
+        }
+    }
+
+    /// Tells the kernel what it is to be told. When it takes no more at the moment, what it has completed is collected first, without
+    /// sleep.
+    #[cold]
+    fn run_errands(&self, schedule: &mut Schedule, ring: &mut Ring, limit: u64) -> Result<u64> {
+        match op::run_errands(schedule, ring) {
+            Ok(()) => Ok(limit),
+            Err(_) if ring.has_completions() => Ok(0),
+            Err(error) => Err(error),
         }
     }
 

@@ -70,10 +70,8 @@ pub(crate) struct Schedule {
 pub(crate) enum End {
     /// Operations are asked to.
     Ask,
-    /// The kernel has let go of them.
+    /// They will see no result any more. What the kernel may still use is never freed.
     Now,
-    /// It may not have: what it may use is never freed.
-    Leak,
 }
 
 /// What came of cancelling.
@@ -258,7 +256,7 @@ impl Schedule {
     /// Ends what stands in a slot that is filled.
     pub(crate) fn end_at(&mut self, index: u32, end: End) -> Option<Held> {
         match (self.slots[index].kind(), end) {
-            (kind, End::Now | End::Leak) if kind.is_operation() => self.end_operation(index, end),
+            (kind, End::Now) if kind.is_operation() => self.end_operation(index),
             _ => self.end(index).1,
         }
     }
@@ -578,7 +576,7 @@ impl Schedule {
         }
         for index in 0..self.slots.len() {
             if self.is_filled(index) {
-                std::mem::forget(self.end_at(index, End::Leak));
+                std::mem::forget(self.end_at(index, End::Now));
             }
         }
     }

@@ -18,7 +18,7 @@ use crate::time::Time;
 
 /// A flag of a result: more of the same operation will come. Without it, this is the final callback.
 pub const LOOP_MORE: u32 = 2;
-/// A flag of the final result: the deadline has cut the operation short.
+/// A flag of the final result: the deadline came before the operation's end, and has cut it short where that was possible.
 pub const LOOP_TIMED_OUT: u32 = 8192;
 
 const _: () = assert!(LOOP_MORE == crate::op::driver::MORE && LOOP_TIMED_OUT == crate::op::driver::TIMED_OUT);
@@ -60,7 +60,7 @@ pub(super) unsafe fn submit(
 ///
 /// Returns a handle, or -EINVAL for what would take it out of the loop's hands, with its name in loop_last_error():
 /// IOSQE_IO_DRAIN, IOSQE_CQE_SKIP_SUCCESS, IOSQE_IO_LINK, IOSQE_IO_HARDLINK, unknown flags, IORING_OP_ASYNC_CANCEL,
-/// _POLL_REMOVE, _TIMEOUT_REMOVE, _LINK_TIMEOUT, and entries of 128 bytes; -ENOSYS when this kernel does not have the operation;
+/// _POLL_REMOVE, _TIMEOUT_REMOVE, _LINK_TIMEOUT, _MSG_RING, and entries of 128 bytes; -ENOSYS when this kernel does not have the operation;
 /// -EAGAIN when the kernel takes none at the moment; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1). The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_submit(
@@ -78,6 +78,9 @@ pub unsafe extern "C" fn loop_submit(
         })
     }
 }
+
+/// No submission queue is larger.
+const LARGEST_CHAIN: usize = 32768;
 
 /// Submits a chain of `count` operations: each begins when the one before it has ended well, and when one fails those after it
 /// end with -ECANCELED. IOSQE_IO_LINK is set by the loop; an entry may bear IOSQE_IO_HARDLINK instead, and then the next begins
@@ -101,6 +104,9 @@ pub unsafe extern "C" fn loop_submit_chain(
             return Err(NULL_POINTER);
         }
         lp.check_open()?;
+        if count > LARGEST_CHAIN {
+            return Err(Error::CHAIN_TOO_LONG);
+        }
         // SAFETY: the header asks for `count` of each, and for entries that are valid until the final callbacks.
         unsafe {
             let (sqes, args) = (slice::from_raw_parts(sqes.cast::<Sqe>(), count), slice::from_raw_parts(args, count));

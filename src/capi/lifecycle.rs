@@ -191,6 +191,10 @@ pub unsafe extern "C" fn loop_shutdown(r#loop: *mut Loop) -> c_int {
 /// In a forked child it frees the child's copy of the memory and does nothing else: no release hook runs there. A child
 /// that was forked in a callback returns from that first: until then -EOWNERDEAD.
 ///
+/// A loop that is closed by another thread, after its own has exited: what that had in the kernel has ended with it, but for what a
+/// device may be busy with. The release hooks of reads and writes on files, and of sends without a copy, that had not ended do not run
+/// then: cancel them and wait before the thread exits.
+///
 /// Errors, with nothing changed: -EBUSY from inside a run or a callback of this loop; -ESHUTDOWN from a release hook while
 /// it is being closed; -EPERM. The loop's thread; any thread once that has exited.
 #[unsafe(no_mangle)]

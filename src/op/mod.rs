@@ -216,6 +216,8 @@ pub(crate) fn check(sqe: &Sqe, links: u8) -> Result<()> {
     match sqe.opcode {
         opcode::AsyncCancel::CODE | opcode::PollRemove::CODE => return refusal(Sentence::OpcodeCancel),
         opcode::TimeoutRemove::CODE | opcode::LinkTimeout::CODE => return refusal(Sentence::OpcodeTimeout),
+        // Its completion would be taken for one of an entry of the other ring's.
+        MSG_RING => return refusal(Sentence::OpcodeMessage),
         NOP_128 | URING_CMD_128 => return refusal(Sentence::Opcode128),
         _ => {}
     }
@@ -228,6 +230,29 @@ pub(crate) fn check(sqe: &Sqe, links: u8) -> Result<()> {
     }
 }
 
+/// Whether what the kernel reads or writes may be in its hands when the thread that submitted it has exited: block devices do not
+/// stop, nor does a network card that sends without a copy (measured on 6.18: 60 of 64 direct reads went on).
+pub(crate) fn may_outlive_thread(sqe: &Sqe) -> bool {
+    matches!(
+        sqe.opcode,
+        opcode::Readv::CODE
+            | opcode::Writev::CODE
+            | opcode::ReadFixed::CODE
+            | opcode::WriteFixed::CODE
+            | opcode::Read::CODE
+            | opcode::Write::CODE
+            | opcode::UringCmd16::CODE
+            | opcode::SendZc::CODE
+            | opcode::SendMsgZc::CODE
+            | READV_FIXED
+            | WRITEV_FIXED
+    )
+}
+
+const MSG_RING: u8 = 40;
+const READV_FIXED: u8 = 60;
+const WRITEV_FIXED: u8 = 61;
+
 /// Those with entries of 128 bytes, in rings that have both sizes (6.19).
 const NOP_128: u8 = 63;
 const URING_CMD_128: u8 = 64;
@@ -238,7 +263,7 @@ impl Loop {
     ///
     /// It is submitted with the next iteration's system call, or at once where the queue is full. Errors: EINVAL, with its name in
     /// the sentence, for what would escape the loop: IOSQE_IO_DRAIN, IOSQE_CQE_SKIP_SUCCESS, IOSQE_IO_LINK and
-    /// IOSQE_IO_HARDLINK, unknown flags, and the operations ASYNC_CANCEL, POLL_REMOVE, TIMEOUT_REMOVE, LINK_TIMEOUT and those of
+    /// IOSQE_IO_HARDLINK, unknown flags, and the operations ASYNC_CANCEL, POLL_REMOVE, TIMEOUT_REMOVE, LINK_TIMEOUT, MSG_RING and those of
     /// 128 bytes; ENOSYS for an operation that this kernel does not have; EAGAIN when the kernel takes no
     /// submissions at the moment; ENOMEM, ESHUTDOWN. O(1).
     ///
@@ -302,7 +327,7 @@ impl Loop {
         let (mut schedule, mut ring) = (self.schedule.borrow_mut(), self.ring.borrow_mut());
         let Some(last) = sqes.len().checked_sub(1) else { return Ok(()) };
         if sqes.len() > ring.capacity() {
-            return Err(Error::new(Errno::E2BIG, Sentence::ChainTooLong));
+            return Err(Error::CHAIN_TOO_LONG);
         }
         for (at, sqe) in sqes.iter().enumerate() {
             check(sqe, if at == last { 0 } else { flags::IO_LINK | flags::IO_HARDLINK })?;

@@ -51,6 +51,9 @@ impl RecvMulti {
         if flags & HAS_BUFFER != 0 {
             data = self.pool.take((flags >> 16) as u16, result.max(0) as u32, flags & BUFFER_GOES_ON != 0);
         }
+        if result > 0 && data.is_null() {
+            return Step::end(-libc::EIO);
+        }
         if result > 0 {
             return Step { given: Some(Given { result, flags: MORE, data }), again };
         }

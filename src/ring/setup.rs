@@ -107,12 +107,14 @@ impl Version {
     const ANY: Version = Version(u32::MAX, 0);
 
     /// The version that the variable `RINGLOOP_KERNEL` names (`5.10`): what came later is not used, so that a program can be tried
-    /// as it would be on that kernel. None that can be read: all is used that is there.
-    fn pretended() -> Version {
-        let value = variable("RINGLOOP_KERNEL");
-        let version = value.as_ref().and_then(|value| value.to_str()).and_then(|value| value.split_once('.'));
-        let numbers = version.map(|(major, minor)| (major.parse(), minor.parse()));
-        if let Some((Ok(major), Ok(minor))) = numbers { Version(major, minor) } else { Version::ANY }
+    /// as it would be on that kernel. Not set: all is used that is there.
+    fn pretended() -> Result<Version> {
+        let Some(value) = variable("RINGLOOP_KERNEL") else { return Ok(Version::ANY) };
+        let version = value.to_str().and_then(|value| value.split_once('.'));
+        match version.map(|(major, minor)| (major.parse(), minor.parse())) {
+            Some((Ok(major), Ok(minor))) => Ok(Version(major, minor)),
+            _ => Err(Error::new(Errno::EINVAL, Sentence::NoVersion)),
+        }
     }
 
     /// The last operation that this version has, by the numbers in `linux/io_uring.h`.
@@ -138,7 +140,7 @@ impl Version {
 }
 
 pub(super) fn set_up(sizes: Sizes) -> Result<(IoUring, Features)> {
-    let pretended = Version::pretended();
+    let pretended = Version::pretended()?;
     let mut refusal = Errno::EINVAL;
     for (since, rung) in LADDER {
         if pretended < since {

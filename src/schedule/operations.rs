@@ -7,12 +7,12 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::{Call, End, IndexHash, Schedule};
+use super::{Call, IndexHash, Schedule};
 use crate::callback::Callback;
 use crate::error::{Error, Result};
 use crate::handle::{Handle, Kind};
 use crate::op::driver::{Driver, Given, MORE, Step, TIMED_OUT};
-use crate::op::{close_unseen, descriptor_of, gives_descriptor, second_descriptor_of};
+use crate::op::{close_unseen, descriptor_of, gives_descriptor, may_outlive_thread, second_descriptor_of};
 use crate::ready::List;
 use crate::ring::{ANSWER, Completed};
 use crate::slots::{Held, NO_SLOT, Place};
@@ -58,6 +58,9 @@ struct Operation {
     /// Whether its final result has not come.
     is_pending: bool,
     in_kernel: bool,
+    may_outlive_thread: bool,
+    /// How often the kernel has not found it, to cancel it.
+    refusals: u8,
     /// Whether the one before it in its chain has not ended.
     has_to_wait: bool,
     asked_to_end: bool,
@@ -124,6 +127,9 @@ impl Operation {
     }
 }
 
+/// What the kernel has not found so often it has given to a device, which nothing cancels: it ends by itself.
+const MOST_REFUSALS: u8 = 16;
+
 /// A result on its way to the callback.
 #[derive(Clone, Copy, Debug)]
 struct Outcome {
@@ -159,6 +165,7 @@ impl Schedule {
             fd: descriptor_of(sqe),
             second_fd: second_descriptor_of(sqe),
             gives_descriptor: gives_descriptor(sqe),
+            may_outlive_thread: may_outlive_thread(sqe),
             in_kernel: true,
             driver,
             ..Operation::default()
@@ -213,7 +220,7 @@ impl Schedule {
             return;
         }
         let is_last = completed.flags & MORE == 0;
-        self.operations.outstanding -= usize::from(is_last);
+        self.operations.outstanding = self.operations.outstanding.saturating_sub(usize::from(is_last));
         let Some(index) = self.find_number(completed.number) else { return };
         if self.slots[index].kind() == Kind::Child {
             self.child_changed(index, completed.result);
@@ -259,9 +266,11 @@ impl Schedule {
         let index = index.filter(|&index| {
             let operation = &self.operations.entries[index as usize];
             // One in a chain that has not begun is asked when it begins.
-            operation.is_pending && operation.in_kernel && !operation.has_to_wait
+            operation.is_pending && operation.in_kernel && !operation.has_to_wait && operation.refusals < MOST_REFUSALS
         });
-        index.into_iter().for_each(|index| self.operations.send_errand(index));
+        let Some(index) = index else { return };
+        self.operations.entries[index as usize].refusals += 1;
+        self.operations.send_errand(index);
     }
 
     /// The callback has returned from a result that is not the final one.
@@ -374,7 +383,8 @@ impl Schedule {
     /// The deadline of an operation has come (S13).
     pub(super) fn deadline_came(&mut self, index: u32) {
         self.slots[index].set_place(Place::Aside);
-        self.operations.entries[index as usize].timed_out = true;
+        let operation = &mut self.operations.entries[index as usize];
+        operation.timed_out = !operation.asked_to_end;
         self.ask_to_end(index);
     }
 
@@ -492,7 +502,7 @@ impl Schedule {
             return;
         }
         let is_last = completed.flags & MORE == 0;
-        self.operations.outstanding -= usize::from(is_last);
+        self.operations.outstanding = self.operations.outstanding.saturating_sub(usize::from(is_last));
         let Some(index) = self.find_number(completed.number) else { return };
         if self.slots[index].kind() == Kind::Child {
             return;
@@ -513,7 +523,8 @@ impl Schedule {
     /// The thread has exited that the ring was bound to, and with it all that it had in the kernel.
     pub(crate) fn kernel_has_let_go(&mut self) {
         self.operations.outstanding = 0;
-        self.operations.entries.iter_mut().for_each(|operation| operation.in_kernel = false);
+        // But for what hardware may be busy with: that is never released.
+        self.operations.entries.iter_mut().for_each(|operation| operation.in_kernel &= operation.may_outlive_thread);
     }
 
     /// The first operation on a descriptor.
@@ -560,10 +571,10 @@ impl Schedule {
     }
 
     /// Ends an operation that will see no result any more; unless the kernel may hold what it kept.
-    pub(super) fn end_operation(&mut self, index: u32, end: End) -> Option<Held> {
+    pub(super) fn end_operation(&mut self, index: u32) -> Option<Held> {
         self.leave(index);
         let operation = &mut self.operations.entries[index as usize];
-        let is_held = end == End::Leak && operation.in_kernel;
+        let is_held = operation.in_kernel;
         if is_held {
             std::mem::forget(operation.driver.take());
         }

@@ -2,6 +2,7 @@
 #include "check.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <linux/io_uring.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -414,6 +415,7 @@ static void s28_what_is_refused_is_named(void)
         {IORING_OP_POLL_REMOVE, 0, -EINVAL, "IORING_OP_POLL_REMOVE"},
         {IORING_OP_TIMEOUT_REMOVE, 0, -EINVAL, "IORING_OP_TIMEOUT_REMOVE"},
         {IORING_OP_LINK_TIMEOUT, 0, -EINVAL, "IORING_OP_LINK_TIMEOUT"},
+        {IORING_OP_MSG_RING, 0, -EINVAL, "IORING_OP_MSG_RING"},
         {63, 0, -EINVAL, "128"},
         {250, 0, -ENOSYS, "loop_supports"},
     };
@@ -455,6 +457,62 @@ static void s22_closing_waits_for_the_kernel_and_calls_nobody(void)
     close_pair(fds);
 }
 
+struct inherited {
+    loop_t *loop;
+    struct seen reading, receiving;
+    int pipe[2], fds[2];
+    char buffers[2][16];
+};
+
+static void *leave_operations(void *arg)
+{
+    struct inherited *inherited = arg;
+    loop_handle_t reading, receiving;
+    loop_t *loop = new_loop();
+
+    reading = loop_read(loop, inherited->pipe[0], inherited->buffers[0], 16, LOOP_CURRENT, note, &inherited->reading);
+    receiving = loop_recv(loop, inherited->fds[0], inherited->buffers[1], 16, 0, note, &inherited->receiving);
+    CHECK(loop_on_release(loop, reading, note_release), ==, 0);
+    CHECK(loop_on_release(loop, receiving, note_release), ==, 0);
+    CHECK(loop_run_once(loop, 0), ==, 0);
+    inherited->loop = loop;
+    return NULL;
+}
+
+/* What the thread had in the kernel has ended with it; but a device may go on with what was read or written. */
+static void s25_who_closes_for_a_thread_that_has_exited_releases_what_no_device_can_hold(void)
+{
+    static struct inherited inherited;
+    pthread_t thread;
+
+    REQUIRE(pipe2(inherited.pipe, O_CLOEXEC), ==, 0);
+    make_pair(inherited.fds);
+    REQUIRE(pthread_create(&thread, NULL, leave_operations, &inherited), ==, 0);
+    REQUIRE(pthread_join(thread, NULL), ==, 0);
+    CHECK(loop_close(inherited.loop), ==, 0);
+    CHECK(inherited.reading.times + inherited.receiving.times, ==, 0);
+    CHECK(inherited.receiving.released, ==, 1);
+    CHECK(inherited.reading.released, <=, 1);
+    close_pair(inherited.fds);
+    close_pair(inherited.pipe);
+}
+
+static void a_version_that_is_none_is_refused(void)
+{
+    const char *before = getenv("RINGLOOP_KERNEL");
+    char *kept = before ? strdup(before) : NULL;
+    loop_t *loop;
+
+    setenv("RINGLOOP_KERNEL", "banana", 1);
+    CHECK(loop_new(NULL, &loop), ==, -EINVAL);
+    CHECK_TRUE(strstr(loop_last_error(), "RINGLOOP_KERNEL"));
+    unsetenv("RINGLOOP_KERNEL");
+    if (kept) setenv("RINGLOOP_KERNEL", kept, 1);
+    free(kept);
+    loop = new_loop();
+    CHECK(loop_close(loop), ==, 0);
+}
+
 static void s22_shutdown_runs_until_the_last_final_callback(void)
 {
     loop_t *loop = new_loop();
@@ -489,6 +547,8 @@ static const struct check_test tests[] = {
     TEST(buffers_can_be_registered_with_the_ring),
     TEST(s28_what_is_refused_is_named),
     TEST(s22_closing_waits_for_the_kernel_and_calls_nobody),
+    TEST(s25_who_closes_for_a_thread_that_has_exited_releases_what_no_device_can_hold),
+    TEST(a_version_that_is_none_is_refused),
     TEST(s22_shutdown_runs_until_the_last_final_callback),
 };
 
