@@ -113,11 +113,11 @@ build/tests/memory build/asan/memory: \
     WRAP := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=posix_memalign
 
 # -rdynamic: dladdr() shall find the names of callbacks.
-build/tests/%: tests/c/%.c tests/c/check.h include/ringloop.h $(LIBRARY) build/native-libs
+build/tests/%: tests/c/%.c tests/c/check.h tests/c/io.h include/ringloop.h $(LIBRARY) build/native-libs
 	@mkdir -p $(@D)
 	$(CC) -std=c11 $(C_FLAGS) -rdynamic $(WRAP) $(LDFLAGS) $< $(LIBRARY) $(NATIVE_LIBS) -o $@
 
-build/asan/%: tests/c/%.c tests/c/check.h include/ringloop.h $(LIBRARY) build/native-libs
+build/asan/%: tests/c/%.c tests/c/check.h tests/c/io.h include/ringloop.h $(LIBRARY) build/native-libs
 	@mkdir -p $(@D)
 	$(CC) -std=c11 $(C_FLAGS) $(SANITIZE) -rdynamic $(WRAP) $(LDFLAGS) $< $(LIBRARY) $(NATIVE_LIBS) -o $@
 

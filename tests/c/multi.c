@@ -1,5 +1,5 @@
 /* Operations with many results: loop_accept_multi(), loop_recv_multi() and their buffers. S13, S14, S22. */
-#include "check.h"
+#include "io.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -8,35 +8,6 @@
 #include <sys/socket.h>
 
 /* ---- helpers ---- */
-
-static void make_pair(int fds[2])
-{
-    REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), ==, 0);
-}
-
-static int listen_on_loopback(struct sockaddr_in *address)
-{
-    socklen_t length = sizeof *address;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    memset(address, 0, sizeof *address);
-    address->sin_family = AF_INET;
-    address->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    REQUIRE(fd, >=, 0);
-    REQUIRE(bind(fd, (struct sockaddr *)address, sizeof *address), ==, 0);
-    REQUIRE(listen(fd, 128), ==, 0);
-    REQUIRE(getsockname(fd, (struct sockaddr *)address, &length), ==, 0);
-    return fd;
-}
-
-static int connect_to(const struct sockaddr_in *address)
-{
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    REQUIRE(fd, >=, 0);
-    REQUIRE(connect(fd, (const struct sockaddr *)address, sizeof *address), ==, 0);
-    return fd;
-}
 
 static bool is_at_end(int fd)
 {

@@ -1,5 +1,5 @@
 /* Operations: loop_submit() and what is asked of the kernel through it. S13, S14, S22, S28. */
-#include "check.h"
+#include "io.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -36,17 +36,6 @@ static void note_release(void *arg)
     struct seen *seen = arg;
 
     seen->released++;
-}
-
-static void make_pair(int fds[2])
-{
-    REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), ==, 0);
-}
-
-static void close_pair(const int fds[2])
-{
-    close(fds[0]);
-    close(fds[1]);
 }
 
 static struct io_uring_sqe nop(void)

@@ -1,5 +1,5 @@
 /* Watchers of descriptors: S6, S11, S12, S14, S19. */
-#include "check.h"
+#include "io.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -47,17 +47,6 @@ static void note_release(void *arg)
     struct seen *seen = arg;
 
     seen->released++;
-}
-
-static void make_pair(int fds[2])
-{
-    REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), ==, 0);
-}
-
-static void close_pair(const int fds[2])
-{
-    close(fds[0]);
-    close(fds[1]);
 }
 
 static loop_handle_t watch(loop_t *loop, int fd, uint32_t events, struct seen *seen)

@@ -1,5 +1,5 @@
 /* Operations on sockets: each on success, on failure, and cancelled. S13, S14, S22, S28. */
-#include "check.h"
+#include "io.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -37,17 +37,6 @@ static void note_release(void *arg)
     seen->released++;
 }
 
-static void make_pair(int fds[2])
-{
-    REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), ==, 0);
-}
-
-static void close_pair(const int fds[2])
-{
-    close(fds[0]);
-    close(fds[1]);
-}
-
 /* Asks for the end of an operation that waits, and sees it. */
 static void cancel_and_see(loop_t *loop, loop_handle_t handle, struct seen *seen, int32_t result)
 {
@@ -72,26 +61,11 @@ static void see(loop_t *loop, loop_handle_t handle, struct seen *seen, int32_t r
     memset(seen, 0, sizeof *seen);
 }
 
-/* A listener on the loopback with a port of its own. */
-static int make_listener(struct sockaddr_in *address)
-{
-    socklen_t length = sizeof *address;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    memset(address, 0, sizeof *address);
-    address->sin_family = AF_INET;
-    address->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    REQUIRE(bind(fd, (struct sockaddr *)address, sizeof *address), ==, 0);
-    REQUIRE(listen(fd, 8), ==, 0);
-    REQUIRE(getsockname(fd, (struct sockaddr *)address, &length), ==, 0);
-    return fd;
-}
-
 /* A TCP connection: small buffers, so that a megabyte does not fit. */
 static void make_connection(int fds[2])
 {
     struct sockaddr_in address;
-    int small = 4096, listener = make_listener(&address);
+    int small = 4096, listener = listen_on_loopback(&address);
 
     fds[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
@@ -469,7 +443,7 @@ static void sockets_are_made_connected_accepted_and_shut_down(void)
     struct seen made = {0}, connected = {0}, accepted = {0}, seen = {0};
     struct sockaddr_in address;
     char byte;
-    int listener = make_listener(&address), client;
+    int listener = listen_on_loopback(&address), client;
 
     REQUIRE(loop_socket(loop, AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0, note, &made), >, 0);
     CHECK(loop_run(loop), ==, LOOP_DONE);
@@ -495,7 +469,7 @@ static void connections_fail_and_are_cancelled(void)
     loop_t *loop = new_loop();
     struct seen seen = {0};
     struct sockaddr_in address;
-    int listener = make_listener(&address), client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int listener = listen_on_loopback(&address), client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     loop_handle_t handle;
 
     cancel_and_see(loop, loop_accept(loop, listener, 0, note, &seen), &seen, -ECANCELED);
@@ -531,7 +505,7 @@ static void s13_connecting_is_cancelled(void)
     loop_t *loop = new_loop();
     struct seen seen = {0};
     struct sockaddr_in address;
-    int listener = make_listener(&address), fillers[3], client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int listener = listen_on_loopback(&address), fillers[3], client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     REQUIRE(listen(listener, 0), ==, 0);
     for (int i = 0; i < 3; i++) {
@@ -715,7 +689,7 @@ static void accept_and_close(void)
     loop_t *loop = new_loop();
     struct seen seen = {0};
     struct sockaddr_in address;
-    int listener = make_listener(&address), client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int listener = listen_on_loopback(&address), client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     REQUIRE(loop_accept(loop, listener, SOCK_CLOEXEC, note, &seen), >, 0);
     CHECK(loop_run_once(loop, 0), ==, 0);
@@ -749,7 +723,7 @@ static void s22_a_connection_in_the_ready_queue_is_closed(void)
     loop_t *loop = new_loop();
     struct seen first = {0}, second = {0};
     struct sockaddr_in address;
-    int clients[2], listener = make_listener(&address);
+    int clients[2], listener = listen_on_loopback(&address);
 
     for (int i = 0; i < 2; i++) {
         clients[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);

@@ -1,0 +1,48 @@
+/* What the tests of operations and watchers share: descriptors to work on. */
+#ifndef RINGLOOP_TESTS_IO_H
+#define RINGLOOP_TESTS_IO_H
+
+#include "check.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+/* Two ends of a stream. */
+static inline void make_pair(int fds[2])
+{
+    REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), ==, 0);
+}
+
+static inline void close_pair(const int fds[2])
+{
+    close(fds[0]);
+    close(fds[1]);
+}
+
+/* A listener on the loopback with a port of its own. */
+static inline int listen_on_loopback(struct sockaddr_in *address)
+{
+    socklen_t length = sizeof *address;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    memset(address, 0, sizeof *address);
+    address->sin_family = AF_INET;
+    address->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    REQUIRE(fd, >=, 0);
+    REQUIRE(bind(fd, (struct sockaddr *)address, sizeof *address), ==, 0);
+    REQUIRE(listen(fd, 128), ==, 0);
+    REQUIRE(getsockname(fd, (struct sockaddr *)address, &length), ==, 0);
+    return fd;
+}
+
+static inline int connect_to(const struct sockaddr_in *address)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    REQUIRE(fd, >=, 0);
+    REQUIRE(connect(fd, (const struct sockaddr *)address, sizeof *address), ==, 0);
+    return fd;
+}
+
+#endif
