@@ -22,8 +22,7 @@ pub(crate) type SlowCallback = Option<unsafe extern "C-unwind" fn(*mut Loop, u64
 pub(crate) type SignalCallback = Option<unsafe extern "C-unwind" fn(*mut Loop, c_int, *mut c_void)>;
 pub(crate) type FdCallback = Option<unsafe extern "C-unwind" fn(*mut Loop, c_int, u32, *mut c_void)>;
 pub(crate) type IoCallback = Option<unsafe extern "C-unwind" fn(*mut Loop, i32, u32, *mut c_void)>;
-pub(crate) type RecvCallback =
-    Option<unsafe extern "C-unwind" fn(*mut Loop, i32, *const c_void, u32, *mut c_void)>;
+pub(crate) type RecvCallback = Option<unsafe extern "C-unwind" fn(*mut Loop, i32, *const c_void, u32, *mut c_void)>;
 pub(crate) type Work = Option<unsafe extern "C-unwind" fn(*mut c_void)>;
 pub(crate) type Done = Option<unsafe extern "C-unwind" fn(*mut Loop, c_int, *mut c_void)>;
 pub(crate) type WalkCallback = Option<unsafe extern "C-unwind" fn(*mut Loop, *const Info, *mut c_void)>;

@@ -39,9 +39,7 @@ impl Machine {
             }
             Kind::Send => result > 0 && result as usize <= length || result < 0 && is_short,
             Kind::SendAll => result as usize == length || is_short && (result < 0 || result as usize <= length),
-            Kind::Receive => {
-                result > 0 && result as usize <= length || result < 0 && is_short || result == 0 && is_cut
-            }
+            Kind::Receive => result > 0 && result as usize <= length || result < 0 && is_short || result == 0 && is_cut,
             Kind::Accept => result >= 0 || is_short,
             Kind::AcceptMulti => (result >= 0) != io.is_final.get() && (result >= 0 || is_short),
             Kind::ReceiveMulti => {
@@ -108,7 +106,7 @@ impl Machine {
     /// Keeps what is being received, sometimes.
     fn keep(&self, thing: &Thing, bytes: &[u8]) {
         let Some(buffers) = thing.io.buffers.borrow().clone() else { return };
-        if (thing.number + thing.ran.get() as usize) % 3 != 0 {
+        if !(thing.number + thing.ran.get() as usize).is_multiple_of(3) {
             return;
         }
         let result = api::loop_buffer_keep(buffers.ptr, bytes.as_ptr().cast());

@@ -74,9 +74,8 @@ impl Machine {
             let is_running = |thing: &Rc<Thing>| {
                 thing.on_stack.get() || l.in_report.get() && ptr::eq(l.last.get(), Rc::as_ptr(thing))
             };
-            let is_owed = |thing: &&Rc<Thing>| {
-                thing.release.get().is_some() && thing.released.get() == 0 && !is_running(thing)
-            };
+            let is_owed =
+                |thing: &&Rc<Thing>| thing.release.get().is_some() && thing.released.get() == 0 && !is_running(thing);
             if let Some(watcher) = watchers.iter().find(is_owed).filter(|_| !l.is(Phase::ShuttingDown)) {
                 self.fail(|| format!("{watcher} was not released by loop_forget_fd()"));
             }

@@ -160,10 +160,7 @@ impl Machine {
 
     /// Whether anything is in flight that may keep a virtual clock from moving.
     pub(crate) fn has_operations(&self, lp: &Lp) -> bool {
-        self.any_of(lp, |thing| {
-            thing.is_pending() && thing.is_operation() && thing.role != Role::RealGuard
-        })
-        .is_some()
+        self.any_of(lp, |thing| thing.is_pending() && thing.is_operation() && thing.role != Role::RealGuard).is_some()
     }
 
     /// All operations of a loop have been asked to end.

@@ -35,7 +35,8 @@ impl Machine {
         thing.handle.set(handle);
         thing.after_iteration.set(l.batch());
         l.has_entered.set(true);
-        let is_right = api::loop_is_pending(l.ptr, handle) && api::loop_has_ref(l.ptr, handle) == thing.referenced.get();
+        let is_right =
+            api::loop_is_pending(l.ptr, handle) && api::loop_has_ref(l.ptr, handle) == thing.referenced.get();
         self.require(is_right, || format!("{thing} is not pending, or counts wrongly"));
         if thing.is_operation() && thing.role != Role::RealGuard && l.running.get() {
             self.guard_real_time(l);

@@ -104,9 +104,8 @@ impl Pair {
                 }
             }
         }
-        let directions = (0..if is_pipe { 1 } else { 2 })
-            .map(|n| Direction::new(fds[n], fds[1 - n], 2 * seed + n as u64))
-            .collect();
+        let directions =
+            (0..if is_pipe { 1 } else { 2 }).map(|n| Direction::new(fds[n], fds[1 - n], 2 * seed + n as u64)).collect();
         Some(Pair { fds: fds.map(Cell::new), directions, is_pipe })
     }
 
