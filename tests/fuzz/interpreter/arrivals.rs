@@ -106,7 +106,7 @@ impl Machine {
     /// Keeps what is being received, sometimes.
     fn keep(&self, thing: &Thing, bytes: &[u8]) {
         let Some(buffers) = thing.io.buffers.borrow().clone() else { return };
-        if (thing.number + thing.ran.get() as usize) % 3 != 0 {
+        if !(thing.number + thing.ran.get() as usize).is_multiple_of(3) {
             return;
         }
         let result = api::loop_buffer_keep(buffers.ptr, bytes.as_ptr().cast());

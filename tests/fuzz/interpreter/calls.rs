@@ -39,7 +39,7 @@ impl Machine {
                 let demanded = if l.has_run.get() || l.fd.get() >= 0 { no(EBUSY) } else { l.if_open(0) };
                 let result = self.call(|| api::loop_adopt(l.ptr));
                 // What was submitted may have gone to the kernel already.
-                let is_bound = demanded == 0 && l.has_entered.get() && i64::from(result) == no(EBUSY);
+                let is_bound = l.has_entered.get() && i64::from(result) == no(EBUSY);
                 self.check_call("loop_adopt", result, if is_bound { no(EBUSY) } else { demanded });
             }
             Verb::Data => {

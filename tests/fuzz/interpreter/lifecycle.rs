@@ -127,7 +127,9 @@ impl Machine {
             if l.running.replace(false) {
                 self.runs.borrow_mut().pop();
             }
-            (l.stop_asked.set(false), l.stopped_in.set(None), l.break_asked.set(false));
+            l.stop_asked.set(false);
+            l.stopped_in.set(None);
+            l.break_asked.set(false);
             if let Some(thing) = self.any_of(l, |thing| thing.is_pending() && thing.is_operation()) {
                 self.fail(|| format!("after shutdown, {thing} has not had its final callback"));
             }

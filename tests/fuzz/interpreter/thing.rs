@@ -195,7 +195,7 @@ unsafe extern "C-unwind" fn on_ready(lp: *mut api::Loop, fd: c_int, events: u32,
 
 unsafe extern "C-unwind" fn work(arg: *mut c_void) {
     // SAFETY: as above; what is done with it here is atomic.
-    let worked = unsafe { &*(&raw const (*arg.cast::<Thing>()).io.worked) };
+    let worked = unsafe { &(*arg.cast::<Thing>()).io.worked };
     worked.fetch_add(1, AcqRel);
 }
 
