@@ -3,7 +3,7 @@
  * is read from where it stands and written to where it belongs, whichever comes
  * first. On a terminal a line shows how far it is.
  *
- *     cat FILE... OUTPUT
+ *     build/examples/cat FILE... OUTPUT
  */
 #define _GNU_SOURCE
 #include <ringloop.h>

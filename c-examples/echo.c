@@ -3,7 +3,7 @@
  * connection, and buffers that the kernel picks from when data has come. What
  * came is sent back from the buffer that it came in.
  *
- *     echo [PORT]      on 127.0.0.1; without a port, any that is free
+ *     build/examples/echo [PORT]      on 127.0.0.1; without a port, any that is free
  *
  * SIGINT and SIGTERM end it.
  */

@@ -3,9 +3,10 @@
  * of connections that has been idle for too long is closed: its timer is moved
  * with everything that passes, which costs no system call.
  *
- *     proxy PORT ADDRESS TARGET-PORT [IDLE-MILLISECONDS]
+ *     build/examples/proxy PORT ADDRESS TARGET-PORT [IDLE-MILLISECONDS]
  *
- * on 127.0.0.1; port 0 is any that is free. SIGINT and SIGTERM end it.
+ * on 127.0.0.1; port 0 is any that is free. ADDRESS is an IPv4 address, the idle
+ * time 60,000 ms if it is not given. SIGINT and SIGTERM end it.
  */
 #define _GNU_SOURCE
 #include <ringloop.h>

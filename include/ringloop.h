@@ -19,7 +19,8 @@
  *             sentence what went wrong. Nothing is written to an out parameter on failure, and nothing is lost: the loop
  *             stays usable, what was scheduled stays scheduled. Checked in this order: NULL or out of range -EINVAL; in a
  *             forked child -EOWNERDEAD; from the wrong thread -EPERM; the state -EBUSY, -ESHUTDOWN. Functions that cannot
- *             carry an error answer false, 0, NULL or the time.
+ *             carry an error answer false, 0, NULL or the time. The result of an operation, which comes to its callback, is an
+ *             errno alone: loop_strerror() names it, and loop_last_error() knows nothing of it.
  *   Time      uint64_t nanoseconds on CLOCK_MONOTONIC. No delay is rounded. A timer never runs early.
  *   Order     What is ready runs in the order in which it became ready; timers with the same deadline in the order in
  *             which they were scheduled. What a callback schedules runs in a later iteration.
@@ -1027,7 +1028,8 @@ int loop_buffer_return(struct loop_buffers_t *buffers,
                        const void *data);
 
 /**
- * Receives from a stream until it ends, into `buffers`: data comes in order, with LOOP_MORE. A connection that waits holds no
+ * Receives from a stream socket until it ends, into `buffers` (a pipe or a terminal ends it with -ENOTSOCK: loop_read() is for
+ * those): data comes in order, with LOOP_MORE. A connection that waits holds no
  * buffer. Without a free buffer receiving stops, and goes on by itself when one has been returned. One entry for the kernel does for
  * all from Linux 6.0 on; before, a poll and a recv(2) for each arrival.
  *
@@ -1366,8 +1368,8 @@ const char *loop_version(void);
 const char *loop_strerror(int error);
 
 /**
- * A sentence about what went wrong last on the calling thread, and what to do about it; "" when nothing has. The string
- * lives for ever. Any thread.
+ * A sentence about what went wrong last on the calling thread, and what to do about it; "" when nothing has. A call that
+ * succeeds leaves it as it was: ask after a failure alone. The string lives for ever. Any thread.
  */
 const char *loop_last_error(void);
 

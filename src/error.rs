@@ -91,7 +91,7 @@ sentences! {
     NoRoom: c"the buffer has no room: a vector needs capacity to spare",
     NulInPath: c"the path has a NUL inside",
     FlagTruncate: c"MSG_TRUNC is refused here: the result would not tell what is in the buffer; use submit",
-    OperationFailed: c"the operation failed: the errno is the kernel's",
+    OperationFailed: c"the operation failed",
     Cancelled: c"it was cancelled before it had begun",
     NoThread: c"no thread could be started: raise the limit (ulimit -u, the container's pids) or free some memory",
     NotAChild: c"the process is no child of this one, or has been waited for already",
@@ -163,7 +163,12 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({:?})", self.sentence.text().to_string_lossy(), self.errno)
+        let sentence = self.sentence.text().to_string_lossy();
+        match self.sentence {
+            // The kernel's errno is all there is to say.
+            Sentence::OperationFailed => write!(f, "{sentence}: {} ({:?})", self.errno.desc(), self.errno),
+            _ => write!(f, "{sentence} ({:?})", self.errno),
+        }
     }
 }
 

@@ -60,8 +60,8 @@ fn words_for(errno: c_int) -> Words {
     words
 }
 
-/// A sentence about what went wrong last on the calling thread, and what to do about it; "" when nothing has. The string
-/// lives for ever. Any thread.
+/// A sentence about what went wrong last on the calling thread, and what to do about it; "" when nothing has. A call that
+/// succeeds leaves it as it was: ask after a failure alone. The string lives for ever. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn loop_last_error() -> *const c_char {
     LAST_ERROR.get().as_ptr()

@@ -121,7 +121,8 @@ pub unsafe extern "C" fn loop_buffer_return(buffers: *mut loop_buffers_t, data: 
     status(unsafe { with_buffers(buffers, |lp, pool| lp.return_part(pool, data.cast())) })
 }
 
-/// Receives from a stream until it ends, into `buffers`: data comes in order, with LOOP_MORE. A connection that waits holds no
+/// Receives from a stream socket until it ends, into `buffers` (a pipe or a terminal ends it with -ENOTSOCK: loop_read() is for
+/// those): data comes in order, with LOOP_MORE. A connection that waits holds no
 /// buffer. Without a free buffer receiving stops, and goes on by itself when one has been returned. One entry for the kernel does for
 /// all from Linux 6.0 on; before, a poll and a recv(2) for each arrival.
 ///

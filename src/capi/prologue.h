@@ -19,7 +19,8 @@
  *             sentence what went wrong. Nothing is written to an out parameter on failure, and nothing is lost: the loop
  *             stays usable, what was scheduled stays scheduled. Checked in this order: NULL or out of range -EINVAL; in a
  *             forked child -EOWNERDEAD; from the wrong thread -EPERM; the state -EBUSY, -ESHUTDOWN. Functions that cannot
- *             carry an error answer false, 0, NULL or the time.
+ *             carry an error answer false, 0, NULL or the time. The result of an operation, which comes to its callback, is an
+ *             errno alone: loop_strerror() names it, and loop_last_error() knows nothing of it.
  *   Time      uint64_t nanoseconds on CLOCK_MONOTONIC. No delay is rounded. A timer never runs early.
  *   Order     What is ready runs in the order in which it became ready; timers with the same deadline in the order in
  *             which they were scheduled. What a callback schedules runs in a later iteration.

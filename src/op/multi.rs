@@ -46,7 +46,28 @@ impl Loop {
     ///
     /// A connection that waits holds no buffer. Without a free buffer receiving stops and goes on by itself when one
     /// comes back. From Linux 6.0 on one entry does for all; before, a poll and a receive for each arrival. Errors: as
-    /// [`Loop::submit`].
+    /// [`Loop::submit`]; on what is no socket, `f` gets ENOTSOCK.
+    ///
+    /// A server that counts:
+    ///
+    /// ```no_run
+    /// use std::net::TcpListener;
+    /// use ringloop::Loop;
+    ///
+    /// let lp = Loop::new()?;
+    /// let buffers = lp.buffers(256, 16384)?;
+    /// lp.accept_multi(TcpListener::bind("127.0.0.1:7007")?, move |lp, accepted| {
+    ///     let Ok(connection) = accepted else { return };
+    ///     let mut bytes = 0;
+    ///     let received = lp.recv_multi(connection, &buffers, move |_lp, data| match data {
+    ///         Ok([]) | Err(_) => println!("{bytes} bytes"), // the end
+    ///         Ok(data) => bytes += data.len(),
+    ///     });
+    ///     received.expect("a receive can be submitted");
+    /// })?;
+    /// lp.run()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn recv_multi(
         &self,
         fd: impl AsFd + 'static,

@@ -23,7 +23,8 @@ use crate::memory::try_box;
 
 impl Loop {
     /// Reads into a buffer, at `offset` of a file; None: at its own position. `f` gets the number of bytes, 0 at the end of the file, and the
-    /// buffer.
+    /// buffer. A `Vec` is appended to, within its spare capacity: `Vec::with_capacity(n)`, not `vec![0; n]`; see
+    /// [`BufferMut`](crate::BufferMut).
     ///
     /// As in all operations of this kind, buffer and descriptor are the operation's until then. The descriptor may be owned or
     /// shared (an `OwnedFd`, an `Rc<TcpStream>`); it is dropped just before `f` runs. When the loop is closed first, all is dropped
