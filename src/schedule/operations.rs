@@ -60,7 +60,7 @@ struct Operation {
     in_kernel: bool,
     may_outlive_thread: bool,
     /// How often the kernel has not found it, to cancel it.
-    refusals: u8,
+    refusals: u16,
     /// Whether the one before it in its chain has not ended.
     has_to_wait: bool,
     asked_to_end: bool,
@@ -127,8 +127,9 @@ impl Operation {
     }
 }
 
-/// What the kernel has not found so often it has given to a device, which nothing cancels: it ends by itself.
-const MOST_REFUSALS: u8 = 16;
+/// What the kernel has not found so often it has given to a device, which nothing cancels: it ends by itself. What it has in its hands
+/// for a moment it finds before that, also behind thousands of others, of which it does 20 at a time (6.18).
+const MOST_REFUSALS: u16 = 4096;
 
 /// A result on its way to the callback.
 #[derive(Clone, Copy, Debug)]
