@@ -755,7 +755,7 @@ static const struct check_test tests[] = {
     TEST(s22_close_within_gives_up_and_frees_nothing),
     TEST_NOT_UNDER("valgrind", s22_shutdown_sleeps_until_the_last_final_callback,
                    "the work does not run while the loop is in io_uring_enter()"),
-    TEST_NOT_UNDER("valgrind TSan", s33_a_child_closes_though_the_threads_are_not_there,
+    TEST_NOT_UNDER("valgrind TSan ASan", s33_a_child_closes_though_the_threads_are_not_there,
                    "what belonged to the threads that the child lacks is a leak there"),
     TEST_NOT_UNDER("valgrind TSan", s33_a_child_forked_by_work_ends_with_it,
                    "what belonged to the threads that the child lacks is a leak there"),
