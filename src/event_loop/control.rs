@@ -1,0 +1,97 @@
+//! What a program asks of a loop as a whole, and who may ask: stop, break, the time, the handler for panics.
+
+use std::any::Any;
+
+use super::{Loop, Phase};
+use crate::error::{Error, Result};
+use crate::handle::Handle;
+use crate::memory::try_box;
+use crate::time::Time;
+
+impl Loop {
+    /// Makes the current run return after its current batch; without a run, the next one after exactly one iteration
+    /// that does not sleep (S17). The flag clears when a run returns. O(1), no system call.
+    ///
+    /// Errors: ESHUTDOWN while the loop is being closed.
+    pub fn stop(&self) -> Result<()> {
+        self.check()?;
+        self.stopping.set(true);
+        Ok(())
+    }
+
+    /// Makes the current run return after the current callback; the rest of the batch stays queued, in order, for the
+    /// next run. It wins over [`stop`](Loop::stop) (S18). O(1), no system call.
+    ///
+    /// Errors: EINVAL when the loop is not running.
+    pub fn break_(&self) -> Result<()> {
+        self.check()?;
+        if !self.running.get() {
+            return Err(Error::NOT_RUNNING);
+        }
+        self.breaking.set(true);
+        Ok(())
+    }
+
+    /// Whether the loop is inside a run.
+    pub fn is_running(&self) -> bool {
+        self.running.get()
+    }
+
+    /// Whether [`run`](Loop::run) would wait or work: something referenced is pending.
+    pub fn is_alive(&self) -> bool {
+        // Once the loop is shut down, a signal that has come is nobody's.
+        self.schedule.borrow().is_alive() || self.phase.get() == Phase::Open && self.shared.inbox.has_mail()
+    }
+
+    /// The handle of the callback that is running, if one is: also of one that runs once, though that is stale by then. A post of
+    /// another thread has none.
+    pub fn current(&self) -> Option<Handle> {
+        self.current.get()
+    }
+
+    /// Gives the loop a handler for panics in callbacks, hooks and what they carry: it gets the payload, and the loop goes
+    /// on (S30). Replaces the handler there was. A panic in the handler itself leaves the run. Errors: ESHUTDOWN, ENOMEM.
+    pub fn set_exception_handler(&self, handler: impl FnMut(&Loop, Box<dyn Any + Send>) + 'static) -> Result<()> {
+        self.check_open()?;
+        self.exception_handler.set(Some(try_box(handler)?));
+        Ok(())
+    }
+
+    /// Lets panics leave the run again. Errors: ESHUTDOWN.
+    pub fn clear_exception_handler(&self) -> Result<()> {
+        self.check()?;
+        self.exception_handler.set(None);
+        Ok(())
+    }
+
+    /// Hands the innermost loop that is running on this thread to `f`, if there is one.
+    pub fn with_running<R>(f: impl FnOnce(Option<&Loop>) -> R) -> R {
+        crate::running::with_innermost(f)
+    }
+
+    /// The time, read from the clock at each call (S1): CLOCK_MONOTONIC, or the virtual clock of a loop that has one.
+    /// About 25 ns.
+    pub fn time(&self) -> Time {
+        Time::from_nanos(self.clock.now())
+    }
+
+    /// Who may call, and whether the loop still answers (S29).
+    #[inline]
+    pub(crate) fn check(&self) -> Result<()> {
+        self.owner.check()?;
+        if self.phase.get() >= Phase::Closing { Err(Error::SHUT_DOWN) } else { Ok(()) }
+    }
+
+    /// As `check`, for what adds something.
+    #[inline]
+    pub(crate) fn check_open(&self) -> Result<()> {
+        self.owner.check()?;
+        if self.phase.get() == Phase::Open { Ok(()) } else { Err(Error::SHUT_DOWN) }
+    }
+
+    /// As `check`, for what must not happen while code of the user's is on the stack.
+    pub(crate) fn check_idle(&self) -> Result<()> {
+        self.check()?;
+        if self.running.get() || self.user_code.get() > 0 { Err(Error::RUNNING) } else { Ok(()) }
+    }
+}
