@@ -175,32 +175,31 @@ fn stat_as_epoll(fd: RawFd) -> nix::Result<()> {
 /// that is being run, and are not to be polled before their callbacks have run. Tells whether there was anything to cancel.
 pub(crate) fn cancel_on(fd: RawFd, schedule: &mut Schedule, ring: &mut Ring) -> Result<bool> {
     let mut asked = false;
-    let mut cancel = |ring: &mut Ring, handle| {
-        asked = true;
-        ring.push_cancel(number(handle))
-    };
     ring.reserve(1)?;
     while let Some(poll) = schedule.end_poll_on(fd) {
         if let Some(poll) = poll {
-            cancel(ring, poll)?;
+            asked = true;
+            ring.push_cancel(number(poll))?;
             ring.reserve(1)?;
         }
     }
+    let mut end = |schedule: &mut Schedule, index| -> Result<()> {
+        ring.reserve(1)?;
+        if let Some(handle) = schedule.end_on_the_spot(index)? {
+            asked = true;
+            ring.push_cancel(number(handle))?;
+        }
+        Ok(())
+    };
     let mut next = schedule.first_on(fd);
     while let Some(index) = next {
-        ring.reserve(1)?;
         next = schedule.next_on(index);
-        if let Some(handle) = schedule.end_on_the_spot(index)? {
-            cancel(ring, handle)?;
-        }
+        end(schedule, index)?;
     }
     let mut next = schedule.next_second_on(fd, 0);
     while let Some(index) = next {
-        ring.reserve(1)?;
         next = schedule.next_second_on(fd, index + 1);
-        if let Some(handle) = schedule.end_on_the_spot(index)? {
-            cancel(ring, handle)?;
-        }
+        end(schedule, index)?;
     }
     Ok(asked)
 }
