@@ -449,6 +449,7 @@ static void s22_closing_waits_for_the_kernel_and_calls_nobody(void)
 struct inherited {
     loop_t *loop;
     struct seen reading, receiving;
+    bool is_its_threads;
     int pipe[2], fds[2];
     char buffers[2][16];
 };
@@ -464,6 +465,7 @@ static void *leave_operations(void *arg)
     CHECK(loop_on_release(loop, reading, note_release), ==, 0);
     CHECK(loop_on_release(loop, receiving, note_release), ==, 0);
     CHECK(loop_run_once(loop, 0), ==, 0);
+    inherited->is_its_threads = loop_supports(loop, IORING_OP_SENDMSG_ZC);
     inherited->loop = loop;
     return NULL;
 }
@@ -481,7 +483,8 @@ static void s25_who_closes_for_a_thread_that_has_exited_releases_what_no_device_
     CHECK(loop_close(inherited.loop), ==, 0);
     CHECK(inherited.reading.times + inherited.receiving.times, ==, 0);
     CHECK(inherited.receiving.released, ==, 1);
-    CHECK(inherited.reading.released, <=, 1);
+    /* A ring that its own thread alone may enter (6.1) cannot be asked any more what of the read has ended. */
+    CHECK(inherited.reading.released, ==, !inherited.is_its_threads);
     close_pair(inherited.fds);
     close_pair(inherited.pipe);
 }
