@@ -82,6 +82,12 @@ impl Callback {
         if fits::<F>() { Ok(Callback::store::<F>(f, Many::<F>::INLINE)) } else { Callback::boxed(f, Many::<F>::BOXED) }
     }
 
+    /// As `many`, for a closure of two words or less that calls a `D`, by whose name it is known.
+    pub(crate) fn many_for<D, F: FnMut(&Loop) + 'static>(f: F) -> Callback {
+        const { assert!(fits::<F>()) };
+        Callback::store::<F>(f, Many::<F, D>::INLINE)
+    }
+
     /// Calls it for the last time.
     #[inline]
     pub(crate) fn call_once(self, lp: &Loop) {
@@ -247,9 +253,10 @@ impl<F: FnOnce(&Loop) + 'static, D: 'static> Once<F, D> {
     };
 }
 
-struct Many<F>(F);
+/// As `Once`, for an `F` that is called many times.
+struct Many<F, D = F>(PhantomData<(F, D)>);
 
-impl<F: FnMut(&Loop) + 'static> Many<F> {
+impl<F: FnMut(&Loop) + 'static, D> Many<F, D> {
     const INLINE: &'static Table = &Table {
         call_once: |first, second, lp| {
             let data: Data = [first, second];
@@ -264,8 +271,8 @@ impl<F: FnMut(&Loop) + 'static> Many<F> {
         },
         drop: drop_as::<F>,
         needs_drop: needs_drop::<F>(),
-        describe: describe_as::<F>,
-        stand_in: StandIn::<F>::TABLE,
+        describe: describe_as::<D>,
+        stand_in: StandIn::<D>::TABLE,
     };
     const BOXED: &'static Table = &Table {
         call_once: |first, second, lp| {
@@ -281,8 +288,8 @@ impl<F: FnMut(&Loop) + 'static> Many<F> {
         },
         drop: drop_as::<Box<F>>,
         needs_drop: true,
-        describe: describe_as::<F>,
-        stand_in: StandIn::<F>::TABLE,
+        describe: describe_as::<D>,
+        stand_in: StandIn::<D>::TABLE,
     };
 }
 

@@ -55,6 +55,10 @@ sentences! {
     NotCatchable: c"no loop can handle this signal: it is out of range, cannot be caught, or is that of a fault (SIGSEGV, SIGBUS, SIGFPE, SIGILL)",
     ZeroPeriod: c"the period is zero: a repeating timer needs at least a nanosecond",
     NotRunning: c"the loop is not running: break is for a callback of the loop",
+    NoLoop: c"no loop is running on this thread: this is for tasks and callbacks of a loop",
+    StoppedEarly: c"the loop was stopped before the future was complete",
+    TimedOut: c"the time was up before the future was complete",
+    SenderGone: c"it will not come: the sender was dropped, as when the loop is closed",
     Running: c"the loop is running or a callback of it is on the stack: wait until that has returned",
     Bound: c"the loop has run already: adopt it before its first run",
     ShutDown: c"the loop is shut down or closing: it takes nothing new",
@@ -134,6 +138,10 @@ impl Error {
     pub(crate) const SIGNAL_REFERENCE: Error = Error::new(Errno::EINVAL, Sentence::SignalReference);
     pub(crate) const ZERO_PERIOD: Error = Error::new(Errno::EINVAL, Sentence::ZeroPeriod);
     pub(crate) const NOT_RUNNING: Error = Error::new(Errno::EINVAL, Sentence::NotRunning);
+    pub(crate) const NO_LOOP: Error = Error::new(Errno::EINVAL, Sentence::NoLoop);
+    pub(crate) const STOPPED_EARLY: Error = Error::new(Errno::ECANCELED, Sentence::StoppedEarly);
+    pub(crate) const TIMED_OUT: Error = Error::new(Errno::ETIMEDOUT, Sentence::TimedOut);
+    pub(crate) const SENDER_GONE: Error = Error::new(Errno::ECANCELED, Sentence::SenderGone);
     pub(crate) const RUNNING: Error = Error::new(Errno::EBUSY, Sentence::Running);
     pub(crate) const BOUND: Error = Error::new(Errno::EBUSY, Sentence::Bound);
     pub(crate) const SHUT_DOWN: Error = Error::new(Errno::ESHUTDOWN, Sentence::ShutDown);

@@ -72,6 +72,8 @@ pub enum Kind {
     Work = 8,
     /// A watcher of a child process.
     Child = 12,
+    /// A task: a future that the loop polls.
+    Task = Kind::STAYS | 16,
 }
 
 impl Kind {
@@ -102,6 +104,7 @@ impl Kind {
             Kind::Watch | Kind::Poll => "watcher",
             Kind::Work => "work",
             Kind::Child => "child watcher",
+            Kind::Task => "task",
         }
     }
 }

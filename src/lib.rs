@@ -101,6 +101,8 @@ mod sqe;
 #[allow(unsafe_code)]
 mod symbol;
 mod sync;
+#[allow(unsafe_code)]
+pub mod task;
 mod time;
 mod timers;
 mod trace;

@@ -16,6 +16,7 @@ use crate::counted::Counted;
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
 use crate::fork::Process;
+use crate::handle::Handle;
 use crate::inbox::{Inbox, Link, Post, Posts};
 use crate::parcel::Parcel;
 use crate::schedule::Schedule;
@@ -82,12 +83,29 @@ struct Node<T> {
 
 /// What is known of every post.
 #[repr(C)]
-struct Head {
+pub(crate) struct Head {
     link: Link,
-    /// When it is due: a time, or a delay on a virtual clock. None: as soon as the loop has taken it.
-    when: Option<u64>,
-    /// Turns a post of this type, which it takes, into what is to run.
-    unpack: unsafe fn(NonNull<Link>) -> Held,
+    what: What,
+}
+
+/// What the loop makes of a post. The functions take a post of the type that they were chosen for.
+#[derive(Clone, Copy)]
+enum What {
+    Call {
+        /// When it is due: a time, or a delay on a virtual clock. None: as soon as the loop has taken it.
+        when: Option<u64>,
+        /// Turns it into what is to run.
+        unpack: unsafe fn(NonNull<Link>) -> Held,
+    },
+    /// A task has been woken: tells which.
+    Wake(unsafe fn(NonNull<Link>) -> Handle),
+}
+
+impl Head {
+    /// The head of a task, which is a post while it is woken. `woken` takes it out of the inbox.
+    pub(crate) fn of_task(woken: unsafe fn(NonNull<Link>) -> Handle) -> Head {
+        Head { link: Link::new(), what: What::Wake(woken) }
+    }
 }
 
 impl Shared {
@@ -145,7 +163,7 @@ impl Shared {
             return Err((value, Error::FORKED));
         }
         let when = delay.map(|delay| if self.is_virtual { delay } else { monotonic().saturating_add(delay) });
-        let node = Node { head: Head { link: Link::new(), when, unpack }, value };
+        let node = Node { head: Head { link: Link::new(), what: What::Call { when, unpack } }, value };
         let node = match Parcel::new(node) {
             Ok(node) => node.into_raw(),
             Err(node) => return Err((node.value, Error::NO_MEMORY)),
@@ -161,6 +179,23 @@ impl Shared {
         // SAFETY: it was refused, so it is still ours.
         let node = unsafe { Parcel::from_raw(node) };
         Err((node.open().value, Error::SHUT_DOWN))
+    }
+
+    /// Posts that a task has been woken; false when the inbox is closed. Any thread, and allocates nothing.
+    ///
+    /// # Safety
+    /// The head is one of `Head::of_task`, at the beginning of what `woken` takes; it stands in no inbox, and stays where it is until
+    /// `woken` has been called.
+    pub(crate) unsafe fn post_wake(&self, task: NonNull<Head>) -> bool {
+        // SAFETY: the head begins with its link, and the rest is as the caller says.
+        let posted = unsafe { self.inbox.push(task.cast()) };
+        self.wake(posted == Some(true));
+        posted.is_some()
+    }
+
+    /// The process that the loop lives in.
+    pub(crate) fn process(&self) -> Process {
+        self.process
     }
 
     /// Makes the loop's current sleep, or its next one, return at once (S27). Async-signal-safe, and leaves errno alone.
@@ -240,6 +275,10 @@ fn new_eventfd(otherwise: Sentence) -> Result<EventFd> {
 }
 
 impl Remote {
+    pub(crate) fn new(shared: Counted<Shared>) -> Remote {
+        Remote { shared }
+    }
+
     /// Runs `f` on the loop's thread, as soon as the loop comes to it: after what this thread has posted before, and in
     /// order with the loop's own `call_soon` by the time of the call (S26). It counts for [`Loop::run`] from then on.
     ///
@@ -276,7 +315,7 @@ impl Remote {
 impl Loop {
     /// The loop as other threads know it. O(1), allocates nothing.
     pub fn remote(&self) -> Remote {
-        Remote { shared: self.shared.clone() }
+        Remote::new(self.shared.clone())
     }
 
     /// S5 (b): appends to the ready queue all that other threads have posted, the handlers of the signals that have
@@ -299,14 +338,17 @@ impl Loop {
 
     fn append_mail(&self, schedule: &mut Schedule, posts: &mut Posts) -> Result<()> {
         while let Some(first) = posts.first() {
-            let when = when(first, self);
-            match when {
-                None => schedule.reserve_post()?,
-                Some(when) => schedule.reserve_delayed_post(when)?,
+            let due = due(first, self);
+            match due {
+                Due::Soon => schedule.reserve_post()?,
+                Due::At(when) => schedule.reserve_delayed_post(when)?,
+                Due::Wake(_) => schedule.reserve_wake()?,
             }
-            match (posts.pop(), when) {
-                (Some(post), None) => schedule.add_post(post),
-                (Some(post), Some(when)) => schedule.add_delayed_post(when, unpack(post)),
+            match (posts.pop(), due) {
+                (Some(post), Due::Soon) => schedule.add_post(post),
+                (Some(post), Due::At(when)) => schedule.add_delayed_post(when, unpack(post)),
+                // SAFETY: the post is ours, and its head knows its type.
+                (Some(post), Due::Wake(woken)) => schedule.wake_task(unsafe { woken(post.into_raw()) }),
                 (None, _) => {}
             }
         }
@@ -317,21 +359,42 @@ impl Loop {
     }
 }
 
-/// When a post is due, unless as soon as possible.
-fn when(post: NonNull<Link>, lp: &Loop) -> Option<u64> {
-    // SAFETY: every post is a node, whose head does not depend on what it carries.
-    let head = unsafe { post.cast::<Head>().as_ref() };
-    head.when.map(|when| if lp.shared.is_virtual { lp.clock.now().saturating_add(when) } else { when })
+/// When a post is due.
+enum Due {
+    Soon,
+    At(u64),
+    /// At once: its task then stands in the ready queue.
+    Wake(unsafe fn(NonNull<Link>) -> Handle),
+}
+
+fn due(post: NonNull<Link>, lp: &Loop) -> Due {
+    match what(post) {
+        What::Call { when: None, .. } => Due::Soon,
+        What::Call { when: Some(delay), .. } if lp.shared.is_virtual => Due::At(lp.clock.now().saturating_add(delay)),
+        What::Call { when: Some(when), .. } => Due::At(when),
+        What::Wake(woken) => Due::Wake(woken),
+    }
+}
+
+#[inline]
+fn what(post: NonNull<Link>) -> What {
+    // SAFETY: every post begins with its head, which does not depend on what it carries.
+    unsafe { post.cast::<Head>().as_ref() }.what
 }
 
 /// Makes of a post what is to run.
 #[inline]
 pub(crate) fn unpack(post: Post) -> Held {
     let post = post.into_raw();
-    // SAFETY: every post is a node, whose head does not depend on what it carries.
-    let unpack = unsafe { post.cast::<Head>().as_ref() }.unpack;
-    // SAFETY: the post is ours, and its head knows its type.
-    unsafe { unpack(post) }
+    match what(post) {
+        // SAFETY: the post is ours, and its head knows its type.
+        What::Call { unpack, .. } => unsafe { unpack(post) },
+        What::Wake(woken) => {
+            // SAFETY: as above.
+            unsafe { woken(post) };
+            Held { callback: Callback::EMPTY, release: None }
+        }
+    }
 }
 
 /// # Safety
@@ -372,6 +435,12 @@ impl<F> fmt::Display for Refused<F> {
 }
 
 impl<F> std::error::Error for Refused<F> {}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
 
 impl fmt::Debug for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

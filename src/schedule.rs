@@ -6,6 +6,7 @@
 mod children;
 mod mail;
 mod operations;
+mod tasks;
 mod watches;
 
 use std::collections::HashMap;
@@ -464,7 +465,7 @@ impl Schedule {
     pub(crate) fn take_call(&mut self, next: SlotRef) -> Result<Call> {
         let index = next.index;
         let kind = self.slots[index].kind();
-        if kind == Kind::Signal {
+        if matches!(kind, Kind::Signal | Kind::Task) {
             self.metrics.callbacks += 1;
             self.slots[index].set_place(Place::Aside);
             return Ok(self.borrow_out(index));

@@ -6,7 +6,7 @@
 //!
 //! The queues refer to a slot by index and stamp, and whatever takes a slot out of a queue moves the stamp on: what stands
 //! in the queue is then known to be dead, and is dropped when it comes up. That is how cancelling costs O(1) however much is
-//! pending (S11). Stamps come round after 2^22 moves of one slot; the queues are then rid of their dead, so that none can seem
+//! pending (S11). Stamps come round after 2^21 moves of one slot; the queues are then rid of their dead, so that none can seem
 //! alive.
 
 use crate::callback::Callback;
@@ -71,15 +71,15 @@ pub(crate) struct Slot {
 struct State(u32);
 
 impl State {
-    const KIND: u32 = 0b1111;
+    const KIND: u32 = 0b1_1111;
     const STAYS: u32 = Kind::STAYS as u32;
     const TIMER: u32 = Kind::TIMER as u32;
-    const PLACE_SHIFT: u32 = 4;
+    const PLACE_SHIFT: u32 = 5;
     const PLACE: u32 = 0b111 << State::PLACE_SHIFT;
-    const REFERENCED: u32 = 1 << 7;
-    const HAS_EXTRA: u32 = 1 << 8;
-    const NEEDS_DROP: u32 = 1 << 9;
-    const STAMP_SHIFT: u32 = 10;
+    const REFERENCED: u32 = 1 << 8;
+    const HAS_EXTRA: u32 = 1 << 9;
+    const NEEDS_DROP: u32 = 1 << 10;
+    const STAMP_SHIFT: u32 = 11;
     const STAMP: u32 = u32::MAX << State::STAMP_SHIFT;
 
     const FREE: State = State(0);
@@ -315,7 +315,8 @@ impl Slot {
             8 => Kind::Work,
             10 => Kind::Watch,
             12 => Kind::Child,
-            _ => Kind::Poll,
+            14 => Kind::Poll,
+            _ => Kind::Task,
         }
     }
 

@@ -28,6 +28,8 @@ pub const LOOP_KIND_WATCH: u32 = 7;
 pub const LOOP_KIND_WORK: u32 = 8;
 /// A loop_watch_child().
 pub const LOOP_KIND_CHILD: u32 = 9;
+/// A task of a program in Rust.
+pub const LOOP_KIND_TASK: u32 = 10;
 
 /// The kind as C knows it.
 const fn kind_to_c(kind: Kind) -> u32 {
@@ -41,6 +43,7 @@ const fn kind_to_c(kind: Kind) -> u32 {
         Kind::Watch | Kind::Poll => LOOP_KIND_WATCH,
         Kind::Work => LOOP_KIND_WORK,
         Kind::Child => LOOP_KIND_CHILD,
+        Kind::Task => LOOP_KIND_TASK,
     }
 }
 

@@ -1,0 +1,42 @@
+//! Tasks: a slot each, which stands in the ready queue while its task is woken.
+//!
+//! A task that is woken again before it has had its turn is polled once. Waking needs memory only where the ready queue has to grow.
+
+use super::Schedule;
+use crate::callback::Callback;
+use crate::error::Result;
+use crate::handle::{Handle, Kind};
+use crate::slots::Place;
+
+impl Schedule {
+    /// Makes sure that the next `add_task` needs no memory.
+    #[inline]
+    pub(crate) fn reserve_task(&mut self) -> Result<()> {
+        self.slots.reserve()?;
+        self.reserve_ready()
+    }
+
+    /// Adds a task, which is ready: `poll` is called whenever it has its turn, until it is cancelled.
+    pub(crate) fn add_task(&mut self, poll: Callback) -> Handle {
+        let slot = self.slots.fill(Kind::Task, Place::Ready, u64::MAX, poll);
+        self.referenced += 1;
+        self.ready.push(slot);
+        self.slots.handle(slot.index)
+    }
+
+    /// Makes sure that the next `wake_task` needs no memory.
+    #[inline]
+    pub(crate) fn reserve_wake(&mut self) -> Result<()> {
+        self.reserve_ready()
+    }
+
+    /// Puts a task at the end of the ready queue, unless it stands there already or has ended.
+    #[inline]
+    pub(crate) fn wake_task(&mut self, handle: Handle) {
+        let Ok(index) = self.slots.find(handle) else { return };
+        if self.slots[index].place() == Place::Aside {
+            self.slots[index].set_place(Place::Ready);
+            self.ready.push(self.slots.reference(index));
+        }
+    }
+}

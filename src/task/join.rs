@@ -1,0 +1,167 @@
+//! Waiting for a task, and ending it.
+
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::ptr::NonNull;
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use super::body::{self, Header, Status};
+use super::reach;
+use super::waker::Notify;
+use crate::handle::Handle;
+
+/// Waits for a task of a loop; made by [`spawn`](super::spawn) and [`Loop::spawn`].
+///
+/// Awaiting it gives what the task's future came to, or says that the task was aborted or has panicked. Dropping it lets the task go on
+/// by itself; see [`abort`](JoinHandle::abort) to end it. It belongs to the loop's thread.
+#[must_use = "dropping it lets the task go on; an error of the task is then seen by nobody"]
+pub struct JoinHandle<T> {
+    task: NonNull<Header>,
+    output: PhantomData<T>,
+}
+
+impl<T> JoinHandle<T> {
+    /// The join handle of a task that has been made for it.
+    ///
+    /// # Safety
+    /// One of the references of the loop's thread becomes this one's; the output of the task's future is a `T`.
+    pub(super) unsafe fn new(task: NonNull<Header>) -> JoinHandle<T> {
+        JoinHandle { task, output: PhantomData }
+    }
+
+    /// What came of the task, if it has ended and nobody has taken it.
+    pub(super) fn take_output(&self) -> Option<Result<T, JoinError>> {
+        // SAFETY: this refers to the task, whose output is a `T`.
+        unsafe { body::take_output(self.task) }
+    }
+
+    pub(super) fn header(&self) -> &Header {
+        // SAFETY: this refers to it.
+        unsafe { self.task.as_ref() }
+    }
+
+    /// Ends the task: its future is dropped where it stands, its locals in the reverse order of their declaration, and the
+    /// operations that it awaits are cancelled. Whoever awaits this is told so. Nothing happens if the task has ended.
+    ///
+    /// Inside of a run of the loop the future has been dropped when this returns, unless it is the caller's own: then it is when its
+    /// poll returns. Outside, it is dropped by the loop's next iteration; [`Loop::cancel`] with [`handle`](JoinHandle::handle) does it
+    /// at once.
+    pub fn abort(&self) {
+        let header = self.header();
+        let handle = self.handle();
+        // It is stale if the task has ended.
+        let cancelled = reach::within(&header.shared, |lp| lp.cancel(handle));
+        if cancelled.is_err() && header.status.get() == Status::Running {
+            header.to_abort.set(true);
+            // SAFETY: this refers to it.
+            unsafe { super::waker::wake_task(self.task) };
+        }
+    }
+
+    /// Whether the task has ended: then awaiting this does not wait.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.header().status.get(), Status::Ended | Status::Empty)
+    }
+
+    /// The task's handle. [`Loop::cancel`] with it aborts the task, also by way of a [`Remote`](crate::Remote);
+    /// [`Loop::unref`] makes a task of it that [`Loop::run`] does not wait for; [`Loop::walk`] shows it.
+    pub fn handle(&self) -> Handle {
+        self.header().handle.get().expect("a task has a handle before it has a join handle")
+    }
+}
+
+impl<T> Future for JoinHandle<T> {
+    type Output = Result<T, JoinError>;
+
+    /// # Panics
+    /// When it is polled again after it was ready.
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let header = self.header();
+        if self.is_finished() {
+            let output = self.take_output().expect("a join handle is not polled after it was ready");
+            return Poll::Ready(output);
+        }
+        let joiner = header.joiner.take();
+        let joiner = joiner.filter(|joiner| joiner.is_for(context.waker()));
+        header.joiner.set(Some(joiner.unwrap_or_else(|| Notify::of(context.waker()))));
+        Poll::Pending
+    }
+}
+
+impl<T> Unpin for JoinHandle<T> {}
+
+impl<T> Drop for JoinHandle<T> {
+    fn drop(&mut self) {
+        self.header().is_joined.set(false);
+        let (joiner, output) = (self.header().joiner.take(), self.take_output());
+        // SAFETY: it is not used again.
+        unsafe { body::disown(self.task) };
+        // The user's code comes last.
+        drop((joiner, output));
+    }
+}
+
+impl<T> fmt::Debug for JoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinHandle")
+            .field("handle", &self.header().handle.get())
+            .field("is_finished", &self.is_finished())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a task has no output: it was aborted, or it has panicked.
+pub struct JoinError {
+    /// Of a panic. A payload is `Send`; behind a lock it is `Sync` as well, and so is the error.
+    payload: Option<Mutex<Box<dyn Any + Send>>>,
+}
+
+impl JoinError {
+    pub(super) fn cancelled() -> JoinError {
+        JoinError { payload: None }
+    }
+
+    pub(super) fn panicked(payload: Box<dyn Any + Send>) -> JoinError {
+        JoinError { payload: Some(Mutex::new(payload)) }
+    }
+
+    /// Whether the task was aborted: by [`JoinHandle::abort`], [`Loop::cancel`], or the end of its loop.
+    pub fn is_cancelled(&self) -> bool {
+        self.payload.is_none()
+    }
+
+    /// Whether the task has panicked, in its future or in what was dropped at its end.
+    pub fn is_panic(&self) -> bool {
+        self.payload.is_some()
+    }
+
+    /// What the task panicked with, for [`std::panic::resume_unwind`]; None if it was aborted.
+    pub fn into_payload(self) -> Option<Box<dyn Any + Send>> {
+        self.payload.map(|payload| payload.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(payload) = &self.payload else { return f.write_str("the task was aborted") };
+        let payload = payload.lock().unwrap_or_else(PoisonError::into_inner);
+        let message = payload.downcast_ref::<&str>().copied();
+        let message = message.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        match message {
+            Some(message) => write!(f, "the task panicked: {message}"),
+            None => f.write_str("the task panicked"),
+        }
+    }
+}
+
+impl fmt::Debug for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for JoinError {}

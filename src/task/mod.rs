@@ -1,0 +1,64 @@
+//! Coroutines: futures that a loop runs beside its callbacks.
+//!
+//! A *task* is a future that the loop polls. [`Loop::run_until_complete`] runs the loop until a future is complete, [`spawn`] starts
+//! tasks beside it, [`sleep`] and the rest wait. What is woken goes to the end of the ready queue, in one order with callbacks, timers and
+//! completions (S6), and is polled in a later iteration (S7): a task that wakes itself for ever starves nobody.
+//!
+//! ```
+//! use std::time::Duration;
+//! use ringloop::{Loop, task};
+//!
+//! let lp = Loop::new()?;
+//! let sum = lp.run_until_complete(async {
+//!     let slow = task::spawn(async {
+//!         task::sleep(Duration::from_millis(20)).await?;
+//!         ringloop::Result::Ok(40)
+//!     })?;
+//!     let quick = task::spawn(async { 2 })?;
+//!     ringloop::Result::Ok(slow.await.expect("it was not aborted")? + quick.await.expect("nor this"))
+//! })??;
+//! assert_eq!(sum, 42);
+//! # Ok::<(), ringloop::Error>(())
+//! ```
+//!
+//! Tasks belong to the loop's thread: they need not be `Send`, and nothing is locked to run or to wake them there. Their wakers are for any
+//! thread, and may outlive the loop. A task costs one allocation, with its future in it.
+//!
+//! # Ends
+//!
+//! A task ends by itself, by a panic, by [`JoinHandle::abort`], or with its loop; in each case its future is dropped on the loop's thread.
+//! A panic is the join handle's; where that has been dropped, it goes where those of callbacks go (S30). A task that has not ended counts
+//! for [`Loop::run`] (S19).
+
+mod body;
+mod join;
+mod oneshot;
+mod operation;
+mod reach;
+mod run;
+mod sleep;
+mod state;
+mod waker;
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+pub use self::join::{JoinError, JoinHandle};
+pub use self::oneshot::{Receiver, Sender, oneshot};
+pub use self::operation::{Blocking, Operation, operation, spawn_blocking};
+pub use self::run::spawn;
+pub use self::sleep::{Interval, Sleep, interval, sleep, sleep_until, timeout};
+
+/// Lets all that is ready have its turn: completes in the next iteration of the loop.
+pub async fn yield_now() {
+    let mut has_yielded = false;
+    poll_fn(|context| {
+        if has_yielded {
+            return Poll::Ready(());
+        }
+        has_yielded = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}

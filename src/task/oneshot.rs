@@ -1,0 +1,120 @@
+//! A value that comes once: from a callback to whoever awaits it, on one thread.
+
+use std::cell::Cell;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use super::waker::Notify;
+use crate::counted::Counted;
+use crate::error::{Error, Result};
+
+/// Gives the value that a [`Receiver`] awaits; made by [`oneshot`].
+pub struct Sender<T>(Counted<Shared<T>>);
+
+/// Awaits a value; made by [`oneshot`]. ECANCELED if the [`Sender`] was dropped without giving one.
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct Receiver<T>(Counted<Shared<T>>);
+
+struct Shared<T> {
+    value: Cell<Option<T>>,
+    receiver: Cell<Option<Notify>>,
+    has_sender: Cell<bool>,
+    has_receiver: Cell<bool>,
+}
+
+/// A cell for one value, which makes a future of a callback:
+///
+/// ```
+/// use std::time::Duration;
+/// use ringloop::{Loop, task};
+///
+/// let lp = Loop::new()?;
+/// let answer = lp.run_until_complete(async {
+///     let (sender, receiver) = task::oneshot()?;
+///     Loop::with_running(|lp| lp.unwrap().call_later(Duration::from_millis(5), move |_| drop(sender.send(42))))?;
+///     receiver.await
+/// })??;
+/// assert_eq!(answer, 42);
+/// # Ok::<(), ringloop::Error>(())
+/// ```
+///
+/// For one thread: from another one, a value comes through any channel, since the wakers of tasks are for any thread. One
+/// allocation. Errors: ENOMEM.
+pub fn oneshot<T>() -> Result<(Sender<T>, Receiver<T>)> {
+    let shared = Counted::new(Shared {
+        value: Cell::new(None),
+        receiver: Cell::new(None),
+        has_sender: Cell::new(true),
+        has_receiver: Cell::new(true),
+    })?;
+    Ok((Sender(shared.clone()), Receiver(shared)))
+}
+
+impl<T> Sender<T> {
+    /// Gives the value, and wakes whoever awaits it. When nobody does any more, it comes back.
+    pub fn send(self, value: T) -> std::result::Result<(), T> {
+        if !self.0.has_receiver.get() {
+            return Err(value);
+        }
+        self.0.value.set(Some(value));
+        Ok(())
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        self.0.has_sender.set(false);
+        self.0.receiver.take().into_iter().for_each(Notify::wake);
+    }
+}
+
+impl<T> Receiver<T> {
+    /// The value, if it has come and nobody has taken it.
+    pub(crate) fn take(&self) -> Option<T> {
+        self.0.value.take()
+    }
+
+    /// Whether a value may still come.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.0.has_sender.get()
+    }
+}
+
+impl<T> Future for Receiver<T> {
+    type Output = Result<T>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
+        if let Some(value) = self.take() {
+            return Poll::Ready(Ok(value));
+        }
+        if !self.is_pending() {
+            return Poll::Ready(Err(Error::SENDER_GONE));
+        }
+        let receiver = self.0.receiver.take().filter(|receiver| receiver.is_for(context.waker()));
+        self.0.receiver.set(Some(receiver.unwrap_or_else(|| Notify::of(context.waker()))));
+        Poll::Pending
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        self.0.has_receiver.set(false);
+        // The user's code comes last.
+        let (receiver, value) = (self.0.receiver.take(), self.0.value.take());
+        drop((receiver, value));
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,149 @@
+//! What a loop calls back for, awaited.
+
+use std::fmt;
+use std::future::Future;
+use std::panic::resume_unwind;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use super::join::JoinError;
+use super::oneshot::{Receiver, Sender, oneshot};
+use super::reach;
+use crate::callback::Callback;
+use crate::counted::Counted;
+use crate::error::{Error, Result};
+use crate::event_loop::Loop;
+use crate::executor::{Packet, Worked};
+use crate::handle::Handle;
+use crate::remote::Shared;
+
+/// Something that a loop calls back for, as a future; made by [`operation`]. Dropping it cancels that.
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct Operation<T> {
+    receiver: Receiver<T>,
+    shared: Counted<Shared>,
+    handle: Handle,
+}
+
+/// Begins something that the loop will call back for, and awaits that: `begin` is given a [`Sender`] to move into the callback.
+///
+/// Dropping the future cancels what was begun. The callback of an operation still comes then, since the kernel has the buffer until that
+/// (S13): the sender gives back what nobody awaits any more.
+///
+/// ```
+/// use ringloop::{Loop, task};
+///
+/// let lp = Loop::new()?;
+/// let start = lp.run_until_complete(async {
+///     let file = std::fs::File::open("/proc/self/status").unwrap();
+///     let (read, buffer) = task::operation(|lp, done| {
+///         lp.read(file, Vec::with_capacity(5), None, |_, read, buffer| drop(done.send((read, buffer))))
+///     })?
+///     .await?;
+///     assert_eq!(read?, 5);
+///     ringloop::Result::Ok(buffer)
+/// })??;
+/// assert_eq!(start, b"Name:");
+/// # Ok::<(), ringloop::Error>(())
+/// ```
+///
+/// Errors: EINVAL when no loop is running on this thread; ENOMEM; those of `begin`. Awaiting it says ECANCELED when the sender was
+/// dropped without a value, as when the loop is closed.
+pub fn operation<T>(begin: impl FnOnce(&Loop, Sender<T>) -> Result<Handle>) -> Result<Operation<T>> {
+    Loop::with_running(|lp| {
+        let lp = lp.ok_or(Error::NO_LOOP)?;
+        let (sender, receiver) = oneshot()?;
+        let handle = begin(lp, sender)?;
+        Ok(Operation { receiver, shared: lp.shared.clone(), handle })
+    })
+}
+
+impl<T> Operation<T> {
+    /// The handle of what was begun: for a [deadline](Loop::set_deadline), to cancel it, or to have [`Loop::run`] not wait for it.
+    pub fn handle(&self) -> Handle {
+        self.handle
+    }
+}
+
+impl<T> Future for Operation<T> {
+    type Output = Result<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
+        Pin::new(&mut self.receiver).poll(context)
+    }
+}
+
+impl<T> Drop for Operation<T> {
+    fn drop(&mut self) {
+        if self.receiver.is_pending() {
+            reach::cancel(&self.shared, self.handle);
+        }
+    }
+}
+
+impl<T> fmt::Debug for Operation<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Operation").field("handle", &self.handle).finish_non_exhaustive()
+    }
+}
+
+/// Work on another thread, as a future; made by [`spawn_blocking`]. Dropping it cancels work that has not begun.
+#[must_use = "dropping it cancels the work if that has not begun"]
+pub struct Blocking<T>(Operation<std::result::Result<T, JoinError>>);
+
+/// Runs `work` on a thread of the loop's executor, for what blocks or takes long, and awaits what it returns; see
+/// [`Loop::run_in_executor`].
+///
+/// A panic in `work` is the future's; when that has been dropped, it goes where those of callbacks go (S30). Errors: EINVAL when no
+/// loop is running on this thread; EAGAIN, ENOMEM, ESHUTDOWN.
+///
+/// ```
+/// use ringloop::{Loop, task};
+///
+/// let lp = Loop::new()?;
+/// let sum = lp.run_until_complete(async {
+///     let work = task::spawn_blocking(|| (1..=1_000_000).sum::<u64>())?;
+///     ringloop::Result::Ok(work.await.expect("it does not panic"))
+/// })??;
+/// assert_eq!(sum, 500_000_500_000);
+/// # Ok::<(), ringloop::Error>(())
+/// ```
+pub fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<Blocking<T>> {
+    let begin = |lp: &Loop, sender: Sender<std::result::Result<T, JoinError>>| {
+        lp.check_open()?;
+        let (job, packet) = Packet::new(work)?;
+        let callback = Callback::once(move |lp: &Loop| {
+            let result = match packet.open(lp) {
+                Worked::Done(result) => Ok(result),
+                Worked::Panicked(payload) => Err(JoinError::panicked(payload)),
+                Worked::Cancelled => Err(JoinError::cancelled()),
+            };
+            if let Err(Err(unseen)) = sender.send(result) {
+                unseen.into_payload().into_iter().for_each(|payload| resume_unwind(payload));
+            }
+        })?;
+        lp.execute(job, callback)
+    };
+    operation(begin).map(Blocking)
+}
+
+impl<T> Blocking<T> {
+    /// The handle of the work: to cancel it before it has begun, or to have [`Loop::run`] not wait for it.
+    pub fn handle(&self) -> Handle {
+        self.0.handle
+    }
+}
+
+impl<T> Future for Blocking<T> {
+    type Output = std::result::Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(|done| done.unwrap_or_else(|_| Err(JoinError::cancelled())))
+    }
+}
+
+impl<T> fmt::Debug for Blocking<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Blocking").field("handle", &self.handle()).finish_non_exhaustive()
+    }
+}

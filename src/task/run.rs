@@ -1,0 +1,106 @@
+//! Starting tasks, and running a loop for one of them.
+
+use std::future::Future;
+use std::mem::ManuallyDrop;
+
+use super::body;
+use super::join::JoinHandle;
+use crate::callback::Callback;
+use crate::error::{Error, Result};
+use crate::event_loop::Loop;
+
+/// Starts a task on the loop that is running on this thread; see [`Loop::spawn`]. Errors: EINVAL when none is, and those of that.
+pub fn spawn<F: Future + 'static>(future: F) -> Result<JoinHandle<F::Output>> {
+    Loop::with_running(|lp| lp.ok_or(Error::NO_LOOP)?.spawn(future))
+}
+
+/// Ends the task for which `run_until_complete` runs, whichever way it returns.
+struct Root<'a, T> {
+    lp: &'a Loop,
+    join: JoinHandle<T>,
+}
+
+/// Stops the loop when it is dropped: when the future is complete, or has panicked.
+struct Stop;
+
+impl Loop {
+    /// Starts a task: the future is polled in a later iteration, after all that is ready already (S6, S7), and then whenever it has been
+    /// woken, until it is complete. It counts for [`run`](Loop::run) until then (S19).
+    ///
+    /// O(1), one allocation, no system call. Errors: ENOMEM, ESHUTDOWN, which drop the future.
+    pub fn spawn<F: Future + 'static>(&self, future: F) -> Result<JoinHandle<F::Output>> {
+        // SAFETY: the future lives as long as it likes.
+        unsafe { self.spawn_task(future) }
+    }
+
+    /// Runs the loop until `future` is complete, and gives its output. The future may borrow what it likes, the loop included.
+    ///
+    /// The batch in which it completes is run to its end, as after [`stop`](Loop::stop); what is still pending then waits for the next
+    /// run. A panic of the future comes up here.
+    ///
+    /// Errors: ECANCELED when the loop was stopped or broken off first, or the future's task was cancelled; those of
+    /// [`run_forever`](Loop::run_forever). The future is dropped then: who wants to go on with it gives `&mut` of a pinned one.
+    ///
+    /// # Panics
+    /// When the future does, and as [`run`](Loop::run).
+    pub fn run_until_complete<F: Future>(&self, future: F) -> Result<F::Output> {
+        self.check_idle()?;
+        let stopping = async move {
+            let _stop = Stop;
+            future.await
+        };
+        // SAFETY: `root` empties the slot before this returns.
+        let root = Root { lp: self, join: unsafe { self.spawn_task(stopping) }? };
+        let _ = self.run_forever()?;
+        root.output()
+    }
+
+    /// # Safety
+    /// The lifetime of the future lasts until its slot has been emptied.
+    unsafe fn spawn_task<F: Future>(&self, future: F) -> Result<JoinHandle<F::Output>> {
+        self.check_open()?;
+        // SAFETY: as the caller says.
+        let (slotted, task) = unsafe { body::make(future, &self.shared)? };
+        // SAFETY: one reference is the slot's, this is the other one.
+        let join = unsafe { JoinHandle::new(task) };
+        let poll = ManuallyDrop::new(slotted.into_callback::<F>());
+        let mut schedule = self.schedule.borrow_mut();
+        // What was posted before comes before (S26).
+        let posts = self.collect_mail(&mut schedule);
+        if let Err(error) = posts.and_then(|()| schedule.reserve_task()) {
+            drop(schedule);
+            Callback::refuse(poll);
+            return Err(error);
+        }
+        let handle = schedule.add_task(ManuallyDrop::into_inner(poll));
+        join.header().handle.set(Some(handle));
+        Ok(join)
+    }
+}
+
+impl<T> Root<'_, T> {
+    /// What came of the task, after the run.
+    fn output(self) -> Result<T> {
+        match self.join.take_output() {
+            None => Err(Error::STOPPED_EARLY),
+            Some(Ok(output)) => Ok(output),
+            Some(Err(error)) => match error.into_payload() {
+                Some(payload) => std::panic::resume_unwind(payload),
+                None => Err(Error::CANCELLED),
+            },
+        }
+    }
+}
+
+impl<T> Drop for Root<'_, T> {
+    fn drop(&mut self) {
+        // It is stale if the task has ended. In a forked child nothing is dropped, and the future is not polled again.
+        let _ = self.lp.cancel(self.join.handle());
+    }
+}
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        Loop::with_running(|lp| lp.map(Loop::stop));
+    }
+}
