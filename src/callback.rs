@@ -82,10 +82,16 @@ impl Callback {
         if fits::<F>() { Ok(Callback::store::<F>(f, Many::<F>::INLINE)) } else { Callback::boxed(f, Many::<F>::BOXED) }
     }
 
-    /// As `many`, for a closure of two words or less that calls a `D`, by whose name it is known.
-    pub(crate) fn many_for<D, F: FnMut(&Loop) + 'static>(f: F) -> Callback {
+    /// As `many`, for a task: a closure of two words or less that polls a `D`, by whose name it is known.
+    pub(crate) fn for_task<D, F: Fn(&Loop) + 'static>(f: F) -> Callback {
         const { assert!(fits::<F>()) };
         Callback::store::<F>(f, Many::<F, D>::INLINE)
+    }
+
+    /// A task's callback, to be called while it stays where it is: it must not be dropped meanwhile.
+    #[inline]
+    pub(crate) fn lend(&self) -> ManuallyDrop<Callback> {
+        ManuallyDrop::new(Callback { table: self.table, data: self.data })
     }
 
     /// Calls it for the last time.

@@ -384,6 +384,8 @@ impl Loop {
                 self.invoke_plain(Some(handle), callback)?;
             } else if let Some(list) = list_of(next) {
                 self.take_turn(list, schedule)?;
+            } else if schedule.is_task(next) && !self.slow.is_on() {
+                self.poll_task(schedule, next)?;
             } else if !self.run_call(schedule, next)? {
                 continue;
             }
@@ -408,6 +410,26 @@ impl Loop {
         self.current.set(None);
         if in_callback.is_some() && self.owner.process().is_current() {
             self.handle_panics([in_callback, None, None]);
+        }
+        self.check_not_forked()
+    }
+
+    /// What `invoke` does, for a task: its callback stays in its slot.
+    #[inline(never)]
+    fn poll_task(&self, mut schedule: RefMut<'_, Schedule>, next: SlotRef) -> Result<()> {
+        let (handle, mut callback) = schedule.begin_task(next);
+        drop(schedule);
+        self.current.set(Some(handle));
+        let in_callback = attempt(|| callback.call(self));
+        self.current.set(None);
+        self.check_not_forked()?;
+        let ended = self.schedule.borrow_mut().task_returned(next);
+        if ended.is_none() && in_callback.is_none() {
+            return Ok(());
+        }
+        let in_release = ended.and_then(|ended| attempt(|| self.let_go(ended)));
+        if in_callback.is_some() || in_release.is_some() {
+            self.handle_panics([in_callback, in_release, None]);
         }
         self.check_not_forked()
     }

@@ -9,6 +9,8 @@
 //! pending (S11). Stamps come round after 2^21 moves of one slot; the queues are then rid of their dead, so that none can seem
 //! alive.
 
+use std::mem::ManuallyDrop;
+
 use crate::callback::Callback;
 use crate::error::{Error, Result};
 use crate::handle::{Handle, Kind};
@@ -243,6 +245,13 @@ impl Slots {
         &self.callbacks[index as usize]
     }
 
+    /// The callback of a task, which stays in its slot while it runs.
+    #[inline]
+    pub(crate) fn lend(&self, index: u32) -> ManuallyDrop<Callback> {
+        debug_assert!(self.slots[index as usize].kind() == Kind::Task);
+        self.callbacks[index as usize].lend()
+    }
+
     /// Puts another callback into a slot, or what stands in for it, and hands the former one out.
     pub(crate) fn replace_callback(&mut self, index: u32, callback: Callback) -> Callback {
         std::mem::replace(&mut self.callbacks[index as usize], callback)
@@ -263,6 +272,12 @@ impl Slots {
     #[inline]
     pub(crate) fn is_plain(&self, slot: SlotRef) -> bool {
         self.slots.get(slot.index as usize).is_some_and(Slot::is_plain)
+    }
+
+    /// Whether a reference is to a task.
+    #[inline]
+    pub(crate) fn is_task(&self, slot: SlotRef) -> bool {
+        self.slots.get(slot.index as usize).is_some_and(|slot| slot.kind() == Kind::Task)
     }
 
     /// The callback in the slot will run soon.

@@ -2,11 +2,13 @@
 //!
 //! A task that is woken again before it has had its turn is polled once. Waking needs memory only where the ready queue has to grow.
 
+use std::mem::ManuallyDrop;
+
 use super::Schedule;
 use crate::callback::Callback;
 use crate::error::Result;
 use crate::handle::{Handle, Kind};
-use crate::slots::Place;
+use crate::slots::{Held, Place, SlotRef};
 
 impl Schedule {
     /// Makes sure that the next `add_task` needs no memory.
@@ -22,6 +24,28 @@ impl Schedule {
         self.referenced += 1;
         self.ready.push(slot);
         self.slots.handle(slot.index)
+    }
+
+    /// Whether what is next is a task: then `begin_task` will do for `take_call`.
+    #[inline]
+    pub(crate) fn is_task(&self, next: SlotRef) -> bool {
+        self.slots.is_task(next)
+    }
+
+    /// Hands out the callback of a task that has its turn. It stays in its slot, which is not emptied before `task_returned`.
+    #[inline]
+    pub(crate) fn begin_task(&mut self, next: SlotRef) -> (Handle, ManuallyDrop<Callback>) {
+        self.metrics.callbacks += 1;
+        self.slots[next.index].set_place(Place::Aside);
+        self.on_stack = Some(next.index);
+        (self.slots.handle(next.index), self.slots.lend(next.index))
+    }
+
+    /// The callback of a task has returned: what the task held is handed out if it has ended.
+    #[inline]
+    pub(crate) fn task_returned(&mut self, next: SlotRef) -> Option<Held> {
+        self.on_stack = None;
+        (self.slots[next.index].place() == Place::Ended).then(|| self.empty(next.index))
     }
 
     /// Makes sure that the next `wake_task` needs no memory.

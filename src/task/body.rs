@@ -116,7 +116,7 @@ pub(super) unsafe fn make<F: Future>(future: F, shared: &Counted<Shared>) -> Res
 impl Slotted {
     /// The callback of the slot.
     pub(super) fn into_callback<F>(self) -> Callback {
-        Callback::many_for::<F, _>(move |lp: &Loop| self.poll(lp))
+        Callback::for_task::<F, _>(move |lp: &Loop| self.poll(lp))
     }
 
     fn poll(&self, lp: &Loop) {
