@@ -6,6 +6,7 @@ use std::fmt::Display;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+pub mod echo;
 pub mod threads;
 
 pub const AN_HOUR: Duration = Duration::from_secs(3600);
