@@ -7,6 +7,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 pub mod echo;
+pub mod tasks;
 pub mod threads;
 
 pub const AN_HOUR: Duration = Duration::from_secs(3600);
