@@ -109,6 +109,29 @@ def _echo(numbers, **options):
     return points
 
 
+def _task_case(name, work, what, points, quick):
+    """One of the cases with tasks, which are those of runtimes."""
+    systems = ("ringloop-async", "tokio", "tokio-own", "compio", "compio-main", "monoio")
+    return Case(name, work, name, _cost(what), points, quick, systems=systems, reference="ringloop-async", apart="tasks")
+
+
+def _spawns(n):
+    return {f"{n:,} at once": {"n": n}, f"{n:,} one by one": {"n": n, "each": 1}}
+
+
+def _yields(n):
+    return {f"1 task, {n:,} times": {"n": n, "tasks": 1}, f"1,000 tasks, {n // 1000:,} times each": {"n": n, "tasks": 1000}}
+
+
+def _sleeps(n, span_ms):
+    span = {"n": n, "span_ms": span_ms}
+    return {
+        f"exact, {n:,} tasks": span,
+        f"whole ms, {n:,} tasks": {**span, "whole": 1},
+        f"slack of 1 ms, {n:,} tasks": {**span, "slack_us": 1000},
+    }
+
+
 def _sizes(sizes, label="{:,} timers", **options):
     return {label.format(n): {"n": n, **options} for n in sizes}
 
@@ -275,7 +298,10 @@ CASES = [
         ),
         _echo((1, 50, 1_000), warm_ms=500, ms=3_000),
         _echo((1, 50, 1_000), warm_ms=50, ms=150),
-        systems=("ringloop-c", "ringloop-so", "libuv", "libuv-write", "libev", "tokio", "epoll", "liburing"),
+        systems=(
+            *("ringloop-c", "ringloop-so", "ringloop-async", "libuv", "libuv-write", "libev"),
+            *("tokio", "compio", "monoio", "epoll", "liburing"),
+        ),
         apart="echo",
     ),
     Case(
@@ -291,6 +317,34 @@ CASES = [
         {"64 MiB": {"mib": 64}},
         systems=("ringloop-c", "ringloop-so", "libuv", "libuv-blocks", "cp"),
         apart="copy",
+    ),
+    _task_case(
+        "task-spawn",
+        "spawn tasks and join them, all at once or one by one",
+        "task",
+        _spawns(1_000_000),
+        _spawns(20_000),
+    ),
+    _task_case(
+        "task-yield",
+        "tasks that yield",
+        "yield",
+        _yields(10_000_000),
+        _yields(100_000),
+    ),
+    _task_case(
+        "task-sleep",
+        "tasks that sleep until random deadlines within 1 s",
+        "task",
+        _sleeps(1_000_000, 1000),
+        _sleeps(10_000, 200),
+    ),
+    _task_case(
+        "task-channel",
+        "two tasks play ping-pong through two channels",
+        "round trip",
+        {"1,000,000 round trips": {"n": 1_000_000}},
+        {"20,000 round trips": {"n": 20_000}},
     ),
     Case(
         "queues",

@@ -17,6 +17,10 @@ class System:
     crate: str = ""  # whose version is shown, if not the one that the program is named after
 
 
+TASKS = ("task-spawn", "task-yield", "task-sleep", "task-channel")
+RUNTIME = (*TASKS, "echo")
+
+
 def _queue(name, title, says, crate=""):
     return System(name, title, "rust", "bench-queues", only=("queues",), says=says, crate=crate)
 
@@ -30,6 +34,7 @@ SYSTEMS = [
     System("ringloop-so", "ringloop (C, shared)", "c", "ringloop-so", extra=True),
     System("ringloop-spin", "ringloop (C, spin)", "c", "ringloop", options={"spin_us": 50}, only=("posts", "token")),
     System("ringloop-rust", "ringloop (Rust)", "rust", "bench-ringloop"),
+    System("ringloop-async", "ringloop (async)", "rust", "bench-ringloop", only=RUNTIME),
     System("libuv", "libuv", "c", "libuv", "libuv1-dev"),
     System("libuv-allocate", "libuv (allocating)", "c", "libuv", "libuv1-dev", {"allocate": 1}, ("posts",)),
     System("libuv-blocks", "libuv (blocks)", "c", "libuv", "libuv1-dev", {"blocks": 1}, ("copy",)),
@@ -46,6 +51,10 @@ SYSTEMS = [
     System("tokio", "tokio", "rust", "bench-tokio"),
     System("tokio-no-io", "tokio (without I/O)", "rust", "bench-tokio", options={"no_io": 1}, only=("soon-chain",)),
     System("tokio-mpsc", "tokio (mpsc)", "rust", "bench-tokio", options={"mpsc": 1}, only=("posts", "post-latency")),
+    System("tokio-own", "tokio (own channel)", "rust", "bench-tokio", options={"own": 1}, only=("task-channel",)),
+    System("compio", "compio", "rust", "bench-compio", only=RUNTIME),
+    System("compio-main", "compio (not in a task)", "rust", "bench-compio", options={"main": 1}, only=("task-spawn",)),
+    System("monoio", "monoio", "rust", "bench-monoio", only=RUNTIME),
     System("calloop", "calloop", "rust", "bench-calloop"),
     System("clock_nanosleep", "clock_nanosleep", "c", "clock_nanosleep", only=("lateness", "lateness-spin")),
     System("eventfd", "eventfd", "c", "eventfd", only=("post-latency", "token")),

@@ -6,6 +6,8 @@ use std::fmt::Display;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+pub mod echo;
+pub mod tasks;
 pub mod threads;
 
 pub const AN_HOUR: Duration = Duration::from_secs(3600);
