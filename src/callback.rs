@@ -82,10 +82,10 @@ impl Callback {
         if fits::<F>() { Ok(Callback::store::<F>(f, Many::<F>::INLINE)) } else { Callback::boxed(f, Many::<F>::BOXED) }
     }
 
-    /// As `many`, for a task: a closure of two words or less that polls a `D`, by whose name it is known.
-    pub(crate) fn for_task<D, F: Fn(&Loop) + 'static>(f: F) -> Callback {
-        const { assert!(fits::<F>()) };
-        Callback::store::<F>(f, Many::<F, D>::INLINE)
+    /// Polls a task. It may borrow what does not live for ever, if it is dropped before that is gone.
+    pub(crate) fn for_task<T: Polled>(task: T) -> Callback {
+        const { assert!(fits::<T>()) };
+        Callback::store::<T>(task, Polling::<T>::TABLE)
     }
 
     /// A task's callback, to be called while it stays where it is: it must not be dropped meanwhile.
@@ -259,10 +259,37 @@ impl<F: FnOnce(&Loop) + 'static, D: 'static> Once<F, D> {
     };
 }
 
-/// As `Once`, for an `F` that is called many times.
-struct Many<F, D = F>(PhantomData<(F, D)>);
+/// A task, as its callback has it: two words or less.
+pub(crate) trait Polled {
+    /// By whose name it is known.
+    type Future;
 
-impl<F: FnMut(&Loop) + 'static, D> Many<F, D> {
+    fn poll(&self, lp: &Loop);
+}
+
+struct Polling<T>(T);
+
+impl<T: Polled> Polling<T> {
+    const TABLE: &'static Table = &Table {
+        call_once: |first, second, _| {
+            let mut data: Data = [first, second];
+            // SAFETY: the data is a `T`, which is dropped once.
+            unsafe { drop_as::<T>(&mut data) }
+        },
+        call: |callback, lp| {
+            // SAFETY: the data is a `T`, borrowed for the call alone.
+            unsafe { &*callback.data.as_ptr().cast::<T>() }.poll(lp);
+        },
+        drop: drop_as::<T>,
+        needs_drop: true,
+        describe: describe_as::<T::Future>,
+        stand_in: StandIn::<T::Future>::TABLE,
+    };
+}
+
+struct Many<F>(F);
+
+impl<F: FnMut(&Loop) + 'static> Many<F> {
     const INLINE: &'static Table = &Table {
         call_once: |first, second, lp| {
             let data: Data = [first, second];
@@ -277,8 +304,8 @@ impl<F: FnMut(&Loop) + 'static, D> Many<F, D> {
         },
         drop: drop_as::<F>,
         needs_drop: needs_drop::<F>(),
-        describe: describe_as::<D>,
-        stand_in: StandIn::<D>::TABLE,
+        describe: describe_as::<F>,
+        stand_in: StandIn::<F>::TABLE,
     };
     const BOXED: &'static Table = &Table {
         call_once: |first, second, lp| {
@@ -294,8 +321,8 @@ impl<F: FnMut(&Loop) + 'static, D> Many<F, D> {
         },
         drop: drop_as::<Box<F>>,
         needs_drop: true,
-        describe: describe_as::<D>,
-        stand_in: StandIn::<D>::TABLE,
+        describe: describe_as::<F>,
+        stand_in: StandIn::<F>::TABLE,
     };
 }
 

@@ -33,10 +33,16 @@ impl<T> Counted<T> {
         std::mem::ManuallyDrop::new(self).inner.as_ptr()
     }
 
+    /// Where it is. No owner more; tells those that are the same, and is good for `from_raw` while there is an owner.
+    pub(crate) fn as_raw(this: &Counted<T>) -> NonNull<Inner<T>> {
+        this.inner
+    }
+
     /// The owner behind a pointer.
     ///
     /// # Safety
-    /// The pointer came from `into_raw`, and this is the only use of that owner.
+    /// The pointer came from `into_raw`, and this is the only use of that owner; or it is forgotten, and there is another owner
+    /// meanwhile.
     pub(crate) unsafe fn from_raw(inner: NonNull<Inner<T>>) -> Counted<T> {
         Counted { inner }
     }

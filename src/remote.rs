@@ -74,10 +74,12 @@ pub(crate) struct Shared {
     trace: Option<Trace>,
 }
 
-/// A post: what the inbox links, and what to make of it.
+/// A post with a value.
 #[repr(C)]
 struct Node<T> {
     head: Head,
+    /// When it is due: a time, or a delay on a virtual clock. None: as soon as the loop has taken it.
+    when: Option<u64>,
     value: T,
 }
 
@@ -85,26 +87,21 @@ struct Node<T> {
 #[repr(C)]
 pub(crate) struct Head {
     link: Link,
-    what: What,
+    what: &'static What,
 }
 
 /// What the loop makes of a post. The functions take a post of the type that they were chosen for.
 #[derive(Clone, Copy)]
-enum What {
-    Call {
-        /// When it is due: a time, or a delay on a virtual clock. None: as soon as the loop has taken it.
-        when: Option<u64>,
-        /// Turns it into what is to run.
-        unpack: unsafe fn(NonNull<Link>) -> Held,
-    },
-    /// A task has been woken: tells which.
+pub(crate) enum What {
+    /// A node: turns it into what is to run.
+    Call(unsafe fn(NonNull<Link>) -> Held),
+    /// A task that has been woken: tells which.
     Wake(unsafe fn(NonNull<Link>) -> Handle),
 }
 
 impl Head {
-    /// The head of a task, which is a post while it is woken. `woken` takes it out of the inbox.
-    pub(crate) fn of_task(woken: unsafe fn(NonNull<Link>) -> Handle) -> Head {
-        Head { link: Link::new(), what: What::Wake(woken) }
+    pub(crate) fn new(what: &'static What) -> Head {
+        Head { link: Link::new(), what }
     }
 }
 
@@ -148,22 +145,22 @@ impl Shared {
         self.wakes.load(Relaxed)
     }
 
-    /// Posts a value that `unpack` makes something of on the loop's thread, `delay` from now where there is one. A value that
-    /// is refused comes back.
+    /// Posts a value, of which the loop's thread makes what `what` says, `delay` from now where there is one. A value that is refused
+    /// comes back.
     ///
     /// # Safety
-    /// The value may be sent to the loop's thread; `unpack` is right for a `Node<T>`.
+    /// The value may be sent to the loop's thread; `what` is a call that is right for a `Node<T>`.
     pub(crate) unsafe fn post<T>(
         &self,
         value: T,
         delay: Option<u64>,
-        unpack: unsafe fn(NonNull<Link>) -> Held,
+        what: &'static What,
     ) -> std::result::Result<(), (T, Error)> {
         if !self.process.is_current() {
             return Err((value, Error::FORKED));
         }
         let when = delay.map(|delay| if self.is_virtual { delay } else { monotonic().saturating_add(delay) });
-        let node = Node { head: Head { link: Link::new(), what: What::Call { when, unpack } }, value };
+        let node = Node { head: Head::new(what), when, value };
         let node = match Parcel::new(node) {
             Ok(node) => node.into_raw(),
             Err(node) => return Err((node.value, Error::NO_MEMORY)),
@@ -184,8 +181,7 @@ impl Shared {
     /// Posts that a task has been woken; false when the inbox is closed. Any thread, and allocates nothing.
     ///
     /// # Safety
-    /// The head is one of `Head::of_task`, at the beginning of what `woken` takes; it stands in no inbox, and stays where it is until
-    /// `woken` has been called.
+    /// The head says `Wake`, and is at the beginning of what that takes; it stands in no inbox, and stays where it is until it is taken.
     pub(crate) unsafe fn post_wake(&self, task: NonNull<Head>) -> bool {
         // SAFETY: the head begins with its link, and the rest is as the caller says.
         let posted = unsafe { self.inbox.push(task.cast()) };
@@ -222,7 +218,7 @@ impl Shared {
         F: FnOnce(&Loop) + Send + 'static,
     {
         // SAFETY: the closure is Send, and `unpack_closure` is the one for its type.
-        unsafe { self.post(f, delay, unpack_closure::<F>) }
+        unsafe { self.post(f, delay, const { &What::Call(unpack_closure::<F>) }) }
     }
 
     /// Tells the loop that a signal has come. Async-signal-safe, and leaves errno alone.
@@ -369,17 +365,20 @@ enum Due {
 
 fn due(post: NonNull<Link>, lp: &Loop) -> Due {
     match what(post) {
-        What::Call { when: None, .. } => Due::Soon,
-        What::Call { when: Some(delay), .. } if lp.shared.is_virtual => Due::At(lp.clock.now().saturating_add(delay)),
-        What::Call { when: Some(when), .. } => Due::At(when),
         What::Wake(woken) => Due::Wake(woken),
+        // SAFETY: it is a node, whose time stands where it does whatever the value.
+        What::Call(_) => match unsafe { post.cast::<Node<()>>().as_ref() }.when {
+            None => Due::Soon,
+            Some(delay) if lp.shared.is_virtual => Due::At(lp.clock.now().saturating_add(delay)),
+            Some(when) => Due::At(when),
+        },
     }
 }
 
 #[inline]
 fn what(post: NonNull<Link>) -> What {
     // SAFETY: every post begins with its head, which does not depend on what it carries.
-    unsafe { post.cast::<Head>().as_ref() }.what
+    *unsafe { post.cast::<Head>().as_ref() }.what
 }
 
 /// Makes of a post what is to run.
@@ -388,7 +387,7 @@ pub(crate) fn unpack(post: Post) -> Held {
     let post = post.into_raw();
     match what(post) {
         // SAFETY: the post is ours, and its head knows its type.
-        What::Call { unpack, .. } => unsafe { unpack(post) },
+        What::Call(unpack) => unsafe { unpack(post) },
         What::Wake(woken) => {
             // SAFETY: as above.
             unsafe { woken(post) };
@@ -456,7 +455,7 @@ pub(crate) mod c {
 
     use libc::c_void;
 
-    use super::{Node, Shared};
+    use super::{Node, Shared, What};
     use crate::callback::Callback;
     use crate::callback::c::{Call, Release};
     use crate::error::Result;
@@ -480,7 +479,7 @@ pub(crate) mod c {
             delay: Option<u64>,
         ) -> Result<()> {
             // SAFETY: the header says that callback and argument are used on the loop's thread.
-            let posted = unsafe { self.post(CPost { callback, arg, release }, delay, unpack) };
+            let posted = unsafe { self.post(CPost { callback, arg, release }, delay, &What::Call(unpack)) };
             posted.map_err(|(_, error)| error)
         }
     }

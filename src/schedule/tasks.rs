@@ -41,11 +41,27 @@ impl Schedule {
         (self.slots.handle(next.index), self.slots.lend(next.index))
     }
 
-    /// The callback of a task has returned: what the task held is handed out if it has ended.
+    /// Ends the task whose callback is on the stack. True: its slot is empty, and what the callback held is the caller's. False: that is
+    /// to come, when the callback has returned: there is a release hook, or the task was cancelled meanwhile, or its callback is
+    /// not in its slot.
+    #[inline]
+    pub(crate) fn complete_task(&mut self, handle: Handle) -> bool {
+        let Ok(index) = self.slots.find(handle) else { return false };
+        if self.slots[index].has_extra() || !self.slots.callback(index).needs_drop() {
+            drop(self.end(index));
+            return false;
+        }
+        self.leave(index);
+        self.on_stack = None;
+        std::mem::forget(self.slots.empty(index));
+        true
+    }
+
+    /// The callback of a task has returned: what the task held is handed out if it has ended and still has it.
     #[inline]
     pub(crate) fn task_returned(&mut self, next: SlotRef) -> Option<Held> {
-        self.on_stack = None;
-        (self.slots[next.index].place() == Place::Ended).then(|| self.empty(next.index))
+        let is_there = self.on_stack.take() == Some(next.index);
+        (is_there && self.slots[next.index].place() == Place::Ended).then(|| self.empty(next.index))
     }
 
     /// Makes sure that the next `wake_task` needs no memory.

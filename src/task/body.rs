@@ -8,6 +8,7 @@
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::future::Future;
+use std::mem::{ManuallyDrop, needs_drop};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::ptr::{self, NonNull};
@@ -16,28 +17,31 @@ use std::task::{Context, Poll};
 use super::join::JoinError;
 use super::state::State;
 use super::waker::{self, Notify};
-use crate::callback::Callback;
-use crate::counted::Counted;
+use crate::callback::Polled;
+use crate::counted::{Counted, Inner};
 use crate::error::Result;
 use crate::event_loop::Loop;
 use crate::handle::Handle;
 use crate::inbox::Link;
 use crate::memory::try_box;
-use crate::remote::{Head, Shared};
+use crate::remote::{Head, Shared, What};
 
 /// What is known of any task.
 #[repr(C)]
 pub(super) struct Header {
     /// The inbox writes to it.
-    pub(super) head: UnsafeCell<Head>,
+    head: UnsafeCell<Head>,
     pub(super) state: State,
-    pub(super) shared: Counted<Shared>,
+    /// One of its owners from the first waker on that is not borrowed from a poll: that of a task which is polled is owned by its loop.
+    shared: NonNull<Inner<Shared>>,
     table: &'static Table,
     // What follows is the loop's thread's.
     /// The slot's.
     pub(super) handle: Cell<Option<Handle>>,
     /// The references of the loop's thread.
-    pub(super) owners: Cell<u32>,
+    owners: Cell<u32>,
+    /// Counts how often the task has had its slot wait for a time; see `Sleep`.
+    pub(super) sleeps: Cell<u32>,
     pub(super) status: Cell<Status>,
     /// It was aborted where the loop could not be reached: it ends at its next turn.
     pub(super) to_abort: Cell<bool>,
@@ -50,7 +54,7 @@ pub(super) struct Header {
 /// How far a task has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Status {
-    /// Its future is there.
+    /// Its future is there, and its slot is filled.
     Running,
     /// Its future is being dropped.
     Ending,
@@ -68,158 +72,187 @@ struct Body<F: Future> {
 
 enum Stage<F: Future> {
     Running(F),
-    Ended(std::result::Result<F::Output, JoinError>),
+    Ended(Ended<F::Output>),
     Empty,
 }
 
+type Ended<T> = std::result::Result<T, JoinError>;
 type Payload = Box<dyn Any + Send>;
 
 /// The functions for one type of future. Each takes a task whose body was made with this table.
 struct Table {
-    /// Polls the future. The loop's thread, while the task has not ended.
-    poll: unsafe fn(NonNull<Header>, &Loop),
-    /// Ends a task whose future is still there, and gives a panic that is nobody else's. The loop's thread.
-    cancel: unsafe fn(NonNull<Header>) -> Option<Payload>,
-    /// Moves the output of a task, whose status is `Ended`, to where there is room for an `Option` of the join handle's result. The
-    /// loop's thread.
+    /// Moves the output of a task, whose status is `Ended`, to where there is room for an `Option<Ended<_>>`. The loop's thread.
     take: unsafe fn(NonNull<Header>, *mut ()),
     /// Frees a task that nobody refers to any more.
     free: unsafe fn(NonNull<Header>),
 }
 
 /// A task as its slot has it: dropping it ends the task.
-pub(super) struct Slotted(NonNull<Header>);
+pub(super) struct Slotted<F: Future>(NonNull<Body<F>>);
 
 /// Makes a task, with two references of the loop's thread: the slot's and the join handle's.
-///
-/// # Safety
-/// The future is dropped, or has ended, before its lifetime is over: then its slot has been emptied.
-pub(super) unsafe fn make<F: Future>(future: F, shared: &Counted<Shared>) -> Result<(Slotted, NonNull<Header>)> {
-    let table = const { &Table { poll: poll::<F>, cancel: cancel::<F>, take: take::<F>, free: free::<F> } };
+pub(super) fn make<F: Future>(future: F, lp: &Loop) -> Result<(Slotted<F>, NonNull<Header>)> {
     let header = Header {
-        head: UnsafeCell::new(Head::of_task(woken)),
+        head: UnsafeCell::new(Head::new(&What::Wake(woken))),
         state: State::new(),
-        shared: shared.clone(),
-        table,
+        shared: Counted::as_raw(&lp.shared),
+        table: const { &Table { take: take::<F>, free: free::<F> } },
         handle: Cell::new(None),
         owners: Cell::new(2),
+        sleeps: Cell::new(0),
         status: Cell::new(Status::Running),
         to_abort: Cell::new(false),
         is_joined: Cell::new(true),
         joiner: Cell::new(None),
     };
-    let body = try_box(Body { header, stage: UnsafeCell::new(Stage::Running(future)) })?;
-    let task = NonNull::from(Box::leak(body)).cast();
-    Ok((Slotted(task), task))
+    let body = NonNull::from(Box::leak(try_box(Body { header, stage: UnsafeCell::new(Stage::Running(future)) })?));
+    Ok((Slotted(body), body.cast()))
 }
 
-impl Slotted {
-    /// The callback of the slot.
-    pub(super) fn into_callback<F>(self) -> Callback {
-        Callback::for_task::<F, _>(move |lp: &Loop| self.poll(lp))
+impl Header {
+    /// Whether it is a task of this loop.
+    #[inline]
+    pub(super) fn is_of(&self, lp: &Loop) -> bool {
+        self.shared == Counted::as_raw(&lp.shared)
     }
 
-    fn poll(&self, lp: &Loop) {
-        // SAFETY: the slot refers to it.
-        let header = unsafe { self.0.as_ref() };
-        if header.to_abort.get() {
-            end_slot(header, lp);
-        } else if header.status.get() == Status::Running {
-            // SAFETY: the table is the body's, and this is the loop's thread.
-            unsafe { (header.table.poll)(self.0, lp) }
+    /// The shared part of the task's loop.
+    ///
+    /// # Safety
+    /// The loop is there, or the caller has a waker.
+    pub(super) unsafe fn shared(&self) -> ManuallyDrop<Counted<Shared>> {
+        // SAFETY: the loop owns it, or the task does since it has wakers; what is made here is not dropped.
+        ManuallyDrop::new(unsafe { Counted::from_raw(self.shared) })
+    }
+
+    /// One more reference of the loop's thread.
+    #[inline]
+    pub(super) fn own(&self) {
+        self.owners.set(self.owners.get().checked_add(1).expect("fewer references than memory has room for"));
+    }
+
+    /// One more reference, for a waker.
+    ///
+    /// # Safety
+    /// The loop is there, or the caller has a waker.
+    #[inline]
+    pub(super) unsafe fn share(&self) {
+        if self.state.share() {
+            // SAFETY: as the caller says.
+            let shared = unsafe { self.shared() };
+            std::mem::forget(Counted::clone(&shared));
+        }
+    }
+
+    /// Posts the task to its loop, unless it is on its way already.
+    ///
+    /// # Safety
+    /// The loop is there, or the caller has a waker.
+    #[cold]
+    pub(super) unsafe fn post(&self) {
+        // SAFETY: as the caller says.
+        let shared = unsafe { self.shared() };
+        if shared.process().is_current() && self.state.begin_post() {
+            let head = NonNull::from(&self.head).cast();
+            // SAFETY: the head stands at the beginning of the task, in no inbox; the inbox refers to the task until it is taken out.
+            if !unsafe { shared.post_wake(head) } {
+                // SAFETY: the inbox is closed; the reference that was for it is given up.
+                unsafe { release(NonNull::from(self)) };
+            }
         }
     }
 }
 
-impl Drop for Slotted {
+impl<F: Future> Polled for Slotted<F> {
+    type Future = F;
+
+    fn poll(&self, lp: &Loop) {
+        // SAFETY: the slot refers to it.
+        let Body { header, stage } = unsafe { self.0.as_ref() };
+        if header.to_abort.get() {
+            // The slot is emptied when this returns.
+            header.handle.get().into_iter().for_each(|handle| drop(lp.schedule.borrow_mut().cancel(handle)));
+            return;
+        }
+        // SAFETY: nothing else touches the stage while the future is there but the slot's end, which does not come while this runs.
+        let Stage::Running(future) = (unsafe { &mut *stage.get() }) else { return };
+        // SAFETY: a future stays where its task is until it is dropped.
+        let future = unsafe { Pin::new_unchecked(future) };
+        // SAFETY: the slot refers to it.
+        let waker = unsafe { waker::borrowed(self.0.cast()) };
+        let polled = catch_unwind(AssertUnwindSafe(|| future.poll(&mut Context::from_waker(&waker))));
+        match polled {
+            Ok(Poll::Pending) => {}
+            _ if lp.check_not_forked().is_err() => {
+                // This is the child: nothing of the loop's runs here any more, nor is it dropped.
+                std::mem::forget(polled);
+            }
+            Ok(Poll::Ready(output)) => self.complete(lp, Ok(output)),
+            Err(payload) => self.complete(lp, Err(JoinError::panicked(payload))),
+        }
+    }
+}
+
+impl<F: Future> Slotted<F> {
+    /// Ends the task, whose callback is on the stack, and empties its slot.
+    #[inline]
+    fn complete(&self, lp: &Loop, result: Ended<F::Output>) {
+        // SAFETY: the slot refers to it.
+        let handle = unsafe { self.0.as_ref() }.header.handle.get();
+        let is_emptied = handle.is_some_and(|handle| lp.schedule.borrow_mut().complete_task(handle));
+        // SAFETY: the future is there, and its poll has returned.
+        let panic = unsafe { end(self.0, result) };
+        if is_emptied {
+            // SAFETY: the slot has not dropped this but given up what it had.
+            unsafe { disown(self.0.cast()) };
+        }
+        if let Some(payload) = panic {
+            resume_unwind(payload);
+        }
+    }
+}
+
+impl<F: Future> Drop for Slotted<F> {
     fn drop(&mut self) {
         // SAFETY: the slot refers to it until here.
-        let header = unsafe { self.0.as_ref() };
-        let panic = match header.status.get() {
-            // SAFETY: the table is the body's, and this is the loop's thread.
-            Status::Running => unsafe { (header.table.cancel)(self.0) },
-            _ => None,
-        };
+        let is_running = unsafe { self.0.as_ref() }.header.status.get() == Status::Running;
+        // SAFETY: the future is there; a slot is not emptied while its callback is on the stack.
+        let panic = if is_running { unsafe { end(self.0, Err(JoinError::cancelled())) } } else { None };
         // SAFETY: the slot's reference is given up.
-        unsafe { disown(self.0) };
+        unsafe { disown(self.0.cast()) };
         if let Some(payload) = panic.filter(|_| !std::thread::panicking()) {
             resume_unwind(payload);
         }
     }
 }
 
-/// Empties the slot of the task that is being polled, when the poll has returned.
-fn end_slot(header: &Header, lp: &Loop) {
-    if let Some(handle) = header.handle.get() {
-        // It may have been cancelled in the meantime.
-        let _ = lp.schedule.borrow_mut().cancel(handle);
-    }
-}
-
-/// # Safety
-/// As the table says.
-unsafe fn poll<F: Future>(task: NonNull<Header>, lp: &Loop) {
-    // SAFETY: the slot refers to it.
-    let (header, stage) = unsafe { (task.as_ref(), task.cast::<Body<F>>().as_ref().stage.get()) };
-    // SAFETY: nothing else touches the stage of a task that has not ended, and it is ended after this or by its slot's end, which comes
-    // after its callback has returned.
-    let Stage::Running(future) = (unsafe { &mut *stage }) else { return };
-    // SAFETY: a future stays where its task is until it is dropped.
-    let future = unsafe { Pin::new_unchecked(future) };
-    // SAFETY: the slot refers to it.
-    let waker = unsafe { waker::borrowed(task) };
-    let polled = catch_unwind(AssertUnwindSafe(|| future.poll(&mut Context::from_waker(&waker))));
-    let result = match polled {
-        Ok(Poll::Pending) => return,
-        _ if lp.check_not_forked().is_err() => {
-            // This is the child: nothing of the loop's runs here any more, nor is it dropped.
-            std::mem::forget(polled);
-            return;
-        }
-        Ok(Poll::Ready(output)) => Ok(output),
-        Err(payload) => Err(JoinError::panicked(payload)),
-    };
-    end_slot(header, lp);
-    // SAFETY: the table is the body's, and the future is not used again.
-    if let Some(payload) = unsafe { end::<F>(task, result) } {
-        resume_unwind(payload);
-    }
-}
-
-/// # Safety
-/// As the table says.
-unsafe fn cancel<F: Future>(task: NonNull<Header>) -> Option<Payload> {
-    // SAFETY: as the caller says.
-    unsafe { end::<F>(task, Err(JoinError::cancelled())) }
-}
-
 /// Drops the future, and leaves the result to the join handle if there is one. Gives a panic that is nobody else's.
 ///
 /// # Safety
-/// The future is there, and is not being polled. The loop's thread.
-unsafe fn end<F: Future>(
-    task: NonNull<Header>,
-    mut result: std::result::Result<F::Output, JoinError>,
-) -> Option<Payload> {
+/// The future is there, and is not being polled. The loop's thread, which refers to the task.
+#[inline]
+unsafe fn end<F: Future>(body: NonNull<Body<F>>, mut result: Ended<F::Output>) -> Option<Payload> {
     // SAFETY: the caller refers to it.
-    let (header, stage) = unsafe { (task.as_ref(), task.cast::<Body<F>>().as_ref().stage.get()) };
+    let Body { header, stage } = unsafe { body.as_ref() };
     header.status.set(Status::Ending);
-    // SAFETY: the future is dropped where it is, once; what is there from then on is written.
-    let in_drop = catch_unwind(AssertUnwindSafe(|| unsafe { ptr::drop_in_place(stage) }));
-    // SAFETY: as above.
-    unsafe { ptr::write(stage, Stage::Empty) };
-    if let Err(payload) = in_drop {
-        let former = std::mem::replace(&mut result, Err(JoinError::panicked(payload)));
-        // It may panic as well: then that is lost.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(former))).map_err(std::mem::forget);
+    if needs_drop::<F>() {
+        // SAFETY: the future is dropped where it is, once: what is there is written over below.
+        let in_drop = catch_unwind(AssertUnwindSafe(|| unsafe { ptr::drop_in_place(stage.get()) }));
+        if let Err(payload) = in_drop {
+            let former = std::mem::replace(&mut result, Err(JoinError::panicked(payload)));
+            // It may panic as well: then that is lost.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(former))).map_err(std::mem::forget);
+        }
     }
     if header.is_joined.get() {
         // SAFETY: there is nothing in it that would have to be dropped.
-        unsafe { ptr::write(stage, Stage::Ended(result)) };
+        unsafe { ptr::write(stage.get(), Stage::Ended(result)) };
         header.status.set(Status::Ended);
-        let joiner = header.joiner.take();
-        return catch_unwind(AssertUnwindSafe(|| joiner.into_iter().for_each(Notify::wake))).err();
+        let joiner = header.joiner.take()?;
+        return catch_unwind(AssertUnwindSafe(|| joiner.wake())).err();
     }
+    // SAFETY: as above.
+    unsafe { ptr::write(stage.get(), Stage::Empty) };
     header.status.set(Status::Empty);
     match result {
         Err(error) => error.into_payload(),
@@ -228,14 +261,15 @@ unsafe fn end<F: Future>(
 }
 
 /// # Safety
-/// As the table says; the room is for an `Option<Result<F::Output, JoinError>>`, and holds `None`.
+/// As the table says; in the room is `None`.
 unsafe fn take<F: Future>(task: NonNull<Header>, room: *mut ()) {
-    // SAFETY: the caller refers to it, and the task has ended: nobody else has the stage.
-    let (header, stage) = unsafe { (task.as_ref(), &mut *task.cast::<Body<F>>().as_ref().stage.get()) };
+    // SAFETY: the caller refers to it.
+    let Body { header, stage } = unsafe { task.cast::<Body<F>>().as_ref() };
     header.status.set(Status::Empty);
-    if let Stage::Ended(result) = std::mem::replace(stage, Stage::Empty) {
+    // SAFETY: the task has ended: nobody else has the stage.
+    if let Stage::Ended(result) = unsafe { ptr::replace(stage.get(), Stage::Empty) } {
         // SAFETY: as the caller says.
-        unsafe { *room.cast::<Option<std::result::Result<F::Output, JoinError>>>() = Some(result) };
+        unsafe { *room.cast::<Option<Ended<F::Output>>>() = Some(result) };
     }
 }
 
@@ -243,14 +277,19 @@ unsafe fn take<F: Future>(task: NonNull<Header>, room: *mut ()) {
 /// As the table says.
 unsafe fn free<F: Future>(task: NonNull<Header>) {
     // SAFETY: it came from a box, and nobody refers to it.
-    drop(unsafe { Box::from_raw(task.cast::<Body<F>>().as_ptr()) });
+    let body = unsafe { Box::from_raw(task.cast::<Body<F>>().as_ptr()) };
+    if body.header.state.is_shared() {
+        // SAFETY: it has been one of the owners from its first waker on.
+        drop(unsafe { Counted::from_raw(body.header.shared) });
+    }
 }
 
 /// Takes the output of a task if it is there.
 ///
 /// # Safety
 /// The caller refers to the task, whose future has an output of type `T`. The loop's thread.
-pub(super) unsafe fn take_output<T>(task: NonNull<Header>) -> Option<std::result::Result<T, JoinError>> {
+#[inline]
+pub(super) unsafe fn take_output<T>(task: NonNull<Header>) -> Option<Ended<T>> {
     let mut output = None;
     // SAFETY: the caller refers to the task; the table is the body's, and the room is of the right type.
     unsafe {
@@ -261,20 +300,16 @@ pub(super) unsafe fn take_output<T>(task: NonNull<Header>) -> Option<std::result
     output
 }
 
-/// One more reference of the loop's thread.
-pub(super) fn own(header: &Header) {
-    header.owners.set(header.owners.get().checked_add(1).expect("fewer references than memory has room for"));
-}
-
 /// Gives up a reference of the loop's thread.
 ///
 /// # Safety
 /// It is not used again.
+#[inline]
 pub(super) unsafe fn disown(task: NonNull<Header>) {
     // SAFETY: the reference is given up below.
-    let header = unsafe { task.as_ref() };
-    let left = header.owners.get() - 1;
-    header.owners.set(left);
+    let owners = unsafe { &task.as_ref().owners };
+    let left = owners.get() - 1;
+    owners.set(left);
     if left == 0 {
         // SAFETY: the loop's thread has none left.
         unsafe { release(task) };
@@ -285,11 +320,12 @@ pub(super) unsafe fn disown(task: NonNull<Header>) {
 ///
 /// # Safety
 /// It is not used again.
+#[inline]
 pub(super) unsafe fn release(task: NonNull<Header>) {
-    // SAFETY: the reference is given up here.
-    let (is_last, free) = unsafe { (task.as_ref().state.release(), task.as_ref().table.free) };
+    // SAFETY: the reference is given up here; the table is read before.
+    let (free, is_last) = unsafe { (task.as_ref().table.free, task.as_ref().state.release()) };
     if is_last {
-        // SAFETY: nobody refers to it any more; the future and its output are gone since the loop's thread has no reference.
+        // SAFETY: nobody refers to it any more; future and output are gone, since the loop's thread has no reference.
         unsafe { free(task) };
     }
 }
@@ -302,9 +338,8 @@ unsafe fn woken(link: NonNull<Link>) -> Handle {
     let task = link.cast::<Header>();
     // SAFETY: the inbox refers to it until here.
     unsafe {
-        let header = task.as_ref();
-        header.state.taken();
-        let handle = header.handle.get().expect("a task has a handle before it has a waker");
+        task.as_ref().state.taken();
+        let handle = task.as_ref().handle.get().expect("a task has a handle before it has a waker");
         release(task);
         handle
     }

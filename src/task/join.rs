@@ -6,12 +6,11 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::ptr::NonNull;
-use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use super::body::{self, Header, Status};
-use super::reach;
-use super::waker::Notify;
+use super::waker::{Local, Notify};
+use crate::event_loop::Loop;
 use crate::handle::Handle;
 
 /// Waits for a task of a loop; made by [`spawn`](super::spawn) and [`Loop::spawn`].
@@ -20,7 +19,7 @@ use crate::handle::Handle;
 /// by itself; see [`abort`](JoinHandle::abort) to end it. It belongs to the loop's thread.
 #[must_use = "dropping it lets the task go on; an error of the task is then seen by nobody"]
 pub struct JoinHandle<T> {
-    task: NonNull<Header>,
+    task: Local,
     output: PhantomData<T>,
 }
 
@@ -30,18 +29,18 @@ impl<T> JoinHandle<T> {
     /// # Safety
     /// One of the references of the loop's thread becomes this one's; the output of the task's future is a `T`.
     pub(super) unsafe fn new(task: NonNull<Header>) -> JoinHandle<T> {
-        JoinHandle { task, output: PhantomData }
+        // SAFETY: as the caller says.
+        JoinHandle { task: unsafe { Local::from_owned(task) }, output: PhantomData }
+    }
+
+    pub(super) fn header(&self) -> &Header {
+        self.task.header()
     }
 
     /// What came of the task, if it has ended and nobody has taken it.
     pub(super) fn take_output(&self) -> Option<Result<T, JoinError>> {
         // SAFETY: this refers to the task, whose output is a `T`.
-        unsafe { body::take_output(self.task) }
-    }
-
-    pub(super) fn header(&self) -> &Header {
-        // SAFETY: this refers to it.
-        unsafe { self.task.as_ref() }
+        unsafe { body::take_output(self.task.as_ptr()) }
     }
 
     /// Ends the task: its future is dropped where it stands, its locals in the reverse order of their declaration, and the
@@ -52,13 +51,14 @@ impl<T> JoinHandle<T> {
     /// at once.
     pub fn abort(&self) {
         let header = self.header();
-        let handle = self.handle();
-        // It is stale if the task has ended.
-        let cancelled = reach::within(&header.shared, |lp| lp.cancel(handle));
-        if cancelled.is_err() && header.status.get() == Status::Running {
+        if header.status.get() != Status::Running {
+            return;
+        }
+        let is_cancelled =
+            Loop::with_running(|lp| lp.filter(|lp| header.is_of(lp)).map(|lp| lp.cancel(self.handle())).is_some());
+        if !is_cancelled {
             header.to_abort.set(true);
-            // SAFETY: this refers to it.
-            unsafe { super::waker::wake_task(self.task) };
+            self.task.wake();
         }
     }
 
@@ -97,11 +97,7 @@ impl<T> Unpin for JoinHandle<T> {}
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
         self.header().is_joined.set(false);
-        let (joiner, output) = (self.header().joiner.take(), self.take_output());
-        // SAFETY: it is not used again.
-        unsafe { body::disown(self.task) };
-        // The user's code comes last.
-        drop((joiner, output));
+        drop((self.header().joiner.take(), self.take_output()));
     }
 }
 
@@ -116,9 +112,12 @@ impl<T> fmt::Debug for JoinHandle<T> {
 
 /// Why a task has no output: it was aborted, or it has panicked.
 pub struct JoinError {
-    /// Of a panic. A payload is `Send`; behind a lock it is `Sync` as well, and so is the error.
-    payload: Option<Mutex<Box<dyn Any + Send>>>,
+    /// Of a panic.
+    payload: Option<Box<dyn Any + Send>>,
 }
+
+// SAFETY: through a shared reference nothing is done with the payload but to look whether it is a text, and those are `Sync`.
+unsafe impl Sync for JoinError {}
 
 impl JoinError {
     pub(super) fn cancelled() -> JoinError {
@@ -126,7 +125,7 @@ impl JoinError {
     }
 
     pub(super) fn panicked(payload: Box<dyn Any + Send>) -> JoinError {
-        JoinError { payload: Some(Mutex::new(payload)) }
+        JoinError { payload: Some(payload) }
     }
 
     /// Whether the task was aborted: by [`JoinHandle::abort`], [`Loop::cancel`], or the end of its loop.
@@ -141,14 +140,13 @@ impl JoinError {
 
     /// What the task panicked with, for [`std::panic::resume_unwind`]; None if it was aborted.
     pub fn into_payload(self) -> Option<Box<dyn Any + Send>> {
-        self.payload.map(|payload| payload.into_inner().unwrap_or_else(PoisonError::into_inner))
+        self.payload
     }
 }
 
 impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(payload) = &self.payload else { return f.write_str("the task was aborted") };
-        let payload = payload.lock().unwrap_or_else(PoisonError::into_inner);
         let message = payload.downcast_ref::<&str>().copied();
         let message = message.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
         match message {

@@ -59,11 +59,10 @@ impl Loop {
     /// The lifetime of the future lasts until its slot has been emptied.
     unsafe fn spawn_task<F: Future>(&self, future: F) -> Result<JoinHandle<F::Output>> {
         self.check_open()?;
-        // SAFETY: as the caller says.
-        let (slotted, task) = unsafe { body::make(future, &self.shared)? };
+        let (slotted, task) = body::make(future, self)?;
         // SAFETY: one reference is the slot's, this is the other one.
         let join = unsafe { JoinHandle::new(task) };
-        let poll = ManuallyDrop::new(slotted.into_callback::<F>());
+        let poll = ManuallyDrop::new(Callback::for_task(slotted));
         let mut schedule = self.schedule.borrow_mut();
         // What was posted before comes before (S26).
         let posts = self.collect_mail(&mut schedule);

@@ -11,8 +11,10 @@ pub(super) struct State(AtomicUsize);
 
 /// It stands in the inbox, or is on its way there or out of it.
 const POSTED: usize = 1;
+/// It has, or has had, wakers that are not borrowed from a poll.
+const SHARED: usize = 2;
 /// One of those that refer to it.
-const ONE: usize = 2;
+const ONE: usize = 4;
 
 impl State {
     /// With one reference.
@@ -20,19 +22,31 @@ impl State {
         State(AtomicUsize::new(ONE))
     }
 
-    pub(super) fn retain(&self) {
+    fn retain(&self) -> usize {
         let before = self.0.fetch_add(ONE, Ordering::Relaxed);
         // So many can only have been leaked; one more round and the count would lie.
         assert!(before < usize::MAX / 2, "too many wakers");
+        before
+    }
+
+    /// One more reference, for a waker; true for the first waker that is made. Should several threads make it at once, within a poll, all
+    /// of them do so before that returns.
+    pub(super) fn share(&self) -> bool {
+        self.retain() & SHARED == 0 && self.0.fetch_or(SHARED, Ordering::Relaxed) & SHARED == 0
+    }
+
+    /// Whether there has been a waker. For whoever has given up the last reference.
+    pub(super) fn is_shared(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & SHARED != 0
     }
 
     /// Gives a reference up; true if it was the last one.
     pub(super) fn release(&self) -> bool {
         // Who alone has a reference need not tell anybody; nobody else can make one.
-        if self.0.load(Ordering::Acquire) == ONE {
+        if self.0.load(Ordering::Acquire) & !SHARED == ONE {
             return true;
         }
-        let is_last = self.0.fetch_sub(ONE, Ordering::Release) == ONE;
+        let is_last = self.0.fetch_sub(ONE, Ordering::Release) & !SHARED == ONE;
         if is_last {
             // What the others did comes before the end. A fence would do; a thread sanitizer knows none.
             self.0.load(Ordering::Acquire);

@@ -8,8 +8,7 @@ use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
-use super::body::{self, Header};
-use crate::counted::Counted;
+use super::body::{self, Header, Status};
 use crate::event_loop::Loop;
 use crate::running::with_innermost;
 
@@ -19,7 +18,8 @@ static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake_by_ref, dr
 /// A waker that refers to no more than the task's owner does.
 ///
 /// # Safety
-/// The caller refers to the task for as long as the waker is used.
+/// The caller refers to the task for as long as the waker is used, and so does its loop.
+#[inline]
 pub(super) unsafe fn borrowed(task: NonNull<Header>) -> ManuallyDrop<Waker> {
     // SAFETY: the functions are those for a task, and keep the contract of RawWaker; the waker is not dropped.
     ManuallyDrop::new(unsafe { Waker::new(task.as_ptr().cast(), &VTABLE) })
@@ -30,8 +30,8 @@ fn task_of(data: *const ()) -> NonNull<Header> {
 }
 
 unsafe fn clone(data: *const ()) -> RawWaker {
-    // SAFETY: the waker refers to the task.
-    unsafe { task_of(data).as_ref() }.state.retain();
+    // SAFETY: the waker refers to the task, or its loop does, which polls it.
+    unsafe { task_of(data).as_ref().share() };
     RawWaker::new(data, &VTABLE)
 }
 
@@ -44,8 +44,13 @@ unsafe fn wake(data: *const ()) {
 }
 
 unsafe fn wake_by_ref(data: *const ()) {
-    // SAFETY: the waker refers to the task.
-    unsafe { wake_task(task_of(data)) }
+    // SAFETY: the waker refers to the task, or its loop does, which polls it.
+    unsafe {
+        let task = task_of(data).as_ref();
+        if !with_innermost(|lp| lp.is_some_and(|lp| lp.wake_task(task))) {
+            task.post();
+        }
+    }
 }
 
 unsafe fn drop_waker(data: *const ()) {
@@ -53,48 +58,21 @@ unsafe fn drop_waker(data: *const ()) {
     unsafe { body::release(task_of(data)) }
 }
 
-/// # Safety
-/// The caller refers to the task.
-pub(super) unsafe fn wake_task(task: NonNull<Header>) {
-    if !with_innermost(|lp| lp.is_some_and(|lp| lp.wake_task(task))) {
-        // SAFETY: as the caller says.
-        unsafe { post(task) };
-    }
-}
-
-/// # Safety
-/// The caller refers to the task.
-#[cold]
-unsafe fn post(task: NonNull<Header>) {
-    // SAFETY: as the caller says.
-    let header = unsafe { task.as_ref() };
-    if header.shared.process().is_current() && header.state.begin_post() {
-        let head = NonNull::from(&header.head).cast();
-        // SAFETY: the head stands at the beginning of the task, in no inbox; the inbox refers to the task until it is taken out.
-        if !unsafe { header.shared.post_wake(head) } {
-            // SAFETY: the inbox is closed; its reference is given up.
-            unsafe { body::release(task) };
-        }
-    }
-}
-
 impl Loop {
     /// Puts a task of this loop into the ready queue; false if it is another loop's, or if there is no memory. Inside of a run.
     #[inline]
-    fn wake_task(&self, task: NonNull<Header>) -> bool {
-        // SAFETY: the caller refers to the task.
-        let header = unsafe { task.as_ref() };
-        if !Counted::is_same(&self.shared, &header.shared) {
+    fn wake_task(&self, task: &Header) -> bool {
+        if !task.is_of(self) {
             return false;
         }
-        let Some(handle) = header.handle.get().filter(|_| self.check_not_forked().is_ok()) else { return true };
+        let Some(handle) = task.handle.get().filter(|_| self.check_not_forked().is_ok()) else { return true };
         let mut schedule = self.schedule.borrow_mut();
         // What was posted before comes before (S26).
-        let room = self.collect_mail(&mut schedule).and_then(|()| schedule.reserve_wake());
-        if room.is_ok() {
+        let woken = self.collect_mail(&mut schedule).and_then(|()| schedule.reserve_wake());
+        if woken.is_ok() {
             schedule.wake_task(handle);
         }
-        room.is_ok()
+        woken.is_ok()
     }
 }
 
@@ -108,52 +86,81 @@ pub(crate) enum Notify {
 pub(crate) struct Local(NonNull<Header>);
 
 impl Notify {
+    #[inline]
     pub(crate) fn of(waker: &Waker) -> Notify {
-        match own_task(waker) {
-            Some(task) => {
-                // SAFETY: the waker refers to it.
-                body::own(unsafe { task.as_ref() });
-                Notify::Task(Local(task))
-            }
-            None => Notify::Other(waker.clone()),
-        }
+        with_innermost(|lp| lp.and_then(|lp| Local::of(waker, lp)))
+            .map_or_else(|| Notify::Other(waker.clone()), Notify::Task)
     }
 
     /// Whether it wakes the same as this waker does.
     pub(crate) fn is_for(&self, waker: &Waker) -> bool {
         match self {
-            Notify::Task(local) => std::ptr::eq(local.0.as_ptr().cast(), waker.data()) && is_ours(waker),
+            Notify::Task(local) => std::ptr::eq(local.0.as_ptr().cast(), waker.data()) && is_of_task(waker),
             Notify::Other(other) => other.will_wake(waker),
         }
     }
 
+    #[inline]
     pub(crate) fn wake(self) {
         match self {
-            // SAFETY: `local` refers to it.
-            Notify::Task(local) => unsafe { wake_task(local.0) },
+            Notify::Task(local) => local.wake(),
             Notify::Other(waker) => waker.wake(),
         }
     }
 }
 
+impl Local {
+    /// The task that a waker wakes, if it is one of the loop that is running on this thread.
+    #[inline]
+    pub(super) fn of(waker: &Waker, lp: &Loop) -> Option<Local> {
+        if !is_of_task(waker) {
+            return None;
+        }
+        let task = task_of(waker.data());
+        // SAFETY: the waker refers to it.
+        let header = unsafe { task.as_ref() };
+        header.is_of(lp).then(|| {
+            header.own();
+            Local(task)
+        })
+    }
+
+    /// The reference that `own` has counted.
+    ///
+    /// # Safety
+    /// It becomes this one's.
+    pub(super) unsafe fn from_owned(task: NonNull<Header>) -> Local {
+        Local(task)
+    }
+
+    pub(super) fn header(&self) -> &Header {
+        // SAFETY: this refers to it.
+        unsafe { self.0.as_ref() }
+    }
+
+    pub(super) fn as_ptr(&self) -> NonNull<Header> {
+        self.0
+    }
+
+    #[inline]
+    pub(super) fn wake(&self) {
+        let task = self.header();
+        // One that has ended may have lost its loop.
+        if task.status.get() == Status::Running && !with_innermost(|lp| lp.is_some_and(|lp| lp.wake_task(task))) {
+            // SAFETY: a task that has not ended stands in a slot of its loop.
+            unsafe { task.post() };
+        }
+    }
+}
+
 impl Drop for Local {
+    #[inline]
     fn drop(&mut self) {
         // SAFETY: the reference is given up. It is not `Send`, so this is the loop's thread.
         unsafe { body::disown(self.0) };
     }
 }
 
-fn is_ours(waker: &Waker) -> bool {
+fn is_of_task(waker: &Waker) -> bool {
     std::ptr::eq(waker.vtable(), &VTABLE)
-}
-
-/// The task that a waker wakes, if it is one of the loop that is running on this thread.
-fn own_task(waker: &Waker) -> Option<NonNull<Header>> {
-    if !is_ours(waker) {
-        return None;
-    }
-    let task = task_of(waker.data());
-    // SAFETY: the waker refers to it.
-    let shared = unsafe { &task.as_ref().shared };
-    with_innermost(|lp| lp.is_some_and(|lp| Counted::is_same(&lp.shared, shared))).then_some(task)
 }
