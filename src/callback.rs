@@ -11,11 +11,14 @@ use std::mem::{ManuallyDrop, MaybeUninit, align_of, needs_drop, size_of};
 
 use crate::error::Result;
 use crate::event_loop::Loop;
-use crate::memory::try_box;
+use crate::memory::{prefetch_at, try_box};
 
 /// Room for what a callback carries inline.
 type Data = [Word; 2];
 type Word = MaybeUninit<usize>;
+
+/// How much of a task is fetched before it is polled: its head, and the beginning of its future.
+const TASK_LINES: usize = 3;
 
 /// A callback and what it carries. Dropping it drops what it carries.
 pub(crate) struct Callback {
@@ -86,6 +89,13 @@ impl Callback {
     pub(crate) fn for_task<T: Polled>(task: T) -> Callback {
         const { assert!(fits::<T>()) };
         Callback::store::<T>(task, Polling::<T>::TABLE)
+    }
+
+    /// Has the task that this callback polls fetched into the cache.
+    #[inline]
+    pub(crate) fn prefetch_task(&self) {
+        // SAFETY: what polls a task begins with its address.
+        prefetch_at(std::ptr::without_provenance(unsafe { self.data[0].assume_init() }), TASK_LINES);
     }
 
     /// A task's callback, to be called while it stays where it is: it must not be dropped meanwhile.

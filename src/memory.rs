@@ -14,14 +14,23 @@ const CACHE_LINE: usize = 64;
 pub(crate) fn prefetch<T>(slice: &[T], index: usize) {
     #[cfg(target_arch = "x86_64")]
     if let Some(element) = slice.get(index) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        for offset in (0..size_of::<T>()).step_by(CACHE_LINE) {
-            // SAFETY: the address is inside of an element, and SSE is on every x86-64.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(element).cast::<i8>().add(offset)) }
-        }
+        prefetch_at(std::ptr::from_ref(element).cast(), size_of::<T>().div_ceil(CACHE_LINE));
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (slice, index);
+}
+
+/// Has so many lines fetched into the cache. Where nothing can be read, nothing is.
+#[inline(always)]
+pub(crate) fn prefetch_at(address: *const u8, lines: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for line in 0..lines {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: SSE is on every x86-64, and no address is wrong for a hint.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.wrapping_add(line * CACHE_LINE).cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (address, lines);
 }
 
 /// Boxes a value; says ENOMEM where `Box::new` would abort (S31).

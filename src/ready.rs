@@ -33,8 +33,9 @@ pub(crate) enum List {
 /// Dead references are left alone while there are fewer than this.
 const SWEEP_FROM: usize = 64;
 
-/// A slot is fetched into the cache so many callbacks before its turn: memory answers meanwhile.
+/// A slot is fetched into the cache so many callbacks before its turn, and what its callback refers to so many: memory answers meanwhile.
 const AHEAD: usize = 8;
+const NEXT: usize = 4;
 
 impl ReadyQueue {
     /// Whether nothing is ready. Dead references do not count.
@@ -152,10 +153,10 @@ impl ReadyQueue {
         turns
     }
 
-    /// One that `pop` will give before long.
+    /// One that `pop` will give before long, and one that it will give sooner.
     #[inline]
-    pub(crate) fn upcoming(&self) -> Option<SlotRef> {
-        if self.batch > AHEAD { self.queue.get(AHEAD).copied() } else { None }
+    pub(crate) fn upcoming(&self) -> Option<(SlotRef, SlotRef)> {
+        if self.batch > AHEAD { Some((self.queue[AHEAD], self.queue[NEXT])) } else { None }
     }
 
     /// Undoes the last `pop`; the room is still there.

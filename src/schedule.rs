@@ -393,6 +393,12 @@ impl Schedule {
         timers.earliest_bound_cleaned(slots)
     }
 
+    /// The clock as it was when due timers were last collected.
+    #[inline]
+    pub(crate) fn collected_at(&self) -> u64 {
+        self.collected_at
+    }
+
     /// Whether a timer is due at `now`. O(1) amortized.
     #[inline]
     pub(crate) fn is_due(&mut self, now: u64) -> bool {
@@ -420,13 +426,15 @@ impl Schedule {
                 return if ready.is_empty() { Err(error) } else { Ok(()) };
             }
             let Some((when, slot)) = timers.pop_due(now, slots) else { return Ok(()) };
-            if !slots[slot.index].is_timer() {
+            if slots[slot.index].is_timer() {
+                ready.push(slot);
+                slots[slot.index].set_place(Place::Ready);
+                self.metrics.became_ready(now - when);
+            } else if slots[slot.index].is_task() {
+                self.sleeper_is_due(slot, now - when);
+            } else {
                 self.deadline_came(slot.index);
-                continue;
             }
-            ready.push(slot);
-            slots[slot.index].set_place(Place::Ready);
-            self.metrics.became_ready(now - when);
         }
     }
 
@@ -439,8 +447,9 @@ impl Schedule {
     #[inline(always)]
     pub(crate) fn next_in_batch(&mut self) -> Option<SlotRef> {
         let Schedule { slots, ready, .. } = self;
-        if let Some(upcoming) = ready.upcoming() {
+        if let Some((upcoming, sooner)) = ready.upcoming() {
             slots.prefetch_all(upcoming);
+            slots.prefetch_task(sooner);
         }
         ready.pop(slots)
     }

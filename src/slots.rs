@@ -277,7 +277,7 @@ impl Slots {
     /// Whether a reference is to a task.
     #[inline]
     pub(crate) fn is_task(&self, slot: SlotRef) -> bool {
-        self.slots.get(slot.index as usize).is_some_and(|slot| slot.kind() == Kind::Task)
+        self.slots.get(slot.index as usize).is_some_and(Slot::is_task)
     }
 
     /// The callback in the slot will run soon.
@@ -285,6 +285,14 @@ impl Slots {
     pub(crate) fn prefetch_all(&self, slot: SlotRef) {
         prefetch(&self.slots, slot.index as usize);
         prefetch(&self.callbacks, slot.index as usize);
+    }
+
+    /// The task in the slot, if it is one, will be polled soon. The slot has been fetched.
+    #[inline]
+    pub(crate) fn prefetch_task(&self, slot: SlotRef) {
+        if self.is_task(slot) {
+            self.callbacks[slot.index as usize].prefetch_task();
+        }
     }
 
     /// A reference for a queue.
@@ -338,6 +346,11 @@ impl Slot {
     #[inline]
     pub(crate) fn is_timer(&self) -> bool {
         self.state.0 & u32::from(Kind::TIMER) != 0
+    }
+
+    #[inline]
+    pub(crate) fn is_task(&self) -> bool {
+        self.state.0 & State::KIND == Kind::Task as u32
     }
 
     /// Whether it runs once and has nothing beside the slot.

@@ -1,6 +1,8 @@
-//! Tasks: a slot each, which stands in the ready queue while its task is woken.
+//! Tasks: a slot each, which stands in the ready queue while its task is woken, and in the timer queue while it waits for a time.
 //!
 //! A task that is woken again before it has had its turn is polled once. Waking needs memory only where the ready queue has to grow.
+//! A task that sleeps needs no timer beside its slot; woken by something else, it is taken out of the timer queue, and begins to
+//! wait again if it has to.
 
 use std::mem::ManuallyDrop;
 
@@ -74,9 +76,56 @@ impl Schedule {
     #[inline]
     pub(crate) fn wake_task(&mut self, handle: Handle) {
         let Ok(index) = self.slots.find(handle) else { return };
-        if self.slots[index].place() == Place::Aside {
-            self.slots[index].set_place(Place::Ready);
-            self.ready.push(self.slots.reference(index));
+        match self.slots[index].place() {
+            Place::Aside => {}
+            Place::Timers => self.wake_sleeper(index),
+            _ => return,
         }
+        self.slots[index].set_place(Place::Ready);
+        self.ready.push(self.slots.reference(index));
+    }
+
+    #[cold]
+    fn wake_sleeper(&mut self, index: u32) {
+        self.unqueue(index);
+        self.slots[index].set_when(u64::MAX);
+    }
+
+    /// Has a task wait for a time: it is woken then. False: it waits for another one, or stands in the ready queue. When
+    /// memory is refused, nothing changes.
+    #[inline]
+    pub(crate) fn sleep_until(&mut self, handle: Handle, when: u64) -> Result<bool> {
+        let index = self.slots.find(handle)?;
+        if self.slots[index].place() != Place::Aside {
+            return Ok(false);
+        }
+        self.reserve_timers(when)?;
+        self.queue_timer(index, when);
+        Ok(true)
+    }
+
+    /// Whether a task waits for a time.
+    #[inline]
+    pub(crate) fn is_asleep(&self, handle: Handle) -> bool {
+        self.slots.find(handle).is_ok_and(|index| self.slots[index].place() == Place::Timers)
+    }
+
+    /// Has a task that waits for a time wait no more.
+    #[inline]
+    pub(crate) fn stop_sleeping(&mut self, handle: Handle) {
+        if self.is_asleep(handle) {
+            self.wake_sleeper(handle.index());
+            self.slots[handle.index()].set_place(Place::Aside);
+        }
+    }
+
+    /// The time has come that a task waited for, and it is ready.
+    #[inline]
+    pub(super) fn sleeper_is_due(&mut self, slot: SlotRef, late: u64) {
+        self.slots[slot.index].set_when(u64::MAX);
+        self.slots[slot.index].set_place(Place::Ready);
+        self.ready.push(slot);
+        self.metrics.timers_fired += 1;
+        self.metrics.became_ready(late);
     }
 }

@@ -41,7 +41,7 @@ pub(super) struct Header {
     /// The references of the loop's thread.
     owners: Cell<u32>,
     /// Counts how often the task has had its slot wait for a time; see `Sleep`.
-    pub(super) sleeps: Cell<u32>,
+    pub(super) sleeps: Cell<u64>,
     pub(super) status: Cell<Status>,
     /// It was aborted where the loop could not be reached: it ends at its next turn.
     pub(super) to_abort: Cell<bool>,

@@ -95,7 +95,7 @@ impl Notify {
     /// Whether it wakes the same as this waker does.
     pub(crate) fn is_for(&self, waker: &Waker) -> bool {
         match self {
-            Notify::Task(local) => std::ptr::eq(local.0.as_ptr().cast(), waker.data()) && is_of_task(waker),
+            Notify::Task(local) => local.is_for(waker),
             Notify::Other(other) => other.will_wake(waker),
         }
     }
@@ -123,6 +123,12 @@ impl Local {
             header.own();
             Local(task)
         })
+    }
+
+    /// Whether this is the task that a waker wakes.
+    #[inline]
+    pub(super) fn is_for(&self, waker: &Waker) -> bool {
+        std::ptr::eq(self.0.as_ptr().cast(), waker.data()) && is_of_task(waker)
     }
 
     /// The reference that `own` has counted.
