@@ -52,6 +52,32 @@ impl Loop {
         self.check_not_forked()
     }
 
+    /// Runs until nothing referenced is left (S19), for `limit` at most, and then shuts down as [`shutdown`](Loop::shutdown) does: what is under
+    /// way may end by itself, but not for ever. Tells how much that counted had to be cancelled; 0: all of it has ended by itself.
+    ///
+    /// Listeners and the like, which never end by themselves, are to be cancelled before. [`stop`](Loop::stop) and
+    /// [`break_`](Loop::break_) do not end it; a signal does not either. Errors: those of `shutdown`.
+    ///
+    /// # Panics
+    /// As [`run`](Loop::run).
+    pub fn shutdown_within(&self, limit: Duration) -> Result<usize> {
+        self.check_idle()?;
+        let until = self.time() + limit;
+        while self.is_alive() {
+            let left = until - self.time();
+            if left.is_zero() {
+                break;
+            }
+            match self.run_once(left) {
+                Err(Error::INTERRUPTED) => {}
+                ran => drop(ran?),
+            }
+        }
+        let left = self.schedule.borrow().referenced();
+        self.shutdown()?;
+        Ok(left)
+    }
+
     /// Closes the loop: cancels everything, runs release hooks, runs no callbacks, frees everything (S22). Dropping the
     /// loop does the same.
     #[expect(clippy::result_large_err, reason = "the error hands the loop back")]

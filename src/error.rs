@@ -58,6 +58,7 @@ sentences! {
     NoLoop: c"no loop is running on this thread: this is for tasks and callbacks of a loop",
     StoppedEarly: c"the loop was stopped before the future was complete",
     TimedOut: c"the time was up before the future was complete",
+    GroupEnded: c"the group takes no more tasks: one of them has failed, or the group is gone",
     SenderGone: c"it will not come: the sender was dropped, as when the loop is closed",
     Running: c"the loop is running or a callback of it is on the stack: wait until that has returned",
     Bound: c"the loop has run already: adopt it before its first run",
@@ -141,6 +142,7 @@ impl Error {
     pub(crate) const NO_LOOP: Error = Error::new(Errno::EINVAL, Sentence::NoLoop);
     pub(crate) const STOPPED_EARLY: Error = Error::new(Errno::ECANCELED, Sentence::StoppedEarly);
     pub(crate) const TIMED_OUT: Error = Error::new(Errno::ETIMEDOUT, Sentence::TimedOut);
+    pub(crate) const GROUP_ENDED: Error = Error::new(Errno::ECANCELED, Sentence::GroupEnded);
     pub(crate) const SENDER_GONE: Error = Error::new(Errno::ECANCELED, Sentence::SenderGone);
     pub(crate) const RUNNING: Error = Error::new(Errno::EBUSY, Sentence::Running);
     pub(crate) const BOUND: Error = Error::new(Errno::EBUSY, Sentence::Bound);

@@ -368,6 +368,11 @@ impl Schedule {
         !self.ready.is_empty()
     }
 
+    /// How much counts for `run`.
+    pub(crate) fn referenced(&self) -> usize {
+        self.referenced
+    }
+
     /// Whether anything counts for `run`.
     #[inline]
     pub(crate) fn is_alive(&self) -> bool {

@@ -31,6 +31,7 @@
 //! for [`Loop::run`] (S19).
 
 mod body;
+mod group;
 mod join;
 mod oneshot;
 mod operation;
@@ -43,6 +44,7 @@ mod waker;
 use std::future::poll_fn;
 use std::task::Poll;
 
+pub use self::group::{GroupError, Spawner, TaskGroup};
 pub use self::join::{JoinError, JoinHandle};
 pub use self::oneshot::{Receiver, Sender, oneshot};
 pub use self::operation::{Blocking, Operation, operation, spawn_blocking};

@@ -7,6 +7,7 @@ mod children;
 mod closing;
 mod errors;
 mod executor;
+mod groups;
 mod handles;
 mod io;
 mod iteration;

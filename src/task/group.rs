@@ -1,0 +1,292 @@
+//! Tasks that end together: the first failure ends the others, and no task outlives its group.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::rc::{Rc, Weak};
+use std::task::Poll;
+use std::time::Duration;
+
+use super::join::{JoinError, JoinHandle};
+use super::run::spawn;
+use super::sleep::timeout;
+use super::waker::Notify;
+use crate::error::{Error, Result};
+
+/// Tasks whose ends belong together, as asyncio's `TaskGroup`.
+///
+/// Each gives a `T` or fails with an `E`. The first one that fails, panics or is aborted by somebody else has all others aborted, at once:
+/// their futures have been dropped, those of the newest first, before anything else runs. Dropping the group aborts what is left in the same way, so a task
+/// that is aborted takes the tasks of its groups with it, before the locals that it had declared before the group.
+///
+/// ```
+/// use std::time::Duration;
+/// use ringloop::{Loop, Result, task::{self, TaskGroup}};
+///
+/// async fn fetch(number: u64) -> Result<u64> {
+///     task::sleep(Duration::from_millis(number)).await?;
+///     Ok(number * number)
+/// }
+///
+/// let lp = Loop::new()?;
+/// let squares = lp.run_until_complete(async {
+///     let group = TaskGroup::new();
+///     for number in 1..=3 {
+///         group.spawn(fetch(number))?;
+///     }
+///     Result::Ok(group.join().await.expect("none of them fails"))
+/// })??;
+/// assert_eq!(squares, [1, 4, 9]);
+/// # Ok::<(), ringloop::Error>(())
+/// ```
+pub struct TaskGroup<T, E> {
+    members: Rc<Members<T, E>>,
+}
+
+/// Adds tasks to a group from elsewhere: from its own tasks. Does not keep the group.
+pub struct Spawner<T, E> {
+    members: Weak<Members<T, E>>,
+}
+
+/// Why a group has no outputs.
+pub enum GroupError<E> {
+    /// A task has failed.
+    Failed(E),
+    /// A task has panicked, or was aborted.
+    Ended(JoinError),
+}
+
+struct Members<T, E> {
+    tasks: RefCell<Vec<Option<JoinHandle<()>>>>,
+    outputs: RefCell<Vec<Option<T>>>,
+    left: Cell<usize>,
+    failure: Cell<Option<GroupError<E>>>,
+    /// Whether the group takes no more tasks: one has failed, or the group is being dropped.
+    is_ending: Cell<bool>,
+    waiting: Cell<Option<Notify>>,
+}
+
+/// Tells the group of a task's end, whichever it is.
+struct End<T, E> {
+    members: Weak<Members<T, E>>,
+    index: usize,
+    /// None if it is aborted.
+    result: Option<std::result::Result<T, GroupError<E>>>,
+}
+
+impl<T: 'static, E: 'static> TaskGroup<T, E> {
+    /// A group without tasks.
+    pub fn new() -> TaskGroup<T, E> {
+        let members = Members {
+            tasks: RefCell::default(),
+            outputs: RefCell::default(),
+            left: Cell::new(0),
+            failure: Cell::new(None),
+            is_ending: Cell::new(false),
+            waiting: Cell::new(None),
+        };
+        TaskGroup { members: Rc::new(members) }
+    }
+
+    /// Starts a task in the group. Errors: those of [`spawn`](super::spawn), and ECANCELED when a task has failed already; the future
+    /// is dropped then.
+    pub fn spawn<F>(&self, future: F) -> Result<()>
+    where
+        F: Future<Output = std::result::Result<T, E>> + 'static,
+    {
+        Members::spawn(&self.members, future)
+    }
+
+    /// Adds tasks to the group from elsewhere.
+    pub fn spawner(&self) -> Spawner<T, E> {
+        Spawner { members: Rc::downgrade(&self.members) }
+    }
+
+    /// How many tasks have not ended.
+    pub fn len(&self) -> usize {
+        self.members.left.get()
+    }
+
+    /// Whether all tasks have ended.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Waits until all tasks have ended, and gives what they gave, in the order in which they were started; or the first failure.
+    pub async fn join(self) -> std::result::Result<Vec<T>, GroupError<E>> {
+        self.members.ended().await;
+        match self.members.failure.take() {
+            Some(failure) => Err(failure),
+            None => Ok(self.members.outputs.take().into_iter().flatten().collect()),
+        }
+    }
+
+    /// Waits until all tasks have ended, for `limit` at most; then aborts the rest, and tells how many these were.
+    pub async fn shutdown(self, limit: Duration) -> usize {
+        // What there is no memory or no loop to wait for is over.
+        let _ = timeout(limit, self.members.ended()).await;
+        self.len()
+    }
+}
+
+impl<T: 'static, E: 'static> Spawner<T, E> {
+    /// As [`TaskGroup::spawn`]; ECANCELED also when the group is gone.
+    pub fn spawn<F>(&self, future: F) -> Result<()>
+    where
+        F: Future<Output = std::result::Result<T, E>> + 'static,
+    {
+        Members::spawn(&self.members.upgrade().ok_or(Error::GROUP_ENDED)?, future)
+    }
+}
+
+impl<T: 'static, E: 'static> Members<T, E> {
+    fn spawn<F>(members: &Rc<Members<T, E>>, future: F) -> Result<()>
+    where
+        F: Future<Output = std::result::Result<T, E>> + 'static,
+    {
+        if members.is_ending.get() {
+            return Err(Error::GROUP_ENDED);
+        }
+        let index = members.tasks.borrow().len();
+        members.tasks.borrow_mut().try_reserve(1)?;
+        members.outputs.borrow_mut().try_reserve(1)?;
+        members.tasks.borrow_mut().push(None);
+        members.outputs.borrow_mut().push(None);
+        members.left.set(members.left.get() + 1);
+        let mut end = End { members: Rc::downgrade(members), index, result: None };
+        let task = spawn(async move {
+            let end = &mut end;
+            let mut future = pin!(future);
+            let polled = poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+                Ok(polled) => polled.map(Ok),
+                Err(payload) => Poll::Ready(Err(payload)),
+            });
+            end.result = Some(Self::result(polled.await));
+        })?;
+        members.tasks.borrow_mut()[index] = Some(task);
+        Ok(())
+    }
+
+    fn result(
+        polled: std::result::Result<std::result::Result<T, E>, Box<dyn Any + Send>>,
+    ) -> std::result::Result<T, GroupError<E>> {
+        match polled {
+            Ok(result) => result.map_err(GroupError::Failed),
+            Err(payload) => Err(GroupError::Ended(JoinError::panicked(payload))),
+        }
+    }
+}
+
+impl<T, E> Members<T, E> {
+    /// A task has ended.
+    fn ended_one(&self, index: usize, result: Option<std::result::Result<T, GroupError<E>>>) {
+        self.left.set(self.left.get() - 1);
+        // It is not there if it is the group that aborts it, nor if it was not started.
+        let task = self.tasks.borrow_mut()[index].take();
+        match result {
+            Some(Ok(output)) => self.outputs.borrow_mut()[index] = Some(output),
+            Some(Err(failure)) => self.fail(failure),
+            None if task.is_some() => self.fail(GroupError::Ended(JoinError::cancelled())),
+            None => {}
+        }
+        if self.left.get() == 0 {
+            self.waiting.take().into_iter().for_each(Notify::wake);
+        }
+    }
+
+    fn fail(&self, failure: GroupError<E>) {
+        let first = self.failure.take().unwrap_or(failure);
+        self.failure.set(Some(first));
+        self.abort_all();
+    }
+
+    /// Aborts what is left, the newest first.
+    fn abort_all(&self) {
+        self.is_ending.set(true);
+        let count = self.tasks.borrow().len();
+        for index in (0..count).rev() {
+            let task = self.tasks.borrow_mut()[index].take();
+            let Some(task) = task else { continue };
+            task.abort();
+            // A panic in what was dropped is not lost.
+            if let Some(Err(error)) = task.take_output().filter(|ended| ended.as_ref().is_err_and(JoinError::is_panic))
+            {
+                let first = self.failure.take().unwrap_or(GroupError::Ended(error));
+                self.failure.set(Some(first));
+            }
+        }
+    }
+
+    /// Waits until all tasks have ended.
+    async fn ended(&self) {
+        poll_fn(|context| {
+            if self.left.get() == 0 {
+                return Poll::Ready(());
+            }
+            self.waiting.set(Some(Notify::of(context.waker())));
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+impl<T, E> Drop for End<T, E> {
+    fn drop(&mut self) {
+        if let Some(members) = self.members.upgrade() {
+            members.ended_one(self.index, self.result.take());
+        }
+    }
+}
+
+impl<T: 'static, E: 'static> Default for TaskGroup<T, E> {
+    fn default() -> TaskGroup<T, E> {
+        TaskGroup::new()
+    }
+}
+
+impl<T, E> Drop for TaskGroup<T, E> {
+    fn drop(&mut self) {
+        self.members.abort_all();
+    }
+}
+
+impl<T, E> Clone for Spawner<T, E> {
+    fn clone(&self) -> Spawner<T, E> {
+        Spawner { members: Weak::clone(&self.members) }
+    }
+}
+
+impl<T, E> fmt::Debug for TaskGroup<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskGroup").field("left", &self.members.left.get()).finish_non_exhaustive()
+    }
+}
+
+impl<T, E> fmt::Debug for Spawner<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spawner").finish_non_exhaustive()
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for GroupError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            GroupError::Failed(error) => error.fmt(f),
+            GroupError::Ended(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: fmt::Debug> fmt::Debug for GroupError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            GroupError::Failed(error) => f.debug_tuple("Failed").field(error).finish(),
+            GroupError::Ended(error) => f.debug_tuple("Ended").field(error).finish(),
+        }
+    }
+}
+
+impl<E: std::error::Error> std::error::Error for GroupError<E> {}
