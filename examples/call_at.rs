@@ -2,16 +2,15 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ringloop::{Loop, Result};
+use ringloop::{Loop, Result, task};
 
 fn callback(number: u32, lp: &Loop) {
     println!("callback {number} invoked at {:.9}", lp.time().as_secs_f64());
 }
 
-fn main() -> Result<()> {
-    let lp = Loop::new()?;
-    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+async fn run(lp: &Loop) -> Result<()> {
     let now = lp.time();
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     println!("clock time: {:.9}", wall.as_secs_f64());
     println!("loop time: {:.9}", now.as_secs_f64());
 
@@ -19,7 +18,10 @@ fn main() -> Result<()> {
     lp.call_at(now + Duration::from_millis(100), |lp| callback(2, lp))?;
     lp.call_soon(|lp| callback(3, lp))?;
 
-    lp.call_later(Duration::from_secs(1), |lp| lp.stop().expect("the loop is open"))?;
-    let _ = lp.run_forever()?;
-    Ok(())
+    task::sleep(Duration::from_secs(1)).await
+}
+
+fn main() -> Result<()> {
+    let lp = Loop::new()?;
+    lp.run_until_complete(run(&lp))?
 }

@@ -2,23 +2,25 @@
 
 use std::time::Duration;
 
-use ringloop::{Loop, Result};
+use ringloop::{Loop, Result, task};
 
 fn callback(number: u32) {
     println!("callback {number} invoked");
 }
 
-fn main() -> Result<()> {
-    let lp = Loop::new()?;
-    println!("entering event loop");
-
+async fn run(lp: &Loop) -> Result<()> {
     println!("registering callbacks");
     lp.call_later(Duration::from_millis(200), |_| callback(1))?;
     lp.call_later(Duration::from_millis(100), |_| callback(2))?;
     lp.call_soon(|_| callback(3))?;
 
-    lp.call_later(Duration::from_millis(400), |lp| lp.stop().expect("the loop is open"))?;
-    let _ = lp.run_forever()?;
+    task::sleep(Duration::from_millis(400)).await
+}
+
+fn main() -> Result<()> {
+    let lp = Loop::new()?;
+    println!("entering event loop");
+    lp.run_until_complete(run(&lp))??;
     println!("closing event loop");
     Ok(())
 }

@@ -2,22 +2,24 @@
 
 use std::time::Duration;
 
-use ringloop::{Loop, Result};
+use ringloop::{Loop, Result, task};
 
 fn callback(number: u32, keyword: &str) {
     println!("callback invoked with {number} and {keyword}");
 }
 
-fn main() -> Result<()> {
-    let lp = Loop::new()?;
-    println!("entering event loop");
-
+async fn run(lp: &Loop) -> Result<()> {
     println!("registering callbacks");
     lp.call_soon(|_| callback(1, "default"))?;
     lp.call_soon(|_| callback(2, "not default"))?;
 
-    lp.call_later(Duration::from_millis(100), |lp| lp.stop().expect("the loop is open"))?;
-    let _ = lp.run_forever()?;
+    task::sleep(Duration::from_millis(100)).await
+}
+
+fn main() -> Result<()> {
+    let lp = Loop::new()?;
+    println!("entering event loop");
+    lp.run_until_complete(run(&lp))??;
     println!("closing event loop");
     Ok(())
 }
