@@ -73,10 +73,14 @@ mod handler;
 mod inbox;
 mod inspect;
 #[allow(unsafe_code)]
+mod io;
+#[allow(unsafe_code)]
 mod lifecycle;
 #[allow(unsafe_code)]
 mod memory;
 mod metrics;
+#[allow(unsafe_code)]
+pub mod net;
 #[allow(unsafe_code)]
 mod op;
 mod owner;

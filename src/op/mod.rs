@@ -28,6 +28,8 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use self::driver::{Driver, MORE, TIMED_OUT};
 pub use self::files::{FileStatus, OpenOptions};
 pub use self::owned::CWD;
+pub(crate) use self::owned::room;
+pub(crate) use self::sockets::Message;
 use crate::callback::Callback;
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
