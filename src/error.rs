@@ -157,6 +157,7 @@ impl Error {
 
     pub(crate) const ANOTHER_UNDER_WAY: Error = Error::new(Errno::EBUSY, Sentence::AnotherUnderWay);
     pub(crate) const END_OF_STREAM: Error = Error::new(Errno::ENODATA, Sentence::EndOfStream);
+    pub(crate) const NOT_A_CHILD: Error = Error::new(Errno::ECHILD, Sentence::NotAChild);
     pub(crate) const BAD_ADDRESS: Error = Error::new(Errno::EINVAL, Sentence::BadAddress);
     pub(crate) const NOTHING_WRITTEN: Error = Error::new(Errno::EIO, Sentence::NothingWritten);
     pub(crate) const CANCELLED: Error = Error::new(Errno::ECANCELED, Sentence::Cancelled);

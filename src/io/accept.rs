@@ -9,6 +9,7 @@ use super::flight::{InFlight, Kept, begin};
 use super::local::Local;
 use super::source::Turns;
 use crate::error::{Error, Result};
+use crate::event_loop::Loop;
 use crate::op::entries;
 
 /// A socket that listens, and a connection that was accepted for nobody.
@@ -56,7 +57,7 @@ impl Accept {
             return Poll::Ready(Some(result.map(|_| left.with_kept(connection))));
         }
         let fd = self.listening.fd.as_raw_fd();
-        let entry = |_: &crate::Loop, _: &mut Accepting| Ok(entries::accept(fd, libc::SOCK_CLOEXEC));
+        let entry = |_: &Loop, _: &mut Accepting| Ok(entries::accept(fd, libc::SOCK_CLOEXEC));
         // SAFETY: the entry points at nothing; the descriptor is the listening socket's.
         match unsafe { begin(Accepting(None), &self.listening, entry) } {
             Ok(flight) => {

@@ -40,7 +40,7 @@ macro_rules! writing {
         ///
         /// Not cancel-safe, as [`write`](Self::write).
         pub async fn write_all<B: crate::Buffer>(&mut self, buffer: B) -> (crate::Result<()>, B) {
-            crate::io::send_all(self.socket.clone(), buffer).await
+            crate::io::SendAll::new(self.socket.clone(), buffer).await
         }
     };
 }

@@ -16,6 +16,6 @@ pub(crate) use self::accept::{Accept, Listening};
 pub(crate) use self::flight::{Kept, begin};
 pub(crate) use self::local::Local;
 pub(crate) use self::methods::{reading, writing};
-pub(crate) use self::receive::{Receive, fill};
-pub(crate) use self::send::{Send, send_all};
+pub(crate) use self::receive::{Receive, fill, read_at};
+pub(crate) use self::send::{Send, SendAll, write_all_at, write_at};
 pub(crate) use self::source::{How, Socket};

@@ -1,7 +1,7 @@
 //! Receiving into a buffer, so that nothing is lost when the future is dropped: what the kernel had put into the buffer by then stays
 //! there, and the next receive takes it from there.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::ptr;
@@ -13,6 +13,7 @@ use super::source::{How, Socket};
 use crate::address::Address;
 use crate::buffer::BufferMut;
 use crate::error::{Error, Result};
+use crate::event_loop::Loop;
 use crate::op::{Message, entries, room};
 use crate::sqe::Sqe;
 
@@ -29,6 +30,24 @@ pub(crate) trait Received: 'static {
 struct Filling<B> {
     buffer: B,
     message: Option<Message>,
+}
+
+/// Reads at an offset of a file. Dropped, it leaves nothing to anybody.
+pub(crate) async fn read_at<B: BufferMut>(file: &Local<Socket>, buffer: B, offset: u64) -> (Result<usize>, B) {
+    let fd = file.fd.as_raw_fd();
+    let entry = |_: &Loop, filling: &mut Filling<B>| {
+        let (to, length) = room(&mut filling.buffer)?;
+        Ok(entries::read(fd, to, length, offset))
+    };
+    // SAFETY: the room is the buffer's; the descriptor is the file's.
+    match unsafe { begin(Filling { buffer, message: None }, file, entry) } {
+        Ok(mut flight) => {
+            let (result, filling) = poll_fn(|context| flight.poll(context)).await;
+            let (got, buffer) = filling.end(result);
+            (got.map(|(count, _)| count), buffer)
+        }
+        Err((error, filling)) => (Err(error), filling.buffer),
+    }
 }
 
 impl<B: BufferMut> Kept for Filling<B> {}
@@ -54,6 +73,18 @@ impl<B: BufferMut> Filling<B> {
                 entries::recvmsg(fd, message.header_for(to, length), 0)
             }
         })
+    }
+
+    /// The kernel has received so much.
+    fn end(self, result: Result<u32>) -> (Got, B) {
+        let Filling { mut buffer, message } = self;
+        let got = result.map(|count| {
+            let count = buffer.room().1.min(count as usize);
+            // SAFETY: the kernel has written so many to the room.
+            unsafe { buffer.filled(count) };
+            (count, message.as_ref().map(Message::address))
+        });
+        (got, buffer)
     }
 }
 
@@ -152,16 +183,10 @@ impl<B: BufferMut> Future for Receive<B> {
             return Poll::Ready((got, this.buffer.take().expect("it has come back")));
         }
         let flight = this.flight.as_mut().expect("it has begun");
-        let (result, Filling { mut buffer, message }) = ready!(flight.poll(context));
+        let (result, filling) = ready!(flight.poll(context));
         this.flight = None;
         this.end_turn();
-        let got = result.map(|count| {
-            let count = buffer.room().1.min(count as usize);
-            // SAFETY: the kernel has written so many to the room.
-            unsafe { buffer.filled(count) };
-            (count, message.as_ref().map(Message::address))
-        });
-        Poll::Ready((got, buffer))
+        Poll::Ready(filling.end(result))
     }
 }
 

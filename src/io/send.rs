@@ -1,6 +1,6 @@
 //! Sending from a buffer. Data leaves in the order of the calls: a send that begins while a cancelled one has not ended waits for its end.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,6 +11,7 @@ use super::source::{How, Socket};
 use crate::address::Address;
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
+use crate::event_loop::Loop;
 use crate::op::{Message, entries};
 use crate::sqe::Sqe;
 
@@ -79,7 +80,7 @@ impl<B: Buffer> Send<B> {
         let buffer = self.buffer.take().expect("a future is not polled after it was ready");
         let draining = Draining { buffer, message: self.to.map(Message::new) };
         let (fd, whole) = (self.socket.fd.as_raw_fd(), self.whole);
-        let entry = |lp: &crate::Loop, draining: &mut Draining<B>| {
+        let entry = |lp: &Loop, draining: &mut Draining<B>| {
             draining.entry(fd, how, if whole { lp.send_whole_flag() } else { 0 })
         };
         // SAFETY: the bytes are the buffer's, and the message is kept; the descriptor is the socket's.
@@ -145,12 +146,50 @@ unsafe impl<B: Buffer> Buffer for Rest<B> {
     }
 }
 
-/// Sends until all is sent.
-pub(crate) async fn send_all<B: Buffer>(socket: Local<Socket>, buffer: B) -> (Result<()>, B) {
+/// Sends until all is sent. Dropped, it may have sent a part.
+pub(crate) struct SendAll<B: Buffer> {
+    socket: Local<Socket>,
+    send: Send<Rest<B>>,
+}
+
+impl<B: Buffer> SendAll<B> {
+    pub(crate) fn new(socket: Local<Socket>, buffer: B) -> SendAll<B> {
+        let send = Send::whole(socket.clone(), Rest { buffer, sent: 0 });
+        SendAll { socket, send }
+    }
+}
+
+impl<B: Buffer> Future for SendAll<B> {
+    type Output = (Result<()>, B);
+
+    /// # Panics
+    /// When it is polled again after it was ready.
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<(Result<()>, B)> {
+        loop {
+            if self.send.buffer.as_ref().is_some_and(|rest| rest.bytes().is_empty()) {
+                let rest = self.send.buffer.take().expect("it is there");
+                return Poll::Ready((Ok(()), rest.buffer));
+            }
+            let (result, mut rest) = ready!(Pin::new(&mut self.send).poll(context));
+            match result {
+                Ok(0) => return Poll::Ready((Err(Error::NOTHING_WRITTEN), rest.buffer)),
+                Ok(count) => rest.sent += count,
+                Err(error) => return Poll::Ready((Err(error), rest.buffer)),
+            }
+            self.send = Send::whole(self.socket.clone(), rest);
+        }
+    }
+}
+
+impl<B: Buffer> Unpin for SendAll<B> {}
+
+/// Writes all of a buffer at an offset of a file.
+pub(crate) async fn write_all_at<B: Buffer>(file: &Local<Socket>, buffer: B, offset: u64) -> (Result<()>, B) {
     let mut rest = Rest { buffer, sent: 0 };
     while !rest.bytes().is_empty() {
         let result;
-        (result, rest) = Send::whole(socket.clone(), rest).await;
+        let at = offset.saturating_add(rest.sent as u64);
+        (result, rest) = write_at(file, rest, at).await;
         match result {
             Ok(0) => return (Err(Error::NOTHING_WRITTEN), rest.buffer),
             Ok(count) => rest.sent += count,
@@ -158,4 +197,21 @@ pub(crate) async fn send_all<B: Buffer>(socket: Local<Socket>, buffer: B) -> (Re
         }
     }
     (Ok(()), rest.buffer)
+}
+
+/// Writes from a buffer at an offset of a file.
+pub(crate) async fn write_at<B: Buffer>(file: &Local<Socket>, buffer: B, offset: u64) -> (Result<usize>, B) {
+    let fd = file.fd.as_raw_fd();
+    let entry = |_: &Loop, draining: &mut Draining<B>| {
+        let bytes = draining.buffer.bytes();
+        Ok(entries::write(fd, bytes.as_ptr(), entries::length(bytes.len())?, offset))
+    };
+    // SAFETY: the bytes are the buffer's; the descriptor is the file's.
+    match unsafe { begin(Draining { buffer, message: None }, file, entry) } {
+        Ok(mut flight) => {
+            let (result, draining) = poll_fn(|context| flight.poll(context)).await;
+            (result.map(|count| count as usize), draining.buffer)
+        }
+        Err((error, draining)) => (Err(error), draining.buffer),
+    }
 }

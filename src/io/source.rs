@@ -16,7 +16,6 @@ pub(crate) enum How {
     Stream,
     /// recvmsg(2), sendmsg(2): with addresses.
     Datagrams,
-    #[expect(dead_code, reason = "for files and pipes, to come")]
     /// read(2), write(2), at the position of the file if it has one.
     File,
 }

@@ -45,6 +45,8 @@ mod tcp;
 mod udp;
 mod unix;
 
+#[cfg(any(feature = "futures-io", feature = "hyper"))]
+pub(crate) use self::socket::shutdown;
 pub use self::split::{ReadHalf, WriteHalf};
 pub use self::tcp::{TcpListener, TcpStream};
 pub use self::udp::UdpSocket;

@@ -53,7 +53,7 @@ pub(super) async fn connect(fd: OwnedFd, address: Address) -> Result<OwnedFd> {
     Ok(fd.into_inner().expect("the loop's side has let go of it"))
 }
 
-pub(super) fn shutdown(socket: &Socket, how: Shutdown) -> Result<()> {
+pub(crate) fn shutdown(socket: &Socket, how: Shutdown) -> Result<()> {
     let how = match how {
         Shutdown::Read => libc::SHUT_RD,
         Shutdown::Write => libc::SHUT_WR,

@@ -48,6 +48,11 @@ impl TcpStream {
         Ok(TcpStream { socket: Socket::new(fd, How::Stream)? })
     }
 
+    #[cfg(any(feature = "futures-io", feature = "hyper"))]
+    pub(crate) fn socket(&self) -> &Local<Socket> {
+        &self.socket
+    }
+
     reading!();
 
     writing!();

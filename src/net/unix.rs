@@ -44,6 +44,11 @@ impl UnixStream {
         Ok(UnixStream { socket: Socket::new(fd, How::Stream)? })
     }
 
+    #[cfg(any(feature = "futures-io", feature = "hyper"))]
+    pub(crate) fn socket(&self) -> &Local<Socket> {
+        &self.socket
+    }
+
     reading!();
 
     writing!();

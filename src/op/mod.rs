@@ -26,6 +26,7 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
 
 use self::driver::{Driver, MORE, TIMED_OUT};
+pub(crate) use self::files::STATX_MASK;
 pub use self::files::{FileStatus, OpenOptions};
 pub use self::owned::CWD;
 pub(crate) use self::owned::room;
