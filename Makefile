@@ -36,6 +36,8 @@ STRESS := $(patsubst tests/stress/%.c,%,$(sort $(wildcard tests/stress/*.c)))
 SYSCALLS := $(patsubst tests/syscalls/%.c,%,$(sort $(wildcard tests/syscalls/*.c)))
 # Examples that want arguments.
 PROGRAMS := echo cat proxy
+# What the Rust API offers to other libraries.
+LIBRARIES := futures-core,futures-io,hyper
 RUST_EXAMPLES := call_soon call_later call_at cores
 
 .PHONY: all help library examples demo c-tests test loom stress tsan fuzz lint bench header install uninstall clean
@@ -151,8 +153,9 @@ lint: ## Formatting, clippy, documentation, the header: a warning is an error
 	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
 	$(CARGO) clippy --all-targets -- -D warnings
 	$(CARGO) clippy --all-targets --features capi -- -D warnings
+	$(CARGO) clippy --all-targets --features $(LIBRARIES) -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps --features capi
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps --features capi,$(LIBRARIES)
 	scripts/oldest-rust
 	scripts/header-drift
 	@if command -v shellcheck >/dev/null; then set -x; shellcheck .ci/run scripts/* tests/run tests/*/run; \

@@ -96,6 +96,10 @@ sentences! {
     NoRoom: c"the buffer has no room: a vector needs capacity to spare",
     NulInPath: c"the path has a NUL inside",
     FlagTruncate: c"MSG_TRUNC is refused here: the result would not tell what is in the buffer; use submit",
+    AnotherUnderWay: c"another one of this kind is under way: await that first, or drop it",
+    EndOfStream: c"the stream has ended before the buffer was full",
+    BadAddress: c"the address makes no sense, or there is none",
+    NothingWritten: c"nothing could be written, and there is no error that says why",
     OperationFailed: c"the operation failed",
     Cancelled: c"it was cancelled before it had begun",
     NoThread: c"no thread could be started: raise the limit (ulimit -u, the container's pids) or free some memory",
@@ -153,11 +157,21 @@ impl Error {
     pub(crate) const INTERRUPTED: Error = Error::new(Errno::EINTR, Sentence::Interrupted);
     pub(crate) const ENTRIES_OUT_OF_RANGE: Error = Error::new(Errno::EINVAL, Sentence::EntriesOutOfRange);
 
+    pub(crate) const ANOTHER_UNDER_WAY: Error = Error::new(Errno::EBUSY, Sentence::AnotherUnderWay);
+    pub(crate) const END_OF_STREAM: Error = Error::new(Errno::ENODATA, Sentence::EndOfStream);
+    pub(crate) const NOT_A_CHILD: Error = Error::new(Errno::ECHILD, Sentence::NotAChild);
+    pub(crate) const BAD_ADDRESS: Error = Error::new(Errno::EINVAL, Sentence::BadAddress);
+    pub(crate) const NOTHING_WRITTEN: Error = Error::new(Errno::EIO, Sentence::NothingWritten);
     pub(crate) const CANCELLED: Error = Error::new(Errno::ECANCELED, Sentence::Cancelled);
 
     /// The error of an operation whose result is a negated errno.
     pub(crate) fn of_operation(result: i32) -> Error {
         Error::new(Errno::from_raw(result.saturating_neg()), Sentence::OperationFailed)
+    }
+
+    /// The error of a system call that the standard library has made.
+    pub(crate) fn of_io(error: &io::Error) -> Error {
+        error.raw_os_error().map_or(Error::BAD_ADDRESS, |errno| Error::of_operation(-errno))
     }
 
     /// The errno, positive: `Error::raw_os_error() == libc::ENOENT`.

@@ -58,6 +58,8 @@ mod capi;
 #[allow(unsafe_code)]
 mod children;
 mod closing;
+#[cfg(any(feature = "futures-io", feature = "hyper"))]
+pub mod compat;
 #[allow(unsafe_code)]
 mod counted;
 mod embed;
@@ -67,21 +69,28 @@ mod event_loop;
 mod executor;
 #[allow(unsafe_code)]
 mod fork;
+#[allow(unsafe_code)]
+pub mod fs;
 mod handle;
 mod handler;
 #[allow(unsafe_code)]
 mod inbox;
 mod inspect;
 #[allow(unsafe_code)]
+mod io;
+#[allow(unsafe_code)]
 mod lifecycle;
 #[allow(unsafe_code)]
 mod memory;
 mod metrics;
 #[allow(unsafe_code)]
+pub mod net;
+#[allow(unsafe_code)]
 mod op;
 mod owner;
 #[allow(unsafe_code)]
 mod parcel;
+pub mod process;
 mod readiness;
 mod ready;
 #[allow(unsafe_code)]
@@ -93,6 +102,7 @@ mod ring;
 #[allow(unsafe_code)]
 mod running;
 mod schedule;
+pub mod signal;
 #[allow(unsafe_code)]
 mod signals;
 mod slots;

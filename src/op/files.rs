@@ -111,7 +111,7 @@ pub struct FileStatus {
 }
 
 impl FileStatus {
-    fn new(from: &libc::statx) -> FileStatus {
+    pub(crate) fn new(from: &libc::statx) -> FileStatus {
         FileStatus {
             mode: from.stx_mode.into(),
             size: from.stx_size,
@@ -140,6 +140,9 @@ impl FileStatus {
         self.mode & libc::S_IFMT == libc::S_IFREG
     }
 }
+
+/// What statx(2) is asked for.
+pub(crate) const STATX_MASK: u32 = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
 
 fn time(from: libc::statx_timestamp) -> SystemTime {
     let seconds = Duration::from_secs(from.tv_sec.unsigned_abs());
@@ -204,7 +207,6 @@ impl Loop {
         flags: i32,
         f: impl FnOnce(&Loop, Result<FileStatus>) + 'static,
     ) -> Result<Handle> {
-        const MASK: u32 = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
         // SAFETY: zeros are numbers.
         let status = unsafe { std::mem::zeroed::<libc::statx>() };
         let kept = (dir, self::path(path)?, status);
@@ -213,7 +215,7 @@ impl Loop {
             self.submit_owned(
                 kept,
                 f,
-                |(dir, path, status)| Ok((entries::statx(raw(dir), path.as_ptr(), flags, MASK, status), None)),
+                |(dir, path, status)| Ok((entries::statx(raw(dir), path.as_ptr(), flags, STATX_MASK, status), None)),
                 |lp, completion, (dir, _, status), f| {
                     drop(dir);
                     f(lp, completion.result().map(|_| FileStatus::new(&status)));

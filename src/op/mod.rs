@@ -26,8 +26,11 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
 
 use self::driver::{Driver, MORE, TIMED_OUT};
+pub(crate) use self::files::STATX_MASK;
 pub use self::files::{FileStatus, OpenOptions};
 pub use self::owned::CWD;
+pub(crate) use self::owned::room;
+pub(crate) use self::sockets::Message;
 use crate::callback::Callback;
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;

@@ -169,7 +169,7 @@ pub(super) fn raw(fd: &impl AsFd) -> RawFd {
 }
 
 /// The room in a buffer. An empty one would have a result that looks like the end of the data.
-pub(super) fn room(buffer: &mut impl BufferMut) -> Result<(*mut u8, u32)> {
+pub(crate) fn room(buffer: &mut impl BufferMut) -> Result<(*mut u8, u32)> {
     match buffer.room() {
         (_, 0) => Err(Error::new(Errno::EINVAL, Sentence::NoRoom)),
         (room, length) => Ok((room, entries::length(length)?)),

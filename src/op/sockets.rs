@@ -98,12 +98,11 @@ impl Loop {
                     let (room, length) = room(buffer)?;
                     Ok((entries::recvmsg(raw(fd), message.header_for(room, length), flags), None))
                 },
-                |lp, completion, (fd, mut buffer, mut message), f| {
+                |lp, completion, (fd, mut buffer, message), f| {
                     let result = completion.count();
                     filled(&mut buffer, result);
-                    message.address.set_length(message.header.msg_namelen);
                     drop(fd);
-                    f(lp, result.map(|count| (count, message.address)), buffer);
+                    f(lp, result.map(|count| (count, message.address())), buffer);
                 },
             )
         }
@@ -197,21 +196,21 @@ fn check_flags(flags: i32) -> Result<()> {
 }
 
 /// A message of one buffer, with an address.
-struct Message {
+pub(crate) struct Message {
     header: msghdr,
     vector: iovec,
     address: Address,
 }
 
 impl Message {
-    fn new(address: Address) -> Message {
+    pub(crate) fn new(address: Address) -> Message {
         // SAFETY: zeros are null pointers and numbers.
         let header = unsafe { std::mem::zeroed() };
         Message { header, vector: iovec { iov_base: ptr::null_mut(), iov_len: 0 }, address }
     }
 
     /// The header, which holds from now on for as long as the message is not moved.
-    fn header_for(&mut self, buffer: *mut u8, length: u32) -> *mut msghdr {
+    pub(crate) fn header_for(&mut self, buffer: *mut u8, length: u32) -> *mut msghdr {
         self.vector = iovec { iov_base: buffer.cast(), iov_len: length as usize };
         let (address, length) = self.address.as_raw();
         self.header.msg_name = address.cast();
@@ -219,5 +218,12 @@ impl Message {
         self.header.msg_iov = &raw mut self.vector;
         self.header.msg_iovlen = 1;
         &raw mut self.header
+    }
+
+    /// The address, as the kernel has told it.
+    pub(crate) fn address(&self) -> Address {
+        let mut address = self.address;
+        address.set_length(self.header.msg_namelen);
+        address
     }
 }

@@ -48,8 +48,10 @@ pub use self::group::{GroupError, Spawner, TaskGroup};
 pub use self::join::{JoinError, JoinHandle};
 pub use self::oneshot::{Receiver, Sender, oneshot};
 pub use self::operation::{Blocking, Operation, operation, spawn_blocking};
+pub(crate) use self::reach::cancel;
 pub use self::run::spawn;
 pub use self::sleep::{Interval, Sleep, interval, sleep, sleep_until, timeout};
+pub(crate) use self::waker::Notify;
 
 /// Lets all that is ready have its turn: completes in the next iteration of the loop.
 pub async fn yield_now() {

@@ -14,7 +14,7 @@ pub(super) fn within<R, F: FnOnce(&Loop) -> R>(shared: &Counted<Shared>, f: F) -
 }
 
 /// Cancels something: at once inside of a run of its loop, else in the next iteration. Nothing happens if it has ended.
-pub(super) fn cancel(shared: &Counted<Shared>, handle: Handle) {
+pub(crate) fn cancel(shared: &Counted<Shared>, handle: Handle) {
     let cancel = move |lp: &Loop| {
         // It may be stale.
         let _ = lp.cancel(handle);

@@ -17,6 +17,7 @@ mod release;
 mod running;
 mod signal;
 mod stopping;
+mod streams;
 #[path = "../support/mod.rs"]
 mod support;
 mod threads;

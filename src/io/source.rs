@@ -1,0 +1,98 @@
+//! What is read from and written to: a descriptor, and what cancelled operations on it have left.
+
+use std::cell::Cell;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::task::{Context, Poll, ready};
+
+use super::flight::{Flight, Kept};
+use super::local::Local;
+use super::receive::Received;
+use crate::error::{Error, Result};
+
+/// How a descriptor is read from and written to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum How {
+    /// recv(2), send(2).
+    Stream,
+    /// recvmsg(2), sendmsg(2): with addresses.
+    Datagrams,
+    /// read(2), write(2), at the position of the file if it has one.
+    File,
+}
+
+/// A descriptor, and what comes of operations on it that nobody awaits any more.
+pub(crate) struct Socket {
+    pub(crate) fd: OwnedFd,
+    pub(crate) how: How,
+    pub(crate) receiving: Turns<dyn Received>,
+    pub(crate) sending: Turns<dyn Kept>,
+}
+
+impl Socket {
+    pub(crate) fn new(fd: OwnedFd, how: How) -> Result<Local<Socket>> {
+        let socket = Socket { fd, how, receiving: Turns::default(), sending: Turns::default() };
+        Local::new(socket).map_err(|_| Error::NO_MEMORY)
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// The result of a cancelled operation, and the operation with what it kept.
+pub(crate) type Left<K> = (Result<u32>, Local<Flight<K>>);
+
+/// Operations of one kind on one descriptor, of which one is under way at most.
+pub(crate) struct Turns<K: ?Sized> {
+    is_taken: Cell<bool>,
+    /// What was cancelled last, if nobody has had its result.
+    left: Cell<Option<Local<Flight<K>>>>,
+    /// How much of its data has been given away.
+    given: Cell<usize>,
+}
+
+impl<K: ?Sized> Default for Turns<K> {
+    fn default() -> Turns<K> {
+        Turns { is_taken: Cell::new(false), left: Cell::new(None), given: Cell::new(0) }
+    }
+}
+
+impl<K: ?Sized> Turns<K> {
+    /// Begins a turn. Errors: EBUSY when another's has not ended.
+    pub(crate) fn begin(&self) -> Result<()> {
+        if self.is_taken.replace(true) { Err(Error::ANOTHER_UNDER_WAY) } else { Ok(()) }
+    }
+
+    /// Ends a turn; a flight that has been abandoned stays for the next.
+    pub(crate) fn end(&self, left: Option<Local<Flight<K>>>) {
+        self.is_taken.set(false);
+        if left.is_some() {
+            self.given.set(0);
+            self.left.set(left);
+        }
+    }
+
+    /// Waits for the end of what is left. None: nothing is, or it has ended as it was asked to.
+    pub(crate) fn poll_left(&self, context: &Context<'_>) -> Poll<Option<Left<K>>> {
+        let Some(left) = self.left.take() else { return Poll::Ready(None) };
+        // A panic of a waker's must not lose it.
+        self.left.set(Some(left.clone()));
+        let result = ready!(left.poll_end(context));
+        self.left.set(None);
+        let is_nothing = result.is_err_and(|error| error.raw_os_error() == libc::ECANCELED);
+        Poll::Ready((!is_nothing).then_some((result, left)))
+    }
+
+    /// How much has been given of what is left.
+    pub(crate) fn given(&self) -> usize {
+        self.given.get()
+    }
+
+    /// Puts back what was left, of which so much has been given.
+    pub(crate) fn put_back(&self, left: Local<Flight<K>>, given: usize) {
+        self.given.set(given);
+        self.left.set(Some(left));
+    }
+}

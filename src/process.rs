@@ -1,0 +1,164 @@
+//! Child processes for tasks: their ends, and pipes to and from them.
+//!
+//! ```
+//! use std::process::{Command, Stdio};
+//! use ringloop::{Loop, process::Child};
+//!
+//! let lp = Loop::new()?;
+//! lp.run_until_complete(async {
+//!     let mut cat = Child::spawn(Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()))?;
+//!     cat.stdin.take().expect("it is piped").write_all("hello").await.0?;
+//!     let (read, text) = cat.stdout.as_mut().expect("it is piped").read(Vec::with_capacity(100)).await;
+//!     assert_eq!((read, &text[..]), (Ok(5), &b"hello"[..]));
+//!     assert!(cat.wait().await?.success());
+//!     ringloop::Result::Ok(())
+//! })??;
+//! # Ok::<(), ringloop::Error>(())
+//! ```
+
+use std::cell::Cell;
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::{self, Command, ExitStatus};
+use std::rc::Rc;
+
+use crate::error::{Error, Result};
+use crate::io::{How, Local, Socket, reading, writing};
+use crate::task::operation;
+
+/// A child process. Dropping it leaves the process running, and unreaped when it has ended.
+#[derive(Debug)]
+pub struct Child {
+    /// Its standard input, if that is a pipe to it. Dropping it closes it.
+    pub stdin: Option<PipeWriter>,
+    /// Its standard output, if that is a pipe from it.
+    pub stdout: Option<PipeReader>,
+    /// Its standard error, if that is a pipe from it.
+    pub stderr: Option<PipeReader>,
+    child: process::Child,
+    /// How it has ended. Shared with the loop, which reaps it.
+    ended: Rc<Cell<Option<Ended>>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Ended {
+    With(ExitStatus),
+    /// Another has waited for it.
+    Reaped,
+}
+
+impl Child {
+    /// Starts a process: fork and exec, for which the standard library waits. Errors: ENOENT and so on.
+    pub fn spawn(command: &mut Command) -> Result<Child> {
+        Child::from_std(command.spawn().map_err(|error| Error::of_io(&error))?)
+    }
+
+    /// A child of the standard library's, which nobody has waited for.
+    pub fn from_std(mut child: process::Child) -> Result<Child> {
+        Ok(Child {
+            stdin: child.stdin.take().map(|pipe| PipeWriter::of(pipe.into())).transpose()?,
+            stdout: child.stdout.take().map(|pipe| PipeReader::of(pipe.into())).transpose()?,
+            stderr: child.stderr.take().map(|pipe| PipeReader::of(pipe.into())).transpose()?,
+            child,
+            ended: Rc::default(),
+        })
+    }
+
+    /// The number of the process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Closes its standard input, unless that has been taken out, and waits until it has ended; the loop reaps it then. Afterwards it
+    /// says the same at once.
+    ///
+    /// Cancel-safe: a child that has ended when the future is dropped, reaped or not, is told of by the next wait. Errors: ECHILD when
+    /// another has waited for it, and as [`Loop::watch_child`](crate::Loop::watch_child).
+    pub async fn wait(&mut self) -> Result<ExitStatus> {
+        self.stdin = None;
+        if self.ended.get().is_none() {
+            let (pid, ended) = (self.id(), Rc::clone(&self.ended));
+            operation(|lp, done| {
+                lp.watch_child(pid, move |_, status| {
+                    ended.set(Some(status.map_or(Ended::Reaped, Ended::With)));
+                    let _ = done.send(());
+                })
+            })?
+            .await?;
+        }
+        match self.ended.get() {
+            Some(Ended::With(status)) => Ok(status),
+            _ => Err(Error::NOT_A_CHILD),
+        }
+    }
+
+    /// Kills it (SIGKILL), which it ends of soon; nothing happens if it has ended. Errors: EPERM for one that runs as another user.
+    pub fn kill(&mut self) -> Result<()> {
+        match self.ended.get() {
+            // Its number may be another's.
+            Some(_) => Ok(()),
+            None => self.child.kill().map_err(|error| Error::of_io(&error)),
+        }
+    }
+}
+
+/// The end of a pipe that is read from.
+pub struct PipeReader {
+    socket: Local<Socket>,
+}
+
+impl PipeReader {
+    fn of(fd: OwnedFd) -> Result<PipeReader> {
+        Ok(PipeReader { socket: Socket::new(fd, How::File)? })
+    }
+
+    /// One of the standard library's. Errors: ENOMEM.
+    pub fn from_std(pipe: std::io::PipeReader) -> Result<PipeReader> {
+        PipeReader::of(pipe.into())
+    }
+
+    reading!();
+}
+
+/// The end of a pipe that is written to. When the other end has been closed, writing raises SIGPIPE where that is not ignored, as Rust
+/// programs ignore it.
+pub struct PipeWriter {
+    socket: Local<Socket>,
+}
+
+impl PipeWriter {
+    fn of(fd: OwnedFd) -> Result<PipeWriter> {
+        Ok(PipeWriter { socket: Socket::new(fd, How::File)? })
+    }
+
+    /// One of the standard library's. Errors: ENOMEM.
+    pub fn from_std(pipe: std::io::PipeWriter) -> Result<PipeWriter> {
+        PipeWriter::of(pipe.into())
+    }
+
+    writing!();
+}
+
+impl AsFd for PipeReader {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.fd.as_fd()
+    }
+}
+
+impl AsFd for PipeWriter {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.fd.as_fd()
+    }
+}
+
+impl fmt::Debug for PipeReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PipeReader").field(&self.socket.fd).finish()
+    }
+}
+
+impl fmt::Debug for PipeWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PipeWriter").field(&self.socket.fd).finish()
+    }
+}
