@@ -33,9 +33,10 @@ pub(crate) enum List {
 /// Dead references are left alone while there are fewer than this.
 const SWEEP_FROM: usize = 64;
 
-/// A slot is fetched into the cache so many callbacks before its turn, and what its callback refers to so many: memory answers meanwhile.
+/// A slot is fetched into the cache so many callbacks before its turn: memory answers meanwhile. A task's memory is fetched from a task
+/// so many before its own turn.
 const AHEAD: usize = 8;
-const NEXT: usize = 4;
+const TASK_AHEAD: usize = 4;
 
 impl ReadyQueue {
     /// Whether nothing is ready. Dead references do not count.
@@ -153,10 +154,16 @@ impl ReadyQueue {
         turns
     }
 
-    /// One that `pop` will give before long, and one that it will give sooner.
+    /// One that `pop` will give before long.
     #[inline]
-    pub(crate) fn upcoming(&self) -> Option<(SlotRef, SlotRef)> {
-        if self.batch > AHEAD { Some((self.queue[AHEAD], self.queue[NEXT])) } else { None }
+    pub(crate) fn upcoming(&self) -> Option<SlotRef> {
+        if self.batch > AHEAD { self.queue.get(AHEAD).copied() } else { None }
+    }
+
+    /// One that `pop` will give sooner than that, and for which the slot has been fetched.
+    #[inline]
+    pub(crate) fn upcoming_task(&self) -> Option<SlotRef> {
+        if self.batch > TASK_AHEAD { self.queue.get(TASK_AHEAD).copied() } else { None }
     }
 
     /// Undoes the last `pop`; the room is still there.

@@ -452,9 +452,8 @@ impl Schedule {
     #[inline(always)]
     pub(crate) fn next_in_batch(&mut self) -> Option<SlotRef> {
         let Schedule { slots, ready, .. } = self;
-        if let Some((upcoming, sooner)) = ready.upcoming() {
+        if let Some(upcoming) = ready.upcoming() {
             slots.prefetch_all(upcoming);
-            slots.prefetch_task(sooner);
         }
         ready.pop(slots)
     }

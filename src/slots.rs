@@ -245,11 +245,24 @@ impl Slots {
         &self.callbacks[index as usize]
     }
 
-    /// The callback of a task, which stays in its slot while it runs.
+    /// Takes a task out of its place, to be polled: its handle, and its callback, which stays in the slot meanwhile.
     #[inline]
-    pub(crate) fn lend(&self, index: u32) -> ManuallyDrop<Callback> {
-        debug_assert!(self.slots[index as usize].kind() == Kind::Task);
-        self.callbacks[index as usize].lend()
+    pub(crate) fn begin_task(&mut self, index: u32) -> (Handle, ManuallyDrop<Callback>) {
+        let slot = &mut self.slots[index as usize];
+        debug_assert!(slot.is_task());
+        slot.set_place(Place::Aside);
+        (Handle::new(index, slot.generation), self.callbacks[index as usize].lend())
+    }
+
+    /// Moves a task that stands aside to the ready queue, for which the reference is; None: it is elsewhere, or has ended.
+    #[inline]
+    pub(crate) fn wake(&mut self, handle: Handle) -> Option<SlotRef> {
+        let slot = self.slots.get_mut(handle.index() as usize)?;
+        let is_aside = slot.place() == Place::Aside && i64::from(slot.generation) == handle.generation();
+        is_aside.then(|| {
+            slot.set_place(Place::Ready);
+            SlotRef { index: handle.index(), stamp: slot.state.stamp() }
+        })
     }
 
     /// Puts another callback into a slot, or what stands in for it, and hands the former one out.

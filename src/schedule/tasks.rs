@@ -12,6 +12,9 @@ use crate::error::Result;
 use crate::handle::{Handle, Kind};
 use crate::slots::{Held, Place, SlotRef};
 
+/// Fewer slots, and what is behind them, are in the cache anyway: these are 160 KiB, and half a megabyte of tasks.
+const MANY: u32 = 4096;
+
 impl Schedule {
     /// Makes sure that the next `add_task` needs no memory.
     #[inline]
@@ -38,9 +41,13 @@ impl Schedule {
     #[inline]
     pub(crate) fn begin_task(&mut self, next: SlotRef) -> (Handle, ManuallyDrop<Callback>) {
         self.metrics.callbacks += 1;
-        self.slots[next.index].set_place(Place::Aside);
         self.on_stack = Some(next.index);
-        (self.slots.handle(next.index), self.slots.lend(next.index))
+        if self.slots.len() > MANY
+            && let Some(upcoming) = self.ready.upcoming_task()
+        {
+            self.slots.prefetch_task(upcoming);
+        }
+        self.slots.begin_task(next.index)
     }
 
     /// Ends the task whose callback is on the stack. True: its slot is empty, and what the callback held is the caller's. False: that is
@@ -75,20 +82,14 @@ impl Schedule {
     /// Puts a task at the end of the ready queue, unless it stands there already or has ended.
     #[inline]
     pub(crate) fn wake_task(&mut self, handle: Handle) {
-        let Ok(index) = self.slots.find(handle) else { return };
-        match self.slots[index].place() {
-            Place::Aside => {}
-            Place::Timers => self.wake_sleeper(index),
-            _ => return,
+        match self.slots.wake(handle) {
+            Some(slot) => self.ready.push(slot),
+            None if self.is_asleep(handle) => {
+                self.stop_sleeping(handle);
+                self.wake_task(handle);
+            }
+            None => {}
         }
-        self.slots[index].set_place(Place::Ready);
-        self.ready.push(self.slots.reference(index));
-    }
-
-    #[cold]
-    fn wake_sleeper(&mut self, index: u32) {
-        self.unqueue(index);
-        self.slots[index].set_when(u64::MAX);
     }
 
     /// Has a task wait for a time: it is woken then. False: it waits for another one, or stands in the ready queue. When
@@ -114,7 +115,8 @@ impl Schedule {
     #[inline]
     pub(crate) fn stop_sleeping(&mut self, handle: Handle) {
         if self.is_asleep(handle) {
-            self.wake_sleeper(handle.index());
+            self.unqueue(handle.index());
+            self.slots[handle.index()].set_when(u64::MAX);
             self.slots[handle.index()].set_place(Place::Aside);
         }
     }
