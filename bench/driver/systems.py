@@ -52,6 +52,7 @@ SYSTEMS = [
     System("tokio-no-io", "tokio (without I/O)", "rust", "bench-tokio", options={"no_io": 1}, only=("soon-chain",)),
     System("tokio-mpsc", "tokio (mpsc)", "rust", "bench-tokio", options={"mpsc": 1}, only=("posts", "post-latency")),
     System("tokio-own", "tokio (own channel)", "rust", "bench-tokio", options={"own": 1}, only=("task-channel",)),
+    System("ringloop-own", "ringloop (own queue)", "rust", "bench-ringloop", options={"own": 1}, only=("task-channel",)),
     System("compio", "compio", "rust", "bench-compio", only=RUNTIME),
     System("compio-main", "compio (not in a task)", "rust", "bench-compio", options={"main": 1}, only=("task-spawn",)),
     System("monoio", "monoio", "rust", "bench-monoio", only=RUNTIME),

@@ -13,6 +13,7 @@ mod io;
 mod iteration;
 mod operations;
 mod panics;
+mod queues;
 mod release;
 mod running;
 mod signal;

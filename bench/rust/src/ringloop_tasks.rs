@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use ringloop::task::{self, JoinError, JoinHandle};
+use ringloop::task::{self, JoinError, JoinHandle, Queue};
 use ringloop::{Loop, Result, Time};
 use ringloop_bench::option;
-use ringloop_bench::tasks::{Peer, cases};
+use ringloop_bench::tasks::{Channel, Peer, cases, channel};
 
 #[track_caller]
 fn must<T>(result: Result<T>) -> T {
@@ -44,6 +44,31 @@ impl Peer for Ringloop {
     }
 }
 
+/// own=1: ringloop's own queue, for one thread.
+struct Own;
+
+impl Channel for Own {
+    type Sender = Queue<u64>;
+    type Receiver = Queue<u64>;
+
+    fn new() -> (Queue<u64>, Queue<u64>) {
+        let queue = Queue::new();
+        (queue.clone(), queue)
+    }
+
+    fn send(queue: &Queue<u64>, number: u64) {
+        queue.push(number).expect("it is open");
+    }
+
+    async fn receive(queue: &mut Queue<u64>) -> u64 {
+        queue.pop().await.expect("it is open")
+    }
+}
+
 fn main() {
-    ringloop_bench::main(&cases::<Ringloop>(), &[]);
+    if option("own") == 1 {
+        ringloop_bench::main(&[("task-channel", channel::<Ringloop, Own>)], &[]);
+    } else {
+        ringloop_bench::main(&cases::<Ringloop>(), &[]);
+    }
 }

@@ -1,0 +1,187 @@
+//! A queue between the tasks and callbacks of one thread, as asyncio's.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use super::waker::Notify;
+
+/// A queue between tasks of one thread: what is pushed is popped in order, each value once. It is shared by cloning it.
+///
+/// It has no bound, takes no lock, and wakes one task for a value. Between threads, a channel of any crate will do: the wakers of tasks are
+/// for any thread.
+///
+/// ```
+/// use ringloop::{Loop, task::{self, Queue}};
+///
+/// let lp = Loop::new()?;
+/// let queue = Queue::new();
+/// let pushing = queue.clone();
+/// lp.call_soon(move |_| {
+///     pushing.push("a value of a callback").expect("it is open");
+///     pushing.close();
+/// })?;
+/// lp.run_until_complete(async {
+///     while let Some(value) = queue.pop().await {
+///         println!("{value}");
+///     }
+/// })?;
+/// # Ok::<(), ringloop::Error>(())
+/// ```
+pub struct Queue<T> {
+    shared: Rc<Shared<T>>,
+}
+
+/// Waits for a value; made by [`Queue::pop`].
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct Pop<'a, T> {
+    queue: &'a Queue<T>,
+    /// Its place among those that wait, from the first poll that found nothing.
+    ticket: Option<u64>,
+}
+
+struct Shared<T> {
+    values: RefCell<VecDeque<T>>,
+    /// Those that wait, in order, by ticket. Who is woken is taken out.
+    waiting: RefCell<VecDeque<(u64, Notify)>>,
+    next_ticket: Cell<u64>,
+    is_closed: Cell<bool>,
+}
+
+impl<T> Queue<T> {
+    /// An empty queue.
+    pub fn new() -> Queue<T> {
+        let shared = Shared {
+            values: RefCell::default(),
+            waiting: RefCell::default(),
+            next_ticket: Cell::new(0),
+            is_closed: Cell::new(false),
+        };
+        Queue { shared: Rc::new(shared) }
+    }
+
+    /// Puts a value at the end, and wakes the task that has waited longest. When the queue is closed, or has no memory for it, the value
+    /// comes back. O(1).
+    pub fn push(&self, value: T) -> Result<(), T> {
+        let mut values = self.shared.values.borrow_mut();
+        if self.shared.is_closed.get() || values.try_reserve(1).is_err() {
+            return Err(value);
+        }
+        values.push_back(value);
+        drop(values);
+        self.wake_next();
+        Ok(())
+    }
+
+    /// Waits for the first value; None when the queue is closed and empty. Who waits first is served first, but for values that are there
+    /// when somebody comes. Dropped at any time, it takes no value with it.
+    pub fn pop(&self) -> Pop<'_, T> {
+        Pop { queue: self, ticket: None }
+    }
+
+    /// The first value, if there is one.
+    pub fn try_pop(&self) -> Option<T> {
+        self.shared.values.borrow_mut().pop_front()
+    }
+
+    /// Takes no more values. What is there can be popped still; who waits for more gets None.
+    pub fn close(&self) {
+        self.shared.is_closed.set(true);
+        while self.wake_next() {}
+    }
+
+    /// How many values there are.
+    pub fn len(&self) -> usize {
+        self.shared.values.borrow().len()
+    }
+
+    /// Whether there is no value.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Wakes one of those that wait; false if nobody does.
+    fn wake_next(&self) -> bool {
+        let next = self.shared.waiting.borrow_mut().pop_front();
+        next.map(|(_, notify)| notify.wake()).is_some()
+    }
+}
+
+impl<T> Pop<'_, T> {
+    /// Waits no more; false if it has been woken already, or never waited.
+    fn leave(&mut self) -> bool {
+        let Some(ticket) = self.ticket.take() else { return false };
+        let mut waiting = self.queue.shared.waiting.borrow_mut();
+        let place = waiting.iter().position(|(other, _)| *other == ticket);
+        let left = place.and_then(|place| waiting.remove(place));
+        drop(waiting);
+        left.is_some()
+    }
+}
+
+impl<T> Future for Pop<'_, T> {
+    type Output = Option<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
+        let shared = &self.queue.shared;
+        let value = shared.values.borrow_mut().pop_front();
+        if value.is_some() || shared.is_closed.get() {
+            self.leave();
+            return Poll::Ready(value);
+        }
+        // Wakers are user code: no borrow is held while they are cloned and dropped.
+        let notify = Notify::of(context.waker());
+        let mut waiting = shared.waiting.borrow_mut();
+        let mine = self.ticket.and_then(|ticket| waiting.iter_mut().find(|(other, _)| *other == ticket));
+        let ticket = match mine {
+            // Polled though nobody has woken it, it keeps its place.
+            Some((ticket, mine)) => (*ticket, Some(std::mem::replace(mine, notify))),
+            None => {
+                let ticket = shared.next_ticket.replace(shared.next_ticket.get() + 1);
+                waiting.push_back((ticket, notify));
+                (ticket, None)
+            }
+        };
+        drop(waiting);
+        self.ticket = Some(ticket.0);
+        Poll::Pending
+    }
+}
+
+impl<T> Drop for Pop<'_, T> {
+    fn drop(&mut self) {
+        let was_woken = self.ticket.is_some() && !self.leave();
+        if was_woken && !self.queue.is_empty() {
+            // The value that it was woken for is another's.
+            self.queue.wake_next();
+        }
+    }
+}
+
+impl<T> Clone for Queue<T> {
+    fn clone(&self) -> Queue<T> {
+        Queue { shared: Rc::clone(&self.shared) }
+    }
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Queue<T> {
+        Queue::new()
+    }
+}
+
+impl<T> fmt::Debug for Queue<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").field("len", &self.len()).field("is_closed", &self.shared.is_closed.get()).finish()
+    }
+}
+
+impl<T> fmt::Debug for Pop<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pop").finish_non_exhaustive()
+    }
+}

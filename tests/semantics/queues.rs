@@ -1,0 +1,108 @@
+//! Queues between tasks.
+
+use std::future::Future;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use ringloop::task::{self, Queue};
+use ringloop::{Outcome, Result};
+
+use crate::trace::{Trace, ns, virtual_loop};
+
+#[test]
+fn values_are_popped_in_order_each_by_one_task() {
+    let lp = virtual_loop();
+    let trace: Trace<(u32, u32)> = Trace::new();
+    let queue = Queue::new();
+    let tasks: Vec<_> = (0..3)
+        .map(|task| {
+            let (queue, trace) = (queue.clone(), trace.clone());
+            let take_all = async move {
+                while let Some(value) = queue.pop().await {
+                    trace.add((task, value));
+                    task::sleep(ns(10)).await.unwrap();
+                }
+            };
+            lp.spawn(take_all).unwrap()
+        })
+        .collect();
+    lp.call_later(ns(5), {
+        let queue = queue.clone();
+        move |_| (0..7).for_each(|value| queue.push(value).unwrap())
+    })
+    .unwrap();
+    lp.call_later(ns(100), {
+        let queue = queue.clone();
+        move |_| queue.close()
+    })
+    .unwrap();
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    assert_eq!(trace.take(), [(0, 0), (1, 1), (2, 2), (0, 3), (1, 4), (2, 5), (0, 6)]);
+    assert!(tasks.iter().all(|task| task.is_finished()));
+    assert_eq!((queue.push(8), queue.try_pop(), queue.is_empty()), (Err(8), None, true));
+}
+
+#[test]
+fn what_is_there_when_a_queue_closes_is_popped_still() {
+    let lp = virtual_loop();
+    let queue = Queue::new();
+    queue.push("first").unwrap();
+    queue.push("second").unwrap();
+    queue.close();
+    let popped = lp.run_until_complete(async { [queue.pop().await, queue.pop().await, queue.pop().await] });
+    assert_eq!(popped.unwrap(), [Some("first"), Some("second"), None]);
+}
+
+#[test]
+fn a_pop_that_is_dropped_takes_no_value_and_no_wake_with_it() {
+    let lp = virtual_loop();
+    let queue = Queue::new();
+    let popped = lp.run_until_complete(async {
+        let waiting = |queue: Queue<u32>| task::spawn(async move { queue.pop().await });
+        let first = waiting(queue.clone())?;
+        let second = waiting(queue.clone())?;
+        let third = waiting(queue.clone())?;
+        task::sleep(ns(1)).await?;
+        // One that waits, and one that has been woken and has not had its turn.
+        second.abort();
+        queue.push(1).unwrap();
+        first.abort();
+        Result::Ok(third.await.unwrap())
+    });
+    assert_eq!(popped.unwrap().unwrap(), Some(1));
+}
+
+#[test]
+fn a_pop_that_is_polled_again_keeps_its_place() {
+    let lp = virtual_loop();
+    let queue: Rc<Queue<u32>> = Rc::default();
+    let order = lp.run_until_complete(async {
+        let trace = Trace::new();
+        let names = ["first", "second"];
+        let tasks: Vec<_> = names
+            .iter()
+            .map(|&name| {
+                let (queue, trace) = (Rc::clone(&queue), trace.clone());
+                task::spawn(async move {
+                    let mut pop = std::pin::pin!(queue.pop());
+                    std::future::poll_fn(|context| {
+                        // By another waker before: the place is the same.
+                        match pop.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                            Poll::Ready(_) => Poll::Ready(()),
+                            Poll::Pending => pop.as_mut().poll(context).map(drop),
+                        }
+                    })
+                    .await;
+                    trace.add(name);
+                })
+            })
+            .collect::<Result<_>>()?;
+        task::sleep(ns(1)).await?;
+        for task in tasks {
+            queue.push(0).unwrap();
+            task.await.unwrap();
+        }
+        Result::Ok(trace.take())
+    });
+    assert_eq!(order.unwrap().unwrap(), ["first", "second"]);
+}
