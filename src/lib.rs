@@ -71,6 +71,8 @@ mod executor;
 mod fork;
 #[allow(unsafe_code)]
 pub mod fs;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 mod handle;
 mod handler;
 #[allow(unsafe_code)]
