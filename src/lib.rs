@@ -1,7 +1,8 @@
 //! An event loop for Linux on io_uring, with the scheduling of Python's asyncio.
 //!
-//! A [`Loop`] calls back: soon, later, at a time, again and again. What it promises is written down as rules with
-//! numbers, S1 to S36, in `docs/semantics.md`; the documentation cites them, and the tests bear their numbers.
+//! A [`Loop`] calls back: soon, later, at a time, again and again, when a descriptor is ready, when an operation is done. What it
+//! promises is written down as rules with numbers, S1 to S48, in `docs/semantics.md`; the documentation cites them, and the tests bear
+//! their numbers.
 //!
 //! ```
 //! use std::time::Duration;
@@ -14,34 +15,49 @@
 //! # Ok::<(), ringloop::Error>(())
 //! ```
 //!
-//! I/O comes in two ways: [`Loop::watch_fd`] tells when a descriptor is ready, and operations do the work and tell the result. A buffer
-//! is given to an operation and comes back with it:
+//! It runs coroutines as well, whose turns stand in the same queue: [`task`] starts and joins them, and [`net`], [`fs`], [`process`] and
+//! [`signal`](mod@signal) are what they await. A buffer is given to an operation and comes back with the result:
 //!
 //! ```
-//! use ringloop::Loop;
+//! use std::time::Duration;
+//! use ringloop::{Loop, Result, fs::File, task};
 //!
-//! let lp = Loop::new()?;
-//! let file = std::fs::File::open("/proc/self/status")?;
-//! lp.read(file, Vec::with_capacity(100), None, |_lp, read, buffer| {
-//!     assert_eq!(read, Ok(100));
+//! async fn run() -> Result<()> {
+//!     let ticking = task::spawn(async {
+//!         task::sleep(Duration::from_millis(10)).await
+//!     })?;
+//!     let file = File::open("/proc/self/status").await?;
+//!     let (read, buffer) = file.read_at(Vec::with_capacity(100), 0).await;
+//!     assert_eq!(read?, 100);
 //!     assert!(buffer.starts_with(b"Name:"));
-//! })?;
-//! lp.run()?;
-//! # Ok::<(), Box<dyn std::error::Error>>(())
+//!     ticking.await.expect("it does not panic")
+//! }
+//!
+//! Loop::new()?.run_until_complete(run())??;
+//! # Ok::<(), ringloop::Error>(())
 //! ```
+//!
+//! # The guide
+//!
+//! Four chapters, each with a first program, the rules that matter, pitfalls, and what is not guaranteed:
+//!
+//! - [callbacks](guide::callbacks): calls, timers, handles, running and stopping, virtual time for tests;
+//! - [coroutines](guide::coroutines): tasks, groups, queues, time; from asyncio and from tokio;
+//! - [threads](guide::threads): posts, wakers, work off the loop, a loop for each processor, signals, fork;
+//! - [io](guide::io): readiness and completions, owned buffers, what is lost when a future is dropped.
 //!
 //! # What to know
 //!
-//! - Time is CLOCK_MONOTONIC in whole nanoseconds. A timer never runs early, and no delay is rounded.
-//! - Everything that is ready runs in the order in which it became ready. What a callback schedules runs in a later
-//!   iteration, so that nothing starves.
-//! - A [`Handle`] never dangles: once its thing has ended, every function says so.
 //! - A loop belongs to one thread. Callbacks get `&Loop` and may call all of it.
-//! - Errors are values, an errno and a sentence, and nothing is lost on one. A panic in a callback leaves the run, or
-//!   goes to [`Loop::set_exception_handler`]; the rest of the batch stays queued.
+//! - Errors are values, an errno and a sentence, and nothing is lost on one.
 //! - It needs Linux 5.10, and is at its best from 6.1. Where io_uring is switched off, making a loop says so.
 //!
-//! With the feature `capi` the library has the C API as well, and `build.rs` generates its header.
+//! # Features
+//!
+//! - `futures-io`: `compat::Buffered` makes of a stream one with the traits of futures-io.
+//! - `hyper`: the same with those of hyper, and an executor and a timer for hyper.
+//! - `futures-core`: [`signal::Signals`] is a `Stream`.
+//! - `capi`: the library has the C API as well, and `build.rs` generates its header.
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]

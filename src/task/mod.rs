@@ -1,6 +1,6 @@
 //! Coroutines: futures that a loop runs beside its callbacks.
 //!
-//! A *task* is a future that the loop polls. [`Loop::run_until_complete`] runs the loop until a future is complete, [`spawn`] starts
+//! A *task* is a future that the loop polls. [`Loop::run_until_complete`](crate::Loop::run_until_complete) runs the loop until a future is complete, [`spawn`] starts
 //! tasks beside it, [`sleep`] and the rest wait. What is woken goes to the end of the ready queue, in one order with callbacks, timers and
 //! completions (S6), and is polled in a later iteration (S7): a task that wakes itself for ever starves nobody.
 //!
@@ -28,7 +28,7 @@
 //!
 //! A task ends by itself, by a panic, by [`JoinHandle::abort`], or with its loop; in each case its future is dropped on the loop's thread.
 //! A panic is the join handle's; where that has been dropped, it goes where those of callbacks go (S30). A task that has not ended counts
-//! for [`Loop::run`] (S19).
+//! for [`Loop::run`](crate::Loop::run) (S19).
 
 mod body;
 mod group;
