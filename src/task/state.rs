@@ -16,6 +16,11 @@ const SHARED: usize = 2;
 /// One of those that refer to it.
 const ONE: usize = 4;
 
+/// Whether one alone refers to it. A post that an inbox has refused leaves `POSTED` behind.
+fn is_one(word: usize) -> bool {
+    word & !(POSTED | SHARED) == ONE
+}
+
 impl State {
     /// With one reference.
     pub(super) fn new() -> State {
@@ -43,10 +48,10 @@ impl State {
     /// Gives a reference up; true if it was the last one.
     pub(super) fn release(&self) -> bool {
         // Who alone has a reference need not tell anybody; nobody else can make one.
-        if self.0.load(Ordering::Acquire) & !SHARED == ONE {
+        if is_one(self.0.load(Ordering::Acquire)) {
             return true;
         }
-        let is_last = self.0.fetch_sub(ONE, Ordering::Release) & !SHARED == ONE;
+        let is_last = is_one(self.0.fetch_sub(ONE, Ordering::Release));
         if is_last {
             // What the others did comes before the end. A fence would do; a thread sanitizer knows none.
             self.0.load(Ordering::Acquire);
