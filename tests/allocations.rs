@@ -618,3 +618,73 @@ fn s31_memory_that_is_refused_for_a_while_is_enomem_and_loses_nothing() {
         assert!(until > 300, "the scenario makes more than {until} allocations");
     }
 }
+
+/// As `steady`, for a future.
+async fn steady_async(lp: &Loop, mut f: impl AsyncFnMut()) -> u64 {
+    for _ in 0..4 {
+        f().await;
+    }
+    let (before, entered) = (ALLOCATIONS.get(), lp.metrics().enters);
+    for _ in 0..4 {
+        f().await;
+    }
+    assert!(lp.metrics().enters - entered <= 16, "a system call for each operation, and no more");
+    ALLOCATIONS.get() - before
+}
+
+#[test]
+fn s31_an_operation_of_a_task_is_one_allocation() {
+    let lp = Watched::new(Loop::new().unwrap());
+    let work = async {
+        let (mut one, mut other) = ringloop::net::UnixStream::pair().unwrap();
+        let mut buffers = Some((vec![0; 1000], Vec::with_capacity(1000)));
+        let made = steady_async(&lp, async || {
+            let (from, to) = buffers.take().unwrap();
+            let (written, from) = one.write_all(from).await;
+            let (read, mut to) = other.read(to).await;
+            assert_eq!((written, read), (Ok(()), Ok(1000)));
+            to.clear();
+            buffers = Some((from, to));
+        })
+        .await;
+        assert_eq!(made, 8);
+    };
+    lp.run_until_complete(work).unwrap();
+}
+
+#[test]
+fn s31_a_buffer_comes_back_when_memory_is_refused() {
+    use std::future::poll_fn;
+    use std::pin::pin;
+    use std::task::Poll;
+
+    let lp = Watched::new(Loop::new().unwrap());
+    let work = async {
+        let (one, _other) = ringloop::net::UnixStream::pair().unwrap();
+        let (mut reader, mut writer) = one.into_split();
+        let mut refusals = 0;
+        for until in 0..10 {
+            let (room, text) = (Vec::with_capacity(10), vec![7; 10]);
+            let (mut reading, mut writing) = (pin!(reader.read(room)), pin!(writer.write_all(text)));
+            poll_fn(|context| {
+                (UNTIL_REFUSAL.set(until), REFUSALS.set(1));
+                let read = reading.as_mut().poll(context);
+                (UNTIL_REFUSAL.set(until), REFUSALS.set(1));
+                let written = writing.as_mut().poll(context);
+                (UNTIL_REFUSAL.set(u64::MAX), REFUSALS.set(0));
+                if let Poll::Ready((read, room)) = read {
+                    assert_eq!((read.unwrap_err().raw_os_error(), room.capacity()), (ENOMEM, 10));
+                    refusals += 1;
+                }
+                if let Poll::Ready((written, text)) = written {
+                    assert_eq!((written.unwrap_err().raw_os_error(), text), (ENOMEM, vec![7; 10]));
+                    refusals += 1;
+                }
+                Poll::Ready(())
+            })
+            .await;
+        }
+        assert!(refusals >= 2);
+    };
+    lp.run_until_complete(work).unwrap();
+}
