@@ -243,7 +243,7 @@ fn s31_what_only_looks_or_ends_allocates_nothing() {
             let _ = (lp.when(handle), lp.skipped(handle), lp.unref(handle), lp.ref_(handle));
             let _ = (lp.has_ref(handle), lp.is_pending(handle));
         }
-        let _ = (lp.time(), lp.metrics(), lp.next_deadline(), lp.is_alive(), lp.current());
+        let _ = (lp.time(), lp.metrics(), lp.next_deadline(), lp.is_alive(), lp.current_handle());
         lp.walk(|_, info| assert!(info.kind() != Kind::Hook || !info.is_referenced())).unwrap();
         assert!(lp.cancel(stale).is_err_and(|error| error.raw_os_error() == ENOENT));
         assert!(lp.break_().is_err() && lp.reschedule(stale, START).is_err());
@@ -479,7 +479,7 @@ impl Scenario {
         }
         accept(lp.set_slow_callback(HOUR, move |_, _| keep(large)));
         for point in [HookPoint::BeforeWait, HookPoint::AfterWait] {
-            if let Some(hook) = accept(lp.add_hook(point, |lp| lp.cancel(lp.current().unwrap()).unwrap())) {
+            if let Some(hook) = accept(lp.add_hook(point, |lp| lp.cancel(lp.current_handle().unwrap()).unwrap())) {
                 accept(lp.on_release(hook, |_| {}));
             }
         }

@@ -109,7 +109,7 @@ fn a_task_of_a_group_that_is_aborted_ends_the_group() {
         let handle = Rc::new(Cell::new(None));
         let inner = Rc::clone(&handle);
         group.spawn(async move {
-            inner.set(Loop::with_running(|lp| lp.unwrap().current()));
+            inner.set(Loop::with_running(|lp| lp.unwrap().current_handle()));
             pending().await
         })?;
         group.spawn(pending())?;
