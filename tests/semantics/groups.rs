@@ -141,7 +141,8 @@ fn a_task_that_is_aborted_takes_the_tasks_of_its_groups_with_it_in_the_order_of_
                 })?;
             }
             task::yield_now().await;
-            Result::Ok(drop(group.join().await))
+            drop(group.join().await);
+            Result::Ok(())
         })?;
         task::sleep(ns(1)).await?;
         parent.abort();
