@@ -14,6 +14,11 @@ const POSTED: usize = 1;
 /// One of those that refer to it.
 const ONE: usize = 2;
 
+/// Whether one alone refers to it. A post that an inbox has refused leaves `POSTED` behind.
+fn is_one(word: usize) -> bool {
+    word & !POSTED == ONE
+}
+
 impl State {
     /// With one reference.
     pub(super) fn new() -> State {
@@ -29,10 +34,10 @@ impl State {
     /// Gives a reference up; true if it was the last one.
     pub(super) fn release(&self) -> bool {
         // Who alone has a reference need not tell anybody; nobody else can make one.
-        if self.0.load(Ordering::Acquire) == ONE {
+        if is_one(self.0.load(Ordering::Acquire)) {
             return true;
         }
-        let is_last = self.0.fetch_sub(ONE, Ordering::Release) == ONE;
+        let is_last = is_one(self.0.fetch_sub(ONE, Ordering::Release));
         if is_last {
             // What the others did comes before the end. A fence would do; a thread sanitizer knows none.
             self.0.load(Ordering::Acquire);
