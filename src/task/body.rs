@@ -286,9 +286,10 @@ pub(super) unsafe fn disown(task: NonNull<Header>) {
 /// # Safety
 /// It is not used again.
 pub(super) unsafe fn release(task: NonNull<Header>) {
+    // SAFETY: the caller refers to it. What is needed afterwards is read before: whoever is last may be another.
+    let free = unsafe { task.as_ref() }.table.free;
     // SAFETY: the reference is given up here.
-    let (is_last, free) = unsafe { (task.as_ref().state.release(), task.as_ref().table.free) };
-    if is_last {
+    if unsafe { task.as_ref() }.state.release() {
         // SAFETY: nobody refers to it any more; the future and its output are gone since the loop's thread has no reference.
         unsafe { free(task) };
     }
