@@ -69,9 +69,9 @@ unsafe fn post(task: NonNull<Header>) {
     // SAFETY: as the caller says.
     let header = unsafe { task.as_ref() };
     if header.shared.process().is_current() && header.state.begin_post() {
-        let head = NonNull::from(&header.head).cast();
-        // SAFETY: the head stands at the beginning of the task, in no inbox; the inbox refers to the task until it is taken out.
-        if !unsafe { header.shared.post_wake(head) } {
+        // SAFETY: the head stands at the beginning of the task, in no inbox; the inbox refers to the task until it is taken out. It is
+        // given a pointer to the whole of it, since `woken` uses that.
+        if !unsafe { header.shared.post_wake(task.cast()) } {
             // SAFETY: the inbox is closed; its reference is given up.
             unsafe { body::release(task) };
         }
