@@ -261,7 +261,7 @@ pub(super) unsafe fn take_output<T>(task: NonNull<Header>) -> Option<std::result
     output
 }
 
-/// One more reference of the loop's thread.
+/// One more reference of the loop's thread, which has one.
 pub(super) fn own(header: &Header) {
     header.owners.set(header.owners.get().checked_add(1).expect("fewer references than memory has room for"));
 }

@@ -154,6 +154,8 @@ fn own_task(waker: &Waker) -> Option<NonNull<Header>> {
     }
     let task = task_of(waker.data());
     // SAFETY: the waker refers to it.
-    let shared = unsafe { &task.as_ref().shared };
-    with_innermost(|lp| lp.is_some_and(|lp| Counted::is_same(&lp.shared, shared))).then_some(task)
+    let header = unsafe { task.as_ref() };
+    let is_here = with_innermost(|lp| lp.is_some_and(|lp| Counted::is_same(&lp.shared, &header.shared)));
+    // A task that has ended may be referred to by wakers alone: the thread's own references have come to their end then.
+    (is_here && header.owners.get() > 0).then_some(task)
 }
