@@ -208,6 +208,11 @@ unsafe fn end<F: Future>(
     let in_drop = catch_unwind(AssertUnwindSafe(|| unsafe { ptr::drop_in_place(stage) }));
     // SAFETY: as above.
     unsafe { ptr::write(stage, Stage::Empty) };
+    if !header.shared.process().is_current() {
+        // The Drop has forked, and this is the child: no more of the user's code runs here.
+        std::mem::forget((in_drop, result));
+        return None;
+    }
     if let Err(payload) = in_drop {
         let former = std::mem::replace(&mut result, Err(JoinError::panicked(payload)));
         // It may panic as well: then that is lost.
