@@ -18,6 +18,7 @@ mod signal;
 mod stopping;
 #[path = "../support/mod.rs"]
 mod support;
+mod tasks;
 mod threads;
 mod time;
 mod timers;
