@@ -119,7 +119,7 @@ impl Local {
         let task = task_of(waker.data());
         // SAFETY: the waker refers to it.
         let header = unsafe { task.as_ref() };
-        (header.is_of(lp) && header.own()).then_some(Local(task))
+        (header.is_of(lp) && header.own()).then(|| Local(task))
     }
 
     /// Whether this is the task that a waker wakes.

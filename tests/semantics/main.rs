@@ -26,6 +26,7 @@ mod stopping;
 mod streams;
 #[path = "../support/mod.rs"]
 mod support;
+mod tasks;
 mod threads;
 mod time;
 mod timers;
