@@ -84,8 +84,8 @@ test: ## Runs all tests; installs the tools that it needs where it may
 	@scripts/setup-tests
 	@tests/run
 
-loom: ## Checks the inbox in every order of its steps
-	LOOM_MAX_PREEMPTIONS=3 RUSTFLAGS='--cfg loom' $(CARGO) test --release --lib --target-dir target/loom inbox::
+loom: ## Checks the inbox, and tasks that stand in it, in every order of their steps
+	LOOM_MAX_PREEMPTIONS=3 RUSTFLAGS='--cfg loom' $(CARGO) test --release --lib --target-dir target/loom -- inbox:: task::
 
 stress: $(STRESS:%=build/stress/%) ## Millions of posts, ten thousand loops, a thousand connections: 80 s; POSTS, UNBOUNDED, WOKEN, ROUNDS, SOAK_MS say how many
 	build/stress/posts

@@ -231,7 +231,7 @@ impl Loop {
     /// The signal of the handler that is running; 0 if none is.
     #[cfg(feature = "capi")]
     pub(crate) fn current_signal(&self) -> i32 {
-        self.current().map_or(0, |handle| self.schedule.borrow().signal_of(handle))
+        self.current_handle().map_or(0, |handle| self.schedule.borrow().signal_of(handle))
     }
 
     /// The callback that a handle names.

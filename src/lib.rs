@@ -78,6 +78,7 @@ mod closing;
 pub mod compat;
 #[allow(unsafe_code)]
 mod counted;
+mod current;
 mod embed;
 mod error;
 mod event_loop;
@@ -138,6 +139,7 @@ mod trace;
 pub use address::Address;
 pub use buffer::{Buffer, BufferMut};
 pub use closing::CloseError;
+pub use current::Current;
 pub use error::{Error, Result};
 pub use event_loop::{Loop, Outcome};
 pub use handle::{Handle, Kind};

@@ -6,11 +6,11 @@
 pub struct Metrics {
     /// Iterations begun.
     pub iterations: u64,
-    /// Callbacks begun: calls, timers, repeating timers; hooks not.
+    /// Callbacks begun: calls, timers, repeating timers, polls of tasks; hooks not.
     pub callbacks: u64,
-    /// Timer callbacks begun, every call of a repeating timer included.
+    /// Timer callbacks begun, every call of a repeating timer included, and sleeps of tasks that have come to their time.
     pub timers_fired: u64,
-    /// Timers cancelled before they ended by themselves, those that close and shutdown cancel included.
+    /// Timers cancelled before they ended by themselves, those that close and shutdown cancel included; sleeps of tasks not.
     pub timers_cancelled: u64,
     /// Calls of repeating timers that were left out because the loop came too late for them.
     pub timers_skipped: u64,

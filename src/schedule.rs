@@ -592,6 +592,8 @@ impl Schedule {
             if self.is_filled(index) {
                 std::mem::forget(self.end_at(index, End::Now));
             }
+            // That of a task which was being polled is in its slot still.
+            std::mem::forget(self.slots.replace_callback(index, Callback::EMPTY));
         }
     }
 

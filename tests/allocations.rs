@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use libc::{ENOENT, ENOMEM};
+use ringloop::task::{JoinHandle, sleep, yield_now};
 use ringloop::{Error, Handle, HookPoint, Kind, Loop, Outcome, Time};
 
 use self::support::{Watch, Watched};
@@ -210,6 +211,116 @@ fn s31_sleeping_allocates_nothing() {
 }
 
 #[test]
+fn s31_a_task_costs_one_allocation() {
+    let lp = virtual_loop();
+    let large = [0u64; 100];
+    let made = steady(&lp, |lp| {
+        for _ in 0..100 {
+            drop(lp.spawn(async move {
+                yield_now().await;
+                keep(large);
+            }));
+        }
+        assert_eq!(lp.run(), Ok(Outcome::Done));
+    });
+    assert_eq!(made, 4 * 100);
+    let made = steady(&lp, |lp| {
+        let large = lp.run_until_complete(async {
+            yield_now().await;
+            large
+        });
+        keep(large.unwrap());
+    });
+    assert_eq!(made, 4);
+}
+
+#[test]
+fn s31_waking_sleeping_joining_and_aborting_allocate_nothing() {
+    let lp = virtual_loop();
+    for number in 0..100 {
+        drop(lp.spawn(async move {
+            loop {
+                sleep(ns(10 + number)).await.unwrap();
+                yield_now().await;
+            }
+        }));
+    }
+    assert_eq!(steady(&lp, |lp| (0..1000).for_each(|_| assert!(lp.run_once(HOUR).unwrap() > 0))), 0);
+    let lp = virtual_loop();
+    let joins: Vec<_> = (0..100).map(|_| lp.spawn(std::future::pending::<()>()).unwrap()).collect();
+    let handles: Vec<Handle> = joins.iter().map(JoinHandle::handle).collect();
+    let waits = lp.spawn(async move {
+        for join in joins {
+            assert!(join.await.unwrap_err().is_cancelled());
+        }
+    });
+    lp.run_once(Duration::ZERO).unwrap();
+    let made = allocations(|| {
+        handles.iter().for_each(|&handle| lp.cancel(handle).unwrap());
+        assert_eq!(lp.run(), Ok(Outcome::Done));
+    });
+    assert!(waits.unwrap().is_finished());
+    assert_eq!(made, 0);
+}
+
+#[test]
+fn s31_a_waker_allocates_nothing_on_any_thread() {
+    let lp = virtual_loop();
+    let place = Rc::new(RefCell::new(None));
+    let inner = Rc::clone(&place);
+    let polls = Rc::new(Cell::new(0));
+    let count = Rc::clone(&polls);
+    drop(lp.spawn(std::future::poll_fn(move |context| {
+        count.set(count.get() + 1);
+        inner.borrow_mut().get_or_insert_with(|| context.waker().clone());
+        std::task::Poll::<()>::Pending
+    })));
+    lp.run_once(Duration::ZERO).unwrap();
+    let waker = place.take().unwrap();
+    let wake = |waker: &std::task::Waker| {
+        allocations(|| {
+            waker.wake_by_ref();
+            waker.clone().wake();
+            drop(waker.clone());
+        })
+    };
+    assert_eq!(wake(&waker), 0);
+    let other = waker.clone();
+    let made = std::thread::spawn(move || wake(&other)).join().unwrap();
+    assert_eq!((made, lp.run_once(Duration::ZERO), polls.get()), (0, Ok(1), 2));
+}
+
+#[test]
+fn s31_a_task_is_woken_though_no_memory_can_be_had() {
+    let lp = virtual_loop();
+    let wakers = Rc::new(RefCell::new(Vec::new()));
+    let polls = Rc::new(RefCell::new(vec![0; 1000]));
+    for number in 0..1000 {
+        let (wakers, polls) = (Rc::clone(&wakers), Rc::clone(&polls));
+        drop(lp.spawn(std::future::poll_fn(move |context| {
+            polls.borrow_mut()[number] += 1;
+            if polls.borrow()[number] == 1 {
+                wakers.borrow_mut().push(context.waker().clone());
+                return std::task::Poll::Pending;
+            }
+            std::task::Poll::Ready(())
+        })));
+        // A few at a time, so that the ready queue has no room for all of them.
+        lp.run_once(Duration::ZERO).unwrap();
+    }
+    let inner = Rc::clone(&wakers);
+    lp.call_soon(move |_| {
+        let _famine = Famine::begin();
+        inner.borrow().iter().for_each(std::task::Waker::wake_by_ref);
+    })
+    .unwrap();
+    REFUSED.set(0);
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    assert!(REFUSED.get() > 0, "memory was not short");
+    assert!(polls.borrow().iter().all(|&polls| polls == 2));
+}
+
+#[test]
 fn s31_a_closure_of_more_than_two_words_costs_one_allocation() {
     let lp = virtual_loop();
     let large = [0u64; 3];
@@ -243,7 +354,7 @@ fn s31_what_only_looks_or_ends_allocates_nothing() {
             let _ = (lp.when(handle), lp.skipped(handle), lp.unref(handle), lp.ref_(handle));
             let _ = (lp.has_ref(handle), lp.is_pending(handle));
         }
-        let _ = (lp.time(), lp.metrics(), lp.next_deadline(), lp.is_alive(), lp.current());
+        let _ = (lp.time(), lp.metrics(), lp.next_deadline(), lp.is_alive(), lp.current_handle());
         lp.walk(|_, info| assert!(info.kind() != Kind::Hook || !info.is_referenced())).unwrap();
         assert!(lp.cancel(stale).is_err_and(|error| error.raw_os_error() == ENOENT));
         assert!(lp.break_().is_err() && lp.reschedule(stale, START).is_err());
@@ -364,6 +475,7 @@ impl Scenario {
         self.calls(&lp);
         self.timers(&lp);
         self.broken_batch(&lp);
+        self.tasks(&lp);
         self.handlers(&lp);
         self.pending_at_close(&lp);
         lp.close().unwrap();
@@ -414,6 +526,41 @@ impl Scenario {
         }
         assert_eq!(self.run(lp), Outcome::Done);
         self.check();
+    }
+
+    fn tasks(&mut self, lp: &Loop) {
+        let large = [0u64; 20];
+        for number in 0..30 {
+            let mut noted = (self.large(number), self.small(number + 1000));
+            let join = lp.spawn(async move {
+                Loop::with_running(|lp| (noted.0)(lp.unwrap()));
+                // A sleep that finds no memory is over at once.
+                accept(sleep(ns(3)).await);
+                yield_now().await;
+                keep(large);
+                Loop::with_running(|lp| (noted.1)(lp.unwrap()));
+            });
+            // A future that is refused is dropped, once.
+            self.expect(number, join.map(drop));
+        }
+        assert_eq!(self.run(lp), Outcome::Done);
+        let begun = self.accepted.len();
+        assert_eq!(self.ran.borrow()[..begun], self.accepted);
+        // Where memory is refused, a wake takes a longer way.
+        self.ran.borrow_mut()[begun..].sort_unstable();
+        for at in 0..begun {
+            self.accepted.push(self.accepted[at] + 1000);
+        }
+        self.check();
+        let mut borrowed = 0;
+        while accept(lp.run_until_complete(async {
+            keep(&self.token);
+            borrowed += 1;
+            accept(sleep(ns(1)).await);
+        }))
+        .is_none()
+        {}
+        assert!(borrowed > 0);
     }
 
     fn broken_batch(&mut self, lp: &Loop) {
@@ -479,7 +626,7 @@ impl Scenario {
         }
         accept(lp.set_slow_callback(HOUR, move |_, _| keep(large)));
         for point in [HookPoint::BeforeWait, HookPoint::AfterWait] {
-            if let Some(hook) = accept(lp.add_hook(point, |lp| lp.cancel(lp.current().unwrap()).unwrap())) {
+            if let Some(hook) = accept(lp.add_hook(point, |lp| lp.cancel(lp.current_handle().unwrap()).unwrap())) {
                 accept(lp.on_release(hook, |_| {}));
             }
         }
@@ -617,4 +764,74 @@ fn s31_memory_that_is_refused_for_a_while_is_enomem_and_loses_nothing() {
         }
         assert!(until > 300, "the scenario makes more than {until} allocations");
     }
+}
+
+/// As `steady`, for a future.
+async fn steady_async(lp: &Loop, mut f: impl AsyncFnMut()) -> u64 {
+    for _ in 0..4 {
+        f().await;
+    }
+    let (before, entered) = (ALLOCATIONS.get(), lp.metrics().enters);
+    for _ in 0..4 {
+        f().await;
+    }
+    assert!(lp.metrics().enters - entered <= 16, "a system call for each operation, and no more");
+    ALLOCATIONS.get() - before
+}
+
+#[test]
+fn s31_an_operation_of_a_task_is_one_allocation() {
+    let lp = Watched::new(Loop::new().unwrap());
+    let work = async {
+        let (mut one, mut other) = ringloop::net::UnixStream::pair().unwrap();
+        let mut buffers = Some((vec![0; 1000], Vec::with_capacity(1000)));
+        let made = steady_async(&lp, async || {
+            let (from, to) = buffers.take().unwrap();
+            let (written, from) = one.write_all(from).await;
+            let (read, mut to) = other.read(to).await;
+            assert_eq!((written, read), (Ok(()), Ok(1000)));
+            to.clear();
+            buffers = Some((from, to));
+        })
+        .await;
+        assert_eq!(made, 8);
+    };
+    lp.run_until_complete(work).unwrap();
+}
+
+#[test]
+fn s31_a_buffer_comes_back_when_memory_is_refused() {
+    use std::future::poll_fn;
+    use std::pin::pin;
+    use std::task::Poll;
+
+    let lp = Watched::new(Loop::new().unwrap());
+    let work = async {
+        let (one, _other) = ringloop::net::UnixStream::pair().unwrap();
+        let (mut reader, mut writer) = one.into_split();
+        let mut refusals = 0;
+        for until in 0..10 {
+            let (room, text) = (Vec::with_capacity(10), vec![7; 10]);
+            let (mut reading, mut writing) = (pin!(reader.read(room)), pin!(writer.write_all(text)));
+            poll_fn(|context| {
+                (UNTIL_REFUSAL.set(until), REFUSALS.set(1));
+                let read = reading.as_mut().poll(context);
+                (UNTIL_REFUSAL.set(until), REFUSALS.set(1));
+                let written = writing.as_mut().poll(context);
+                (UNTIL_REFUSAL.set(u64::MAX), REFUSALS.set(0));
+                if let Poll::Ready((read, room)) = read {
+                    assert_eq!((read.unwrap_err().raw_os_error(), room.capacity()), (ENOMEM, 10));
+                    refusals += 1;
+                }
+                if let Poll::Ready((written, text)) = written {
+                    assert_eq!((written.unwrap_err().raw_os_error(), text), (ENOMEM, vec![7; 10]));
+                    refusals += 1;
+                }
+                Poll::Ready(())
+            })
+            .await;
+        }
+        assert!(refusals >= 2);
+    };
+    lp.run_until_complete(work).unwrap();
 }

@@ -172,7 +172,7 @@ pub unsafe extern "C" fn loop_is_pending(r#loop: *const Loop, handle: loop_handl
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_current(r#loop: *const Loop) -> loop_handle_t {
     // SAFETY: the header asks for an open loop.
-    let current = unsafe { with_loop(r#loop, |lp| lp.check().map(|()| lp.current())) };
+    let current = unsafe { with_loop(r#loop, |lp| lp.check().map(|()| lp.current_handle())) };
     current.ok().flatten().map_or(0, Handle::as_raw)
 }
 

@@ -45,7 +45,7 @@ impl Loop {
 
     /// The handle of the callback that is running, if one is: also of one that runs once, though that is stale by then. A post of
     /// another thread has none.
-    pub fn current(&self) -> Option<Handle> {
+    pub fn current_handle(&self) -> Option<Handle> {
         self.current.get()
     }
 

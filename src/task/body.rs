@@ -125,10 +125,14 @@ impl Header {
         ManuallyDrop::new(unsafe { Counted::from_raw(self.shared) })
     }
 
-    /// One more reference of the loop's thread.
+    /// One more reference of the loop's thread; false if it has none any more, which comes before the end of the last waker.
     #[inline]
-    pub(super) fn own(&self) {
-        self.owners.set(self.owners.get().checked_add(1).expect("fewer references than memory has room for"));
+    pub(super) fn own(&self) -> bool {
+        let owners = self.owners.get();
+        if owners > 0 {
+            self.owners.set(owners.checked_add(1).expect("fewer references than memory has room for"));
+        }
+        owners > 0
     }
 
     /// One more reference, for a waker.
@@ -143,22 +147,22 @@ impl Header {
             std::mem::forget(Counted::clone(&shared));
         }
     }
+}
 
-    /// Posts the task to its loop, unless it is on its way already.
-    ///
-    /// # Safety
-    /// The loop is there, or the caller has a waker.
-    #[cold]
-    pub(super) unsafe fn post(&self) {
-        // SAFETY: as the caller says.
-        let shared = unsafe { self.shared() };
-        if shared.process().is_current() && self.state.begin_post() {
-            let head = NonNull::from(&self.head).cast();
-            // SAFETY: the head stands at the beginning of the task, in no inbox; the inbox refers to the task until it is taken out.
-            if !unsafe { shared.post_wake(head) } {
-                // SAFETY: the inbox is closed; the reference that was for it is given up.
-                unsafe { release(NonNull::from(self)) };
-            }
+/// Posts a task to its loop, unless it is on its way already.
+///
+/// # Safety
+/// The caller refers to the task; its loop is there, or the caller has a waker.
+#[cold]
+pub(super) unsafe fn post(task: NonNull<Header>) {
+    // SAFETY: as the caller says.
+    let (header, shared) = unsafe { (task.as_ref(), task.as_ref().shared()) };
+    if shared.process().is_current() && header.state.begin_post() {
+        // SAFETY: the head stands at the beginning of the task, in no inbox; the inbox refers to the task until it is taken out, and is
+        // given a pointer to the whole of it, since `woken` uses that.
+        if !unsafe { shared.post_wake(task.cast()) } {
+            // SAFETY: the inbox is closed; the reference that was for it is given up.
+            unsafe { release(task) };
         }
     }
 }
@@ -238,6 +242,14 @@ unsafe fn end<F: Future>(body: NonNull<Body<F>>, mut result: Ended<F::Output>) -
     if needs_drop::<F>() {
         // SAFETY: the future is dropped where it is, once: what is there is written over below.
         let in_drop = catch_unwind(AssertUnwindSafe(|| unsafe { ptr::drop_in_place(stage.get()) }));
+        // SAFETY: a task that has not ended stands in a slot of its loop.
+        if !unsafe { header.shared() }.process().is_current() {
+            // The Drop has forked, and this is the child: no more of the user's code runs here.
+            // SAFETY: there is nothing in it that would have to be dropped.
+            unsafe { ptr::write(stage.get(), Stage::Empty) };
+            std::mem::forget((in_drop, result));
+            return None;
+        }
         if let Err(payload) = in_drop {
             let former = std::mem::replace(&mut result, Err(JoinError::panicked(payload)));
             // It may panic as well: then that is lost.

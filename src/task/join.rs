@@ -81,14 +81,16 @@ impl<T> Future for JoinHandle<T> {
     /// When it is polled again after it was ready.
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let header = self.header();
-        if self.is_finished() {
-            let output = self.take_output().expect("a join handle is not polled after it was ready");
-            return Poll::Ready(output);
+        if !self.is_finished() {
+            let joiner = header.joiner.take().filter(|joiner| joiner.is_for(context.waker()));
+            let joiner = joiner.unwrap_or_else(|| Notify::of(context.waker()));
+            // The wakers of others are user code, which may have ended the task.
+            if !self.is_finished() {
+                header.joiner.set(Some(joiner));
+                return Poll::Pending;
+            }
         }
-        let joiner = header.joiner.take();
-        let joiner = joiner.filter(|joiner| joiner.is_for(context.waker()));
-        header.joiner.set(Some(joiner.unwrap_or_else(|| Notify::of(context.waker()))));
-        Poll::Pending
+        Poll::Ready(self.take_output().expect("a join handle is not polled after it was ready"))
     }
 }
 

@@ -86,15 +86,16 @@ impl<T> Future for Receiver<T> {
     type Output = Result<T>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
-        if let Some(value) = self.take() {
-            return Poll::Ready(Ok(value));
+        if self.is_pending() {
+            let receiver = self.0.receiver.take().filter(|receiver| receiver.is_for(context.waker()));
+            let receiver = receiver.unwrap_or_else(|| Notify::of(context.waker()));
+            // The wakers of others are user code, which may have used the sender.
+            if self.is_pending() {
+                self.0.receiver.set(Some(receiver));
+                return Poll::Pending;
+            }
         }
-        if !self.is_pending() {
-            return Poll::Ready(Err(Error::SENDER_GONE));
-        }
-        let receiver = self.0.receiver.take().filter(|receiver| receiver.is_for(context.waker()));
-        self.0.receiver.set(Some(receiver.unwrap_or_else(|| Notify::of(context.waker()))));
-        Poll::Pending
+        Poll::Ready(self.take().ok_or(Error::SENDER_GONE))
     }
 }
 

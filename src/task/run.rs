@@ -7,7 +7,7 @@ use super::body;
 use super::join::JoinHandle;
 use crate::callback::Callback;
 use crate::error::{Error, Result};
-use crate::event_loop::Loop;
+use crate::event_loop::{Loop, Outcome};
 
 /// Starts a task on the loop that is running on this thread; see [`Loop::spawn`]. Errors: EINVAL when none is, and those of that.
 pub fn spawn<F: Future + 'static>(future: F) -> Result<JoinHandle<F::Output>> {
@@ -18,10 +18,12 @@ pub fn spawn<F: Future + 'static>(future: F) -> Result<JoinHandle<F::Output>> {
 struct Root<'a, T> {
     lp: &'a Loop,
     join: JoinHandle<T>,
+    /// Whether the run has returned as it should: then no stop is left.
+    has_returned: bool,
 }
 
-/// Stops the loop when it is dropped: when the future is complete, or has panicked.
-struct Stop;
+/// Stops the run of its loop when it is dropped: when the future is complete, has panicked, or has been cancelled, polled or not.
+struct Stop<'a>(&'a Loop);
 
 impl Loop {
     /// Starts a task: the future is polled in a later iteration, after all that is ready already (S6, S7), and then whenever it has been
@@ -45,14 +47,16 @@ impl Loop {
     /// When the future does, and as [`run`](Loop::run).
     pub fn run_until_complete<F: Future>(&self, future: F) -> Result<F::Output> {
         self.check_idle()?;
+        let stop = Stop(self);
         let stopping = async move {
-            let _stop = Stop;
+            let _stop = stop;
             future.await
         };
         // SAFETY: `root` empties the slot before this returns.
-        let root = Root { lp: self, join: unsafe { self.spawn_task(stopping) }? };
-        let _ = self.run_forever()?;
-        root.output()
+        let mut root = Root { lp: self, join: unsafe { self.spawn_task(stopping) }?, has_returned: false };
+        let ran = self.run_forever();
+        root.has_returned = ran.is_ok();
+        root.output(ran)
     }
 
     /// # Safety
@@ -78,28 +82,47 @@ impl Loop {
 }
 
 impl<T> Root<'_, T> {
-    /// What came of the task, after the run.
-    fn output(self) -> Result<T> {
+    /// What came of the task, after the run. An output is worth more than an error of the run, which comes again.
+    fn output(self, ran: Result<Outcome>) -> Result<T> {
+        let otherwise = if self.join.is_finished() {
+            Error::CANCELLED
+        } else {
+            self.end();
+            ran.err().unwrap_or(Error::STOPPED_EARLY)
+        };
         match self.join.take_output() {
-            None => Err(Error::STOPPED_EARLY),
             Some(Ok(output)) => Ok(output),
+            // Of a panic in the Drop of a future that has been stopped, too.
             Some(Err(error)) => match error.into_payload() {
                 Some(payload) => std::panic::resume_unwind(payload),
-                None => Err(Error::CANCELLED),
+                None => Err(otherwise),
             },
+            None => Err(otherwise),
         }
+    }
+
+    /// Drops the future if it is still there. In a forked child nothing is dropped, and the future is not polled again.
+    fn end(&self) {
+        // It is stale if the task has ended.
+        let _ = self.lp.cancel(self.join.handle());
     }
 }
 
 impl<T> Drop for Root<'_, T> {
     fn drop(&mut self) {
-        // It is stale if the task has ended. In a forked child nothing is dropped, and the future is not polled again.
-        let _ = self.lp.cancel(self.join.handle());
+        if !self.has_returned && self.join.is_finished() {
+            // A callback behind it in the batch has panicked: its stop is not for the next run.
+            self.lp.stopping.set(false);
+        }
+        self.end();
     }
 }
 
-impl Drop for Stop {
+impl Drop for Stop<'_> {
     fn drop(&mut self) {
-        Loop::with_running(|lp| lp.map(Loop::stop));
+        // After the run, it would stop the next one. It fails on a loop that is being closed, which has stopped.
+        if self.0.is_running() {
+            let _ = self.0.stop();
+        }
     }
 }

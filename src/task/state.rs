@@ -16,6 +16,11 @@ const SHARED: usize = 2;
 /// One of those that refer to it.
 const ONE: usize = 4;
 
+/// Whether one alone refers to it. A post that an inbox has refused leaves `POSTED` behind.
+fn is_one(word: usize) -> bool {
+    word & !(POSTED | SHARED) == ONE
+}
+
 impl State {
     /// With one reference.
     pub(super) fn new() -> State {
@@ -43,10 +48,10 @@ impl State {
     /// Gives a reference up; true if it was the last one.
     pub(super) fn release(&self) -> bool {
         // Who alone has a reference need not tell anybody; nobody else can make one.
-        if self.0.load(Ordering::Acquire) & !SHARED == ONE {
+        if is_one(self.0.load(Ordering::Acquire)) {
             return true;
         }
-        let is_last = self.0.fetch_sub(ONE, Ordering::Release) & !SHARED == ONE;
+        let is_last = is_one(self.0.fetch_sub(ONE, Ordering::Release));
         if is_last {
             // What the others did comes before the end. A fence would do; a thread sanitizer knows none.
             self.0.load(Ordering::Acquire);
@@ -76,180 +81,166 @@ mod tests {
 
     use loom::cell::UnsafeCell;
     use loom::sync::Arc;
+    use loom::sync::atomic::AtomicBool;
     use loom::thread;
 
     use super::*;
-    use crate::inbox::{Inbox, Link};
+    use crate::inbox::{Inbox, Link, Posts};
 
-    /// A task, as far as its wakers know it. Dropping it twice, or using it afterwards, is found by loom's `Arc` and cell.
+    /// A task, as far as its wakers know it.
     #[repr(C)]
     struct Task {
         link: Link,
         state: State,
-        /// What a waker's thread has done for the task before it woke it.
-        data: [UnsafeCell<bool>; 2],
+        /// What each waker's thread has done for the task before it woke it. The order is the wake's.
+        done: [AtomicBool; 2],
+        /// Outlives it. Whoever uses the task looks here, so that loom finds uses which are not ordered before the end.
         freed: Arc<UnsafeCell<bool>>,
     }
 
+    /// A loop with one task; each holder is one of those that refer to it.
+    struct Bed {
+        inbox: Inbox,
+        task: NonNull<Task>,
+        freed: Arc<UnsafeCell<bool>>,
+    }
+
+    // SAFETY: the inbox and the task's state are for all threads.
+    unsafe impl Send for Bed {}
+    // SAFETY: as above.
+    unsafe impl Sync for Bed {}
+
+    /// The task, which somebody refers to.
+    fn used<'a>(task: NonNull<Task>) -> &'a Task {
+        // SAFETY: the caller refers to it.
+        let task = unsafe { task.as_ref() };
+        // SAFETY: loom checks that nobody writes to it meanwhile.
+        task.freed.with(|freed| assert!(!unsafe { *freed }, "used after it was freed"));
+        task
+    }
+
     fn release(task: NonNull<Task>) {
-        // SAFETY: a reference is held until here.
-        if unsafe { task.as_ref() }.state.release() {
-            // SAFETY: it was the last one.
+        if used(task).state.release() {
+            // SAFETY: it was the last reference.
             let task = unsafe { Box::from_raw(task.as_ptr()) };
-            task.freed.with_mut(|freed| {
-                // SAFETY: loom checks that nobody else has it.
-                assert!(!unsafe { freed.replace(true) }, "freed twice");
-            });
-        }
-    }
-
-    fn wake(task: NonNull<Task>, inbox: &Inbox) {
-        // SAFETY: a reference is held until here.
-        if unsafe { task.as_ref() }.state.begin_post() {
-            // SAFETY: it stands in no inbox, and lives until it is taken out.
-            let posted = unsafe { inbox.push(task.cast()) };
-            if posted.is_none() {
-                release(task);
-            }
-        }
-        release(task);
-    }
-
-    /// What the loop does with its mail; tells whether the task was woken.
-    fn take(inbox: &Inbox) -> bool {
-        let mut posts = inbox.take();
-        let mut woken = false;
-        while let Some(post) = posts.pop() {
-            let task = post.into_raw().cast::<Task>();
-            // SAFETY: the inbox refers to it.
-            unsafe { task.as_ref() }.state.taken();
-            release(task);
-            woken = true;
-        }
-        woken
-    }
-
-    /// Two threads wake a task, while its loop looks at its mail, ends the task and closes.
-    #[test]
-    fn s27_no_wake_is_lost_and_the_task_is_freed_once() {
-        loom::model(|| {
-            let freed = Arc::new(UnsafeCell::new(false));
-            let inbox = Arc::new(Inbox::new());
-            let task = Box::new(Task {
-                link: Link::new(),
-                state: State::new(),
-                data: [UnsafeCell::new(false), UnsafeCell::new(false)],
-                freed: freed.clone(),
-            });
-            let task = NonNull::from(Box::leak(task)).as_ptr().addr();
-            let at = |address: usize| NonNull::new(std::ptr::with_exposed_provenance_mut::<Task>(address)).unwrap();
-            // SAFETY: it has not been freed.
-            let state = |address| &unsafe { at(address).as_ref() }.state;
-            let wakers: Vec<_> = (0..2)
-                .map(|number| {
-                    state(task).retain();
-                    let inbox = inbox.clone();
-                    thread::spawn(move || {
-                        // SAFETY: loom checks that nobody else has it.
-                        unsafe { at(task).as_ref() }.data[number].with_mut(|data| unsafe { *data = true });
-                        wake(at(task), &inbox);
-                    })
-                })
-                .collect();
-            take(&inbox);
-            for waker in wakers {
-                waker.join().unwrap();
-            }
-            // Each wake has been seen, or is there to be seen now.
-            take(&inbox);
-            for data in 0..2 {
-                // SAFETY: loom checks that nobody else writes to it.
-                assert!(unsafe { at(task).as_ref() }.data[data].with(|data| unsafe { *data }));
-            }
-            assert!(!take(&inbox));
-            release(at(task));
             // SAFETY: loom checks that nobody else has it.
-            assert!(freed.with(|freed| unsafe { *freed }), "leaked");
-        });
+            task.freed.with_mut(|freed| assert!(!unsafe { freed.replace(true) }, "freed twice"));
+        }
     }
 
-    /// The poll that follows a wake sees what was done before it: here the loop sees it as soon as it takes the post.
-    #[test]
-    fn s26_what_was_done_before_a_wake_is_seen_after_it() {
-        loom::model(|| {
+    impl Bed {
+        fn new() -> Arc<Bed> {
             let freed = Arc::new(UnsafeCell::new(false));
-            let inbox = Arc::new(Inbox::new());
-            let done =
-                Arc::new([loom::sync::atomic::AtomicBool::new(false), loom::sync::atomic::AtomicBool::new(false)]);
             let task = Box::new(Task {
                 link: Link::new(),
                 state: State::new(),
-                data: [UnsafeCell::new(false), UnsafeCell::new(false)],
+                done: [AtomicBool::new(false), AtomicBool::new(false)],
                 freed: freed.clone(),
             });
-            let task = NonNull::from(Box::leak(task)).as_ptr().expose_provenance();
-            let at = |address: usize| NonNull::new(std::ptr::with_exposed_provenance_mut::<Task>(address)).unwrap();
-            let wakers: Vec<_> = (0..2)
-                .map(|number| {
-                    // SAFETY: it has not been freed.
-                    unsafe { at(task).as_ref() }.state.retain();
-                    let (inbox, done) = (inbox.clone(), done.clone());
-                    thread::spawn(move || {
-                        done[number].store(true, Ordering::Relaxed);
-                        wake(at(task), &inbox);
-                    })
+            Arc::new(Bed { inbox: Inbox::new(), task: NonNull::from(Box::leak(task)), freed })
+        }
+
+        /// A thread with a waker of its own.
+        fn waker(bed: &Arc<Bed>, f: impl FnOnce(&Bed) + 'static) -> thread::JoinHandle<()> {
+            used(bed.task).state.retain();
+            let bed = bed.clone();
+            thread::spawn(move || {
+                f(&bed);
+                release(bed.task);
+            })
+        }
+
+        /// As `wake_by_ref`.
+        fn wake(&self) {
+            if used(self.task).state.begin_post() {
+                // SAFETY: it stands in no inbox, and lives until it is taken out.
+                let posted = unsafe { self.inbox.push(self.task.cast()) };
+                if posted.is_none() {
+                    release(self.task);
+                }
+            }
+        }
+
+        /// What the loop does with its mail; tells how often the task was in it.
+        fn receive(&self, mut posts: Posts) -> usize {
+            let mut count = 0;
+            while let Some(post) = posts.pop() {
+                let task = post.into_raw().cast::<Task>();
+                used(task).state.taken();
+                release(task);
+                count += 1;
+            }
+            count
+        }
+
+        /// The loop's own reference goes last.
+        fn end(&self, threads: impl IntoIterator<Item = thread::JoinHandle<()>>) {
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            // SAFETY: loom checks that nobody else has it.
+            assert!(self.freed.with(|freed| unsafe { *freed }), "leaked");
+        }
+    }
+
+    #[test]
+    fn s27_each_wake_is_followed_by_a_poll_that_sees_what_was_done_before() {
+        loom::model(|| {
+            let bed = Bed::new();
+            let threads = [0, 1].map(|number| {
+                Bed::waker(&bed, move |bed| {
+                    used(bed.task).done[number].store(true, Ordering::Relaxed);
+                    bed.wake();
                 })
-                .collect();
-            // The loop polls after each wake until all is done: then the last wake has been of use.
+            });
+            // The task is polled after a wake alone: if one were lost, this would go on for ever.
             let mut seen = 0;
             while seen < 2 {
-                if take(&inbox) {
-                    seen = done.iter().filter(|done| done.load(Ordering::Relaxed)).count();
+                let count = bed.receive(bed.inbox.take());
+                assert!(count <= 1, "it stands in the inbox twice");
+                if count == 1 {
+                    seen = used(bed.task).done.iter().filter(|done| done.load(Ordering::Relaxed)).count();
                 } else {
                     thread::yield_now();
                 }
             }
-            for waker in wakers {
-                waker.join().unwrap();
-            }
-            take(&inbox);
-            release(at(task));
-            // SAFETY: loom checks that nobody else has it.
-            assert!(freed.with(|freed| unsafe { *freed }), "leaked");
+            release(bed.task);
+            // The second wake may come after the poll that has seen all.
+            bed.receive(bed.inbox.close());
+            bed.end(threads);
         });
     }
 
-    /// A wake against the closing of the loop: the task is freed once, by whoever is last.
     #[test]
-    fn s23_a_wake_against_closing_leaks_nothing() {
+    fn s23_wakes_against_closing_leak_nothing_and_free_once() {
         loom::model(|| {
-            let freed = Arc::new(UnsafeCell::new(false));
-            let inbox = Arc::new(Inbox::new());
-            let task = Box::new(Task {
-                link: Link::new(),
-                state: State::new(),
-                data: [UnsafeCell::new(false), UnsafeCell::new(false)],
-                freed: freed.clone(),
-            });
-            let task = NonNull::from(Box::leak(task)).as_ptr().expose_provenance();
-            let at = |address: usize| NonNull::new(std::ptr::with_exposed_provenance_mut::<Task>(address)).unwrap();
-            // SAFETY: it has not been freed.
-            unsafe { at(task).as_ref() }.state.retain();
-            let waker = {
-                let inbox = inbox.clone();
-                thread::spawn(move || wake(at(task), &inbox))
-            };
-            let mut posts = inbox.close();
-            while let Some(post) = posts.pop() {
-                let task = post.into_raw().cast::<Task>();
-                // SAFETY: the inbox refers to it.
-                unsafe { task.as_ref() }.state.taken();
-                release(task);
-            }
-            release(at(task));
-            waker.join().unwrap();
-            // SAFETY: loom checks that nobody else has it.
-            assert!(freed.with(|freed| unsafe { *freed }), "leaked");
+            let bed = Bed::new();
+            let threads = [
+                Bed::waker(&bed, |bed| bed.wake()),
+                Bed::waker(&bed, |bed| {
+                    bed.wake();
+                    bed.wake();
+                }),
+            ];
+            bed.receive(bed.inbox.close());
+            release(bed.task);
+            bed.end(threads);
+        });
+    }
+
+    #[test]
+    fn s23_the_last_of_those_who_refer_to_it_frees_it_when_all_are_done_with_it() {
+        loom::model(|| {
+            let bed = Bed::new();
+            let threads = [
+                Bed::waker(&bed, |bed| {
+                    used(bed.task).state.retain();
+                    release(bed.task);
+                }),
+                Bed::waker(&bed, |bed| bed.wake()),
+            ];
+            bed.receive(bed.inbox.take());
+            release(bed.task);
+            bed.receive(bed.inbox.close());
+            bed.end(threads);
         });
     }
 }

@@ -46,9 +46,9 @@ unsafe fn wake(data: *const ()) {
 unsafe fn wake_by_ref(data: *const ()) {
     // SAFETY: the waker refers to the task, or its loop does, which polls it.
     unsafe {
-        let task = task_of(data).as_ref();
-        if !with_innermost(|lp| lp.is_some_and(|lp| lp.wake_task(task))) {
-            task.post();
+        let task = task_of(data);
+        if !with_innermost(|lp| lp.is_some_and(|lp| lp.wake_task(task.as_ref()))) {
+            body::post(task);
         }
     }
 }
@@ -119,10 +119,7 @@ impl Local {
         let task = task_of(waker.data());
         // SAFETY: the waker refers to it.
         let header = unsafe { task.as_ref() };
-        header.is_of(lp).then(|| {
-            header.own();
-            Local(task)
-        })
+        (header.is_of(lp) && header.own()).then(|| Local(task))
     }
 
     /// Whether this is the task that a waker wakes.
@@ -154,7 +151,7 @@ impl Local {
         // One that has ended may have lost its loop.
         if task.status.get() == Status::Running && !with_innermost(|lp| lp.is_some_and(|lp| lp.wake_task(task))) {
             // SAFETY: a task that has not ended stands in a slot of its loop.
-            unsafe { task.post() };
+            unsafe { body::post(self.0) };
         }
     }
 }

@@ -43,7 +43,7 @@ impl Carried {
         real.worked.set(real.worked.get() + u64::from(self.repeats || !self.script.is_empty()));
         real.add(Event::Began { thing: self.thing, time: lp.time().as_nanos() });
         let own = real.handles.borrow()[self.thing];
-        assert_eq!(lp.current(), Some(own));
+        assert_eq!(lp.current_handle(), Some(own));
         let next = if self.repeats { Some(lp.when(own).unwrap()) } else { None };
         let due = std::mem::replace(&mut real.due.borrow_mut()[self.thing], next);
         assert!(due.is_some_and(|due| due <= lp.time()), "due {due:?}, run at {:?}", lp.time());

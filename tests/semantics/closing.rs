@@ -101,7 +101,7 @@ fn s22_everything_says_that_the_loop_is_closing() {
             }
             // What cannot carry an error answers.
             assert!(!lp.is_pending(own) && !lp.has_ref(own) && !lp.is_running());
-            assert_eq!((lp.time(), lp.metrics().callbacks, lp.current()), (START, 0, None));
+            assert_eq!((lp.time(), lp.metrics().callbacks, lp.current_handle()), (START, 0, None));
         })
         .unwrap();
     }

@@ -109,7 +109,7 @@ fn a_task_of_a_group_that_is_aborted_ends_the_group() {
         let handle = Rc::new(Cell::new(None));
         let inner = Rc::clone(&handle);
         group.spawn(async move {
-            inner.set(Loop::with_running(|lp| lp.unwrap().current()));
+            inner.set(Loop::with_running(|lp| lp.unwrap().current_handle()));
             pending().await
         })?;
         group.spawn(pending())?;
@@ -141,7 +141,8 @@ fn a_task_that_is_aborted_takes_the_tasks_of_its_groups_with_it_in_the_order_of_
                 })?;
             }
             task::yield_now().await;
-            Result::Ok(drop(group.join().await))
+            drop(group.join().await);
+            Result::Ok(())
         })?;
         task::sleep(ns(1)).await?;
         parent.abort();

@@ -173,7 +173,7 @@ fn s12_a_watcher_is_called_while_its_descriptor_is_ready() {
         assert!(events.contains(Events::IN));
         let mut byte = [0];
         match (&*reader).read(&mut byte).unwrap() {
-            0 => lp.cancel(lp.current().unwrap()).unwrap(),
+            0 => lp.cancel(lp.current_handle().unwrap()).unwrap(),
             read => count.set(count.get() + read),
         }
     })

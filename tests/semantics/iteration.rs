@@ -400,7 +400,7 @@ fn s07_a_timer_due_by_now_waits_for_the_next_iteration_when_the_batch_took_long(
     let inner = trace.clone();
     lp.add_hook(HookPoint::AfterWait, move |lp| {
         lp.call_later(ms(2), inner.note("timer")).unwrap();
-        lp.cancel(lp.current().unwrap()).unwrap();
+        lp.cancel(lp.current_handle().unwrap()).unwrap();
     })
     .unwrap();
     lp.call_soon(|lp| while lp.next_deadline().unwrap() > lp.time() {}).unwrap();

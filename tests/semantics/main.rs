@@ -3,16 +3,21 @@
 //! Time is virtual (S36) wherever real time is not the point: then every time in a test is exact. Where time is real,
 //! nothing is asserted that a slow machine could break.
 
+mod cancelling;
 mod children;
 mod closing;
+#[cfg(any(feature = "futures-io", feature = "hyper"))]
+mod compat;
 mod errors;
 mod executor;
+mod files;
 mod groups;
 mod handles;
 mod io;
 mod iteration;
 mod operations;
 mod panics;
+mod processes;
 mod queues;
 mod release;
 mod running;
@@ -21,6 +26,7 @@ mod stopping;
 mod streams;
 #[path = "../support/mod.rs"]
 mod support;
+mod tasks;
 mod threads;
 mod time;
 mod timers;

@@ -31,7 +31,7 @@ fn s30_a_panic_leaves_the_run_with_the_rest_of_the_batch_queued() {
         lp.call_at(Time::default(), trace.note("due timer")).unwrap();
         assert_eq!(panic_in(|| run(&lp)), Some("callback"));
         assert_eq!(trace.take(), ["first"]);
-        assert!(!lp.is_running() && lp.current().is_none() && lp.is_alive());
+        assert!(!lp.is_running() && lp.current_handle().is_none() && lp.is_alive());
         // The rest is in order, before what is newer.
         lp.call_soon(trace.note("newer")).unwrap();
         assert_eq!(lp.run_once(HOUR), Ok(4));
@@ -83,7 +83,7 @@ fn handled_loop() -> (Rc<Watched>, Trace) {
 fn s30_with_a_handler_the_loop_goes_on() {
     let (lp, trace) = handled_loop();
     lp.add_hook(HookPoint::AfterWait, |lp| {
-        lp.cancel(lp.current().unwrap()).unwrap();
+        lp.cancel(lp.current_handle().unwrap()).unwrap();
         panic("hook")
     })
     .unwrap();
@@ -116,7 +116,7 @@ fn s30_a_panic_in_the_drop_of_a_callback_that_has_run_is_handled() {
     .unwrap();
     let bomb = Bomb("drop of a repeating timer");
     lp.call_every(ns(5), move |lp| {
-        lp.cancel(lp.current().unwrap()).unwrap();
+        lp.cancel(lp.current_handle().unwrap()).unwrap();
         let _carried = &bomb;
     })
     .unwrap();
@@ -142,7 +142,7 @@ fn s30_a_panic_in_the_drop_of_a_callback_that_has_run_leaves_the_run_without_a_h
     let trace = Trace::new();
     let bomb = Bomb("drop of a repeating timer");
     let repeating = lp.call_every(ns(5), move |lp| {
-        lp.cancel(lp.current().unwrap()).unwrap();
+        lp.cancel(lp.current_handle().unwrap()).unwrap();
         let _carried = &bomb;
     });
     lp.on_release(repeating.unwrap(), trace.note("release")).unwrap();
@@ -159,7 +159,7 @@ fn s30_a_callback_and_its_drop_may_both_panic() {
     let bomb = Bomb("drop");
     lp.call_every(ns(5), move |lp| {
         let _carried = &bomb;
-        lp.cancel(lp.current().unwrap()).unwrap();
+        lp.cancel(lp.current_handle().unwrap()).unwrap();
         panic("callback")
     })
     .unwrap();
@@ -339,7 +339,7 @@ fn use_everything(lp: &Loop) {
         let _ = (lp.unref(handle), lp.ref_(handle), lp.has_ref(handle), lp.is_pending(handle));
         let _ = lp.on_release(handle, |_| {});
     }
-    let _ = (lp.time(), lp.metrics(), lp.next_deadline(), lp.is_alive(), lp.is_running(), lp.current());
+    let _ = (lp.time(), lp.metrics(), lp.next_deadline(), lp.is_alive(), lp.is_running(), lp.current_handle());
     let _ = lp.walk(|lp, info| {
         if info.kind() == Kind::Hook {
             let _ = lp.metrics();
@@ -434,7 +434,7 @@ fn s30_no_borrow_is_held_while_user_code_runs() {
     let carried = user("dropped after the last call");
     lp.call_every(ns(1), move |lp| {
         carried.touch();
-        lp.cancel(lp.current().unwrap()).unwrap();
+        lp.cancel(lp.current_handle().unwrap()).unwrap();
     })
     .unwrap();
     assert_eq!(lp.run(), Ok(Outcome::Done));

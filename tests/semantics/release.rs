@@ -172,7 +172,7 @@ fn s14_a_release_hook_may_call_any_function() {
         let timer = lp.call_later(ns(5), inner_trace.note("timer")).unwrap();
         lp.reschedule(timer, at(7)).unwrap();
         lp.walk(|_, _| {}).unwrap();
-        assert_eq!((lp.metrics().timers_cancelled, lp.time(), lp.current()), (2, START, None));
+        assert_eq!((lp.metrics().timers_cancelled, lp.time(), lp.current_handle()), (2, START, None));
         lp.stop().unwrap();
         inner_trace.add("release");
     })
@@ -207,8 +207,8 @@ fn s14_a_release_hook_can_be_set_in_the_callback_of_a_repeating_timer() {
     let trace = Trace::new();
     let inner = trace.clone();
     lp.call_every(ns(10), move |lp| {
-        lp.on_release(lp.current().unwrap(), inner.note("release")).unwrap();
-        lp.cancel(lp.current().unwrap()).unwrap();
+        lp.on_release(lp.current_handle().unwrap(), inner.note("release")).unwrap();
+        lp.cancel(lp.current_handle().unwrap()).unwrap();
         inner.add("callback returns");
     })
     .unwrap();
@@ -225,7 +225,7 @@ fn s14_a_release_hook_runs_once_though_its_callback_panics() {
     assert_eq!(panic_in(|| lp.run()), Some("callback"));
     assert_eq!(trace.take(), ["release"]);
     let repeating = lp.call_every(ns(1), |lp| {
-        lp.cancel(lp.current().unwrap()).unwrap();
+        lp.cancel(lp.current_handle().unwrap()).unwrap();
         panic("callback")
     });
     lp.on_release(repeating.unwrap(), trace.note("release")).unwrap();

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use libc::{EBUSY, EINTR, EINVAL};
-use ringloop::{HookPoint, Loop, Outcome};
+use ringloop::{HookPoint, Loop, Outcome, task};
 
 use crate::signal::{self, Interruptions};
 use crate::trace::{
@@ -88,7 +88,7 @@ fn s19_a_repeating_timer_that_unreferences_itself_ends_the_run() {
     let lp = virtual_loop();
     let every = lp.call_every(ns(10), |lp| {
         if lp.time() >= at(30) {
-            lp.unref(lp.current().unwrap()).unwrap();
+            lp.unref(lp.current_handle().unwrap()).unwrap();
         }
     });
     assert_eq!(lp.run(), Ok(Outcome::Done));
@@ -445,7 +445,7 @@ fn s21_an_interrupted_wait_goes_on_in_run_and_run_forever() {
             let lp = real_loop();
             let period = ms(10);
             lp.call_every(period, move |lp| {
-                assert!(lp.time() + period >= lp.when(lp.current().unwrap()).unwrap());
+                assert!(lp.time() + period >= lp.when(lp.current_handle().unwrap()).unwrap());
                 // The iterations that did not come to this callback were ended by a signal.
                 let m = lp.metrics();
                 if m.iterations >= m.timers_fired + 5 {
@@ -467,4 +467,46 @@ fn s21_an_interruption_does_not_use_up_a_stop() {
     lp.stop().unwrap();
     assert_eq!(lp.run_forever(), Ok(Outcome::Stopped));
     assert_eq!(lp.metrics().iterations, 2);
+}
+
+#[test]
+fn s20_the_current_loop_is_the_innermost_that_runs_and_can_be_kept() {
+    assert_eq!(errno(Loop::current()), EINVAL);
+    let (outer, inner) = (virtual_loop(), Rc::new(virtual_loop()));
+    let kept = outer.run_until_complete(async {
+        let current = Loop::current()?;
+        let trace = Trace::new();
+        assert_eq!((current.time(), current.with(Loop::is_running)), (Ok(at(0)), Ok(true)));
+        current.call_later(ns(5), trace.note("timer"))?;
+        current.call_soon(trace.note("call"))?;
+        let task = current.spawn(async { 7 })?;
+        let cancelled = current.call_at(at(1), trace.note("cancelled"))?;
+        current.cancel(cancelled)?;
+        task::sleep(ns(10)).await?;
+        assert_eq!((trace.take(), task.await.unwrap(), current.time()), (vec!["call", "timer"], 7, Ok(at(10))));
+        // While another one runs inside, that is the current one.
+        let (nested, kept) = (Rc::clone(&inner), current.clone());
+        let told = Rc::new(Cell::new(false));
+        let tell = Rc::clone(&told);
+        current.call_soon(move |_| {
+            nested
+                .call_soon(move |lp| {
+                    assert_eq!(errno(kept.time()), EINVAL);
+                    let is_it = Loop::current().unwrap().with(|current| std::ptr::eq(current, lp));
+                    tell.set(is_it == Ok(true));
+                })
+                .unwrap();
+            assert_eq!(nested.run(), Ok(Outcome::Done));
+        })?;
+        task::yield_now().await;
+        task::yield_now().await;
+        assert!(told.get());
+        ringloop::Result::Ok(current)
+    });
+    let kept = kept.unwrap().unwrap();
+    // Between two runs, and when the loop is gone.
+    assert_eq!(errno(kept.call_soon(|_| {})), EINVAL);
+    kept.remote().call_soon(|_| {}).unwrap();
+    outer.close().unwrap();
+    assert_eq!((errno(kept.time()), errno(kept.remote().wakeup())), (EINVAL, libc::ESHUTDOWN));
 }

@@ -143,7 +143,7 @@ fn s15_a_one_shot_is_stale_inside_its_callback() {
         let own = inner.get().unwrap();
         check_stale(lp, own);
         // It is still known which callback is running.
-        assert_eq!(lp.current(), Some(own));
+        assert_eq!(lp.current_handle(), Some(own));
         assert!(!lp.is_alive());
     });
     own.set(Some(timer.unwrap()));
@@ -158,7 +158,7 @@ fn s15_a_repeating_timer_is_live_inside_its_callback_and_its_when_is_the_next_ca
     let inner = whens.clone();
     let repeating = lp
         .call_every(ns(10), move |lp| {
-            let own = lp.current().unwrap();
+            let own = lp.current_handle().unwrap();
             assert!(lp.is_pending(own) && lp.has_ref(own) && lp.is_alive());
             assert_eq!(lp.next_deadline(), lp.when(own).ok());
             inner.add(lp.when(own).unwrap());
@@ -206,7 +206,7 @@ fn s16_calls_that_the_loop_was_too_late_for_are_skipped_and_counted() {
     let inner = seen.clone();
     let repeating = lp
         .call_every(ns(10), move |lp| {
-            let own = lp.current().unwrap();
+            let own = lp.current_handle().unwrap();
             inner.add((lp.time(), lp.skipped(own).unwrap(), lp.when(own).unwrap()));
         })
         .unwrap();
@@ -235,7 +235,7 @@ fn s16_the_phase_holds_whatever_the_callbacks_cost() {
     let inner = seen.clone();
     let repeating = lp
         .call_every(period, move |lp| {
-            let own = lp.current().unwrap();
+            let own = lp.current_handle().unwrap();
             inner.add((lp.time(), lp.skipped(own).unwrap(), lp.when(own).unwrap()));
             be_busy(if inner.len() % 3 == 0 { ns(3_700_000) } else { ns(200_000) });
             if inner.len() == 12 {
@@ -285,8 +285,8 @@ fn s16_rescheduling_inside_the_callback_sets_the_phase_too() {
         .call_every(ns(10), move |lp| {
             inner.add(lp.time());
             if inner.len() == 2 {
-                lp.reschedule(lp.current().unwrap(), at(27)).unwrap();
-                assert_eq!(lp.when(lp.current().unwrap()), Ok(at(27)));
+                lp.reschedule(lp.current_handle().unwrap(), at(27)).unwrap();
+                assert_eq!(lp.when(lp.current_handle().unwrap()), Ok(at(27)));
             }
         })
         .unwrap();
@@ -346,7 +346,7 @@ fn s16_a_repeating_timer_left_over_by_a_break_is_not_replayed() {
     let repeating = lp
         .call_every(ms(10), move |lp| {
             let now = lp.time();
-            inner.add((now, lp.when(lp.current().unwrap()).unwrap()));
+            inner.add((now, lp.when(lp.current_handle().unwrap()).unwrap()));
             lp.break_().unwrap();
         })
         .unwrap();

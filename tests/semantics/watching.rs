@@ -36,12 +36,12 @@ fn s34_a_slow_callback_is_reported_with_its_duration_and_what_it_was() {
         lp.call_later(ms(1), |_| be_busy(ms(6))).unwrap();
         lp.call_every(ms(2), |lp| {
             be_busy(ms(6));
-            lp.cancel(lp.current().unwrap()).unwrap();
+            lp.cancel(lp.current_handle().unwrap()).unwrap();
         })
         .unwrap();
         lp.add_hook(HookPoint::AfterWait, |lp| {
             be_busy(ms(6));
-            lp.cancel(lp.current().unwrap()).unwrap();
+            lp.cancel(lp.current_handle().unwrap()).unwrap();
         })
         .unwrap();
         let begin = monotonic();
@@ -162,7 +162,7 @@ fn s34_what_a_callback_s_end_takes_is_not_the_next_one_s() {
     let slow = Slow;
     lp.call_every(ms(1), move |lp| {
         let _carried = &slow;
-        lp.cancel(lp.current().unwrap()).unwrap();
+        lp.cancel(lp.current_handle().unwrap()).unwrap();
     })
     .unwrap();
     let when = lp.time() + ms(1);
@@ -308,7 +308,7 @@ fn s34_walk_inside_a_callback_shows_a_repeating_timer_with_its_callback_and_no_o
         let inner = trace.clone();
         let callback = move |lp: &Loop| {
             lp.walk(|_, info| inner.add((info.kind(), info.callback().to_string()))).unwrap();
-            let _ = lp.cancel(lp.current().unwrap());
+            let _ = lp.cancel(lp.current_handle().unwrap());
             lp.walk(|_, info| panic!("{info:?} is there still")).unwrap();
         };
         if repeating { lp.call_every(ns(1), callback) } else { lp.call_later(ns(1), callback) }.unwrap();
@@ -374,7 +374,7 @@ fn s35_a_callback_is_counted_when_it_begins() {
 #[test]
 fn s35_a_repeating_timer_that_cancels_itself_is_one_fired_and_one_cancelled() {
     let lp = virtual_loop();
-    lp.call_every(ns(1), |lp| lp.cancel(lp.current().unwrap()).unwrap()).unwrap();
+    lp.call_every(ns(1), |lp| lp.cancel(lp.current_handle().unwrap()).unwrap()).unwrap();
     assert_eq!(lp.run(), Ok(Outcome::Done));
     assert_eq!((lp.metrics().timers_fired, lp.metrics().timers_cancelled), (1, 1));
 }

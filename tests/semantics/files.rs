@@ -1,0 +1,110 @@
+//! Files of tasks: S13, S28.
+
+use std::pin::pin;
+
+use libc::{EBADF, EINVAL, ENODATA, ENOENT};
+use ringloop::OpenOptions;
+use ringloop::fs::File;
+
+use crate::streams::{poll_once, run};
+use crate::trace::errno;
+
+/// A file of its own, removed with this.
+struct Path(std::path::PathBuf);
+
+impl Path {
+    fn new(name: &str) -> Path {
+        Path(std::env::temp_dir().join(format!("ringloop-{}-files-{name}", std::process::id())))
+    }
+}
+
+impl Drop for Path {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn room(size: usize) -> Vec<u8> {
+    Vec::with_capacity(size)
+}
+
+#[test]
+fn a_file_is_made_written_read_and_closed() {
+    let path = Path::new("all");
+    run(async {
+        let mut file = OpenOptions::new().read().write().create_new().mode(0o600).open(&path.0).await.unwrap();
+        assert_eq!(file.write_all("hello ").await.0, Ok(()));
+        assert_eq!(file.write("world").await.0, Ok(5));
+        assert_eq!(file.write_all_at("W", 6).await.0, Ok(()));
+        assert_eq!(file.write_at(vec![b'!'], 11).await, (Ok(1), vec![b'!']));
+        file.sync_data().await.unwrap();
+        file.sync_all().await.unwrap();
+        assert_eq!(file.read_at(room(100), 6).await, (Ok(6), b"World!".to_vec()));
+        assert_eq!(file.read(room(100)).await.0, Ok(1), "the position is behind what was written there");
+        assert_eq!(file.read(room(100)).await.0, Ok(0));
+        file.set_len(5).await.unwrap();
+        let status = file.metadata().await.unwrap();
+        assert_eq!((status.size, status.mode & 0o777, status.is_file()), (5, 0o600, true));
+        assert_eq!(file.read_at(room(1), 5).await.0, Ok(0));
+        file.close().await.unwrap();
+        let mut file = File::open(&path.0).await.unwrap();
+        assert_eq!(file.read(Box::<[u8]>::from([b'.'; 3])).await, (Ok(3), Box::from(*b"hel")));
+        assert_eq!(file.read_exact(room(2)).await, (Ok(()), b"lo".to_vec()));
+        let file = File::create(&path.0).await.unwrap();
+        assert_eq!(file.metadata().await.unwrap().size, 0);
+    });
+    assert_eq!(std::fs::read(&path.0).unwrap(), b"");
+}
+
+#[test]
+fn s28_a_buffer_comes_back_from_a_file_that_says_no() {
+    let path = Path::new("refused");
+    run(async {
+        assert_eq!(errno(File::open(&path.0).await), ENOENT);
+        assert_eq!(errno(File::open("a\0b").await), EINVAL);
+        let file = File::create(&path.0).await.unwrap();
+        let (read, back) = file.read_at(room(10), 0).await;
+        assert_eq!((errno(read), back.capacity()), (EBADF, 10));
+        let (read, back) = file.read_at(Vec::new(), 0).await;
+        assert_eq!((errno(read), back.capacity()), (EINVAL, 0));
+        let mut file = File::open(&path.0).await.unwrap();
+        assert_eq!(file.write_at("x", 0).await.0.map_err(|error| error.raw_os_error()), Err(EBADF));
+        assert_eq!(file.write_all_at("x", 0).await.0.map_err(|error| error.raw_os_error()), Err(EBADF));
+        assert_eq!(file.write_all("x").await, (Err(file.write_all("x").await.0.unwrap_err()), "x"));
+        let (read, back) = file.read_exact(room(10)).await;
+        assert_eq!((errno(read), back.capacity()), (ENODATA, 10));
+        assert!(file.set_len(1).await.is_err());
+    });
+}
+
+#[test]
+fn s13_a_dropped_operation_on_a_file_is_no_harm() {
+    let path = Path::new("dropped");
+    std::fs::write(&path.0, "0123456789").unwrap();
+    run(async {
+        let mut file = OpenOptions::new().read().write().open(&path.0).await.unwrap();
+        for _ in 0..20 {
+            drop(poll_once(pin!(file.read_at(room(5), 3))).await);
+            let _ = poll_once(pin!(file.sync_all())).await;
+            let _ = poll_once(pin!(file.metadata())).await;
+            drop(poll_once(pin!(File::open(&path.0))).await);
+        }
+        // What was read at the position of the file is given to the next.
+        let mut all = Vec::new();
+        loop {
+            if let Some((read, part)) = poll_once(pin!(file.read(room(3)))).await {
+                if read.unwrap() == 0 {
+                    break;
+                }
+                all.extend(part);
+            }
+            ringloop::task::yield_now().await;
+        }
+        assert_eq!(all, b"0123456789");
+        drop(poll_once(pin!(file.read(room(3)))).await);
+        file.close().await.unwrap();
+        let file = File::open(&path.0).await.unwrap();
+        let mut closing = Box::pin(file.close());
+        let _ = poll_once(closing.as_mut()).await;
+    });
+}

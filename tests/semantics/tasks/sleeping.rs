@@ -1,0 +1,344 @@
+//! Sleeping in tasks: S2, S3, S6, S8, S11, S16, S36.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, pending, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use libc::{ESHUTDOWN, ETIMEDOUT};
+use ringloop::task::{self, Sleep, interval, sleep, sleep_until, timeout, yield_now};
+use ringloop::{Loop, Outcome, Time};
+
+use super::{Gate, both_ways, hold, turn};
+use crate::trace::{HOUR, START, Trace, at, errno, monotonic, ms, ns, real_loop, virtual_loop};
+
+fn now() -> Time {
+    Loop::with_running(|lp| lp.expect("a loop is running").time())
+}
+
+/// How much waits for a time: timers, and tasks that sleep.
+fn timers(lp: &Loop) -> usize {
+    let mut count = 0;
+    lp.walk(|_, info| count += usize::from(info.when() != Time::NEVER)).unwrap();
+    count
+}
+
+#[test]
+fn s36_a_sleep_is_exact_in_virtual_time() {
+    for lp in both_ways() {
+        let times = lp.run_until_complete(async {
+            let mut times = vec![now()];
+            for delay in [ns(1), ns(0), HOUR, ns(999)] {
+                sleep(delay).await.unwrap();
+                times.push(now());
+            }
+            sleep_until(times[1]).await.unwrap();
+            times.push(now());
+            sleep_until(now() + ns(7)).await.unwrap();
+            times.push(now());
+            times
+        });
+        let end = START + HOUR + ns(1000);
+        assert_eq!(times, Ok(vec![START, at(1), at(1), START + HOUR + ns(1), end, end, end + ns(7)]));
+    }
+}
+
+#[test]
+fn s02_a_sleep_never_ends_early() {
+    let lp = real_loop();
+    lp.run_until_complete(async {
+        for delay in [0, 1, 50_000, 300_000, 1_100_000] {
+            let begin = monotonic();
+            sleep(ns(delay)).await.unwrap();
+            assert!(monotonic() >= begin + ns(delay));
+        }
+    })
+    .unwrap();
+}
+
+#[test]
+fn s08_sleeps_and_timers_of_one_deadline_end_in_the_order_in_which_they_began() {
+    for lp in both_ways() {
+        let trace = Trace::new();
+        for number in 0..10 {
+            let trace = trace.clone();
+            if number % 3 == 0 {
+                drop(lp.spawn(async move {
+                    Loop::with_running(|lp| lp.unwrap().call_later(ns(5), trace.note(number)).map(drop)).unwrap();
+                }));
+            } else {
+                drop(lp.spawn(async move {
+                    sleep(ns(5)).await.unwrap();
+                    trace.add(number);
+                }));
+            }
+        }
+        assert_eq!((lp.run(), lp.time()), (Ok(Outcome::Done), at(5)));
+        assert_eq!(trace.take(), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    }
+}
+
+#[test]
+fn a_delay_begins_with_the_first_poll() {
+    let lp = virtual_loop();
+    let slept = lp.run_until_complete(async {
+        let late = sleep(ns(10));
+        sleep(ns(100)).await.unwrap();
+        late.await.unwrap();
+        now()
+    });
+    assert_eq!(slept, Ok(at(110)));
+}
+
+#[test]
+fn a_sleep_that_was_ready_is_ready_at_once() {
+    let lp = virtual_loop();
+    lp.run_until_complete(async {
+        let mut slept = sleep(ns(10));
+        (&mut slept).await.unwrap();
+        (&mut slept).await.unwrap();
+        assert_eq!(now(), at(10));
+    })
+    .unwrap();
+}
+
+#[test]
+fn s11_a_sleep_that_is_dropped_is_cancelled_at_once_inside_of_a_run() {
+    for lp in both_ways() {
+        lp.run_until_complete(async {
+            let mut slept = Box::pin(sleep(HOUR));
+            poll_fn(|context| Poll::Ready(assert!(slept.as_mut().poll(context).is_pending()))).await;
+            Loop::with_running(|lp| assert_eq!(timers(lp.unwrap()), 1));
+            drop(slept);
+            Loop::with_running(|lp| assert_eq!(timers(lp.unwrap()), 0));
+        })
+        .unwrap();
+        // With the task that sleeps, too.
+        let join = lp.spawn(sleep(HOUR)).unwrap();
+        turn(&lp);
+        lp.call_soon(move |lp| {
+            join.abort();
+            assert_eq!(timers(lp), 0);
+        })
+        .unwrap();
+        assert_eq!((lp.run(), lp.time()), (Ok(Outcome::Done), START));
+    }
+}
+
+#[test]
+fn s11_a_run_does_not_wait_for_a_sleep_that_was_dropped_outside_of_one() {
+    for lp in both_ways() {
+        let join = lp.spawn(sleep(HOUR)).unwrap();
+        turn(&lp);
+        lp.cancel(join.handle()).unwrap();
+        assert_eq!((lp.run(), lp.time()), (Ok(Outcome::Done), START));
+        // Inside of another loop's run.
+        let place = Rc::new(RefCell::new(None));
+        let inner = Rc::clone(&place);
+        let join = lp.spawn(poll_fn(move |context| {
+            let mut slept = Box::pin(sleep(HOUR));
+            assert!(slept.as_mut().poll(context).is_pending());
+            *inner.borrow_mut() = Some(slept);
+            Poll::Ready(())
+        }));
+        turn(&lp);
+        assert!(join.unwrap().is_finished());
+        let other = virtual_loop();
+        other.run_until_complete(async { drop(place.borrow_mut().take()) }).unwrap();
+        assert_eq!((lp.run(), lp.time()), (Ok(Outcome::Done), START));
+    }
+}
+
+#[test]
+fn a_sleep_wakes_the_task_that_polled_it_last() {
+    for lp in both_ways() {
+        let slept = Rc::new(RefCell::new(sleep(ns(20))));
+        let polls = Rc::new(RefCell::new([0, 0]));
+        for number in 0..2 {
+            let (slept, polls) = (Rc::clone(&slept), Rc::clone(&polls));
+            drop(lp.spawn(async move {
+                sleep(ns(number as u64 * 5)).await.unwrap();
+                poll_fn(|context| {
+                    polls.borrow_mut()[number] += 1;
+                    Pin::new(&mut *slept.borrow_mut()).poll(context)
+                })
+                .await
+                .unwrap();
+                assert_eq!(now(), at(20), "the delay is counted from the first poll");
+            }));
+        }
+        lp.unref({
+            let mut first = None;
+            lp.walk(|_, info| first = first.or(Some(info.handle()))).unwrap();
+            first.unwrap()
+        })
+        .unwrap();
+        assert_eq!(lp.run(), Ok(Outcome::Done));
+        assert_eq!((*polls.borrow(), lp.time(), timers(&lp)), ([1, 2], at(20), 0));
+    }
+}
+
+#[test]
+fn a_sleep_is_polled_on_another_loop_than_before() {
+    let (first, second) = (virtual_loop(), virtual_loop());
+    let slept = Rc::new(RefCell::new(sleep(ns(20))));
+    let poll = |slept: &Rc<RefCell<Sleep>>| {
+        let slept = Rc::clone(slept);
+        poll_fn(move |context| Pin::new(&mut *slept.borrow_mut()).poll(context))
+    };
+    let join = first.spawn(poll(&slept)).unwrap();
+    turn(&first);
+    assert_eq!(timers(&first), 1);
+    assert_eq!(second.run_until_complete(poll(&slept)), Ok(Ok(())));
+    assert_eq!(second.time(), at(20));
+    // The task that has polled it before is woken at its time.
+    assert!(!join.is_finished());
+    assert_eq!((first.run(), first.time(), timers(&first)), (Ok(Outcome::Done), at(20), 0));
+    assert!(join.is_finished());
+}
+
+#[test]
+fn s28_a_sleep_on_a_loop_that_is_shut_down_says_so() {
+    let (lp, other) = (virtual_loop(), virtual_loop());
+    lp.shutdown().unwrap();
+    drop(lp);
+    let slept = other.run_until_complete(async { sleep(ns(1)).await });
+    assert_eq!(slept, Ok(Ok(())));
+    // A sleep outside of a run has no loop.
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    let polled = Pin::new(&mut sleep(ns(1))).poll(&mut context);
+    assert!(matches!(polled, Poll::Ready(Err(error)) if error.raw_os_error() == libc::EINVAL));
+    assert_ne!(ESHUTDOWN, ETIMEDOUT);
+}
+
+#[test]
+fn s04_a_sleep_until_never_stays_pending() {
+    let lp = virtual_loop();
+    let join = lp.spawn(sleep_until(Time::NEVER)).unwrap();
+    let long = lp.spawn(sleep(std::time::Duration::MAX)).unwrap();
+    lp.call_later(HOUR, |lp| lp.stop().unwrap()).unwrap();
+    assert_eq!((lp.run(), lp.time()), (Ok(Outcome::Stopped), START + HOUR));
+    assert!(!join.is_finished() && !long.is_finished() && lp.is_alive());
+}
+
+#[test]
+fn s16_an_interval_keeps_its_phase_and_counts_what_is_skipped() {
+    for lp in both_ways() {
+        lp.run_until_complete(async {
+            let mut ticks = interval(ns(10)).unwrap();
+            assert_eq!((ticks.tick().await, now()), (Ok(at(10)), at(10)));
+            // What is done in between costs less than a period, a period, and more.
+            sleep(ns(7)).await.unwrap();
+            assert_eq!((ticks.tick().await, now()), (Ok(at(20)), at(20)));
+            sleep(ns(10)).await.unwrap();
+            assert_eq!((ticks.tick().await, now(), ticks.skipped()), (Ok(at(30)), at(30), 0));
+            sleep(ns(35)).await.unwrap();
+            // The one at 40 is due, those at 50 and 60 are left out.
+            assert_eq!((ticks.tick().await, now(), ticks.skipped()), (Ok(at(40)), at(65), 2));
+            assert_eq!((ticks.tick().await, now(), ticks.skipped()), (Ok(at(70)), at(70), 2));
+        })
+        .unwrap();
+        assert_eq!(timers(&lp), 0);
+    }
+}
+
+#[test]
+fn s16_a_tick_that_is_dropped_is_not_lost() {
+    let lp = virtual_loop();
+    lp.run_until_complete(async {
+        let mut ticks = interval(ns(10)).unwrap();
+        assert_eq!(errno(timeout(ns(4), ticks.tick()).await), ETIMEDOUT);
+        assert_eq!((ticks.tick().await, now()), (Ok(at(10)), at(10)));
+        assert_eq!(errno(timeout(ns(4), ticks.tick()).await), ETIMEDOUT);
+        sleep(ns(20)).await.unwrap();
+        assert_eq!((ticks.tick().await, now(), ticks.skipped()), (Ok(at(20)), at(34), 1));
+        assert_eq!(interval(ns(0)).unwrap_err().raw_os_error(), libc::EINVAL);
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_timeout_drops_the_future_before_it_resolves() {
+    for lp in both_ways() {
+        let trace = Trace::new();
+        let inner = trace.clone();
+        let result = lp.run_until_complete(async move {
+            let result = timeout(ns(10), hold(inner.clone(), "dropped")).await;
+            inner.add("resolved");
+            (result, now())
+        });
+        let (result, when) = result.unwrap();
+        assert_eq!((errno(result), when), (ETIMEDOUT, at(10)));
+        assert_eq!((trace.take(), timers(&lp)), (vec!["dropped", "resolved"], 0));
+    }
+}
+
+#[test]
+fn a_future_that_is_ready_in_time_wins_over_its_limit() {
+    for lp in both_ways() {
+        let results = lp.run_until_complete(async {
+            let mut results = Vec::new();
+            // Before the limit; at the limit, begun before it and after it; at once, with no time at all.
+            results.push(timeout(ns(10), async { sleep(ns(9)).await.is_ok() }).await);
+            results.push(timeout(ns(10), async { sleep(ns(10)).await.is_ok() }).await);
+            let (gate, opens) = (Gate::default(), now() + ns(10));
+            let late = gate.clone();
+            let results_at_limit = timeout(ns(10), async {
+                Loop::with_running(|lp| lp.unwrap().call_at(opens, move |_| late.open()).map(drop)).unwrap();
+                gate.await;
+                true
+            });
+            results.push(results_at_limit.await);
+            results.push(timeout(ns(0), async { true }).await);
+            let none_left = Loop::with_running(|lp| timers(lp.unwrap()));
+            assert_eq!(none_left, 0);
+            results
+        });
+        assert_eq!(results, Ok(vec![Ok(true); 4]));
+    }
+}
+
+#[test]
+fn a_timeout_inside_of_a_timeout() {
+    let lp = virtual_loop();
+    let results = lp.run_until_complete(async {
+        let outer = timeout(ns(5), timeout(ns(10), pending::<()>())).await.map_err(|error| error.raw_os_error());
+        let inner = timeout(ns(10), timeout(ns(5), pending::<()>())).await.unwrap();
+        (outer.is_err(), inner.is_err(), now())
+    });
+    assert_eq!(results, Ok((true, true, at(10))));
+}
+
+#[test]
+fn s07_tasks_that_sleep_for_no_time_starve_nobody() {
+    let lp = real_loop();
+    let turns = Rc::new(Cell::new(0_u64));
+    let count = Rc::clone(&turns);
+    drop(lp.spawn(async move {
+        loop {
+            sleep(ns(0)).await.unwrap();
+            count.set(count.get() + 1);
+            yield_now().await;
+        }
+    }));
+    lp.call_later(ms(2), |lp| lp.stop().unwrap()).unwrap();
+    assert_eq!(lp.run(), Ok(Outcome::Stopped));
+    assert!(turns.get() > 0);
+}
+
+#[test]
+fn many_sleep_at_once_and_wake_in_order() {
+    let lp = virtual_loop();
+    let trace = Trace::new();
+    for number in 0..1000_u64 {
+        let trace = trace.clone();
+        drop(lp.spawn(async move {
+            sleep(ns(number * 7919 % 1000)).await.unwrap();
+            trace.add(now());
+        }));
+    }
+    drop(lp.spawn(async { task::yield_now().await }));
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    assert_eq!(trace.take(), (0..1000).map(at).collect::<Vec<_>>());
+}

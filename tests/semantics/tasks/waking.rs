@@ -1,0 +1,266 @@
+//! Wakers: S23, S26, S27, S33, from anywhere and at any time.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
+use std::thread;
+use std::time::Duration;
+
+use ringloop::task::{self, sleep};
+use ringloop::{Loop, Outcome};
+
+use super::{Gate, both_ways, turn, waiting};
+use crate::trace::{HOUR, START, Trace, ns, real_loop, virtual_loop};
+
+#[test]
+fn s11_a_wake_after_the_end_does_nothing() {
+    for lp in both_ways() {
+        for aborted in [false, true] {
+            let (gate, join) = waiting(&lp);
+            let waker = gate.waker();
+            if aborted {
+                lp.cancel(join.handle()).unwrap();
+            } else {
+                gate.open();
+                turn(&lp);
+            }
+            assert!(join.is_finished());
+            let polls = gate.polls();
+            waker.wake_by_ref();
+            // Its slot serves another task, which is not woken instead.
+            let (other, _join) = waiting(&lp);
+            waker.wake_by_ref();
+            let inner = waker.clone();
+            lp.call_soon(move |_| inner.wake()).unwrap();
+            thread::spawn(move || waker.wake()).join().unwrap();
+            while turn(&lp) > 0 {}
+            assert_eq!((gate.polls(), other.polls()), (polls, 1));
+        }
+    }
+}
+
+#[test]
+fn s23_a_waker_outlives_the_task_and_the_loop() {
+    for dropped_elsewhere in [false, true] {
+        let lp = virtual_loop();
+        let (pending, join) = waiting(&lp);
+        let (ended, other_join) = waiting(&lp);
+        ended.open();
+        turn(&lp);
+        let wakers = [pending.waker(), ended.waker()];
+        drop((pending, ended, other_join));
+        lp.close().unwrap();
+        assert!(join.is_finished());
+        drop(join);
+        let use_up = move || {
+            for waker in wakers {
+                waker.wake_by_ref();
+                let clone = waker.clone();
+                assert!(clone.will_wake(&waker));
+                clone.wake();
+                waker.wake_by_ref();
+            }
+        };
+        if dropped_elsewhere { thread::spawn(use_up).join().unwrap() } else { use_up() }
+    }
+}
+
+#[test]
+fn s26_a_wake_of_another_thread_comes_before_what_is_scheduled_after_it() {
+    for lp in both_ways() {
+        let trace = Trace::new();
+        let (gates, inner) = ([(); 2].map(|()| Gate::default()), trace.clone());
+        for (gate, name) in gates.clone().into_iter().zip(["posted", "woken"]) {
+            let trace = trace.clone();
+            drop(lp.spawn(async move {
+                gate.await;
+                trace.add(name);
+            }));
+        }
+        turn(&lp);
+        lp.call_soon(move |lp| {
+            gates.iter().for_each(|gate| gate.0.is_open.set(true));
+            let waker = gates[0].waker();
+            thread::spawn(move || waker.wake()).join().unwrap();
+            gates[1].wake();
+            lp.call_soon(inner.note("call")).unwrap();
+        })
+        .unwrap();
+        assert_eq!((turn(&lp), turn(&lp)), (1, 3));
+        assert_eq!(trace.take(), ["posted", "woken", "call"]);
+    }
+}
+
+#[test]
+fn s27_a_wake_of_another_thread_ends_the_sleep() {
+    let lp = real_loop();
+    let (gate, join) = waiting(&lp);
+    gate.0.is_open.set(true);
+    let waker = gate.waker();
+    drop(gate);
+    let other = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(2));
+        waker.wake();
+    });
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    assert!(join.is_finished());
+    other.join().unwrap();
+}
+
+#[test]
+fn s20_a_waker_is_used_inside_another_loop() {
+    for lp in both_ways() {
+        let (gate, join) = waiting(&lp);
+        let (own, opened) = (gate.clone(), gate.clone());
+        lp.call_soon(move |_| {
+            let inner = virtual_loop();
+            inner.call_soon(move |_| opened.open()).unwrap();
+            assert_eq!(inner.run(), Ok(Outcome::Done));
+            assert_eq!(own.polls(), 1, "the task is the outer loop's");
+        })
+        .unwrap();
+        assert_eq!(lp.run(), Ok(Outcome::Done));
+        assert!(join.is_finished() && gate.polls() == 2);
+    }
+}
+
+#[test]
+fn s20_a_task_polls_futures_of_another_loop_with_its_own_waker() {
+    let (outer, inner) = (virtual_loop(), Rc::new(virtual_loop()));
+    let (sender, receiver) = task::oneshot::<u32>().unwrap();
+    let value = Rc::new(Cell::new(0));
+    let (nested, seen) = (Rc::clone(&inner), Rc::clone(&value));
+    let join = outer.spawn(async move {
+        let mut receiver = pin!(receiver);
+        poll_fn(|context| {
+            // The inner loop runs while it is polled, and the waker is a task's of the outer one.
+            let polled = nested.run_until_complete(async { receiver.as_mut().poll(context) }).unwrap();
+            polled.map(|received| seen.set(received.unwrap()))
+        })
+        .await;
+    });
+    turn(&outer);
+    sender.send(7).unwrap();
+    assert_eq!(outer.run(), Ok(Outcome::Done));
+    assert!(join.unwrap().is_finished() && value.get() == 7);
+}
+
+/// Counts its wakes.
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: Arc<Count>) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+#[test]
+fn futures_are_polled_by_another_executor_on_the_loops_thread() {
+    let count = Arc::new(Count::default());
+    let waker = Waker::from(Arc::clone(&count));
+    let mut context = Context::from_waker(&waker);
+    let lp = virtual_loop();
+    let (gate, mut join) = waiting(&lp);
+    let (sender, mut receiver) = task::oneshot::<u32>().unwrap();
+    assert!(Pin::new(&mut join).poll(&mut context).is_pending());
+    assert!(Pin::new(&mut receiver).poll(&mut context).is_pending());
+    let mut slept = sleep(ns(5));
+    let no_loop = Pin::new(&mut slept).poll(&mut context);
+    assert!(matches!(no_loop, Poll::Ready(Err(error)) if error.raw_os_error() == libc::EINVAL));
+    let slept = Rc::new(RefCell::new(slept));
+    let (inner, own) = (Rc::clone(&slept), waker.clone());
+    lp.call_soon(move |_| {
+        let mut context = Context::from_waker(&own);
+        assert!(Pin::new(&mut *inner.borrow_mut()).poll(&mut context).is_pending());
+        assert!(Pin::new(&mut *inner.borrow_mut()).poll(&mut context).is_pending());
+    })
+    .unwrap();
+    gate.open();
+    sender.send(1).unwrap();
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    assert_eq!(count.0.load(Relaxed), 3);
+    assert!(matches!(Pin::new(&mut join).poll(&mut context), Poll::Ready(Ok(()))));
+    assert!(matches!(Pin::new(&mut receiver).poll(&mut context), Poll::Ready(Ok(1))));
+    drop(slept);
+    drop((lp, join, receiver));
+    drop(waker);
+    assert_eq!(Arc::strong_count(&count), 1, "a waker was leaked");
+}
+
+/// A task that has ended, and that nobody has a join handle of, is known to a waker alone: what is polled with that counts it as any other.
+#[test]
+fn s23_futures_are_polled_with_the_waker_of_a_task_that_has_ended() {
+    for lp in both_ways() {
+        let (gate, join) = waiting(&lp);
+        let waker = gate.waker();
+        gate.open();
+        drop((gate, join));
+        turn(&lp);
+        let (waits, other) = waiting(&lp);
+        let place = Rc::new(RefCell::new(Some(other)));
+        let inner = waker.clone();
+        lp.call_soon(move |_| {
+            for _ in 0..3 {
+                let mut context = Context::from_waker(&inner);
+                let (sender, mut receiver) = task::oneshot::<u32>().unwrap();
+                assert!(Pin::new(&mut receiver).poll(&mut context).is_pending());
+                let mut other = place.borrow_mut();
+                assert!(Pin::new(other.as_mut().unwrap()).poll(&mut context).is_pending());
+                let mut slept = sleep(HOUR);
+                assert!(Pin::new(&mut slept).poll(&mut context).is_pending());
+                drop(sender);
+            }
+        })
+        .unwrap();
+        turn(&lp);
+        waker.wake_by_ref();
+        waits.open();
+        while turn(&lp) > 0 {}
+        waker.wake();
+        lp.close().unwrap();
+    }
+}
+
+/// A waker of somebody else's, that does what it likes when it is dropped.
+struct Meddling(Box<dyn Fn()>);
+
+impl Meddling {
+    fn waker(on_drop: impl Fn() + 'static) -> Waker {
+        unsafe fn refuse(_: *const ()) -> RawWaker {
+            panic!("it is cloned once")
+        }
+        unsafe fn drop_it(data: *const ()) {
+            // SAFETY: it came from a box, and the waker is dropped once.
+            let meddling = unsafe { Box::from_raw(data.cast_mut().cast::<Meddling>()) };
+            (meddling.0)();
+        }
+        static VTABLE: RawWakerVTable = RawWakerVTable::new(refuse, |_| {}, |_| {}, drop_it);
+        static FIRST: RawWakerVTable = RawWakerVTable::new(|data| RawWaker::new(data, &VTABLE), |_| {}, |_| {}, |_| {});
+        let data = Box::into_raw(Box::new(Meddling(Box::new(on_drop))));
+        // SAFETY: it stays on this thread; the first one owns nothing, and its one clone owns the box.
+        unsafe { Waker::new(data.cast_const().cast(), &FIRST) }
+    }
+}
+
+#[test]
+fn s30_a_waker_that_ends_what_is_waited_for_while_it_is_replaced_loses_no_wake() {
+    let lp = virtual_loop();
+    let (_gate, mut join) = waiting(&lp);
+    let handle = join.handle();
+    let (sender, mut receiver) = task::oneshot::<u32>().unwrap();
+    let done = lp.run_until_complete(task::timeout(HOUR, async {
+        let ends = Meddling::waker(move || Loop::with_running(|lp| lp.unwrap().cancel(handle).unwrap()));
+        assert!(Pin::new(&mut join).poll(&mut Context::from_waker(&ends)).is_pending());
+        assert!(join.await.unwrap_err().is_cancelled());
+        let sender = Cell::new(Some(sender));
+        let sends = Meddling::waker(move || sender.take().unwrap().send(3).unwrap());
+        assert!(Pin::new(&mut receiver).poll(&mut Context::from_waker(&sends)).is_pending());
+        assert_eq!(receiver.await, Ok(3));
+    }));
+    assert_eq!((done, lp.time()), (Ok(Ok(())), START));
+}
