@@ -1,8 +1,9 @@
 //! Coroutines: futures that a loop runs beside its callbacks.
 //!
-//! A *task* is a future that the loop polls. [`Loop::run_until_complete`](crate::Loop::run_until_complete) runs the loop until a future is complete, [`spawn`] starts
-//! tasks beside it, [`sleep`] and the rest wait. What is woken goes to the end of the ready queue, in one order with callbacks, timers and
-//! completions (S6), and is polled in a later iteration (S7): a task that wakes itself for ever starves nobody.
+//! A *task* is a future that the loop polls. [`Loop::run_until_complete`](crate::Loop::run_until_complete) runs the loop until a future
+//! is complete, [`spawn`] starts tasks beside it, [`sleep`] and the rest wait. What is woken goes to the end of the ready queue, in one
+//! order with callbacks, timers and completions (S6), and is polled in a later iteration (S7): a task that wakes itself for ever
+//! starves nobody.
 //!
 //! ```
 //! use std::time::Duration;
