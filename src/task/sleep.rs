@@ -113,7 +113,12 @@ impl Sleep {
             }
         }
         let notify = Notify::of(waker);
+        let is_task = matches!(notify, Notify::Task(_));
         let handle = lp.schedule_at(when, Callback::once(move |_: &Loop| notify.wake())?)?;
+        if is_task {
+            // That counts for a run.
+            lp.unref(handle)?;
+        }
         self.wait = Wait::Timer { shared: lp.shared.clone(), handle, waker: identity(waker) };
         Ok(())
     }

@@ -275,3 +275,36 @@ fn s22_a_shutdown_waits_for_what_is_left_up_to_its_limit() {
         assert_eq!(errno(lp.call_soon(|_| {})), libc::ESHUTDOWN);
     }
 }
+
+#[test]
+fn what_is_done_while_a_group_ends_changes_nothing_of_it() {
+    /// Cancels another task of the group when it is dropped, and tries to add one.
+    struct Meddler(Rc<Cell<Option<ringloop::Handle>>>, task::Spawner<u32, &'static str>);
+    impl Drop for Meddler {
+        fn drop(&mut self) {
+            Loop::current().unwrap().cancel(self.0.get().unwrap()).unwrap();
+            assert_eq!(errno(self.1.spawn(async { Ok(0) })), ECANCELED);
+        }
+    }
+    let lp = virtual_loop();
+    let result = lp.run_until_complete(async {
+        let group = Group::new();
+        let handle = Rc::new(Cell::new(None));
+        let inner = Rc::clone(&handle);
+        group.spawn(async move {
+            inner.set(Loop::with_running(|lp| lp.unwrap().current_handle()));
+            pending().await
+        })?;
+        let meddler = Meddler(handle, group.spawner());
+        group.spawn(async move {
+            let _meddler = meddler;
+            pending().await
+        })?;
+        group.spawn(async {
+            task::sleep(ns(1)).await.unwrap();
+            Err("first")
+        })?;
+        Result::Ok(group.join().await)
+    });
+    assert!(matches!(result.unwrap().unwrap(), Err(GroupError::Failed("first"))));
+}

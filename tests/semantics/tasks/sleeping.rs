@@ -342,3 +342,110 @@ fn many_sleep_at_once_and_wake_in_order() {
     assert_eq!(lp.run(), Ok(Outcome::Done));
     assert_eq!(trace.take(), (0..1000).map(at).collect::<Vec<_>>());
 }
+
+/// Polls two sleeps of one task, in turns in either order, until both are over; wakes by others come in between.
+fn both_over(lp: &Loop, delays: [u64; 2], wakes: &[u64], first: usize) -> [Time; 2] {
+    let mut sleeps = delays.map(|delay| Some(Box::pin(sleep(ns(delay)))));
+    let (mut times, mut turn) = ([Time::NEVER; 2], first);
+    let wakes = wakes.to_vec();
+    let ended = lp.run_until_complete(async {
+        let mut has_begun = false;
+        poll_fn(|context| {
+            if !std::mem::replace(&mut has_begun, true) {
+                for &delay in &wakes {
+                    let waker = context.waker().clone();
+                    let wake = move |_: &Loop| waker.wake();
+                    Loop::with_running(|lp| lp.unwrap().call_later(ns(delay), wake)).unwrap();
+                }
+            }
+            turn += 1;
+            for number in [turn % 2, (turn + 1) % 2] {
+                let polled = sleeps[number].as_mut().map(|sleep| sleep.as_mut().poll(context));
+                if let Some(Poll::Ready(slept)) = polled {
+                    slept.unwrap();
+                    times[number] = now();
+                    sleeps[number] = None;
+                }
+            }
+            if sleeps.iter().all(Option::is_none) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    });
+    ended.unwrap();
+    times
+}
+
+#[test]
+fn two_sleeps_of_one_task_end_each_at_its_time_whatever_wakes_it_and_in_whatever_order_they_are_polled() {
+    for delays in [[10, 20], [20, 10], [10, 10], [0, 10]] {
+        for wakes in [&[][..], &[5], &[5, 6, 7], &[10, 15], &[3, 12, 20]] {
+            for first in 0..2 {
+                let lp = virtual_loop();
+                let times = both_over(&lp, delays, wakes, first);
+                assert_eq!(times, delays.map(at), "{delays:?}, woken at {wakes:?}, {first} first");
+                assert_eq!((lp.run(), timers(&lp)), (Ok(Outcome::Done), 0));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_sleep_that_began_later_neither_holds_up_an_earlier_one_nor_ends_with_it() {
+    for drops_first in [false, true] {
+        let lp = virtual_loop();
+        let times = lp.run_until_complete(async {
+            let mut first = Box::pin(sleep(ns(10)));
+            let mut second: Option<Pin<Box<Sleep>>> = None;
+            let mut has_begun = false;
+            poll_fn(|context| {
+                if !std::mem::replace(&mut has_begun, true) {
+                    let waker = context.waker().clone();
+                    let wake = move |_: &Loop| waker.wake();
+                    Loop::current().unwrap().call_later(ns(5), wake).unwrap();
+                    return first.as_mut().poll(context).map(|slept| slept.unwrap());
+                }
+                // Woken in the midst of the first: the second takes its place in the queue.
+                let second = second.get_or_insert_with(|| Box::pin(sleep(ns(15))));
+                let second = second.as_mut().poll(context);
+                if drops_first {
+                    first = Box::pin(sleep(HOUR));
+                    return second.map(|slept| slept.unwrap());
+                }
+                first.as_mut().poll(context).map(|slept| slept.unwrap())
+            })
+            .await;
+            now()
+        });
+        assert_eq!(times, Ok(at(if drops_first { 20 } else { 10 })));
+        assert_eq!((lp.run(), timers(&lp)), (Ok(Outcome::Done), 0));
+    }
+}
+
+#[test]
+fn s26_what_was_posted_before_a_sleep_began_is_due_before_it() {
+    let lp = virtual_loop();
+    let trace = Trace::new();
+    let inner = trace.clone();
+    lp.run_until_complete(async move {
+        let (remote, posted) =
+            (Loop::current().unwrap().remote(), std::sync::Arc::new(std::sync::Mutex::new(Vec::new())));
+        let post = std::sync::Arc::clone(&posted);
+        remote.call_later(ns(5), move |_| post.lock().unwrap().push("post")).map_err(|refused| refused.error).unwrap();
+        sleep(ns(5)).await.unwrap();
+        posted.lock().unwrap().iter().for_each(|&what| inner.add(what));
+        inner.add("sleep");
+    })
+    .unwrap();
+    assert_eq!(trace.take(), ["post", "sleep"]);
+}
+
+#[test]
+fn s19_a_sleep_counts_for_a_run_as_its_task_does() {
+    for lp in both_ways() {
+        let background = lp.spawn(async { timeout(HOUR, sleep(HOUR)).await }).unwrap();
+        lp.unref(background.handle()).unwrap();
+        lp.call_later(ns(10), |_| {}).unwrap();
+        assert_eq!((lp.run(), lp.time()), (Ok(Outcome::Done), at(10)));
+        assert!(!background.is_finished());
+    }
+}
