@@ -58,6 +58,8 @@ sentences! {
     NoLoop: c"no loop is running on this thread: this is for tasks and callbacks of a loop",
     StoppedEarly: c"the loop was stopped before the future was complete",
     TimedOut: c"the time was up before the future was complete",
+    TaskAborted: c"the task was aborted",
+    TaskPanicked: c"the task has panicked",
     GroupEnded: c"the group takes no more tasks: one of them has failed, or the group is gone",
     SenderGone: c"it will not come: the sender was dropped, as when the loop is closed",
     Running: c"the loop is running or a callback of it is on the stack: wait until that has returned",
@@ -146,6 +148,8 @@ impl Error {
     pub(crate) const NO_LOOP: Error = Error::new(Errno::EINVAL, Sentence::NoLoop);
     pub(crate) const STOPPED_EARLY: Error = Error::new(Errno::ECANCELED, Sentence::StoppedEarly);
     pub(crate) const TIMED_OUT: Error = Error::new(Errno::ETIMEDOUT, Sentence::TimedOut);
+    pub(crate) const TASK_ABORTED: Error = Error::new(Errno::ECANCELED, Sentence::TaskAborted);
+    pub(crate) const TASK_PANICKED: Error = Error::new(Errno::ENOTRECOVERABLE, Sentence::TaskPanicked);
     pub(crate) const GROUP_ENDED: Error = Error::new(Errno::ECANCELED, Sentence::GroupEnded);
     pub(crate) const SENDER_GONE: Error = Error::new(Errno::ECANCELED, Sentence::SenderGone);
     pub(crate) const RUNNING: Error = Error::new(Errno::EBUSY, Sentence::Running);

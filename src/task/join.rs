@@ -10,13 +10,15 @@ use std::task::{Context, Poll};
 
 use super::body::{self, Header, Status};
 use super::waker::{Local, Notify};
+use crate::error::Error;
 use crate::event_loop::Loop;
 use crate::handle::Handle;
 
 /// Waits for a task of a loop; made by [`spawn`](super::spawn) and [`Loop::spawn`].
 ///
 /// Awaiting it gives what the task's future came to, or says that the task was aborted or has panicked. Dropping it lets the task go on
-/// by itself; see [`abort`](JoinHandle::abort) to end it. It belongs to the loop's thread.
+/// by itself; see [`abort`](JoinHandle::abort) to end it. A panic that nobody has seen is lost with it, but for what std has printed. It
+/// belongs to the loop's thread.
 #[must_use = "dropping it lets the task go on; an error of the task is then seen by nobody"]
 pub struct JoinHandle<T> {
     task: Local,
@@ -61,6 +63,9 @@ impl<T> JoinHandle<T> {
             self.task.wake();
         }
     }
+
+    /// Lets the task go on by itself, as dropping this does.
+    pub fn detach(self) {}
 
     /// Whether the task has ended: then awaiting this does not wait.
     pub fn is_finished(&self) -> bool {
@@ -165,3 +170,10 @@ impl fmt::Debug for JoinError {
 }
 
 impl std::error::Error for JoinError {}
+
+/// ECANCELED for a task that was aborted, ENOTRECOVERABLE for one that has panicked; the payload is dropped.
+impl From<JoinError> for Error {
+    fn from(error: JoinError) -> Error {
+        if error.is_panic() { Error::TASK_PANICKED } else { Error::TASK_ABORTED }
+    }
+}

@@ -49,7 +49,7 @@ use std::task::Poll;
 pub use self::group::{GroupError, Spawner, TaskGroup};
 pub use self::join::{JoinError, JoinHandle};
 pub use self::oneshot::{Receiver, Sender, oneshot};
-pub use self::operation::{Blocking, Operation, operation, spawn_blocking};
+pub use self::operation::{Blocking, Operation, operation, ready, spawn_blocking};
 pub use self::queue::{Pop, Queue};
 pub(crate) use self::reach::cancel;
 pub use self::run::spawn;

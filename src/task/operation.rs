@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::os::fd::AsFd;
 use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -15,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::event_loop::Loop;
 use crate::executor::{Packet, Worked};
 use crate::handle::Handle;
+use crate::readiness::Events;
 use crate::remote::Shared;
 
 /// Something that a loop calls back for, as a future; made by [`operation`]. Dropping it cancels that.
@@ -85,6 +87,37 @@ impl<T> fmt::Debug for Operation<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Operation").field("handle", &self.handle).finish_non_exhaustive()
     }
+}
+
+/// Waits until a descriptor is ready for one of `events`, and tells for which; see [`Loop::watch_fd`]: for what reads and writes by
+/// itself. The descriptor, which may be an `Rc` or a duplicate, is kept until then.
+///
+/// Level-triggered: at once when it is ready already. Errors: EINVAL when no loop is running on this thread; those of `watch_fd`.
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use std::os::unix::net::UnixStream;
+/// use ringloop::{Events, Loop, task};
+///
+/// let lp = Loop::new()?;
+/// let (mut ours, mut theirs) = UnixStream::pair()?;
+/// lp.call_soon(move |_| theirs.write_all(b"x").unwrap())?;
+/// let ready = lp.run_until_complete(task::ready(ours.try_clone()?, Events::IN))??;
+/// assert!(ready.contains(Events::IN) && ours.read(&mut [0; 9])? == 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub async fn ready(fd: impl AsFd + 'static, events: Events) -> Result<Events> {
+    operation(|lp, sender| {
+        let mut sender = Some(sender);
+        lp.watch_fd(fd, events, move |lp, ready| {
+            if let Some(sender) = sender.take() {
+                // Nobody may await it any more; and a watcher whose descriptor is no good has ended already.
+                let _ = sender.send(ready);
+                let _ = lp.current_handle().map(|watcher| lp.cancel(watcher));
+            }
+        })
+    })?
+    .await
 }
 
 /// Work on another thread, as a future; made by [`spawn_blocking`]. Dropping it cancels work that has not begun.

@@ -12,7 +12,7 @@ use std::thread;
 
 use libc::{ECANCELED, EINVAL};
 use ringloop::task::{self, oneshot, operation, sleep, spawn_blocking, timeout, yield_now};
-use ringloop::{Kind, Loop, Outcome};
+use ringloop::{Events, Kind, Loop, Outcome};
 
 use super::{both_ways, turn};
 use crate::support::Watched;
@@ -378,4 +378,51 @@ fn s30_a_result_whose_drop_panics_when_nobody_awaits_it() {
     drop(end);
     assert_eq!(panic_in(|| lp.run()), Some("in the result's drop"));
     assert_eq!(lp.run(), Ok(Outcome::Done));
+}
+
+#[test]
+fn a_descriptor_is_awaited_until_it_is_ready() {
+    let lp = real_loop();
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let ours = Rc::new(ours);
+    lp.run_until_complete(async {
+        let waiting = task::spawn(task::ready(Rc::clone(&ours), Events::IN)).unwrap();
+        task::yield_now().await;
+        task::yield_now().await;
+        assert!(!waiting.is_finished());
+        theirs.write_all(b"x").unwrap();
+        assert_eq!(waiting.await.unwrap(), Ok(Events::IN));
+        // At once, as it is ready, and again.
+        for _ in 0..2 {
+            assert_eq!(task::ready(Rc::clone(&ours), Events::IN | Events::OUT).await, Ok(Events::IN | Events::OUT));
+        }
+        // Dropped, it watches no more.
+        let dropped = task::spawn(task::ready(Rc::clone(&ours), Events::PRI)).unwrap();
+        task::yield_now().await;
+        dropped.abort();
+        assert_eq!(Rc::strong_count(&ours), 1);
+    })
+    .unwrap();
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    let refused = lp.run_until_complete(task::ready(std::fs::File::open("/proc/self/exe").unwrap(), Events::IN));
+    assert_eq!(errno(refused.unwrap()), libc::EPERM);
+}
+
+#[test]
+fn a_join_error_is_an_error_of_the_loops_as_well() {
+    let lp = virtual_loop();
+    lp.run_until_complete(async {
+        let aborted = task::spawn(std::future::pending::<()>()).unwrap();
+        aborted.abort();
+        assert_eq!(errno(aborted.await.map_err(ringloop::Error::from)), libc::ECANCELED);
+        let panicked = task::spawn(async { panic("in a task") }).unwrap();
+        assert_eq!(errno(panicked.await.map(|()| ()).map_err(ringloop::Error::from)), libc::ENOTRECOVERABLE);
+        // One that is let go on does.
+        let done = Rc::new(Cell::new(false));
+        let tell = Rc::clone(&done);
+        task::spawn(async move { tell.set(true) }).unwrap().detach();
+        task::yield_now().await;
+        assert!(done.get());
+    })
+    .unwrap();
 }
