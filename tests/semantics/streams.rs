@@ -12,7 +12,7 @@ use std::task::Poll;
 
 use libc::{EBUSY, ECANCELED, ECONNREFUSED, EINVAL, ENODATA, ENOENT, EPIPE, ESHUTDOWN, ETIMEDOUT};
 use ringloop::net::{ReadHalf, TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream};
-use ringloop::{Buffer, BufferMut, task};
+use ringloop::{Buffer, BufferMut, Info, Kind, Loop, task};
 
 use crate::support::Watched;
 use crate::trace::{Trace, errno, ms, real_loop};
@@ -517,6 +517,35 @@ fn s13_a_dropped_write_has_sent_a_beginning_and_nothing_later() {
             all.truncate(all.len() - 7);
             assert!(large.starts_with(&all));
         }
+    });
+}
+
+#[test]
+fn s13_one_operation_of_a_kind_is_under_way_at_a_time() {
+    fn under_way() -> usize {
+        let count = Cell::new(0);
+        let note = |info: &Info| count.set(count.get() + usize::from(info.kind() == Kind::Operation));
+        Loop::with_running(|lp| lp.unwrap().walk(|_, info| note(info)).unwrap());
+        count.get()
+    }
+    run(async {
+        let (one, _other) = UnixStream::pair().unwrap();
+        let (mut reader, mut writer) = one.into_split();
+        {
+            let mut writing = pin!(writer.write_all(vec![0; 5_000_000]));
+            assert!(poll_once(writing.as_mut()).await.is_none());
+            settle().await;
+        }
+        assert_eq!(under_way(), 1);
+        let mut writing = pin!(writer.write(vec![0; 10]));
+        assert!(poll_once(writing.as_mut()).await.is_none());
+        assert_eq!(under_way(), 1, "the next write waits for the end of the cancelled one");
+        settle().await;
+        assert!(poll_once(writing.as_mut()).await.is_none());
+        assert_eq!(under_way(), 1);
+        begin_and_drop(reader.read(room(10))).await;
+        begin_and_drop(reader.read(room(10))).await;
+        assert_eq!(under_way(), 2, "and so does the next read");
     });
 }
 
