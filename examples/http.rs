@@ -57,7 +57,9 @@ async fn serve(stream: TcpStream, requests: Rc<Cell<u64>>, ending: impl Future +
 
 async fn run(port: u16) -> ringloop::Result<()> {
     let (mut interrupts, mut terminations) = (signal(libc::SIGINT)?, signal(libc::SIGTERM)?);
-    let mut end = pin!(async { drop(select(pin!(interrupts.next()), pin!(terminations.next())).await) });
+    let mut end = pin!(async {
+        select(pin!(interrupts.next()), pin!(terminations.next())).await;
+    });
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port).into())?;
     println!("listening on {}", listener.local_addr()?);
 

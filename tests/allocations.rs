@@ -805,6 +805,10 @@ fn s31_a_buffer_comes_back_when_memory_is_refused() {
     use std::pin::pin;
     use std::task::Poll;
 
+    fn refuse(until: u64, refusals: u64) {
+        UNTIL_REFUSAL.set(until);
+        REFUSALS.set(refusals);
+    }
     let lp = Watched::new(Loop::new().unwrap());
     let work = async {
         let (one, _other) = ringloop::net::UnixStream::pair().unwrap();
@@ -814,11 +818,11 @@ fn s31_a_buffer_comes_back_when_memory_is_refused() {
             let (room, text) = (Vec::with_capacity(10), vec![7; 10]);
             let (mut reading, mut writing) = (pin!(reader.read(room)), pin!(writer.write_all(text)));
             poll_fn(|context| {
-                (UNTIL_REFUSAL.set(until), REFUSALS.set(1));
+                refuse(until, 1);
                 let read = reading.as_mut().poll(context);
-                (UNTIL_REFUSAL.set(until), REFUSALS.set(1));
+                refuse(until, 1);
                 let written = writing.as_mut().poll(context);
-                (UNTIL_REFUSAL.set(u64::MAX), REFUSALS.set(0));
+                refuse(u64::MAX, 0);
                 if let Poll::Ready((read, room)) = read {
                     assert_eq!((read.unwrap_err().raw_os_error(), room.capacity()), (ENOMEM, 10));
                     refusals += 1;

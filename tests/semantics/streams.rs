@@ -2,8 +2,9 @@
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
+use std::io::{Read, Write};
 use std::net::{self, Shutdown, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net as unix;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -11,7 +12,7 @@ use std::task::Poll;
 
 use libc::{EBUSY, ECANCELED, ECONNREFUSED, EINVAL, ENODATA, ENOENT, EPIPE, ESHUTDOWN, ETIMEDOUT};
 use ringloop::net::{ReadHalf, TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream};
-use ringloop::{Buffer, BufferMut, task};
+use ringloop::{Buffer, BufferMut, Info, Kind, Loop, task};
 
 use crate::support::Watched;
 use crate::trace::{Trace, errno, ms, real_loop};
@@ -489,26 +490,85 @@ fn s13_a_datagram_that_was_received_for_nobody_is_received_next() {
 #[test]
 fn s13_a_dropped_write_has_sent_a_beginning_and_nothing_later() {
     run(async {
-        let (mut one, mut other) = UnixStream::pair().unwrap();
         let large: Vec<u8> = (0..5_000_000u32).map(|number| (number % 251) as u8).collect();
+        for _ in 0..10 {
+            let (mut one, other) = UnixStream::pair().unwrap();
+            let mut peer = unix::UnixStream::from(other.as_fd().try_clone_to_owned().unwrap());
+            {
+                let mut writing = pin!(one.write_all(large.clone()));
+                assert!(poll_once(writing.as_mut()).await.is_none());
+                settle().await;
+            }
+            // There is room again before the kernel is told that it is over.
+            let mut all = vec![0; 100_000];
+            let drained = peer.read(&mut all).unwrap();
+            all.truncate(drained);
+            let writing = task::spawn(async move { one.write_all("the end").await.0 }).unwrap();
+            let mut other = other;
+            loop {
+                let (read, part) = other.read(room(65536)).await;
+                if read.unwrap() == 0 {
+                    break;
+                }
+                all.extend(part);
+            }
+            writing.await.unwrap().unwrap();
+            assert!(all.ends_with(b"the end"));
+            all.truncate(all.len() - 7);
+            assert!(large.starts_with(&all));
+        }
+    });
+}
+
+#[test]
+fn s13_one_operation_of_a_kind_is_under_way_at_a_time() {
+    fn under_way() -> usize {
+        let count = Cell::new(0);
+        let note = |info: &Info| count.set(count.get() + usize::from(info.kind() == Kind::Operation));
+        Loop::with_running(|lp| lp.unwrap().walk(|_, info| note(info)).unwrap());
+        count.get()
+    }
+    run(async {
+        let (one, _other) = UnixStream::pair().unwrap();
+        let (mut reader, mut writer) = one.into_split();
         {
-            let mut writing = pin!(one.write_all(large.clone()));
+            let mut writing = pin!(writer.write_all(vec![0; 5_000_000]));
             assert!(poll_once(writing.as_mut()).await.is_none());
             settle().await;
         }
-        let writing = task::spawn(async move { one.write_all("the end").await.0 }).unwrap();
-        let mut all = Vec::new();
-        loop {
-            let (read, part) = other.read(room(65536)).await;
-            if read.unwrap() == 0 {
-                break;
-            }
-            all.extend(part);
+        assert_eq!(under_way(), 1);
+        let mut writing = pin!(writer.write(vec![0; 10]));
+        assert!(poll_once(writing.as_mut()).await.is_none());
+        assert_eq!(under_way(), 1, "the next write waits for the end of the cancelled one");
+        settle().await;
+        assert!(poll_once(writing.as_mut()).await.is_none());
+        assert_eq!(under_way(), 1);
+        begin_and_drop(reader.read(room(10))).await;
+        begin_and_drop(reader.read(room(10))).await;
+        assert_eq!(under_way(), 2, "and so does the next read");
+    });
+}
+
+#[test]
+fn s14_the_descriptor_of_a_dropped_read_is_kept_until_the_kernel_has_let_go() {
+    run(async {
+        let (mut one, mut peer) = UnixStream::pair().unwrap();
+        begin_and_drop(one.read(room(10))).await;
+        drop(one);
+        // The entry has not been submitted: it would be of whoever has the number now.
+        let others: Vec<_> = (0..4).map(|_| unix::UnixStream::pair().unwrap()).collect();
+        for (ours, theirs) in &others {
+            (&*theirs).write_all(b"x").unwrap();
+            (&*ours).write_all(b"x").unwrap();
         }
-        writing.await.unwrap().unwrap();
-        assert!(all.ends_with(b"the end"));
-        all.truncate(all.len() - 7);
-        assert!(large.starts_with(&all));
+        settle().await;
+        for (ours, theirs) in &others {
+            for mut end in [ours, theirs] {
+                end.set_nonblocking(true).unwrap();
+                assert_eq!(end.read(&mut [0; 9]).ok(), Some(1));
+            }
+        }
+        assert_eq!(peer.read(room(1)).await.0, Ok(0), "it is closed after that");
     });
 }
 
