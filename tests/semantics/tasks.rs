@@ -149,8 +149,9 @@ fn s06_a_woken_task_has_its_turn_in_one_order_with_calls_posts_and_timers() {
         }
         assert_eq!(turn(&lp), 2);
         lp.call_soon(move |lp| {
-            let send = |what: usize| {
-                let log = log.clone();
+            let posting = log.clone();
+            let send = move |what: usize| {
+                let log = posting.clone();
                 move |_: &Loop| log.send(what).unwrap()
             };
             lp.call_at(START, send(9)).unwrap();
@@ -159,11 +160,13 @@ fn s06_a_woken_task_has_its_turn_in_one_order_with_calls_posts_and_timers() {
             lp.remote().call_soon(send(1)).unwrap();
             gates[1].open();
             lp.call_soon(send(2)).unwrap();
+            lp.remote().call_soon(send(3)).unwrap();
+            drop(task::spawn(async move { log.send(12).unwrap() }));
         })
         .unwrap();
         assert_eq!(lp.run_once(HOUR), Ok(1), "what is woken runs in a later iteration (S7)");
-        assert_eq!(lp.run_once(HOUR), Ok(6));
-        assert_eq!(seen.try_iter().collect::<Vec<_>>(), [0, 10, 1, 11, 2, 9]);
+        assert_eq!(lp.run_once(HOUR), Ok(8));
+        assert_eq!(seen.try_iter().collect::<Vec<_>>(), [0, 10, 1, 11, 2, 3, 12, 9]);
     }
 }
 
