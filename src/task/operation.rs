@@ -118,8 +118,8 @@ pub fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
                 Worked::Panicked(payload) => Err(JoinError::panicked(payload)),
                 Worked::Cancelled => Err(JoinError::cancelled()),
             };
-            if let Err(Err(unseen)) = sender.send(result) {
-                unseen.into_payload().into_iter().for_each(|payload| resume_unwind(payload));
+            if let Some(payload) = sender.send(result).err().and_then(|unseen| unseen.err()?.into_payload()) {
+                resume_unwind(payload);
             }
         })?;
         lp.execute(job, callback)
