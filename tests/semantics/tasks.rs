@@ -120,7 +120,8 @@ fn s25_what_belongs_to_the_loops_thread_is_not_send() {
     lp.spawn(async {}).unwrap().check();
     task::sleep(ns(1)).check();
     let (sender, receiver) = task::oneshot::<()>().unwrap();
-    (sender.check(), receiver.check());
+    sender.check();
+    receiver.check();
     lp.run_until_complete(async {
         task::interval(ns(1)).unwrap().check();
         let work = task::spawn_blocking(|| ()).unwrap();
@@ -282,7 +283,7 @@ fn s06_a_task_that_is_woken_while_it_is_polled_is_polled_again() {
         drop(lp.spawn(std::future::poll_fn(move |context| {
             count.set(count.get() + 1);
             context.waker().wake_by_ref();
-            context.waker().clone().wake();
+            Waker::wake(context.waker().clone());
             if count.get() == 3 { Poll::Ready(()) } else { Poll::Pending }
         })));
         for turns in 1..=3 {

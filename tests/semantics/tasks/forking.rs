@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::task::Waker;
 use std::time::Duration;
 
 use libc::EOWNERDEAD;
@@ -42,7 +43,7 @@ fn s33_a_wake_in_a_forked_child_does_nothing() {
     let status = in_child(|| {
         waker.wake_by_ref();
         drop(waker.clone());
-        waker.clone().wake();
+        Waker::wake(waker.clone());
         join.abort();
         held.abort();
         let lp = lp.in_child();
@@ -69,7 +70,7 @@ fn s33_a_wake_in_a_forked_child_leaves_the_parents_loop_alone() {
     let wakes = lp.metrics().wakes;
     let status = in_child(|| {
         waker.wake_by_ref();
-        waker.clone().wake();
+        Waker::wake(waker.clone());
         assert_eq!(lp.metrics().wakes, wakes);
         std::mem::forget(watch);
     });
