@@ -1,6 +1,6 @@
 //! Sleeping in tasks: S2, S3, S6, S8, S11, S16, S36.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::{Future, pending, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -306,18 +306,13 @@ fn a_timeout_inside_of_a_timeout() {
 #[test]
 fn s07_tasks_that_sleep_for_no_time_starve_nobody() {
     let lp = real_loop();
-    let turns = Rc::new(Cell::new(0_u64));
-    let count = Rc::clone(&turns);
-    drop(lp.spawn(async move {
+    drop(lp.spawn(async {
         loop {
             sleep(ns(0)).await.unwrap();
-            count.set(count.get() + 1);
-            yield_now().await;
         }
     }));
     lp.call_later(ms(2), |lp| lp.stop().unwrap()).unwrap();
     assert_eq!(lp.run(), Ok(Outcome::Stopped));
-    assert!(turns.get() > 0);
 }
 
 #[test]
