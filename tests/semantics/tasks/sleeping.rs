@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use libc::ETIMEDOUT;
-use ringloop::task::{self, Sleep, interval, sleep, sleep_until, timeout, yield_now};
+use ringloop::task::{self, Sleep, interval, sleep, sleep_until, timeout};
 use ringloop::{Kind, Loop, Outcome, Time};
 
 use super::{Gate, both_ways, hold, turn};
