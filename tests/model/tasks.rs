@@ -48,7 +48,9 @@ enum What {
     Call,
     Joined(&'static str),
     Dropped,
-    /// At the end of the program.
+    /// Nothing is left to be run: a sleep that was cancelled holds nobody up.
+    End,
+    /// At the end of the program: whether it has ended.
     Left(bool),
 }
 
@@ -186,6 +188,7 @@ fn real(scripts: &[Script]) -> Vec<Event> {
         }
     }
     let mut events = world.events.take();
+    events.push((lp.time().as_nanos(), 0, What::End));
     let tasks = world.tasks.take();
     for (number, known) in tasks.iter().enumerate() {
         if let Some(join) = known.join.take() {
@@ -438,14 +441,15 @@ impl Model {
                 self.now = next;
             }
         }
-        let left = |task: &Task| task.ended.is_some();
+        self.note(0, What::End);
+        let has_ended = |task: &Task| task.ended.is_some();
         for (number, task) in self.tasks.iter().enumerate() {
             if task.joinable == Joinable::Idle {
-                self.events.push((0, number, What::Left(left(task))));
+                self.events.push((0, number, What::Left(has_ended(task))));
             }
         }
         for (number, task) in self.tasks.iter().enumerate() {
-            if !left(task) {
+            if !has_ended(task) {
                 self.events.push((0, number, What::Dropped));
             }
         }
