@@ -280,7 +280,7 @@ fn s31_a_waker_allocates_nothing_on_any_thread() {
     let wake = |waker: &std::task::Waker| {
         allocations(|| {
             waker.wake_by_ref();
-            waker.clone().wake();
+            std::task::Waker::wake(waker.clone());
             drop(waker.clone());
         })
     };

@@ -3,6 +3,9 @@
 //! Inside of a run of its loop a woken task goes to the end of the ready queue at once. From elsewhere, it goes to the loop's inbox,
 //! which keeps the order with what is scheduled there. Neither allocates, but for the ready queue when that has to grow; if it cannot,
 //! the inbox will do as well.
+//!
+//! Of several threads that wake a task, one brings it to the inbox. While that thread is on its way there, the wakes of the others wait
+//! for it: unlike a post, a wake may be held up by a thread that is stopped half-way.
 
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;

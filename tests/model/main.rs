@@ -23,6 +23,7 @@ mod program;
 mod real;
 #[path = "../support/mod.rs"]
 mod support;
+mod tasks;
 
 /// What a callback does; actions on handles count back from the thing that was scheduled last.
 type Script = Rc<[Action]>;

@@ -120,7 +120,8 @@ fn s25_what_belongs_to_the_loops_thread_is_not_send() {
     lp.spawn(async {}).unwrap().check();
     task::sleep(ns(1)).check();
     let (sender, receiver) = task::oneshot::<()>().unwrap();
-    (sender.check(), receiver.check());
+    sender.check();
+    receiver.check();
     lp.run_until_complete(async {
         task::interval(ns(1)).unwrap().check();
         let work = task::spawn_blocking(|| ()).unwrap();
@@ -149,8 +150,9 @@ fn s06_a_woken_task_has_its_turn_in_one_order_with_calls_posts_and_timers() {
         }
         assert_eq!(turn(&lp), 2);
         lp.call_soon(move |lp| {
-            let send = |what: usize| {
-                let log = log.clone();
+            let posting = log.clone();
+            let send = move |what: usize| {
+                let log = posting.clone();
                 move |_: &Loop| log.send(what).unwrap()
             };
             lp.call_at(START, send(9)).unwrap();
@@ -159,11 +161,13 @@ fn s06_a_woken_task_has_its_turn_in_one_order_with_calls_posts_and_timers() {
             lp.remote().call_soon(send(1)).unwrap();
             gates[1].open();
             lp.call_soon(send(2)).unwrap();
+            lp.remote().call_soon(send(3)).unwrap();
+            drop(task::spawn(async move { log.send(12).unwrap() }));
         })
         .unwrap();
         assert_eq!(lp.run_once(HOUR), Ok(1), "what is woken runs in a later iteration (S7)");
-        assert_eq!(lp.run_once(HOUR), Ok(6));
-        assert_eq!(seen.try_iter().collect::<Vec<_>>(), [0, 10, 1, 11, 2, 9]);
+        assert_eq!(lp.run_once(HOUR), Ok(8));
+        assert_eq!(seen.try_iter().collect::<Vec<_>>(), [0, 10, 1, 11, 2, 3, 12, 9]);
     }
 }
 
@@ -279,7 +283,7 @@ fn s06_a_task_that_is_woken_while_it_is_polled_is_polled_again() {
         drop(lp.spawn(std::future::poll_fn(move |context| {
             count.set(count.get() + 1);
             context.waker().wake_by_ref();
-            context.waker().clone().wake();
+            Waker::wake(context.waker().clone());
             if count.get() == 3 { Poll::Ready(()) } else { Poll::Pending }
         })));
         for turns in 1..=3 {

@@ -65,8 +65,6 @@ fn s17_the_batch_in_which_the_future_completes_is_run_to_its_end_and_the_rest_wa
     for lp in both_ways() {
         let trace = Trace::new();
         let pending = lp.run_until_complete(async {
-            let lp = Loop::with_running(|lp| lp.unwrap().remote());
-            drop(lp);
             let (inner, later) = (trace.clone(), trace.clone());
             Loop::with_running(|lp| {
                 lp.unwrap().call_soon(move |lp| {
@@ -84,10 +82,10 @@ fn s17_the_batch_in_which_the_future_completes_is_run_to_its_end_and_the_rest_wa
             });
             yield_now().await;
             trace.add("complete");
-            join.unwrap()
+            join.ok()
         });
         assert_eq!(trace.take(), ["same batch", "task in the same batch", "complete"]);
-        assert!(!pending.unwrap().is_finished() && lp.is_alive());
+        assert!(!pending.unwrap().unwrap().is_finished() && lp.is_alive());
         assert_eq!(lp.run(), Ok(Outcome::Done));
         assert_eq!(trace.take(), ["next run", "task in the next run"]);
     }

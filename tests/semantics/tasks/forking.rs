@@ -1,8 +1,11 @@
 //! Tasks in a forked child: S33.
 
 use std::cell::Cell;
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use libc::EOWNERDEAD;
@@ -10,8 +13,8 @@ use ringloop::task::yield_now;
 use ringloop::{Loop, Outcome};
 
 use super::{both_ways, hold, turn, waiting};
-use crate::support::Watch;
-use crate::trace::{Trace, errno, virtual_loop};
+use crate::support::{Watch, Watched};
+use crate::trace::{OnDrop, Trace, errno, panic, virtual_loop};
 
 /// What the child of a fork does; tells its exit status.
 fn in_child(f: impl FnOnce()) -> i32 {
@@ -42,7 +45,7 @@ fn s33_a_wake_in_a_forked_child_does_nothing() {
     let status = in_child(|| {
         waker.wake_by_ref();
         drop(waker.clone());
-        waker.clone().wake();
+        Waker::wake(waker.clone());
         join.abort();
         held.abort();
         let lp = lp.in_child();
@@ -69,7 +72,7 @@ fn s33_a_wake_in_a_forked_child_leaves_the_parents_loop_alone() {
     let wakes = lp.metrics().wakes;
     let status = in_child(|| {
         waker.wake_by_ref();
-        waker.clone().wake();
+        Waker::wake(waker.clone());
         assert_eq!(lp.metrics().wakes, wakes);
         std::mem::forget(watch);
     });
@@ -80,69 +83,91 @@ fn s33_a_wake_in_a_forked_child_leaves_the_parents_loop_alone() {
     assert!(join.is_finished());
 }
 
-/// A future that forks while it is polled or dropped: the child leaves the run, and drops nothing of the loop's.
-#[test]
-fn s33_the_child_of_a_poll_that_forks_runs_nothing_of_the_loops() {
-    #[derive(Clone, Copy, PartialEq, Debug)]
-    enum Fork {
-        ThenPending,
-        ThenReady,
-        ThenPanic,
-        InDrop,
+/// Forks when it is polled or dropped. It is ready at once.
+struct Forks {
+    child: Rc<Cell<i32>>,
+    in_drop: bool,
+    output: Option<OnDrop<&'static str>>,
+    _held: OnDrop<&'static str>,
+}
+
+impl Forks {
+    fn fork(&self) {
+        // SAFETY: the child does as `in_child` says.
+        self.child.set(unsafe { libc::fork() });
     }
-    struct OnDrop<F: Fn()>(F);
-    impl<F: Fn()> Drop for OnDrop<F> {
-        fn drop(&mut self) {
-            (self.0)();
+}
+
+impl Future for Forks {
+    type Output = OnDrop<&'static str>;
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        if !self.in_drop {
+            self.fork();
+        }
+        Poll::Ready(self.output.take().unwrap())
+    }
+}
+
+impl Drop for Forks {
+    fn drop(&mut self) {
+        if self.in_drop {
+            self.fork();
         }
     }
-    for how in [Fork::ThenPending, Fork::ThenReady, Fork::ThenPanic, Fork::InDrop] {
+}
+
+/// Checks the child of a fork that the loop's next iteration makes: this is where both come to.
+fn check_child(lp: Watched, child: &Cell<i32>, trace: &Trace, expected: &[&str]) {
+    let ran = lp.run_once(Duration::ZERO);
+    if child.get() == 0 {
+        let checked = catch_unwind(AssertUnwindSafe(|| {
+            assert_eq!(errno(ran), EOWNERDEAD);
+            assert!(lp.in_child().close().is_ok());
+            assert_eq!(trace.take(), expected);
+        }));
+        // SAFETY: ends the process.
+        unsafe { libc::_exit(i32::from(checked.is_err())) }
+    }
+    let mut status = -1;
+    // SAFETY: the child is this thread's own, and `status` is a live variable.
+    assert_eq!(unsafe { libc::waitpid(child.get(), &mut status, 0) }, child.get());
+    assert_eq!((status, ran), (0, Ok(2)), "a check in the child failed");
+}
+
+#[test]
+fn s33_the_child_of_a_task_that_forks_drops_neither_future_nor_output() {
+    for in_drop in [false, true] {
         for lp in both_ways() {
-            let trace = Trace::new();
-            let child = Rc::new(Cell::new(-1));
-            let place = Rc::clone(&child);
-            // SAFETY: the child does as `in_child` says.
-            let fork = move || place.set(unsafe { libc::fork() });
-            let (in_future, output) = (trace.on_drop("future"), trace.on_drop("output"));
-            let other = lp.spawn(hold(trace.clone(), "other task"));
+            let (trace, child) = (Trace::new(), Rc::new(Cell::new(-1)));
+            let (output, held) = (Some(trace.on_drop("output")), trace.on_drop("future"));
+            drop(lp.spawn(Forks { child: Rc::clone(&child), in_drop, output, _held: held }));
+            drop(lp.spawn(hold(trace.clone(), "other task")));
+            // A Drop that stands on the stack goes on.
+            check_child(lp, &child, &trace, if in_drop { &["future"] } else { &[] });
+        }
+    }
+}
+
+#[test]
+fn s33_the_child_of_a_task_that_forks_and_is_pending_or_panics_drops_no_future() {
+    for panics in [false, true] {
+        for lp in both_ways() {
+            let (trace, child) = (Trace::new(), Rc::new(Cell::new(-1)));
+            let (held, place) = (trace.on_drop("future"), Rc::clone(&child));
             let join = lp.spawn(async move {
-                yield_now().await;
-                let _in_future = in_future;
-                let _forks = (how == Fork::InDrop).then(|| OnDrop(fork.clone()));
-                if how != Fork::InDrop {
-                    fork();
+                let _held = &held;
+                // SAFETY: the child does as `in_child` says.
+                place.set(unsafe { libc::fork() });
+                if panics {
+                    panic("after the fork");
                 }
-                match how {
-                    Fork::ThenPending => std::future::pending().await,
-                    Fork::ThenPanic => crate::trace::panic("after the fork"),
-                    _ => {}
-                }
-                output
+                std::future::pending::<()>().await;
             });
-            // A panic is the join handle's; what is detached is dropped at the end.
-            let join = (how == Fork::ThenPanic).then_some(join.unwrap());
-            turn(&lp);
-            let ran = lp.run_once(Duration::ZERO);
-            if child.get() == 0 {
-                let checked = catch_unwind(AssertUnwindSafe(|| {
-                    assert_eq!(errno(ran), EOWNERDEAD);
-                    assert!(lp.in_child().close().is_ok());
-                    // What the poll itself, or the Drop, was about to do is done: it stands on the stack.
-                    let expected: &[&str] = match how {
-                        Fork::ThenPending => &[],
-                        Fork::ThenPanic => &["future", "output"],
-                        Fork::ThenReady | Fork::InDrop => &["future"],
-                    };
-                    assert_eq!(trace.take(), expected, "{how:?}");
-                }));
-                // SAFETY: ends the process.
-                unsafe { libc::_exit(i32::from(checked.is_err())) }
-            }
-            let mut status = -1;
-            // SAFETY: the child is this thread's own, and `status` is a live variable.
-            assert_eq!(unsafe { libc::waitpid(child.get(), &mut status, 0) }, child.get());
-            assert_eq!((status, ran), (0, Ok(1)), "{how:?}: a check in the child failed");
-            drop((join, other, lp));
+            drop(lp.spawn(hold(trace.clone(), "other task")));
+            // A panic is on its way through the future when the loop sees it.
+            check_child(lp, &child, &trace, if panics { &["future"] } else { &[] });
+            drop(join);
         }
     }
 }

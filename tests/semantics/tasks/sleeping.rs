@@ -1,13 +1,13 @@
 //! Sleeping in tasks: S2, S3, S6, S8, S11, S16, S36.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::{Future, pending, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use libc::{ESHUTDOWN, ETIMEDOUT};
-use ringloop::task::{self, Sleep, interval, sleep, sleep_until, timeout, yield_now};
+use libc::ETIMEDOUT;
+use ringloop::task::{self, Sleep, interval, sleep, sleep_until, timeout};
 use ringloop::{Loop, Outcome, Time};
 
 use super::{Gate, both_ways, hold, turn};
@@ -108,7 +108,7 @@ fn s11_a_sleep_that_is_dropped_is_cancelled_at_once_inside_of_a_run() {
     for lp in both_ways() {
         lp.run_until_complete(async {
             let mut slept = Box::pin(sleep(HOUR));
-            poll_fn(|context| Poll::Ready(assert!(slept.as_mut().poll(context).is_pending()))).await;
+            assert!(poll_fn(|context| Poll::Ready(slept.as_mut().poll(context))).await.is_pending());
             Loop::with_running(|lp| assert_eq!(timers(lp.unwrap()), 1));
             drop(slept);
             Loop::with_running(|lp| assert_eq!(timers(lp.unwrap()), 0));
@@ -199,17 +199,10 @@ fn a_sleep_is_polled_on_another_loop_than_before() {
 }
 
 #[test]
-fn s28_a_sleep_on_a_loop_that_is_shut_down_says_so() {
-    let (lp, other) = (virtual_loop(), virtual_loop());
-    lp.shutdown().unwrap();
-    drop(lp);
-    let slept = other.run_until_complete(async { sleep(ns(1)).await });
-    assert_eq!(slept, Ok(Ok(())));
-    // A sleep outside of a run has no loop.
+fn s28_a_sleep_outside_of_a_run_says_that_there_is_no_loop() {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     let polled = Pin::new(&mut sleep(ns(1))).poll(&mut context);
     assert!(matches!(polled, Poll::Ready(Err(error)) if error.raw_os_error() == libc::EINVAL));
-    assert_ne!(ESHUTDOWN, ETIMEDOUT);
 }
 
 #[test]
@@ -313,18 +306,13 @@ fn a_timeout_inside_of_a_timeout() {
 #[test]
 fn s07_tasks_that_sleep_for_no_time_starve_nobody() {
     let lp = real_loop();
-    let turns = Rc::new(Cell::new(0_u64));
-    let count = Rc::clone(&turns);
-    drop(lp.spawn(async move {
+    drop(lp.spawn(async {
         loop {
             sleep(ns(0)).await.unwrap();
-            count.set(count.get() + 1);
-            yield_now().await;
         }
     }));
     lp.call_later(ms(2), |lp| lp.stop().unwrap()).unwrap();
     assert_eq!(lp.run(), Ok(Outcome::Stopped));
-    assert!(turns.get() > 0);
 }
 
 #[test]

@@ -83,7 +83,7 @@ fn s26_each_of_a_storm_of_wakes_is_followed_by_a_poll_that_sees_what_was_done_be
             thread::spawn(move || {
                 for n in 0..WAKES {
                     count.fetch_add(1, Relaxed);
-                    if n % 3 == 0 { waker.clone().wake() } else { waker.wake_by_ref() }
+                    if n % 3 == 0 { Waker::wake(waker.clone()) } else { waker.wake_by_ref() }
                 }
             })
         })
