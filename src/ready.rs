@@ -116,6 +116,11 @@ impl ReadyQueue {
         self.batch = batch;
     }
 
+    /// Puts another reference in the place of one, which was appended of late.
+    pub(crate) fn replace(&mut self, former: SlotRef, slot: SlotRef) {
+        self.queue.iter_mut().rev().filter(|other| **other == former).take(1).for_each(|other| *other = slot);
+    }
+
     /// One of the references in here has died.
     #[inline]
     pub(crate) fn died(&mut self) {

@@ -630,8 +630,14 @@ impl Schedule {
     #[inline]
     fn unqueue(&mut self, index: u32) {
         match self.slots[index].place() {
-            Place::Ready => self.ready.died(),
+            Place::Ready => {
+                self.ready.died();
+                if self.is_asleep_at(index) {
+                    self.timers.died();
+                }
+            }
             Place::Timers => self.timers.died(),
+            Place::Aside if self.is_asleep_at(index) => self.timers.died(),
             Place::Hooks => {
                 // Hooks are known by their handles.
                 self.dead_hooks += 1;

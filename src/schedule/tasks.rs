@@ -1,8 +1,8 @@
-//! Tasks: a slot each, which stands in the ready queue while its task is woken, and in the timer queue while it waits for a time.
+//! Tasks: a slot each, which stands in the ready queue while its task is woken, and in the timer queue as well while it waits for a time.
 //!
 //! A task that is woken again before it has had its turn is polled once. Waking needs memory only where the ready queue has to grow.
-//! A task that sleeps needs no timer beside its slot; woken by something else, it is taken out of the timer queue, and begins to
-//! wait again if it has to.
+//! A task that sleeps needs no timer beside its slot. Woken by something else, it goes on to wait: what it is polled for may not be
+//! the sleep.
 
 use std::mem::ManuallyDrop;
 
@@ -82,52 +82,71 @@ impl Schedule {
     /// Puts a task at the end of the ready queue, unless it stands there already or has ended.
     #[inline]
     pub(crate) fn wake_task(&mut self, handle: Handle) {
-        match self.slots.wake(handle) {
-            Some(slot) => self.ready.push(slot),
-            None if self.is_asleep(handle) => {
-                self.stop_sleeping(handle);
-                self.wake_task(handle);
-            }
-            None => {}
+        if let Some(slot) = self.slots.wake(handle) {
+            self.ready.push(slot);
         }
     }
 
-    /// Has a task wait for a time: it is woken then. False: it waits for another one, or stands in the ready queue. When
-    /// memory is refused, nothing changes.
+    /// Has a task woken at a time. False: it waits for another one already, or has been cancelled. When memory is refused, nothing
+    /// changes.
     #[inline]
     pub(crate) fn sleep_until(&mut self, handle: Handle, when: u64) -> Result<bool> {
-        let index = self.slots.find(handle)?;
-        if self.slots[index].place() != Place::Aside {
-            return Ok(false);
-        }
+        let index = self.slots.find(handle).ok().filter(|&index| !self.is_asleep_at(index));
+        let Some(index) = index else { return Ok(false) };
         self.reserve_timers(when)?;
-        self.queue_timer(index, when);
+        if when != u64::MAX {
+            self.slots[index].set_when(when);
+            self.timers.insert(when, self.slots.reference(index));
+        }
         Ok(true)
     }
 
     /// Whether a task waits for a time.
     #[inline]
     pub(crate) fn is_asleep(&self, handle: Handle) -> bool {
-        self.slots.find(handle).is_ok_and(|index| self.slots[index].place() == Place::Timers)
+        self.slots.find(handle).is_ok_and(|index| self.is_asleep_at(index))
     }
 
-    /// Has a task that waits for a time wait no more.
+    /// Whether what is in a slot is a task that waits for a time.
     #[inline]
+    pub(super) fn is_asleep_at(&self, index: u32) -> bool {
+        self.slots[index].is_task() && self.slots[index].when() != u64::MAX
+    }
+
+    /// Has a task that waits for a time wait no more. A place in the ready queue is kept.
     pub(crate) fn stop_sleeping(&mut self, handle: Handle) {
-        if self.is_asleep(handle) {
-            self.unqueue(handle.index());
-            self.slots[handle.index()].set_when(u64::MAX);
-            self.slots[handle.index()].set_place(Place::Aside);
+        let Ok(index) = self.slots.find(handle) else { return };
+        if !self.is_asleep_at(index) {
+            return;
+        }
+        self.timers.died();
+        self.slots[index].set_when(u64::MAX);
+        let is_ready = self.slots[index].place() == Place::Ready;
+        let former = self.slots.reference(index);
+        if self.slots.restamp(index) {
+            if is_ready {
+                self.ready.replace(former, self.slots.reference(index));
+            }
+        } else {
+            if is_ready {
+                self.ready.died();
+            }
+            self.sweep_for(index);
+            if is_ready {
+                self.ready.push(self.slots.reference(index));
+            }
         }
     }
 
-    /// The time has come that a task waited for, and it is ready.
+    /// The time has come that a task waited for. There is room for it in the ready queue.
     #[inline]
     pub(super) fn sleeper_is_due(&mut self, slot: SlotRef, late: u64) {
         self.slots[slot.index].set_when(u64::MAX);
-        self.slots[slot.index].set_place(Place::Ready);
-        self.ready.push(slot);
         self.metrics.timers_fired += 1;
         self.metrics.became_ready(late);
+        if self.slots[slot.index].place() == Place::Aside {
+            self.slots[slot.index].set_place(Place::Ready);
+            self.ready.push(slot);
+        }
     }
 }

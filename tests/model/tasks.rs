@@ -1,4 +1,4 @@
-//! Random programs of tasks on the real loop in virtual time, against a model of one FIFO and a list of timers.
+//! Random programs of tasks on the real loop in virtual time, against a model of one FIFO and a list of sleepers.
 //!
 //! Tasks spawn others, yield, sleep, wait to be woken, wake, abort and join each other. Everything that they do is compared, with the
 //! time at which they do it: the order of polls shows in that.
@@ -210,9 +210,7 @@ fn real(scripts: &[Script]) -> Vec<Event> {
 enum Waits {
     Not,
     Yielded,
-    Asleep,
-    /// The timer has been called.
-    Slept,
+    Until(u64),
     Parked,
     For(usize),
 }
@@ -243,7 +241,6 @@ struct Task {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Entry {
     Task(usize),
-    Timer(usize),
     Call(usize),
 }
 
@@ -254,7 +251,8 @@ struct Model {
     queue: VecDeque<Entry>,
     /// What is left of the iteration.
     batch: VecDeque<Entry>,
-    timers: Vec<(u64, usize)>,
+    /// The tasks that sleep, in the order in which they began to.
+    sleepers: Vec<(u64, usize)>,
     events: Vec<Event>,
 }
 
@@ -296,9 +294,8 @@ impl Model {
     fn end(&mut self, number: usize, how: &'static str) {
         match self.tasks[number].waits {
             Waits::For(other) => self.tasks[other].joinable = Joinable::Gone,
-            _ => self.timers.retain(|&(_, of)| of != number),
+            _ => self.sleepers.retain(|&(_, of)| of != number),
         }
-        self.remove(Entry::Timer(number));
         self.remove(Entry::Task(number));
         self.note(number, What::Dropped);
         self.tasks[number].ended = Some(how);
@@ -312,7 +309,7 @@ impl Model {
         self.tasks[number].has_begun = true;
         let waits = self.tasks[number].waits;
         match waits {
-            Waits::Asleep => return,
+            Waits::Until(when) if when > self.now => return,
             Waits::Parked if !std::mem::take(&mut self.tasks[number].is_woken) => return,
             Waits::For(other) => match self.tasks[other].ended {
                 None => return,
@@ -348,8 +345,9 @@ impl Model {
                 Step::Spawn(script) => self.spawn(script),
                 Step::Call => self.queue.push_back(Entry::Call(number)),
                 Step::Sleep(nanos) => {
-                    self.timers.push((self.now + nanos, number));
-                    self.tasks[number].waits = Waits::Asleep;
+                    let when = self.now + nanos;
+                    self.sleepers.push((when, number));
+                    self.tasks[number].waits = Waits::Until(when);
                     return None;
                 }
                 Step::Park => {
@@ -412,21 +410,17 @@ impl Model {
 
     /// Tells whether anything ran.
     fn iterate(&mut self) -> bool {
-        let mut due: Vec<_> = self.timers.iter().copied().filter(|&(when, _)| when <= self.now).collect();
+        let mut due: Vec<_> = self.sleepers.iter().copied().filter(|&(when, _)| when <= self.now).collect();
         // Stable: equal deadlines stay in the order in which they came.
         due.sort_by_key(|&(when, _)| when);
-        self.timers.retain(|&(when, _)| when > self.now);
-        self.queue.extend(due.into_iter().map(|(_, number)| Entry::Timer(number)));
+        self.sleepers.retain(|&(when, _)| when > self.now);
+        due.into_iter().for_each(|(_, number)| self.wake(number));
         self.batch = std::mem::take(&mut self.queue);
         let mut ran = false;
         while let Some(entry) = self.batch.pop_front() {
             ran = true;
             match entry {
                 Entry::Task(number) => self.poll(number),
-                Entry::Timer(number) => {
-                    self.tasks[number].waits = Waits::Slept;
-                    self.wake(number);
-                }
                 Entry::Call(number) => self.note(number, What::Call),
             }
         }
@@ -437,7 +431,7 @@ impl Model {
         scripts.iter().for_each(|script| self.spawn(script));
         loop {
             if !self.iterate() {
-                let Some(next) = self.timers.iter().map(|&(when, _)| when).min() else { break };
+                let Some(next) = self.sleepers.iter().map(|&(when, _)| when).min() else { break };
                 self.now = next;
             }
         }

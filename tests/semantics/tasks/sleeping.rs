@@ -437,3 +437,73 @@ fn s19_a_sleep_counts_for_a_run_as_its_task_does() {
         assert!(!background.is_finished());
     }
 }
+
+#[test]
+fn a_sleep_wakes_its_task_though_that_was_polled_for_something_else_meanwhile() {
+    let lp = virtual_loop();
+    let polls = lp.run_until_complete(async {
+        let mut slept = Box::pin(sleep(ns(10)));
+        let mut polls = Vec::new();
+        poll_fn(|context| {
+            polls.push(now());
+            match polls.len() {
+                1 => {
+                    let waker = context.waker().clone();
+                    let wake = move |_: &Loop| waker.wake();
+                    Loop::current().unwrap().call_later(ns(5), wake).unwrap();
+                    slept.as_mut().poll(context).map(|slept| slept.unwrap())
+                }
+                // It has been polled once, and that is enough.
+                2 => Poll::Pending,
+                _ => slept.as_mut().poll(context).map(|slept| slept.unwrap()),
+            }
+        })
+        .await;
+        polls
+    });
+    assert_eq!(polls, Ok(vec![START, at(5), at(10)]));
+}
+
+#[test]
+fn s06_a_task_that_is_woken_and_drops_its_sleep_keeps_its_place() {
+    let lp = virtual_loop();
+    let trace = Trace::new();
+    let inner = trace.clone();
+    lp.run_until_complete(async move {
+        let mut slept = Some(Box::pin(sleep(HOUR)));
+        let mut has_begun = false;
+        poll_fn(|context| {
+            if std::mem::replace(&mut has_begun, true) {
+                inner.add("task");
+                return Poll::Ready(());
+            }
+            assert!(slept.as_mut().unwrap().as_mut().poll(context).is_pending());
+            context.waker().wake_by_ref();
+            Loop::current().unwrap().call_soon(inner.note("call")).unwrap();
+            drop(slept.take());
+            assert_eq!(Loop::current().unwrap().with(timers), Ok(0));
+            Poll::Pending
+        })
+        .await;
+    })
+    .unwrap();
+    assert_eq!((trace.take(), lp.run(), lp.time()), (vec!["task", "call"], Ok(Outcome::Done), START));
+}
+
+#[test]
+fn a_sleep_that_is_over_does_not_wait_for_one_that_begins_before_it_is_polled() {
+    let lp = virtual_loop();
+    let end = lp.run_until_complete(async {
+        let (mut first, mut second) = (Box::pin(sleep(ns(10))), None);
+        poll_fn(|context| {
+            if now() > START {
+                let second = second.get_or_insert_with(|| Box::pin(sleep(ns(10))));
+                assert!(second.as_mut().poll(context).is_pending());
+            }
+            first.as_mut().poll(context).map(|slept| slept.unwrap())
+        })
+        .await;
+        now()
+    });
+    assert_eq!(end, Ok(at(10)));
+}
