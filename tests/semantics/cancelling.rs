@@ -375,7 +375,8 @@ fn s13_no_unix_connection_is_lost_by_aborted_accepts() {
     with_seeds(|dice| {
         run(async {
             use std::os::linux::net::SocketAddrExt;
-            let name = format!("ringloop-cancelling-{}", std::process::id());
+            // Never the same twice: a child that another test has forked may have the former one open.
+            let name = format!("ringloop-cancelling-{}-{}", std::process::id(), dice.below(1 << 40));
             let address = std::os::unix::net::SocketAddr::from_abstract_name(name).unwrap();
             let listener = Rc::new(UnixListener::bind_addr(&address).unwrap());
             let count = 1 + dice.below(10) as usize;

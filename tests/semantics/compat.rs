@@ -18,7 +18,7 @@ fn an_error_of_sending_is_told_by_the_next_write_flush_or_close() {
         for ask in 0..3 {
             let (one, other) = UnixStream::pair().unwrap();
             let mut one = Buffered::from(one);
-            drop(other);
+            crate::streams::hang_up(other);
             assert_eq!(one.write(b"lost").await.unwrap(), 4);
             task::sleep(ms(2)).await.unwrap();
             let told = match ask {
