@@ -1210,6 +1210,11 @@ int loop_flush(loop_t *loop);
 #define LOOP_KIND_CHILD 9
 
 /**
+ * A task of a program in Rust.
+ */
+#define LOOP_KIND_TASK 10
+
+/**
  * Counters since the loop was made. Set `size` to sizeof(loop_metrics_t) before the call; no more than that is written.
  */
 typedef struct loop_metrics_t {

@@ -416,7 +416,7 @@ fn a_join_error_is_an_error_of_the_loops_as_well() {
         aborted.abort();
         assert_eq!(errno(aborted.await.map_err(ringloop::Error::from)), libc::ECANCELED);
         let panicked = task::spawn(async { panic("in a task") }).unwrap();
-        assert_eq!(errno(panicked.await.map(|()| ()).map_err(ringloop::Error::from)), libc::ENOTRECOVERABLE);
+        assert_eq!(errno(panicked.await.map_err(ringloop::Error::from)), libc::ENOTRECOVERABLE);
         // One that is let go on does.
         let done = Rc::new(Cell::new(false));
         let tell = Rc::clone(&done);
