@@ -241,7 +241,10 @@ impl Loop {
         // Posts are leaked when they are not unpacked.
         self.schedule.borrow_mut().end_posts();
         self.shared.inbox.close();
-        self.schedule.borrow_mut().forget_all();
+        if self.schedule.borrow_mut().forget_all() {
+            // A task that has not ended relies on its loop for this: whoever aborts or wakes it asks which process it is.
+            std::mem::forget(self.shared.clone());
+        }
         self.exception_handler.forget();
         self.slow.forget_handler();
     }

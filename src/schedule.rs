@@ -583,8 +583,11 @@ impl Schedule {
         slot.is_filled().then(|| Info::new(slot.kind(), handle, source(), when, slot.is_referenced(), fd()))
     }
 
-    /// Forgets every callback without dropping what it carries: a forked child runs no user code (S33).
-    pub(crate) fn forget_all(&mut self) {
+    /// Forgets every callback without dropping what it carries: a forked child runs no user code (S33). Tells whether there were tasks,
+    /// which then neither end nor go.
+    pub(crate) fn forget_all(&mut self) -> bool {
+        let has_tasks =
+            (0..self.slots.len()).any(|at| self.slots[at].is_task() && self.slots[at].place() != Place::Free);
         for (_, extra) in self.extras.drain() {
             std::mem::forget((extra.release, extra.child));
         }
@@ -595,6 +598,7 @@ impl Schedule {
             // That of a task which was being polled is in its slot still.
             std::mem::forget(self.slots.replace_callback(index, Callback::EMPTY));
         }
+        has_tasks
     }
 
     #[inline]

@@ -14,7 +14,7 @@ use ringloop::{Loop, Outcome};
 
 use super::{both_ways, hold, turn, waiting};
 use crate::support::{Watch, Watched};
-use crate::trace::{OnDrop, Trace, errno, panic, virtual_loop};
+use crate::trace::{HOUR, OnDrop, Trace, errno, panic, virtual_loop};
 
 /// What the child of a fork does; tells its exit status.
 fn in_child(f: impl FnOnce()) -> i32 {
@@ -197,5 +197,33 @@ fn s33_a_future_that_borrowed_is_never_dropped_in_the_child() {
         // SAFETY: the child is this thread's own, and `status` is a live variable.
         assert_eq!(unsafe { libc::waitpid(child.get(), &mut status, 0) }, child.get());
         assert_eq!((status, ended, trace.take()), (0, Ok(()), vec!["dropped"]));
+    }
+}
+
+/// The tasks of a loop that the child has closed are forgotten, and have neither ended nor a loop.
+#[test]
+fn s33_a_task_is_aborted_and_woken_in_the_child_after_its_loop_is_closed() {
+    for lp in both_ways() {
+        let trace = Trace::new();
+        // Nobody has a waker of the first: that would keep what the loop shares with others.
+        let join = lp.spawn(hold(trace.clone(), "dropped")).unwrap();
+        let (sender, receiver) = ringloop::task::oneshot::<()>().unwrap();
+        let waits = lp.spawn(receiver).unwrap();
+        let slept = lp.spawn(ringloop::task::sleep(HOUR)).unwrap();
+        turn(&lp);
+        let status = in_child(move || {
+            assert!(lp.in_child().close().is_ok());
+            // What was freed may be in use for something else by now.
+            let other = Loop::new().unwrap();
+            let room: Vec<[u8; 100]> = vec![[0xff; 100]; 100];
+            join.abort();
+            let woken = catch_unwind(AssertUnwindSafe(|| other.run_until_complete(async { waits.abort() })));
+            sender.send(()).unwrap();
+            slept.abort();
+            assert!(matches!(woken, Ok(Ok(()))) && !join.is_finished() && room.len() == 100);
+            drop((join, waits, slept));
+            assert_eq!(trace.len(), 0);
+        });
+        assert_eq!(status, 0, "a check in the child failed");
     }
 }
