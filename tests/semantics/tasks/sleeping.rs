@@ -206,6 +206,20 @@ fn s28_a_sleep_outside_of_a_run_says_that_there_is_no_loop() {
 }
 
 #[test]
+fn s11_a_task_that_has_aborted_itself_waits_for_no_time_and_for_no_error() {
+    for lp in both_ways() {
+        let trace = Trace::new();
+        let dropped = trace.on_drop("dropped");
+        drop(lp.spawn(async move {
+            let _dropped = dropped;
+            Loop::with_running(|lp| lp.unwrap().cancel(lp.unwrap().current_handle().unwrap())).unwrap();
+            sleep(HOUR).await.unwrap();
+        }));
+        assert_eq!((lp.run(), lp.time(), trace.take()), (Ok(Outcome::Done), START, vec!["dropped"]));
+    }
+}
+
+#[test]
 fn s04_a_sleep_until_never_stays_pending() {
     let lp = virtual_loop();
     let join = lp.spawn(sleep_until(Time::NEVER)).unwrap();
