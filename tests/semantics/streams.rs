@@ -541,10 +541,13 @@ fn s13_one_operation_of_a_kind_is_under_way_at_a_time() {
         count.get()
     }
     run(async {
-        let (one, _other) = UnixStream::pair().unwrap();
-        let (mut reader, mut writer) = one.into_split();
+        let (one, _other) = unix::UnixStream::pair().unwrap();
+        // Full, so that no send ends by itself.
+        one.set_nonblocking(true).unwrap();
+        while (&one).write(&[0; 1000]).is_ok() {}
+        let (mut reader, mut writer) = UnixStream::from_std(one).unwrap().into_split();
         {
-            let mut writing = pin!(writer.write_all(vec![0; 5_000_000]));
+            let mut writing = pin!(writer.write_all(vec![0; 10]));
             assert!(poll_once(writing.as_mut()).await.is_none());
             settle().await;
         }
