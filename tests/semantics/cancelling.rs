@@ -205,7 +205,7 @@ fn some_length(dice: &Dice) -> usize {
 }
 
 #[test]
-fn s13_a_stream_loses_nothing_by_dropped_reads() {
+fn s45_a_stream_loses_nothing_by_dropped_reads() {
     with_seeds(|dice| {
         run(async {
             let (ours, theirs) = UnixStream::pair().unwrap();
@@ -222,7 +222,7 @@ fn s13_a_stream_loses_nothing_by_dropped_reads() {
 }
 
 #[test]
-fn s13_a_tcp_stream_from_another_thread_loses_nothing_by_dropped_reads() {
+fn s45_a_tcp_stream_from_another_thread_loses_nothing_by_dropped_reads() {
     with_seeds(|dice| {
         run(async {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -250,7 +250,7 @@ fn s13_a_tcp_stream_from_another_thread_loses_nothing_by_dropped_reads() {
 }
 
 #[test]
-fn s13_a_pipe_loses_nothing_by_dropped_reads() {
+fn s45_a_pipe_loses_nothing_by_dropped_reads() {
     with_seeds(|dice| {
         run(async {
             let (reader, writer) = std::io::pipe().unwrap();
@@ -268,7 +268,7 @@ fn s13_a_pipe_loses_nothing_by_dropped_reads() {
 
 #[cfg(feature = "futures-io")]
 #[test]
-fn s13_a_buffered_stream_loses_nothing_by_dropped_reads_and_flushes() {
+fn s45_a_buffered_stream_loses_nothing_by_dropped_reads_and_flushes() {
     use futures_util::AsyncWriteExt;
     use ringloop::compat::Buffered;
 
@@ -301,7 +301,7 @@ fn s13_a_buffered_stream_loses_nothing_by_dropped_reads_and_flushes() {
 }
 
 #[test]
-fn s13_no_datagram_is_lost_by_dropped_receives() {
+fn s45_no_datagram_is_lost_by_dropped_receives() {
     with_seeds(|dice| {
         run(async {
             let localhost: SocketAddr = "127.0.0.1:0".parse().unwrap();
@@ -343,7 +343,7 @@ fn s13_no_datagram_is_lost_by_dropped_receives() {
 }
 
 #[test]
-fn s13_no_connection_is_lost_by_dropped_accepts() {
+fn s45_no_connection_is_lost_by_dropped_accepts() {
     with_seeds(|dice| {
         run(async {
             let listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -371,7 +371,7 @@ fn s13_no_connection_is_lost_by_dropped_accepts() {
 }
 
 #[test]
-fn s13_no_unix_connection_is_lost_by_aborted_accepts() {
+fn s45_no_unix_connection_is_lost_by_aborted_accepts() {
     with_seeds(|dice| {
         run(async {
             use std::os::linux::net::SocketAddrExt;

@@ -22,7 +22,7 @@ impl Drop for Noted {
 type Group = TaskGroup<u32, &'static str>;
 
 #[test]
-fn a_group_gives_what_its_tasks_gave_in_the_order_in_which_they_were_started() {
+fn s46_a_group_gives_what_its_tasks_gave_in_the_order_in_which_they_were_started() {
     let lp = virtual_loop();
     let outputs = lp.run_until_complete(async {
         let group = Group::new();
@@ -41,7 +41,7 @@ fn a_group_gives_what_its_tasks_gave_in_the_order_in_which_they_were_started() {
 }
 
 #[test]
-fn the_first_failure_ends_the_others_the_newest_first_before_anything_else_runs() {
+fn s46_the_first_failure_ends_the_others_the_newest_first_before_anything_else_runs() {
     let failures: [fn() -> std::result::Result<u32, &'static str>; 2] = [|| Err("failed"), || panic("panicked")];
     for failure in failures {
         let lp = virtual_loop();
@@ -83,7 +83,7 @@ fn the_first_failure_ends_the_others_the_newest_first_before_anything_else_runs(
 }
 
 #[test]
-fn the_first_failure_is_the_one_that_is_told() {
+fn s46_the_first_failure_is_the_one_that_is_told() {
     let lp = virtual_loop();
     let result = lp.run_until_complete(async {
         let group = Group::new();
@@ -102,7 +102,7 @@ fn the_first_failure_is_the_one_that_is_told() {
 }
 
 #[test]
-fn a_task_of_a_group_that_is_aborted_ends_the_group() {
+fn s46_a_task_of_a_group_that_is_aborted_ends_the_group() {
     let lp = virtual_loop();
     let result = lp.run_until_complete(async {
         let group = Group::new();
@@ -124,7 +124,7 @@ fn a_task_of_a_group_that_is_aborted_ends_the_group() {
 }
 
 #[test]
-fn a_task_that_is_aborted_takes_the_tasks_of_its_groups_with_it_in_the_order_of_destructors() {
+fn s46_a_task_that_is_aborted_takes_the_tasks_of_its_groups_with_it_in_the_order_of_destructors() {
     let lp = virtual_loop();
     let trace = Trace::new();
     lp.run_until_complete(async {
@@ -157,7 +157,7 @@ fn a_task_that_is_aborted_takes_the_tasks_of_its_groups_with_it_in_the_order_of_
 }
 
 #[test]
-fn a_group_that_is_dropped_ends_its_tasks() {
+fn s46_a_group_that_is_dropped_ends_its_tasks() {
     let lp = virtual_loop();
     let trace = Trace::new();
     lp.run_until_complete(async {
@@ -178,7 +178,7 @@ fn a_group_that_is_dropped_ends_its_tasks() {
 }
 
 #[test]
-fn tasks_add_tasks_to_their_group_and_to_none_that_is_gone() {
+fn s46_tasks_add_tasks_to_their_group_and_to_none_that_is_gone() {
     let lp = virtual_loop();
     let outputs = lp.run_until_complete(async {
         let group = Group::new();
@@ -202,7 +202,7 @@ fn tasks_add_tasks_to_their_group_and_to_none_that_is_gone() {
 }
 
 #[test]
-fn a_group_that_shuts_down_waits_up_to_its_limit() {
+fn s46_a_group_that_shuts_down_waits_up_to_its_limit() {
     for (limit, aborted, end) in [(ns(10), 0, 5), (ns(6), 0, 5), (ns(3), 1, 3)] {
         let lp = virtual_loop();
         let left = lp.run_until_complete(async {
@@ -220,7 +220,7 @@ fn a_group_that_shuts_down_waits_up_to_its_limit() {
 }
 
 #[test]
-fn a_panic_in_what_a_group_drops_is_told() {
+fn s46_a_panic_in_what_a_group_drops_is_told() {
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {
@@ -277,7 +277,7 @@ fn s22_a_shutdown_waits_for_what_is_left_up_to_its_limit() {
 }
 
 #[test]
-fn what_is_done_while_a_group_ends_changes_nothing_of_it() {
+fn s46_what_is_done_while_a_group_ends_changes_nothing_of_it() {
     /// Cancels another task of the group when it is dropped, and tries to add one.
     struct Meddler(Rc<Cell<Option<ringloop::Handle>>>, task::Spawner<u32, &'static str>, Rc<Cell<i32>>);
     impl Drop for Meddler {

@@ -10,7 +10,7 @@ use ringloop::{Outcome, Result};
 use crate::trace::{Trace, ns, virtual_loop};
 
 #[test]
-fn values_are_popped_in_order_each_by_one_task() {
+fn s47_values_are_popped_in_order_each_by_one_task() {
     let lp = virtual_loop();
     let trace: Trace<(u32, u32)> = Trace::new();
     let queue = Queue::new();
@@ -43,7 +43,7 @@ fn values_are_popped_in_order_each_by_one_task() {
 }
 
 #[test]
-fn what_is_there_when_a_queue_closes_is_popped_still() {
+fn s47_what_is_there_when_a_queue_closes_is_popped_still() {
     let lp = virtual_loop();
     let queue = Queue::new();
     queue.push("first").unwrap();
@@ -54,7 +54,7 @@ fn what_is_there_when_a_queue_closes_is_popped_still() {
 }
 
 #[test]
-fn a_pop_that_is_dropped_takes_no_value_and_no_wake_with_it() {
+fn s47_a_pop_that_is_dropped_takes_no_value_and_no_wake_with_it() {
     let lp = virtual_loop();
     let queue = Queue::new();
     let popped = lp.run_until_complete(async {
@@ -73,7 +73,7 @@ fn a_pop_that_is_dropped_takes_no_value_and_no_wake_with_it() {
 }
 
 #[test]
-fn a_pop_that_is_polled_again_keeps_its_place() {
+fn s47_a_pop_that_is_polled_again_keeps_its_place() {
     let lp = virtual_loop();
     let queue: Rc<Queue<u32>> = Rc::default();
     let order = lp.run_until_complete(async {

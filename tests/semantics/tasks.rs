@@ -137,7 +137,7 @@ fn s25_what_belongs_to_the_loops_thread_is_not_send() {
 }
 
 #[test]
-fn s06_a_woken_task_has_its_turn_in_one_order_with_calls_posts_and_timers() {
+fn s37_a_woken_task_has_its_turn_in_one_order_with_calls_posts_and_timers() {
     for lp in both_ways() {
         let (log, seen) = log();
         let gates = [(); 2].map(|()| Gate::default());
@@ -172,7 +172,7 @@ fn s06_a_woken_task_has_its_turn_in_one_order_with_calls_posts_and_timers() {
 }
 
 #[test]
-fn s06_a_task_that_is_woken_outside_of_a_run_keeps_its_place() {
+fn s37_a_task_that_is_woken_outside_of_a_run_keeps_its_place() {
     let lp = virtual_loop();
     let trace = Trace::new();
     let gate = Gate::default();
@@ -191,7 +191,7 @@ fn s06_a_task_that_is_woken_outside_of_a_run_keeps_its_place() {
 }
 
 #[test]
-fn s06_tasks_begin_in_the_order_of_spawn_and_after_what_is_ready() {
+fn s37_tasks_begin_in_the_order_of_spawn_and_after_what_is_ready() {
     let lp = virtual_loop();
     let trace = Trace::new();
     lp.call_soon(trace.note(0)).unwrap();
@@ -205,7 +205,7 @@ fn s06_tasks_begin_in_the_order_of_spawn_and_after_what_is_ready() {
 }
 
 #[test]
-fn s07_what_a_task_spawns_or_wakes_has_its_turn_in_a_later_iteration() {
+fn s37_what_a_task_spawns_or_wakes_has_its_turn_in_a_later_iteration() {
     for lp in both_ways() {
         let trace = Trace::new();
         let (gate, _join) = waiting(&lp);
@@ -225,7 +225,7 @@ fn s07_what_a_task_spawns_or_wakes_has_its_turn_in_a_later_iteration() {
 }
 
 #[test]
-fn s07_a_task_that_wakes_itself_for_ever_starves_nobody() {
+fn s37_a_task_that_wakes_itself_for_ever_starves_nobody() {
     let lp = real_loop();
     let (log, seen) = log();
     drop(lp.spawn(async {
@@ -256,7 +256,7 @@ fn s07_a_task_that_wakes_itself_for_ever_starves_nobody() {
 }
 
 #[test]
-fn s06_a_task_that_is_woken_many_times_is_polled_once() {
+fn s37_a_task_that_is_woken_many_times_is_polled_once() {
     for lp in both_ways() {
         let (gate, join) = waiting(&lp);
         let waker = gate.waker();
@@ -276,7 +276,7 @@ fn s06_a_task_that_is_woken_many_times_is_polled_once() {
 }
 
 #[test]
-fn s06_a_task_that_is_woken_while_it_is_polled_is_polled_again() {
+fn s37_a_task_that_is_woken_while_it_is_polled_is_polled_again() {
     for lp in both_ways() {
         let polls = Rc::new(Cell::new(0));
         let count = Rc::clone(&polls);
@@ -294,7 +294,7 @@ fn s06_a_task_that_is_woken_while_it_is_polled_is_polled_again() {
 }
 
 #[test]
-fn s19_run_waits_for_tasks_that_are_referenced() {
+fn s38_run_waits_for_tasks_that_are_referenced() {
     let lp = virtual_loop();
     let (gate, join) = waiting(&lp);
     assert!(lp.is_alive() && lp.has_ref(join.handle()));
@@ -312,7 +312,7 @@ fn s19_run_waits_for_tasks_that_are_referenced() {
 }
 
 #[test]
-fn s19_run_does_not_wait_for_tasks_that_are_not_referenced() {
+fn s38_run_does_not_wait_for_tasks_that_are_not_referenced() {
     for lp in both_ways() {
         let (gate, join) = waiting(&lp);
         lp.unref(join.handle()).unwrap();
@@ -340,7 +340,7 @@ fn s19_run_does_not_wait_for_tasks_that_are_not_referenced() {
 }
 
 #[test]
-fn s10_a_task_has_a_handle_and_is_shown() {
+fn s38_a_task_has_a_handle_and_is_shown() {
     for lp in both_ways() {
         let (own, place) = later();
         let seen = Rc::clone(&own);

@@ -46,7 +46,7 @@ type Abort = fn(&Loop, &JoinHandle<()>);
 const INSIDE: [Abort; 2] = [|_, join| join.abort(), |lp, join| lp.cancel(join.handle()).unwrap()];
 
 #[test]
-fn s11_a_task_that_is_aborted_before_its_first_poll_is_never_polled() {
+fn s39_a_task_that_is_aborted_before_its_first_poll_is_never_polled() {
     for abort in INSIDE {
         for lp in both_ways() {
             let trace = Trace::new();
@@ -64,7 +64,7 @@ fn s11_a_task_that_is_aborted_before_its_first_poll_is_never_polled() {
 }
 
 #[test]
-fn s11_an_aborted_task_has_been_dropped_when_abort_returns() {
+fn s39_an_aborted_task_has_been_dropped_when_abort_returns() {
     for abort in INSIDE {
         for lp in both_ways() {
             let trace = Trace::new();
@@ -88,7 +88,7 @@ fn s11_an_aborted_task_has_been_dropped_when_abort_returns() {
 }
 
 #[test]
-fn s11_a_woken_task_is_aborted_in_the_queue_and_in_the_batch() {
+fn s39_a_woken_task_is_aborted_in_the_queue_and_in_the_batch() {
     for abort in INSIDE {
         for lp in both_ways() {
             for in_batch in [false, true] {
@@ -120,7 +120,7 @@ fn s11_a_woken_task_is_aborted_in_the_queue_and_in_the_batch() {
 }
 
 #[test]
-fn s11_a_task_that_aborts_itself_ends_when_its_poll_returns() {
+fn s39_a_task_that_aborts_itself_ends_when_its_poll_returns() {
     for abort in INSIDE {
         for lp in both_ways() {
             for is_woken in [false, true] {
@@ -159,7 +159,7 @@ fn s11_a_task_that_aborts_itself_ends_when_its_poll_returns() {
 }
 
 #[test]
-fn s11_aborting_a_task_that_has_ended_changes_nothing() {
+fn s39_aborting_a_task_that_has_ended_changes_nothing() {
     let lp = virtual_loop();
     let join = lp.spawn(async { 5 });
     let join = join.unwrap();
@@ -183,7 +183,7 @@ fn s11_aborting_a_task_that_has_ended_changes_nothing() {
 }
 
 #[test]
-fn s11_a_task_that_is_aborted_outside_of_a_run_ends_in_the_next_iteration() {
+fn s39_a_task_that_is_aborted_outside_of_a_run_ends_in_the_next_iteration() {
     for lp in both_ways() {
         for is_referenced in [true, false] {
             let trace = Trace::new();
@@ -208,7 +208,7 @@ fn s11_a_task_that_is_aborted_outside_of_a_run_ends_in_the_next_iteration() {
 }
 
 #[test]
-fn s11_a_task_that_is_aborted_outside_of_a_run_ends_before_its_first_poll_and_without_a_join_handle() {
+fn s39_a_task_that_is_aborted_outside_of_a_run_ends_before_its_first_poll_and_without_a_join_handle() {
     let lp = virtual_loop();
     let trace = Trace::new();
     let (_gate, join) = noting(&lp, &trace);
@@ -225,7 +225,7 @@ fn s11_a_task_that_is_aborted_outside_of_a_run_ends_before_its_first_poll_and_wi
 }
 
 #[test]
-fn s11_a_task_is_aborted_from_inside_of_another_loop() {
+fn s39_a_task_is_aborted_from_inside_of_another_loop() {
     for lp in both_ways() {
         let trace = Trace::new();
         let (_gate, join) = noting(&lp, &trace);
@@ -262,7 +262,7 @@ fn s26_a_task_is_aborted_by_another_thread_with_its_handle() {
 }
 
 #[test]
-fn s11_the_locals_of_an_aborted_task_are_dropped_in_reverse_order() {
+fn s39_the_locals_of_an_aborted_task_are_dropped_in_reverse_order() {
     for lp in both_ways() {
         let trace = Trace::new();
         let inner = trace.clone();

@@ -160,7 +160,7 @@ unsafe impl ringloop::BufferMut for Noting {
 }
 
 #[test]
-fn s13_an_operation_that_is_dropped_is_cancelled_and_its_final_callback_comes() {
+fn s44_an_operation_that_is_dropped_is_cancelled_and_its_final_callback_comes() {
     let lp = real_loop();
     let trace = Trace::new();
     lp.run_until_complete(async {
@@ -180,7 +180,7 @@ fn s13_an_operation_that_is_dropped_is_cancelled_and_its_final_callback_comes() 
 }
 
 #[test]
-fn s13_an_operation_is_cancelled_by_a_timeout_by_abort_and_outside_of_a_run() {
+fn s44_an_operation_is_cancelled_by_a_timeout_by_abort_and_outside_of_a_run() {
     let lp = real_loop();
     let trace = Trace::new();
     let late = lp.run_until_complete(async {
@@ -210,7 +210,7 @@ fn s13_an_operation_is_cancelled_by_a_timeout_by_abort_and_outside_of_a_run() {
 }
 
 #[test]
-fn s13_an_operation_that_is_cancelled_by_its_handle_says_so_to_who_awaits_it() {
+fn s44_an_operation_that_is_cancelled_by_its_handle_says_so_to_who_awaits_it() {
     let lp = real_loop();
     let trace = Trace::new();
     lp.run_until_complete(async {
@@ -321,7 +321,7 @@ fn s30_a_panic_of_work_is_the_futures() {
 }
 
 #[test]
-fn s13_work_that_has_not_begun_is_cancelled_when_it_is_dropped() {
+fn s44_work_that_has_not_begun_is_cancelled_when_it_is_dropped() {
     let lp = loop_with_a_thread();
     let (blocker, end) = begun(&lp);
     let token = Rc::new(Cell::new(0));

@@ -22,7 +22,7 @@ fn only_task(lp: &Loop) -> Handle {
 }
 
 #[test]
-fn a_future_borrows_what_it_likes() {
+fn s42_a_future_borrows_what_it_likes() {
     for lp in both_ways() {
         let (text, mut list, lp) = (String::from("borrowed"), vec![1], &*lp);
         let length = lp.run_until_complete(async {
@@ -61,7 +61,7 @@ fn s20_a_future_is_not_run_inside_of_a_run() {
 }
 
 #[test]
-fn s17_the_batch_in_which_the_future_completes_is_run_to_its_end_and_the_rest_waits() {
+fn s42_the_batch_in_which_the_future_completes_is_run_to_its_end_and_the_rest_waits() {
     for lp in both_ways() {
         let trace = Trace::new();
         let pending = lp.run_until_complete(async {
@@ -92,7 +92,7 @@ fn s17_the_batch_in_which_the_future_completes_is_run_to_its_end_and_the_rest_wa
 }
 
 #[test]
-fn s17_stop_ends_it_and_the_future_is_dropped() {
+fn s42_stop_ends_it_and_the_future_is_dropped() {
     for lp in both_ways() {
         for is_broken in [false, true] {
             for before in [false, true] {
@@ -122,7 +122,7 @@ fn s17_stop_ends_it_and_the_future_is_dropped() {
 }
 
 #[test]
-fn s17_a_future_that_is_given_by_reference_goes_on_afterwards() {
+fn s42_a_future_that_is_given_by_reference_goes_on_afterwards() {
     for lp in both_ways() {
         let trace = Trace::new();
         let inner = trace.clone();
@@ -191,7 +191,7 @@ fn s30_a_panic_of_a_callback_drops_the_future() {
 }
 
 #[test]
-fn s17_a_panic_behind_the_end_of_the_future_leaves_no_stop_behind() {
+fn s42_a_panic_behind_the_end_of_the_future_leaves_no_stop_behind() {
     for lp in both_ways() {
         let gate = Gate::default();
         let opens = gate.clone();

@@ -27,7 +27,7 @@ const ENDS: [End; 4] = [
 ];
 
 #[test]
-fn s22_the_futures_of_all_tasks_are_dropped_once_and_nothing_is_polled() {
+fn s48_the_futures_of_all_tasks_are_dropped_once_and_nothing_is_polled() {
     for end in ENDS {
         for lp in both_ways() {
             let trace = Trace::new();
@@ -75,7 +75,7 @@ fn s22_the_futures_of_all_tasks_are_dropped_once_and_nothing_is_polled() {
 }
 
 #[test]
-fn s22_who_awaits_a_task_of_a_loop_that_is_closed_is_told() {
+fn s48_who_awaits_a_task_of_a_loop_that_is_closed_is_told() {
     for end in ENDS {
         let (lp, other) = (virtual_loop(), virtual_loop());
         let (_gate, join) = waiting(&lp);
@@ -87,7 +87,7 @@ fn s22_who_awaits_a_task_of_a_loop_that_is_closed_is_told() {
 }
 
 #[test]
-fn s22_a_drop_uses_tasks_while_its_loop_is_closed() {
+fn s48_a_drop_uses_tasks_while_its_loop_is_closed() {
     struct Uses {
         trace: Trace,
         other: Option<JoinHandle<()>>,
@@ -183,7 +183,7 @@ fn s30_a_panic_in_the_drop_of_a_future_keeps_no_other_from_its_end() {
 }
 
 #[test]
-fn s22_tasks_that_hold_each_other_are_freed() {
+fn s48_tasks_that_hold_each_other_are_freed() {
     for lp in both_ways() {
         let trace = Trace::new();
         let ring: Rc<RefCell<Vec<JoinHandle<()>>>> = Rc::default();
@@ -206,7 +206,7 @@ fn s22_tasks_that_hold_each_other_are_freed() {
 }
 
 #[test]
-fn s22_tasks_are_dropped_by_a_panic_that_drops_the_loop() {
+fn s48_tasks_are_dropped_by_a_panic_that_drops_the_loop() {
     let trace = Trace::new();
     let inner = trace.clone();
     let caught = panic_in(move || {

@@ -179,7 +179,7 @@ fn a_join_handle_wakes_who_polled_it_last() {
 }
 
 #[test]
-fn s30_a_panic_of_a_task_is_the_join_handles() {
+fn s41_a_panic_of_a_task_is_the_join_handles() {
     for lp in both_ways() {
         let trace = Trace::new();
         let (dropped, others) = (trace.on_drop("local"), trace.clone());
@@ -222,7 +222,7 @@ impl Future for Explodes {
 }
 
 #[test]
-fn s30_a_panic_in_the_drop_of_a_future_that_is_ready_is_the_join_handles() {
+fn s41_a_panic_in_the_drop_of_a_future_that_is_ready_is_the_join_handles() {
     for lp in both_ways() {
         let join = lp.spawn(Explodes(Bomb("in the future's drop")));
         let error = awaited(&lp, join.unwrap()).unwrap_err();
@@ -234,7 +234,7 @@ fn s30_a_panic_in_the_drop_of_a_future_that_is_ready_is_the_join_handles() {
 }
 
 #[test]
-fn s30_a_panic_of_a_detached_task_leaves_the_run_with_the_rest_of_the_batch_queued() {
+fn s41_a_panic_of_a_detached_task_leaves_the_run_with_the_rest_of_the_batch_queued() {
     for lp in both_ways() {
         let trace = Trace::new();
         drop(lp.spawn(async { panic("detached") }));
@@ -254,7 +254,7 @@ fn s30_a_panic_of_a_detached_task_leaves_the_run_with_the_rest_of_the_batch_queu
 }
 
 #[test]
-fn s30_a_panic_in_the_drop_of_an_output_that_nobody_wants_goes_where_those_of_callbacks_go() {
+fn s41_a_panic_in_the_drop_of_an_output_that_nobody_wants_goes_where_those_of_callbacks_go() {
     for lp in both_ways() {
         drop(lp.spawn(async { Bomb("output") }));
         assert_eq!(panic_in(|| lp.run()), Some("output"));
@@ -267,7 +267,7 @@ fn s30_a_panic_in_the_drop_of_an_output_that_nobody_wants_goes_where_those_of_ca
 }
 
 #[test]
-fn s30_a_panic_in_a_waker_is_the_loops() {
+fn s41_a_panic_in_a_waker_is_the_loops() {
     struct Panics;
     impl std::task::Wake for Panics {
         fn wake(self: std::sync::Arc<Panics>) {

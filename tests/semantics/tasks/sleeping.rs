@@ -80,7 +80,7 @@ fn s08_sleeps_and_timers_of_one_deadline_end_in_the_order_in_which_they_began() 
 }
 
 #[test]
-fn a_delay_begins_with_the_first_poll() {
+fn s43_a_delay_begins_with_the_first_poll() {
     let lp = virtual_loop();
     let slept = lp.run_until_complete(async {
         let late = sleep(ns(10));
@@ -92,7 +92,7 @@ fn a_delay_begins_with_the_first_poll() {
 }
 
 #[test]
-fn a_sleep_that_was_ready_is_ready_at_once() {
+fn s43_a_sleep_that_was_ready_is_ready_at_once() {
     let lp = virtual_loop();
     lp.run_until_complete(async {
         let mut slept = sleep(ns(10));
@@ -151,7 +151,7 @@ fn s11_a_run_does_not_wait_for_a_sleep_that_was_dropped_outside_of_one() {
 }
 
 #[test]
-fn a_sleep_wakes_the_task_that_polled_it_last() {
+fn s43_a_sleep_wakes_the_task_that_polled_it_last() {
     for lp in both_ways() {
         let slept = Rc::new(RefCell::new(sleep(ns(20))));
         let polls = Rc::new(RefCell::new([0, 0]));
@@ -180,7 +180,7 @@ fn a_sleep_wakes_the_task_that_polled_it_last() {
 }
 
 #[test]
-fn a_sleep_is_polled_on_another_loop_than_before() {
+fn s43_a_sleep_is_polled_on_another_loop_than_before() {
     let (first, second) = (virtual_loop(), virtual_loop());
     let slept = Rc::new(RefCell::new(sleep(ns(20))));
     let poll = |slept: &Rc<RefCell<Sleep>>| {
@@ -266,7 +266,7 @@ fn s16_a_tick_that_is_dropped_is_not_lost() {
 }
 
 #[test]
-fn a_timeout_drops_the_future_before_it_resolves() {
+fn s43_a_timeout_drops_the_future_before_it_resolves() {
     for lp in both_ways() {
         let trace = Trace::new();
         let inner = trace.clone();
@@ -282,7 +282,7 @@ fn a_timeout_drops_the_future_before_it_resolves() {
 }
 
 #[test]
-fn a_future_that_is_ready_in_time_wins_over_its_limit() {
+fn s43_a_future_that_is_ready_in_time_wins_over_its_limit() {
     for lp in both_ways() {
         let results = lp.run_until_complete(async {
             let mut results = Vec::new();
@@ -307,7 +307,7 @@ fn a_future_that_is_ready_in_time_wins_over_its_limit() {
 }
 
 #[test]
-fn a_timeout_inside_of_a_timeout() {
+fn s43_a_timeout_inside_of_a_timeout() {
     let lp = virtual_loop();
     let results = lp.run_until_complete(async {
         let outer = timeout(ns(5), timeout(ns(10), pending::<()>())).await.map_err(|error| error.raw_os_error());
@@ -330,7 +330,7 @@ fn s07_tasks_that_sleep_for_no_time_starve_nobody() {
 }
 
 #[test]
-fn many_sleep_at_once_and_wake_in_order() {
+fn s43_many_sleep_at_once_and_wake_in_order() {
     let lp = virtual_loop();
     let trace = Trace::new();
     for number in 0..1000_u64 {
@@ -378,7 +378,7 @@ fn both_over(lp: &Loop, delays: [u64; 2], wakes: &[u64], first: usize) -> [Time;
 }
 
 #[test]
-fn two_sleeps_of_one_task_end_each_at_its_time_whatever_wakes_it_and_in_whatever_order_they_are_polled() {
+fn s43_two_sleeps_of_one_task_end_each_at_its_time_whatever_wakes_it_and_in_whatever_order_they_are_polled() {
     for delays in [[10, 20], [20, 10], [10, 10], [0, 10]] {
         for wakes in [&[][..], &[5], &[5, 6, 7], &[10, 15], &[3, 12, 20]] {
             for first in 0..2 {
@@ -392,7 +392,7 @@ fn two_sleeps_of_one_task_end_each_at_its_time_whatever_wakes_it_and_in_whatever
 }
 
 #[test]
-fn a_sleep_that_began_later_neither_holds_up_an_earlier_one_nor_ends_with_it() {
+fn s43_a_sleep_that_began_later_neither_holds_up_an_earlier_one_nor_ends_with_it() {
     for drops_first in [false, true] {
         let lp = virtual_loop();
         let times = lp.run_until_complete(async {
@@ -453,7 +453,7 @@ fn s19_a_sleep_counts_for_a_run_as_its_task_does() {
 }
 
 #[test]
-fn a_sleep_wakes_its_task_though_that_was_polled_for_something_else_meanwhile() {
+fn s43_a_sleep_wakes_its_task_though_that_was_polled_for_something_else_meanwhile() {
     let lp = virtual_loop();
     let polls = lp.run_until_complete(async {
         let mut slept = Box::pin(sleep(ns(10)));
@@ -505,7 +505,7 @@ fn s06_a_task_that_is_woken_and_drops_its_sleep_keeps_its_place() {
 }
 
 #[test]
-fn a_sleep_that_is_over_does_not_wait_for_one_that_begins_before_it_is_polled() {
+fn s43_a_sleep_that_is_over_does_not_wait_for_one_that_begins_before_it_is_polled() {
     let lp = virtual_loop();
     let end = lp.run_until_complete(async {
         let (mut first, mut second) = (Box::pin(sleep(ns(10))), None);

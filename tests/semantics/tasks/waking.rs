@@ -44,7 +44,7 @@ fn s11_a_wake_after_the_end_does_nothing() {
 }
 
 #[test]
-fn s23_a_waker_outlives_the_task_and_the_loop() {
+fn s40_a_waker_outlives_the_task_and_the_loop() {
     for dropped_elsewhere in [false, true] {
         let lp = virtual_loop();
         let (pending, join) = waiting(&lp);
@@ -194,7 +194,7 @@ fn futures_are_polled_by_another_executor_on_the_loops_thread() {
 
 /// A task that has ended, and that nobody has a join handle of, is known to a waker alone: what is polled with that counts it as any other.
 #[test]
-fn s23_futures_are_polled_with_the_waker_of_a_task_that_has_ended() {
+fn s40_futures_are_polled_with_the_waker_of_a_task_that_has_ended() {
     for lp in both_ways() {
         let (gate, join) = waiting(&lp);
         let waker = gate.waker();
