@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use libc::{ENOENT, ENOMEM};
-use ringloop::task::{JoinHandle, sleep, yield_now};
+use ringloop::task::{JoinHandle, TaskGroup, sleep, yield_now};
 use ringloop::{Error, Handle, HookPoint, Kind, Loop, Outcome, Time};
 
 use self::support::{Watch, Watched};
@@ -838,4 +838,29 @@ fn s31_a_buffer_comes_back_when_memory_is_refused() {
         assert!(refusals >= 2);
     };
     lp.run_until_complete(work).unwrap();
+}
+
+#[test]
+fn s46_a_group_that_lives_long_keeps_nothing_of_tasks_that_have_ended() {
+    let _watch = Watch::begin();
+    let lp = Loop::builder().virtual_time(Time::default()).build().unwrap();
+    lp.run_until_complete(async {
+        let group: TaskGroup<(), ()> = TaskGroup::new();
+        group.spawn(std::future::pending()).unwrap();
+        let mut before = 0;
+        for round in 0..200 {
+            if round == 20 {
+                before = ALLOCATIONS.get();
+            }
+            for _ in 0..100 {
+                group.spawn(async { Ok(()) }).unwrap();
+            }
+            yield_now().await;
+            yield_now().await;
+            assert_eq!(group.len(), 1);
+        }
+        // One for each task: no room has to grow any more.
+        assert_eq!(ALLOCATIONS.get() - before, 180 * 100);
+    })
+    .unwrap();
 }

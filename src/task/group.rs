@@ -60,8 +60,14 @@ pub enum GroupError<E> {
 }
 
 struct Members<T, E> {
-    tasks: RefCell<Vec<Option<JoinHandle<()>>>>,
-    outputs: RefCell<Vec<Option<T>>>,
+    /// By number, in the order in which they were started. One that has ended, or is being aborted, has no join handle here, and goes
+    /// when there are many of these: a group may live as long as its program.
+    tasks: RefCell<Vec<(u64, Option<JoinHandle<()>>)>>,
+    ended: Cell<usize>,
+    next_number: Cell<u64>,
+    outputs: RefCell<Vec<T>>,
+    /// Whose they are; empty if an output takes no memory.
+    givers: RefCell<Vec<u64>>,
     left: Cell<usize>,
     failure: Cell<Option<GroupError<E>>>,
     /// Whether the group takes no more tasks: one has failed, or the group is being dropped.
@@ -72,7 +78,7 @@ struct Members<T, E> {
 /// Tells the group of a task's end, whichever it is.
 struct End<T, E> {
     members: Weak<Members<T, E>>,
-    index: usize,
+    number: u64,
     /// None if it is aborted.
     result: Option<std::result::Result<T, GroupError<E>>>,
 }
@@ -82,7 +88,10 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
     pub fn new() -> TaskGroup<T, E> {
         let members = Members {
             tasks: RefCell::default(),
+            ended: Cell::new(0),
+            next_number: Cell::new(0),
             outputs: RefCell::default(),
+            givers: RefCell::default(),
             left: Cell::new(0),
             failure: Cell::new(None),
             is_ending: Cell::new(false),
@@ -120,7 +129,7 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
         self.members.ended().await;
         match self.members.failure.take() {
             Some(failure) => Err(failure),
-            None => Ok(self.members.outputs.take().into_iter().flatten().collect()),
+            None => Ok(self.members.take_outputs()),
         }
     }
 
@@ -150,13 +159,15 @@ impl<T: 'static, E: 'static> Members<T, E> {
         if members.is_ending.get() {
             return Err(Error::GROUP_ENDED);
         }
-        let index = members.tasks.borrow().len();
         members.tasks.borrow_mut().try_reserve(1)?;
-        members.outputs.borrow_mut().try_reserve(1)?;
-        members.tasks.borrow_mut().push(None);
-        members.outputs.borrow_mut().push(None);
+        // Those of tasks that have not ended need room as well.
+        members.outputs.borrow_mut().try_reserve(members.left.get() + 1)?;
+        if size_of::<T>() > 0 {
+            members.givers.borrow_mut().try_reserve(members.left.get() + 1)?;
+        }
+        let number = members.next_number.replace(members.next_number.get() + 1);
         members.left.set(members.left.get() + 1);
-        let mut end = End { members: Rc::downgrade(members), index, result: None };
+        let mut end = End { members: Rc::downgrade(members), number, result: None };
         let task = spawn(async move {
             let end = &mut end;
             let mut future = pin!(future);
@@ -166,7 +177,7 @@ impl<T: 'static, E: 'static> Members<T, E> {
             });
             end.result = Some(Self::result(polled.await));
         })?;
-        members.tasks.borrow_mut()[index] = Some(task);
+        members.tasks.borrow_mut().push((number, Some(task)));
         Ok(())
     }
 
@@ -182,12 +193,17 @@ impl<T: 'static, E: 'static> Members<T, E> {
 
 impl<T, E> Members<T, E> {
     /// A task has ended.
-    fn ended_one(&self, index: usize, result: Option<std::result::Result<T, GroupError<E>>>) {
+    fn ended_one(&self, number: u64, result: Option<std::result::Result<T, GroupError<E>>>) {
         self.left.set(self.left.get() - 1);
         // It is not there if it is the group that aborts it, nor if it was not started.
-        let task = self.tasks.borrow_mut()[index].take();
+        let task = self.take_task(number);
         match result {
-            Some(Ok(output)) => self.outputs.borrow_mut()[index] = Some(output),
+            Some(Ok(output)) => {
+                self.outputs.borrow_mut().push(output);
+                if size_of::<T>() > 0 {
+                    self.givers.borrow_mut().push(number);
+                }
+            }
             Some(Err(failure)) => self.fail(failure),
             None if task.is_some() => self.fail(GroupError::Ended(JoinError::cancelled())),
             None => {}
@@ -195,6 +211,30 @@ impl<T, E> Members<T, E> {
         if self.left.get() == 0 {
             self.waiting.take().into_iter().for_each(Notify::wake);
         }
+    }
+
+    /// Takes the join handle of a task out. O(log n), amortized.
+    fn take_task(&self, number: u64) -> Option<JoinHandle<()>> {
+        let mut tasks = self.tasks.borrow_mut();
+        let at = tasks.binary_search_by_key(&number, |(number, _)| *number).ok()?;
+        let task = tasks[at].1.take();
+        self.ended.set(self.ended.get() + 1);
+        if self.ended.get() > 32 && 2 * self.ended.get() > tasks.len() {
+            tasks.retain(|(_, task)| task.is_some());
+            self.ended.set(0);
+        }
+        task
+    }
+
+    /// What the tasks gave, in the order in which they were started.
+    fn take_outputs(&self) -> Vec<T> {
+        let (outputs, givers) = (self.outputs.take(), self.givers.take());
+        if givers.is_sorted() {
+            return outputs;
+        }
+        let mut given: Vec<_> = givers.into_iter().zip(outputs).collect();
+        given.sort_unstable_by_key(|(number, _)| *number);
+        given.into_iter().map(|(_, output)| output).collect()
     }
 
     fn fail(&self, failure: GroupError<E>) {
@@ -206,9 +246,8 @@ impl<T, E> Members<T, E> {
     /// Aborts what is left, the newest first.
     fn abort_all(&self) {
         self.is_ending.set(true);
-        let count = self.tasks.borrow().len();
-        for index in (0..count).rev() {
-            let task = self.tasks.borrow_mut()[index].take();
+        loop {
+            let Some((_, task)) = ({ self.tasks.borrow_mut().pop() }) else { break };
             let Some(task) = task else { continue };
             task.abort();
             // A panic in what was dropped is not lost.
@@ -236,7 +275,7 @@ impl<T, E> Members<T, E> {
 impl<T, E> Drop for End<T, E> {
     fn drop(&mut self) {
         if let Some(members) = self.members.upgrade() {
-            members.ended_one(self.index, self.result.take());
+            members.ended_one(self.number, self.result.take());
         }
     }
 }

@@ -311,3 +311,19 @@ fn s46_what_is_done_while_a_group_ends_changes_nothing_of_it() {
     assert!(matches!(result.unwrap().unwrap(), Err(GroupError::Failed("first"))));
     assert_eq!(refusal.get(), ECANCELED);
 }
+
+#[test]
+fn s46_outputs_are_in_order_whatever_the_order_of_the_ends() {
+    let lp = virtual_loop();
+    let outputs = lp.run_until_complete(async {
+        let group = Group::new();
+        for number in 0..200u32 {
+            group.spawn(async move {
+                task::sleep(ns(u64::from(number * 7919 % 200))).await.unwrap();
+                Ok(number)
+            })?;
+        }
+        Result::Ok(group.join().await.unwrap())
+    });
+    assert_eq!(outputs.unwrap().unwrap(), (0..200).collect::<Vec<_>>());
+}
