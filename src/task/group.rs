@@ -125,6 +125,9 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
     }
 
     /// Waits until all tasks have ended, and gives what they gave, in the order in which they were started; or the first failure.
+    ///
+    /// Until then the group keeps the outputs. Where they are `()`, a group may live as long as the program: it keeps nothing of tasks that
+    /// have ended.
     pub async fn join(self) -> std::result::Result<Vec<T>, GroupError<E>> {
         self.members.ended().await;
         match self.members.failure.take() {
