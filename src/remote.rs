@@ -87,7 +87,8 @@ struct Node<T> {
 #[repr(C)]
 pub(crate) struct Head {
     link: Link,
-    what: &'static What,
+    /// It lives for ever.
+    what: NonNull<What>,
 }
 
 /// What the loop makes of a post. The functions take a post of the type that they were chosen for.
@@ -100,8 +101,26 @@ pub(crate) enum What {
 }
 
 impl Head {
-    pub(crate) fn new(what: &'static What) -> Head {
+    fn new(what: &'static What) -> Head {
+        Head { link: Link::new(), what: NonNull::from(what) }
+    }
+
+    /// The head of a task, which is a post while it is woken.
+    ///
+    /// # Safety
+    /// What the pointer is to lives for ever.
+    pub(crate) unsafe fn of_task(what: NonNull<What>) -> Head {
         Head { link: Link::new(), what }
+    }
+
+    /// What was given to `of_task`.
+    ///
+    /// # Safety
+    /// The head lives. Its link may be in use by others.
+    #[inline]
+    pub(crate) unsafe fn what(head: *const Head) -> NonNull<What> {
+        // SAFETY: nobody writes to it.
+        unsafe { (*head).what }
     }
 }
 
@@ -377,8 +396,8 @@ fn due(post: NonNull<Link>, lp: &Loop) -> Due {
 
 #[inline]
 fn what(post: NonNull<Link>) -> What {
-    // SAFETY: every post begins with its head, which does not depend on what it carries.
-    *unsafe { post.cast::<Head>().as_ref() }.what
+    // SAFETY: every post begins with its head, which does not depend on what it carries, and what that points to lives for ever.
+    *unsafe { Head::what(post.cast().as_ptr()).as_ref() }
 }
 
 /// Makes of a post what is to run.

@@ -29,19 +29,18 @@ use crate::remote::{Head, Shared, What};
 /// What is known of any task.
 #[repr(C)]
 pub(super) struct Header {
-    /// The inbox writes to it.
+    /// The inbox writes to it, but not to the pointer to the table.
     head: UnsafeCell<Head>,
     pub(super) state: State,
-    /// One of its owners from the first waker on that is not borrowed from a poll: that of a task which is polled is owned by its loop.
-    shared: NonNull<Inner<Shared>>,
-    table: &'static Table,
-    // What follows is the loop's thread's.
-    /// The slot's.
-    pub(super) handle: Cell<Option<Handle>>,
+    // The loop's thread's, but for the next one.
     /// The references of the loop's thread.
     owners: Cell<u32>,
+    /// One of its owners from the first waker on that is not borrowed from a poll: that of a task which is polled is owned by its loop.
+    shared: NonNull<Inner<Shared>>,
+    /// The slot's.
+    pub(super) handle: Cell<Option<Handle>>,
     /// Counts how often the task has had its slot wait for a time; see `Sleep`.
-    pub(super) sleeps: Cell<u64>,
+    pub(super) sleeps: Cell<u32>,
     pub(super) status: Cell<Status>,
     /// It was aborted where the loop could not be reached: it ends at its next turn.
     pub(super) to_abort: Cell<bool>,
@@ -80,7 +79,10 @@ type Ended<T> = std::result::Result<T, JoinError>;
 type Payload = Box<dyn Any + Send>;
 
 /// The functions for one type of future. Each takes a task whose body was made with this table.
+#[repr(C)]
 struct Table {
+    /// What the head of a post says.
+    what: What,
     /// Moves the output of a task, whose status is `Ended`, to where there is room for an `Option<Ended<_>>`. The loop's thread.
     take: unsafe fn(NonNull<Header>, *mut ()),
     /// Frees a task that nobody refers to any more.
@@ -92,13 +94,14 @@ pub(super) struct Slotted<F: Future>(NonNull<Body<F>>);
 
 /// Makes a task, with two references of the loop's thread: the slot's and the join handle's.
 pub(super) fn make<F: Future>(future: F, lp: &Loop) -> Result<(Slotted<F>, NonNull<Header>)> {
+    let table = const { &Table { what: What::Wake(woken), take: take::<F>, free: free::<F> } };
     let header = Header {
-        head: UnsafeCell::new(Head::new(&What::Wake(woken))),
+        // SAFETY: the table lives for ever.
+        head: UnsafeCell::new(unsafe { Head::of_task(NonNull::from(table).cast()) }),
         state: State::new(),
-        shared: Counted::as_raw(&lp.shared),
-        table: const { &Table { take: take::<F>, free: free::<F> } },
-        handle: Cell::new(None),
         owners: Cell::new(2),
+        shared: Counted::as_raw(&lp.shared),
+        handle: Cell::new(None),
         sleeps: Cell::new(0),
         status: Cell::new(Status::Running),
         to_abort: Cell::new(false),
@@ -110,6 +113,12 @@ pub(super) fn make<F: Future>(future: F, lp: &Loop) -> Result<(Slotted<F>, NonNu
 }
 
 impl Header {
+    #[inline]
+    fn table(&self) -> &'static Table {
+        // SAFETY: the head is that of a task, and was given a table, which begins with what the head says.
+        unsafe { Head::what(self.head.get()).cast::<Table>().as_ref() }
+    }
+
     /// Whether it is a task of this loop.
     #[inline]
     pub(super) fn is_of(&self, lp: &Loop) -> bool {
@@ -306,7 +315,7 @@ pub(super) unsafe fn take_output<T>(task: NonNull<Header>) -> Option<Ended<T>> {
     // SAFETY: the caller refers to the task; the table is the body's, and the room is of the right type.
     unsafe {
         if task.as_ref().status.get() == Status::Ended {
-            (task.as_ref().table.take)(task, (&raw mut output).cast());
+            (task.as_ref().table().take)(task, (&raw mut output).cast());
         }
     }
     output
@@ -335,7 +344,7 @@ pub(super) unsafe fn disown(task: NonNull<Header>) {
 #[inline]
 pub(super) unsafe fn release(task: NonNull<Header>) {
     // SAFETY: the reference is given up here; the table is read before.
-    let (free, is_last) = unsafe { (task.as_ref().table.free, task.as_ref().state.release()) };
+    let (free, is_last) = unsafe { (task.as_ref().table().free, task.as_ref().state.release()) };
     if is_last {
         // SAFETY: nobody refers to it any more; future and output are gone, since the loop's thread has no reference.
         unsafe { free(task) };

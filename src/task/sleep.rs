@@ -38,7 +38,7 @@ enum Until {
 enum Wait {
     Nothing,
     /// The task's own slot, which stands in the timer queue: the how-many-eth of its sleeps this is.
-    Slot(Local, u64),
+    Slot(Local, u32),
     /// A timer, for the second of two sleeps at a time, and for what is no task of the loop's.
     Timer {
         shared: Counted<Shared>,
@@ -105,8 +105,11 @@ impl Sleep {
             let mut schedule = lp.schedule.borrow_mut();
             // What was posted before comes before timers that are due at the same time (S8).
             lp.collect_mail(&mut schedule)?;
-            if schedule.sleep_until(handle_of(&task), when)? {
-                let count = task.header().sleeps.get() + 1;
+            // One that has used up its numbers has timers.
+            let count = task.header().sleeps.get().checked_add(1);
+            if let Some(count) = count
+                && schedule.sleep_until(handle_of(&task), when)?
+            {
                 task.header().sleeps.set(count);
                 self.wait = Wait::Slot(task, count);
                 return Ok(());

@@ -4,33 +4,33 @@
 //! stands there, the inbox is one of those that refer to it. `make loom` checks that no wake is lost, and that the memory is freed
 //! once, in every order of the steps.
 
-use crate::sync::{AtomicUsize, Ordering};
+use crate::sync::{AtomicU32, Ordering};
 
 #[derive(Debug)]
-pub(super) struct State(AtomicUsize);
+pub(super) struct State(AtomicU32);
 
 /// It stands in the inbox, or is on its way there or out of it.
-const POSTED: usize = 1;
+const POSTED: u32 = 1;
 /// It has, or has had, wakers that are not borrowed from a poll.
-const SHARED: usize = 2;
+const SHARED: u32 = 2;
 /// One of those that refer to it.
-const ONE: usize = 4;
+const ONE: u32 = 4;
 
 /// Whether one alone refers to it. A post that an inbox has refused leaves `POSTED` behind.
-fn is_one(word: usize) -> bool {
+fn is_one(word: u32) -> bool {
     word & !(POSTED | SHARED) == ONE
 }
 
 impl State {
     /// With one reference.
     pub(super) fn new() -> State {
-        State(AtomicUsize::new(ONE))
+        State(AtomicU32::new(ONE))
     }
 
-    fn retain(&self) -> usize {
+    fn retain(&self) -> u32 {
         let before = self.0.fetch_add(ONE, Ordering::Relaxed);
         // So many can only have been leaked; one more round and the count would lie.
-        assert!(before < usize::MAX / 2, "too many wakers");
+        assert!(before < u32::MAX / 2, "too many wakers");
         before
     }
 
