@@ -277,6 +277,28 @@ fn s22_a_shutdown_waits_for_what_is_left_up_to_its_limit() {
 }
 
 #[test]
+fn s46_a_group_that_is_dropped_outside_of_a_run_ends_its_tasks_in_the_next_iteration() {
+    let lp = virtual_loop();
+    let dropped = Trace::new();
+    let group = lp.run_until_complete(async {
+        let group = Group::new();
+        for name in ["older", "newer"] {
+            let noted = Noted(dropped.clone(), name);
+            group.spawn(async move {
+                let _noted = noted;
+                pending().await
+            })?;
+        }
+        task::yield_now().await;
+        Result::Ok(group)
+    });
+    drop(group);
+    assert_eq!(dropped.len(), 0);
+    lp.run_once(ns(0)).unwrap();
+    assert_eq!(dropped.take(), ["newer", "older"]);
+}
+
+#[test]
 fn s48_a_shutdown_on_a_virtual_clock_gives_up_on_an_operation() {
     let lp = virtual_loop();
     let (mut stream, _silent) = ringloop::net::UnixStream::pair().unwrap();
