@@ -13,7 +13,7 @@ use crate::op;
 use crate::remote;
 use crate::schedule::End;
 use crate::slots::Held;
-use crate::time;
+use crate::time::{self, Clock, Time};
 
 /// A loop that could not be closed, and why. Nothing is lost: try again with the loop in it.
 #[derive(Debug)]
@@ -56,26 +56,36 @@ impl Loop {
     /// way may end by itself, but not for ever. Tells how much that counted had to be cancelled; 0: all of it has ended by itself.
     ///
     /// Listeners and the like, which never end by themselves, are to be cancelled before. [`stop`](Loop::stop) and
-    /// [`break_`](Loop::break_) do not end it; a signal does not either. Errors: those of `shutdown`.
+    /// [`break_`](Loop::break_) do not end it; a signal does not either. On a virtual clock, which stands still while an operation
+    /// is pending (S36), what is slept for it counts by CLOCK_MONOTONIC. Errors: those of `shutdown`.
     ///
     /// # Panics
     /// As [`run`](Loop::run).
     pub fn shutdown_within(&self, limit: Duration) -> Result<usize> {
         self.check_idle()?;
-        let until = self.time() + limit;
+        let mut until = self.time() + limit;
         while self.is_alive() {
             let left = until - self.time();
             if left.is_zero() {
                 break;
             }
+            let standing = self.clock_stands_still().then(Time::now);
             match self.run_once(left) {
                 Err(Error::INTERRUPTED) => {}
                 ran => drop(ran?),
+            }
+            if let Some(began) = standing {
+                until = Time::from_nanos(until.as_nanos().saturating_sub((Time::now() - began).as_nanos() as u64));
             }
         }
         let left = self.schedule.borrow().referenced();
         self.shutdown()?;
         Ok(left)
+    }
+
+    /// Whether the clock is a virtual one that operations hold up.
+    fn clock_stands_still(&self) -> bool {
+        matches!(self.clock, Clock::Virtual(_)) && self.schedule.borrow().has_operations()
     }
 
     /// Closes the loop: cancels everything, runs release hooks, runs no callbacks, frees everything (S22). Dropping the

@@ -59,7 +59,8 @@ impl Builder {
     }
 
     /// Gives the loop a virtual clock that starts at `start`, and jumps to the next deadline whenever the loop would
-    /// sleep with no operation in flight (S36): an hour of timers in a millisecond, for tests.
+    /// sleep with no operation in flight (S36): an hour of timers in a millisecond, for tests. While an operation, a child or work is
+    /// pending it stands still: no timer comes then, nor a timeout of what is awaited.
     pub fn virtual_time(mut self, start: Time) -> Builder {
         self.virtual_start = Some(start.as_nanos());
         self

@@ -14,7 +14,8 @@ use crate::net::{self, TcpStream, UnixStream};
 /// A stream whose reads and writes go by way of buffers of its own, two for writing and one for reading: made of a stream with `From`.
 ///
 /// A read copies from what has come. The receive that waits for more belongs to this, not to the future that began it: when that is
-/// dropped, nothing is lost. A write copies into a buffer and is done; it is sent in the background, one operation at a time. It waits only
+/// dropped, nothing is lost. A write copies into a buffer and is done. It is sent in the background, unless another is being sent: then it
+/// goes with the next write, flush or close, so that who waits for an answer flushes before. A write waits only
 /// when the buffer is full, and an error of sending is told by the next write, flush or close. What has been written goes out for certain
 /// when flush or close has said so; when this is dropped before, it may be lost.
 pub struct Buffered<S> {

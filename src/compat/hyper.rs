@@ -90,14 +90,20 @@ impl Timer {
     }
 }
 
+impl Timer {
+    fn time_of(&self, instant: Instant) -> crate::Time {
+        self.time + instant.saturating_duration_since(self.instant)
+    }
+}
+
 impl hyper::rt::Timer for Timer {
     fn sleep(&self, delay: Duration) -> Pin<Box<dyn hyper::rt::Sleep>> {
-        self.sleep_until(self.now() + delay)
+        // A time has an end where an instant has not.
+        Box::pin(Sleep { when: self.time_of(self.now()) + delay, timer: None })
     }
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {
-        let when = self.time + deadline.saturating_duration_since(self.instant);
-        Box::pin(Sleep { when, timer: None })
+        Box::pin(Sleep { when: self.time_of(deadline), timer: None })
     }
 
     fn now(&self) -> Instant {

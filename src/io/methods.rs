@@ -13,8 +13,8 @@ macro_rules! reading {
             (got.map(|(count, _)| count), buffer)
         }
 
-        /// Reads until all of the room is filled. Errors: ENODATA when the stream ends before that; what has come before an error is in
-        /// the buffer, and a `Vec` tells how much that is.
+        /// Reads until all of the room is filled. Errors: ENODATA when the stream ends before that; EINVAL when there is no room, as for
+        /// a message that is empty. What has come before an error is in the buffer, and a `Vec` tells how much that is.
         ///
         /// Not cancel-safe: what was read before the future is dropped is lost, but for what came last, which the next read gets.
         pub async fn read_exact<B: crate::BufferMut>(&mut self, buffer: B) -> (crate::Result<()>, B) {

@@ -26,7 +26,8 @@
 //!
 //! # What holds for all of them
 //!
-//! They are for tasks of the loop that is running, and for one loop each; a future awaited elsewhere says EINVAL. An operation is one
+//! They are for tasks of the loop that is running, and for one loop each. Where no loop is running, a future says EINVAL; what has begun on
+//! a loop comes to its end only while that loop runs. An operation is one
 //! allocation, and no system call of its own: it is submitted with the next iteration's. Errors are those of the kernel, and EAGAIN,
 //! ENOMEM and ESHUTDOWN as from [`Loop::submit`](crate::Loop::submit); ECANCELED when the loop is shut down meanwhile.
 //!

@@ -27,6 +27,14 @@ pub(super) fn stream(domain: i32) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Has a socket that listens keep as many connections for accept as the system allows (somaxconn): the standard library asks for 128, and
+/// those of a burst that have no room are lost, though the other end may take itself for connected.
+pub(super) fn listen_to_many(fd: impl AsFd) -> Result<()> {
+    // SAFETY: listen takes any numbers.
+    let result = unsafe { libc::listen(fd.as_fd().as_raw_fd(), libc::c_int::MAX) };
+    Errno::result(result).map(drop).map_err(|errno| Error::of_operation(-(errno as i32)))
+}
+
 /// Has operations wait, which those on a descriptor with O_NONBLOCK do not.
 pub(super) fn make_blocking(fd: impl AsFd) -> Result<()> {
     let mut off: libc::c_int = 0;

@@ -107,9 +107,11 @@ pub struct TcpListener {
 
 impl TcpListener {
     /// Listens at an address; at port 0, at any that is free. A port that a former server has used can be used at once (SO_REUSEADDR).
-    /// Errors: EADDRINUSE, EACCES and so on.
+    /// As many connections wait to be accepted as the system allows (somaxconn). Errors: EADDRINUSE, EACCES and so on.
     pub fn bind(address: SocketAddr) -> Result<TcpListener> {
-        TcpListener::from_std(done(net::TcpListener::bind(address))?)
+        let listener = done(net::TcpListener::bind(address))?;
+        socket::listen_to_many(&listener)?;
+        TcpListener::from_std(listener)
     }
 
     /// A socket of the standard library's. O_NONBLOCK is taken from it. Errors: ENOMEM.

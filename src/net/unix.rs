@@ -99,12 +99,14 @@ pub struct UnixListener {
 impl UnixListener {
     /// Listens at a path, which it makes and does not remove. Errors: EADDRINUSE when the path is there, and so on.
     pub fn bind(path: impl AsRef<Path>) -> Result<UnixListener> {
-        UnixListener::from_std(done(net::UnixListener::bind(path))?)
+        UnixListener::bind_addr(&done(SocketAddr::from_pathname(path))?)
     }
 
     /// The same at an address, which may be an abstract one.
     pub fn bind_addr(address: &SocketAddr) -> Result<UnixListener> {
-        UnixListener::from_std(done(net::UnixListener::bind_addr(address))?)
+        let listener = done(net::UnixListener::bind_addr(address))?;
+        socket::listen_to_many(&listener)?;
+        UnixListener::from_std(listener)
     }
 
     /// A socket of the standard library's. O_NONBLOCK is taken from it. Errors: ENOMEM.

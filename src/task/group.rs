@@ -20,7 +20,8 @@ use crate::error::{Error, Result};
 ///
 /// Each gives a `T` or fails with an `E`. The first one that fails, panics or is aborted by somebody else has all others aborted, at once:
 /// their futures have been dropped, those of the newest first, before anything else runs. Dropping the group aborts what is left in the same way, so a task
-/// that is aborted takes the tasks of its groups with it, before the locals that it had declared before the group.
+/// that is aborted takes the tasks of its groups with it, before the locals that it had declared before the group. Outside of a run of the
+/// loop, they are dropped by its next iteration, as by [`JoinHandle::abort`].
 ///
 /// ```
 /// use std::time::Duration;

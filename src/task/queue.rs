@@ -111,13 +111,17 @@ impl<T> Queue<T> {
     }
 }
 
+/// Where a ticket stands, or would if it has been woken. They stand in the order in which they were given.
+fn place_of(waiting: &VecDeque<(u64, Notify)>, ticket: u64) -> Result<usize, usize> {
+    waiting.binary_search_by_key(&ticket, |(other, _)| *other)
+}
+
 impl<T> Pop<'_, T> {
     /// Waits no more; false if it has been woken already, or never waited.
     fn leave(&mut self) -> bool {
         let Some(ticket) = self.ticket.take() else { return false };
         let mut waiting = self.queue.shared.waiting.borrow_mut();
-        let place = waiting.iter().position(|(other, _)| *other == ticket);
-        let left = place.and_then(|place| waiting.remove(place));
+        let left = place_of(&waiting, ticket).ok().and_then(|place| waiting.remove(place));
         drop(waiting);
         left.is_some()
     }
@@ -136,18 +140,21 @@ impl<T> Future for Pop<'_, T> {
         // Wakers are user code: no borrow is held while they are cloned and dropped.
         let notify = Notify::of(context.waker());
         let mut waiting = shared.waiting.borrow_mut();
-        let mine = self.ticket.and_then(|ticket| waiting.iter_mut().find(|(other, _)| *other == ticket));
-        let ticket = match mine {
-            // Polled though nobody has woken it, it keeps its place.
-            Some((ticket, mine)) => (*ticket, Some(std::mem::replace(mine, notify))),
-            None => {
-                let ticket = shared.next_ticket.replace(shared.next_ticket.get() + 1);
-                waiting.push_back((ticket, notify));
-                (ticket, None)
+        let ticket = self.ticket.unwrap_or_else(|| {
+            let next = &shared.next_ticket;
+            next.replace(next.get() + 1)
+        });
+        // Polled though nobody has woken it, or woken for a value that another has taken, it keeps its place.
+        let former = match place_of(&waiting, ticket) {
+            Ok(place) => Some(std::mem::replace(&mut waiting[place].1, notify)),
+            Err(place) => {
+                waiting.insert(place, (ticket, notify));
+                None
             }
         };
         drop(waiting);
-        self.ticket = Some(ticket.0);
+        drop(former);
+        self.ticket = Some(ticket);
         Poll::Pending
     }
 }

@@ -94,6 +94,7 @@ fn s36_timers_of_hyper_are_those_of_the_loop() {
             assert_eq!(timer.now() - start, ms(100));
             late.await.unwrap();
             assert_eq!(timer.now() - start, Duration::from_secs(3600));
+            assert!(crate::streams::poll_once(timer.sleep(Duration::MAX).as_mut()).await.is_none(), "it is never over");
             timer.sleep_until(start).await;
             assert_eq!(timer.now() - start, Duration::from_secs(3600));
             // One that has begun ends on another thread.

@@ -8,7 +8,7 @@ use libc::ECANCELED;
 use ringloop::task::{self, GroupError, JoinError, TaskGroup};
 use ringloop::{Loop, Result};
 
-use crate::trace::{HOUR, Trace, at, errno, ns, panic, virtual_loop};
+use crate::trace::{HOUR, Trace, at, errno, ms, ns, panic, virtual_loop};
 
 /// Notes its name when it is dropped.
 struct Noted(Trace, &'static str);
@@ -274,6 +274,43 @@ fn s22_a_shutdown_waits_for_what_is_left_up_to_its_limit() {
         assert!(background.is_finished());
         assert_eq!(errno(lp.call_soon(|_| {})), libc::ESHUTDOWN);
     }
+}
+
+#[test]
+fn s46_a_group_that_is_dropped_outside_of_a_run_ends_its_tasks_in_the_next_iteration() {
+    let lp = virtual_loop();
+    let dropped = Trace::new();
+    let group = lp.run_until_complete(async {
+        let group = Group::new();
+        for name in ["older", "newer"] {
+            let noted = Noted(dropped.clone(), name);
+            group.spawn(async move {
+                let _noted = noted;
+                pending().await
+            })?;
+        }
+        task::yield_now().await;
+        Result::Ok(group)
+    });
+    drop(group);
+    assert_eq!(dropped.len(), 0);
+    lp.run_once(ns(0)).unwrap();
+    assert_eq!(dropped.take(), ["newer", "older"]);
+}
+
+#[test]
+fn s48_a_shutdown_on_a_virtual_clock_gives_up_on_an_operation() {
+    let lp = virtual_loop();
+    let (mut stream, _silent) = ringloop::net::UnixStream::pair().unwrap();
+    let reading = lp.spawn(async move { stream.read(Vec::with_capacity(1)).await.0 }).unwrap();
+    lp.spawn(task::sleep(ns(1))).unwrap().detach();
+    lp.run_once(ns(0)).unwrap();
+    // The clock stands still while the operation is pending.
+    let (before, began) = (lp.time(), std::time::Instant::now());
+    let left = lp.shutdown_within(ms(20));
+    assert!(left.is_ok_and(|left| left >= 2), "{left:?}");
+    assert!(began.elapsed() >= ms(20) && reading.is_finished());
+    assert_eq!(lp.time(), before);
 }
 
 #[test]

@@ -106,3 +106,63 @@ fn s47_a_pop_that_is_polled_again_keeps_its_place() {
     });
     assert_eq!(order.unwrap().unwrap(), ["first", "second"]);
 }
+
+#[test]
+fn s47_pops_that_are_dropped_cost_no_search() {
+    // 100,000 that wait, of which the newest is dropped first: with a search from the front, 5 billion steps.
+    let lp = virtual_loop();
+    let queue: Queue<u32> = Queue::new();
+    let pop_in_the_middle = lp.run_until_complete(async {
+        let group: task::TaskGroup<Option<u32>, ()> = task::TaskGroup::new();
+        for _ in 0..100_000 {
+            let queue = queue.clone();
+            group.spawn(async move { Ok(queue.pop().await) })?;
+        }
+        task::sleep(ns(1)).await?;
+        let begin = std::time::Instant::now();
+        drop(group);
+        assert!(begin.elapsed().as_millis() < 1000, "{:?}", begin.elapsed());
+        // Of what waits then, each is found, whichever goes first.
+        let popping: Vec<_> = (0..5)
+            .map(|_| {
+                let queue = queue.clone();
+                task::spawn(async move { queue.pop().await })
+            })
+            .collect::<Result<_>>()?;
+        task::sleep(ns(1)).await?;
+        [2, 0, 3].into_iter().for_each(|place| popping[place].abort());
+        (0..2).for_each(|value| queue.push(value).unwrap());
+        let mut popped = Vec::new();
+        for pop in popping {
+            popped.push(pop.await.ok().flatten());
+        }
+        Result::Ok(popped)
+    });
+    assert_eq!(pop_in_the_middle.unwrap().unwrap(), [None, Some(0), None, None, Some(1)]);
+}
+
+#[test]
+fn s47_who_was_woken_for_a_value_that_another_took_keeps_its_place() {
+    let lp = virtual_loop();
+    let queue: Queue<u32> = Queue::new();
+    let order = lp.run_until_complete(async {
+        let trace = Trace::new();
+        let tasks: Vec<_> = ["first", "second"]
+            .into_iter()
+            .map(|name| {
+                let (queue, trace) = (queue.clone(), trace.clone());
+                task::spawn(async move { trace.add((name, queue.pop().await)) })
+            })
+            .collect::<Result<_>>()?;
+        task::sleep(ns(1)).await?;
+        queue.push(0).unwrap();
+        assert_eq!(queue.try_pop(), Some(0));
+        task::sleep(ns(1)).await?;
+        for (task, value) in tasks.into_iter().zip(1..) {
+            queue.push(value).unwrap();
+            task.await.unwrap();
+        }
+        Result::Ok(trace.take())
+    });
+    assert_eq!(order.unwrap().unwrap(), [("first", Some(1)), ("second", Some(2))]);
+}

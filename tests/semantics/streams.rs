@@ -134,6 +134,21 @@ fn what_is_written_is_read() {
 }
 
 #[test]
+fn a_listener_keeps_as_many_connections_as_the_system_allows() {
+    let listener = TcpListener::bind(localhost()).unwrap();
+    let allowed: u32 = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim().parse().unwrap();
+    // `tcp_info` of a socket that listens: eight bytes, and the sixth number is how many have room.
+    let mut info = [0u32; 64];
+    let mut length = size_of_val(&info) as libc::socklen_t;
+    // SAFETY: so much is written to a live variable.
+    let result = unsafe {
+        let fd = listener.as_fd().as_raw_fd();
+        libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &mut length)
+    };
+    assert_eq!((result, info[7]), (0, allowed));
+}
+
+#[test]
 fn unix_sockets_listen_connect_and_come_in_pairs() {
     let path = std::env::temp_dir().join(format!("ringloop-{}-unix", std::process::id()));
     let inner = path.clone();
