@@ -159,12 +159,19 @@ impl<T: 'static, E: 'static> Members<T, E> {
         let mut end = End { members: Rc::downgrade(members), index, result: None };
         let task = spawn(async move {
             let end = &mut end;
-            let mut future = pin!(future);
-            let polled = poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
-                Ok(polled) => polled.map(Ok),
-                Err(payload) => Poll::Ready(Err(payload)),
+            let mut future = pin!(Some(future));
+            let polled = poll_fn(|context| {
+                let future = future.as_mut().as_pin_mut().expect("it is there until it is complete");
+                match catch_unwind(AssertUnwindSafe(|| future.poll(context))) {
+                    Ok(polled) => polled.map(Ok),
+                    Err(payload) => Poll::Ready(Err(payload)),
+                }
             });
             end.result = Some(Self::result(polled.await));
+            // A panic in its Drop is the group's, too.
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| future.set(None))) {
+                end.result = Some(Err(GroupError::Ended(JoinError::panicked(payload))));
+            }
         })?;
         members.tasks.borrow_mut()[index] = Some(task);
         Ok(())
