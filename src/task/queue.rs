@@ -141,8 +141,11 @@ impl<T> Future for Pop<'_, T> {
             // Polled though nobody has woken it, it keeps its place.
             Some((ticket, mine)) => (*ticket, Some(std::mem::replace(mine, notify))),
             None => {
-                let ticket = shared.next_ticket.replace(shared.next_ticket.get() + 1);
-                waiting.push_back((ticket, notify));
+                // Woken for a value that another has taken, it has waited longer than those that came after it.
+                let fresh = || shared.next_ticket.replace(shared.next_ticket.get() + 1);
+                let ticket = self.ticket.unwrap_or_else(fresh);
+                let place = waiting.partition_point(|(other, _)| *other < ticket);
+                waiting.insert(place, (ticket, notify));
                 (ticket, None)
             }
         };
