@@ -233,7 +233,12 @@ impl<T, E> Members<T, E> {
             if self.left.get() == 0 {
                 return Poll::Ready(());
             }
-            self.waiting.set(Some(Notify::of(context.waker())));
+            let notify = Notify::of(context.waker());
+            // The wakers of others are user code, which may have ended the last task.
+            if self.left.get() == 0 {
+                return Poll::Ready(());
+            }
+            self.waiting.set(Some(notify));
             Poll::Pending
         })
         .await;
