@@ -523,6 +523,11 @@ impl Loop {
         let Held { callback, release } = ended;
         // The hook comes after the Drop, also when that panics.
         let in_drop = attempt(|| drop(callback));
+        if !self.owner.process().is_current() {
+            // The Drop has forked, and this is the child: no more of the user's code runs here.
+            std::mem::forget((release, in_drop));
+            return;
+        }
         if let Some(release) = release {
             release.call_once(self);
         }

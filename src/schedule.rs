@@ -650,16 +650,17 @@ impl Schedule {
             Place::Free | Place::Aside | Place::Ended | Place::Internal => return,
         }
         if !self.slots.restamp(index) {
-            self.sweep_for(index);
+            self.sweep_for(index, None);
         }
     }
 
-    /// Rids the queues of all that is dead, when the stamps of a slot, which is in no queue, have come round.
+    /// Rids the queues of all that is dead, when the stamps of a slot have come round. It is in no queue; but a reference in the ready
+    /// queue may be left, for the caller to replace.
     #[cold]
-    fn sweep_for(&mut self, index: u32) {
+    fn sweep_for(&mut self, index: u32, left: Option<SlotRef>) {
         let Schedule { slots, ready, timers, .. } = self;
         let is_live = |slot: SlotRef| slot.index != index && slots.is_live(slot);
-        ready.sweep(&is_live);
+        ready.sweep(&|slot: SlotRef| Some(slot) == left || is_live(slot));
         timers.sweep(&is_live);
     }
 
@@ -728,5 +729,26 @@ mod tests {
         assert!(!schedule.is_ready(), "the timer ran at the deadline of one that had been cancelled");
         schedule.collect_due(3000).unwrap();
         assert!(schedule.is_ready() && schedule.is_pending(other));
+    }
+
+    #[test]
+    fn s6_a_task_that_sleeps_no_more_keeps_its_turn_when_the_stamps_come_round() {
+        let mut schedule = Schedule::new(0, 0);
+        let mut task = || {
+            schedule.reserve_task().unwrap();
+            schedule.add_task(Callback::EMPTY)
+        };
+        let (first, second) = (task(), task());
+        assert_eq!(schedule.sleep_until(first, 1000), Ok(true));
+        // As if it had been asleep and ready in all of its stamps.
+        let former = schedule.slots.reference(first.index());
+        schedule.slots.use_up_stamps(first.index());
+        schedule.ready.replace(former, schedule.slots.reference(first.index()));
+        schedule.begin_batch();
+        schedule.stop_sleeping(first);
+        let turns = [(); 3].map(|()| schedule.next_in_batch().map(|slot| slot.index));
+        assert_eq!(turns, [Some(first.index()), Some(second.index()), None]);
+        schedule.collect_due(2000).unwrap();
+        assert!(!schedule.is_ready() && !schedule.has_timers());
     }
 }

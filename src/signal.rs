@@ -82,15 +82,16 @@ impl Signals {
 
     fn poll_signal(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
         let Came { has_come, is_over, waiter } = &*self.came;
-        if has_come.take() {
-            return Poll::Ready(Ok(()));
+        if !has_come.get() && !is_over.get() {
+            let former = waiter.take().filter(|former| former.is_for(context.waker()));
+            let notify = former.unwrap_or_else(|| Notify::of(context.waker()));
+            // The wakers of others are user code, which may have ended the handler.
+            if !has_come.get() && !is_over.get() {
+                waiter.set(Some(notify));
+                return Poll::Pending;
+            }
         }
-        if is_over.get() {
-            return Poll::Ready(Err(Error::CANCELLED));
-        }
-        let former = waiter.take().filter(|former| former.is_for(context.waker()));
-        waiter.set(Some(former.unwrap_or_else(|| Notify::of(context.waker()))));
-        Poll::Pending
+        Poll::Ready(if has_come.take() { Ok(()) } else { Err(Error::CANCELLED) })
     }
 }
 

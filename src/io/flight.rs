@@ -110,14 +110,18 @@ fn take_kept<K>(flight: Local<Flight<K>>) -> K {
 impl<K: ?Sized> Flight<K> {
     /// Waits for the end. ECANCELED when the loop is closed first.
     pub(crate) fn poll_end(&self, context: &Context<'_>) -> Poll<Result<u32>> {
+        if self.state.get() == State::Flying {
+            let waiter = self.waiter.take().filter(|waiter| waiter.is_for(context.waker()));
+            let waiter = waiter.unwrap_or_else(|| Notify::of(context.waker()));
+            // The wakers of others are user code, which may have shut the loop down.
+            if self.state.get() == State::Flying {
+                self.waiter.set(Some(waiter));
+            }
+        }
         match self.state.get() {
             State::Landed(result) => Poll::Ready(result),
             State::Lost => Poll::Ready(Err(Error::SENDER_GONE)),
-            State::Flying => {
-                let waiter = self.waiter.take().filter(|waiter| waiter.is_for(context.waker()));
-                self.waiter.set(Some(waiter.unwrap_or_else(|| Notify::of(context.waker()))));
-                Poll::Pending
-            }
+            State::Flying => Poll::Pending,
         }
     }
 

@@ -123,18 +123,11 @@ impl Schedule {
         self.slots[index].set_when(u64::MAX);
         let is_ready = self.slots[index].place() == Place::Ready;
         let former = self.slots.reference(index);
-        if self.slots.restamp(index) {
-            if is_ready {
-                self.ready.replace(former, self.slots.reference(index));
-            }
-        } else {
-            if is_ready {
-                self.ready.died();
-            }
-            self.sweep_for(index);
-            if is_ready {
-                self.ready.push(self.slots.reference(index));
-            }
+        if !self.slots.restamp(index) {
+            self.sweep_for(index, is_ready.then_some(former));
+        }
+        if is_ready {
+            self.ready.replace(former, self.slots.reference(index));
         }
     }
 

@@ -174,12 +174,19 @@ impl<T: 'static, E: 'static> Members<T, E> {
         let mut end = End { members: Rc::downgrade(members), number, result: None };
         let task = spawn(async move {
             let end = &mut end;
-            let mut future = pin!(future);
-            let polled = poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
-                Ok(polled) => polled.map(Ok),
-                Err(payload) => Poll::Ready(Err(payload)),
+            let mut future = pin!(Some(future));
+            let polled = poll_fn(|context| {
+                let future = future.as_mut().as_pin_mut().expect("it is there until it is complete");
+                match catch_unwind(AssertUnwindSafe(|| future.poll(context))) {
+                    Ok(polled) => polled.map(Ok),
+                    Err(payload) => Poll::Ready(Err(payload)),
+                }
             });
             end.result = Some(Self::result(polled.await));
+            // A panic in its Drop is the group's, too.
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| future.set(None))) {
+                end.result = Some(Err(GroupError::Ended(JoinError::panicked(payload))));
+            }
         })?;
         members.tasks.borrow_mut().push((number, Some(task)));
         Ok(())
@@ -269,7 +276,12 @@ impl<T, E> Members<T, E> {
             if self.left.get() == 0 {
                 return Poll::Ready(());
             }
-            self.waiting.set(Some(Notify::of(context.waker())));
+            let notify = Notify::of(context.waker());
+            // The wakers of others are user code, which may have ended the last task.
+            if self.left.get() == 0 {
+                return Poll::Ready(());
+            }
+            self.waiting.set(Some(notify));
             Poll::Pending
         })
         .await;

@@ -116,13 +116,17 @@ impl Sleep {
             }
         }
         let notify = Notify::of(waker);
-        let is_task = matches!(notify, Notify::Task(_));
+        let (is_task, waker) = match &notify {
+            Notify::Task(_) => (true, identity(waker)),
+            // A clone may be elsewhere, and lives as long as the timer.
+            Notify::Other(clone) => (false, identity(clone)),
+        };
         let handle = lp.schedule_at(when, Callback::once(move |_: &Loop| notify.wake())?)?;
         if is_task {
             // That counts for a run.
             lp.unref(handle)?;
         }
-        self.wait = Wait::Timer { shared: lp.shared.clone(), handle, waker: identity(waker) };
+        self.wait = Wait::Timer { shared: lp.shared.clone(), handle, waker };
         Ok(())
     }
 

@@ -364,3 +364,41 @@ fn s46_outputs_are_in_order_whatever_the_order_of_the_ends() {
     });
     assert_eq!(outputs.unwrap().unwrap(), (0..200).collect::<Vec<_>>());
 }
+
+/// A future that is ready at once, and panics when it is dropped.
+struct PanicsInDrop;
+
+impl std::future::Future for PanicsInDrop {
+    type Output = std::result::Result<u32, &'static str>;
+
+    fn poll(self: std::pin::Pin<&mut Self>, _: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
+        std::task::Poll::Ready(Ok(1))
+    }
+}
+
+impl Drop for PanicsInDrop {
+    fn drop(&mut self) {
+        panic("in the Drop of the future");
+    }
+}
+
+#[test]
+fn s46_a_panic_in_the_drop_of_a_future_that_is_complete_is_the_groups() {
+    let lp = virtual_loop();
+    let trace = Trace::new();
+    let result = lp.run_until_complete(async {
+        let group = Group::new();
+        let noted = Noted(trace.clone(), "other");
+        group.spawn(async move {
+            let _noted = noted;
+            pending().await
+        })?;
+        group.spawn(PanicsInDrop)?;
+        Result::Ok(group.join().await)
+    });
+    match result.unwrap().unwrap().unwrap_err() {
+        GroupError::Failed(error) => panic(error),
+        GroupError::Ended(error) => assert!(error.is_panic(), "{error}"),
+    }
+    assert_eq!(trace.take(), ["other"]);
+}

@@ -166,3 +166,32 @@ fn s47_who_was_woken_for_a_value_that_another_took_keeps_its_place() {
     });
     assert_eq!(order.unwrap().unwrap(), [("first", Some(1)), ("second", Some(2))]);
 }
+
+#[test]
+fn s47_who_was_woken_for_a_value_that_another_took_waits_longest_still() {
+    let lp = virtual_loop();
+    let queue = Queue::new();
+    let popped = lp.run_until_complete(async {
+        let trace = Trace::new();
+        for name in ["first", "second", "third"] {
+            let (queue, trace) = (queue.clone(), trace.clone());
+            task::spawn(async move {
+                queue.pop().await;
+                trace.add(name);
+            })?
+            .detach();
+        }
+        task::sleep(ns(1)).await?;
+        for _ in 0..2 {
+            queue.push(0).unwrap();
+        }
+        assert_eq!((queue.try_pop(), queue.try_pop()), (Some(0), Some(0)));
+        task::sleep(ns(1)).await?;
+        for _ in 0..3 {
+            queue.push(1).unwrap();
+            task::sleep(ns(1)).await?;
+        }
+        Result::Ok(trace.take())
+    });
+    assert_eq!(popped.unwrap().unwrap(), ["first", "second", "third"]);
+}

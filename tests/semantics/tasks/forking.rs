@@ -227,3 +227,48 @@ fn s33_a_task_is_aborted_and_woken_in_the_child_after_its_loop_is_closed() {
         assert_eq!(status, 0, "a check in the child failed");
     }
 }
+
+/// Forks when it is dropped.
+struct ForksInDrop(Rc<Cell<i32>>);
+
+impl Drop for ForksInDrop {
+    fn drop(&mut self) {
+        // SAFETY: the child does as `in_child` says.
+        self.0.set(unsafe { libc::fork() });
+    }
+}
+
+#[test]
+fn s33_no_release_hook_runs_in_the_child_of_a_drop_that_forks() {
+    for is_task in [true, false] {
+        for lp in both_ways() {
+            let (trace, child) = (Trace::new(), Rc::new(Cell::new(-1)));
+            let forks = ForksInDrop(Rc::clone(&child));
+            let handle = if is_task {
+                let join = lp.spawn(async move {
+                    let _forks = &forks;
+                    std::future::pending::<()>().await;
+                });
+                join.unwrap().handle()
+            } else {
+                lp.call_later(HOUR, move |_| drop(forks)).unwrap()
+            };
+            lp.on_release(handle, trace.note("hook")).unwrap();
+            lp.call_soon(move |lp| drop(lp.cancel(handle))).unwrap();
+            let ran = lp.run_once(Duration::ZERO);
+            if child.get() == 0 {
+                let checked = catch_unwind(AssertUnwindSafe(|| {
+                    assert_eq!((errno(ran), trace.take()), (EOWNERDEAD, vec![]));
+                    assert!(lp.in_child().close().is_ok());
+                    assert_eq!(trace.len(), 0);
+                }));
+                // SAFETY: ends the process.
+                unsafe { libc::_exit(i32::from(checked.is_err())) }
+            }
+            let mut status = -1;
+            // SAFETY: the child is this thread's own, and `status` is a live variable.
+            assert_eq!(unsafe { libc::waitpid(child.get(), &mut status, 0) }, child.get());
+            assert_eq!((status, trace.take()), (0, vec!["hook"]), "a check in the child failed");
+        }
+    }
+}

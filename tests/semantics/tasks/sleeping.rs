@@ -521,3 +521,41 @@ fn s43_a_sleep_that_is_over_does_not_wait_for_one_that_begins_before_it_is_polle
     });
     assert_eq!(end, Ok(at(10)));
 }
+
+/// A waker whose clones are at other addresses than it: two words of memory, which are the first's and then another's.
+#[test]
+fn s43_a_waker_at_the_address_of_one_that_is_gone_is_told_from_it() {
+    use std::cell::Cell;
+    use std::task::{Context, RawWaker, RawWakerVTable, Waker};
+
+    unsafe fn clone(data: *const ()) -> RawWaker {
+        // SAFETY: the word lives as long as the test.
+        let name = unsafe { &*data.cast::<Cell<usize>>() }.get();
+        RawWaker::new(std::ptr::without_provenance(name), &CLONED)
+    }
+    fn wake(data: *const ()) {
+        WOKEN.set(data.addr());
+    }
+    thread_local!(static WOKEN: Cell<usize> = const { Cell::new(0) });
+    static CLONED: RawWakerVTable =
+        RawWakerVTable::new(|data| RawWaker::new(data, &CLONED), wake_raw, wake_raw, |_| {});
+    unsafe fn wake_raw(data: *const ()) {
+        wake(data);
+    }
+    static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, |_| {}, |_| {}, |_| {});
+
+    let lp = virtual_loop();
+    let name = Cell::new(0_usize);
+    lp.run_until_complete(async {
+        let mut slept = std::pin::pin!(sleep(ns(10)));
+        for number in [1, 2] {
+            name.set(number);
+            // SAFETY: the word outlives the waker, which stays on this thread.
+            let waker = unsafe { Waker::new(std::ptr::from_ref(&name).cast(), &VTABLE) };
+            assert!(slept.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+        sleep(ns(20)).await.unwrap();
+    })
+    .unwrap();
+    assert_eq!(WOKEN.get(), 2);
+}

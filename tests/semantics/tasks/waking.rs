@@ -264,3 +264,80 @@ fn s30_a_waker_that_ends_what_is_waited_for_while_it_is_replaced_loses_no_wake()
     }));
     assert_eq!((done, lp.time()), (Ok(Ok(())), START));
 }
+
+/// A waker that calls a function when it is cloned. Its clones do nothing.
+struct InClone<'a>(&'a dyn Fn());
+
+impl InClone<'_> {
+    fn waker(&self) -> Waker {
+        unsafe fn clone(data: *const ()) -> RawWaker {
+            // SAFETY: it outlives the waker, which stays on this thread.
+            (unsafe { &*data.cast::<InClone<'_>>() }.0)();
+            let noop = Waker::noop();
+            RawWaker::new(noop.data(), noop.vtable())
+        }
+        static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, |_| {}, |_| {}, |_| {});
+        // SAFETY: it owns nothing; the caller drops it before this, on this thread.
+        unsafe { Waker::new(std::ptr::from_ref(self).cast(), &VTABLE) }
+    }
+}
+
+/// Polls a future for the first time with a waker that does something when it is cloned; tells how often it is polled then.
+async fn polled_again(mut future: Pin<&mut impl Future>, in_clone: &dyn Fn()) -> u32 {
+    let mut polls = 0;
+    let (in_clone, limit) = (InClone(in_clone), pin!(task::yield_now()));
+    let mut limit = limit;
+    poll_fn(|context| {
+        polls += 1;
+        let polled = if polls == 1 {
+            future.as_mut().poll(&mut Context::from_waker(&in_clone.waker()))
+        } else {
+            future.as_mut().poll(context)
+        };
+        if polled.is_ready() { Poll::Ready(()) } else { limit.as_mut().poll(context) }
+    })
+    .await;
+    polls
+}
+
+#[test]
+fn s30_a_waker_that_brings_what_is_waited_for_while_it_is_cloned_loses_no_wake() {
+    let lp = virtual_loop();
+    let polls = lp.run_until_complete(async {
+        let queue = task::Queue::new();
+        let popped = polled_again(pin!(queue.pop()), &|| queue.push(1).unwrap()).await;
+        let closed = task::Queue::<u32>::new();
+        let ended = polled_again(pin!(closed.pop()), &|| closed.close()).await;
+        let group = task::TaskGroup::<(), ()>::new();
+        group.spawn(std::future::pending()).unwrap();
+        let cancel_all = || {
+            Loop::with_running(|lp| {
+                let mine = lp.unwrap().current_handle();
+                lp.unwrap()
+                    .walk(|lp, info| {
+                        if Some(info.handle()) != mine {
+                            lp.cancel(info.handle()).unwrap();
+                        }
+                    })
+                    .unwrap();
+            });
+        };
+        let joined = polled_again(pin!(group.join()), &cancel_all).await;
+        let mut signals = ringloop::signal::signal(libc::SIGURG).unwrap();
+        let signal = polled_again(pin!(signals.next()), &cancel_all).await;
+        [popped, ended, joined, signal]
+    });
+    assert_eq!(polls, Ok([1; 4]));
+}
+
+#[test]
+fn s30_a_waker_that_shuts_the_loop_down_while_it_is_cloned_is_told_so() {
+    let lp = real_loop();
+    let (mut one, _other) = ringloop::net::UnixStream::pair().unwrap();
+    let mut read = Box::pin(one.read(Vec::with_capacity(10)));
+    lp.run_until_complete(async { assert!(crate::streams::poll_once(read.as_mut()).await.is_none()) }).unwrap();
+    let shut_down = || lp.shutdown().unwrap();
+    let shut_down = InClone(&shut_down);
+    let polled = read.as_mut().poll(&mut Context::from_waker(&shut_down.waker()));
+    assert!(matches!(polled, Poll::Ready((Err(error), _)) if error.raw_os_error() == libc::ECANCELED));
+}
