@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -91,7 +92,20 @@ impl<T> Queue<T> {
     /// Takes no more values. What is there can be popped still; who waits for more gets None.
     pub fn close(&self) {
         self.shared.is_closed.set(true);
-        while self.wake_next() {}
+        let mut first_panic = None;
+        // A waker that panics does not keep the others from being woken.
+        while catch_unwind(AssertUnwindSafe(|| self.wake_next())).unwrap_or_else(|payload| {
+            if first_panic.is_none() {
+                first_panic = Some(payload);
+            } else {
+                // It may panic when it is dropped.
+                std::mem::forget(payload);
+            }
+            true
+        }) {}
+        if let Some(payload) = first_panic {
+            resume_unwind(payload);
+        }
     }
 
     /// How many values there are.

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use ringloop::task::{self, Queue};
 use ringloop::{Outcome, Result};
 
-use crate::trace::{Trace, ns, virtual_loop};
+use crate::trace::{Trace, ns, panic, virtual_loop};
 
 #[test]
 fn s47_values_are_popped_in_order_each_by_one_task() {
@@ -194,4 +194,28 @@ fn s47_who_was_woken_for_a_value_that_another_took_waits_longest_still() {
         Result::Ok(trace.take())
     });
     assert_eq!(popped.unwrap().unwrap(), ["first", "second", "third"]);
+}
+
+#[test]
+fn s47_a_waker_that_panics_keeps_no_other_from_being_woken_when_a_queue_closes() {
+    struct Panics;
+    impl std::task::Wake for Panics {
+        fn wake(self: std::sync::Arc<Self>) {
+            panic("in wake");
+        }
+    }
+    let lp = virtual_loop();
+    let queue = Queue::<u32>::new();
+    let popped = lp.run_until_complete(task::timeout(ns(100), async {
+        let mut first = std::pin::pin!(queue.pop());
+        let waker = std::sync::Arc::new(Panics).into();
+        assert!(first.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        let inner = queue.clone();
+        let second = task::spawn(async move { inner.pop().await }).unwrap();
+        task::sleep(ns(1)).await.unwrap();
+        let closed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| queue.close()));
+        assert!(closed.is_err());
+        second.await.unwrap()
+    }));
+    assert_eq!(popped, Ok(Ok(None)));
 }
