@@ -11,13 +11,13 @@ use crate::error::{Error, Result};
 use crate::io::{Local, Receive, SendAll, Socket};
 use crate::net::{self, TcpStream, UnixStream};
 
-/// A stream whose reads and writes go by way of buffers of its own, two for writing and one for reading: made of a stream with `From`.
+/// A stream whose reads and writes go by way of buffers of its own, one for each: made of a stream with `From`.
 ///
 /// A read copies from what has come. The receive that waits for more belongs to this, not to the future that began it: when that is
-/// dropped, nothing is lost. A write copies into a buffer and is done. It is sent in the background, unless another is being sent: then it
-/// goes with the next write, flush or close, so that who waits for an answer flushes before. A write waits only
-/// when the buffer is full, and an error of sending is told by the next write, flush or close. What has been written goes out for certain
-/// when flush or close has said so; when this is dropped before, it may be lost.
+/// dropped, nothing is lost. A write copies what there is room for, begins to send it, and is done; the next write waits until it has been
+/// sent. An error of sending is told by the next write, flush or close. What has been written goes out for certain
+/// when flush or close has said so; when this is dropped before, it may be lost. (Before Linux 6.1, what the socket takes in parts goes on with
+/// the next write, flush or close.)
 pub struct Buffered<S> {
     stream: S,
     socket: Local<Socket>,
@@ -26,10 +26,8 @@ pub struct Buffered<S> {
     /// How much of the input has been read.
     read: usize,
     receive: Option<Receive<Vec<u8>>>,
-    /// What waits to be sent.
+    /// What is written into. Empty, but for its capacity, or being sent.
     output: Vec<u8>,
-    /// A buffer that has been sent.
-    spare: Vec<u8>,
     send: Option<SendAll<Vec<u8>>>,
     is_closed: bool,
 }
@@ -59,7 +57,6 @@ impl<S> Buffered<S> {
             read: 0,
             receive: None,
             output: Vec::new(),
-            spare: Vec::new(),
             send: None,
             is_closed: false,
         }
@@ -107,46 +104,31 @@ impl<S> Buffered<S> {
         context: &mut Context<'_>,
         from: &[io::IoSlice<'_>],
     ) -> Poll<Result<usize>> {
-        let sent = self.poll_send(context)?;
-        let room = self.capacity.saturating_sub(self.output.len());
-        if room == 0 {
-            debug_assert!(sent.is_pending());
-            return Poll::Pending;
-        }
-        let count = from.iter().map(|slice| slice.len()).sum::<usize>().min(room);
-        if self.output.capacity() == 0 {
-            self.output.try_reserve_exact(self.capacity)?;
-        }
-        let mut left = count;
+        ready!(self.poll_send(context))?;
+        self.output.try_reserve_exact(self.capacity)?;
         for slice in from {
-            let part = &slice[..slice.len().min(left)];
-            self.output.extend_from_slice(part);
-            left -= part.len();
+            let room = self.capacity - self.output.len();
+            self.output.extend_from_slice(&slice[..slice.len().min(room)]);
         }
-        // It begins at once, when nothing else is on the way; what comes of it, the next call says.
-        let _ = self.poll_send(context)?;
+        let count = self.output.len();
+        if count > 0 {
+            self.send = Some(SendAll::new(self.socket.clone(), std::mem::take(&mut self.output)));
+            // It begins at once; what comes of it, the next call says.
+            let _ = self.poll_send(context)?;
+        }
         Poll::Ready(Ok(count))
     }
 
     /// Sends what has been written, until nothing of it is left.
     pub(super) fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
-        loop {
-            if let Some(send) = &mut self.send {
-                let (result, sent) = ready!(Pin::new(send).poll(context));
-                self.send = None;
-                self.spare = sent;
-                self.spare.clear();
-                if let Err(error) = result {
-                    self.output.clear();
-                    return Poll::Ready(Err(error));
-                }
-            }
-            if self.output.is_empty() {
-                return Poll::Ready(Ok(()));
-            }
-            let output = std::mem::replace(&mut self.output, std::mem::take(&mut self.spare));
-            self.send = Some(SendAll::new(self.socket.clone(), output));
+        if let Some(send) = &mut self.send {
+            let (result, mut sent) = ready!(Pin::new(send).poll(context));
+            self.send = None;
+            sent.clear();
+            self.output = sent;
+            result?;
         }
+        Poll::Ready(Ok(()))
     }
 
     /// Sends what has been written, and tells the other end that nothing more comes.

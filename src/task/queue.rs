@@ -155,6 +155,12 @@ impl<T> Future for Pop<'_, T> {
             return Poll::Ready(value);
         };
         let mut waiting = shared.waiting.borrow_mut();
+        if waiting.try_reserve(1).is_err() {
+            drop(waiting);
+            // It asks again in the next iteration: there may be memory then.
+            notify.wake();
+            return Poll::Pending;
+        }
         let ticket = self.ticket.unwrap_or_else(|| {
             let next = &shared.next_ticket;
             next.replace(next.get() + 1)

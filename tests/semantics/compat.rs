@@ -35,6 +35,22 @@ fn an_error_of_sending_is_told_by_the_next_write_flush_or_close() {
 
 #[cfg(feature = "futures-io")]
 #[test]
+fn what_is_written_in_parts_is_sent_without_a_flush() {
+    use futures_util::{AsyncReadExt, AsyncWriteExt};
+    run(async {
+        let (one, other) = UnixStream::pair().unwrap();
+        let (mut one, mut other) = (Buffered::from(one), Buffered::from(other));
+        for part in [&b"a"[..], b"b", b"c"] {
+            one.write_all(part).await.unwrap();
+        }
+        let mut got = [0; 3];
+        other.read_exact(&mut got).await.unwrap();
+        assert_eq!(&got, b"abc");
+    });
+}
+
+#[cfg(feature = "futures-io")]
+#[test]
 fn lines_are_read_and_a_close_sends_what_is_left() {
     use futures_util::{AsyncBufReadExt, AsyncWriteExt};
     run(async {
