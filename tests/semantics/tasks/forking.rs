@@ -254,7 +254,7 @@ fn s33_no_release_hook_runs_in_the_child_of_a_drop_that_forks() {
                 lp.call_later(HOUR, move |_| drop(forks)).unwrap()
             };
             lp.on_release(handle, trace.note("hook")).unwrap();
-            lp.call_soon(move |lp| drop(lp.cancel(handle))).unwrap();
+            lp.call_soon(move |lp| lp.cancel(handle).unwrap()).unwrap();
             let ran = lp.run_once(Duration::ZERO);
             if child.get() == 0 {
                 let checked = catch_unwind(AssertUnwindSafe(|| {
