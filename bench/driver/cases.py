@@ -111,7 +111,7 @@ def _echo(numbers, **options):
 
 def _task_case(name, work, what, points, quick):
     """One of the cases with tasks, which are those of runtimes."""
-    systems = ("ringloop-async", "tokio", "tokio-own", "compio", "compio-main", "monoio")
+    systems = ("ringloop-async", "ringloop-own", "tokio", "tokio-own", "compio", "compio-main", "monoio")
     return Case(name, work, name, _cost(what), points, quick, systems=systems, reference="ringloop-async", apart="tasks")
 
 
