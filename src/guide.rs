@@ -6,6 +6,9 @@
 //! - [`threads`]: what other threads may do, work off the loop, a loop for each processor, signals, fork.
 //! - [`io`]: sockets, files, pipes and children, with callbacks and with tasks; what is lost when a future is dropped, and what not.
 //!
+//! A program without `main` stands in `fn main() -> Result<(), Box<dyn std::error::Error>> { ... Ok(()) }`. Some use the crates `libc`,
+//! `futures-util` and `futures-channel`; `compat` is there with the features `futures-io` and `hyper`.
+//!
 //! The chapters cite the rules of `docs/semantics.md` by their numbers, as S7. The module is in the documentation alone, not in the library.
 
 pub mod callbacks {

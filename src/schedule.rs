@@ -284,7 +284,7 @@ impl Schedule {
     }
 
     /// What ends leaves its queue, and does not count any more.
-    #[inline]
+    #[inline(always)]
     fn leave(&mut self, index: u32) {
         self.unqueue(index);
         let slot = &self.slots[index];
@@ -633,25 +633,29 @@ impl Schedule {
     /// Takes a slot out of its queue: tells the queue that its reference is dead, and makes it so.
     #[inline]
     fn unqueue(&mut self, index: u32) {
-        match self.slots[index].place() {
-            Place::Ready => {
-                self.ready.died();
-                if self.is_asleep_at(index) {
-                    self.timers.died();
-                }
-            }
-            Place::Timers => self.timers.died(),
-            Place::Aside if self.is_asleep_at(index) => self.timers.died(),
-            Place::Hooks => {
-                // Hooks are known by their handles.
-                self.dead_hooks += 1;
-                return;
-            }
-            Place::Free | Place::Aside | Place::Ended | Place::Internal => return,
+        if self.slots[index].place() == Place::Timers {
+            self.timers.died();
+        } else if !self.leave_queues(index) {
+            return;
         }
         if !self.slots.restamp(index) {
             self.sweep_for(index, None);
         }
+    }
+
+    /// As `unqueue`, for what is no timer; false if it is in no queue that has a reference to it.
+    fn leave_queues(&mut self, index: u32) -> bool {
+        let is_asleep = self.is_asleep_at(index);
+        if is_asleep {
+            self.timers.died();
+        }
+        match self.slots[index].place() {
+            Place::Ready => self.ready.died(),
+            // Hooks are known by their handles.
+            Place::Hooks => self.dead_hooks += 1,
+            _ => return is_asleep,
+        }
+        self.slots[index].place() == Place::Ready
     }
 
     /// Rids the queues of all that is dead, when the stamps of a slot have come round. It is in no queue; but a reference in the ready

@@ -161,10 +161,13 @@ impl<T> Future for Pop<'_, T> {
             notify.wake();
             return Poll::Pending;
         }
-        let ticket = self.ticket.unwrap_or_else(|| {
-            let next = &shared.next_ticket;
-            next.replace(next.get() + 1)
-        });
+        let Some(ticket) = self.ticket else {
+            let ticket = shared.next_ticket.replace(shared.next_ticket.get() + 1);
+            waiting.push_back((ticket, notify));
+            drop(waiting);
+            self.ticket = Some(ticket);
+            return Poll::Pending;
+        };
         // Polled though nobody has woken it, or woken for a value that another has taken, it keeps its place.
         let former = match place_of(&waiting, ticket) {
             Ok(place) => Some(std::mem::replace(&mut waiting[place].1, notify)),
@@ -175,7 +178,6 @@ impl<T> Future for Pop<'_, T> {
         };
         drop(waiting);
         drop(former);
-        self.ticket = Some(ticket);
         Poll::Pending
     }
 }
