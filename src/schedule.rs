@@ -736,7 +736,7 @@ mod tests {
     }
 
     #[test]
-    fn s6_a_task_that_sleeps_no_more_keeps_its_turn_when_the_stamps_come_round() {
+    fn s06_a_task_that_sleeps_no_more_keeps_its_turn_when_the_stamps_come_round() {
         let mut schedule = Schedule::new(0, 0);
         let mut task = || {
             schedule.reserve_task().unwrap();

@@ -33,7 +33,7 @@ struct Shared<T> {
 /// let lp = Loop::new()?;
 /// let answer = lp.run_until_complete(async {
 ///     let (sender, receiver) = task::oneshot()?;
-///     Loop::with_running(|lp| lp.unwrap().call_later(Duration::from_millis(5), move |_| drop(sender.send(42))))?;
+///     Loop::current()?.call_later(Duration::from_millis(5), move |_| drop(sender.send(42)))?;
 ///     receiver.await
 /// })??;
 /// assert_eq!(answer, 42);
