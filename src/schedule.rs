@@ -4,6 +4,7 @@
 //! dropped, is handed out, so that the loop can do it with no borrow held. Nothing changes when memory is refused.
 
 mod children;
+mod hooks;
 mod mail;
 mod operations;
 mod tasks;
@@ -213,19 +214,6 @@ impl Schedule {
     #[inline]
     fn place_of_timer(when: u64) -> Place {
         if when == u64::MAX { Place::Aside } else { Place::Timers }
-    }
-
-    /// Makes sure that the next `add_hook` needs no memory.
-    pub(crate) fn reserve_hook(&mut self, point: HookPoint) -> Result<()> {
-        self.slots.reserve()?;
-        Ok(self.hooks[point as usize - 1].try_reserve(1)?)
-    }
-
-    pub(crate) fn add_hook(&mut self, point: HookPoint, callback: Callback) -> Handle {
-        let slot = self.slots.fill(Kind::Hook, Place::Hooks, u64::MAX, callback);
-        let handle = self.slots.handle(slot.index);
-        self.hooks[point as usize - 1].push(handle);
-        handle
     }
 
     /// Ends what a handle names, if it is a call or a timer that leaves nothing to be dropped; else false, and nothing has changed.
@@ -514,39 +502,6 @@ impl Schedule {
         self.metrics.timers_fired += 1;
         self.rearm(index, when, missed);
         Ok(Call { due, ..self.borrow_out(index) })
-    }
-
-    /// Whether there are hooks to run.
-    #[inline]
-    pub(crate) fn has_hooks(&self) -> bool {
-        self.hooks.iter().any(|list| !list.is_empty())
-    }
-
-    /// Begins a round of hooks and tells how many there are.
-    pub(crate) fn begin_hooks(&mut self, point: HookPoint) -> usize {
-        self.sweep_hooks();
-        self.hooks[point as usize - 1].len()
-    }
-
-    /// Drops the dead hooks if they are many. Not during a round, which counts them.
-    pub(crate) fn sweep_many_hooks(&mut self) {
-        if self.dead_hooks > 64 {
-            self.sweep_hooks();
-        }
-    }
-
-    fn sweep_hooks(&mut self) {
-        let Schedule { slots, hooks, .. } = self;
-        if self.dead_hooks > 0 {
-            hooks.iter_mut().for_each(|list| list.retain(|&handle| slots.find(handle).is_ok()));
-            self.dead_hooks = 0;
-        }
-    }
-
-    /// One hook of the round, if it has not been cancelled since the round began.
-    pub(crate) fn hook_call(&mut self, point: HookPoint, at: usize) -> Option<Call> {
-        let index = self.slots.find(self.hooks[point as usize - 1][at]).ok()?;
-        Some(self.borrow_out(index))
     }
 
     /// Takes back what a call leaves: a callback that repeats goes back to its slot, the rest is handed out.
