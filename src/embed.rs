@@ -1,6 +1,6 @@
 //! The loop inside another loop: one descriptor that is readable whenever there is work.
 
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::RawFd;
 
 use nix::sys::eventfd::EventFd;
 
@@ -14,16 +14,16 @@ impl Loop {
     /// `epoll` and the like of a host loop. It stays the loop's own: never read or close it.
     ///
     /// The host waits until it is readable, calls [`run_once`](Loop::run_once) with a zero limit, and waits again. When
-    /// it schedules anything in between, it calls [`flush`](Loop::flush) before it waits. The descriptor is an eventfd,
-    /// made and registered with the ring when this is called first; a loop that nobody embeds does not pay for it. A
+    /// it schedules anything in between, it calls [`flush`](Loop::flush) before it waits. The descriptor is made
+    /// when this is called first, an eventfd, before Linux 5.19 an epoll; a loop that nobody embeds does not pay for it. A
     /// virtual clock does not move while the host waits. Errors: EMFILE, ENFILE, ENOMEM, ESHUTDOWN.
     pub fn fd(&self) -> Result<RawFd> {
         self.check_open()?;
         if self.shared.host_fd().is_none() {
-            self.shared.make_host_fd(|fd| self.ring.borrow_mut().register_eventfd(fd))?;
+            self.shared.make_host_fd(|fd| self.ring.borrow_mut().make_host_fd(fd))?;
         }
         self.flush()?;
-        Ok(self.shared.host_fd().expect("it was made above").as_fd().as_raw_fd())
+        Ok(self.ring.borrow().host_fd(self.shared.host_fd().expect("it was made above")))
     }
 
     /// Makes [`fd`](Loop::fd) tell of what has been scheduled since the last [`run_once`](Loop::run_once): arms the
@@ -61,18 +61,22 @@ impl Loop {
         let mut schedule = self.schedule.borrow_mut();
         op::run_errands(&mut schedule, &mut ring)?;
         ring.watch_wakes(self.shared.eventfd())?;
-        if !self.shared.inbox.fall_asleep()
-            || schedule.is_ready()
-            || ring.has_completions()
-            || schedule.is_due(self.clock.now())
-        {
-            make_readable(fd);
-        }
-        let wake_up = self.wake_up_time(schedule.wake_up_bound());
-        match self.clock {
-            Clock::Monotonic => ring.arm_and_submit(wake_up),
-            // Its deadlines mean nothing to the kernel.
-            Clock::Virtual(_) => ring.submit(),
+        let mut has_work = !self.shared.inbox.fall_asleep() || schedule.is_ready() || ring.has_completions();
+        loop {
+            if has_work || schedule.is_due(self.clock.now()) {
+                make_readable(fd);
+                return ring.submit();
+            }
+            match self.clock {
+                Clock::Monotonic => ring.arm_and_submit(self.wake_up_time(schedule.wake_up_bound()))?,
+                // Its deadlines mean nothing to the kernel.
+                Clock::Virtual(_) => ring.submit()?,
+            }
+            if !ring.has_completions() {
+                return Ok(());
+            }
+            // They may be the ring's own alone, where the kernel cannot move a timeout in silence: nothing for the host.
+            has_work = self.collect_completions(&mut schedule, &mut ring)? > 0;
         }
     }
 }

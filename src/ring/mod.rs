@@ -11,15 +11,17 @@ mod setup;
 mod timeout;
 
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use io_uring::types::Timespec;
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::eventfd::EventFd;
 
 pub(crate) use setup::{Features, Sizes};
 
+use self::setup::uninterrupted;
 use self::timeout::ArmedTimeout;
 use crate::error::{Error, Result, Sentence};
 use crate::fork::Process;
@@ -77,6 +79,8 @@ pub(crate) struct Ring {
     pushed: u64,
     /// Whether a poll for the wakes of other threads stands in the kernel, or is queued for it.
     watches_wakes: bool,
+    /// What a host loop waits for where that is not an eventfd alone.
+    host: Option<ManuallyDrop<Epoll>>,
 }
 
 impl Ring {
@@ -93,6 +97,7 @@ impl Ring {
             features,
             pushed: 0,
             watches_wakes: false,
+            host: None,
         })
     }
 
@@ -200,11 +205,31 @@ impl Ring {
         self.traffic
     }
 
-    /// Has the kernel write `fd` when something completes, from now on. The ring's own fd would not do for a host loop: it
-    /// does not wake a poller on a ring with DEFER_TASKRUN (measured on 6.12 and 6.18).
-    pub(crate) fn register_eventfd(&mut self, fd: &EventFd) -> Result<()> {
-        let registered = self.uring.submitter().register_eventfd(fd.as_fd().as_raw_fd());
-        registered.map_err(|error| setup::error(&error, Sentence::EventFdFailed))
+    /// Makes the descriptor that is readable, from now on, when something completes and when `fd` is.
+    ///
+    /// It is `fd` itself, which the kernel writes. The ring's own descriptor would not do: it does not wake a poller on a ring with
+    /// DEFER_TASKRUN (measured on 6.12 and 6.18). But a kernel that waits to register would wait for all that is in flight
+    /// (measured on 5.10), and has no such ring: there it is an epoll of both.
+    pub(crate) fn make_host_fd(&mut self, fd: &EventFd) -> Result<()> {
+        if !self.features.waits_to_register {
+            let registered = uninterrupted(|| self.uring.submitter().register_eventfd(fd.as_fd().as_raw_fd()));
+            return registered.map_err(|error| setup::error(&error, Sentence::EventFdFailed));
+        }
+        let both = || {
+            let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+            // SAFETY: the ring is open as long as `self.uring` is.
+            let ring = unsafe { BorrowedFd::borrow_raw(self.uring.as_raw_fd()) };
+            epoll.add(ring, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
+            epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
+            Ok(epoll)
+        };
+        self.host = Some(ManuallyDrop::new(both().map_err(|errno| Error::new(errno, Sentence::EventFdFailed))?));
+        Ok(())
+    }
+
+    /// The descriptor that was made for `fd`.
+    pub(crate) fn host_fd(&self, fd: &EventFd) -> RawFd {
+        self.host.as_ref().map_or(fd.as_fd().as_raw_fd(), |epoll| epoll.0.as_raw_fd())
     }
 
     /// As on a kernel before 5.13.
@@ -271,14 +296,13 @@ impl Ring {
         const IOU_PBUF_RING_INC: u16 = 2;
         let flags = if in_parts { IOU_PBUF_RING_INC } else { 0 };
         // SAFETY: as the caller says.
-        let registered = unsafe { self.uring.submitter().register_buf_ring_with_flags(ring, count, group, flags) };
-        registered.map_err(|error| setup::error(&error, Sentence::BuffersRefused))
+        let register = || unsafe { self.uring.submitter().register_buf_ring_with_flags(ring, count, group, flags) };
+        uninterrupted(register).map_err(|error| setup::error(&error, Sentence::BuffersRefused))
     }
 
     /// Takes a ring of provided buffers back.
     pub(crate) fn unregister_buffers(&self, group: u16) -> Result<()> {
-        let unregistered = self.uring.submitter().unregister_buf_ring(group);
-        unregistered.map_err(|error| setup::error(&error, Sentence::BuffersRefused))
+        uninterrupted(|| self.uring.submitter().unregister_buf_ring(group)).map_err(|error| setup::error(&error, Sentence::BuffersRefused))
     }
 
     /// How many entries can be queued at once.
@@ -385,9 +409,7 @@ impl Ring {
     /// Binds the ring to the calling thread, once.
     fn enable(&mut self) -> Result<()> {
         if !self.enabled {
-            self.uring
-                .submitter()
-                .register_enable_rings()
+            uninterrupted(|| self.uring.submitter().register_enable_rings())
                 .map_err(|error| setup::error(&error, Sentence::EnableFailed))?;
             self.enabled = true;
         }
@@ -400,6 +422,10 @@ impl Drop for Ring {
         // In a forked child the ring is the parent's, its addresses may hold the child's own memory by now, and the descriptors
         // may be others: nothing is unmapped and nothing is closed there (S33).
         if self.process.is_current() {
+            if let Some(host) = &mut self.host {
+                // SAFETY: dropped once, here, and not used again.
+                unsafe { ManuallyDrop::drop(host) };
+            }
             // SAFETY: dropped once, here, and not used again.
             unsafe { ManuallyDrop::drop(&mut self.uring) };
         }

@@ -58,12 +58,14 @@ pub(crate) struct Features {
     pub(super) skips_success: bool,
     pub(super) updates_timeouts: bool,
     pub(super) polls_for_ever: bool,
+    /// Whether to register anything with the ring is to wait until nothing is in flight on it: until 5.17.
+    pub(super) waits_to_register: bool,
     /// Whether a buffer may be filled bit by bit: 6.12, if the kernel does not refuse.
     pub(crate) fills_buffers_in_parts: bool,
 }
 
 impl Features {
-    fn new(uring: &IoUring, probe: &Probe, pretended: Version) -> Features {
+    fn new(uring: &IoUring, probe: &Probe, rung: Version, pretended: Version) -> Features {
         let mut operations = [0; 4];
         for opcode in 0..=u8::MAX {
             let is_known = probe.is_supported(opcode) && opcode <= pretended.last_operation();
@@ -79,6 +81,8 @@ impl Features {
             // Nor have multishot polls; tags for resources came with them, in 5.13.
             fills_buffers_in_parts: pretended >= Version(6, 12),
             polls_for_ever: params.is_feature_resource_tagging() && pretended >= Version(5, 13),
+            // It has no probe either; the next rung came soon after.
+            waits_to_register: rung < Version(5, 19),
         }
     }
 
@@ -152,7 +156,7 @@ pub(super) fn set_up(sizes: Sizes) -> Result<(IoUring, Features)> {
         builder.setup_cqsize(sizes.cq);
         rung(&mut builder);
         match builder.build(sizes.sq) {
-            Ok(uring) => return probe(uring, pretended),
+            Ok(uring) => return probe(uring, since, pretended),
             Err(error) => refusal = errno(&error),
         }
         if refusal != Errno::EINVAL {
@@ -163,16 +167,16 @@ pub(super) fn set_up(sizes: Sizes) -> Result<(IoUring, Features)> {
 }
 
 /// Asks the kernel what it can do, whatever its version says: distributions backport.
-fn probe(uring: IoUring, pretended: Version) -> Result<(IoUring, Features)> {
+fn probe(uring: IoUring, rung: Version, pretended: Version) -> Result<(IoUring, Features)> {
     let mut probe = Probe::new();
-    if let Err(error) = uring.submitter().register_probe(&mut probe) {
+    if let Err(error) = uninterrupted(|| uring.submitter().register_probe(&mut probe)) {
         // EINVAL: it is so old that it cannot be asked (before 5.6).
         let refusal = if errno(&error) == Errno::EINVAL { Errno::ENOSYS } else { errno(&error) };
         return Err(Error::new(refusal, what_to_change(refusal)));
     }
     let can_time = probe.is_supported(opcode::Timeout::CODE) && probe.is_supported(opcode::TimeoutRemove::CODE);
     if can_time && uring.params().is_feature_nodrop() {
-        let features = Features::new(&uring, &probe, pretended);
+        let features = Features::new(&uring, &probe, rung, pretended);
         Ok((uring, features))
     } else {
         Err(Error::new(Errno::ENOSYS, what_to_change(Errno::ENOSYS)))
@@ -187,6 +191,16 @@ fn what_to_change(errno: Errno) -> Sentence {
         Errno::EMFILE => Sentence::NoDescriptor,
         Errno::ENFILE => Sentence::NoSystemDescriptor,
         _ => Sentence::SetupFailed,
+    }
+}
+
+/// Makes a system call again when a signal has ended it: registering waits, on kernels before 5.18.
+pub(super) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
     }
 }
 

@@ -259,11 +259,13 @@ static void what_fails_ends_the_rest_of_its_chain(void)
 {
     loop_t *loop = new_loop();
     struct seen seen[3] = {{0}};
-    struct io_uring_sqe sqes[3] = {transfer(IORING_OP_SEND, -1, (void *)"x", 1), nop(), nop()};
+    /* It fails when it is begun: one that cannot even be begun, as on the descriptor -1, ends a hard chain, too, on 5.10. */
+    int file = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+    struct io_uring_sqe sqes[3] = {transfer(IORING_OP_SEND, file, (void *)"x", 1), nop(), nop()};
 
     CHECK(chain(loop, sqes, 3, seen, NULL), ==, 0);
     CHECK(loop_run(loop), ==, LOOP_DONE);
-    CHECK(seen[0].result, ==, -EBADF);
+    CHECK(seen[0].result, ==, -ENOTSOCK);
     CHECK(seen[1].result, ==, -ECANCELED);
     CHECK(seen[2].result, ==, -ECANCELED);
     /* But for a hard link. */
@@ -271,9 +273,10 @@ static void what_fails_ends_the_rest_of_its_chain(void)
     sqes[0].flags = IOSQE_IO_HARDLINK;
     CHECK(chain(loop, sqes, 3, seen, NULL), ==, 0);
     CHECK(loop_run(loop), ==, LOOP_DONE);
-    CHECK(seen[0].result, ==, -EBADF);
+    CHECK(seen[0].result, ==, -ENOTSOCK);
     CHECK(seen[1].result, ==, 0);
     CHECK(seen[2].result, ==, 0);
+    close(file);
     CHECK(loop_close(loop), ==, 0);
 }
 
@@ -363,8 +366,8 @@ static void buffers_can_be_registered_with_the_ring(void)
 {
     loop_t *loop = new_loop();
     struct seen seen = {0};
-    static char page[4096];
-    struct iovec iovec = {page, sizeof page};
+    char *page = malloc(4096); /* 5.10 takes nothing that is mapped from a file, as a page of static data may be */
+    struct iovec iovec = {page, 4096};
     struct io_uring_sqe sqe = nop();
     int file = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
 
@@ -384,6 +387,7 @@ static void buffers_can_be_registered_with_the_ring(void)
     CHECK(memcmp(page, "Name:", 5), ==, 0);
     close(file);
     CHECK(loop_close(loop), ==, 0);
+    free(page);
 }
 
 static void s28_what_is_refused_is_named(void)
