@@ -47,7 +47,9 @@ mod header {
         let mut header = prologue(&sources);
         for (title, file) in SECTIONS {
             header += &format!("\n\n/* ==== {title} ==== */\n\n");
-            header += section(&sources.join(file).with_extension("rs")).trim();
+            let source = sources.join(file).with_extension("rs");
+            header += &introduction(&source);
+            header += section(&source).trim();
         }
         header += "\n\n#ifdef __cplusplus\n}\n#endif\n\n#endif /* RINGLOOP_H */\n";
         let out = Path::new(&env::var("OUT_DIR").expect("cargo sets it")).join("ringloop.h");
@@ -66,6 +68,15 @@ mod header {
             .expect("the prologue is there")
             .replace("@VERSION_NUMBER@", &format!("{number:#08x}"))
             .replace("@VERSION_STRING@", env!("CARGO_PKG_VERSION"))
+    }
+
+    /// What holds for all of a section: what the comment about its file says after the first paragraph.
+    fn introduction(source: &Path) -> String {
+        let text = fs::read_to_string(source).expect("src/capi can be read");
+        let lines: Vec<&str> = text.lines().map_while(|line| line.strip_prefix("//!")).collect();
+        let Some(first) = lines.iter().position(|line| line.is_empty()) else { return String::new() };
+        let lines: String = lines[first + 1..].iter().map(|line| format!(" *{line}\n")).collect();
+        format!("/*\n{lines} */\n\n")
     }
 
     fn section(source: &Path) -> String {

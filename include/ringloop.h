@@ -15,12 +15,15 @@
  *
  * What holds for all functions:
  *
- *   Errors    An int or a loop_handle_t that is negative is -errno. loop_strerror() names it, loop_last_error() says in a
- *             sentence what went wrong. Nothing is written to an out parameter on failure, and nothing is lost: the loop
- *             stays usable, what was scheduled stays scheduled. Checked in this order: NULL or out of range -EINVAL; in a
- *             forked child -EOWNERDEAD; from the wrong thread -EPERM; the state -EBUSY, -ESHUTDOWN. Functions that cannot
- *             carry an error answer false, 0, NULL or the time. The result of an operation, which comes to its callback, is an
- *             errno alone: loop_strerror() names it, and loop_last_error() knows nothing of it.
+ *   Errors    An int or a loop_handle_t that is negative is -errno; an int of which nothing else is said is 0 on success.
+ *             loop_strerror() names an error, loop_last_error() says in a sentence what went wrong. Nothing is written to an
+ *             out parameter on failure, and nothing is lost: the loop stays usable, what was scheduled stays scheduled.
+ *             Checked in this order: -EINVAL, -EOWNERDEAD, -EPERM, the state (-EBUSY, -ESHUTDOWN). An error that is named
+ *             alone: -EINVAL an argument is NULL or out of range; -EOWNERDEAD in a forked child; -EPERM from the wrong
+ *             thread; -ESHUTDOWN the loop has been shut down, or is being closed; -ENOENT the handle is stale; -ENOMEM there
+ *             is no memory; -EMFILE, -ENFILE there is no descriptor left. Functions that cannot carry an error answer false, 0,
+ *             NULL or the time. The result of an operation, which comes to its callback, is an errno alone: loop_strerror()
+ *             names it, and loop_last_error() knows nothing of it.
  *   Time      uint64_t nanoseconds on CLOCK_MONOTONIC. No delay is rounded. A timer never runs early.
  *   Order     What is ready runs in the order in which it became ready; timers with the same deadline in the order in
  *             which they were scheduled. What a callback schedules runs in a later iteration.
@@ -74,7 +77,7 @@ struct msghdr;
 struct sockaddr;
 struct statx;
 
-/* A loop. */
+/* A loop, which loop_new() makes and loop_close() frees. */
 typedef struct loop_t loop_t;
 
 
@@ -87,7 +90,7 @@ typedef struct loop_t loop_t;
 typedef int64_t loop_handle_t;
 
 /**
- * A callback. It gets the loop it runs on, so that it can schedule more, and the `arg` that was given with it.
+ * A callback: gets the loop it runs on, so that it can schedule more, and the `arg` that was given with it.
  *
  * It must return: no longjmp, no pthread_exit. A C++ exception that leaves it aborts the process with a message.
  */
@@ -214,15 +217,18 @@ int loop_shutdown(loop_t *loop);
 int loop_close(loop_t *loop);
 
 /**
- * As loop_close(), but gives up with -ETIMEDOUT when the kernel has not let go of the loop's operations after
- * `timeout_ns`, or work of loop_run_in_executor() has not ended. Nothing is freed then, and it can be called again. Calls, timers and hooks keep nothing in the kernel:
- * with these alone it never gives up. -ENOMEM: there is no memory for results of operations, which loop_close() does without.
+ * Closes a loop as loop_close() does, but gives up after `timeout_ns`: when the kernel has not let go of the loop's
+ * operations by then, or work of loop_run_in_executor() has not ended. Calls, timers and hooks keep nothing in the
+ * kernel: with these alone it never gives up.
+ *
+ * Errors: -ETIMEDOUT it has given up: nothing is freed, and it can be called again; -ENOMEM there is no memory for
+ * results of operations, which loop_close() does without; those of loop_close(). The loop's thread; any thread once
+ * that has exited.
  */
-int loop_close_within(loop_t *loop,
-                      uint64_t timeout_ns);
+int loop_close_within(loop_t *loop, uint64_t timeout_ns);
 
 /**
- * Keeps a pointer for the program; NULL at first. Does nothing from another thread.
+ * Keeps a pointer for the program; NULL at first. Does nothing from another thread. The loop's thread.
  */
 void loop_set_data(loop_t *loop, void *data);
 
@@ -249,20 +255,22 @@ void *loop_data(const loop_t *loop);
 #define LOOP_BROKEN 2
 
 /**
- * Runs until loop_stop() or loop_break(). Sleeps in the kernel while nothing is ready: one system call an iteration that
- * sleeps, and seldom one more, for a timer that was cancelled meanwhile; none for one that does not sleep.
+ * Runs until loop_stop() or loop_break(). A signal does not end it. Sleeps in the kernel while nothing is ready: one
+ * system call an iteration that sleeps, and seldom one more, for a timer that was cancelled meanwhile; none for one
+ * that does not sleep.
  *
- * Returns LOOP_STOPPED or LOOP_BROKEN, or an error: -EBUSY the loop runs already (another loop may be run from inside a
- * callback of this one); -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL; -ENOMEM memory was refused, nothing is lost, run
- * again. A signal does not end it. The loop's thread.
+ * Returns LOOP_STOPPED or LOOP_BROKEN, or -EBUSY the loop runs already (another loop may be run from inside a callback
+ * of this one); -ENOMEM memory was refused, nothing is lost, run again; -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The
+ * loop's thread.
  */
 int loop_run_forever(loop_t *loop);
 
 /**
- * As loop_run_forever(), and returns LOOP_DONE when nothing referenced is left: no call, timer, post, watcher,
- * operation, child or work. With nothing left at
- * the start it returns at once, without an iteration. A remote keeps no run going: with threads that may still post, use
- * loop_run_forever() and stop it.
+ * Runs until nothing referenced is left: no call, timer, post, watcher, operation, child or work. Otherwise as
+ * loop_run_forever(). With nothing left at the start it returns at once, without an iteration. A remote keeps no run
+ * going: with threads that may still post, use loop_run_forever() and stop it.
+ *
+ * Returns LOOP_DONE, LOOP_STOPPED or LOOP_BROKEN. Errors: those of loop_run_forever(). The loop's thread.
  */
 int loop_run(loop_t *loop);
 
@@ -303,7 +311,7 @@ bool loop_is_running(const loop_t *loop);
 bool loop_is_alive(const loop_t *loop);
 
 /**
- * The innermost loop that is running on the calling thread, or NULL.
+ * The innermost loop that is running on the calling thread, or NULL. Any thread.
  */
 loop_t *loop_running(void);
 
@@ -321,17 +329,19 @@ loop_t *loop_running(void);
 
 /**
  * Runs `callback` in the next iteration, after all that is ready already. From inside a callback, that is a later
- * iteration, never the one that is running: a callback that schedules itself again starves nothing.
+ * iteration, never the one that is running: a callback that schedules itself again starves nothing. `arg` stays the
+ * caller's; see loop_on_release().
  *
- * Returns a handle, or -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. O(1), no system call, no allocation unless more
- * is pending than ever before. The loop's thread. `arg` stays the caller's; see loop_on_release().
+ * Returns a handle, or -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. O(1), no system call, no allocation unless
+ * more is pending than ever before. The loop's thread.
  */
-loop_handle_t loop_call_soon(loop_t *loop,
-                             loop_callback_t callback,
-                             void *arg);
+loop_handle_t loop_call_soon(loop_t *loop, loop_callback_t callback, void *arg);
 
 /**
- * Runs `callback` once, `delay_ns` from now: loop_call_at() with loop_time() + delay_ns, which saturates at LOOP_NEVER.
+ * Runs `callback` once, `delay_ns` from now: loop_call_at() with loop_time() + delay_ns, which saturates at
+ * LOOP_NEVER.
+ *
+ * Returns a handle. Errors: those of loop_call_at(). O(1), no system call. The loop's thread.
  */
 loop_handle_t loop_call_later(loop_t *loop, uint64_t delay_ns, loop_callback_t callback, void *arg);
 
@@ -370,14 +380,14 @@ uint64_t loop_time(const loop_t *loop);
 uint64_t loop_next_deadline(const loop_t *loop);
 
 /**
- * Cancels. The callback will not run again, even if it stands in the batch that is being run; its release hook runs
- * before this returns, or when the callback returns if it is the one that is running.
+ * Cancels what a handle names. Its callback will not run again, even if it stands in the batch that is being run; its
+ * release hook runs before this returns, or when the callback returns if it is the one that is running.
  *
- * Returns 0: gone. 1: asked, for operations and work, whose final callback is still to come. -ENOENT the handle is stale; -ESHUTDOWN,
- * -EPERM, -EOWNERDEAD, -EINVAL. O(1), however many are pending; allocates nothing. The loop's thread.
+ * Returns 0: gone; 1: asked, for operations and work, whose final callback is still to come, or -ENOENT the handle is
+ * stale; -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. O(1), however many are pending; allocates nothing. The loop's
+ * thread.
  */
-int loop_cancel(loop_t *loop,
-                loop_handle_t handle);
+int loop_cancel(loop_t *loop, loop_handle_t handle);
 
 /**
  * Moves a timer to `when_ns`, behind those that are due then already; the handle stays. One that stands in the batch that
@@ -400,7 +410,8 @@ int loop_when(const loop_t *loop,
               uint64_t *when_ns);
 
 /**
- * Writes how many calls of a repeating timer were left out because the loop came too late for them; 0 for other timers.
+ * Writes how many calls of a repeating timer were left out, because the loop came too late for them; 0 for other
+ * timers.
  *
  * Errors: those of loop_when(). O(1). The loop's thread.
  */
@@ -427,11 +438,12 @@ int loop_ref(loop_t *loop,
              loop_handle_t handle);
 
 /**
- * Makes what the handle names not count for loop_run(), which then returns though it is pending: for an operation, though the kernel
- * has its buffer, and though it was cancelled and its final callback is still to come. Errors: those of loop_ref().
+ * Makes what the handle names not count for loop_run(), which then returns though it is pending: for an operation,
+ * though the kernel has its buffer, and though it was cancelled and its final callback is still to come.
+ *
+ * Errors: those of loop_ref(). O(1). The loop's thread.
  */
-int loop_unref(loop_t *loop,
-               loop_handle_t handle);
+int loop_unref(loop_t *loop, loop_handle_t handle);
 
 /**
  * Whether what the handle names counts for loop_run(). The loop's thread; false from others.
@@ -451,16 +463,13 @@ bool loop_has_ref(const loop_t *loop, loop_handle_t handle);
 int loop_on_release(loop_t *loop, loop_handle_t handle, loop_release_t release);
 
 /**
- * Runs `callback` in every iteration, at the point that `when` names: LOOP_BEFORE_WAIT or LOOP_AFTER_WAIT. To embed other
- * loops. Hooks run in the order in which they were added, and keep no run alive. What a hook schedules may run in the
- * same iteration.
+ * Runs `callback` in every iteration, at the point that `when` names: LOOP_BEFORE_WAIT or LOOP_AFTER_WAIT. To embed
+ * other loops. Hooks run in the order in which they were added, and keep no run alive. What a hook schedules may run
+ * in the same iteration.
  *
  * Returns a handle, or -EINVAL, -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1). The loop's thread.
  */
-loop_handle_t loop_add_hook(loop_t *loop,
-                            uint32_t when,
-                            loop_callback_t callback,
-                            void *arg);
+loop_handle_t loop_add_hook(loop_t *loop, uint32_t when, loop_callback_t callback, void *arg);
 
 /* ==== other threads ==== */
 
@@ -470,18 +479,16 @@ loop_handle_t loop_add_hook(loop_t *loop,
 typedef struct loop_remote_t loop_remote_t;
 
 /**
- * Runs `callback` on the loop's thread as soon as the loop comes to it: after what the calling thread has posted before, and
- * in order with loop_call_soon() by the time of the call. It counts for loop_run().
+ * Runs `callback` on the loop's thread as soon as the loop comes to it: after what the calling thread has posted
+ * before, and in order with loop_call_soon() by the time of the call. It counts for loop_run().
  *
  * The loop must be open until this returns: a thread that may be late uses a remote. When the loop is closed, what has
- * not run is dropped unseen; loop_remote_call_soon() takes a release hook for that. A compare-and-swap, now
- * and then an allocation, and a system call only if the loop sleeps.
+ * not run is dropped unseen; loop_remote_call_soon() takes a release hook for that. Costs a compare-and-swap, now and
+ * then an allocation, and a system call only if the loop sleeps.
  *
  * Errors: -ESHUTDOWN, -ENOMEM, -EOWNERDEAD, -EINVAL. Any thread.
  */
-int loop_call_soon_threadsafe(loop_t *loop,
-                              loop_callback_t callback,
-                              void *arg);
+int loop_call_soon_threadsafe(loop_t *loop, loop_callback_t callback, void *arg);
 
 /**
  * Makes the loop's sleep return at once, or its next one if it is awake. Async-signal-safe; leaves errno alone. The loop
@@ -510,22 +517,23 @@ struct loop_remote_t *loop_remote_retain(struct loop_remote_t *remote);
 void loop_remote_release(struct loop_remote_t *remote);
 
 /**
- * As loop_call_soon_threadsafe(), on a loop that may be closed meanwhile. An accepted post runs and is then released, or
- * is released without being run when the loop is closed: `release`, which may be NULL, gets `arg` exactly once, on the
- * thread that runs or closes the loop. What is refused stays the caller's.
+ * Runs `callback` on the loop's thread as loop_call_soon_threadsafe() does, on a loop that may be closed meanwhile. An
+ * accepted post runs and is then released, or is released without being run when the loop is closed: `release`, which
+ * may be NULL, gets `arg` exactly once, on the thread that runs or closes the loop. What is refused stays the
+ * caller's.
  *
- * Nothing bounds what waits: who posts faster than the loop runs must hold back, or memory and the lateness of timers grow. Not for
- * signal handlers: these note what has come, and call loop_remote_wakeup().
+ * Nothing bounds what waits: who posts faster than the loop runs must hold back, or memory and the lateness of timers
+ * grow. Not for signal handlers: these note what has come, and call loop_remote_wakeup().
  *
  * Errors: -ESHUTDOWN the loop is shut down, closing or gone; -ENOMEM, -EOWNERDEAD, -EINVAL. Any thread.
  */
-int loop_remote_call_soon(struct loop_remote_t *remote,
-                          loop_callback_t callback,
-                          void *arg,
-                          loop_release_t release);
+int loop_remote_call_soon(struct loop_remote_t *remote, loop_callback_t callback, void *arg, loop_release_t release);
 
 /**
- * As loop_remote_call_soon(), `delay_ns` from now; on a virtual clock, from when the loop takes it.
+ * Runs `callback` on the loop's thread, as loop_remote_call_soon() does, `delay_ns` from now; on a virtual clock, from
+ * when the loop takes it.
+ *
+ * Errors: those of loop_remote_call_soon(). Any thread.
  */
 int loop_remote_call_later(struct loop_remote_t *remote,
                            uint64_t delay_ns,
@@ -534,7 +542,9 @@ int loop_remote_call_later(struct loop_remote_t *remote,
                            loop_release_t release);
 
 /**
- * As loop_wakeup(), on a loop that may be closed meanwhile. Any thread, and signal handlers.
+ * Wakes the loop as loop_wakeup() does, when it may be closed meanwhile.
+ *
+ * Errors: those of loop_wakeup(). Any thread, and signal handlers.
  */
 int loop_remote_wakeup(struct loop_remote_t *remote);
 
@@ -560,7 +570,7 @@ typedef void (*loop_fd_callback_t)(loop_t *loop, int fd, uint32_t events, void *
  * loop's next iteration. A watcher of a descriptor that is closed all the same, or can be watched no more, is called a last time with
  * POLLNVAL or POLLERR and has ended then, or watches what has the number now; it is never undefined behaviour.
  *
- * Returns a handle, or -EBADF; -EPERM for files and directories, as epoll has it; -EINVAL for events that poll(2) does not
+ * Returns a handle, or -EBADF `fd` is not open; -EPERM for files and directories, as epoll has it; -EINVAL for events that poll(2) does not
  * have; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. Some 1.3 us for asking epoll. The loop's thread.
  */
 loop_handle_t loop_watch_fd(loop_t *loop,
@@ -570,26 +580,24 @@ loop_handle_t loop_watch_fd(loop_t *loop,
                             void *arg);
 
 /**
- * Changes what a watcher waits for. What is queued for it and is asked for no more is dropped. With 0 it is paused: errors and
- * hang-ups still come.
+ * Changes what a watcher waits for. What is queued for it and is asked for no more is dropped. With 0 it is paused:
+ * errors and hang-ups still come.
  *
- * Returns 0, or -EINVAL not a watcher, or events that poll(2) does not have; -ENOENT, -ESHUTDOWN, -EPERM, -EOWNERDEAD. The
- * loop's thread; no system call.
+ * Returns 0, or -EINVAL not a watcher, or events that poll(2) does not have; -ENOENT, -ESHUTDOWN, -EPERM, -EOWNERDEAD.
+ * No system call. The loop's thread.
  */
-int loop_watch_update(loop_t *loop,
-                      loop_handle_t handle,
-                      uint32_t events);
+int loop_watch_update(loop_t *loop, loop_handle_t handle, uint32_t events);
 
 /**
- * Ends every watcher of `fd`, asks every operation on it to end, and makes the kernel let go of it: call it before close(). The
- * final callbacks of the operations are still to come.
+ * Ends every watcher of `fd`, asks every operation on it to end, and makes the kernel let go of it: call it before
+ * close(). The final callbacks of the operations are still to come.
  *
  * Returns how many operations the kernel has not let go of: with 0, close(fd) really closes, the peer sees the end of
- * file and a port is free again. More than 0 is file I/O that has begun. Or -EBADF for a negative number, an error of io_uring_enter(), -ENOMEM, -ESHUTDOWN,
- * -EPERM, -EOWNERDEAD. One system call as a rule, or none when there is nothing on `fd`. The loop's thread.
+ * file and a port is free again. More than 0 is file I/O that has begun. Errors: -EBADF for a negative number;
+ * -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD; those of io_uring_enter(). One system call as a rule, or none when there
+ * is nothing on `fd`. The loop's thread.
  */
-int loop_forget_fd(loop_t *loop,
-                   int fd);
+int loop_forget_fd(loop_t *loop, int fd);
 
 /* ==== completions ==== */
 
@@ -628,13 +636,13 @@ loop_handle_t loop_submit(loop_t *loop,
                           void *arg);
 
 /**
- * Submits a chain of `count` operations: each begins when the one before it has ended well, and when one fails those after it
- * end with -ECANCELED. IOSQE_IO_LINK is set by the loop; an entry may bear IOSQE_IO_HARDLINK instead, and then the next begins
- * whatever comes of it. The chain is never split. `args[i]` is the argument of the i-th; `handles`, unless NULL, gets the
- * handles. One callback for all.
+ * Submits a chain of `count` operations: each begins when the one before it has ended well, and when one fails those
+ * after it end with -ECANCELED. IOSQE_IO_LINK is set by the loop; an entry may bear IOSQE_IO_HARDLINK instead, and
+ * then the next begins whatever comes of it. The chain is never split. `args[i]` is the argument of the i-th;
+ * `handles`, unless NULL, gets the handles. One callback for all.
  *
- * Returns 0 or, with nothing submitted: -EINVAL, -ENOSYS, -EAGAIN, -ENOMEM, ... as loop_submit(); -E2BIG when the chain is longer
- * than the submission queue. O(count). The loop's thread.
+ * Errors, with nothing submitted: -E2BIG when the chain is longer than the submission queue; those of loop_submit().
+ * O(count). The loop's thread.
  */
 int loop_submit_chain(loop_t *loop,
                       const struct io_uring_sqe *sqes,
@@ -644,9 +652,11 @@ int loop_submit_chain(loop_t *loop,
                       loop_handle_t *handles);
 
 /**
- * The descriptor of the ring, for io_uring_register() of files and buffers. Never submit on it, never close it, and send it no
- * message (IORING_OP_MSG_RING), which the loop would count as a completion of its own: the loop's ring is the loop's. The loop's
- * thread.
+ * The descriptor of the ring, for io_uring_register() of files and buffers. Never submit on it, never close it, and
+ * send it no message (IORING_OP_MSG_RING), which the loop would count as a completion of its own: the loop's ring is
+ * the loop's.
+ *
+ * Returns the descriptor, or -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
  */
 int loop_ring_fd(const loop_t *loop);
 
@@ -658,18 +668,25 @@ int loop_ring_fd(const loop_t *loop);
 bool loop_supports(const loop_t *loop, uint8_t opcode);
 
 /**
- * Cuts an operation short at `when_ns`: its final result then has LOOP_TIMED_OUT, and is what the kernel had done, or -ETIMEDOUT if
- * that was nothing. Replaces an earlier deadline; LOOP_NEVER removes it. What the kernel will not cancel, file I/O that has
- * begun, ends when it ends.
+ * Cuts an operation short at `when_ns`: its final result then has LOOP_TIMED_OUT, and is what the kernel had done, or
+ * -ETIMEDOUT if that was nothing. Replaces an earlier deadline; LOOP_NEVER removes it. What the kernel will not
+ * cancel, file I/O that has begun, ends when it ends.
  *
- * It is a timer, as exact as any and at the cost of one. Errors: -EINVAL not an operation, -ENOENT, -ENOMEM, -ESHUTDOWN,
- * -EPERM, -EOWNERDEAD. The loop's thread.
+ * Errors: -EINVAL not an operation; -ENOENT, -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1): it is a timer, as exact
+ * as any. The loop's thread.
  */
-int loop_set_deadline(loop_t *loop,
-                      loop_handle_t handle,
-                      uint64_t when_ns);
+int loop_set_deadline(loop_t *loop, loop_handle_t handle, uint64_t when_ns);
 
 /* ==== files ==== */
+
+/*
+ * These submit operations, as loop_submit() does. What fails later, fails in the callback: the result is -errno, as
+ * the manual of the system call says. On a descriptor with O_NONBLOCK nothing waits, and the result is -EAGAIN
+ * instead. Until the final callback, do not close the descriptor: its number might come to name something else. Paths
+ * and arrays are copied.
+ *
+ * Errors: those of loop_submit(); -EINVAL for a length over INT32_MAX and for NULL. The loop's thread.
+ */
 
 /**
  * For loop_read(), loop_write() and the like: at the file's own position, and for what has none (pipes, sockets, terminals).
@@ -682,13 +699,8 @@ int loop_set_deadline(loop_t *loop,
 #define LOOP_DATASYNC 1
 
 /**
- * Reads up to `length` bytes at `offset` of a file; LOOP_CURRENT: at its own position. The result is a number of bytes, 0 at the
- * end of the file. The buffer belongs to the kernel until the final callback.
- *
- * In all that follows: the errors are those of loop_submit(), and -EINVAL for a length over INT32_MAX and for NULL. What fails
- * later, fails in the callback: the result is -errno, as the manual of the system call says. On a descriptor with O_NONBLOCK
- * nothing waits, and the result is -EAGAIN instead. Until the final callback, do not close the descriptor: its number might
- * come to name something else.
+ * Reads up to `length` bytes at `offset` of a file, or at its own position with LOOP_CURRENT. The result is a number
+ * of bytes, 0 at the end of the file. The buffer belongs to the kernel until the final callback.
  */
 loop_handle_t loop_read(loop_t *loop,
                         int fd,
@@ -699,8 +711,9 @@ loop_handle_t loop_read(loop_t *loop,
                         void *arg);
 
 /**
- * Writes up to `length` bytes at `offset` of a file; LOOP_CURRENT: at its own position. The result is the number of bytes written,
- * which may be fewer; loop_write_all() goes on. A pipe or socket whose reader has gone raises SIGPIPE, as write(2) does.
+ * Writes up to `length` bytes at `offset` of a file, or at its own position with LOOP_CURRENT. The result is the
+ * number of bytes written, which may be fewer; loop_write_all() goes on. A pipe or socket whose reader has gone raises
+ * SIGPIPE, as write(2) does.
  */
 loop_handle_t loop_write(loop_t *loop,
                          int fd,
@@ -711,9 +724,9 @@ loop_handle_t loop_write(loop_t *loop,
                          void *arg);
 
 /**
- * As loop_write(), until all of it is written. The result is `length`; fewer when an error, a cancel or a deadline ended it after
- * some were written, with LOOP_TIMED_OUT if it was the deadline; -errno only when none were. Let nothing else write there
- * meanwhile.
+ * Writes as loop_write() does, until all of it is written. The result is `length`; fewer when an error, a cancel or a
+ * deadline ended it after some were written, with LOOP_TIMED_OUT if it was the deadline; -errno only when none were.
+ * Let nothing else write there meanwhile.
  */
 loop_handle_t loop_write_all(loop_t *loop,
                              int fd,
@@ -724,7 +737,7 @@ loop_handle_t loop_write_all(loop_t *loop,
                              void *arg);
 
 /**
- * Reads into `count` buffers, one after the other, as loop_read() does with one; at most 1024. The array is copied.
+ * Reads into `count` buffers, one after the other, as loop_read() does with one; at most 1024.
  */
 loop_handle_t loop_readv(loop_t *loop,
                          int fd,
@@ -735,7 +748,7 @@ loop_handle_t loop_readv(loop_t *loop,
                          void *arg);
 
 /**
- * Writes from `count` buffers, one after the other, as loop_write() does with one; at most 1024. The array is copied.
+ * Writes from `count` buffers, one after the other, as loop_write() does with one; at most 1024.
  */
 loop_handle_t loop_writev(loop_t *loop,
                           int fd,
@@ -746,8 +759,8 @@ loop_handle_t loop_writev(loop_t *loop,
                           void *arg);
 
 /**
- * openat(2): the result is the descriptor. `dirfd` may be AT_FDCWD. One that no callback has seen when the loop is closed is
- * closed. In what follows, paths are copied.
+ * Opens a file, as openat(2): the result is the descriptor. `dirfd` may be AT_FDCWD. A descriptor that no callback has
+ * seen when the loop is closed is closed.
  */
 loop_handle_t loop_openat(loop_t *loop,
                           int dirfd,
@@ -758,21 +771,21 @@ loop_handle_t loop_openat(loop_t *loop,
                           void *arg);
 
 /**
- * close(2), on a thread of the kernel's, because closing may block (SO_LINGER, a file on a network). The result is 0 or -errno, and the
- * descriptor is gone either way, but with -ECANCELED it is still open: it was cancelled before it had begun.
+ * Closes a descriptor, as close(2), on a thread of the kernel's, because closing may block (SO_LINGER, a file on a
+ * network). The result is 0 or -errno, and the descriptor is gone either way, but with -ECANCELED it is still open: it
+ * was cancelled before it had begun.
  */
-loop_handle_t loop_close_fd(loop_t *loop,
-                            int fd,
-                            loop_io_callback_t callback,
-                            void *arg);
+loop_handle_t loop_close_fd(loop_t *loop, int fd, loop_io_callback_t callback, void *arg);
 
 /**
- * fsync(2); with LOOP_DATASYNC in `flags`, fdatasync(2).
+ * Brings what was written to a file to its device, as fsync(2); with LOOP_DATASYNC in `flags`, as fdatasync(2). The
+ * result is 0.
  */
 loop_handle_t loop_fsync(loop_t *loop, int fd, uint32_t flags, loop_io_callback_t callback, void *arg);
 
 /**
- * statx(2): the result is 0. `flags` are AT_*, `mask` is of STATX_*; `out` belongs to the kernel until the final callback.
+ * Asks about a file, as statx(2): the result is 0. `flags` are AT_*, `mask` is of STATX_*; `out` belongs to the kernel
+ * until the final callback.
  */
 loop_handle_t loop_statx(loop_t *loop,
                          int dirfd,
@@ -784,7 +797,7 @@ loop_handle_t loop_statx(loop_t *loop,
                          void *arg);
 
 /**
- * renameat2(2): the result is 0. `flags` are RENAME_*. Since Linux 5.11.
+ * Renames a file, as renameat2(2): the result is 0. `flags` are RENAME_*. Since Linux 5.11.
  */
 loop_handle_t loop_renameat(loop_t *loop,
                             int olddirfd,
@@ -796,7 +809,8 @@ loop_handle_t loop_renameat(loop_t *loop,
                             void *arg);
 
 /**
- * unlinkat(2): the result is 0. With AT_REMOVEDIR in `flags` it removes a directory. Since Linux 5.11.
+ * Removes a file, as unlinkat(2): the result is 0. With AT_REMOVEDIR in `flags` it removes a directory. Since Linux
+ * 5.11.
  */
 loop_handle_t loop_unlinkat(loop_t *loop,
                             int dirfd,
@@ -806,7 +820,7 @@ loop_handle_t loop_unlinkat(loop_t *loop,
                             void *arg);
 
 /**
- * mkdirat(2): the result is 0. Since Linux 5.15.
+ * Makes a directory, as mkdirat(2): the result is 0. Since Linux 5.15.
  */
 loop_handle_t loop_mkdirat(loop_t *loop,
                            int dirfd,
@@ -816,7 +830,7 @@ loop_handle_t loop_mkdirat(loop_t *loop,
                            void *arg);
 
 /**
- * symlinkat(2): the result is 0. Since Linux 5.15.
+ * Makes a symbolic link, as symlinkat(2): the result is 0. Since Linux 5.15.
  */
 loop_handle_t loop_symlinkat(loop_t *loop,
                              const char *target,
@@ -826,7 +840,7 @@ loop_handle_t loop_symlinkat(loop_t *loop,
                              void *arg);
 
 /**
- * linkat(2): the result is 0. Since Linux 5.15.
+ * Makes a hard link, as linkat(2): the result is 0. Since Linux 5.15.
  */
 loop_handle_t loop_linkat(loop_t *loop,
                           int olddirfd,
@@ -838,12 +852,12 @@ loop_handle_t loop_linkat(loop_t *loop,
                           void *arg);
 
 /**
- * ftruncate(2): the result is 0. Since Linux 6.9.
+ * Sets the size of a file, as ftruncate(2): the result is 0. Since Linux 6.9.
  */
 loop_handle_t loop_ftruncate(loop_t *loop, int fd, uint64_t size, loop_io_callback_t callback, void *arg);
 
 /**
- * fallocate(2): the result is 0. `mode` is 0 or of FALLOC_FL_*.
+ * Changes the room that a file has, as fallocate(2): the result is 0. `mode` is 0 or of FALLOC_FL_*.
  */
 loop_handle_t loop_fallocate(loop_t *loop,
                              int fd,
@@ -854,8 +868,8 @@ loop_handle_t loop_fallocate(loop_t *loop,
                              void *arg);
 
 /**
- * splice(2): moves up to `length` bytes between a pipe and another descriptor; the result is their number, 0 at the end. The
- * offset of a pipe is LOOP_CURRENT. `flags` are SPLICE_F_*.
+ * Moves up to `length` bytes between a pipe and another descriptor, as splice(2): the result is their number, 0 at the
+ * end. The offset of a pipe is LOOP_CURRENT. `flags` are SPLICE_F_*.
  */
 loop_handle_t loop_splice(loop_t *loop,
                           int fd_in,
@@ -869,9 +883,16 @@ loop_handle_t loop_splice(loop_t *loop,
 
 /* ==== sockets ==== */
 
+/*
+ * These submit operations, as loop_submit() does; what is said of loop_read() about failing, O_NONBLOCK and closing
+ * holds for them.
+ *
+ * Errors: those of loop_read(). The loop's thread.
+ */
+
 /**
- * recv(2): the result is a number of bytes, 0 at the end of a stream. `flags` are MSG_*. The buffer belongs to the kernel until
- * the final callback.
+ * Receives up to `length` bytes from a socket, as recv(2): the result is their number, 0 at the end of a stream.
+ * `flags` are MSG_*. The buffer belongs to the kernel until the final callback.
  */
 loop_handle_t loop_recv(loop_t *loop,
                         int fd,
@@ -882,7 +903,8 @@ loop_handle_t loop_recv(loop_t *loop,
                         void *arg);
 
 /**
- * send(2): the result is the number of bytes sent, which may be fewer; loop_send_all() goes on. No SIGPIPE is raised.
+ * Sends up to `length` bytes on a socket, as send(2): the result is the number of bytes sent, which may be fewer;
+ * loop_send_all() goes on. No SIGPIPE is raised.
  */
 loop_handle_t loop_send(loop_t *loop,
                         int fd,
@@ -893,9 +915,10 @@ loop_handle_t loop_send(loop_t *loop,
                         void *arg);
 
 /**
- * As loop_send(), until all of it is sent. The result is `length`; fewer when an error, a cancel or a deadline ended it after some
- * were sent, as with write(2), with LOOP_TIMED_OUT if it was the deadline; -errno only when none were. Let nothing else send there
- * meanwhile. From Linux 6.1 the kernel goes on by itself; before, each part costs an iteration.
+ * Sends as loop_send() does, until all of it is sent. The result is `length`; fewer when an error, a cancel or a
+ * deadline ended it after some were sent, as with write(2), with LOOP_TIMED_OUT if it was the deadline; -errno only
+ * when none were. Let nothing else send there meanwhile. From Linux 6.1 the kernel goes on by itself; before, each
+ * part costs an iteration.
  */
 loop_handle_t loop_send_all(loop_t *loop,
                             int fd,
@@ -906,9 +929,9 @@ loop_handle_t loop_send_all(loop_t *loop,
                             void *arg);
 
 /**
- * recvmsg(2): the result is a number of bytes. The array of buffers (msg_iov) is copied; the buffers, msg_name and msg_control belong
- * to the kernel until the final callback. `message` itself must live until then as well: just before, msg_namelen,
- * msg_controllen and msg_flags are written to it, when the result is no error.
+ * Receives a message, as recvmsg(2): the result is a number of bytes. The array of buffers (msg_iov) is copied; the
+ * buffers, msg_name and msg_control belong to the kernel until the final callback. `message` itself must live until
+ * then as well: just before, msg_namelen, msg_controllen and msg_flags are written to it, when the result is no error.
  */
 loop_handle_t loop_recvmsg(loop_t *loop,
                            int fd,
@@ -918,8 +941,9 @@ loop_handle_t loop_recvmsg(loop_t *loop,
                            void *arg);
 
 /**
- * sendmsg(2): the result is the number of bytes sent. `message` and its array of buffers (msg_iov) are copied; the buffers, msg_name
- * and msg_control belong to the kernel until the final callback. No SIGPIPE is raised.
+ * Sends a message, as sendmsg(2): the result is the number of bytes sent. `message` and its array of buffers (msg_iov)
+ * are copied; the buffers, msg_name and msg_control belong to the kernel until the final callback. No SIGPIPE is
+ * raised.
  */
 loop_handle_t loop_sendmsg(loop_t *loop,
                            int fd,
@@ -929,17 +953,15 @@ loop_handle_t loop_sendmsg(loop_t *loop,
                            void *arg);
 
 /**
- * accept4(2): the result is the connection's descriptor. `flags` are SOCK_CLOEXEC, SOCK_NONBLOCK. A connection that no callback
- * has seen when the loop is closed is closed.
+ * Accepts a connection, as accept4(2): the result is its descriptor. `flags` are SOCK_CLOEXEC, SOCK_NONBLOCK. A
+ * connection that no callback has seen when the loop is closed is closed.
  */
-loop_handle_t loop_accept(loop_t *loop,
-                          int fd,
-                          int flags,
-                          loop_io_callback_t callback,
-                          void *arg);
+loop_handle_t loop_accept(loop_t *loop, int fd, int flags, loop_io_callback_t callback, void *arg);
 
 /**
- * connect(2): the result is 0. The address is copied; -EINVAL when `length` is more than that of a sockaddr_storage.
+ * Connects a socket, as connect(2): the result is 0. The address is copied.
+ *
+ * Errors: -EINVAL when `length` is more than that of a sockaddr_storage.
  */
 loop_handle_t loop_connect(loop_t *loop,
                            int fd,
@@ -949,18 +971,14 @@ loop_handle_t loop_connect(loop_t *loop,
                            void *arg);
 
 /**
- * socket(2): the result is the descriptor; SOCK_CLOEXEC and SOCK_NONBLOCK may be in `type`. One that no callback has seen when the
- * loop is closed is closed. Since Linux 5.19.
+ * Makes a socket, as socket(2): the result is its descriptor; SOCK_CLOEXEC and SOCK_NONBLOCK may be in `type`. One
+ * that no callback has seen when the loop is closed is closed. Since Linux 5.19.
  */
-loop_handle_t loop_socket(loop_t *loop,
-                          int domain,
-                          int type,
-                          int protocol,
-                          loop_io_callback_t callback,
-                          void *arg);
+loop_handle_t loop_socket(loop_t *loop, int domain, int type, int protocol, loop_io_callback_t callback, void *arg);
 
 /**
- * shutdown(2): the result is 0. `how` is SHUT_RD, SHUT_WR or SHUT_RDWR. Since Linux 5.11.
+ * Shuts down a connection, or one direction of it, as shutdown(2): the result is 0. `how` is SHUT_RD, SHUT_WR or
+ * SHUT_RDWR. Since Linux 5.11.
  */
 loop_handle_t loop_shutdown_fd(loop_t *loop, int fd, int how, loop_io_callback_t callback, void *arg);
 
@@ -985,7 +1003,7 @@ typedef void (*loop_recv_callback_t)(loop_t *loop, int32_t result, const void *d
  * accepting is tried again every 100 ms until it succeeds. A connection that was aborted is passed over. After any other
  * error, -ECANCELED included, it has ended. A connection that no callback has seen when the loop is closed is closed.
  *
- * Returns a handle or an error, as loop_submit(). The loop's thread.
+ * Returns a handle. Errors: those of loop_submit(). The loop's thread.
  */
 loop_handle_t loop_accept_multi(loop_t *loop,
                                 int fd,
@@ -998,7 +1016,7 @@ loop_handle_t loop_accept_multi(loop_t *loop,
  * Linux 6.12 on the kernel fills a buffer bit by bit, so that small messages do not waste large buffers; on a kernel before 6.0
  * the loop fills them itself.
  *
- * They are freed by loop_buffers_free(), or with the loop, and `*out` is dead then. Returns 0, or -EINVAL out of range; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD.
+ * They are freed by loop_buffers_free(), or with the loop, and `*out` is dead then. Returns 0, or -EINVAL, -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD.
  * The loop's thread.
  */
 int loop_buffers_new(loop_t *loop,
@@ -1033,7 +1051,7 @@ int loop_buffer_return(struct loop_buffers_t *buffers,
  * buffer. Without a free buffer receiving stops, and goes on by itself when one has been returned. One entry for the kernel does for
  * all from Linux 6.0 on; before, a poll and a recv(2) for each arrival.
  *
- * Returns a handle or an error, as loop_submit(); -EINVAL for another loop's buffers. The loop's thread.
+ * Returns a handle. Errors: -EINVAL for another loop's buffers; those of loop_submit(). The loop's thread.
  */
 loop_handle_t loop_recv_multi(loop_t *loop,
                               int fd,
@@ -1076,18 +1094,17 @@ loop_handle_t loop_add_signal_handler(loop_t *loop,
 typedef void (*loop_child_callback_t)(loop_t *loop, pid_t pid, int wait_status, void *arg);
 
 /**
- * Runs `callback` once when the child process `pid` has ended. The loop waits for it (reaps it) just before it calls back, and
- * not when the watcher has been cancelled: then the child is left to you. Let nobody else wait for it meanwhile, and have one
- * watcher a child. No signal is used: SIGCHLD is yours to handle or to block; where it is ignored, the wait status is -1.
+ * Runs `callback` once when the child process `pid` has ended. The loop waits for it (reaps it) just before it calls
+ * back, and not when the watcher has been cancelled: then the child is left to you. Let nobody else wait for it
+ * meanwhile, and have one watcher a child. No signal is used: SIGCHLD is yours to handle or to block; where it is
+ * ignored, the wait status is -1.
  *
- * Returns a handle, or -ECHILD when `pid` is no child of this process or has been waited for, -EINVAL when it is not positive;
- * -EAGAIN, -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. One system call; before Linux 6.7 one more and a descriptor, so that
- * -EMFILE and -ENFILE may be. The loop's thread.
+ * Returns a handle, or -ECHILD when `pid` is no child of this process or has been waited for; -EINVAL when it is not
+ * positive; -EAGAIN when the kernel takes no operation at the moment; -EMFILE, -ENFILE before Linux 6.7, when there is
+ * no descriptor left; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. One system call; before Linux 6.7 one more, and a
+ * descriptor. The loop's thread.
  */
-loop_handle_t loop_watch_child(loop_t *loop,
-                               pid_t pid,
-                               loop_child_callback_t callback,
-                               void *arg);
+loop_handle_t loop_watch_child(loop_t *loop, pid_t pid, loop_child_callback_t callback, void *arg);
 
 /* ==== work off the loop ==== */
 
@@ -1143,21 +1160,22 @@ loop_handle_t loop_getaddrinfo(loop_t *loop,
 /* ==== inside another loop ==== */
 
 /**
- * A descriptor that is readable whenever loop_run_once(loop, 0) has work, timers included: for the poll() or epoll of a
- * host loop. The host waits until it is readable, calls loop_run_once(loop, 0), and waits again. It may be readable with
- * nothing to do, for a timer that was cancelled: then loop_run_once() says 0.
+ * A descriptor that is readable whenever loop_run_once(loop, 0) has work, timers included: for the poll() or epoll of
+ * a host loop. The host waits until it is readable, calls loop_run_once(loop, 0), and waits again. It may be readable
+ * with nothing to do, for a timer that was cancelled: then loop_run_once() says 0.
  *
  * It stays the loop's: never read or close it. It is an eventfd, made when this is called first. The clock of
- * LOOP_VIRTUAL_TIME does not move while the host waits. Errors: -EMFILE, -ENFILE, -ENOMEM, -ESHUTDOWN, -EPERM,
- * -EOWNERDEAD, -EINVAL. The loop's thread.
+ * LOOP_VIRTUAL_TIME does not move while the host waits.
+ *
+ * Returns the descriptor, or -EMFILE, -ENFILE, -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
  */
 int loop_fd(loop_t *loop);
 
 /**
- * Makes loop_fd() tell of what was scheduled since the last loop_run_once(). Call it before the host sleeps when something
- * was; not needed after loop_run_once(), nor inside callbacks.
+ * Makes loop_fd() tell of what was scheduled since the last loop_run_once(). Call it before the host sleeps when
+ * something was; not needed after loop_run_once(), nor inside callbacks.
  *
- * Errors: -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL, and those of io_uring_enter(). At most two system calls. The loop's
+ * Errors: -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL; those of io_uring_enter(). At most two system calls. The loop's
  * thread.
  */
 int loop_flush(loop_t *loop);
@@ -1337,16 +1355,13 @@ typedef void (*loop_walk_callback_t)(loop_t *loop, const struct loop_info_t *inf
 int loop_metrics(const loop_t *loop, struct loop_metrics_t *out);
 
 /**
- * Has `callback` called after every callback that held the loop for `threshold_ns` or longer. Replaces the one there was;
- * a threshold of 0 or a NULL callback ends the reports. Costs a reading of the clock a callback while set, nothing
+ * Calls `callback` after every callback that held the loop for `threshold_ns` or longer. Replaces the one there was; a
+ * threshold of 0 or a NULL callback ends the reports. Costs a reading of the clock a callback while set, nothing
  * otherwise. With RINGLOOP_DEBUG=1 in the environment every loop reports 100 ms and more on stderr, besides this.
  *
  * Errors: -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
  */
-int loop_set_slow_callback(loop_t *loop,
-                           uint64_t threshold_ns,
-                           loop_slow_callback_t callback,
-                           void *arg);
+int loop_set_slow_callback(loop_t *loop, uint64_t threshold_ns, loop_slow_callback_t callback, void *arg);
 
 /**
  * Shows everything that is pending to `callback`, in no order that is promised: finds what was forgotten. The callback may

@@ -38,10 +38,11 @@ unsafe fn add(
 }
 
 /// Runs `callback` in the next iteration, after all that is ready already. From inside a callback, that is a later
-/// iteration, never the one that is running: a callback that schedules itself again starves nothing.
+/// iteration, never the one that is running: a callback that schedules itself again starves nothing. `arg` stays the
+/// caller's; see loop_on_release().
 ///
-/// Returns a handle, or -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. O(1), no system call, no allocation unless more
-/// is pending than ever before. The loop's thread. `arg` stays the caller's; see loop_on_release().
+/// Returns a handle, or -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. O(1), no system call, no allocation unless
+/// more is pending than ever before. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_call_soon(
     r#loop: *mut Loop,
@@ -52,7 +53,10 @@ pub unsafe extern "C" fn loop_call_soon(
     unsafe { add(r#loop, callback, arg, Loop::schedule_soon) }
 }
 
-/// Runs `callback` once, `delay_ns` from now: loop_call_at() with loop_time() + delay_ns, which saturates at LOOP_NEVER.
+/// Runs `callback` once, `delay_ns` from now: loop_call_at() with loop_time() + delay_ns, which saturates at
+/// LOOP_NEVER.
+///
+/// Returns a handle. Errors: those of loop_call_at(). O(1), no system call. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_call_later(
     r#loop: *mut Loop,
@@ -118,11 +122,12 @@ pub unsafe extern "C" fn loop_next_deadline(r#loop: *const Loop) -> u64 {
     deadline.ok().flatten().unwrap_or(Time::NEVER).as_nanos()
 }
 
-/// Cancels. The callback will not run again, even if it stands in the batch that is being run; its release hook runs
-/// before this returns, or when the callback returns if it is the one that is running.
+/// Cancels what a handle names. Its callback will not run again, even if it stands in the batch that is being run; its
+/// release hook runs before this returns, or when the callback returns if it is the one that is running.
 ///
-/// Returns 0: gone. 1: asked, for operations and work, whose final callback is still to come. -ENOENT the handle is stale; -ESHUTDOWN,
-/// -EPERM, -EOWNERDEAD, -EINVAL. O(1), however many are pending; allocates nothing. The loop's thread.
+/// Returns 0: gone; 1: asked, for operations and work, whose final callback is still to come, or -ENOENT the handle is
+/// stale; -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. O(1), however many are pending; allocates nothing. The loop's
+/// thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_cancel(r#loop: *mut Loop, handle: loop_handle_t) -> c_int {
     // SAFETY: the header asks for an open loop.
@@ -151,7 +156,8 @@ pub unsafe extern "C" fn loop_when(r#loop: *const Loop, handle: loop_handle_t, w
     unsafe { ask(r#loop, handle, when_ns, |lp, handle| lp.when(handle).map(Time::as_nanos)) }
 }
 
-/// Writes how many calls of a repeating timer were left out because the loop came too late for them; 0 for other timers.
+/// Writes how many calls of a repeating timer were left out, because the loop came too late for them; 0 for other
+/// timers.
 ///
 /// Errors: those of loop_when(). O(1). The loop's thread.
 #[unsafe(no_mangle)]
@@ -186,8 +192,10 @@ pub unsafe extern "C" fn loop_ref(r#loop: *mut Loop, handle: loop_handle_t) -> c
     status(unsafe { with_loop(r#loop, |lp| lp.ref_(handle_from_c(handle))) })
 }
 
-/// Makes what the handle names not count for loop_run(), which then returns though it is pending: for an operation, though the kernel
-/// has its buffer, and though it was cancelled and its final callback is still to come. Errors: those of loop_ref().
+/// Makes what the handle names not count for loop_run(), which then returns though it is pending: for an operation,
+/// though the kernel has its buffer, and though it was cancelled and its final callback is still to come.
+///
+/// Errors: those of loop_ref(). O(1). The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_unref(r#loop: *mut Loop, handle: loop_handle_t) -> c_int {
     // SAFETY: the header asks for an open loop.
@@ -221,9 +229,9 @@ pub unsafe extern "C" fn loop_on_release(r#loop: *mut Loop, handle: loop_handle_
     status(unsafe { with_loop(r#loop, on_release) })
 }
 
-/// Runs `callback` in every iteration, at the point that `when` names: LOOP_BEFORE_WAIT or LOOP_AFTER_WAIT. To embed other
-/// loops. Hooks run in the order in which they were added, and keep no run alive. What a hook schedules may run in the
-/// same iteration.
+/// Runs `callback` in every iteration, at the point that `when` names: LOOP_BEFORE_WAIT or LOOP_AFTER_WAIT. To embed
+/// other loops. Hooks run in the order in which they were added, and keep no run alive. What a hook schedules may run
+/// in the same iteration.
 ///
 /// Returns a handle, or -EINVAL, -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1). The loop's thread.
 #[unsafe(no_mangle)]

@@ -15,13 +15,15 @@ use crate::event_loop::Loop;
 pub type loop_child_callback_t =
     Option<unsafe extern "C-unwind" fn(r#loop: *mut Loop, pid: pid_t, wait_status: c_int, arg: *mut c_void)>;
 
-/// Runs `callback` once when the child process `pid` has ended. The loop waits for it (reaps it) just before it calls back, and
-/// not when the watcher has been cancelled: then the child is left to you. Let nobody else wait for it meanwhile, and have one
-/// watcher a child. No signal is used: SIGCHLD is yours to handle or to block; where it is ignored, the wait status is -1.
+/// Runs `callback` once when the child process `pid` has ended. The loop waits for it (reaps it) just before it calls
+/// back, and not when the watcher has been cancelled: then the child is left to you. Let nobody else wait for it
+/// meanwhile, and have one watcher a child. No signal is used: SIGCHLD is yours to handle or to block; where it is
+/// ignored, the wait status is -1.
 ///
-/// Returns a handle, or -ECHILD when `pid` is no child of this process or has been waited for, -EINVAL when it is not positive;
-/// -EAGAIN, -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. One system call; before Linux 6.7 one more and a descriptor, so that
-/// -EMFILE and -ENFILE may be. The loop's thread.
+/// Returns a handle, or -ECHILD when `pid` is no child of this process or has been waited for; -EINVAL when it is not
+/// positive; -EAGAIN when the kernel takes no operation at the moment; -EMFILE, -ENFILE before Linux 6.7, when there is
+/// no descriptor left; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. One system call; before Linux 6.7 one more, and a
+/// descriptor. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_watch_child(
     r#loop: *mut Loop,

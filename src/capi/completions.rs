@@ -82,13 +82,13 @@ pub unsafe extern "C" fn loop_submit(
 /// No submission queue is larger.
 const LARGEST_CHAIN: usize = 32768;
 
-/// Submits a chain of `count` operations: each begins when the one before it has ended well, and when one fails those after it
-/// end with -ECANCELED. IOSQE_IO_LINK is set by the loop; an entry may bear IOSQE_IO_HARDLINK instead, and then the next begins
-/// whatever comes of it. The chain is never split. `args[i]` is the argument of the i-th; `handles`, unless NULL, gets the
-/// handles. One callback for all.
+/// Submits a chain of `count` operations: each begins when the one before it has ended well, and when one fails those
+/// after it end with -ECANCELED. IOSQE_IO_LINK is set by the loop; an entry may bear IOSQE_IO_HARDLINK instead, and
+/// then the next begins whatever comes of it. The chain is never split. `args[i]` is the argument of the i-th;
+/// `handles`, unless NULL, gets the handles. One callback for all.
 ///
-/// Returns 0 or, with nothing submitted: -EINVAL, -ENOSYS, -EAGAIN, -ENOMEM, ... as loop_submit(); -E2BIG when the chain is longer
-/// than the submission queue. O(count). The loop's thread.
+/// Errors, with nothing submitted: -E2BIG when the chain is longer than the submission queue; those of loop_submit().
+/// O(count). The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_submit_chain(
     r#loop: *mut Loop,
@@ -125,9 +125,11 @@ pub unsafe extern "C" fn loop_submit_chain(
     status(unsafe { with_loop(r#loop, submit) })
 }
 
-/// The descriptor of the ring, for io_uring_register() of files and buffers. Never submit on it, never close it, and send it no
-/// message (IORING_OP_MSG_RING), which the loop would count as a completion of its own: the loop's ring is the loop's. The loop's
-/// thread.
+/// The descriptor of the ring, for io_uring_register() of files and buffers. Never submit on it, never close it, and
+/// send it no message (IORING_OP_MSG_RING), which the loop would count as a completion of its own: the loop's ring is
+/// the loop's.
+///
+/// Returns the descriptor, or -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_ring_fd(r#loop: *const Loop) -> c_int {
     // SAFETY: the header asks for an open loop.
@@ -143,12 +145,12 @@ pub unsafe extern "C" fn loop_supports(r#loop: *const Loop, opcode: u8) -> bool 
     unsafe { with_loop(r#loop, |lp| lp.owner.check().map(|()| lp.supports(opcode))) }.unwrap_or(false)
 }
 
-/// Cuts an operation short at `when_ns`: its final result then has LOOP_TIMED_OUT, and is what the kernel had done, or -ETIMEDOUT if
-/// that was nothing. Replaces an earlier deadline; LOOP_NEVER removes it. What the kernel will not cancel, file I/O that has
-/// begun, ends when it ends.
+/// Cuts an operation short at `when_ns`: its final result then has LOOP_TIMED_OUT, and is what the kernel had done, or
+/// -ETIMEDOUT if that was nothing. Replaces an earlier deadline; LOOP_NEVER removes it. What the kernel will not
+/// cancel, file I/O that has begun, ends when it ends.
 ///
-/// It is a timer, as exact as any and at the cost of one. Errors: -EINVAL not an operation, -ENOENT, -ENOMEM, -ESHUTDOWN,
-/// -EPERM, -EOWNERDEAD. The loop's thread.
+/// Errors: -EINVAL not an operation; -ENOENT, -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1): it is a timer, as exact
+/// as any. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_set_deadline(r#loop: *mut Loop, handle: loop_handle_t, when_ns: u64) -> c_int {
     // SAFETY: the header asks for an open loop.

@@ -1,4 +1,11 @@
 //! Files: reading, writing, and what is done to files and directories.
+//!
+//! These submit operations, as loop_submit() does. What fails later, fails in the callback: the result is -errno, as
+//! the manual of the system call says. On a descriptor with O_NONBLOCK nothing waits, and the result is -EAGAIN
+//! instead. Until the final callback, do not close the descriptor: its number might come to name something else. Paths
+//! and arrays are copied.
+//!
+//! Errors: those of loop_submit(); -EINVAL for a length over INT32_MAX and for NULL. The loop's thread.
 
 use std::ffi::{c_char, c_int, c_void};
 
@@ -20,13 +27,8 @@ pub const LOOP_DATASYNC: u32 = 1;
 const _: () =
     assert!(LOOP_CURRENT == entries::CURRENT && LOOP_DATASYNC == io_uring::types::FsyncFlags::DATASYNC.bits());
 
-/// Reads up to `length` bytes at `offset` of a file; LOOP_CURRENT: at its own position. The result is a number of bytes, 0 at the
-/// end of the file. The buffer belongs to the kernel until the final callback.
-///
-/// In all that follows: the errors are those of loop_submit(), and -EINVAL for a length over INT32_MAX and for NULL. What fails
-/// later, fails in the callback: the result is -errno, as the manual of the system call says. On a descriptor with O_NONBLOCK
-/// nothing waits, and the result is -EAGAIN instead. Until the final callback, do not close the descriptor: its number might
-/// come to name something else.
+/// Reads up to `length` bytes at `offset` of a file, or at its own position with LOOP_CURRENT. The result is a number
+/// of bytes, 0 at the end of the file. The buffer belongs to the kernel until the final callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_read(
     r#loop: *mut Loop,
@@ -45,8 +47,9 @@ pub unsafe extern "C" fn loop_read(
     }
 }
 
-/// Writes up to `length` bytes at `offset` of a file; LOOP_CURRENT: at its own position. The result is the number of bytes written,
-/// which may be fewer; loop_write_all() goes on. A pipe or socket whose reader has gone raises SIGPIPE, as write(2) does.
+/// Writes up to `length` bytes at `offset` of a file, or at its own position with LOOP_CURRENT. The result is the
+/// number of bytes written, which may be fewer; loop_write_all() goes on. A pipe or socket whose reader has gone raises
+/// SIGPIPE, as write(2) does.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_write(
     r#loop: *mut Loop,
@@ -65,9 +68,9 @@ pub unsafe extern "C" fn loop_write(
     }
 }
 
-/// As loop_write(), until all of it is written. The result is `length`; fewer when an error, a cancel or a deadline ended it after
-/// some were written, with LOOP_TIMED_OUT if it was the deadline; -errno only when none were. Let nothing else write there
-/// meanwhile.
+/// Writes as loop_write() does, until all of it is written. The result is `length`; fewer when an error, a cancel or a
+/// deadline ended it after some were written, with LOOP_TIMED_OUT if it was the deadline; -errno only when none were.
+/// Let nothing else write there meanwhile.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_write_all(
     r#loop: *mut Loop,
@@ -87,7 +90,7 @@ pub unsafe extern "C" fn loop_write_all(
     }
 }
 
-/// Reads into `count` buffers, one after the other, as loop_read() does with one; at most 1024. The array is copied.
+/// Reads into `count` buffers, one after the other, as loop_read() does with one; at most 1024.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_readv(
     r#loop: *mut Loop,
@@ -108,7 +111,7 @@ pub unsafe extern "C" fn loop_readv(
     }
 }
 
-/// Writes from `count` buffers, one after the other, as loop_write() does with one; at most 1024. The array is copied.
+/// Writes from `count` buffers, one after the other, as loop_write() does with one; at most 1024.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_writev(
     r#loop: *mut Loop,
@@ -129,8 +132,8 @@ pub unsafe extern "C" fn loop_writev(
     }
 }
 
-/// openat(2): the result is the descriptor. `dirfd` may be AT_FDCWD. One that no callback has seen when the loop is closed is
-/// closed. In what follows, paths are copied.
+/// Opens a file, as openat(2): the result is the descriptor. `dirfd` may be AT_FDCWD. A descriptor that no callback has
+/// seen when the loop is closed is closed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_openat(
     r#loop: *mut Loop,
@@ -150,8 +153,9 @@ pub unsafe extern "C" fn loop_openat(
     }
 }
 
-/// close(2), on a thread of the kernel's, because closing may block (SO_LINGER, a file on a network). The result is 0 or -errno, and the
-/// descriptor is gone either way, but with -ECANCELED it is still open: it was cancelled before it had begun.
+/// Closes a descriptor, as close(2), on a thread of the kernel's, because closing may block (SO_LINGER, a file on a
+/// network). The result is 0 or -errno, and the descriptor is gone either way, but with -ECANCELED it is still open: it
+/// was cancelled before it had begun.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_close_fd(
     r#loop: *mut Loop,
@@ -163,7 +167,8 @@ pub unsafe extern "C" fn loop_close_fd(
     unsafe { submit(r#loop, callback, arg, || Ok((entries::close(fd), None))) }
 }
 
-/// fsync(2); with LOOP_DATASYNC in `flags`, fdatasync(2).
+/// Brings what was written to a file to its device, as fsync(2); with LOOP_DATASYNC in `flags`, as fdatasync(2). The
+/// result is 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_fsync(
     r#loop: *mut Loop,
@@ -176,7 +181,8 @@ pub unsafe extern "C" fn loop_fsync(
     unsafe { submit(r#loop, callback, arg, || Ok((entries::fsync(fd, flags), None))) }
 }
 
-/// statx(2): the result is 0. `flags` are AT_*, `mask` is of STATX_*; `out` belongs to the kernel until the final callback.
+/// Asks about a file, as statx(2): the result is 0. `flags` are AT_*, `mask` is of STATX_*; `out` belongs to the kernel
+/// until the final callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_statx(
     r#loop: *mut Loop,
@@ -200,7 +206,7 @@ pub unsafe extern "C" fn loop_statx(
     }
 }
 
-/// renameat2(2): the result is 0. `flags` are RENAME_*. Since Linux 5.11.
+/// Renames a file, as renameat2(2): the result is 0. `flags` are RENAME_*. Since Linux 5.11.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_renameat(
     r#loop: *mut Loop,
@@ -222,7 +228,8 @@ pub unsafe extern "C" fn loop_renameat(
     }
 }
 
-/// unlinkat(2): the result is 0. With AT_REMOVEDIR in `flags` it removes a directory. Since Linux 5.11.
+/// Removes a file, as unlinkat(2): the result is 0. With AT_REMOVEDIR in `flags` it removes a directory. Since Linux
+/// 5.11.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_unlinkat(
     r#loop: *mut Loop,
@@ -241,7 +248,7 @@ pub unsafe extern "C" fn loop_unlinkat(
     }
 }
 
-/// mkdirat(2): the result is 0. Since Linux 5.15.
+/// Makes a directory, as mkdirat(2): the result is 0. Since Linux 5.15.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_mkdirat(
     r#loop: *mut Loop,
@@ -260,7 +267,7 @@ pub unsafe extern "C" fn loop_mkdirat(
     }
 }
 
-/// symlinkat(2): the result is 0. Since Linux 5.15.
+/// Makes a symbolic link, as symlinkat(2): the result is 0. Since Linux 5.15.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_symlinkat(
     r#loop: *mut Loop,
@@ -280,7 +287,7 @@ pub unsafe extern "C" fn loop_symlinkat(
     }
 }
 
-/// linkat(2): the result is 0. Since Linux 5.15.
+/// Makes a hard link, as linkat(2): the result is 0. Since Linux 5.15.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_linkat(
     r#loop: *mut Loop,
@@ -302,7 +309,7 @@ pub unsafe extern "C" fn loop_linkat(
     }
 }
 
-/// ftruncate(2): the result is 0. Since Linux 6.9.
+/// Sets the size of a file, as ftruncate(2): the result is 0. Since Linux 6.9.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_ftruncate(
     r#loop: *mut Loop,
@@ -315,7 +322,7 @@ pub unsafe extern "C" fn loop_ftruncate(
     unsafe { submit(r#loop, callback, arg, || Ok((entries::ftruncate(fd, size), None))) }
 }
 
-/// fallocate(2): the result is 0. `mode` is 0 or of FALLOC_FL_*.
+/// Changes the room that a file has, as fallocate(2): the result is 0. `mode` is 0 or of FALLOC_FL_*.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_fallocate(
     r#loop: *mut Loop,
@@ -330,8 +337,8 @@ pub unsafe extern "C" fn loop_fallocate(
     unsafe { submit(r#loop, callback, arg, || Ok((entries::fallocate(fd, mode, offset, length), None))) }
 }
 
-/// splice(2): moves up to `length` bytes between a pipe and another descriptor; the result is their number, 0 at the end. The
-/// offset of a pipe is LOOP_CURRENT. `flags` are SPLICE_F_*.
+/// Moves up to `length` bytes between a pipe and another descriptor, as splice(2): the result is their number, 0 at the
+/// end. The offset of a pipe is LOOP_CURRENT. `flags` are SPLICE_F_*.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_splice(
     r#loop: *mut Loop,

@@ -203,9 +203,13 @@ pub unsafe extern "C" fn loop_close(r#loop: *mut Loop) -> c_int {
     unsafe { loop_close_within(r#loop, u64::MAX) }
 }
 
-/// As loop_close(), but gives up with -ETIMEDOUT when the kernel has not let go of the loop's operations after
-/// `timeout_ns`, or work of loop_run_in_executor() has not ended. Nothing is freed then, and it can be called again. Calls, timers and hooks keep nothing in the kernel:
-/// with these alone it never gives up. -ENOMEM: there is no memory for results of operations, which loop_close() does without.
+/// Closes a loop as loop_close() does, but gives up after `timeout_ns`: when the kernel has not let go of the loop's
+/// operations by then, or work of loop_run_in_executor() has not ended. Calls, timers and hooks keep nothing in the
+/// kernel: with these alone it never gives up.
+///
+/// Errors: -ETIMEDOUT it has given up: nothing is freed, and it can be called again; -ENOMEM there is no memory for
+/// results of operations, which loop_close() does without; those of loop_close(). The loop's thread; any thread once
+/// that has exited.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_close_within(r#loop: *mut Loop, timeout_ns: u64) -> c_int {
     if r#loop.is_null() {
@@ -230,7 +234,7 @@ pub unsafe extern "C" fn loop_close_within(r#loop: *mut Loop, timeout_ns: u64) -
     number(ended)
 }
 
-/// Keeps a pointer for the program; NULL at first. Does nothing from another thread.
+/// Keeps a pointer for the program; NULL at first. Does nothing from another thread. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_set_data(r#loop: *mut Loop, data: *mut c_void) {
     let set = |lp: &Loop| lp.owner.check().map(|()| lp.c.data.set(data));

@@ -32,7 +32,7 @@ pub type loop_recv_callback_t = Option<
 /// accepting is tried again every 100 ms until it succeeds. A connection that was aborted is passed over. After any other
 /// error, -ECANCELED included, it has ended. A connection that no callback has seen when the loop is closed is closed.
 ///
-/// Returns a handle or an error, as loop_submit(). The loop's thread.
+/// Returns a handle. Errors: those of loop_submit(). The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_accept_multi(
     r#loop: *mut Loop,
@@ -54,7 +54,7 @@ pub unsafe extern "C" fn loop_accept_multi(
 /// Linux 6.12 on the kernel fills a buffer bit by bit, so that small messages do not waste large buffers; on a kernel before 6.0
 /// the loop fills them itself.
 ///
-/// They are freed by loop_buffers_free(), or with the loop, and `*out` is dead then. Returns 0, or -EINVAL out of range; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD.
+/// They are freed by loop_buffers_free(), or with the loop, and `*out` is dead then. Returns 0, or -EINVAL, -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD.
 /// The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_buffers_new(
@@ -126,7 +126,7 @@ pub unsafe extern "C" fn loop_buffer_return(buffers: *mut loop_buffers_t, data: 
 /// buffer. Without a free buffer receiving stops, and goes on by itself when one has been returned. One entry for the kernel does for
 /// all from Linux 6.0 on; before, a poll and a recv(2) for each arrival.
 ///
-/// Returns a handle or an error, as loop_submit(); -EINVAL for another loop's buffers. The loop's thread.
+/// Returns a handle. Errors: -EINVAL for another loop's buffers; those of loop_submit(). The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_recv_multi(
     r#loop: *mut Loop,

@@ -15,12 +15,15 @@
  *
  * What holds for all functions:
  *
- *   Errors    An int or a loop_handle_t that is negative is -errno. loop_strerror() names it, loop_last_error() says in a
- *             sentence what went wrong. Nothing is written to an out parameter on failure, and nothing is lost: the loop
- *             stays usable, what was scheduled stays scheduled. Checked in this order: NULL or out of range -EINVAL; in a
- *             forked child -EOWNERDEAD; from the wrong thread -EPERM; the state -EBUSY, -ESHUTDOWN. Functions that cannot
- *             carry an error answer false, 0, NULL or the time. The result of an operation, which comes to its callback, is an
- *             errno alone: loop_strerror() names it, and loop_last_error() knows nothing of it.
+ *   Errors    An int or a loop_handle_t that is negative is -errno; an int of which nothing else is said is 0 on success.
+ *             loop_strerror() names an error, loop_last_error() says in a sentence what went wrong. Nothing is written to an
+ *             out parameter on failure, and nothing is lost: the loop stays usable, what was scheduled stays scheduled.
+ *             Checked in this order: -EINVAL, -EOWNERDEAD, -EPERM, the state (-EBUSY, -ESHUTDOWN). An error that is named
+ *             alone: -EINVAL an argument is NULL or out of range; -EOWNERDEAD in a forked child; -EPERM from the wrong
+ *             thread; -ESHUTDOWN the loop has been shut down, or is being closed; -ENOENT the handle is stale; -ENOMEM there
+ *             is no memory; -EMFILE, -ENFILE there is no descriptor left. Functions that cannot carry an error answer false, 0,
+ *             NULL or the time. The result of an operation, which comes to its callback, is an errno alone: loop_strerror()
+ *             names it, and loop_last_error() knows nothing of it.
  *   Time      uint64_t nanoseconds on CLOCK_MONOTONIC. No delay is rounded. A timer never runs early.
  *   Order     What is ready runs in the order in which it became ready; timers with the same deadline in the order in
  *             which they were scheduled. What a callback schedules runs in a later iteration.
@@ -74,5 +77,5 @@ struct msghdr;
 struct sockaddr;
 struct statx;
 
-/* A loop. */
+/* A loop, which loop_new() makes and loop_close() frees. */
 typedef struct loop_t loop_t;

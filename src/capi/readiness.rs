@@ -20,7 +20,7 @@ pub type loop_fd_callback_t =
 /// loop's next iteration. A watcher of a descriptor that is closed all the same, or can be watched no more, is called a last time with
 /// POLLNVAL or POLLERR and has ended then, or watches what has the number now; it is never undefined behaviour.
 ///
-/// Returns a handle, or -EBADF; -EPERM for files and directories, as epoll has it; -EINVAL for events that poll(2) does not
+/// Returns a handle, or -EBADF `fd` is not open; -EPERM for files and directories, as epoll has it; -EINVAL for events that poll(2) does not
 /// have; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. Some 1.3 us for asking epoll. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_watch_fd(
@@ -40,11 +40,11 @@ pub unsafe extern "C" fn loop_watch_fd(
     handle(unsafe { with_loop(r#loop, watch) })
 }
 
-/// Changes what a watcher waits for. What is queued for it and is asked for no more is dropped. With 0 it is paused: errors and
-/// hang-ups still come.
+/// Changes what a watcher waits for. What is queued for it and is asked for no more is dropped. With 0 it is paused:
+/// errors and hang-ups still come.
 ///
-/// Returns 0, or -EINVAL not a watcher, or events that poll(2) does not have; -ENOENT, -ESHUTDOWN, -EPERM, -EOWNERDEAD. The
-/// loop's thread; no system call.
+/// Returns 0, or -EINVAL not a watcher, or events that poll(2) does not have; -ENOENT, -ESHUTDOWN, -EPERM, -EOWNERDEAD.
+/// No system call. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_watch_update(r#loop: *mut Loop, handle: loop_handle_t, events: u32) -> c_int {
     let update = |lp: &Loop| lp.watch_update(handle_from_c(handle), Events::from_bits(events)?);
@@ -52,12 +52,13 @@ pub unsafe extern "C" fn loop_watch_update(r#loop: *mut Loop, handle: loop_handl
     status(unsafe { with_loop(r#loop, update) })
 }
 
-/// Ends every watcher of `fd`, asks every operation on it to end, and makes the kernel let go of it: call it before close(). The
-/// final callbacks of the operations are still to come.
+/// Ends every watcher of `fd`, asks every operation on it to end, and makes the kernel let go of it: call it before
+/// close(). The final callbacks of the operations are still to come.
 ///
 /// Returns how many operations the kernel has not let go of: with 0, close(fd) really closes, the peer sees the end of
-/// file and a port is free again. More than 0 is file I/O that has begun. Or -EBADF for a negative number, an error of io_uring_enter(), -ENOMEM, -ESHUTDOWN,
-/// -EPERM, -EOWNERDEAD. One system call as a rule, or none when there is nothing on `fd`. The loop's thread.
+/// file and a port is free again. More than 0 is file I/O that has begun. Errors: -EBADF for a negative number;
+/// -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD; those of io_uring_enter(). One system call as a rule, or none when there
+/// is nothing on `fd`. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_forget_fd(r#loop: *mut Loop, fd: c_int) -> c_int {
     let forget = |lp: &Loop| lp.forget_fd(fd).map(|left| c_int::try_from(left).unwrap_or(c_int::MAX));

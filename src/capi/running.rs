@@ -22,22 +22,24 @@ fn outcome(result: Result<Outcome>) -> c_int {
     }))
 }
 
-/// Runs until loop_stop() or loop_break(). Sleeps in the kernel while nothing is ready: one system call an iteration that
-/// sleeps, and seldom one more, for a timer that was cancelled meanwhile; none for one that does not sleep.
+/// Runs until loop_stop() or loop_break(). A signal does not end it. Sleeps in the kernel while nothing is ready: one
+/// system call an iteration that sleeps, and seldom one more, for a timer that was cancelled meanwhile; none for one
+/// that does not sleep.
 ///
-/// Returns LOOP_STOPPED or LOOP_BROKEN, or an error: -EBUSY the loop runs already (another loop may be run from inside a
-/// callback of this one); -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL; -ENOMEM memory was refused, nothing is lost, run
-/// again. A signal does not end it. The loop's thread.
+/// Returns LOOP_STOPPED or LOOP_BROKEN, or -EBUSY the loop runs already (another loop may be run from inside a callback
+/// of this one); -ENOMEM memory was refused, nothing is lost, run again; -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The
+/// loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_run_forever(r#loop: *mut Loop) -> c_int {
     // SAFETY: the header asks for an open loop.
     outcome(unsafe { with_loop(r#loop, Loop::run_forever) })
 }
 
-/// As loop_run_forever(), and returns LOOP_DONE when nothing referenced is left: no call, timer, post, watcher,
-/// operation, child or work. With nothing left at
-/// the start it returns at once, without an iteration. A remote keeps no run going: with threads that may still post, use
-/// loop_run_forever() and stop it.
+/// Runs until nothing referenced is left: no call, timer, post, watcher, operation, child or work. Otherwise as
+/// loop_run_forever(). With nothing left at the start it returns at once, without an iteration. A remote keeps no run
+/// going: with threads that may still post, use loop_run_forever() and stop it.
+///
+/// Returns LOOP_DONE, LOOP_STOPPED or LOOP_BROKEN. Errors: those of loop_run_forever(). The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_run(r#loop: *mut Loop) -> c_int {
     // SAFETY: the header asks for an open loop.
@@ -90,7 +92,7 @@ pub unsafe extern "C" fn loop_is_alive(r#loop: *const Loop) -> bool {
     unsafe { with_loop(r#loop, |lp| lp.check().map(|()| lp.is_alive())) }.unwrap_or(false)
 }
 
-/// The innermost loop that is running on the calling thread, or NULL.
+/// The innermost loop that is running on the calling thread, or NULL. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn loop_running() -> *mut Loop {
     Loop::with_running(|lp| lp.filter(|lp| lp.check_not_forked().is_ok()).map_or(ptr::null_mut(), Loop::as_c))

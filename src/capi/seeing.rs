@@ -160,8 +160,8 @@ pub unsafe extern "C" fn loop_metrics(r#loop: *const Loop, out: *mut loop_metric
     status(unsafe { with_loop(r#loop, write) })
 }
 
-/// Has `callback` called after every callback that held the loop for `threshold_ns` or longer. Replaces the one there was;
-/// a threshold of 0 or a NULL callback ends the reports. Costs a reading of the clock a callback while set, nothing
+/// Calls `callback` after every callback that held the loop for `threshold_ns` or longer. Replaces the one there was; a
+/// threshold of 0 or a NULL callback ends the reports. Costs a reading of the clock a callback while set, nothing
 /// otherwise. With RINGLOOP_DEBUG=1 in the environment every loop reports 100 ms and more on stderr, besides this.
 ///
 /// Errors: -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.

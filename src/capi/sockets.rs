@@ -1,4 +1,9 @@
 //! Sockets.
+//!
+//! These submit operations, as loop_submit() does; what is said of loop_read() about failing, O_NONBLOCK and closing
+//! holds for them.
+//!
+//! Errors: those of loop_read(). The loop's thread.
 
 use std::ffi::{c_int, c_void};
 
@@ -17,8 +22,8 @@ use crate::op::place::Place;
 use crate::op::whole::Whole;
 use crate::ring::Completed;
 
-/// recv(2): the result is a number of bytes, 0 at the end of a stream. `flags` are MSG_*. The buffer belongs to the kernel until
-/// the final callback.
+/// Receives up to `length` bytes from a socket, as recv(2): the result is their number, 0 at the end of a stream.
+/// `flags` are MSG_*. The buffer belongs to the kernel until the final callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_recv(
     r#loop: *mut Loop,
@@ -35,7 +40,8 @@ pub unsafe extern "C" fn loop_recv(
     }
 }
 
-/// send(2): the result is the number of bytes sent, which may be fewer; loop_send_all() goes on. No SIGPIPE is raised.
+/// Sends up to `length` bytes on a socket, as send(2): the result is the number of bytes sent, which may be fewer;
+/// loop_send_all() goes on. No SIGPIPE is raised.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_send(
     r#loop: *mut Loop,
@@ -52,9 +58,10 @@ pub unsafe extern "C" fn loop_send(
     }
 }
 
-/// As loop_send(), until all of it is sent. The result is `length`; fewer when an error, a cancel or a deadline ended it after some
-/// were sent, as with write(2), with LOOP_TIMED_OUT if it was the deadline; -errno only when none were. Let nothing else send there
-/// meanwhile. From Linux 6.1 the kernel goes on by itself; before, each part costs an iteration.
+/// Sends as loop_send() does, until all of it is sent. The result is `length`; fewer when an error, a cancel or a
+/// deadline ended it after some were sent, as with write(2), with LOOP_TIMED_OUT if it was the deadline; -errno only
+/// when none were. Let nothing else send there meanwhile. From Linux 6.1 the kernel goes on by itself; before, each
+/// part costs an iteration.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_send_all(
     r#loop: *mut Loop,
@@ -75,9 +82,9 @@ pub unsafe extern "C" fn loop_send_all(
     }
 }
 
-/// recvmsg(2): the result is a number of bytes. The array of buffers (msg_iov) is copied; the buffers, msg_name and msg_control belong
-/// to the kernel until the final callback. `message` itself must live until then as well: just before, msg_namelen,
-/// msg_controllen and msg_flags are written to it, when the result is no error.
+/// Receives a message, as recvmsg(2): the result is a number of bytes. The array of buffers (msg_iov) is copied; the
+/// buffers, msg_name and msg_control belong to the kernel until the final callback. `message` itself must live until
+/// then as well: just before, msg_namelen, msg_controllen and msg_flags are written to it, when the result is no error.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_recvmsg(
     r#loop: *mut Loop,
@@ -97,8 +104,9 @@ pub unsafe extern "C" fn loop_recvmsg(
     }
 }
 
-/// sendmsg(2): the result is the number of bytes sent. `message` and its array of buffers (msg_iov) are copied; the buffers, msg_name
-/// and msg_control belong to the kernel until the final callback. No SIGPIPE is raised.
+/// Sends a message, as sendmsg(2): the result is the number of bytes sent. `message` and its array of buffers (msg_iov)
+/// are copied; the buffers, msg_name and msg_control belong to the kernel until the final callback. No SIGPIPE is
+/// raised.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_sendmsg(
     r#loop: *mut Loop,
@@ -118,8 +126,8 @@ pub unsafe extern "C" fn loop_sendmsg(
     }
 }
 
-/// accept4(2): the result is the connection's descriptor. `flags` are SOCK_CLOEXEC, SOCK_NONBLOCK. A connection that no callback
-/// has seen when the loop is closed is closed.
+/// Accepts a connection, as accept4(2): the result is its descriptor. `flags` are SOCK_CLOEXEC, SOCK_NONBLOCK. A
+/// connection that no callback has seen when the loop is closed is closed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_accept(
     r#loop: *mut Loop,
@@ -132,7 +140,9 @@ pub unsafe extern "C" fn loop_accept(
     unsafe { submit(r#loop, callback, arg, || Ok((entries::accept(fd, flags), None))) }
 }
 
-/// connect(2): the result is 0. The address is copied; -EINVAL when `length` is more than that of a sockaddr_storage.
+/// Connects a socket, as connect(2): the result is 0. The address is copied.
+///
+/// Errors: -EINVAL when `length` is more than that of a sockaddr_storage.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_connect(
     r#loop: *mut Loop,
@@ -155,8 +165,8 @@ pub unsafe extern "C" fn loop_connect(
     }
 }
 
-/// socket(2): the result is the descriptor; SOCK_CLOEXEC and SOCK_NONBLOCK may be in `type`. One that no callback has seen when the
-/// loop is closed is closed. Since Linux 5.19.
+/// Makes a socket, as socket(2): the result is its descriptor; SOCK_CLOEXEC and SOCK_NONBLOCK may be in `type`. One
+/// that no callback has seen when the loop is closed is closed. Since Linux 5.19.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_socket(
     r#loop: *mut Loop,
@@ -170,7 +180,8 @@ pub unsafe extern "C" fn loop_socket(
     unsafe { submit(r#loop, callback, arg, || Ok((entries::socket(domain, r#type, protocol), None))) }
 }
 
-/// shutdown(2): the result is 0. `how` is SHUT_RD, SHUT_WR or SHUT_RDWR. Since Linux 5.11.
+/// Shuts down a connection, or one direction of it, as shutdown(2): the result is 0. `how` is SHUT_RD, SHUT_WR or
+/// SHUT_RDWR. Since Linux 5.11.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_shutdown_fd(
     r#loop: *mut Loop,

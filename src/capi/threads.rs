@@ -42,12 +42,12 @@ unsafe fn with_remote(remote: *mut loop_remote_t, f: impl FnOnce(&Shared) -> Res
     })
 }
 
-/// Runs `callback` on the loop's thread as soon as the loop comes to it: after what the calling thread has posted before, and
-/// in order with loop_call_soon() by the time of the call. It counts for loop_run().
+/// Runs `callback` on the loop's thread as soon as the loop comes to it: after what the calling thread has posted
+/// before, and in order with loop_call_soon() by the time of the call. It counts for loop_run().
 ///
 /// The loop must be open until this returns: a thread that may be late uses a remote. When the loop is closed, what has
-/// not run is dropped unseen; loop_remote_call_soon() takes a release hook for that. A compare-and-swap, now
-/// and then an allocation, and a system call only if the loop sleeps.
+/// not run is dropped unseen; loop_remote_call_soon() takes a release hook for that. Costs a compare-and-swap, now and
+/// then an allocation, and a system call only if the loop sleeps.
 ///
 /// Errors: -ESHUTDOWN, -ENOMEM, -EOWNERDEAD, -EINVAL. Any thread.
 #[unsafe(no_mangle)]
@@ -110,12 +110,13 @@ pub unsafe extern "C" fn loop_remote_release(remote: *mut loop_remote_t) {
     }
 }
 
-/// As loop_call_soon_threadsafe(), on a loop that may be closed meanwhile. An accepted post runs and is then released, or
-/// is released without being run when the loop is closed: `release`, which may be NULL, gets `arg` exactly once, on the
-/// thread that runs or closes the loop. What is refused stays the caller's.
+/// Runs `callback` on the loop's thread as loop_call_soon_threadsafe() does, on a loop that may be closed meanwhile. An
+/// accepted post runs and is then released, or is released without being run when the loop is closed: `release`, which
+/// may be NULL, gets `arg` exactly once, on the thread that runs or closes the loop. What is refused stays the
+/// caller's.
 ///
-/// Nothing bounds what waits: who posts faster than the loop runs must hold back, or memory and the lateness of timers grow. Not for
-/// signal handlers: these note what has come, and call loop_remote_wakeup().
+/// Nothing bounds what waits: who posts faster than the loop runs must hold back, or memory and the lateness of timers
+/// grow. Not for signal handlers: these note what has come, and call loop_remote_wakeup().
 ///
 /// Errors: -ESHUTDOWN the loop is shut down, closing or gone; -ENOMEM, -EOWNERDEAD, -EINVAL. Any thread.
 #[unsafe(no_mangle)]
@@ -129,7 +130,10 @@ pub unsafe extern "C" fn loop_remote_call_soon(
     unsafe { with_remote(remote, |shared| shared.post_c(callback.ok_or(NULL_POINTER)?, arg, release, None)) }
 }
 
-/// As loop_remote_call_soon(), `delay_ns` from now; on a virtual clock, from when the loop takes it.
+/// Runs `callback` on the loop's thread, as loop_remote_call_soon() does, `delay_ns` from now; on a virtual clock, from
+/// when the loop takes it.
+///
+/// Errors: those of loop_remote_call_soon(). Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_remote_call_later(
     remote: *mut loop_remote_t,
@@ -142,7 +146,9 @@ pub unsafe extern "C" fn loop_remote_call_later(
     unsafe { with_remote(remote, |shared| shared.post_c(callback.ok_or(NULL_POINTER)?, arg, release, Some(delay_ns))) }
 }
 
-/// As loop_wakeup(), on a loop that may be closed meanwhile. Any thread, and signal handlers.
+/// Wakes the loop as loop_wakeup() does, when it may be closed meanwhile.
+///
+/// Errors: those of loop_wakeup(). Any thread, and signal handlers.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_remote_wakeup(remote: *mut loop_remote_t) -> c_int {
     // SAFETY: the header asks for a remote that the caller holds.

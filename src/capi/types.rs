@@ -8,7 +8,7 @@ use crate::event_loop::Loop;
 /// function answers -ENOENT to it, also when its room has been used again since.
 pub type loop_handle_t = i64;
 
-/// A callback. It gets the loop it runs on, so that it can schedule more, and the `arg` that was given with it.
+/// A callback: gets the loop it runs on, so that it can schedule more, and the `arg` that was given with it.
 ///
 /// It must return: no longjmp, no pthread_exit. A C++ exception that leaves it aborts the process with a message.
 pub type loop_callback_t = Option<unsafe extern "C-unwind" fn(r#loop: *mut Loop, arg: *mut c_void)>;

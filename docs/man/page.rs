@@ -1,0 +1,309 @@
+//! The pages of section 3: one for each function and type; constants are links to the page that explains them.
+
+use std::collections::HashMap;
+
+use crate::header::{Entry, Header, Kind, Prototype, Section, Variable};
+use crate::words::{Clause, Sorted, Typesetter, as_sentence, bold, clauses, escaped, italic, sentences, summary, verbatim};
+
+/// What a line of the synopsis may take.
+const WIDTH: usize = 71;
+/// A section with more functions than this is not listed under SEE ALSO; ringloop(7) has it.
+const NEIGHBOURS: usize = 16;
+
+pub(crate) struct Manual<'a> {
+    pub(crate) header: &'a Header,
+    date: String,
+    /// What an error means that is named alone.
+    meanings: HashMap<String, String>,
+}
+
+impl<'a> Manual<'a> {
+    pub(crate) fn new(header: &'a Header, date: String) -> Manual<'a> {
+        let mut meanings = HashMap::new();
+        let errors = &header.conventions.iter().find(|(heading, _)| heading == "Errors").expect("it is there").1;
+        let usual = sentences(errors).into_iter().find_map(|sentence| sentence.strip_prefix("An error that is named alone: "));
+        for clause in clauses(usual.expect("the header says what errors mean")) {
+            if let Clause::Errors(names, words) = clause {
+                meanings.extend(names.into_iter().map(|name| (name, words.clone())));
+            }
+        }
+        Manual { header, date, meanings }
+    }
+
+    /// Names of files and their text.
+    pub(crate) fn pages(&self) -> Vec<(String, String)> {
+        let mut pages = Vec::new();
+        for section in &self.header.sections {
+            for entry in &section.entries {
+                let text = match entry.kind {
+                    Kind::Constant(_) => format!(".so {}\n", self.home(section, entry)),
+                    Kind::Type(_) if entry.name == "loop_t" => ".so man7/ringloop.7\n".into(),
+                    _ => self.page(section, entry),
+                };
+                pages.push((format!("{}.3", entry.name), text));
+            }
+        }
+        pages
+    }
+
+    /// The page that explains a constant: of what mentions it first in its section, types before functions.
+    fn home(&self, section: &Section, constant: &Entry) -> String {
+        let in_section = |entry: &&Entry| !entry.is_constant() && self.constants(&self.shown(entry)).any(|c| c.name == constant.name);
+        let mut candidates: Vec<&Entry> = section.entries.iter().filter(in_section).collect();
+        candidates.sort_by_key(|entry| entry.is_function());
+        match candidates.first() {
+            Some(entry) if !section.title.is_empty() => format!("man3/{}.3", entry.name),
+            _ => "man7/ringloop.7".into(),
+        }
+    }
+
+    /// The entry, and the callbacks and structs that it takes.
+    fn shown(&self, entry: &'a Entry) -> Vec<&'a Entry> {
+        let mut shown = vec![entry];
+        let mut next = 0;
+        while next < shown.len() {
+            for name in shown[next].types() {
+                let Some(found) = self.header.find(name) else { continue };
+                let is_new = shown.iter().all(|entry| entry.name != found.name);
+                if is_new && matches!(found.kind, Kind::Callback(_) | Kind::Struct(_)) {
+                    shown.push(found);
+                }
+            }
+            next += 1;
+        }
+        shown
+    }
+
+    /// The constants that these mention, of the section in which they are mentioned.
+    fn constants(&self, shown: &[&'a Entry]) -> impl Iterator<Item = &'a Entry> {
+        let mut found: Vec<&Entry> = Vec::new();
+        for entry in shown {
+            let section = self.header.sections.iter().find(|section| section.entries.iter().any(|e| e.name == entry.name));
+            let section = section.expect("an entry is in a section");
+            let mut words = entry.words.join("\n");
+            if let Kind::Struct(fields) = &entry.kind {
+                words += &fields.iter().flat_map(|field| field.words.clone()).collect::<Vec<_>>().join("\n");
+            }
+            for constant in section.entries.iter().filter(|entry| entry.is_constant()) {
+                // "LOOP_KIND_CALL and so on" means those that begin so.
+                let family = &constant.name[..=constant.name.rfind('_').expect("it begins with LOOP_")];
+                let and_so_on = words.lines().any(|line| {
+                    line.match_indices(" and so on").any(|(at, _)| line[..at].rsplit(' ').next().is_some_and(|word| {
+                        let word = word.trim_start_matches('(');
+                        family != "LOOP_" && word.starts_with(family)
+                    }))
+                });
+                let named = words.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == constant.name);
+                if (named || and_so_on) && found.iter().all(|other| other.name != constant.name) {
+                    found.push(constant);
+                }
+            }
+        }
+        found.into_iter()
+    }
+
+    pub(crate) fn title(&self, name: &str, section: u32) -> String {
+        format!(".TH {name} {section} \"{}\" \"ringloop {}\"\n", self.date.replace('-', "\\-"), self.header.version)
+    }
+
+    fn page(&self, section: &Section, entry: &Entry) -> String {
+        let mut set = Typesetter { header: self.header, own: &entry.name, see: Vec::new() };
+        let shown = self.shown(entry);
+        let mut sorted = Sorted::default();
+        sorted.add(&entry.words);
+        if entry.is_function() {
+            sorted.add(&section.words);
+        }
+
+        let mut out = String::from(".\\\" Written by docs/man from include/ringloop.h: do not edit it.\n");
+        out += &self.title(&entry.name, 3);
+        out += &format!(".SH NAME\n{} \\- {}\n", entry.name, escaped(&summary(&entry.words)));
+        out += LIBRARY;
+        out += ".SH SYNOPSIS\n.nf\n.B #include <ringloop.h>\n";
+        for entry in shown.iter().rev() {
+            out += ".P\n";
+            out += &declaration(entry);
+        }
+        out += ".fi\n.SH DESCRIPTION\n";
+        out += &paragraphs(&mut set, &sorted.description);
+        for other in &shown {
+            if other.name != entry.name {
+                out += &format!(".SS {}\n", other.name);
+                out += &paragraphs(&mut set, &other.words);
+            }
+            out += &fields(&mut set, other);
+        }
+        let mut constants = self.constants(&shown).peekable();
+        if constants.peek().is_some() {
+            out += ".SS Constants\n";
+            constants.for_each(|constant| out += &tagged(&mut set, &bold(&constant.name), &constant.words));
+        }
+        if let Kind::Function(prototype) = &entry.kind {
+            out += &self.answer(&mut set, prototype, &sorted);
+            for (heading, sentences) in [("THREADS", &sorted.threads), ("COST", &sorted.cost), ("VERSIONS", &sorted.kernel)] {
+                if !sentences.is_empty() {
+                    out += &format!(".SH {heading}\n{}", set.paragraph(&sentences.join("\n")));
+                }
+            }
+            if sorted.kernel.is_empty() {
+                let kernel = self.header.conventions.iter().find(|(heading, _)| heading == "Kernel");
+                let text = kernel.expect("it is there").1.split(',').next().expect("there is a first part");
+                out += &format!(".SH VERSIONS\n{text}.\n");
+            }
+        }
+        out += &see_also(set.see, self.neighbours(section, entry), &entry.name);
+        out
+    }
+
+    /// RETURN VALUE and ERRORS.
+    fn answer(&self, set: &mut Typesetter<'_>, prototype: &Prototype, sorted: &Sorted) -> String {
+        let mut out = String::new();
+        let result = match prototype.result.trim() {
+            _ if !sorted.result.is_empty() => sorted.result.clone(),
+            "loop_handle_t" => vec!["a handle.".into()],
+            "int" if !sorted.errors.is_empty() => vec!["0.".into()],
+            _ => Vec::new(),
+        };
+        if let Some((first, rest)) = result.split_first() {
+            let values: Vec<&str> = first.split("; ").collect();
+            let of_value = |value: &&str| value.split_once(": ").is_some_and(|(name, _)| name.chars().all(|c| c.is_ascii_digit()));
+            out += ".SH RETURN VALUE\n";
+            if values.len() > 1 && values.iter().all(|value| of_value(&value)) {
+                for value in values {
+                    let (name, words) = value.split_once(": ").expect("just seen");
+                    out += &tagged(set, &bold(name), &[as_sentence(words)]);
+                }
+                out += ".P\n";
+            } else {
+                out += &format!("{}() returns {}", bold(set.own), set.paragraph(first));
+            }
+            rest.iter().for_each(|sentence| out += &set.paragraph(sentence));
+            if !sorted.errors.is_empty() {
+                out += "On failure it returns a negative number, which is one of the errors below.\n";
+            }
+        }
+        if !sorted.errors.is_empty() {
+            out += ".SH ERRORS\n";
+            let mut listed: Vec<&Clause> = Vec::new();
+            for clause in &sorted.errors {
+                if listed.contains(&clause) {
+                    continue;
+                }
+                match clause {
+                    Clause::Words(words) => out += &format!(".P\n{}", set.paragraph(&as_sentence(words))),
+                    Clause::Errors(names, words) => {
+                        let usual = names.first().and_then(|name| self.meanings.get(name));
+                        let words = if words.is_empty() { usual.map_or("", String::as_str) } else { words };
+                        assert!(!words.is_empty(), "{}: nothing says what {} means", set.own, names.join(", "));
+                        let names: Vec<String> = names.iter().map(|name| bold(name)).collect();
+                        out += &tagged(set, &names.join(", "), &[as_sentence(words)]);
+                    }
+                }
+                listed.push(clause);
+            }
+            out = out.replace(".SH ERRORS\n.P\n", ".SH ERRORS\n");
+        }
+        out
+    }
+
+    /// The other functions of a section; for a type, those that take it.
+    fn neighbours(&self, section: &Section, entry: &Entry) -> Vec<String> {
+        let functions = |entries: &mut dyn Iterator<Item = &Entry>| -> Vec<String> {
+            entries.filter(|other| other.is_function()).map(|other| format!("{}(3)", other.name)).collect()
+        };
+        let found = if entry.is_function() {
+            functions(&mut section.entries.iter())
+        } else {
+            functions(&mut self.header.entries().filter(|other| other.types().any(|name| name == entry.name)))
+        };
+        if found.len() > NEIGHBOURS { Vec::new() } else { found }
+    }
+}
+
+pub(crate) const LIBRARY: &str = ".SH LIBRARY\nringloop\n.RI ( libringloop ,\\~ \\-lringloop )\n";
+
+fn paragraphs(set: &mut Typesetter<'_>, paragraphs: &[String]) -> String {
+    paragraphs.iter().map(|paragraph| set.paragraph(paragraph)).collect::<Vec<_>>().join(".P\n")
+}
+
+pub(crate) fn tagged(set: &mut Typesetter<'_>, tag: &str, words: &[String]) -> String {
+    let text: Vec<String> = words.iter().map(|paragraph| set.paragraph(paragraph)).collect();
+    format!(".TP\n{tag}\n{}", text.join(".IP\n"))
+}
+
+fn fields(set: &mut Typesetter<'_>, entry: &Entry) -> String {
+    let Kind::Struct(fields) = &entry.kind else { return String::new() };
+    fields.iter().map(|field| tagged(set, &italic(&field.variable.name), &field.words)).collect()
+}
+
+/// The declaration, as the synopsis has it.
+fn declaration(entry: &Entry) -> String {
+    match &entry.kind {
+        Kind::Function(prototype) => prototype_lines(&format!("{}{}", prototype.result, entry.name), prototype),
+        Kind::Callback(prototype) => {
+            prototype_lines(&format!("typedef {}(*{})", prototype.result, entry.name), prototype)
+        }
+        Kind::Struct(fields) => {
+            let mut out = format!("{}\n", bold(&format!("typedef struct {} {{", entry.name)));
+            for field in fields {
+                out += &format!("    {}\n", bold_variable(&field.variable, ";"));
+            }
+            out + &format!("{}\n", bold(&format!("}} {};", entry.name)))
+        }
+        Kind::Type(text) => format!("{}\n", bold(text)),
+        Kind::Constant(text) => format!("{}\n", bold(&verbatim(text))),
+    }
+}
+
+fn bold_variable(variable: &Variable, end: &str) -> String {
+    let Variable { before, name, after } = variable;
+    format!("\\fB{before}\\fI{name}\\fB{after}{end}\\fR")
+}
+
+/// A prototype, its parameters under one another where a line does not hold them.
+fn prototype_lines(head: &str, prototype: &Prototype) -> String {
+    let parameters = &prototype.parameters;
+    let length = |variable: &Variable| variable.before.len() + variable.name.len() + variable.after.len();
+    let longest = parameters.iter().map(length).max().unwrap_or(4) + 2;
+    // Under the parenthesis, or where that stands too far to the right, on a line of their own.
+    let hangs = head.len() + 1 + longest > WIDTH;
+    let indent = if hangs { 8 } else { head.len() + 1 };
+    let mut out = format!("\\fB{head}(\\fR");
+    let mut column = head.len() + 1;
+    if parameters.is_empty() {
+        out += "\\fBvoid);\\fR";
+    }
+    for (index, parameter) in parameters.iter().enumerate() {
+        let end = if index + 1 == parameters.len() { ");" } else { "," };
+        let space = usize::from(index > 0);
+        if column + space + length(parameter) + end.len() > WIDTH || hangs && index == 0 {
+            out += &format!("\n{}", " ".repeat(indent));
+            column = indent;
+        } else if index > 0 {
+            out.push(' ');
+            column += 1;
+        }
+        out += &bold_variable(parameter, end);
+        column += length(parameter) + end.len();
+    }
+    out + "\n"
+}
+
+/// By section, then by name, without the page itself; ringloop(7) last.
+fn see_also(mut names: Vec<String>, neighbours: Vec<String>, own: &str) -> String {
+    names.extend(neighbours);
+    names.retain(|name| !name.starts_with(&format!("{own}(")));
+    names.push("ringloop(7)".into());
+    names.sort_by_key(|name| {
+        let (name, section) = name.split_once('(').expect("a reference has a section");
+        (section.to_string(), name.to_string())
+    });
+    names.dedup();
+    let mut out = String::from(".SH SEE ALSO\n");
+    for (index, name) in names.iter().enumerate() {
+        let (name, section) = name.split_once('(').expect("a reference has a section");
+        let end = if index + 1 == names.len() { "" } else { "," };
+        out += &format!(".BR {name} ({section}{end}\n");
+    }
+    out
+}
