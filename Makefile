@@ -3,6 +3,7 @@
 PREFIX ?= /usr/local
 INCLUDEDIR ?= $(PREFIX)/include
 LIBDIR ?= $(PREFIX)/lib
+MANDIR ?= $(PREFIX)/share/man
 DESTDIR ?=
 CARGO ?= cargo
 CXX ?= g++
@@ -40,7 +41,7 @@ PROGRAMS := echo cat proxy
 LIBRARIES := futures-core,futures-io,hyper
 RUST_EXAMPLES := call_soon call_later call_at cores
 
-.PHONY: all help library examples demo c-tests test loom stress tsan fuzz lint bench header install uninstall clean
+.PHONY: all help library examples demo c-tests test loom stress tsan fuzz lint bench header man install install-man uninstall clean
 .DELETE_ON_ERROR:
 
 all: library ## The library, shared and static, in target/release (the default)
@@ -151,6 +152,9 @@ lint: ## Formatting, clippy, documentation, the header: a warning is an error
 	$(CARGO) fmt --check
 	$(CARGO) fmt --check --manifest-path bench/rust/Cargo.toml
 	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
+	rustfmt --check --edition 2024 docs/man/main.rs
+	@mkdir -p build
+	clippy-driver --edition 2024 -D warnings --emit=metadata -o build/man-pages.lint docs/man/main.rs
 	$(CARGO) clippy --all-targets -- -D warnings
 	$(CARGO) clippy --all-targets --features capi -- -D warnings
 	$(CARGO) clippy --all-targets --features $(LIBRARIES) -- -D warnings
@@ -170,9 +174,23 @@ bench: ## Measures beside other event loops (bench/README.md); BENCH=--quick for
 header: ## Writes include/ringloop.h anew, after a change in src/capi
 	RINGLOOP_WRITE_HEADER=1 $(CARGO) build --features capi
 
+# ---- manual pages ----
+
+MAN := build/man/man7/ringloop.7
+
+man: $(MAN) ## The manual pages, in build/man: `man -M build/man ringloop` shows the first
+
+$(MAN): build/man-pages include/ringloop.h docs/man/ringloop.7.in docs/man/first.c CHANGELOG.md
+	build/man-pages include/ringloop.h docs/man/ringloop.7.in build/man
+
+# Of rustc alone: it needs no crate, and is not part of one.
+build/man-pages: $(wildcard docs/man/*.rs)
+	@mkdir -p $(@D)
+	rustc --edition 2024 docs/man/main.rs -o $@
+
 # ---- installation ----
 
-install: library build/native-libs ## Header, libraries and ringloop.pc, below PREFIX (/usr/local) and DESTDIR
+install: library build/native-libs install-man ## Header, libraries, manual pages and ringloop.pc, below PREFIX (/usr/local) and DESTDIR
 	$(INSTALL) -d '$(DESTDIR)$(INCLUDEDIR)' '$(DESTDIR)$(LIBDIR)/pkgconfig'
 	$(INSTALL) -m 644 include/ringloop.h '$(DESTDIR)$(INCLUDEDIR)/ringloop.h'
 	$(INSTALL) -m 644 $(LIBRARY) '$(DESTDIR)$(LIBDIR)/libringloop.a'
@@ -183,7 +201,13 @@ install: library build/native-libs ## Header, libraries and ringloop.pc, below P
 	    -e "s|@VERSION@|$(VERSION)|; s|@LIBS_PRIVATE@|$(NATIVE_LIBS)|" ringloop.pc.in >build/ringloop.pc
 	$(INSTALL) -m 644 build/ringloop.pc '$(DESTDIR)$(LIBDIR)/pkgconfig/ringloop.pc'
 
-uninstall: ## Removes what install has put there
+install-man: man
+	$(INSTALL) -d '$(DESTDIR)$(MANDIR)/man3' '$(DESTDIR)$(MANDIR)/man7'
+	$(INSTALL) -m 644 build/man/man3/* '$(DESTDIR)$(MANDIR)/man3'
+	$(INSTALL) -m 644 build/man/man7/* '$(DESTDIR)$(MANDIR)/man7'
+
+uninstall: man ## Removes what install has put there
+	for page in build/man/*/*; do rm -f '$(DESTDIR)$(MANDIR)'/"$${page#build/man/}"; done
 	rm -f '$(DESTDIR)$(INCLUDEDIR)/ringloop.h' '$(DESTDIR)$(LIBDIR)/libringloop.a' \
 	    '$(DESTDIR)$(LIBDIR)/libringloop.so.$(VERSION)' '$(DESTDIR)$(LIBDIR)/$(SONAME)' \
 	    '$(DESTDIR)$(LIBDIR)/libringloop.so' '$(DESTDIR)$(LIBDIR)/pkgconfig/ringloop.pc'

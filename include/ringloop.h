@@ -19,11 +19,11 @@
  *             loop_strerror() names an error, loop_last_error() says in a sentence what went wrong. Nothing is written to an
  *             out parameter on failure, and nothing is lost: the loop stays usable, what was scheduled stays scheduled.
  *             Checked in this order: -EINVAL, -EOWNERDEAD, -EPERM, the state (-EBUSY, -ESHUTDOWN). An error that is named
- *             alone: -EINVAL an argument is NULL or out of range; -EOWNERDEAD in a forked child; -EPERM from the wrong
- *             thread; -ESHUTDOWN the loop has been shut down, or is being closed; -ENOENT the handle is stale; -ENOMEM there
- *             is no memory; -EMFILE, -ENFILE there is no descriptor left. Functions that cannot carry an error answer false, 0,
- *             NULL or the time. The result of an operation, which comes to its callback, is an errno alone: loop_strerror()
- *             names it, and loop_last_error() knows nothing of it.
+ *             alone means: -EINVAL an argument is NULL or out of range; -EOWNERDEAD called in a forked child; -EPERM called
+ *             by the wrong thread; -ESHUTDOWN the loop has been shut down, or is being closed; -ENOENT the handle is
+ *             stale; -ENOMEM there is no memory; -EMFILE, -ENFILE there is no descriptor left. Functions that cannot carry an
+ *             error answer false, 0, NULL or the time. The result of an operation, which comes to its callback, is an errno
+ *             alone: loop_strerror() names it, and loop_last_error() knows nothing of it.
  *   Time      uint64_t nanoseconds on CLOCK_MONOTONIC. No delay is rounded. A timer never runs early.
  *   Order     What is ready runs in the order in which it became ready; timers with the same deadline in the order in
  *             which they were scheduled. What a callback schedules runs in a later iteration.
@@ -680,10 +680,10 @@ int loop_set_deadline(loop_t *loop, loop_handle_t handle, uint64_t when_ns);
 /* ==== files ==== */
 
 /*
- * These submit operations, as loop_submit() does. What fails later, fails in the callback: the result is -errno, as
- * the manual of the system call says. On a descriptor with O_NONBLOCK nothing waits, and the result is -EAGAIN
- * instead. Until the final callback, do not close the descriptor: its number might come to name something else. Paths
- * and arrays are copied.
+ * The functions of files submit operations, as loop_submit() does. What fails later, fails in the callback: the result is
+ * -errno, as the manual of the system call says. On a descriptor with O_NONBLOCK nothing waits, and the result is -EAGAIN
+ * instead. Until the final callback, do not close the descriptor: its number might come to name something else. Paths and
+ * arrays are copied.
  *
  * Errors: those of loop_submit(); -EINVAL for a length over INT32_MAX and for NULL. The loop's thread.
  */
@@ -884,8 +884,8 @@ loop_handle_t loop_splice(loop_t *loop,
 /* ==== sockets ==== */
 
 /*
- * These submit operations, as loop_submit() does; what is said of loop_read() about failing, O_NONBLOCK and closing
- * holds for them.
+ * The functions of sockets submit operations, as loop_submit() does; what is said of loop_read() about failing, O_NONBLOCK
+ * and closing holds for them.
  *
  * Errors: those of loop_read(). The loop's thread.
  */

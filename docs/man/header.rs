@@ -72,8 +72,13 @@ impl Header {
             } else if line.trim_start().starts_with("/*") {
                 words = comment(line, &mut lines);
             } else if line.is_empty() {
-                // A comment by itself is about the section.
-                section.words.append(&mut words);
+                // A comment by itself is about the section; that of constants has been taken by them.
+                let of_constant =
+                    section.entries.last().is_some_and(|entry| entry.is_constant() && entry.words == words);
+                if !of_constant {
+                    section.words.append(&mut words);
+                }
+                words.clear();
             } else if let Some(define) = line.strip_prefix("#define LOOP_") {
                 let name = define.split([' ', '(']).next().expect("it has a name");
                 let kind = Kind::Constant(line.to_string());
@@ -84,7 +89,11 @@ impl Header {
                     let line = lines.next().expect("the struct ends").trim();
                     if let Some(name) = line.strip_prefix("} ") {
                         let name = name.trim_end_matches(';').to_string();
-                        section.entries.push(Entry { name, words: std::mem::take(&mut words), kind: Kind::Struct(fields) });
+                        section.entries.push(Entry {
+                            name,
+                            words: std::mem::take(&mut words),
+                            kind: Kind::Struct(fields),
+                        });
                         break;
                     }
                     let words = comment(line, &mut lines);

@@ -20,7 +20,7 @@ pub(crate) fn page(manual: &Manual<'_>, template: &str) -> (String, String) {
             Some("library") => out += LIBRARY,
             Some("conventions") => out += &conventions(manual),
             Some("functions") => out += &functions(manual),
-            Some("types") => out += &list(manual, |entry| !entry.is_function() && !entry.is_constant() && entry.name != "loop_t"),
+            Some("types") => out += &types(manual),
             Some("constants") => out += &constants(manual),
             Some(part) => {
                 let file = part.strip_prefix("program ").expect("the template names a part");
@@ -35,7 +35,7 @@ pub(crate) fn page(manual: &Manual<'_>, template: &str) -> (String, String) {
 }
 
 fn typesetter<'a>(manual: &'a Manual<'_>) -> Typesetter<'a> {
-    Typesetter { header: manual.header, own: "", see: Vec::new() }
+    Typesetter { header: manual.header, own: "", here: Vec::new(), see: Vec::new() }
 }
 
 fn conventions(manual: &Manual<'_>) -> String {
@@ -51,35 +51,39 @@ fn functions(manual: &Manual<'_>) -> String {
         if section.entries.iter().any(Entry::is_function) {
             let title = section.title[..1].to_uppercase() + &section.title[1..];
             out += &format!(".SS {title}\n");
-            section.entries.iter().filter(|entry| entry.is_function()).for_each(|entry| out += &line(entry));
+            out += &lines(section.entries.iter().filter(|entry| entry.is_function()));
         }
     }
     out
 }
 
-fn list(manual: &Manual<'_>, is_wanted: impl Fn(&Entry) -> bool) -> String {
-    manual.header.entries().filter(|entry| is_wanted(entry)).map(line).collect()
+fn types(manual: &Manual<'_>) -> String {
+    let is_type = |entry: &&Entry| !entry.is_function() && !entry.is_constant() && entry.name != "loop_t";
+    lines(manual.header.entries().filter(is_type))
 }
 
-fn line(entry: &Entry) -> String {
-    format!(".TP\n.BR {} (3)\n{}\n", entry.name, escaped(&summary(&entry.words)))
+/// A list with a line for each.
+fn lines<'a>(entries: impl Iterator<Item = &'a Entry>) -> String {
+    let line = |entry: &Entry| format!(".TP\n.BR {} (3)\n{}\n", entry.name, escaped(&summary(&entry.words)));
+    format!(".PD 0\n{}.PD\n", entries.map(line).collect::<String>())
 }
 
 /// Those of no section: each comment once, for all the constants that stand below it.
 fn constants(manual: &Manual<'_>) -> String {
     let mut set = typesetter(manual);
-    let mut out = String::new();
-    let mut entries = manual.header.sections[0].entries.iter().filter(|entry| entry.is_constant()).peekable();
-    while let Some(entry) = entries.next() {
-        let Kind::Constant(text) = &entry.kind else { unreachable!("they were chosen") };
-        let text = text.trim_start_matches("#define ");
-        let end = if text[entry.name.len()..].starts_with('(') { text.find(')').map_or(0, |at| at + 1) } else { entry.name.len() };
-        let tag = bold(&text[..end]);
-        match entries.peek() {
-            Some(next) if next.words == entry.words => out += &format!(".TP\n{tag}\n.TQ\n").replacen(".TP\n", if out.ends_with(".TQ\n") { "" } else { ".TP\n" }, 1),
-            _ if out.ends_with(".TQ\n") => out += &tagged(&mut set, &tag, &entry.words).replacen(".TP\n", "", 1),
-            _ => out += &tagged(&mut set, &tag, &entry.words),
-        }
-    }
-    out
+    let constants: Vec<&Entry> = manual.header.sections[0].entries.iter().filter(|entry| entry.is_constant()).collect();
+    let groups = constants.chunk_by(|a, b| a.words == b.words);
+    groups
+        .map(|group| {
+            let tags: Vec<String> = group.iter().map(|constant| tag(constant)).collect();
+            tagged(&mut set, &tags.join("\n.TQ\n"), &group[0].words)
+        })
+        .collect()
+}
+
+/// A constant's name, with its parameter if it has one.
+fn tag(constant: &Entry) -> String {
+    let Kind::Constant(text) = &constant.kind else { unreachable!("it is a constant") };
+    let parameter = text.contains(&format!("{}(n)", constant.name));
+    bold(&constant.name) + if parameter { "(\\fIn\\fR)" } else { "" }
 }

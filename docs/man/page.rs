@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 
 use crate::header::{Entry, Header, Kind, Prototype, Section, Variable};
-use crate::words::{Clause, Sorted, Typesetter, as_sentence, bold, clauses, escaped, italic, sentences, summary, verbatim};
+use crate::words::{
+    Clause, Sorted, Typesetter, as_sentence, bold, clauses, escaped, italic, sentences, summary, verbatim,
+};
 
 /// What a line of the synopsis may take.
 const WIDTH: usize = 71;
-/// A section with more functions than this is not listed under SEE ALSO; ringloop(7) has it.
-const NEIGHBOURS: usize = 16;
+/// A type that more functions take does not list all of them under SEE ALSO.
+const USERS: usize = 20;
 
 pub(crate) struct Manual<'a> {
     pub(crate) header: &'a Header,
@@ -21,7 +23,9 @@ impl<'a> Manual<'a> {
     pub(crate) fn new(header: &'a Header, date: String) -> Manual<'a> {
         let mut meanings = HashMap::new();
         let errors = &header.conventions.iter().find(|(heading, _)| heading == "Errors").expect("it is there").1;
-        let usual = sentences(errors).into_iter().find_map(|sentence| sentence.strip_prefix("An error that is named alone: "));
+        let usual = sentences(errors)
+            .into_iter()
+            .find_map(|sentence| sentence.strip_prefix("An error that is named alone means: "));
         for clause in clauses(usual.expect("the header says what errors mean")) {
             if let Clause::Errors(names, words) = clause {
                 meanings.extend(names.into_iter().map(|name| (name, words.clone())));
@@ -47,8 +51,10 @@ impl<'a> Manual<'a> {
     }
 
     /// The page that explains a constant: of what mentions it first in its section, types before functions.
-    fn home(&self, section: &Section, constant: &Entry) -> String {
-        let in_section = |entry: &&Entry| !entry.is_constant() && self.constants(&self.shown(entry)).any(|c| c.name == constant.name);
+    fn home(&self, section: &'a Section, constant: &Entry) -> String {
+        let in_section = |entry: &&'a Entry| {
+            !entry.is_constant() && self.constants(&self.shown(entry)).any(|c| c.name == constant.name)
+        };
         let mut candidates: Vec<&Entry> = section.entries.iter().filter(in_section).collect();
         candidates.sort_by_key(|entry| entry.is_function());
         match candidates.first() {
@@ -74,26 +80,33 @@ impl<'a> Manual<'a> {
         shown
     }
 
-    /// The constants that these mention, of the section in which they are mentioned.
+    /// The constants that these mention: callbacks any, others those of their section.
     fn constants(&self, shown: &[&'a Entry]) -> impl Iterator<Item = &'a Entry> {
         let mut found: Vec<&Entry> = Vec::new();
         for entry in shown {
-            let section = self.header.sections.iter().find(|section| section.entries.iter().any(|e| e.name == entry.name));
+            let section =
+                self.header.sections.iter().find(|section| section.entries.iter().any(|e| e.name == entry.name));
             let section = section.expect("an entry is in a section");
             let mut words = entry.words.join("\n");
             if let Kind::Struct(fields) = &entry.kind {
                 words += &fields.iter().flat_map(|field| field.words.clone()).collect::<Vec<_>>().join("\n");
             }
-            for constant in section.entries.iter().filter(|entry| entry.is_constant()) {
+            let is_callback = matches!(entry.kind, Kind::Callback(_));
+            let near: Vec<&Entry> =
+                if is_callback { self.header.entries().collect() } else { section.entries.iter().collect() };
+            for constant in near.into_iter().filter(|entry| entry.is_constant()) {
                 // "LOOP_KIND_CALL and so on" means those that begin so.
                 let family = &constant.name[..=constant.name.rfind('_').expect("it begins with LOOP_")];
                 let and_so_on = words.lines().any(|line| {
-                    line.match_indices(" and so on").any(|(at, _)| line[..at].rsplit(' ').next().is_some_and(|word| {
-                        let word = word.trim_start_matches('(');
-                        family != "LOOP_" && word.starts_with(family)
-                    }))
+                    line.match_indices(" and so on").any(|(at, _)| {
+                        line[..at].rsplit(' ').next().is_some_and(|word| {
+                            let word = word.trim_start_matches('(');
+                            family != "LOOP_" && word.starts_with(family)
+                        })
+                    })
                 });
-                let named = words.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == constant.name);
+                let named =
+                    words.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == constant.name);
                 if (named || and_so_on) && found.iter().all(|other| other.name != constant.name) {
                     found.push(constant);
                 }
@@ -103,12 +116,18 @@ impl<'a> Manual<'a> {
     }
 
     pub(crate) fn title(&self, name: &str, section: u32) -> String {
-        format!(".TH {name} {section} \"{}\" \"ringloop {}\"\n", self.date.replace('-', "\\-"), self.header.version)
+        // Names are long, and shall stand whole: no hyphens, no wide gaps.
+        format!(
+            ".TH {name} {section} \"{}\" \"ringloop {}\"\n.nh\n.ad l\n",
+            self.date.replace('-', "\\-"),
+            self.header.version
+        )
     }
 
-    fn page(&self, section: &Section, entry: &Entry) -> String {
-        let mut set = Typesetter { header: self.header, own: &entry.name, see: Vec::new() };
+    fn page(&self, section: &'a Section, entry: &'a Entry) -> String {
         let shown = self.shown(entry);
+        let here = shown.iter().map(|entry| entry.name.as_str()).collect();
+        let mut set = Typesetter { header: self.header, own: &entry.name, here, see: Vec::new() };
         let mut sorted = Sorted::default();
         sorted.add(&entry.words);
         if entry.is_function() {
@@ -140,7 +159,9 @@ impl<'a> Manual<'a> {
         }
         if let Kind::Function(prototype) = &entry.kind {
             out += &self.answer(&mut set, prototype, &sorted);
-            for (heading, sentences) in [("THREADS", &sorted.threads), ("COST", &sorted.cost), ("VERSIONS", &sorted.kernel)] {
+            for (heading, sentences) in
+                [("THREADS", &sorted.threads), ("COST", &sorted.cost), ("VERSIONS", &sorted.kernel)]
+            {
                 if !sentences.is_empty() {
                     out += &format!(".SH {heading}\n{}", set.paragraph(&sentences.join("\n")));
                 }
@@ -160,15 +181,17 @@ impl<'a> Manual<'a> {
         let mut out = String::new();
         let result = match prototype.result.trim() {
             _ if !sorted.result.is_empty() => sorted.result.clone(),
+            _ if sorted.errors.is_empty() => Vec::new(),
             "loop_handle_t" => vec!["a handle.".into()],
-            "int" if !sorted.errors.is_empty() => vec!["0.".into()],
+            "int" => vec!["0.".into()],
             _ => Vec::new(),
         };
         if let Some((first, rest)) = result.split_first() {
             let values: Vec<&str> = first.split("; ").collect();
-            let of_value = |value: &&str| value.split_once(": ").is_some_and(|(name, _)| name.chars().all(|c| c.is_ascii_digit()));
+            let of_value =
+                |value: &&str| value.split_once(": ").is_some_and(|(name, _)| name.chars().all(|c| c.is_ascii_digit()));
             out += ".SH RETURN VALUE\n";
-            if values.len() > 1 && values.iter().all(|value| of_value(&value)) {
+            if values.len() > 1 && values.iter().all(of_value) {
                 for value in values {
                     let (name, words) = value.split_once(": ").expect("just seen");
                     out += &tagged(set, &bold(name), &[as_sentence(words)]);
@@ -182,41 +205,57 @@ impl<'a> Manual<'a> {
                 out += "On failure it returns a negative number, which is one of the errors below.\n";
             }
         }
-        if !sorted.errors.is_empty() {
-            out += ".SH ERRORS\n";
-            let mut listed: Vec<&Clause> = Vec::new();
-            for clause in &sorted.errors {
-                if listed.contains(&clause) {
-                    continue;
+        out + &self.errors(set, &sorted.errors)
+    }
+
+    fn errors(&self, set: &mut Typesetter<'_>, clauses: &[Clause]) -> String {
+        // Numbers and what they mean; without numbers a sentence. Those of one meaning are one.
+        let mut items: Vec<(Vec<&str>, &str)> = Vec::new();
+        for clause in clauses {
+            let (names, words) = match clause {
+                Clause::Words(words) => (Vec::new(), words.as_str()),
+                Clause::Errors(names, words) if !words.is_empty() => {
+                    (names.iter().map(String::as_str).collect(), words.as_str())
                 }
-                match clause {
-                    Clause::Words(words) => out += &format!(".P\n{}", set.paragraph(&as_sentence(words))),
-                    Clause::Errors(names, words) => {
-                        let usual = names.first().and_then(|name| self.meanings.get(name));
-                        let words = if words.is_empty() { usual.map_or("", String::as_str) } else { words };
-                        assert!(!words.is_empty(), "{}: nothing says what {} means", set.own, names.join(", "));
-                        let names: Vec<String> = names.iter().map(|name| bold(name)).collect();
-                        out += &tagged(set, &names.join(", "), &[as_sentence(words)]);
-                    }
+                Clause::Errors(names, _) => {
+                    let usual = names.iter().find_map(|name| self.meanings.get(name));
+                    let usual =
+                        usual.unwrap_or_else(|| panic!("{}: nothing says what {} means", set.own, names.join(", ")));
+                    (names.iter().map(String::as_str).collect(), usual.as_str())
                 }
-                listed.push(clause);
+            };
+            match items.last_mut() {
+                Some((others, same)) if *same == words && !names.is_empty() => others.extend(names),
+                _ => items.push((names, words)),
             }
-            out = out.replace(".SH ERRORS\n.P\n", ".SH ERRORS\n");
+        }
+        let mut out = String::new();
+        for (index, (names, words)) in items.into_iter().enumerate() {
+            let names: Vec<String> = names.into_iter().map(bold).collect();
+            if index == 0 {
+                out += ".SH ERRORS\n";
+            } else if names.is_empty() {
+                out += ".P\n";
+            }
+            out += &match names.is_empty() {
+                true => set.paragraph(&as_sentence(words)),
+                false => tagged(set, &names.join(", "), &[as_sentence(words)]),
+            };
         }
         out
     }
 
-    /// The other functions of a section; for a type, those that take it.
-    fn neighbours(&self, section: &Section, entry: &Entry) -> Vec<String> {
-        let functions = |entries: &mut dyn Iterator<Item = &Entry>| -> Vec<String> {
-            entries.filter(|other| other.is_function()).map(|other| format!("{}(3)", other.name)).collect()
+    /// The other functions of a section; for a type, those that take it, or of these the ones of its section.
+    fn neighbours(&self, section: &'a Section, entry: &'a Entry) -> Vec<String> {
+        let takes = |other: &&'a Entry| {
+            entry.is_function() || self.shown(other).iter().any(|shown| shown.types().any(|name| name == entry.name))
         };
-        let found = if entry.is_function() {
-            functions(&mut section.entries.iter())
-        } else {
-            functions(&mut self.header.entries().filter(|other| other.types().any(|name| name == entry.name)))
+        let functions = |entries: &mut dyn Iterator<Item = &'a Entry>| -> Vec<String> {
+            let functions = entries.filter(|other| other.is_function());
+            functions.filter(takes).map(|other| format!("{}(3)", other.name)).collect()
         };
-        if found.len() > NEIGHBOURS { Vec::new() } else { found }
+        let all = if entry.is_function() { Vec::new() } else { functions(&mut self.header.entries()) };
+        if (1..=USERS).contains(&all.len()) { all } else { functions(&mut section.entries.iter()) }
     }
 }
 

@@ -51,7 +51,7 @@ impl Sorted {
                 } else if sentence.starts_with("Since Linux ") {
                     self.kernel.push(sentence.into());
                 } else if is_cost(sentence) {
-                    self.cost.push(sentence.into());
+                    self.cost.push(as_sentence(sentence.strip_prefix("Costs ").unwrap_or(sentence)));
                 } else {
                     match about {
                         About::Description => rest.push(sentence),
@@ -127,12 +127,20 @@ pub(crate) fn summary(paragraphs: &[String]) -> String {
         text.truncate(at);
     }
     if let (true, Some(begin)) = (text.len() > LONGEST, text.find(" (")) {
-        let end = text[begin..].find(')').expect("what opens closes");
+        let mut depth = 0;
+        let closes = |letter| {
+            depth += i32::from(letter == '(') - i32::from(letter == ')');
+            letter == ')' && depth == 0
+        };
+        let end = text[begin..].find(closes).expect("what opens closes");
         text.replace_range(begin..=begin + end, "");
     }
     for end in [": ", "; ", ", "] {
         if text.len() > LONGEST {
-            let mut ends = text.match_indices(end).map(|(at, _)| at).filter(|at| text[..*at].matches('"').count() % 2 == 0);
+            let mut ends = text
+                .match_indices(end)
+                .map(|(at, _)| at)
+                .filter(|at| text[..*at].matches('"').count().is_multiple_of(2));
             let shorter = ends.clone().take_while(|at| *at <= LONGEST).last().or_else(|| ends.next());
             text.truncate(shorter.unwrap_or(text.len()));
         }
@@ -161,6 +169,8 @@ fn ended(text: &str) -> String {
 pub(crate) struct Typesetter<'a> {
     pub(crate) header: &'a Header,
     pub(crate) own: &'a str,
+    /// What this page explains, besides what it is about.
+    pub(crate) here: Vec<&'a str>,
     /// `name(section)`
     pub(crate) see: Vec<String>,
 }
@@ -186,13 +196,18 @@ impl Typesetter<'_> {
                 let code = &rest[1..=rest[1..].find('`').expect("each ` has another")];
                 let set = self.code(code);
                 (&rest[..code.len() + 2], set)
-            } else if is_name(first) || first == '-' && rest[1..].starts_with(|next: char| is_name(next) && !ends_word(&out)) {
+            } else if is_name(first)
+                || first == '-' && rest[1..].starts_with(|next: char| is_name(next) && !ends_word(&out))
+            {
                 let length = 1 + rest[1..].find(|letter| !is_name(letter)).unwrap_or(rest.len() - 1);
                 let token = &rest[..length];
                 let after = &rest[length..];
                 let reference = after.get(..3).filter(|text| {
                     let text = text.as_bytes();
-                    text[0] == b'(' && text[1].is_ascii_digit() && text[2] == b')' && token.chars().all(|c| is_name(c) && !c.is_ascii_uppercase())
+                    text[0] == b'('
+                        && text[1].is_ascii_digit()
+                        && text[2] == b')'
+                        && token.chars().all(|c| is_name(c) && !c.is_ascii_uppercase())
                 });
                 if let Some(section) = reference {
                     self.see.push(format!("{token}{section}"));
@@ -204,7 +219,7 @@ impl Typesetter<'_> {
                     let end = length + if empty { 2 } else { 0 };
                     (&rest[..end], self.called(token, empty))
                 } else {
-                    (token, self.name(token, after.starts_with('*')))
+                    (token, self.name(token, after.starts_with('*'), out.ends_with('(')))
                 }
             } else if first == '-' && ends_word(&out) {
                 ("-", "-".into())
@@ -238,9 +253,9 @@ impl Typesetter<'_> {
         }
     }
 
-    fn name(&mut self, token: &str, is_pattern: bool) -> String {
+    fn name(&mut self, token: &str, is_pattern: bool, is_argument: bool) -> String {
         if let Some(entry) = self.header.find(token) {
-            if token == self.own || entry.is_constant() {
+            if token == self.own || self.here.contains(&token) || entry.is_constant() || is_argument {
                 return bold(token);
             }
             self.see.push(format!("{token}(3)"));

@@ -1,9 +1,9 @@
 //! Files: reading, writing, and what is done to files and directories.
 //!
-//! These submit operations, as loop_submit() does. What fails later, fails in the callback: the result is -errno, as
-//! the manual of the system call says. On a descriptor with O_NONBLOCK nothing waits, and the result is -EAGAIN
-//! instead. Until the final callback, do not close the descriptor: its number might come to name something else. Paths
-//! and arrays are copied.
+//! The functions of files submit operations, as loop_submit() does. What fails later, fails in the callback: the result is
+//! -errno, as the manual of the system call says. On a descriptor with O_NONBLOCK nothing waits, and the result is -EAGAIN
+//! instead. Until the final callback, do not close the descriptor: its number might come to name something else. Paths and
+//! arrays are copied.
 //!
 //! Errors: those of loop_submit(); -EINVAL for a length over INT32_MAX and for NULL. The loop's thread.
 

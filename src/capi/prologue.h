@@ -19,11 +19,11 @@
  *             loop_strerror() names an error, loop_last_error() says in a sentence what went wrong. Nothing is written to an
  *             out parameter on failure, and nothing is lost: the loop stays usable, what was scheduled stays scheduled.
  *             Checked in this order: -EINVAL, -EOWNERDEAD, -EPERM, the state (-EBUSY, -ESHUTDOWN). An error that is named
- *             alone: -EINVAL an argument is NULL or out of range; -EOWNERDEAD in a forked child; -EPERM from the wrong
- *             thread; -ESHUTDOWN the loop has been shut down, or is being closed; -ENOENT the handle is stale; -ENOMEM there
- *             is no memory; -EMFILE, -ENFILE there is no descriptor left. Functions that cannot carry an error answer false, 0,
- *             NULL or the time. The result of an operation, which comes to its callback, is an errno alone: loop_strerror()
- *             names it, and loop_last_error() knows nothing of it.
+ *             alone means: -EINVAL an argument is NULL or out of range; -EOWNERDEAD called in a forked child; -EPERM called
+ *             by the wrong thread; -ESHUTDOWN the loop has been shut down, or is being closed; -ENOENT the handle is
+ *             stale; -ENOMEM there is no memory; -EMFILE, -ENFILE there is no descriptor left. Functions that cannot carry an
+ *             error answer false, 0, NULL or the time. The result of an operation, which comes to its callback, is an errno
+ *             alone: loop_strerror() names it, and loop_last_error() knows nothing of it.
  *   Time      uint64_t nanoseconds on CLOCK_MONOTONIC. No delay is rounded. A timer never runs early.
  *   Order     What is ready runs in the order in which it became ready; timers with the same deadline in the order in
  *             which they were scheduled. What a callback schedules runs in a later iteration.

@@ -1,7 +1,7 @@
 //! Sockets.
 //!
-//! These submit operations, as loop_submit() does; what is said of loop_read() about failing, O_NONBLOCK and closing
-//! holds for them.
+//! The functions of sockets submit operations, as loop_submit() does; what is said of loop_read() about failing, O_NONBLOCK
+//! and closing holds for them.
 //!
 //! Errors: those of loop_read(). The loop's thread.
 
