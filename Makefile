@@ -13,6 +13,7 @@ INSTALL ?= install
 
 # The version stands in Cargo.toml, and nowhere else.
 VERSION := $(shell sed -n 's/^version *= *"\(.*\)"/\1/p' Cargo.toml | head -n 1)
+OLDEST_RUST := $(shell sed -n 's/^rust-version *= *"\(.*\)"/\1/p' Cargo.toml)
 SONAME := libringloop.so.$(firstword $(subst ., ,$(VERSION)))
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)/release
@@ -154,7 +155,7 @@ lint: ## Formatting, clippy, documentation, the header: a warning is an error
 	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
 	rustfmt --check --edition 2024 docs/man/main.rs
 	@mkdir -p build
-	clippy-driver --edition 2024 -D warnings --emit=metadata -o build/man-pages.lint docs/man/main.rs
+	CARGO_PKG_RUST_VERSION=$(OLDEST_RUST) clippy-driver --edition 2024 -D warnings --emit=metadata -o build/man-pages.lint docs/man/main.rs
 	$(CARGO) clippy --all-targets -- -D warnings
 	$(CARGO) clippy --all-targets --features capi -- -D warnings
 	$(CARGO) clippy --all-targets --features $(LIBRARIES) -- -D warnings

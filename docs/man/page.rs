@@ -117,11 +117,7 @@ impl<'a> Manual<'a> {
 
     pub(crate) fn title(&self, name: &str, section: u32) -> String {
         // Names are long, and shall stand whole: no hyphens, no wide gaps.
-        format!(
-            ".TH {name} {section} \"{}\" \"ringloop {}\"\n.nh\n.ad l\n",
-            self.date.replace('-', "\\-"),
-            self.header.version
-        )
+        format!(".TH {name} {section} \"{}\" \"ringloop {}\"\n.nh\n.ad l\n", self.date, self.header.version)
     }
 
     fn page(&self, section: &'a Section, entry: &'a Entry) -> String {
