@@ -190,46 +190,41 @@ impl Typesetter<'_> {
     pub(crate) fn words(&mut self, text: &str) -> String {
         let mut out = String::new();
         let mut rest = text;
-        while let Some(first) = rest.chars().next() {
-            let is_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
-            let (token, set) = if first == '`' {
-                let code = &rest[1..=rest[1..].find('`').expect("each ` has another")];
-                let set = self.code(code);
-                (&rest[..code.len() + 2], set)
-            } else if is_name(first)
-                || first == '-' && rest[1..].starts_with(|next: char| is_name(next) && !ends_word(&out))
-            {
-                let length = 1 + rest[1..].find(|letter| !is_name(letter)).unwrap_or(rest.len() - 1);
-                let token = &rest[..length];
-                let after = &rest[length..];
-                let reference = after.get(..3).filter(|text| {
-                    let text = text.as_bytes();
-                    text[0] == b'('
-                        && text[1].is_ascii_digit()
-                        && text[2] == b')'
-                        && token.chars().all(|c| is_name(c) && !c.is_ascii_uppercase())
-                });
-                if let Some(section) = reference {
-                    self.see.push(format!("{token}{section}"));
-                    (&rest[..length + 3], format!("{}{section}", bold(token)))
-                } else if after.starts_with("_*()") {
-                    (&rest[..length + 4], bold(&format!("{token}_*")) + "()")
-                } else if after.starts_with('(') && token.len() > 1 {
-                    let empty = after.starts_with("()");
-                    let end = length + if empty { 2 } else { 0 };
-                    (&rest[..end], self.called(token, empty))
-                } else {
-                    (token, self.name(token, after.starts_with('*'), out.ends_with('(')))
-                }
-            } else if first == '-' && ends_word(&out) {
-                ("-", "-".into())
-            } else {
-                (&rest[..first.len_utf8()], escaped(&rest[..first.len_utf8()]))
-            };
+        while !rest.is_empty() {
+            let (length, set) = self.token(rest, &out);
             out += &set;
-            rest = &rest[token.len()..];
+            rest = &rest[length..];
         }
         out
+    }
+
+    /// What `rest` begins with: how long it is, and what it becomes behind `before`.
+    fn token(&mut self, rest: &str, before: &str) -> (usize, String) {
+        if let Some((code, _)) = rest.strip_prefix('`').and_then(|rest| rest.split_once('`')) {
+            return (code.len() + 2, self.code(code));
+        }
+        // A `-` behind a letter is a hyphen; before one, it is a part of -EBUSY, -1 and the like.
+        let after_word = before.ends_with(|last: char| last.is_ascii_alphanumeric() || last == ')');
+        let minus = usize::from(rest.starts_with('-') && !after_word);
+        let length = minus + name_length(&rest[minus..]);
+        if length == minus {
+            let letter = rest.chars().next().expect("it is not empty");
+            let hyphen = letter == '-' && after_word;
+            return (letter.len_utf8(), if hyphen { "-".into() } else { escaped(&letter.to_string()) });
+        }
+        let (token, after) = rest.split_at(length);
+        if let Some(section) = section(after).filter(|_| token.chars().all(|letter| !letter.is_ascii_uppercase())) {
+            self.see.push(format!("{token}{section}"));
+            (length + section.len(), bold(token) + section)
+        } else if after.starts_with("*()") {
+            (length + 3, bold(&format!("{token}*")) + "()")
+        } else if after.starts_with("()") {
+            (length + 2, self.called(token, true))
+        } else if after.starts_with('(') && length > 1 {
+            (length, self.called(token, false))
+        } else {
+            (length, self.name(token, after.starts_with('*'), before.ends_with('(')))
+        }
     }
 
     /// What stands between backticks: a name, or a piece of C.
@@ -278,9 +273,13 @@ impl Typesetter<'_> {
     }
 }
 
-/// Whether a `-` after this is a hyphen.
-fn ends_word(text: &str) -> bool {
-    text.ends_with(|last: char| last.is_ascii_alphanumeric() || last == ')')
+fn name_length(text: &str) -> usize {
+    text.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_').unwrap_or(text.len())
+}
+
+/// `(2)`: the section of a manual page.
+fn section(text: &str) -> Option<&str> {
+    text.get(..3).filter(|text| matches!(text.as_bytes(), [b'(', b'1'..=b'8', b')']))
 }
 
 pub(crate) fn bold(text: &str) -> String {
