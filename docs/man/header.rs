@@ -132,6 +132,13 @@ impl Entry {
         matches!(self.kind, Kind::Constant(_))
     }
 
+    /// Its comment, and those of its fields.
+    pub(crate) fn all_words(&self) -> String {
+        let fields = if let Kind::Struct(fields) = &self.kind { fields.as_slice() } else { &[] };
+        let words = self.words.iter().chain(fields.iter().flat_map(|field| &field.words));
+        words.map(|paragraph| format!("{paragraph}\n")).collect()
+    }
+
     /// The types of a function, a callback or a struct.
     pub(crate) fn types(&self) -> impl Iterator<Item = &str> {
         let variables: Vec<&Variable> = match &self.kind {

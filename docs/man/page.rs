@@ -82,37 +82,33 @@ impl<'a> Manual<'a> {
 
     /// The constants that these mention: callbacks any, others those of their section.
     fn constants(&self, shown: &[&'a Entry]) -> impl Iterator<Item = &'a Entry> {
-        let mut found: Vec<&Entry> = Vec::new();
-        for entry in shown {
-            let section =
-                self.header.sections.iter().find(|section| section.entries.iter().any(|e| e.name == entry.name));
-            let section = section.expect("an entry is in a section");
-            let mut words = entry.words.join("\n");
-            if let Kind::Struct(fields) = &entry.kind {
-                words += &fields.iter().flat_map(|field| field.words.clone()).collect::<Vec<_>>().join("\n");
-            }
+        let mentioned = |entry: &'a Entry| {
             let is_callback = matches!(entry.kind, Kind::Callback(_));
-            let near: Vec<&Entry> =
-                if is_callback { self.header.entries().collect() } else { section.entries.iter().collect() };
-            for constant in near.into_iter().filter(|entry| entry.is_constant()) {
-                // "LOOP_KIND_CALL and so on" means those that begin so.
-                let family = &constant.name[..=constant.name.rfind('_').expect("it begins with LOOP_")];
-                let and_so_on = words.lines().any(|line| {
-                    line.match_indices(" and so on").any(|(at, _)| {
-                        line[..at].rsplit(' ').next().is_some_and(|word| {
-                            let word = word.trim_start_matches('(');
-                            family != "LOOP_" && word.starts_with(family)
-                        })
-                    })
-                });
-                let named =
-                    words.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == constant.name);
-                if (named || and_so_on) && found.iter().all(|other| other.name != constant.name) {
-                    found.push(constant);
-                }
+            let is_own = move |section: &&'a Section| section.entries.iter().any(|other| other.name == entry.name);
+            let sections = self.header.sections.iter().filter(move |section| is_callback || is_own(section));
+            let words = entry.all_words();
+            let is_mentioned = move |other: &&'a Entry| other.is_constant() && self.mentions(&words, &other.name);
+            sections.flat_map(|section| &section.entries).filter(is_mentioned)
+        };
+        let mut found: Vec<&Entry> = Vec::new();
+        for constant in shown.iter().flat_map(|entry| mentioned(entry)) {
+            if found.iter().all(|other| other.name != constant.name) {
+                found.push(constant);
             }
         }
         found.into_iter()
+    }
+
+    /// Whether these words name a constant: "LOOP_KIND_CALL and so on" names all that begin with LOOP_KIND_.
+    fn mentions(&self, words: &str, constant: &str) -> bool {
+        let family = &constant[..=constant.rfind('_').expect("it begins with LOOP_")];
+        let has_family = family != "LOOP_"
+            && self
+                .header
+                .entries()
+                .any(|other| other.name.starts_with(family) && words.contains(&format!("{} and so on", other.name)));
+        let mut names = words.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+        has_family || names.any(|name| name == constant)
     }
 
     pub(crate) fn title(&self, name: &str, section: u32) -> String {
