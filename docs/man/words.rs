@@ -234,9 +234,6 @@ impl Typesetter<'_> {
 
     /// A function; `empty` when nothing stands between its parentheses.
     fn called(&mut self, name: &str, empty: bool) -> String {
-        if name.chars().all(|letter| !letter.is_ascii_lowercase()) {
-            return bold(name);
-        }
         let known = name != self.own && self.header.find(name).is_some();
         if known {
             self.see.push(format!("{name}(3)"));
