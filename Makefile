@@ -42,7 +42,7 @@ PROGRAMS := echo cat proxy
 LIBRARIES := futures-core,futures-io,hyper
 RUST_EXAMPLES := call_soon call_later call_at cores
 
-.PHONY: all help library examples demo c-tests test loom stress tsan fuzz lint bench header man install install-man uninstall clean
+.PHONY: all help library examples demo c-tests test loom stress tsan fuzz lint bench header man book install install-man uninstall clean
 .DELETE_ON_ERROR:
 
 all: library ## The library, shared and static, in target/release (the default)
@@ -171,6 +171,9 @@ BENCH ?=
 
 bench: ## Measures beside other event loops (bench/README.md); BENCH=--quick for a small run
 	bench/run $(BENCH)
+
+book: ## The book, in build/book; compiles mdbook where it is not there
+	docs/make-book "$$(scripts/setup-mdbook)"
 
 header: ## Writes include/ringloop.h anew, after a change in src/capi
 	RINGLOOP_WRITE_HEADER=1 $(CARGO) build --features capi
