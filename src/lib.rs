@@ -157,3 +157,13 @@ pub use time::Time;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// What the chapters of the book have in Rust compiles and runs; those of the guide are in `guide`.
+#[cfg(doctest)]
+mod book {
+    #[doc = include_str!("../docs/first-program.md")]
+    struct FirstProgram;
+
+    #[doc = include_str!("../docs/errors.md")]
+    struct Errors;
+}
