@@ -167,8 +167,8 @@ typedef struct loop_options_t {
 /**
  * Makes a loop, which belongs to the calling thread. `options` may be NULL: all defaults.
  *
- * Costs a few system calls. The ring keeps the credentials that the process has now: a program that gives up privileges
- * does so before. End it with loop_close().
+ * Costs a few system calls. An operation has the credentials that the process has when it goes to the kernel, not those of
+ * now; what is open stays open. End it with loop_close().
  *
  * Errors: -EPERM io_uring is switched off here (sysctl kernel.io_uring_disabled, a container's seccomp profile); -ENOSYS
  * the kernel has none, or none that is new enough (5.10); -EMFILE, -ENFILE, -ENOMEM a limit is met; -EINVAL `out` is

@@ -159,8 +159,8 @@ impl DetachedLoop {
 impl Loop {
     /// Makes a loop with default settings, for the calling thread; see [`Builder::build`] for the errors.
     ///
-    /// Costs a few system calls, some 20 µs. A ring keeps the credentials of the process as they were when it was made:
-    /// a program that gives up privileges does so first.
+    /// Costs a few system calls, some 20 µs. An operation has the credentials that the process has when it goes to the
+    /// kernel, not those of now; what is open stays open.
     pub fn new() -> Result<Loop> {
         Loop::builder().build()
     }
