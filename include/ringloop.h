@@ -1164,8 +1164,8 @@ loop_handle_t loop_getaddrinfo(loop_t *loop,
  * a host loop. The host waits until it is readable, calls loop_run_once(loop, 0), and waits again. It may be readable
  * with nothing to do, for a timer that was cancelled: then loop_run_once() says 0.
  *
- * It stays the loop's: never read or close it. It is an eventfd, made when this is called first. The clock of
- * LOOP_VIRTUAL_TIME does not move while the host waits.
+ * It stays the loop's: never read or close it. It is made when this is called first: an eventfd, before Linux 5.19 an
+ * epoll. The clock of LOOP_VIRTUAL_TIME does not move while the host waits.
  *
  * Returns the descriptor, or -EMFILE, -ENFILE, -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
  */

@@ -35,6 +35,7 @@ impl Sizes {
 type Rung = fn(&mut io_uring::Builder);
 
 /// The rungs from the best down, each with the version that has its flags. A kernel that does not know a flag says EINVAL.
+/// Those of a ring that belongs to a thread make it disabled: it is bound to the thread that enables it.
 const LADDER: [(Version, Rung); 3] = [
     // 6.1: completions are posted only when the loop's own thread asks for them, with nothing to lock.
     (Version(6, 1), |builder| {
@@ -44,10 +45,8 @@ const LADDER: [(Version, Rung); 3] = [
     (Version(5, 19), |builder| {
         builder.setup_coop_taskrun().setup_taskrun_flag().setup_submit_all().setup_r_disabled();
     }),
-    // 5.10.
-    (Version(0, 0), |builder| {
-        builder.setup_r_disabled();
-    }),
+    // 5.10. It belongs to no thread.
+    (Version(0, 0), |_| {}),
 ];
 
 /// What the kernel can do.
@@ -58,6 +57,8 @@ pub(crate) struct Features {
     pub(super) skips_success: bool,
     pub(super) updates_timeouts: bool,
     pub(super) polls_for_ever: bool,
+    /// Whether the ring is to be enabled before it is used.
+    pub(super) starts_disabled: bool,
     /// Whether to register anything with the ring is to wait until nothing is in flight on it: until 5.17.
     pub(super) waits_to_register: bool,
     /// Whether a buffer may be filled bit by bit: 6.12, if the kernel does not refuse.
@@ -81,6 +82,7 @@ impl Features {
             // Nor have multishot polls; tags for resources came with them, in 5.13.
             fills_buffers_in_parts: pretended >= Version(6, 12),
             polls_for_ever: params.is_feature_resource_tagging() && pretended >= Version(5, 13),
+            starts_disabled: rung > Version(0, 0),
             // It has no probe either; the next rung came soon after.
             waits_to_register: rung < Version(5, 19),
         }

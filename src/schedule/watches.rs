@@ -144,7 +144,7 @@ impl Schedule {
         let Some(watched) = watched.filter(|watched| watched.poll == poll) else { return };
         let (events, last) = match result {
             0.. => (result as u32, 0),
-            // For other events (before 5.13), or because the loop is being closed.
+            // For other events (before 5.17), or because the loop is being closed.
             _ if result == -libc::ECANCELED => return,
             // It could not be armed: the descriptor is closed, or can be polled no more.
             _ if result == -libc::EBADF => (libc::POLLNVAL as u32, LAST),
