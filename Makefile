@@ -3,7 +3,8 @@
 PREFIX ?= /usr/local
 INCLUDEDIR ?= $(PREFIX)/include
 LIBDIR ?= $(PREFIX)/lib
-MANDIR ?= $(PREFIX)/share/man
+DATADIR ?= $(PREFIX)/share
+MANDIR ?= $(DATADIR)/man
 DESTDIR ?=
 CARGO ?= cargo
 CXX ?= g++
@@ -14,6 +15,7 @@ INSTALL ?= install
 # The version stands in Cargo.toml, and nowhere else.
 VERSION := $(shell sed -n 's/^version *= *"\(.*\)"/\1/p' Cargo.toml | head -n 1)
 OLDEST_RUST := $(shell sed -n 's/^rust-version *= *"\(.*\)"/\1/p' Cargo.toml)
+DESCRIPTION := $(shell sed -n 's/^description *= *"\(.*\)"/\1/p' Cargo.toml)
 SONAME := libringloop.so.$(firstword $(subst ., ,$(VERSION)))
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)/release
@@ -194,16 +196,25 @@ build/man-pages: $(wildcard docs/man/*.rs)
 
 # ---- installation ----
 
-install: library build/native-libs install-man ## Header, libraries, manual pages and ringloop.pc, below PREFIX (/usr/local) and DESTDIR
-	$(INSTALL) -d '$(DESTDIR)$(INCLUDEDIR)' '$(DESTDIR)$(LIBDIR)/pkgconfig'
-	$(INSTALL) -m 644 include/ringloop.h '$(DESTDIR)$(INCLUDEDIR)/ringloop.h'
+HEADERS := $(wildcard include/*.h include/*.hpp)
+CMAKE_FILES := $(wildcard cmake/*.cmake)
+DOCUMENTS := README.md CHANGELOG.md LICENSE-APACHE LICENSE-MIT
+
+# The same files, but for ringloop.pc's list of libraries, that `cargo cinstall` puts there (Cargo.toml, package.metadata.capi).
+install: library build/native-libs install-man ## Headers, libraries, manual pages, ringloop.pc and the CMake package, below PREFIX (/usr/local) and DESTDIR
+	$(INSTALL) -d '$(DESTDIR)$(INCLUDEDIR)' '$(DESTDIR)$(LIBDIR)/pkgconfig' '$(DESTDIR)$(DATADIR)/ringloop/cmake' \
+	    '$(DESTDIR)$(DATADIR)/doc/ringloop'
+	$(INSTALL) -m 644 $(HEADERS) '$(DESTDIR)$(INCLUDEDIR)'
 	$(INSTALL) -m 644 $(LIBRARY) '$(DESTDIR)$(LIBDIR)/libringloop.a'
 	$(INSTALL) -m 755 $(TARGET)/libringloop.so '$(DESTDIR)$(LIBDIR)/libringloop.so.$(VERSION)'
 	ln -sf libringloop.so.$(VERSION) '$(DESTDIR)$(LIBDIR)/$(SONAME)'
-	ln -sf $(SONAME) '$(DESTDIR)$(LIBDIR)/libringloop.so'
-	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|' \
-	    -e "s|@VERSION@|$(VERSION)|; s|@LIBS_PRIVATE@|$(NATIVE_LIBS)|" ringloop.pc.in >build/ringloop.pc
+	ln -sf libringloop.so.$(VERSION) '$(DESTDIR)$(LIBDIR)/libringloop.so'
+	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR:$(PREFIX)/%=$${prefix}/%)|' \
+	    -e 's|@INCLUDEDIR@|$(INCLUDEDIR:$(PREFIX)/%=$${prefix}/%)|' \
+	    -e "s|@DESCRIPTION@|$(DESCRIPTION)|; s|@VERSION@|$(VERSION)|; s|@LIBS_PRIVATE@|$(NATIVE_LIBS)|" ringloop.pc.in >build/ringloop.pc
 	$(INSTALL) -m 644 build/ringloop.pc '$(DESTDIR)$(LIBDIR)/pkgconfig/ringloop.pc'
+	$(INSTALL) -m 644 $(CMAKE_FILES) '$(DESTDIR)$(DATADIR)/ringloop/cmake'
+	$(INSTALL) -m 644 $(DOCUMENTS) '$(DESTDIR)$(DATADIR)/doc/ringloop'
 
 install-man: man
 	$(INSTALL) -d '$(DESTDIR)$(MANDIR)/man3' '$(DESTDIR)$(MANDIR)/man7'
@@ -212,9 +223,10 @@ install-man: man
 
 uninstall: man ## Removes what install has put there
 	for page in build/man/*/*; do rm -f '$(DESTDIR)$(MANDIR)'/"$${page#build/man/}"; done
-	rm -f '$(DESTDIR)$(INCLUDEDIR)/ringloop.h' '$(DESTDIR)$(LIBDIR)/libringloop.a' \
+	rm -f $(HEADERS:include/%='$(DESTDIR)$(INCLUDEDIR)/%') '$(DESTDIR)$(LIBDIR)/libringloop.a' \
 	    '$(DESTDIR)$(LIBDIR)/libringloop.so.$(VERSION)' '$(DESTDIR)$(LIBDIR)/$(SONAME)' \
 	    '$(DESTDIR)$(LIBDIR)/libringloop.so' '$(DESTDIR)$(LIBDIR)/pkgconfig/ringloop.pc'
+	rm -rf '$(DESTDIR)$(DATADIR)/ringloop' '$(DESTDIR)$(DATADIR)/doc/ringloop'
 
 clean: ## Removes everything that was built
 	$(CARGO) clean

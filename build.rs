@@ -1,4 +1,4 @@
-//! Sets the SONAME of the shared library, and generates the C header of the feature `capi` from `src/capi`.
+//! Sets the SONAME of the shared library; with the feature `capi`, versions its symbols and generates the C header from `src/capi`.
 //!
 //! The header goes to OUT_DIR; with RINGLOOP_WRITE_HEADER=1 also to `include/`, where the committed one is. A test says
 //! when the two differ.
@@ -10,7 +10,59 @@ fn main() {
     // It installs a signal handler and a handler of forks, which must not be unloaded.
     println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
     #[cfg(feature = "capi")]
-    header::generate();
+    {
+        header::generate();
+        versions::link();
+    }
+}
+
+/// Symbol versions. The version script that rustc writes is anonymous, and no linker lets a named one stand beside it: GNU ld refuses
+/// both, lld takes the first. So the shared library is linked by GNU ld through a script that puts `ringloop.map` in its place.
+/// Where there is no GNU ld, it is linked as ever, without versions.
+#[cfg(feature = "capi")]
+mod versions {
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::{Path, PathBuf};
+    use std::process::Command;
+    use std::{env, fs};
+
+    pub(super) fn link() {
+        println!("cargo::rerun-if-changed=ringloop.map");
+        let Some(ld) = gnu_ld() else {
+            println!("cargo::warning=no GNU ld (ld.bfd) was found: the shared library has no symbol versions");
+            return;
+        };
+        let folder = Path::new(&env::var_os("OUT_DIR").expect("cargo sets it")).join("ld");
+        let script = format!(
+            r#"#!/bin/sh
+for argument do
+    shift
+    case $argument in
+        --version-script=*) argument="--version-script=${{0%/*}}/ringloop.map" ;;
+    esac
+    set -- "$@" "$argument"
+done
+exec '{}' "$@"
+"#,
+            ld.display()
+        );
+        fs::create_dir_all(&folder).expect("OUT_DIR can be written");
+        fs::copy("ringloop.map", folder.join("ringloop.map")).expect("OUT_DIR can be written");
+        fs::write(folder.join("ld.bfd"), script).expect("OUT_DIR can be written");
+        fs::set_permissions(folder.join("ld.bfd"), fs::Permissions::from_mode(0o755)).expect("the file is ours");
+        println!("cargo::rustc-cdylib-link-arg=-fuse-ld=bfd");
+        println!("cargo::rustc-cdylib-link-arg=-B{}", folder.display());
+    }
+
+    /// The GNU ld that the compiler driver would take.
+    fn gnu_ld() -> Option<PathBuf> {
+        println!("cargo::rerun-if-env-changed=RUSTC_LINKER");
+        let driver = env::var_os("RUSTC_LINKER").unwrap_or_else(|| "cc".into());
+        let name = Command::new(driver).arg("-print-prog-name=ld.bfd").output().ok()?.stdout;
+        let ld = PathBuf::from(String::from_utf8(name).ok()?.trim_end());
+        let version = Command::new(&ld).arg("--version").output().ok()?.stdout;
+        version.starts_with(b"GNU ld").then_some(ld)
+    }
 }
 
 #[cfg(feature = "capi")]
