@@ -44,7 +44,7 @@ PROGRAMS := echo cat proxy
 LIBRARIES := futures-core,futures-io,hyper
 RUST_EXAMPLES := call_soon call_later call_at cores
 
-.PHONY: all help library examples demo c-tests test loom stress tsan fuzz lint bench header man book install install-man uninstall clean
+.PHONY: all help library examples demo c-tests test loom stress tsan fuzz lint bench header man book install install-man uninstall deb clean
 .DELETE_ON_ERROR:
 
 all: library ## The library, shared and static, in target/release (the default)
@@ -227,6 +227,9 @@ uninstall: man ## Removes what install has put there
 	    '$(DESTDIR)$(LIBDIR)/libringloop.so.$(VERSION)' '$(DESTDIR)$(LIBDIR)/$(SONAME)' \
 	    '$(DESTDIR)$(LIBDIR)/libringloop.so' '$(DESTDIR)$(LIBDIR)/pkgconfig/ringloop.pc'
 	rm -rf '$(DESTDIR)$(DATADIR)/ringloop' '$(DESTDIR)$(DATADIR)/doc/ringloop'
+
+deb: ## Debian packages, in build/deb; needs debhelper
+	@scripts/deb
 
 clean: ## Removes everything that was built
 	$(CARGO) clean
