@@ -44,7 +44,7 @@ PROGRAMS := echo cat proxy
 LIBRARIES := futures-core,futures-io,hyper
 RUST_EXAMPLES := call_soon call_later call_at cores
 
-.PHONY: all help library examples demo c-tests test loom stress tsan fuzz lint bench header man book install install-man uninstall deb clean
+.PHONY: all help library examples demo c-tests test loom stress tsan fuzz lint bench header man book install install-man uninstall deb abi clean
 .DELETE_ON_ERROR:
 
 all: library ## The library, shared and static, in target/release (the default)
@@ -179,6 +179,9 @@ book: ## The book, in build/book; compiles mdbook where it is not there
 
 header: ## Writes include/ringloop.h anew, after a change in src/capi
 	RINGLOOP_WRITE_HEADER=1 $(CARGO) build --features capi
+
+abi: ## Writes the C ABI down anew, in tests/abi, after a change of it
+	tests/abi/run write
 
 # ---- manual pages ----
 
