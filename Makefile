@@ -158,6 +158,7 @@ lint: ## Formatting, clippy, documentation, the header: a warning is an error
 	rustfmt --check --edition 2024 docs/man/main.rs
 	@mkdir -p build
 	CARGO_PKG_RUST_VERSION=$(OLDEST_RUST) clippy-driver --edition 2024 -D warnings --emit=metadata -o build/man-pages.lint docs/man/main.rs
+	$(CARGO) fmt --check --manifest-path tests/api/Cargo.toml
 	$(CARGO) clippy --all-targets -- -D warnings
 	$(CARGO) clippy --all-targets --features capi -- -D warnings
 	$(CARGO) clippy --all-targets --features $(LIBRARIES) -- -D warnings
@@ -180,8 +181,9 @@ book: ## The book, in build/book; compiles mdbook where it is not there
 header: ## Writes include/ringloop.h anew, after a change in src/capi
 	RINGLOOP_WRITE_HEADER=1 $(CARGO) build --features capi
 
-abi: ## Writes the C ABI down anew, in tests/abi, after a change of it
+abi: ## Writes the C ABI and the Rust API down anew, in tests/abi and tests/api, after a change
 	tests/abi/run write
+	tests/api/run write
 
 # ---- manual pages ----
 
