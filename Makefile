@@ -176,7 +176,7 @@ bench: ## Measures beside other event loops (bench/README.md); BENCH=--quick for
 	bench/run $(BENCH)
 
 book: ## The book, in build/book; compiles mdbook where it is not there
-	docs/make-book "$$(scripts/setup-mdbook)"
+	docs/make-book "$$(scripts/cargo-tool mdbook)/mdbook"
 
 header: ## Writes include/ringloop.h anew, after a change in src/capi
 	RINGLOOP_WRITE_HEADER=1 $(CARGO) build --features capi
