@@ -44,7 +44,7 @@ PROGRAMS := echo cat proxy
 LIBRARIES := futures-core,futures-io,hyper
 RUST_EXAMPLES := call_soon call_later call_at cores
 
-.PHONY: all help library examples demo c-tests test loom stress tsan fuzz lint bench header man book install install-man uninstall deb abi clean
+.PHONY: all help library examples demo c-tests kernel-tests test test-kernels loom stress tsan fuzz lint bench header man book install install-man uninstall deb abi clean
 .DELETE_ON_ERROR:
 
 all: library ## The library, shared and static, in target/release (the default)
@@ -88,6 +88,10 @@ test: ## Runs all tests; installs the tools that it needs where it may
 	@scripts/setup-tests
 	@tests/run
 
+test-kernels: ## Runs the tests on Debian's kernels 5.10, 6.1, 6.12 and the newest, under QEMU; writes nothing
+	@scripts/setup-tests
+	@tests/kernels/run
+
 loom: ## Checks the inbox, and tasks that stand in it, in every order of their steps
 	LOOM_MAX_PREEMPTIONS=3 RUSTFLAGS='--cfg loom' $(CARGO) test --release --lib --target-dir target/loom -- inbox:: task::
 
@@ -110,6 +114,9 @@ fuzz: ## Looks for calls of the C API that break a rule, FUZZ_SECONDS long (60)
 	    --target "$$(rustc -vV | sed -n 's/^host: //p')" -- -max_total_time=$(FUZZ_SECONDS) -max_len=600 -len_control=0 \
 	    -timeout=30 -artifact_prefix=build/fuzz/ build/fuzz/corpus
 
+# What tests/kernels runs on other kernels, besides.
+kernel-tests: $(C_TESTS:%=build/tests/%) $(EXAMPLES:%=build/examples/%) build/kernel-tests/features build/kernel-tests/refused
+
 c-tests: $(C_TESTS:%=build/tests/%) $(C_TESTS:%=build/asan/%) $(EXAMPLES:%=build/examples/%) $(EXAMPLES:%=build/asan/%) \
     $(SYSCALLS:%=build/syscalls/%) $(STRESS:%=build/stress/%) $(STRESS:%=build/stress-asan/%) build/instructions \
     $(CLIENTS_THERE:%=build/examples/%) $(CLIENTS_THERE:%=build/asan/%)
@@ -122,6 +129,10 @@ build/tests/memory build/asan/memory: \
 build/tests/%: tests/c/%.c tests/c/check.h tests/c/io.h include/ringloop.h $(LIBRARY) build/native-libs
 	@mkdir -p $(@D)
 	$(CC) -std=c11 $(C_FLAGS) -rdynamic $(WRAP) $(LDFLAGS) $< $(LIBRARY) $(NATIVE_LIBS) -o $@
+
+build/kernel-tests/%: tests/kernels/%.c tests/c/check.h tests/c/io.h include/ringloop.h $(LIBRARY) build/native-libs
+	@mkdir -p $(@D)
+	$(CC) -std=c11 $(C_FLAGS) $(LDFLAGS) $< $(LIBRARY) $(NATIVE_LIBS) -o $@
 
 build/asan/%: tests/c/%.c tests/c/check.h tests/c/io.h include/ringloop.h $(LIBRARY) build/native-libs
 	@mkdir -p $(@D)

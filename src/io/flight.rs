@@ -131,10 +131,14 @@ impl<K: ?Sized> Flight<K> {
         f(&mut self.kept.borrow_mut())
     }
 
+    /// Nobody is to be woken any more, who has given up.
+    fn forget_waiter(&self) {
+        drop(self.waiter.take());
+    }
+
     fn cancel(&self) {
         if let (State::Flying, Some(handle)) = (self.state.get(), self.handle.get()) {
-            // Nobody is to be woken who has given up.
-            drop(self.waiter.take());
+            self.forget_waiter();
             cancel(&self.shared, handle);
         }
     }
@@ -161,6 +165,11 @@ impl<K> InFlight<K> {
         let Poll::Ready(result) = flight.poll_end(context) else { return Poll::Pending };
         let flight = self.0.take().expect("it was there");
         Poll::Ready((result, take_kept(flight)))
+    }
+
+    /// Leaves the flight, which ends by itself, to whoever comes next. None if it has been taken.
+    pub(crate) fn leave(&mut self) -> Option<Local<Flight<K>>> {
+        self.0.take().inspect(|flight| flight.forget_waiter())
     }
 
     /// Cancels the operation, and leaves the flight to whoever comes next. None if it has been taken.

@@ -4,6 +4,8 @@ use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll, ready};
 
+use nix::sys::stat::{SFlag, fstat};
+
 use super::flight::{Flight, Kept};
 use super::local::Local;
 use super::receive::Received;
@@ -32,6 +34,12 @@ impl Socket {
     pub(crate) fn new(fd: OwnedFd, how: How) -> Result<Local<Socket>> {
         let socket = Socket { fd, how, receiving: Turns::default(), sending: Turns::default() };
         Local::new(socket).map_err(|_| Error::NO_MEMORY)
+    }
+
+    /// Whether it is a regular file, which lets nobody wait for ever. One system call, for what may be one.
+    pub(crate) fn is_file(&self) -> bool {
+        self.how == How::File
+            && fstat(&self.fd).is_ok_and(|status| status.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits())
     }
 }
 

@@ -114,14 +114,16 @@ fn s47_pops_that_are_dropped_cost_no_search() {
     let queue: Queue<u32> = Queue::new();
     let pop_in_the_middle = lp.run_until_complete(async {
         let group: task::TaskGroup<Option<u32>, ()> = task::TaskGroup::new();
+        let begin = std::time::Instant::now();
         for _ in 0..100_000 {
             let queue = queue.clone();
             group.spawn(async move { Ok(queue.pop().await) })?;
         }
         task::sleep(ns(1)).await?;
-        let begin = std::time::Instant::now();
+        let (spawned, begin) = (begin.elapsed(), std::time::Instant::now());
         drop(group);
-        assert!(begin.elapsed().as_millis() < 1000, "{:?}", begin.elapsed());
+        let dropped = begin.elapsed();
+        assert!(dropped < 20 * spawned, "{dropped:?} to drop what took {spawned:?} to spawn");
         // Of what waits then, each is found, whichever goes first.
         let popping: Vec<_> = (0..5)
             .map(|_| {
