@@ -345,7 +345,7 @@ static inline void trace_add(const char *letter)
 static inline void record(loop_t *loop, void *arg)
 {
     (void)loop;
-    trace_add(arg);
+    trace_add((const char *)arg);
 }
 
 static inline void do_nothing(loop_t *loop, void *arg)
