@@ -16,7 +16,7 @@
  *              loop or without: `[](LoopRef loop, int fd, uint32_t events)` or `[](int fd, uint32_t events)`. It is moved in, and
  *              destroyed exactly once, on the loop's thread: after its last call, when it is cancelled, when the loop is closed, or at
  *              once when it was refused. Until then belongs what it points to; a buffer that it owns outlives the operation.
- *   Cost       A callable that is trivially copyable, no larger than a pointer and can be called while const (a lambda that captures `this`,
+ *   Cost       A callable that is trivial to copy and destroy, no larger than a pointer and can be called while const (a lambda that captures `this`,
  *              or one reference) travels in the `arg` and is copied for each call: nothing is allocated. All others cost an allocation
  *              and a release hook.
  *   Time       Durations and time points of std::chrono. What is not a whole number of nanoseconds is rounded up, so that nothing is
@@ -297,10 +297,7 @@ public:
 
     /** loop_call_soon(): calls `f` in the next iteration. */
     template <class F>
-    loop_handle_t call_soon(F &&f) const
-    {
-        return start(loop_call_soon, std::forward<F>(f));
-    }
+    loop_handle_t call_soon(F &&f) const { return start(loop_call_soon, std::forward<F>(f)); }
 
     /** loop_call_later(): calls `f` once, `delay` from now. */
     template <class Rep, class Period, class F>
@@ -339,10 +336,7 @@ public:
 
     /** loop_watch_child(): `f(pid_t pid, int wait_status)` once when the child has ended. */
     template <class F>
-    loop_handle_t watch_child(pid_t pid, F &&f) const
-    {
-        return start(loop_watch_child, pid, std::forward<F>(f));
-    }
+    loop_handle_t watch_child(pid_t pid, F &&f) const { return start(loop_watch_child, pid, std::forward<F>(f)); }
 
     /**
      * loop_run_in_executor(): `work()` on another thread, then `done(Outcome<T> outcome)` on the loop's, where T is what `work` returns.
@@ -379,17 +373,11 @@ public:
 
     /** loop_reschedule(): moves a timer to a time, or to a duration from now. */
     template <class When>
-    int reschedule(loop_handle_t timer, When when) const
-    {
-        return call(loop_reschedule, timer, from_now(when));
-    }
+    int reschedule(loop_handle_t timer, When when) const { return call(loop_reschedule, timer, from_now(when)); }
 
     /** loop_set_deadline(): cuts an operation short at a time, or a duration from now. */
     template <class When>
-    int set_deadline(loop_handle_t operation, When when) const
-    {
-        return call(loop_set_deadline, operation, from_now(when));
-    }
+    int set_deadline(loop_handle_t operation, When when) const { return call(loop_set_deadline, operation, from_now(when)); }
 
     /** loop_when(): when a timer is due. */
     Clock::time_point when(loop_handle_t timer) const
@@ -485,10 +473,7 @@ protected:
     }
 
     template <class Duration>
-    uint64_t from_now(std::chrono::time_point<Clock, Duration> when) const
-    {
-        return to_ns(when);
-    }
+    uint64_t from_now(std::chrono::time_point<Clock, Duration> when) const { return to_ns(when); }
 
     loop_t *loop_;
 };
@@ -528,10 +513,7 @@ public:
     Loop(const Loop &) = delete;
     Loop &operator=(const Loop &) = delete;
 
-    ~Loop()
-    {
-        if (loop_) detail::close_or_defer(std::exchange(loop_, nullptr));
-    }
+    ~Loop() { if (loop_) detail::close_or_defer(std::exchange(loop_, nullptr)); }
 
     /** Gives the loop away: loop_close() is the caller's to call. */
     loop_t *release() noexcept { return std::exchange(loop_, nullptr); }
@@ -541,10 +523,7 @@ public:
 
     /** loop_close_within(): fails with ETIMEDOUT when the kernel or work has not let go; the loop is open still then. */
     template <class Rep, class Period>
-    int close_within(std::chrono::duration<Rep, Period> limit)
-    {
-        return end(loop_close_within, to_ns(limit));
-    }
+    int close_within(std::chrono::duration<Rep, Period> limit) { return end(loop_close_within, to_ns(limit)); }
 
 private:
     /* Destructors of callables may destroy this object: it is left alone once the loop has been closed. */
@@ -619,10 +598,7 @@ public:
 
     /** Moves a timer, as LoopRef::reschedule(). */
     template <class When>
-    int reschedule(When when)
-    {
-        return LoopRef(loop_).reschedule(id_, when);
-    }
+    int reschedule(When when) { return LoopRef(loop_).reschedule(id_, when); }
 
 private:
     friend struct detail::Block;
@@ -669,10 +645,7 @@ public:
      * loop is shut down, closing or gone: then `f` is not called, and what was moved from it is destroyed here.
      */
     template <class F>
-    bool call_soon(F &&f) const
-    {
-        return detail::post(remote_, loop_remote_call_soon, std::forward<F>(f));
-    }
+    bool call_soon(F &&f) const { return detail::post(remote_, loop_remote_call_soon, std::forward<F>(f)); }
 
     /** loop_remote_call_later(): as call_soon(), `delay` from now. */
     template <class Rep, class Period, class F>
@@ -775,11 +748,11 @@ void release(void *arg) noexcept
     delete stored;
 }
 
-/* Whether all that it names ends with a last call, cancelled or not, unless the loop is closed before. */
+/* The callbacks of operations, whose last argument but one is flags, (and of watchers, which are of the same type) and of work. */
 template <class C>
-constexpr bool is_operation = std::is_same_v<C, loop_io_callback_t> || std::is_same_v<C, loop_recv_callback_t>;
+constexpr bool has_flags = std::is_same_v<C, loop_io_callback_t> || std::is_same_v<C, loop_recv_callback_t>;
 template <class C>
-constexpr bool ends_with_a_call = is_operation<C> || std::is_same_v<C, loop_done_t> || std::is_same_v<C, loop_addrinfo_callback_t>;
+constexpr bool is_of_work = std::is_same_v<C, loop_done_t> || std::is_same_v<C, loop_addrinfo_callback_t>;
 
 /* A callback of C's for a callable. The last of its arguments is `arg`. */
 template <class F, class C>
@@ -798,9 +771,12 @@ struct Adapter<F, void (*)(loop_t *, Rest...)> {
                std::is_invocable_v<G &, std::tuple_element_t<I, Arguments>...>;
     }
 
-    /* One that cannot be called while const may change, and would forget it from one call to the next. */
-    static constexpr bool is_small = sizeof(F) <= sizeof(void *) && std::is_trivially_copyable_v<F> &&
-                                     takes<const F>(std::make_index_sequence<arg>());
+    /*
+     * One that cannot be called while const may change, and would forget it from one call to the next. (It is never assigned to, and
+     * g++ 12 says of some lambdas that capture a reference that they are not trivially copyable for want of an assignment.)
+     */
+    static constexpr bool is_small = sizeof(F) <= sizeof(void *) && std::is_trivially_copy_constructible_v<F> &&
+                                     std::is_trivially_destructible_v<F> && takes<const F>(std::make_index_sequence<arg>());
 
     template <std::size_t... I>
     static void pass(F &f, loop_t *loop, Arguments &values, std::index_sequence<I...>)
@@ -830,9 +806,9 @@ struct Adapter<F, void (*)(loop_t *, Rest...)> {
         Arguments values(rest...);
         auto *stored = static_cast<Stored<F> *>(std::get<arg>(values));
         pass(stored->f, loop, values, std::make_index_sequence<arg>());
-        if constexpr (ends_with_a_call<C>) {
+        if constexpr (has_flags<C> || is_of_work<C>) {
             bool is_last = true;
-            if constexpr (is_operation<C>) is_last = !(std::get<arg - 1>(values) & LOOP_MORE);
+            if constexpr (has_flags<C>) is_last = !(std::get<arg - 1>(values) & LOOP_MORE);
             if (stored->frees_itself && is_last) release<F>(stored);
         }
     }
@@ -846,7 +822,9 @@ template <class C, class F>
 loop_handle_t keep(loop_t *loop, loop_handle_t handle, std::unique_ptr<Stored<F>> &stored, Handle *owner)
 {
     if (const int refused = loop_on_release(loop, handle, release<F>)) {
-        if constexpr (!ends_with_a_call<C>) {
+        const bool is_operation = has_flags<C> && loop_set_deadline(loop, handle, LOOP_NEVER) == 0;
+
+        if (!is_operation && !is_of_work<C>) {
             loop_cancel(loop, handle);
             return checked(refused);
         }
