@@ -122,7 +122,7 @@ static void all_kinds_of_callbacks_may_throw()
         expect();
     }
     {
-        Handle hook(loop, loop_add_hook, LOOP_AFTER_WAIT, thrower);
+        Handle hook(loop, loop_add_hook, LOOP_BEFORE_WAIT, thrower);
         expect();
     }
     {
@@ -222,7 +222,7 @@ static void an_error_is_an_errno_and_a_sentence()
     }
     Options options;
     options.sq_entries = 1000000;
-    CHECK_THROWS(EINVAL, Loop(options));
+    CHECK_THROWS(EINVAL, Loop{options});
     CHECK_TRUE(error_of(-ECONNRESET) == std::errc::connection_reset);
     CHECK_TRUE(!error_of(5));
 }

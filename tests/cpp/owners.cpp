@@ -335,7 +335,7 @@ static void a_remote_outlives_its_loop()
     CHECK_TRUE(!copy.call_later(1s, [token] { never(); }));
     CHECK(token.use_count(), ==, 1);
     CHECK_TRUE(!copy.wakeup() && !copy.stop());
-    copy = copy;
+    copy = *&copy;
     Remote moved = std::move(copy);
     CHECK_THROWS(EINVAL, copy.call_soon([] {}));
     CHECK_TRUE(!moved.stop());

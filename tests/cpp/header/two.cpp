@@ -1,0 +1,30 @@
+// The header comes after much else, with all names of it and of std::chrono in sight. This half may be compiled with -fno-exceptions.
+#include <algorithm>
+#include <functional>
+#include <linux/io_uring.h>
+#include <map>
+#include <netinet/in.h>
+#include <string>
+#include <sys/socket.h>
+#include <thread>
+#include <unistd.h>
+
+using namespace std;
+using namespace std::chrono;
+
+#include <ringloop.hpp>
+
+using namespace ringloop;
+
+int two(loop_t *loop);
+
+int two(loop_t *loop)
+{
+    const LoopRef ref(loop);
+    int calls = 0;
+
+    ref.call_later(milliseconds(1), [&calls] { calls++; });
+    ref.call_soon([&calls, step = 1] { calls += step; });
+    ref.run();
+    return calls;
+}
