@@ -23,6 +23,18 @@ int __wrap_loop_on_release(loop_t *loop, loop_handle_t handle, loop_release_t re
     return refuse_hooks ? -ENOMEM : __real_loop_on_release(loop, handle, release);
 }
 
+// And with --wrap=_Znwm, which is operator new: how often it was asked.
+static long allocations;
+
+extern "C" void *__real__Znwm(std::size_t size);
+extern "C" void *__wrap__Znwm(std::size_t size);
+
+void *__wrap__Znwm(std::size_t size)
+{
+    allocations++;
+    return __real__Znwm(size);
+}
+
 // The statement throws std::system_error with this errno.
 #define CHECK_THROWS(error, ...)                                                                                       \
     do {                                                                                                               \
