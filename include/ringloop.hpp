@@ -12,13 +12,13 @@
  *
  *   Ownership  A Loop closes itself, a Handle cancels, a Remote counts. LoopRef is a pointer to a loop that somebody else owns, and has
  *              all the functions; callbacks get one.
- *   Callbacks  Anything that can be called, also what can only be moved. It gets the arguments of the C callback without `arg`, with the
- *              loop or without: `[](LoopRef loop, int fd, uint32_t events)` or `[](int fd, uint32_t events)`. It is moved in, and
- *              destroyed exactly once, on the loop's thread: after its last call, when it is cancelled, when the loop is closed, or at
- *              once when it was refused. Until then belongs what it points to; a buffer that it owns outlives the operation.
- *   Cost       A callable that is trivial to copy and destroy, no larger than a pointer and can be called while const (a lambda that captures `this`,
- *              or one reference) travels in the `arg` and is copied for each call: nothing is allocated. All others cost an allocation
- *              and a release hook.
+ *   Callbacks  Anything that can be called, also what can only be moved. It gets the arguments of the C callback without `arg`, with a
+ *              LoopRef before them or without: `[](LoopRef loop, int fd, uint32_t events)`, `[](int fd, uint32_t events)`. It is moved in,
+ *              and destroyed exactly once, on the loop's thread: after its last call, when it is cancelled, when the loop is closed, or at
+ *              once when it was refused. So a buffer that it owns is there as long as the kernel uses it.
+ *   Cost       A callable that is trivial to copy and to destroy, no larger than a pointer, and can be called while const (a lambda that
+ *              captures `this`, or one reference) travels in the `arg`, and each call is one of a copy: nothing is allocated. All others
+ *              cost an allocation and a release hook.
  *   Time       Durations and time points of std::chrono. What is not a whole number of nanoseconds is rounded up, so that nothing is
  *              early; a negative duration and NaN count as 0; from 9.2e18 ns (291 years) on it is LOOP_NEVER. Time points are those of
  *              std::chrono::steady_clock, which is CLOCK_MONOTONIC in libstdc++ and in libc++ on Linux; those of a loop with
@@ -27,8 +27,8 @@
  *              loop_last_error() in its what(). Nothing is lost then, as in C; but a callable that was moved in is gone. What comes as
  *              the result of an operation is no exception: see error_of(). std::bad_alloc comes from `new`.
  *   Exceptions What a callback throws ends its run as loop_break() does, the rest of the batch stays first in line, and run(),
- *              run_forever() or run_once() throws it, the innermost one of the loop. It ends the program by std::terminate() where there
- *              is none: the loop is run by C's loop_run(). So does what a destructor of a callable throws.
+ *              run_forever() or run_once() throws it. Where the loop is run by C's loop_run() instead, nobody can take it, and it ends the
+ *              program by std::terminate(). So does what a destructor of a callable throws.
  *   Without    With -fno-exceptions, what would throw returns -errno (or false) as C does, and a loop that could not be made is empty:
  *              `if (!loop) puts(loop_last_error());`. Memory that `new` does not get ends the program.
  *

@@ -237,6 +237,16 @@ static void without_a_run_of_the_header()
     loop_run(loop.get());
 }
 
+// The run of the header that it is in is another loop's.
+static void in_a_run_of_c_inside()
+{
+    Loop outer, inner;
+
+    inner.call_soon([] { throw std::runtime_error("nobody takes it"); });
+    outer.call_soon([&] { loop_run(inner.get()); });
+    thrown_by([&] { outer.run(); });
+}
+
 static void in_a_destructor()
 {
     struct Thrower {
@@ -257,6 +267,7 @@ static int die()
 
 static const check_child children[] = {
     {"without_a_run", die<without_a_run_of_the_header>},
+    {"in_a_run_of_c_inside", die<in_a_run_of_c_inside>},
     {"in_a_destructor", die<in_a_destructor>},
 };
 

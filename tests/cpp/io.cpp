@@ -294,7 +294,7 @@ static void the_loop_may_be_inside_of_another()
 
 static const check_test tests[] = {
     TEST(a_watcher_gets_the_descriptor_and_events),
-    NOT_UNDER_VALGRIND(a_handler_gets_the_signal),
+    TEST(a_handler_gets_the_signal),
     TEST(a_child_gives_its_status),
     NOT_UNDER_VALGRIND(work_gives_what_it_returns),
     NOT_UNDER_VALGRIND(work_that_was_cancelled_never_runs),
