@@ -42,8 +42,9 @@ pub(super) unsafe fn submit(
 ) -> loop_handle_t {
     let submit = |lp: &Loop| {
         let callback = callback.ok_or(NULL_POINTER)?;
-        lp.check_open()?;
+        // What is wrong with the arguments comes first (S29).
         let (sqe, driver) = entry()?;
+        lp.check_open()?;
         // SAFETY: as the caller says.
         unsafe { lp.submit_operation(&sqe, driver, Callback::c_io(callback, arg)) }
     };

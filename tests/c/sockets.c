@@ -542,7 +542,7 @@ static void s13_connecting_is_cancelled(void)
     close_loop(loop);
 }
 
-static void wrong_arguments_are_refused(void)
+static void s29_wrong_arguments_are_refused_first(void)
 {
     loop_t *loop = new_loop();
     char byte = 0;
@@ -568,6 +568,10 @@ static void wrong_arguments_are_refused(void)
     CHECK(loop_recvmsg(loop, 0, &message, 0, note, NULL), ==, -EINVAL);
     CHECK_TRUE(!loop_is_alive(loop));
     setenv("RINGLOOP_KERNEL", "5.10", 1);
+    /* What is wrong with the arguments is said before what is wrong with the loop. */
+    CHECK(loop_shutdown(loop), ==, 0);
+    CHECK(loop_recv(loop, 0, NULL, 1, 0, note, NULL), ==, -EINVAL);
+    CHECK(loop_recv(loop, 0, &byte, 1, 0, note, NULL), ==, -ESHUTDOWN);
     close_loop(loop);
     loop = new_loop();
     unsetenv("RINGLOOP_KERNEL");
@@ -805,7 +809,7 @@ static const struct check_test tests[] = {
     TEST(sockets_are_made_connected_accepted_and_shut_down),
     TEST(connections_fail_and_are_cancelled),
     TEST(s13_connecting_is_cancelled),
-    TEST(wrong_arguments_are_refused),
+    TEST(s29_wrong_arguments_are_refused_first),
     TEST(s14_a_buffer_that_is_released_is_not_the_kernels),
     TEST(s14_a_buffer_that_is_released_at_close_is_not_the_kernels),
     TEST(s13_an_operation_whose_descriptor_is_closed_ends_when_cancelled),
