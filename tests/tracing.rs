@@ -60,7 +60,6 @@ fn program(lp: Loop) {
 }
 
 fn check_program(events: &[Value], begin: Time) {
-    let thread = &events[0]["tid"];
     for event in events {
         assert_eq!(event["pid"], events[0]["pid"]);
         assert!(micros(&event["ts"]) >= begin.as_nanos() as f64 / 1e3 - 1.0);
@@ -68,6 +67,7 @@ fn check_program(events: &[Value], begin: Time) {
     assert_eq!(named(events, "call", "program::{{closure}}").len(), 1);
     let timer = named(events, "timer", "timer_of_5_ms");
     assert_eq!(timer.len(), 1);
+    let thread = &timer[0]["tid"];
     assert!(micros(&timer[0]["dur"]) >= 2000.0 && timer[0]["ph"] == "X");
     assert!(micros(&timer[0]["args"]["late_us"]) > 0.0);
     let ticks = named(events, "repeating timer", "tick");
