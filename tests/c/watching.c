@@ -201,7 +201,8 @@ static void s35_metrics_of_a_real_sleep(void)
     CHECK(metrics.callbacks, ==, 0);
     CHECK(metrics.enters, ==, 1);
     CHECK(metrics.submitted, ==, 2); /* the timeout, and the poll for wakes of other threads */
-    CHECK(metrics.completed, ==, 1);
+    /* A kernel may come back when the time is over and post the timeout's completion with the next entry (seen on 7.2). */
+    CHECK(metrics.completed, <=, 1);
     CHECK(metrics.asleep_ns, >=, LOOP_MSEC(20));
     CHECK(metrics.asleep_ns, <=, took);
     CHECK(loop_call_later(loop, LOOP_MSEC(1), do_nothing, NULL), >, 0);
