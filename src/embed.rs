@@ -72,11 +72,12 @@ impl Loop {
                 // Its deadlines mean nothing to the kernel.
                 Clock::Virtual(_) => ring.submit()?,
             }
-            if !ring.has_completions() {
+            if !ring.has_completions() && !ring.has_queued() {
                 return Ok(());
             }
-            // They may be the ring's own alone, where the kernel cannot move a timeout in silence: nothing for the host.
-            has_work = self.collect_completions(&mut schedule, &mut ring)? > 0;
+            // They may be the ring's own alone, where the kernel cannot move a timeout in silence: nothing for the host. But when the
+            // kernel takes no more at the moment, the host is to come again.
+            has_work = self.collect_completions(&mut schedule, &mut ring)? > 0 || ring.has_queued();
         }
     }
 }

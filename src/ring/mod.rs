@@ -123,6 +123,12 @@ impl Ring {
         !self.uring.completion().is_empty() || self.kernel_has_work()
     }
 
+    /// Whether anything is queued that the kernel has not taken.
+    #[inline]
+    pub(crate) fn has_queued(&mut self) -> bool {
+        !self.uring.submission().is_empty()
+    }
+
     /// Whether the shared flags say that only an entry with GETEVENTS brings more completions.
     #[inline]
     fn kernel_has_work(&mut self) -> bool {

@@ -310,6 +310,28 @@ static void s28_a_refused_loop_fd_leaves_nothing_open(void)
     CHECK_IN_CHILD(loop_fd_refused, NULL);
 }
 
+static void no_entries_taken_for_a_host(void *arg)
+{
+    loop_t *loop = new_loop();
+    struct pollfd host = {.fd = loop_fd(loop), .events = POLLIN};
+
+    (void)arg;
+    CHECK(loop_run_once(loop, 0), ==, 0);
+    CHECK(poll(&host, 1, 0), ==, 0);
+    CHECK(loop_call_later(loop, LOOP_SEC(1000), do_nothing, NULL), >, 0);
+    refuse(SYS_io_uring_enter, EAGAIN);
+    CHECK(loop_flush(loop), ==, 0);
+    CHECK(poll(&host, 1, 0), ==, 1);
+    CHECK(loop_run_once(loop, 0), ==, 0);
+    CHECK(poll(&host, 1, 0), ==, 1);
+    CHECK(loop_close(loop), ==, 0);
+}
+
+static void s28_a_host_comes_again_when_the_kernel_takes_no_entries(void)
+{
+    CHECK_IN_CHILD(no_entries_taken_for_a_host, NULL);
+}
+
 /* ---- a loop that was made before ---- */
 
 static sem_t has_run;
@@ -597,6 +619,7 @@ static const struct check_test tests[] = {
     TEST(s32_no_descriptor_left),
     TEST(s32_no_descriptor_left_for_loop_fd),
     TEST(s28_a_refused_loop_fd_leaves_nothing_open),
+    TEST(s28_a_host_comes_again_when_the_kernel_takes_no_entries),
     TEST_NOT_UNDER("valgrind", s28_a_loop_made_before_descriptors_ran_out_sleeps_and_is_woken,
                    "it keeps the poster from running while the loop sleeps"),
     TEST_NOT_UNDER("", s32_too_little_address_space, "the tool itself needs more address space than it allows"),
