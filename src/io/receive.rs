@@ -118,6 +118,7 @@ impl<B: BufferMut> Receive<B> {
             let got = result.map(|count| take_left(&self.socket, left, count as usize, buffer));
             return Poll::Ready(Some(got));
         }
+        ready!(self.socket.poll_position(&self.socket.sending, context));
         let (fd, how) = (self.socket.fd.as_raw_fd(), self.socket.how);
         let filling = self.buffer.take().map(|buffer| Filling { buffer, message: None }).expect("it was there");
         // SAFETY: the room is the buffer's, and the message is kept; the descriptor is the socket's.

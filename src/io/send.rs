@@ -76,6 +76,7 @@ impl<B: Buffer> Send<B> {
             }
             // How far that came is nobody's business any more.
             let _ = ready!(self.socket.sending.poll_left(context));
+            ready!(self.socket.poll_position(&self.socket.receiving, context));
         }
         let buffer = self.buffer.take().expect("a future is not polled after it was ready");
         let draining = Draining { buffer, message: self.to.map(Message::new) };

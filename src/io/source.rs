@@ -1,10 +1,11 @@
 //! What is read from and written to: a descriptor, and what cancelled operations on it have left.
 
 use std::cell::Cell;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll, ready};
 
-use nix::sys::stat::{SFlag, fstat};
+use libc::c_int;
 
 use super::flight::{Flight, Kept};
 use super::local::Local;
@@ -36,10 +37,24 @@ impl Socket {
         Local::new(socket).map_err(|_| Error::NO_MEMORY)
     }
 
-    /// Whether it is a regular file, which lets nobody wait for ever. One system call, for what may be one.
+    /// Whether it is a regular file. A file system whose server does not answer is not asked: the loop's thread would wait for it.
+    /// One system call, for what may be one.
     pub(crate) fn is_file(&self) -> bool {
-        self.how == How::File
-            && fstat(&self.fd).is_ok_and(|status| status.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits())
+        const FLAGS: c_int = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
+        if self.how != How::File {
+            return false;
+        }
+        // SAFETY: zeros are numbers.
+        let mut status: libc::statx = unsafe { mem::zeroed() };
+        // SAFETY: the path is a string that lives for ever, and there is room for the answer.
+        let answer = unsafe { libc::statx(self.fd.as_raw_fd(), c"".as_ptr(), FLAGS, libc::STATX_TYPE, &mut status) };
+        answer == 0 && u32::from(status.stx_mode) & libc::S_IFMT == libc::S_IFREG
+    }
+
+    /// Waits until what is left of the other kind has moved the position of the file, which the kernel lets both use at once.
+    pub(crate) fn poll_position<K: ?Sized>(&self, other: &Turns<K>, context: &Context<'_>) -> Poll<()> {
+        let must_wait = self.how == How::File && other.poll_left_ended(context).is_pending() && self.is_file();
+        if must_wait { Poll::Pending } else { Poll::Ready(()) }
     }
 }
 
@@ -91,6 +106,14 @@ impl<K: ?Sized> Turns<K> {
         self.left.set(None);
         let is_nothing = result.is_err_and(|error| error.raw_os_error() == libc::ECANCELED);
         Poll::Ready((!is_nothing).then_some((result, left)))
+    }
+
+    /// Waits for the end of what is left, which stays there.
+    fn poll_left_ended(&self, context: &Context<'_>) -> Poll<()> {
+        let Some(left) = self.left.take() else { return Poll::Ready(()) };
+        // A panic of a waker's must not lose it.
+        self.left.set(Some(left.clone()));
+        left.poll_end(context).map(drop)
     }
 
     /// How much has been given of what is left.

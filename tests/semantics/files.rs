@@ -1,5 +1,6 @@
 //! Files of tasks: S13, S28.
 
+use std::os::fd::AsRawFd;
 use std::pin::pin;
 
 use libc::{EBADF, EINVAL, ENODATA, ENOENT};
@@ -107,4 +108,28 @@ fn s13_a_dropped_operation_on_a_file_is_no_harm() {
         let mut closing = Box::pin(file.close());
         let _ = poll_once(closing.as_mut()).await;
     });
+}
+
+#[test]
+fn s45_a_write_begins_where_a_dropped_read_has_ended() {
+    const SIZE: usize = 1 << 16;
+    let path = Path::new("position");
+    for _ in 0..10 {
+        std::fs::write(&path.0, vec![b'.'; 2 * SIZE]).unwrap();
+        let cold = std::fs::File::open(&path.0).unwrap();
+        cold.sync_all().unwrap();
+        // So that the read takes a while.
+        // SAFETY: it takes no pointers.
+        unsafe { libc::posix_fadvise(cold.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+        run(async {
+            let mut file = OpenOptions::new().read().write().open(&path.0).await.unwrap();
+            drop(poll_once(pin!(file.read(room(SIZE)))).await);
+            ringloop::task::yield_now().await;
+            assert_eq!(file.write_all("here").await.0, Ok(()));
+            let (read, data) = file.read(room(2 * SIZE)).await;
+            assert_eq!((read, data.contains(&b'h')), (Ok(SIZE), false));
+        });
+        let data = std::fs::read(&path.0).unwrap();
+        assert_eq!(data.iter().position(|byte| *byte == b'h'), Some(SIZE));
+    }
 }
