@@ -29,7 +29,7 @@ impl Loop {
     /// Makes [`fd`](Loop::fd) tell of what has been scheduled since the last [`run_once`](Loop::run_once): arms the
     /// earliest deadline in the ring, and makes the descriptor readable if something is ready. At most two system calls.
     ///
-    /// Not needed inside callbacks. Without [`fd`](Loop::fd) it does nothing. Errors: those of `io_uring_enter`.
+    /// Not needed inside callbacks. Without [`fd`](Loop::fd) it does nothing. Errors: ENOMEM, with nothing lost; those of `io_uring_enter`.
     pub fn flush(&self) -> Result<()> {
         self.check_open()?;
         match self.shared.host_fd() {

@@ -138,7 +138,7 @@ impl<B: BufferMut> Receive<B> {
         if std::mem::take(&mut self.has_turn) {
             let left = self.flight.take().and_then(|mut flight| {
                 // Of a short read that is cancelled, 6.1 tells how much it got, and leaves the position where it was (measured on a tmpfs).
-                if self.socket.is_file() { flight.leave() } else { flight.abandon() }
+                if self.socket.reads_end() { flight.leave() } else { flight.abandon() }
             });
             self.socket.receiving.end(left.map(erase));
         }

@@ -37,23 +37,31 @@ impl Socket {
         Local::new(socket).map_err(|_| Error::NO_MEMORY)
     }
 
-    /// Whether it is a regular file. A file system whose server does not answer is not asked: the loop's thread would wait for it.
-    /// One system call, for what may be one.
-    pub(crate) fn is_file(&self) -> bool {
+    /// Whether it is a regular file, and then how large. A file system whose server does not answer is not asked: the loop's thread would
+    /// wait for it. One system call, for what may be one.
+    fn file_size(&self) -> Option<u64> {
         const FLAGS: c_int = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
         if self.how != How::File {
-            return false;
+            return None;
         }
         // SAFETY: zeros are numbers.
         let mut status: libc::statx = unsafe { mem::zeroed() };
+        let asked = libc::STATX_TYPE | libc::STATX_SIZE;
         // SAFETY: the path is a string that lives for ever, and there is room for the answer.
-        let answer = unsafe { libc::statx(self.fd.as_raw_fd(), c"".as_ptr(), FLAGS, libc::STATX_TYPE, &mut status) };
-        answer == 0 && u32::from(status.stx_mode) & libc::S_IFMT == libc::S_IFREG
+        let answer = unsafe { libc::statx(self.fd.as_raw_fd(), c"".as_ptr(), FLAGS, asked, &mut status) };
+        let is_regular = answer == 0 && u32::from(status.stx_mode) & libc::S_IFMT == libc::S_IFREG;
+        is_regular.then_some(status.stx_size)
+    }
+
+    /// Whether a read of it ends by itself: of a regular file, but for those without a size, such as `/proc/kmsg`.
+    pub(crate) fn reads_end(&self) -> bool {
+        self.file_size().is_some_and(|size| size > 0)
     }
 
     /// Waits until what is left of the other kind has moved the position of the file, which the kernel lets both use at once.
     pub(crate) fn poll_position<K: ?Sized>(&self, other: &Turns<K>, context: &Context<'_>) -> Poll<()> {
-        let must_wait = self.how == How::File && other.poll_left_ended(context).is_pending() && self.is_file();
+        let must_wait =
+            self.how == How::File && other.poll_left_ended(context).is_pending() && self.file_size().is_some();
         if must_wait { Poll::Pending } else { Poll::Ready(()) }
     }
 }

@@ -84,7 +84,7 @@ pub(crate) struct Ring {
 }
 
 impl Ring {
-    /// Sets a ring up, disabled: it belongs to whichever thread first enters the kernel with it.
+    /// Sets a ring up: it belongs to whichever thread first enters the kernel with it.
     pub(crate) fn new(sizes: Sizes, process: Process) -> Result<Ring> {
         let timeout = ArmedTimeout::new()?;
         let (uring, features) = setup::set_up(sizes)?;
