@@ -131,11 +131,12 @@ namespace detail {
 
 /* What an answer of C's is here. */
 template <class T>
-T checked(T answer)
+T checked(T answer, const char *sentence = nullptr)
 {
+    (void)sentence;
 #ifdef __cpp_exceptions
     if constexpr (std::is_signed_v<T>) {
-        if (answer < 0) throw std::system_error(error_of(static_cast<int>(answer)), loop_last_error());
+        if (answer < 0) throw std::system_error(error_of(static_cast<int>(answer)), sentence ? sentence : loop_last_error());
     }
 #endif
     return answer;
@@ -437,7 +438,11 @@ public:
     template <class L, class R, class... P, class... Args>
     R call(R (*function)(L *, P...), Args &&...args) const
     {
-        return detail::checked(function(loop_, detail::to_c<P>(std::forward<Args>(args))...));
+        if constexpr (std::is_void_v<R>) {
+            function(loop_, detail::to_c<P>(std::forward<Args>(args))...);
+        } else {
+            return detail::checked(function(loop_, detail::to_c<P>(std::forward<Args>(args))...));
+        }
     }
 
     /** loop_remote_new(): the loop for other threads. */
@@ -565,7 +570,8 @@ public:
     Handle &operator=(Handle &&other) noexcept
     {
         if (this != &other) {
-            cancel();
+            /* What goes may own `other`: it goes last. */
+            Handle former(std::move(*this));
             take(other);
         }
         return *this;
@@ -596,9 +602,12 @@ public:
         return std::exchange(id_, 0);
     }
 
-    /** Moves a timer, as LoopRef::reschedule(). */
+    /** Moves a timer, as LoopRef::reschedule(); fails with ENOENT when it has ended. */
     template <class When>
-    int reschedule(When when) { return LoopRef(loop_).reschedule(id_, when); }
+    int reschedule(When when)
+    {
+        return block_ ? LoopRef(loop_).reschedule(id_, when) : detail::checked(-ENOENT, "the handle is empty: what it named has ended");
+    }
 
 private:
     friend struct detail::Block;
@@ -681,11 +690,11 @@ public:
     /** What the work threw, if anything. */
     std::exception_ptr error() const noexcept { return error_; }
 
-    /** What the work returned, once; throws what it threw, or std::system_error with ECANCELED. */
+    /** What the work returned, once; throws what it threw, or std::system_error with ECANCELED (with -fno-exceptions, ask status() first). */
     T get()
     {
         if (error_) std::rethrow_exception(error_);
-        detail::checked(status_);
+        detail::checked(status_, "the work was cancelled, and never ran");
         if constexpr (!std::is_void_v<T>) return std::move(*value_);
     }
 
@@ -748,7 +757,10 @@ void release(void *arg) noexcept
     delete stored;
 }
 
-/* The callbacks of operations, whose last argument but one is flags, (and of watchers, which are of the same type) and of work. */
+/*
+ * The callbacks of operations, whose last argument but one is flags, and of work. Those of watchers are of the same type as the former,
+ * those of signal handlers as the latter.
+ */
 template <class C>
 constexpr bool has_flags = std::is_same_v<C, loop_io_callback_t> || std::is_same_v<C, loop_recv_callback_t>;
 template <class C>
@@ -822,9 +834,10 @@ template <class C, class F>
 loop_handle_t keep(loop_t *loop, loop_handle_t handle, std::unique_ptr<Stored<F>> &stored, Handle *owner)
 {
     if (const int refused = loop_on_release(loop, handle, release<F>)) {
-        const bool is_operation = has_flags<C> && loop_set_deadline(loop, handle, LOOP_NEVER) == 0;
+        const bool is_operation = has_flags<C> && loop_set_deadline(loop, handle, LOOP_NEVER) != -EINVAL;
+        const bool is_work = is_of_work<C> && loop_ref(loop, handle) == 0;
 
-        if (!is_operation && !is_of_work<C>) {
+        if (!is_operation && !is_work) {
             loop_cancel(loop, handle);
             return checked(refused);
         }
@@ -931,17 +944,18 @@ loop_handle_t LoopRef::run_in_executor(Work &&work, Done &&done) const
 template <class F>
 std::vector<loop_handle_t> LoopRef::submit_chain(const io_uring_sqe *sqes, std::size_t count, const F &f) const
 {
-    using Stored = detail::Stored<detail::Link<F>>;
+    using Link = detail::Link<std::decay_t<F>>;
+    using Stored = detail::Stored<Link>;
     std::vector<std::unique_ptr<Stored>> links;
     std::vector<void *> args;
     std::vector<loop_handle_t> handles(count);
 
     for (std::size_t index = 0; index < count; index++) {
-        links.push_back(std::make_unique<Stored>(detail::Link<F>{f, index}));
+        links.push_back(std::make_unique<Stored>(Link{f, index}));
         args.push_back(links.back().get());
     }
-    if (detail::checked(loop_submit_chain(loop_, sqes, count, detail::Adapter<detail::Link<F>, loop_io_callback_t>::call_stored,
-                                          args.data(), handles.data())) < 0) {
+    if (detail::checked(loop_submit_chain(loop_, sqes, count, detail::Adapter<Link, loop_io_callback_t>::call_stored, args.data(),
+                                          handles.data())) < 0) {
         return {};
     }
     for (std::size_t index = 0; index < count; index++)

@@ -2,6 +2,7 @@
 #include "check.hpp"
 
 #include <array>
+#include <csignal>
 #include <functional>
 #include <memory>
 
@@ -181,6 +182,7 @@ static void it_is_destroyed_when_its_hook_is_refused()
     CHECK_THROWS(ENOMEM, loop.call_every(1ns, [token] { never(); }));
     CHECK_THROWS(ENOMEM, Handle(loop, loop_call_later, 1ns, [token] { never(); }));
     CHECK_THROWS(ENOMEM, loop.watch_fd(pair[0], POLLOUT, [token](int, uint32_t) { never(); }));
+    CHECK_THROWS(ENOMEM, loop.add_signal_handler(SIGUSR1, [token](int) { never(); }));
     refuse_hooks = false;
     CHECK(token.use_count(), ==, 1);
     CHECK(loop.run(), ==, LOOP_DONE);

@@ -23,6 +23,17 @@ int __wrap_loop_on_release(loop_t *loop, loop_handle_t handle, loop_release_t re
     return refuse_hooks ? -ENOMEM : __real_loop_on_release(loop, handle, release);
 }
 
+// A deadline needs memory then, too; what is wrong with the call is told first.
+extern "C" int __real_loop_set_deadline(loop_t *loop, loop_handle_t handle, uint64_t when_ns);
+extern "C" int __wrap_loop_set_deadline(loop_t *loop, loop_handle_t handle, uint64_t when_ns);
+
+int __wrap_loop_set_deadline(loop_t *loop, loop_handle_t handle, uint64_t when_ns)
+{
+    const int answer = __real_loop_set_deadline(loop, handle, when_ns);
+
+    return refuse_hooks && answer == 0 ? -ENOMEM : answer;
+}
+
 // And with --wrap=_Znwm, which is operator new: how often it was asked.
 static long allocations;
 

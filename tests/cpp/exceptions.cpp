@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <unistd.h>
 
 static_assert(std::is_nothrow_destructible_v<Loop> && std::is_nothrow_destructible_v<Handle>);
 static_assert(std::is_nothrow_move_constructible_v<Loop> && std::is_nothrow_move_assignable_v<Loop>);
@@ -164,6 +165,19 @@ static void what_work_throws_comes_to_its_outcome()
                "through");
     loop.run();
     CHECK_TEXT(trace, "a");
+
+    // Its sentence is not that of what went wrong before.
+    CHECK_THROWS(EINVAL, loop.call_every(0ns, [] {}));
+    Outcome<int> none;
+    for (int i = 0; i < 5; i++) {
+        const loop_handle_t work = loop.run_in_executor([] { return usleep(20000); },
+                                                        [&](Outcome<int> outcome) { none = std::move(outcome); });
+        if (i == 4) loop.cancel(work);
+    }
+    while (loop.is_alive() && none.status() == 0) loop.run_once();
+    CHECK(none.status(), ==, -ECANCELED);
+    CHECK_TRUE(thrown_by([&] { none.get(); }).find("the work was cancelled, and never ran: ") == 0);
+    loop.run();
 }
 
 static void what_a_walk_throws_ends_the_walk()

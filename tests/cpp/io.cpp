@@ -28,6 +28,8 @@ static void a_watcher_gets_the_descriptor_and_events()
     CHECK(loop.run(), ==, LOOP_DONE);
     CHECK(calls, ==, 3);
     CHECK(loop.call(loop_forget_fd, pair[0]), ==, 0);
+    loop.call(loop_set_data, &pair);
+    CHECK_TRUE(loop.call(loop_data) == &pair);
 }
 
 static void a_handler_gets_the_signal()
@@ -252,6 +254,11 @@ static void files_are_read_and_written()
     unlink(path);
 }
 
+static void ignore(size_t, int32_t result, uint32_t)
+{
+    CHECK(result, ==, 0);
+}
+
 static void any_entry_may_be_submitted_and_chained()
 {
     Loop loop;
@@ -271,6 +278,8 @@ static void any_entry_may_be_submitted_and_chained()
     CHECK(loop.run(), ==, LOOP_DONE);
     CHECK_TRUE((order == std::vector<size_t>{0, 1, 2}));
     CHECK(token.use_count(), ==, 1);
+    CHECK(loop.submit_chain(chain.data(), chain.size(), ignore).size(), ==, chain.size());
+    CHECK(loop.run(), ==, LOOP_DONE);
     chain[1].flags = IOSQE_IO_DRAIN;
     CHECK_THROWS(EINVAL, loop.submit_chain(chain.data(), 3, [token](size_t, int32_t, uint32_t) { never(); }));
     CHECK(token.use_count(), ==, 1);

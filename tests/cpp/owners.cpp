@@ -198,6 +198,25 @@ static void a_handle_that_is_assigned_to_cancels_the_former()
     CHECK_TEXT(trace, "b");
 }
 
+// As a list of which the first is left out.
+static void a_handle_may_be_assigned_from_what_it_owns()
+{
+    struct Step {
+        Handle next;
+    };
+    Loop loop = virtual_loop();
+    int calls = 0;
+    auto step = std::make_unique<Step>();
+    Step &last = *step;
+    Handle first(loop, loop_call_later, 1h, [step = std::move(step)] { never(); });
+
+    last.next = Handle(loop, loop_call_later, 1s, [&] { calls++; });
+    first = std::move(last.next);
+    CHECK(loop.run(), ==, LOOP_DONE);
+    CHECK(calls, ==, 1);
+    CHECK_TRUE(!first);
+}
+
 static void a_timer_may_start_itself_again()
 {
     Loop loop;
@@ -277,6 +296,10 @@ static void a_handle_reschedules_its_timer()
     CHECK(to_ns(loop.when(timer.id())), ==, LOOP_SEC(3));
     timer.reschedule(loop.time() + 4s);
     loop.run();
+    CHECK_THROWS(ENOENT, timer.reschedule(1s));
+    CHECK_THROWS(ENOENT, Handle().reschedule(1s));
+    timer = Handle(loop, loop_call_soon, [] {});
+    loop.close();
     CHECK_THROWS(ENOENT, timer.reschedule(1s));
 }
 
@@ -412,6 +435,7 @@ static const check_test tests[] = {
     TEST(a_handle_cancels_when_it_goes),
     TEST(a_handle_moves),
     TEST(a_handle_that_is_assigned_to_cancels_the_former),
+    TEST(a_handle_may_be_assigned_from_what_it_owns),
     TEST(a_timer_may_start_itself_again),
     TEST(a_handle_may_go_inside_its_callback),
     TEST(a_handle_may_outlive_its_loop),

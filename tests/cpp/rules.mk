@@ -19,7 +19,7 @@ CPP_NEEDS := include/ringloop.hpp include/ringloop.h $(LIBRARY) build/native-lib
 
 # The tests can have release hooks refused, and count allocations.
 comma := ,
-CPP_WRAP = $(if $(filter without_exceptions,$*),-fno-exceptions,-Wl$(comma)--wrap=loop_on_release$(comma)--wrap=_Znwm)
+CPP_WRAP = $(if $(filter without_exceptions,$*),-fno-exceptions,-Wl$(comma)--wrap=loop_on_release$(comma)--wrap=loop_set_deadline$(comma)--wrap=_Znwm)
 
 define cpp_kind
 .PHONY: cpp-tests-$(1)
