@@ -28,7 +28,8 @@
  *              the result of an operation is no exception: see error_of(). std::bad_alloc comes from `new`.
  *   Exceptions What a callback throws ends its run as loop_break() does, the rest of the batch stays first in line, and run(),
  *              run_forever() or run_once() throws it. Where the loop is run by C's loop_run() instead, nobody can take it, and it ends the
- *              program by std::terminate(). So does what a destructor of a callable throws.
+ *              program by std::terminate(). So does what a destructor of a callable throws, and what a callback of a plugin (dlopen())
+ *              throws in a run of the program's, unless that is linked with -rdynamic.
  *   Without    With -fno-exceptions, what would throw returns -errno (or false) as C does, and a loop that could not be made is empty:
  *              `if (!loop) puts(loop_last_error());`. Memory that `new` does not get ends the program.
  *
@@ -67,7 +68,10 @@ struct Run {
     bool closes;
 };
 
-/* Visible, so that all shared objects of a program have one. */
+/*
+ * Visible, so that all shared objects of a program have one. A plugin (dlopen()) has another, unless the program is linked with
+ * -rdynamic.
+ */
 __attribute__((visibility("default"))) inline thread_local Run *innermost = nullptr;
 
 } // namespace per_thread
@@ -690,7 +694,9 @@ public:
     /** What the work threw, if anything. */
     std::exception_ptr error() const noexcept { return error_; }
 
-    /** What the work returned, once; throws what it threw, or std::system_error with ECANCELED (with -fno-exceptions, ask status() first). */
+    /**
+     * What the work returned, once; throws what it threw, or std::system_error with ECANCELED. With -fno-exceptions, ask status() before.
+     */
     T get()
     {
         if (error_) std::rethrow_exception(error_);
@@ -834,12 +840,13 @@ template <class C, class F>
 loop_handle_t keep(loop_t *loop, loop_handle_t handle, std::unique_ptr<Stored<F>> &stored, Handle *owner)
 {
     if (const int refused = loop_on_release(loop, handle, release<F>)) {
+        const char *const sentence = loop_last_error();
         const bool is_operation = has_flags<C> && loop_set_deadline(loop, handle, LOOP_NEVER) != -EINVAL;
         const bool is_work = is_of_work<C> && loop_ref(loop, handle) == 0;
 
         if (!is_operation && !is_work) {
             loop_cancel(loop, handle);
-            return checked(refused);
+            return checked(refused, sentence);
         }
         stored->frees_itself = true;
     }

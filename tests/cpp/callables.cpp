@@ -177,12 +177,19 @@ static void it_is_destroyed_when_its_hook_is_refused()
     Pair pair;
     auto token = std::make_shared<int>(0);
 
+    CHECK_THROWS(EINVAL, loop.call_every(0ns, [token] { never(); }));
     refuse_hooks = true;
     CHECK_THROWS(ENOMEM, loop.call_soon([token] { never(); }));
     CHECK_THROWS(ENOMEM, loop.call_every(1ns, [token] { never(); }));
     CHECK_THROWS(ENOMEM, Handle(loop, loop_call_later, 1ns, [token] { never(); }));
     CHECK_THROWS(ENOMEM, loop.watch_fd(pair[0], POLLOUT, [token](int, uint32_t) { never(); }));
     CHECK_THROWS(ENOMEM, loop.add_signal_handler(SIGUSR1, [token](int) { never(); }));
+    // The sentence is that of the hook, and not of how this is found out to be no operation.
+    try {
+        loop.watch_fd(pair[0], POLLOUT, [token](int, uint32_t) { never(); });
+    } catch (const std::system_error &error) {
+        CHECK_TRUE(!strstr(error.what(), "operation"));
+    }
     refuse_hooks = false;
     CHECK(token.use_count(), ==, 1);
     CHECK(loop.run(), ==, LOOP_DONE);
