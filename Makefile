@@ -52,8 +52,10 @@ all: library ## The library, shared and static, in target/release (the default)
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
 
+# Who installs, by sudo say, may have no cargo: then what has been built is taken.
 library:
-	$(CARGO) build --release --features capi
+	@if command -v '$(CARGO)' >/dev/null || ! test -e '$(LIBRARY)'; then set -x; $(CARGO) build --release --features capi; \
+	else echo '$(CARGO) is not in the PATH: $(LIBRARY) is taken as it is'; fi
 
 # Cargo knows whether there is something to do; when there was not, nothing that depends on the library is made anew.
 $(LIBRARY): library ;

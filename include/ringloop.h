@@ -381,13 +381,15 @@ uint64_t loop_next_deadline(const loop_t *loop);
 
 /**
  * Cancels what a handle names. Its callback will not run again, even if it stands in the batch that is being run; its
- * release hook runs before this returns, or when the callback returns if it is the one that is running.
+ * release hook runs before this returns, or when the callback returns if it is the one that is running. For operations and
+ * work that have begun both are still to come.
  *
  * Returns 0: gone; 1: asked, for operations and work, whose final callback is still to come, or -ENOENT the handle is
  * stale; -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. O(1), however many are pending; allocates nothing. The loop's
  * thread.
  */
-int loop_cancel(loop_t *loop, loop_handle_t handle);
+int loop_cancel(loop_t *loop,
+                loop_handle_t handle);
 
 /**
  * Moves a timer to `when_ns`, behind those that are due then already; the handle stays. One that stands in the batch that

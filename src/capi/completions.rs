@@ -104,10 +104,10 @@ pub unsafe extern "C" fn loop_submit_chain(
         if sqes.is_null() || args.is_null() {
             return Err(NULL_POINTER);
         }
-        lp.check_open()?;
         if count > LARGEST_CHAIN {
             return Err(Error::CHAIN_TOO_LONG);
         }
+        lp.check_open()?;
         // SAFETY: the header asks for `count` of each, and for entries that are valid until the final callbacks.
         unsafe {
             let (sqes, args) = (slice::from_raw_parts(sqes.cast::<Sqe>(), count), slice::from_raw_parts(args, count));

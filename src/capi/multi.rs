@@ -67,6 +67,8 @@ pub unsafe extern "C" fn loop_buffers_new(
         if out.is_null() {
             return Err(NULL_POINTER);
         }
+        Pool::check_sizes(count, size)?;
+        lp.check_open()?;
         lp.c.buffers.borrow_mut().try_reserve(1)?;
         let buffers = loop_buffers_t { lp: r#loop, pool: lp.new_pool(count, size)? };
         let pool = buffers.pool.clone();

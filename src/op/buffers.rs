@@ -81,11 +81,15 @@ impl Drop for Memory {
 const LARGEST_COUNT: u32 = 1 << 15;
 
 impl Pool {
+    /// Whether there can be so many buffers of such a size.
+    pub(crate) fn check_sizes(count: u32, size: u32) -> Result<()> {
+        let is_in_range = (1..=LARGEST_COUNT).contains(&count) && size > 0 && i32::try_from(size).is_ok();
+        if is_in_range { Ok(()) } else { Err(Error::BUFFERS_OUT_OF_RANGE) }
+    }
+
     /// Makes `count` buffers, rounded up to a power of two, of `size` bytes, and shows them to the kernel.
     pub(crate) fn new(count: u32, size: u32, ring: &Ring, group: u16) -> Result<Pool> {
-        if count == 0 || count > LARGEST_COUNT || size == 0 || i32::try_from(size).is_err() {
-            return Err(Error::BUFFERS_OUT_OF_RANGE);
-        }
+        Pool::check_sizes(count, size)?;
         let count = count.next_power_of_two();
         let bytes = usize::try_from(u64::from(count) * u64::from(size)).map_err(|_| Error::NO_MEMORY)?;
         let mut states = Vec::new();

@@ -392,7 +392,10 @@ impl Schedule {
     /// Gives an operation a deadline, or none (`u64::MAX`).
     pub(crate) fn set_deadline(&mut self, handle: Handle, when: u64) -> Result<()> {
         let index = self.find_operation(handle)?;
-        self.reserve_timers(when)?;
+        // To remove one takes no memory.
+        if when != u64::MAX {
+            self.reserve_timers(when)?;
+        }
         self.remove_deadline(index);
         if self.operations.entries[index as usize].is_pending {
             self.queue_timer(index, when);

@@ -488,7 +488,7 @@ static void a_reset_ends_it_with_the_error(void)
     CHECK(loop_close(loop), ==, 0);
 }
 
-static void what_makes_no_sense_is_refused(void)
+static void s29_what_makes_no_sense_is_refused_first(void)
 {
     loop_t *loop = new_loop(), *other = new_loop();
     loop_buffers_t *made = NULL, *foreign = NULL;
@@ -510,6 +510,10 @@ static void what_makes_no_sense_is_refused(void)
     CHECK(loop_buffers_free(NULL), ==, 0);
     CHECK(loop_buffers_free(foreign), ==, 0);
     CHECK(loop_close(other), ==, 0);
+    /* What is wrong with the arguments is said before what is wrong with the loop. */
+    CHECK(loop_shutdown(loop), ==, 0);
+    CHECK(loop_buffers_new(loop, 0, 64, &foreign), ==, -EINVAL);
+    CHECK(loop_buffers_new(loop, 4, 64, &foreign), ==, -ESHUTDOWN);
     CHECK(loop_close(loop), ==, 0);
 }
 
@@ -544,7 +548,7 @@ static const struct check_test tests[] = {
     TEST(a_small_completion_queue_loses_nothing),
     TEST(s13_cancelled_it_gives_what_had_come_and_ends),
     TEST(a_reset_ends_it_with_the_error),
-    TEST(what_makes_no_sense_is_refused),
+    TEST(s29_what_makes_no_sense_is_refused_first),
     TEST(s22_closing_frees_what_is_kept),
 };
 
