@@ -44,13 +44,13 @@ PROGRAMS := echo cat proxy
 LIBRARIES := futures-core,futures-io,hyper
 RUST_EXAMPLES := call_soon call_later call_at cores
 
-.PHONY: all help library examples demo c-tests kernel-tests test test-kernels loom stress tsan fuzz lint bench header man book install install-man uninstall deb abi clean
+.PHONY: all help library examples demo c-tests kernel-tests test test-kernels test-newcomer loom stress tsan fuzz lint bench header man book install install-man uninstall deb abi clean
 .DELETE_ON_ERROR:
 
 all: library ## The library, shared and static, in target/release (the default)
 
 help: ## This list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
 
 # Who installs, by sudo say, may have no cargo: then what has been built is taken.
 library:
@@ -93,6 +93,9 @@ test: ## Runs all tests; installs the tools that it needs where it may
 test-kernels: ## Runs the tests on Debian's kernels 5.10, 6.1, 6.12 and the newest, under QEMU; writes nothing
 	@scripts/setup-tests
 	@tests/kernels/run
+
+test-newcomer: ## Does what README.md says on a bare Debian 12, in a chroot; as root, about an hour
+	@tests/newcomer/run
 
 loom: ## Checks the inbox, and tasks that stand in it, in every order of their steps
 	LOOM_MAX_PREEMPTIONS=3 RUSTFLAGS='--cfg loom' $(CARGO) test --release --lib --target-dir target/loom -- inbox:: task::
