@@ -15,7 +15,8 @@
  *   Callbacks  Anything that can be called, also what can only be moved. It gets the arguments of the C callback without `arg`, with a
  *              LoopRef before them or without: `[](LoopRef loop, int fd, uint32_t events)`, `[](int fd, uint32_t events)`. It is moved in,
  *              and destroyed exactly once, on the loop's thread: after its last call, when it is cancelled, when the loop is closed, or at
- *              once when it was refused. So a buffer that it owns is there as long as the kernel uses it.
+ *              once when it was refused. So a buffer that it owns is there as long as the kernel uses it; take its address before the
+ *              call, for which of two arguments is made first, the address or the callable, is the compiler's choice.
  *   Cost       A callable that is trivial to copy and to destroy, no larger than a pointer, and can be called while const (a lambda that
  *              captures `this`, or one reference) travels in the `arg`, and each call is one of a copy: nothing is allocated. All others
  *              cost an allocation and a release hook.

@@ -17,7 +17,8 @@
 //!
 //! An operation is one allocation, and submitted with the next iteration's system call; where it cannot be done at once, a thread of the
 //! kernel's waits. Errors are those of the kernel, and EAGAIN, ENOMEM, ESHUTDOWN and ECANCELED as for [`net`](crate::net). A future that is
-//! dropped asks the kernel to cancel: what has begun on a disk ends by itself, and the buffer lives until then.
+//! dropped asks the kernel to cancel, but for a read at the file's position: what has begun on a disk ends by itself, and the buffer lives
+//! until then.
 
 use std::fmt;
 use std::future::poll_fn;

@@ -130,7 +130,7 @@ fn path(name: &CStr) -> Result<PathBuf> {
 ///
 /// Errors: -EPERM io_uring is switched off here (sysctl kernel.io_uring_disabled, a container's seccomp profile); -ENOSYS
 /// the kernel has none, or none that is new enough (5.10); -EMFILE, -ENFILE, -ENOMEM a limit is met; -EINVAL `out` is
-/// NULL, a flag or a number of entries is out of range; -E2BIG the options ask for something newer than this library; what opening the file for a trace says.
+/// NULL, a flag or a number of entries is out of range, or RINGLOOP_KERNEL is not a version; -E2BIG the options ask for something newer than this library; what opening the file for a trace says.
 /// loop_last_error() says in a sentence what to change.
 ///
 /// Any thread. Since Linux 5.10; at its best from 6.1.
