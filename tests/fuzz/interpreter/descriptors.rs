@@ -188,7 +188,7 @@ impl Machine {
         let is_right = (1..=32_768).contains(&count) && size > 0;
         let mut buffers = ptr::null_mut();
         let result = self.call(|| api::loop_buffers_new(l.ptr, count, size, &raw mut buffers));
-        self.check_call("loop_buffers_new", result, l.if_open(if is_right { 0 } else { no(EINVAL) }));
+        self.check_call("loop_buffers_new", result, if is_right { l.if_open(0) } else { no(EINVAL) });
         self.require(buffers.is_null() == (result != 0), || "loop_buffers_new() wrote wrongly".into());
         if result == 0 {
             l.has_entered.set(true);

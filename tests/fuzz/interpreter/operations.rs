@@ -97,9 +97,9 @@ impl Machine {
         }
         let handle = api::loop_submit(l.ptr, &raw const sqe, thing::IO, thing.arg());
         self.was_refused.set(false);
-        self.check_submitted("loop_submit", &thing, handle, l.if_open(no(EINVAL)));
+        self.check_submitted("loop_submit", &thing, handle, no(EINVAL));
         let handle = api::loop_recv(l.ptr, 0, ptr::without_provenance_mut(1), 1 << 31, 0, thing::IO, thing.arg());
-        self.check("loop_recv", handle, l.if_open(no(EINVAL)));
+        self.check("loop_recv", handle, no(EINVAL));
     }
 
     pub(crate) fn submit_chain(&self, l: &Rc<Lp>, op: Op) {
