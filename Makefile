@@ -167,7 +167,7 @@ build/tests/throw: tests/c/throw.cpp include/ringloop.h $(LIBRARY) build/native-
 	@mkdir -p $(@D)
 	$(CXX) -std=c++11 -Iinclude $(CXXFLAGS) -Wall -Wextra -Wpedantic -Werror $(LDFLAGS) $< $(LIBRARY) $(NATIVE_LIBS) -o $@
 
-include tests/cpp/rules.mk
+include $(wildcard tests/cpp/rules.mk)
 
 lint: ## Formatting, clippy, documentation, the header: a warning is an error
 	$(CARGO) fmt --check

@@ -366,7 +366,7 @@ static void buffers_can_be_registered_with_the_ring(void)
 {
     loop_t *loop = new_loop();
     struct seen seen = {0};
-    char *page = malloc(4096); /* 5.10 takes nothing that is mapped from a file, as a page of static data may be */
+    char *page = calloc(1, 4096); /* 5.10 takes nothing that is mapped from a file, as a page of static data may be */
     struct iovec iovec = {page, 4096};
     struct io_uring_sqe sqe = nop();
     int file = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
