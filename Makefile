@@ -47,7 +47,7 @@ RUST_EXAMPLES := call_soon call_later call_at cores
 .PHONY: all help library examples demo c-tests kernel-tests test test-kernels test-newcomer loom stress tsan fuzz lint bench header man book install install-man uninstall deb abi clean
 .DELETE_ON_ERROR:
 
-all: library ## The library, shared and static, in target/release (the default)
+all: library build/native-libs man ## What install takes: the library, in target/release, and the manual pages (the default)
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
