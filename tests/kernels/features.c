@@ -268,7 +268,7 @@ static void watch_child(loop_t *loop)
 /* ---- operations ---- */
 
 /* What had been submitted before the operation that is looked at. */
-static uint64_t before;
+static uint64_t submitted_before;
 
 /* An operation of one result: refused as not known to the kernel, or it comes and succeeds, by one entry. Gives the result. */
 static int32_t operation(loop_t *loop, const char *name, uint8_t opcode, loop_handle_t handle, struct seen *seen)
@@ -278,15 +278,15 @@ static int32_t operation(loop_t *loop, const char *name, uint8_t opcode, loop_ha
     if (handle == -ENOSYS) {
         REQUIRE(loop_supports(loop, opcode), ==, false);
         say(name, "-ENOSYS");
-        before = submitted(loop);
+        submitted_before = submitted(loop);
         return -ENOSYS;
     }
     REQUIRE(handle, >, 0);
     until(loop, seen, 1);
     result = seen->result;
     REQUIRE(result, >=, 0);
-    say_whether(name, loop_supports(loop, opcode) && submitted(loop) - before == 1);
-    before = submitted(loop);
+    say_whether(name, loop_supports(loop, opcode) && submitted(loop) - submitted_before == 1);
+    submitted_before = submitted(loop);
     *seen = (struct seen){0};
     return result;
 }
@@ -303,7 +303,7 @@ static void files(loop_t *loop)
     at = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     REQUIRE(at, >=, 0);
     REQUIRE(pipe2(ends, O_CLOEXEC), ==, 0);
-    before = submitted(loop);
+    submitted_before = submitted(loop);
     fd = operation(loop, "loop_openat", IORING_OP_OPENAT, loop_openat(loop, at, "a", O_RDWR | O_CREAT | O_CLOEXEC, 0600, note, &seen), &seen);
     operation(loop, "loop_write", IORING_OP_WRITE, loop_write(loop, fd, "four", 4, 0, note, &seen), &seen);
     operation(loop, "loop_read", IORING_OP_READ, loop_read(loop, fd, byte, 4, 0, note, &seen), &seen);
@@ -332,7 +332,7 @@ static void sockets(loop_t *loop)
     int listener = listen_on_loopback(&address), server;
     int client;
 
-    before = submitted(loop);
+    submitted_before = submitted(loop);
     client = operation(loop, "loop_socket", 45, loop_socket(loop, AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0, note, &seen), &seen);
     if (client < 0)
         client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
