@@ -96,7 +96,9 @@ sentences! {
     ChainTooLong: c"the chain is longer than the submission queue: ask for more sq_entries",
     LengthTooLarge: c"the length is over INT32_MAX: the kernel could not tell how much was done",
     NoRoom: c"the buffer has no room: a vector needs capacity to spare",
-    NulInPath: c"the path has a NUL inside",
+    NulInside: c"a path, a name or an argument has a NUL inside",
+    PathTooLong: c"the path is too long for the address of a Unix socket, which has room for 107 bytes",
+    OptionsDisagree: c"the options to open a file disagree: it needs read, write or append; truncate, create and create_new need write or append; and append does not go with truncate",
     FlagTruncate: c"MSG_TRUNC is refused here: the result would not tell what is in the buffer; use submit",
     AnotherUnderWay: c"another one of this kind is under way: await that first, or drop it",
     EndOfStream: c"the stream has ended before the buffer was full",
@@ -165,6 +167,8 @@ impl Error {
     pub(crate) const END_OF_STREAM: Error = Error::new(Errno::ENODATA, Sentence::EndOfStream);
     pub(crate) const NOT_A_CHILD: Error = Error::new(Errno::ECHILD, Sentence::NotAChild);
     pub(crate) const BAD_ADDRESS: Error = Error::new(Errno::EINVAL, Sentence::BadAddress);
+    pub(crate) const PATH_TOO_LONG: Error = Error::new(Errno::EINVAL, Sentence::PathTooLong);
+    pub(crate) const NUL_INSIDE: Error = Error::new(Errno::EINVAL, Sentence::NulInside);
     pub(crate) const NOTHING_WRITTEN: Error = Error::new(Errno::EIO, Sentence::NothingWritten);
     pub(crate) const CANCELLED: Error = Error::new(Errno::ECANCELED, Sentence::Cancelled);
 

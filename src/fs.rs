@@ -44,7 +44,8 @@ pub struct File {
 impl OpenOptions {
     /// Opens a file with these options, close-on-exec. A relative path begins at the working directory.
     ///
-    /// Dropped before that, the future leaves nothing open; but a file may have been made. Errors: EINVAL for a NUL in the path.
+    /// Dropped before that, the future leaves nothing open; but a file may have been made. Errors: EINVAL for options
+    /// that disagree and for a NUL in the path.
     pub async fn open(self, path: impl AsRef<Path>) -> Result<File> {
         let opened = operation(|lp, done| lp.open_at(CWD, path, self, move |_, opened| drop(done.send(opened))))?;
         File::of(opened.await??)

@@ -48,9 +48,14 @@ enum Ended {
 }
 
 impl Child {
-    /// Starts a process: fork and exec, for which the standard library waits. Errors: ENOENT and so on.
+    /// Starts a process: fork and exec, for which the standard library waits. Errors: ENOENT and so on; EINVAL for a NUL in a name or an argument.
     pub fn spawn(command: &mut Command) -> Result<Child> {
-        Child::from_std(command.spawn().map_err(|error| Error::of_io(&error))?)
+        let spawned = command.spawn().map_err(|error| match error.raw_os_error() {
+            // The standard library has found it, before the kernel could.
+            None => Error::NUL_INSIDE,
+            Some(_) => Error::of_io(&error),
+        });
+        Child::from_std(spawned?)
     }
 
     /// A child of the standard library's, which nobody has waited for.

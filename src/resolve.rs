@@ -95,7 +95,7 @@ impl Loop {
 
 fn c_string(name: &str) -> Result<Box<[u8]>> {
     if name.bytes().any(|byte| byte == 0) {
-        return Err(Error::new(Errno::EINVAL, Sentence::NameFailed));
+        return Err(Error::NUL_INSIDE);
     }
     let mut copy = Vec::new();
     copy.try_reserve_exact(name.len() + 1)?;

@@ -3,13 +3,22 @@
 use std::fmt;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{self, SocketAddr};
 use std::path::Path;
 
 use super::socket::{self, done, lend};
 use super::split::{self, ReadHalf, WriteHalf};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::io::{Accept, How, Listening, Local, Socket, reading, writing};
+
+/// The address that a path is.
+fn address_of(path: impl AsRef<Path>) -> Result<SocketAddr> {
+    let path = path.as_ref();
+    let has_nul = path.as_os_str().as_bytes().contains(&0);
+    let refusal = if has_nul { Error::NUL_INSIDE } else { Error::PATH_TOO_LONG };
+    SocketAddr::from_pathname(path).map_err(|_| refusal)
+}
 
 /// A Unix stream socket.
 pub struct UnixStream {
@@ -18,9 +27,9 @@ pub struct UnixStream {
 
 impl UnixStream {
     /// Connects to a listener by its path. Dropped before that, the future gives up. Errors: ENOENT, ECONNREFUSED and so on; EINVAL when
-    /// the path is too long.
+    /// the path is too long or has a NUL inside.
     pub async fn connect(path: impl AsRef<Path>) -> Result<UnixStream> {
-        UnixStream::connect_addr(&done(SocketAddr::from_pathname(path))?).await
+        UnixStream::connect_addr(&address_of(path)?).await
     }
 
     /// The same by its address, which may be an abstract one.
@@ -99,7 +108,7 @@ pub struct UnixListener {
 impl UnixListener {
     /// Listens at a path, which it makes and does not remove. Errors: EADDRINUSE when the path is there, and so on.
     pub fn bind(path: impl AsRef<Path>) -> Result<UnixListener> {
-        UnixListener::bind_addr(&done(SocketAddr::from_pathname(path))?)
+        UnixListener::bind_addr(&address_of(path)?)
     }
 
     /// The same at an address, which may be an abstract one.

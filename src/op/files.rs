@@ -4,18 +4,26 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use nix::errno::Errno;
+
 use super::entries;
 use super::owned::{path, raw};
-use crate::error::Result;
+use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
 use crate::handle::Handle;
 
-/// How [`Loop::open_at`] opens a file: as `std::fs::OpenOptions`. With none of them, for reading.
+/// How [`Loop::open_at`] opens a file: as `std::fs::OpenOptions`, in every combination. What that refuses is EINVAL here: none of
+/// `read`, `write` and `append`; `truncate`, `create` and `create_new` without `write` or `append`; `truncate` with `append`, unless
+/// the file is `create_new`.
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use]
 pub struct OpenOptions {
-    write: bool,
     read: bool,
+    write: bool,
+    append: bool,
+    truncate: bool,
+    create: bool,
+    create_new: bool,
     flags: i32,
     mode: Option<u32>,
 }
@@ -38,25 +46,25 @@ impl OpenOptions {
 
     /// For writing at its end.
     pub fn append(self) -> OpenOptions {
-        self.write().flags(libc::O_APPEND)
+        OpenOptions { append: true, ..self }
     }
 
     /// What it holds is thrown away.
     pub fn truncate(self) -> OpenOptions {
-        self.flags(libc::O_TRUNC)
+        OpenOptions { truncate: true, ..self }
     }
 
     /// It is made if it is not there.
     pub fn create(self) -> OpenOptions {
-        self.flags(libc::O_CREAT)
+        OpenOptions { create: true, ..self }
     }
 
-    /// It is made, and must not be there.
+    /// It is made, and must not be there. `create` and `truncate` mean nothing beside it.
     pub fn create_new(self) -> OpenOptions {
-        self.flags(libc::O_CREAT | libc::O_EXCL)
+        OpenOptions { create_new: true, ..self }
     }
 
-    /// More of `O_*`.
+    /// More of `O_*`; its bits of O_ACCMODE mean nothing, as in `custom_flags` of the standard library.
     pub fn flags(self, flags: i32) -> OpenOptions {
         OpenOptions { flags: self.flags | flags, ..self }
     }
@@ -66,13 +74,24 @@ impl OpenOptions {
         OpenOptions { mode: Some(mode), ..self }
     }
 
-    fn to_flags(self) -> i32 {
-        let access = match (self.read, self.write) {
+    fn to_flags(self) -> Result<i32> {
+        let OpenOptions { read, write, append, truncate, create, create_new, flags, .. } = self;
+        let writes = write || append;
+        if !(read || writes) || !writes && (truncate || create || create_new) || append && truncate && !create_new {
+            return Err(Error::new(Errno::EINVAL, Sentence::OptionsDisagree));
+        }
+        let access = match (read, writes) {
             (_, false) => libc::O_RDONLY,
             (false, true) => libc::O_WRONLY,
             (true, true) => libc::O_RDWR,
         };
-        access | self.flags | libc::O_CLOEXEC
+        let set = |is_set, flag| if is_set { flag } else { 0 };
+        let making = if create_new {
+            libc::O_CREAT | libc::O_EXCL
+        } else {
+            set(create, libc::O_CREAT) | set(truncate, libc::O_TRUNC)
+        };
+        Ok(access | set(append, libc::O_APPEND) | making | flags & !libc::O_ACCMODE | libc::O_CLOEXEC)
     }
 }
 
@@ -158,7 +177,7 @@ impl Loop {
     /// use ringloop::{CWD, Loop, OpenOptions};
     ///
     /// let lp = Loop::new()?;
-    /// lp.open_at(CWD, "/etc/passwd", OpenOptions::new(), |lp, opened| {
+    /// lp.open_at(CWD, "/etc/passwd", OpenOptions::new().read(), |lp, opened| {
     ///     lp.read(opened.unwrap(), Vec::with_capacity(100), Some(0), |_, result, buffer| {
     ///         assert_eq!(result, Ok(buffer.len()));
     ///     })
@@ -168,7 +187,7 @@ impl Loop {
     /// # Ok::<(), ringloop::Error>(())
     /// ```
     ///
-    /// Errors: EINVAL for a NUL in the path, and those of [`read`](Loop::read).
+    /// Errors: EINVAL for options that disagree and for a NUL in the path, and those of [`read`](Loop::read).
     pub fn open_at(
         &self,
         dir: impl AsFd + 'static,
@@ -176,7 +195,7 @@ impl Loop {
         options: OpenOptions,
         f: impl FnOnce(&Loop, Result<OwnedFd>) + 'static,
     ) -> Result<Handle> {
-        let (flags, mode) = (options.to_flags(), options.mode.unwrap_or(0o666));
+        let (flags, mode) = (options.to_flags()?, options.mode.unwrap_or(0o666));
         let kept = (dir, self::path(path)?);
         // SAFETY: the path is kept, and the result is a descriptor.
         unsafe {

@@ -192,7 +192,7 @@ pub(super) unsafe fn filled(buffer: &mut impl BufferMut, result: Result<usize>) 
 pub(super) fn path(path: impl AsRef<Path>) -> Result<Vec<u8>> {
     let bytes = path.as_ref().as_os_str().as_bytes();
     if bytes.contains(&0) {
-        return Err(Error::new(Errno::EINVAL, Sentence::NulInPath));
+        return Err(Error::NUL_INSIDE);
     }
     let mut copy = Vec::new();
     copy.try_reserve_exact(bytes.len() + 1)?;

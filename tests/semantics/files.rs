@@ -133,3 +133,79 @@ fn s45_a_write_begins_where_a_dropped_read_has_ended() {
         assert_eq!(data.iter().position(|byte| *byte == b'h'), Some(SIZE));
     }
 }
+
+/// What a file was opened for, by its flags, and what it held and could be read and written then; or what was refused.
+fn opened(fd: Result<std::os::fd::OwnedFd, std::io::Error>, path: &std::path::Path) -> String {
+    use std::io::{Read, Write};
+    let fd = match fd {
+        Ok(fd) => fd,
+        Err(error) => return format!("{:?}, {:?}", error.kind(), std::fs::read(path).ok()),
+    };
+    // SAFETY: it asks for numbers.
+    let (flags, close) =
+        unsafe { (libc::fcntl(fd.as_raw_fd(), libc::F_GETFL), libc::fcntl(fd.as_raw_fd(), libc::F_GETFD)) };
+    let mut file = std::fs::File::from(fd);
+    let mut held = String::new();
+    let read = file.read_to_string(&mut held).is_ok();
+    let wrote = file.write(b"X").is_ok();
+    format!("{flags:o} {close} {read} {held} {wrote} {:?}", std::fs::read(path).unwrap())
+}
+
+#[test]
+fn s28_open_options_are_those_of_the_standard_library() {
+    let (ours, theirs) = (Path::new("options-ours"), Path::new("options-theirs"));
+    let mut refused = 0;
+    for bits in 0..256 {
+        let on = |bit: u32| bits >> bit & 1 == 1;
+        let flags = if on(7) { libc::O_NOATIME | libc::O_RDWR } else { 0 };
+        let mut options = OpenOptions::new().flags(flags);
+        let mut standard = std::fs::File::options();
+        std::os::unix::fs::OpenOptionsExt::custom_flags(&mut standard, flags);
+        type Set = (fn(OpenOptions) -> OpenOptions, fn(&mut std::fs::OpenOptions, bool) -> &mut std::fs::OpenOptions);
+        let sets: [Set; 6] = [
+            (OpenOptions::read, std::fs::OpenOptions::read),
+            (OpenOptions::write, std::fs::OpenOptions::write),
+            (OpenOptions::append, std::fs::OpenOptions::append),
+            (OpenOptions::truncate, std::fs::OpenOptions::truncate),
+            (OpenOptions::create, std::fs::OpenOptions::create),
+            (OpenOptions::create_new, std::fs::OpenOptions::create_new),
+        ];
+        for (bit, (set, set_standard)) in sets.into_iter().enumerate() {
+            if on(bit as u32) {
+                options = set(options);
+                set_standard(&mut standard, true);
+            }
+        }
+        for path in [&ours.0, &theirs.0] {
+            let _ = std::fs::remove_file(path);
+            if on(6) {
+                std::fs::write(path, "held").unwrap();
+            }
+        }
+        let file = run(options.open(&ours.0)).map_err(std::io::Error::from);
+        let file = file.and_then(|file| std::os::fd::AsFd::as_fd(&file).try_clone_to_owned());
+        let was = opened(file, &ours.0);
+        assert_eq!(was, opened(standard.open(&theirs.0).map(Into::into), &theirs.0), "{options:?}");
+        refused += usize::from(was.starts_with("InvalidInput"));
+    }
+    // With none to read or write 8, with read alone 7, with append and truncate 8; with and without a file, and flags.
+    assert_eq!(refused, 23 * 4);
+}
+
+#[test]
+fn s28_a_name_with_a_nul_is_called_that() {
+    let said = |error: ringloop::Error| {
+        assert_eq!(error.raw_os_error(), EINVAL);
+        assert!(error.to_string().contains("has a NUL inside"), "{error}");
+    };
+    run(async {
+        said(File::open("a\0b").await.err().unwrap());
+        said(ringloop::net::UnixStream::connect("a\0b").await.err().unwrap());
+        said(ringloop::net::UnixListener::bind("a\0b").err().unwrap());
+        said(ringloop::net::TcpStream::connect_host("a\0b", 80).await.err().unwrap());
+        said(ringloop::process::Child::spawn(&mut std::process::Command::new("a\0b")).err().unwrap());
+        said(ringloop::process::Child::spawn(std::process::Command::new("true").arg("a\0b")).err().unwrap());
+        let error = ringloop::net::UnixStream::connect("a".repeat(200)).await.err().unwrap();
+        assert!(error.to_string().contains("too long"), "{error}");
+    });
+}

@@ -216,7 +216,7 @@ fn a_buffer_without_room_is_refused_and_so_are_flags_that_lie() {
     let room = || Vec::with_capacity(1);
     assert_eq!(errno(lp.recv(Rc::clone(&ours), room(), libc::MSG_TRUNC, |_, _, _| {})), EINVAL);
     assert_eq!(errno(lp.recv_from(Rc::clone(&ours), room(), libc::MSG_TRUNC, |_, _, _| {})), EINVAL);
-    assert_eq!(errno(lp.open_at(CWD, "a\0b", OpenOptions::new(), |_, _| {})), EINVAL);
+    assert_eq!(errno(lp.open_at(CWD, "a\0b", OpenOptions::new().read(), |_, _| {})), EINVAL);
     // What was given is dropped, the closure with what it carries.
     let (buffer, carried) = (NotedBuffer(Vec::new(), trace.clone()), trace.on_drop("closure"));
     let refused = lp.read(Noted(ours, trace.clone()), buffer, None, move |_, _, _| drop(carried));
@@ -511,7 +511,7 @@ fn files_are_opened_written_looked_at_and_closed() {
     let file = Rc::new(file);
     assert_eq!(errno(result_of(&lp, |f| lp.open_at(at(), "a", options, f))), EEXIST);
     let missing = folder.0.join("b");
-    assert_eq!(errno(result_of(&lp, |f| lp.open_at(CWD, missing, OpenOptions::new(), f))), ENOENT);
+    assert_eq!(errno(result_of(&lp, |f| lp.open_at(CWD, missing, OpenOptions::new().read(), f))), ENOENT);
     let fd = || Rc::clone(&file);
     assert_eq!(result_with(&lp, |f| lp.write_all(fd(), "abcdef", Some(0), f)).0, Ok(6));
     assert_eq!(result_with(&lp, |f| lp.write(fd(), "XY", Some(2), f)).0, Ok(2));
