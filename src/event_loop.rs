@@ -6,7 +6,6 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell, RefMut};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -26,9 +25,12 @@ use crate::remote::{self, Shared};
 use crate::ring::{Ring, Waited};
 use crate::running::Running;
 use crate::schedule::{Call, HookPoint, Schedule};
-use crate::slots::{Held, SlotRef};
+use crate::slots::SlotRef;
 use crate::slow::SlowWatch;
 use crate::time::{self, Clock};
+
+use self::release::attempt;
+pub(crate) use self::release::{Payload, Unjoined, UserCode, drop_quietly};
 
 /// An event loop on a ring of its own.
 ///
@@ -515,67 +517,6 @@ impl Loop {
     pub(crate) fn check_not_forked(&self) -> Result<()> {
         if self.owner.process().is_current() { Ok(()) } else { Err(Error::FORKED) }
     }
-
-    /// Drops what a thing has left and runs its release hook. User code: no borrow may be held, and the loop is not
-    /// closed meanwhile.
-    pub(crate) fn let_go(&self, ended: Held) {
-        let _user_code = UserCode::begin(self);
-        let Held { callback, release } = ended;
-        // The hook comes after the Drop, also when that panics.
-        let in_drop = attempt(|| drop(callback));
-        if !self.owner.process().is_current() {
-            // The Drop has forked, and this is the child: no more of the user's code runs here.
-            std::mem::forget((release, in_drop));
-            return;
-        }
-        if let Some(release) = release {
-            release.call_once(self);
-        }
-        if let Some(payload) = in_drop {
-            resume_unwind(payload);
-        }
-    }
-
-    #[cold]
-    fn release_after_call(&self, ended: Held) {
-        // The time it takes is not the next callback's.
-        self.slow.restart();
-        self.let_go(ended);
-    }
-
-    /// As `let_go`, for what a function of the loop drops: a panic goes where those of callbacks go.
-    #[cold]
-    pub(crate) fn let_go_of(&self, ended: Held) {
-        if !ended.is_empty() {
-            let panic = attempt(|| self.let_go(ended));
-            if panic.is_some() {
-                self.handle_panics([panic, None, None]);
-            }
-        }
-    }
-
-    /// Hands panics to the exception handler; without one, the first goes on its way (S30).
-    #[cold]
-    fn handle_panics(&self, payloads: [Option<Payload>; 3]) {
-        for payload in payloads.into_iter().flatten() {
-            let mut payload = Some(payload);
-            self.exception_handler.with(|handler| {
-                if let Some(payload) = payload.take() {
-                    handler(self, payload);
-                }
-            });
-            if let Some(payload) = payload {
-                resume_unwind(payload);
-            }
-        }
-    }
-}
-
-type Payload = Box<dyn Any + Send>;
-
-/// Calls `f`, and gives the payload if it panics.
-fn attempt(f: impl FnOnce()) -> Option<Payload> {
-    catch_unwind(AssertUnwindSafe(f)).err()
 }
 
 /// One run, from beginning to end, whichever way it ends.
@@ -616,22 +557,6 @@ impl Drop for Run<'_> {
     }
 }
 
-/// While this lives, user code is on the stack outside of a run, and the loop is not closed.
-pub(crate) struct UserCode<'a>(&'a Loop);
-
-impl<'a> UserCode<'a> {
-    pub(crate) fn begin(lp: &'a Loop) -> UserCode<'a> {
-        lp.user_code.set(lp.user_code.get() + 1);
-        UserCode(lp)
-    }
-}
-
-impl Drop for UserCode<'_> {
-    fn drop(&mut self) {
-        self.0.user_code.set(self.0.user_code.get() - 1);
-    }
-}
-
 impl Drop for Loop {
     fn drop(&mut self) {
         if self.phase.get() != Phase::Closed {
@@ -650,5 +575,6 @@ impl std::fmt::Debug for Loop {
 }
 
 mod control;
+mod release;
 #[cfg(test)]
 mod tests;

@@ -49,15 +49,15 @@ impl Loop {
         self.current.get()
     }
 
-    /// Gives the loop a handler for panics in callbacks, hooks and what they carry: it gets the payload, and the loop goes
-    /// on (S30). Replaces the handler there was. A panic in the handler itself leaves the run. Errors: ESHUTDOWN, ENOMEM.
+    /// Gives the loop a handler for panics in callbacks, hooks and what they carry, and for those of tasks that nobody joins: it gets the
+    /// payload, and the loop goes on (S30, S41). Replaces the handler there was. A panic in the handler itself leaves the run. Errors: ESHUTDOWN, ENOMEM.
     pub fn set_exception_handler(&self, handler: impl FnMut(&Loop, Box<dyn Any + Send>) + 'static) -> Result<()> {
         self.check_open()?;
         self.exception_handler.set(Some(try_box(handler)?));
         Ok(())
     }
 
-    /// Lets panics leave the run again. Errors: ESHUTDOWN.
+    /// Lets panics of callbacks leave the run again. Errors: ESHUTDOWN.
     pub fn clear_exception_handler(&self) -> Result<()> {
         self.check()?;
         self.exception_handler.set(None);

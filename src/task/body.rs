@@ -5,7 +5,6 @@
 //! the state, the head and the shared part of the loop, and nothing else. By the time the loop's thread has none left,
 //! future and output have been dropped there; then it is memory alone that goes, on whichever thread.
 
-use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::future::Future;
 use std::mem::{ManuallyDrop, needs_drop};
@@ -20,7 +19,7 @@ use super::waker::{self, Notify};
 use crate::callback::Polled;
 use crate::counted::{Counted, Inner};
 use crate::error::Result;
-use crate::event_loop::Loop;
+use crate::event_loop::{Loop, Payload, Unjoined, drop_quietly};
 use crate::handle::Handle;
 use crate::inbox::Link;
 use crate::memory::try_box;
@@ -76,7 +75,6 @@ enum Stage<F: Future> {
 }
 
 type Ended<T> = std::result::Result<T, JoinError>;
-type Payload = Box<dyn Any + Send>;
 
 /// The functions for one type of future. Each takes a task whose body was made with this table.
 #[repr(C)]
@@ -201,7 +199,7 @@ impl<F: Future> Polled for Slotted<F> {
                 std::mem::forget(polled);
             }
             Ok(Poll::Ready(output)) => self.complete(lp, Ok(output)),
-            Err(payload) => self.complete(lp, Err(JoinError::panicked(payload))),
+            Err(payload) => self.complete(lp, Err(JoinError::panicked(payload, &lp.shared))),
         }
     }
 }
@@ -239,7 +237,8 @@ impl<F: Future> Drop for Slotted<F> {
     }
 }
 
-/// Drops the future, and leaves the result to the join handle if there is one. Gives a panic that is nobody else's.
+/// Drops the future, and leaves the result to the join handle if there is one. Gives a panic that is the loop's to handle: of the task,
+/// where there is no join handle, or of a waker.
 ///
 /// # Safety
 /// The future is there, and is not being polled. The loop's thread, which refers to the task.
@@ -260,9 +259,10 @@ unsafe fn end<F: Future>(body: NonNull<Body<F>>, mut result: Ended<F::Output>) -
             return None;
         }
         if let Err(payload) = in_drop {
-            let former = std::mem::replace(&mut result, Err(JoinError::panicked(payload)));
+            // SAFETY: a task that has not ended stands in a slot of its loop.
+            let error = JoinError::panicked(payload, &*unsafe { header.shared() });
             // It may panic as well: then that is lost.
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(former))).map_err(std::mem::forget);
+            drop_quietly(std::mem::replace(&mut result, Err(error)));
         }
     }
     if header.is_joined.get() {
@@ -275,10 +275,11 @@ unsafe fn end<F: Future>(body: NonNull<Body<F>>, mut result: Ended<F::Output>) -
     // SAFETY: as above.
     unsafe { ptr::write(stage.get(), Stage::Empty) };
     header.status.set(Status::Empty);
-    match result {
+    let unjoined = match result {
         Err(error) => error.into_payload(),
         Ok(output) => catch_unwind(AssertUnwindSafe(|| drop(output))).err(),
-    }
+    };
+    unjoined.map(Unjoined::boxed)
 }
 
 /// # Safety

@@ -1,6 +1,5 @@
 //! Tasks that end together: the first failure ends the others, and no task outlives its group.
 
-use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -15,13 +14,15 @@ use super::run::spawn;
 use super::sleep::timeout;
 use super::waker::Notify;
 use crate::error::{Error, Result};
+use crate::event_loop::{Loop, Payload};
 
 /// Tasks whose ends belong together, as asyncio's `TaskGroup`.
 ///
 /// Each gives a `T` or fails with an `E`. The first one that fails, panics or is aborted by somebody else has all others aborted, at once:
 /// their futures have been dropped, those of the newest first, before anything else runs. Dropping the group aborts what is left in the same way, so a task
 /// that is aborted takes the tasks of its groups with it, before the locals that it had declared before the group. Outside of a run of the
-/// loop, they are dropped by its next iteration, as by [`JoinHandle::abort`].
+/// loop, they are dropped by its next iteration, as by [`JoinHandle::abort`]. A panic that the group has not given by then goes to the
+/// exception handler, as that of a task that nobody joins (S41); so does one that comes after the first failure.
 ///
 /// ```
 /// use std::time::Duration;
@@ -132,6 +133,7 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
     pub async fn join(self) -> std::result::Result<Vec<T>, GroupError<E>> {
         self.members.ended().await;
         match self.members.failure.take() {
+            Some(GroupError::Ended(error)) => Err(GroupError::Ended(error.seen())),
             Some(failure) => Err(failure),
             None => Ok(self.members.take_outputs()),
         }
@@ -185,7 +187,7 @@ impl<T: 'static, E: 'static> Members<T, E> {
             end.result = Some(Self::result(polled.await));
             // A panic in its Drop is the group's, too.
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| future.set(None))) {
-                end.result = Some(Err(GroupError::Ended(JoinError::panicked(payload))));
+                end.result = Some(Err(Self::panicked(payload)));
             }
         })?;
         members.tasks.borrow_mut().push((number, Some(task)));
@@ -193,12 +195,19 @@ impl<T: 'static, E: 'static> Members<T, E> {
     }
 
     fn result(
-        polled: std::result::Result<std::result::Result<T, E>, Box<dyn Any + Send>>,
+        polled: std::result::Result<std::result::Result<T, E>, Payload>,
     ) -> std::result::Result<T, GroupError<E>> {
         match polled {
             Ok(result) => result.map_err(GroupError::Failed),
-            Err(payload) => Err(GroupError::Ended(JoinError::panicked(payload))),
+            Err(payload) => Err(Self::panicked(payload)),
         }
+    }
+
+    /// The failure of a task that is being polled.
+    fn panicked(payload: Payload) -> GroupError<E> {
+        let error =
+            Loop::with_running(|lp| JoinError::panicked(payload, &lp.expect("a task is polled by its loop").shared));
+        GroupError::Ended(error)
     }
 }
 
@@ -249,9 +258,18 @@ impl<T, E> Members<T, E> {
     }
 
     fn fail(&self, failure: GroupError<E>) {
-        let first = self.failure.take().unwrap_or(failure);
-        self.failure.set(Some(first));
+        self.note(failure);
         self.abort_all();
+    }
+
+    /// The first failure is the group's. A panic that comes after it goes where those of tasks go that nobody joins.
+    fn note(&self, failure: GroupError<E>) {
+        let (first, unseen) = match self.failure.take() {
+            Some(first) => (first, Some(failure)),
+            None => (failure, None),
+        };
+        self.failure.set(Some(first));
+        unseen.into_iter().for_each(GroupError::unseen);
     }
 
     /// Aborts what is left, the newest first.
@@ -264,8 +282,7 @@ impl<T, E> Members<T, E> {
             // A panic in what was dropped is not lost.
             if let Some(Err(error)) = task.take_output().filter(|ended| ended.as_ref().is_err_and(JoinError::is_panic))
             {
-                let first = self.failure.take().unwrap_or(GroupError::Ended(error));
-                self.failure.set(Some(first));
+                self.note(GroupError::Ended(error));
             }
         }
     }
@@ -296,6 +313,15 @@ impl<T, E> Drop for End<T, E> {
     }
 }
 
+impl<E> GroupError<E> {
+    /// Nobody will see it.
+    fn unseen(self) {
+        if let GroupError::Ended(error) = self {
+            error.unseen();
+        }
+    }
+}
+
 impl<T: 'static, E: 'static> Default for TaskGroup<T, E> {
     fn default() -> TaskGroup<T, E> {
         TaskGroup::new()
@@ -305,6 +331,7 @@ impl<T: 'static, E: 'static> Default for TaskGroup<T, E> {
 impl<T, E> Drop for TaskGroup<T, E> {
     fn drop(&mut self) {
         self.members.abort_all();
+        self.members.failure.take().into_iter().for_each(GroupError::unseen);
     }
 }
 

@@ -10,14 +10,17 @@ use std::task::{Context, Poll};
 
 use super::body::{self, Header, Status};
 use super::waker::{Local, Notify};
+use crate::counted::Counted;
 use crate::error::Error;
-use crate::event_loop::Loop;
+use crate::event_loop::{Loop, Payload, Unjoined, drop_quietly};
 use crate::handle::Handle;
+use crate::remote::{Remote, Shared};
 
 /// Waits for a task of a loop; made by [`spawn`](super::spawn) and [`Loop::spawn`].
 ///
 /// Awaiting it gives what the task's future came to, or says that the task was aborted or has panicked. Dropping it lets the task go on
-/// by itself; see [`abort`](JoinHandle::abort) to end it. A panic that nobody has seen is lost with it, but for what std has printed. It
+/// by itself; see [`abort`](JoinHandle::abort) to end it. A panic of a task whose join handle is dropped, before it or after it, goes to
+/// the [exception handler](Loop::set_exception_handler); without one std's panic hook has told of it, and the loop goes on (S41). It
 /// belongs to the loop's thread.
 #[must_use = "dropping it lets the task go on; an error of the task is then seen by nobody"]
 pub struct JoinHandle<T> {
@@ -95,7 +98,8 @@ impl<T> Future for JoinHandle<T> {
                 return Poll::Pending;
             }
         }
-        Poll::Ready(self.take_output().expect("a join handle is not polled after it was ready"))
+        let output = self.take_output().expect("a join handle is not polled after it was ready");
+        Poll::Ready(output.map_err(JoinError::seen))
     }
 }
 
@@ -104,7 +108,12 @@ impl<T> Unpin for JoinHandle<T> {}
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
         self.header().is_joined.set(false);
-        drop((self.header().joiner.take(), self.take_output()));
+        let joiner = self.header().joiner.take();
+        // The user's code comes last.
+        match self.take_output() {
+            Some(Err(error)) => error.unseen(),
+            output => drop((joiner, output)),
+        }
     }
 }
 
@@ -120,7 +129,9 @@ impl<T> fmt::Debug for JoinHandle<T> {
 /// Why a task has no output: it was aborted, or it has panicked.
 pub struct JoinError {
     /// Of a panic.
-    payload: Option<Box<dyn Any + Send>>,
+    payload: Option<Payload>,
+    /// The loop that tells of the panic if nobody sees this.
+    teller: Option<Counted<Shared>>,
 }
 
 // SAFETY: through a shared reference nothing is done with the payload but to look whether it is a text, and those are `Sync`.
@@ -128,11 +139,28 @@ unsafe impl Sync for JoinError {}
 
 impl JoinError {
     pub(super) fn cancelled() -> JoinError {
-        JoinError { payload: None }
+        JoinError { payload: None, teller: None }
     }
 
-    pub(super) fn panicked(payload: Box<dyn Any + Send>) -> JoinError {
-        JoinError { payload: Some(payload) }
+    /// A panic in what a loop runs, for whoever awaits that.
+    pub(super) fn panicked(payload: Payload, teller: &Counted<Shared>) -> JoinError {
+        JoinError { payload: Some(payload), teller: Some(teller.clone()) }
+    }
+
+    /// The user has it now.
+    pub(super) fn seen(mut self) -> JoinError {
+        self.teller = None;
+        self
+    }
+
+    /// Nobody will see it: a panic goes to the exception handler, by the next iteration of its loop (S41). Here the user's code is on the
+    /// stack, with what it has borrowed. A loop that takes nothing more tells nobody.
+    pub(super) fn unseen(self) {
+        if let (Some(payload), Some(teller)) = (self.payload, self.teller)
+            && let Err(refused) = Remote::new(teller).call_soon(move |_| Unjoined::raise(payload))
+        {
+            drop_quietly(refused);
+        }
     }
 
     /// Whether the task was aborted: by [`JoinHandle::abort`], [`Loop::cancel`], or the end of its loop.

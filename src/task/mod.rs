@@ -28,8 +28,8 @@
 //! # Ends
 //!
 //! A task ends by itself, by a panic, by [`JoinHandle::abort`], or with its loop; in each case its future is dropped on the loop's thread.
-//! A panic is the join handle's; where that has been dropped, it goes where those of callbacks go (S30). A task that has not ended counts
-//! for [`Loop::run`](crate::Loop::run) (S19).
+//! A panic is the join handle's; where that is dropped, it goes to the exception handler, and the loop goes on in any case (S41). A task
+//! that has not ended counts for [`Loop::run`](crate::Loop::run) (S19).
 
 mod body;
 mod group;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::os::fd::AsFd;
-use std::panic::resume_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -13,7 +13,7 @@ use super::reach;
 use crate::callback::Callback;
 use crate::counted::Counted;
 use crate::error::{Error, Result};
-use crate::event_loop::Loop;
+use crate::event_loop::{Loop, Unjoined};
 use crate::executor::{Packet, Worked};
 use crate::handle::Handle;
 use crate::readiness::Events;
@@ -127,8 +127,8 @@ pub struct Blocking<T>(Operation<std::result::Result<T, JoinError>>);
 /// Runs `work` on a thread of the loop's executor, for what blocks or takes long, and awaits what it returns; see
 /// [`Loop::run_in_executor`].
 ///
-/// A panic in `work` is the future's; when that has been dropped, it goes where those of callbacks go (S30). Errors: EINVAL when no
-/// loop is running on this thread; EAGAIN, ENOMEM, ESHUTDOWN.
+/// A panic in `work` is the future's; when that is dropped, before it or after it, it goes where that of a task goes whose join handle is
+/// dropped (S41). Errors: EINVAL when no loop is running on this thread; EAGAIN, ENOMEM, ESHUTDOWN.
 ///
 /// ```
 /// use ringloop::{Loop, task};
@@ -148,13 +148,16 @@ pub fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
         let callback = Callback::once(move |lp: &Loop| {
             let result = match packet.open(lp) {
                 Worked::Done(result) => Ok(result),
-                Worked::Panicked(payload) => Err(JoinError::panicked(payload)),
+                Worked::Panicked(payload) => Err(JoinError::panicked(payload, &lp.shared)),
                 Worked::Cancelled => Err(JoinError::cancelled()),
             };
-            if let Err(Err(unseen)) = sender.send(result)
-                && let Some(payload) = unseen.into_payload()
-            {
-                resume_unwind(payload);
+            let panic = match sender.send(result) {
+                Ok(()) => None,
+                Err(Ok(unseen)) => catch_unwind(AssertUnwindSafe(|| drop(unseen))).err(),
+                Err(Err(unseen)) => unseen.into_payload(),
+            };
+            if let Some(payload) = panic {
+                Unjoined::raise(payload);
             }
         })?;
         lp.execute(job, callback)
@@ -173,7 +176,16 @@ impl<T> Future for Blocking<T> {
     type Output = std::result::Result<T, JoinError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(context).map(|done| done.unwrap_or_else(|_| Err(JoinError::cancelled())))
+        let done = Pin::new(&mut self.0).poll(context);
+        done.map(|done| done.unwrap_or_else(|_| Err(JoinError::cancelled())).map_err(JoinError::seen))
+    }
+}
+
+impl<T> Drop for Blocking<T> {
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self.0.receiver.take() {
+            error.unseen();
+        }
     }
 }
 

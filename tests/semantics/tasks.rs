@@ -8,6 +8,7 @@ mod forking;
 mod joining;
 mod sleeping;
 mod threads;
+mod unjoined;
 mod waking;
 
 use std::cell::{Cell, RefCell};

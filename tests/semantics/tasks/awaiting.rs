@@ -16,7 +16,7 @@ use ringloop::{Events, Kind, Loop, Outcome};
 
 use super::{both_ways, turn};
 use crate::support::Watched;
-use crate::trace::{Bomb, HOUR, Trace, errno, ms, ns, panic, panic_in, payload, real_loop, virtual_loop};
+use crate::trace::{Bomb, HOUR, Trace, errno, ms, ns, panic, payload, real_loop, virtual_loop};
 
 #[test]
 fn a_value_comes_once() {
@@ -298,26 +298,42 @@ fn work_gives_what_it_returns() {
 }
 
 #[test]
-fn s30_a_panic_of_work_is_the_futures() {
+fn s41_a_panic_of_work_is_the_futures_or_the_handlers() {
     let lp = loop_with_a_thread();
     let error = lp.run_until_complete(async { spawn_blocking(|| panic("in work")).unwrap().await.err().unwrap() });
     assert_eq!(payload(&*error.unwrap().into_payload().unwrap()), "in work");
-    // Of a future that has been dropped it is the loop's.
-    let (end, ends): (Sender<()>, Receiver<()>) = channel();
-    lp.run_until_complete(async {
-        let (begin, begun) = channel();
-        let work = spawn_blocking(move || {
-            begin.send(()).unwrap();
-            let _ = ends.recv();
-            panic("nobody awaits it")
-        });
-        begun.recv().unwrap();
-        drop(work.map(|work: task::Blocking<()>| work));
-    })
-    .unwrap();
-    drop(end);
-    assert_eq!(panic_in(|| lp.run()), Some("nobody awaits it"));
-    assert_eq!(lp.run(), Ok(Outcome::Done));
+    let trace = Trace::new();
+    for is_handled in [false, true] {
+        let told = trace.clone();
+        if is_handled {
+            lp.set_exception_handler(move |_, caught| told.add(payload(&*caught))).unwrap();
+        }
+        // The future is dropped before the panic comes, and after.
+        for is_before in [true, false] {
+            let (end, ends): (Sender<()>, Receiver<()>) = channel();
+            lp.run_until_complete(async {
+                let (begin, begun) = channel();
+                let work = spawn_blocking(move || {
+                    begin.send(()).unwrap();
+                    let _ = ends.recv();
+                    panic("nobody awaits it")
+                });
+                let work: task::Blocking<()> = work.unwrap();
+                begun.recv().unwrap();
+                let Some(work) = (!is_before).then_some(work) else { return drop(end) };
+                drop(end);
+                let handle = work.handle();
+                while Loop::with_running(|lp| lp.unwrap().is_pending(handle)) {
+                    yield_now().await;
+                }
+                drop(work);
+            })
+            .unwrap();
+            assert_eq!(lp.run(), Ok(Outcome::Done));
+            let expected: &[&str] = if is_handled { &["nobody awaits it"] } else { &[] };
+            assert_eq!(trace.take(), expected, "dropped before: {is_before}");
+        }
+    }
 }
 
 #[test]
@@ -361,23 +377,31 @@ fn s22_closing_waits_for_work_that_has_begun_and_drops_its_result() {
 }
 
 #[test]
-fn s30_a_result_whose_drop_panics_when_nobody_awaits_it() {
+fn s41_a_result_whose_drop_panics_when_nobody_awaits_it() {
     let lp = loop_with_a_thread();
-    let (end, ends): (Sender<()>, Receiver<()>) = channel();
-    lp.run_until_complete(async {
-        let (begin, begun) = channel();
-        let work = spawn_blocking(move || {
-            begin.send(()).unwrap();
-            let _ = ends.recv();
-            Bomb("in the result's drop")
-        });
-        begun.recv().unwrap();
-        drop(work);
-    })
-    .unwrap();
-    drop(end);
-    assert_eq!(panic_in(|| lp.run()), Some("in the result's drop"));
-    assert_eq!(lp.run(), Ok(Outcome::Done));
+    let trace = Trace::new();
+    for is_handled in [false, true] {
+        let told = trace.clone();
+        if is_handled {
+            lp.set_exception_handler(move |_, caught| told.add(payload(&*caught))).unwrap();
+        }
+        let (end, ends): (Sender<()>, Receiver<()>) = channel();
+        lp.run_until_complete(async {
+            let (begin, begun) = channel();
+            let work = spawn_blocking(move || {
+                begin.send(()).unwrap();
+                let _ = ends.recv();
+                Bomb("in the result's drop")
+            });
+            begun.recv().unwrap();
+            drop(work);
+        })
+        .unwrap();
+        drop(end);
+        assert_eq!(lp.run(), Ok(Outcome::Done));
+        let expected: &[&str] = if is_handled { &["in the result's drop"] } else { &[] };
+        assert_eq!(trace.take(), expected);
+    }
 }
 
 #[test]

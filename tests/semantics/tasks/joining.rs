@@ -227,42 +227,6 @@ fn s41_a_panic_in_the_drop_of_a_future_that_is_ready_is_the_join_handles() {
         let join = lp.spawn(Explodes(Bomb("in the future's drop")));
         let error = awaited(&lp, join.unwrap()).unwrap_err();
         assert_eq!(payload(&*error.into_payload().unwrap()), "in the future's drop");
-        drop(lp.spawn(Explodes(Bomb("detached"))));
-        assert_eq!(panic_in(|| lp.run()), Some("detached"));
-        assert!(!lp.is_alive());
-    }
-}
-
-#[test]
-fn s41_a_panic_of_a_detached_task_leaves_the_run_with_the_rest_of_the_batch_queued() {
-    for lp in both_ways() {
-        let trace = Trace::new();
-        drop(lp.spawn(async { panic("detached") }));
-        let inner = trace.clone();
-        drop(lp.spawn(async move { inner.add("rest") }));
-        lp.call_soon(trace.note("call")).unwrap();
-        assert_eq!(panic_in(|| lp.run()), Some("detached"));
-        assert!(trace.len() == 0 && !lp.is_running() && lp.current_handle().is_none());
-        assert_eq!(lp.run_once(std::time::Duration::ZERO), Ok(2));
-        assert_eq!(trace.take(), ["rest", "call"]);
-        let inner = trace.clone();
-        lp.set_exception_handler(move |_, caught| inner.add(payload(&*caught))).unwrap();
-        drop(lp.spawn(async { panic("handled") }));
-        lp.call_soon(trace.note("goes on")).unwrap();
-        assert_eq!((lp.run(), trace.take()), (Ok(Outcome::Done), vec!["handled", "goes on"]));
-    }
-}
-
-#[test]
-fn s41_a_panic_in_the_drop_of_an_output_that_nobody_wants_goes_where_those_of_callbacks_go() {
-    for lp in both_ways() {
-        drop(lp.spawn(async { Bomb("output") }));
-        assert_eq!(panic_in(|| lp.run()), Some("output"));
-        assert_eq!((lp.is_alive(), lp.run()), (false, Ok(Outcome::Done)));
-        // With a join handle, it is the user's.
-        let join = lp.spawn(async { Bomb("joined") });
-        assert_eq!(lp.run(), Ok(Outcome::Done));
-        assert_eq!(panic_in(|| drop(join)), Some("joined"));
     }
 }
 

@@ -1,0 +1,121 @@
+//! What comes after user code: the release of what has ended, and where panics go.
+//!
+//! No borrow is held here while user code runs. A panic in a Drop keeps no release hook from its call.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use super::Loop;
+use crate::slots::Held;
+
+impl Loop {
+    /// Drops what a thing has left and runs its release hook. User code: no borrow may be held, and the loop is not
+    /// closed meanwhile.
+    pub(crate) fn let_go(&self, ended: Held) {
+        let _user_code = UserCode::begin(self);
+        let Held { callback, release } = ended;
+        // The hook comes after the Drop, also when that panics.
+        let in_drop = attempt(|| drop(callback));
+        if !self.owner.process().is_current() {
+            // The Drop has forked, and this is the child: no more of the user's code runs here.
+            std::mem::forget((release, in_drop));
+            return;
+        }
+        if let Some(release) = release {
+            release.call_once(self);
+        }
+        if let Some(payload) = in_drop {
+            resume_unwind(payload);
+        }
+    }
+
+    #[cold]
+    pub(super) fn release_after_call(&self, ended: Held) {
+        // The time it takes is not the next callback's.
+        self.slow.restart();
+        self.let_go(ended);
+    }
+
+    /// As `let_go`, for what a function of the loop drops: a panic goes where those of callbacks go.
+    #[cold]
+    pub(crate) fn let_go_of(&self, ended: Held) {
+        if !ended.is_empty() {
+            let panic = attempt(|| self.let_go(ended));
+            if panic.is_some() {
+                self.handle_panics([panic, None, None]);
+            }
+        }
+    }
+
+    /// Hands panics to the exception handler; without one, the first goes on its way (S30), unless it is nobody's (S41).
+    #[cold]
+    pub(super) fn handle_panics(&self, payloads: [Option<Payload>; 3]) {
+        for payload in payloads.into_iter().flatten() {
+            let (payload, is_unjoined) = Unjoined::open(payload);
+            let mut payload = Some(payload);
+            self.exception_handler.with(|handler| {
+                if let Some(payload) = payload.take() {
+                    handler(self, payload);
+                }
+            });
+            match payload {
+                Some(payload) if is_unjoined => drop_quietly(payload),
+                Some(payload) => resume_unwind(payload),
+                None => {}
+            }
+        }
+    }
+}
+
+pub(crate) type Payload = Box<dyn Any + Send>;
+
+/// The payload of a panic for which somebody has dropped the handle: of a task, or of work off the loop. The exception handler gets what is
+/// in it; without one, the loop goes on (S41).
+pub(crate) struct Unjoined(Payload);
+
+impl Unjoined {
+    /// A payload that `handle_panics` knows again.
+    pub(crate) fn boxed(payload: Payload) -> Payload {
+        Box::new(Unjoined(payload))
+    }
+
+    /// Panics, without the panic hook, which has told of it already.
+    pub(crate) fn raise(payload: Payload) -> ! {
+        resume_unwind(Unjoined::boxed(payload))
+    }
+
+    /// The payload that the user knows, and whether it was that of an `Unjoined`.
+    fn open(payload: Payload) -> (Payload, bool) {
+        match payload.downcast::<Unjoined>() {
+            Ok(unjoined) => (unjoined.0, true),
+            Err(payload) => (payload, false),
+        }
+    }
+}
+
+/// Calls `f`, and gives the payload if it panics.
+pub(super) fn attempt(f: impl FnOnce()) -> Option<Payload> {
+    catch_unwind(AssertUnwindSafe(f)).err()
+}
+
+/// Drops what may panic in that: then the panic is told by the panic hook alone.
+pub(crate) fn drop_quietly<T>(value: T) {
+    // The payload of that panic may panic as well.
+    std::mem::forget(attempt(|| drop(value)));
+}
+
+/// While this lives, user code is on the stack outside of a run, and the loop is not closed.
+pub(crate) struct UserCode<'a>(&'a Loop);
+
+impl<'a> UserCode<'a> {
+    pub(crate) fn begin(lp: &'a Loop) -> UserCode<'a> {
+        lp.user_code.set(lp.user_code.get() + 1);
+        UserCode(lp)
+    }
+}
+
+impl Drop for UserCode<'_> {
+    fn drop(&mut self) {
+        self.0.user_code.set(self.0.user_code.get() - 1);
+    }
+}
