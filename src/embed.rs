@@ -77,7 +77,7 @@ impl Loop {
             }
             // They may be the ring's own alone, where the kernel cannot move a timeout in silence: nothing for the host. But when the
             // kernel takes no more at the moment, the host is to come again.
-            has_work = self.collect_completions(&mut schedule, &mut ring)? > 0 || ring.has_queued();
+            has_work = ring.reap_own() || ring.has_queued();
         }
     }
 }

@@ -201,7 +201,7 @@ impl Loop {
             // What there is no memory for waits, so that what is ready already may free some.
             self.collect_mail(schedule).or_else(|error| if schedule.is_ready() { Ok(()) } else { Err(error) })?;
             self.collect_completions(schedule, ring)
-                .or_else(|error| if schedule.is_ready() { Ok(0) } else { Err(error) })?;
+                .or_else(|error| if schedule.is_ready() { Ok(()) } else { Err(error) })?;
             self.collect_due_timers(schedule, waiting.now)?;
             waiting.interrupted
         };
@@ -283,13 +283,14 @@ impl Loop {
                 now = time::monotonic();
                 self.shared.inbox.wake_up()
             };
-            let collected = self.collect_completions(schedule, ring)?;
+            // They are taken by the iteration, after the posts.
+            let has_come = ring.reap_own();
             let interrupted = waited == Waited::Interrupted;
-            if !interrupted && collected == 0 {
+            if !interrupted && !has_come {
                 now = self.spin(ring, now, until);
             }
             // Once, as a rule. It goes round again when all that came was a timeout for what has been cancelled since.
-            let is_awake = is_wanted || interrupted || collected > 0 || now >= limit || self.must_not_sleep(schedule);
+            let is_awake = is_wanted || interrupted || has_come || now >= limit || self.must_not_sleep(schedule);
             if is_awake || !is_virtual && schedule.is_due(now) {
                 return Ok(Waiting { interrupted, now: Some(now) });
             }
@@ -341,25 +342,20 @@ impl Loop {
         last
     }
 
-    /// S5 (b): takes one batch of completions. Tells how many there were, those of the ring's own not counted. When
-    /// memory is refused, they stay where they are.
+    /// S5 (b): takes one batch of completions. When memory is refused, they stay where they are.
     #[inline(always)]
-    pub(crate) fn collect_completions(&self, schedule: &mut Schedule, ring: &mut Ring) -> Result<usize> {
-        if ring.batch_len() == 0 { Ok(0) } else { self.take_completions(schedule, ring) }
+    pub(crate) fn collect_completions(&self, schedule: &mut Schedule, ring: &mut Ring) -> Result<()> {
+        if ring.batch_len() == 0 { Ok(()) } else { self.take_completions(schedule, ring) }
     }
 
     #[inline(never)]
-    fn take_completions(&self, schedule: &mut Schedule, ring: &mut Ring) -> Result<usize> {
+    fn take_completions(&self, schedule: &mut Schedule, ring: &mut Ring) -> Result<()> {
         // Those of the ring's own need no room.
         if schedule.is_kernel_busy() {
             schedule.reserve_completions(ring.batch_len())?;
         }
-        let mut count = 0;
-        ring.reap(|completed| {
-            count += 1;
-            schedule.completed(completed);
-        });
-        Ok(count)
+        ring.reap(|completed| schedule.completed(completed));
+        Ok(())
     }
 
     /// S5 (c): appends every due timer to the ready queue. The clock is not read while no timer is pending.

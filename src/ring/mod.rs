@@ -199,12 +199,26 @@ impl Ring {
                 number if number < NOBODY => {
                     completed(Completed { number, result: entry.result(), flags: entry.flags() });
                 }
-                NOBODY => {}
-                WAKE => self.watches_wakes &= cqueue::more(entry.flags()),
-                own => self.timeout.completed(own, entry.result()),
+                _ => completed_own(&mut self.timeout, &mut self.watches_wakes, &entry),
             }
         }
         self.traffic.completed += taken;
+    }
+
+    /// Takes the ring's own completions that stand before any other. Whether others are left, which stay where they are.
+    pub(crate) fn reap_own(&mut self) -> bool {
+        loop {
+            let mut queue = self.uring.completion();
+            let Some(entry) = queue.next() else { return false };
+            if entry.user_data() < NOBODY {
+                // Its drop would tell the kernel that the entry has been taken.
+                std::mem::forget(queue);
+                return true;
+            }
+            drop(queue);
+            self.traffic.completed += 1;
+            completed_own(&mut self.timeout, &mut self.watches_wakes, &entry);
+        }
     }
 
     pub(crate) fn traffic(&self) -> Traffic {
@@ -422,6 +436,15 @@ impl Ring {
         }
         self.bound = true;
         Ok(())
+    }
+}
+
+/// Takes note of a completion of the ring's own.
+fn completed_own(timeout: &mut ArmedTimeout, watches_wakes: &mut bool, entry: &cqueue::Entry) {
+    match entry.user_data() {
+        NOBODY => {}
+        WAKE => *watches_wakes &= cqueue::more(entry.flags()),
+        own => timeout.completed(own, entry.result()),
     }
 }
 

@@ -1,11 +1,103 @@
 /* S5 to S8: what runs in an iteration, and in which order. */
 #include "check.h"
 
+#include <linux/io_uring.h>
+#include <pthread.h>
+#include <semaphore.h>
+
 static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
 static void *letter(size_t i)
 {
     return (void *)(uintptr_t)&letters[i];
+}
+
+/* ---- completions ---- */
+
+static void record_completion(loop_t *loop, int32_t result, uint32_t flags, void *arg)
+{
+    CHECK(result, ==, 0);
+    CHECK(flags & LOOP_MORE, ==, 0);
+    record(loop, arg);
+}
+
+/* Completes as soon as the kernel has it. */
+static void submit_nop(loop_t *loop, loop_io_callback_t cb, void *arg)
+{
+    struct io_uring_sqe sqe;
+
+    memset(&sqe, 0, sizeof sqe);
+    sqe.opcode = IORING_OP_NOP;
+    REQUIRE(loop_submit(loop, &sqe, cb, arg), >, 0);
+}
+
+static sem_t waits;
+
+static void say_that_it_waits(loop_t *loop, void *arg)
+{
+    (void)loop;
+    (void)arg;
+    sem_post(&waits);
+}
+
+static void *post_amid_the_wait(void *arg)
+{
+    const struct timespec moment = {0, 2000000};
+
+    while (sem_wait(&waits) != 0)
+        REQUIRE(errno, ==, EINTR);
+    /* Nothing is tested when the post comes before the spin begins. */
+    nanosleep(&moment, NULL);
+    REQUIRE(loop_remote_call_soon(arg, record, letter(0), NULL), ==, 0);
+    return NULL;
+}
+
+static void s05_posts_come_before_completions_after_a_sleep(void)
+{
+    loop_options_t options = LOOP_OPTIONS_INIT;
+    loop_remote_t *remote;
+    pthread_t thread;
+    loop_t *loop;
+
+    /* Until somebody wants it, the loop spins in the place of its sleep, and submits only then. */
+    options.spin_ns = LOOP_SEC(20);
+    REQUIRE(loop_new(&options, &loop), ==, 0);
+    REQUIRE(loop_remote_new(loop, &remote), ==, 0);
+    REQUIRE(sem_init(&waits, 0, 0), ==, 0);
+    trace_clear();
+    CHECK(loop_add_hook(loop, LOOP_BEFORE_WAIT, say_that_it_waits, NULL), >, 0);
+    submit_nop(loop, record_completion, letter(1));
+    REQUIRE(pthread_create(&thread, NULL, post_amid_the_wait, remote), ==, 0);
+    CHECK(loop_run_once(loop, LOOP_SEC(50)), ==, 2);
+    pthread_join(thread, NULL);
+    CHECK_TEXT(trace, "ab");
+    loop_remote_release(remote);
+    close_loop(loop);
+    sem_destroy(&waits);
+}
+
+static void ignore_completion(loop_t *loop, int32_t result, uint32_t flags, void *arg)
+{
+    (void)loop;
+    (void)result;
+    (void)flags;
+    (void)arg;
+}
+
+static void s09_a_batch_of_completions_is_bounded_after_a_sleep(void)
+{
+    loop_options_t options = LOOP_OPTIONS_INIT;
+    loop_t *loop;
+
+    options.sq_entries = 1024;
+    REQUIRE(loop_new(&options, &loop), ==, 0);
+    for (int i = 0; i < 1000; i++)
+        submit_nop(loop, ignore_completion, NULL);
+    CHECK(loop_run_once(loop, LOOP_SEC(50)), ==, 256);
+    CHECK(metrics_of(loop).completed, ==, 256);
+    CHECK(loop_run(loop), ==, LOOP_DONE);
+    CHECK(metrics_of(loop).callbacks, ==, 1000);
+    close_loop(loop);
 }
 
 static void s06_calls_run_in_the_order_of_scheduling(void)
@@ -269,6 +361,7 @@ static const struct check_test tests[] = {
     TEST(s05_a_ready_callback_keeps_the_loop_from_sleeping),
     TEST(s05_an_iteration_that_does_not_sleep_does_not_enter_the_kernel),
     TEST(s05_due_timers_enter_in_the_order_of_deadlines),
+    TEST(s05_posts_come_before_completions_after_a_sleep),
     TEST(s06_calls_run_in_the_order_of_scheduling),
     TEST(s06_a_due_timer_runs_after_an_earlier_call),
     TEST(s06_a_call_is_ready_before_a_due_timer),
@@ -280,6 +373,7 @@ static const struct check_test tests[] = {
     TEST(s08_equal_deadlines_in_the_past_keep_their_order),
     TEST(s08_deadlines_run_in_order_however_they_were_scheduled),
     TEST(s08_a_crowd_of_timers_stays_in_order),
+    TEST(s09_a_batch_of_completions_is_bounded_after_a_sleep),
 };
 
 CHECK_MAIN(tests)

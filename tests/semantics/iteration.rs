@@ -2,9 +2,11 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
 use std::time::Duration;
 
-use ringloop::{HookPoint, Loop, Outcome, Time};
+use ringloop::{HookPoint, Loop, Outcome, Sqe, Time};
 
 use crate::trace::{HOUR, Random, START, Trace, at, ms, note_time, ns, real_loop, virtual_loop};
 
@@ -497,6 +499,54 @@ fn s08_deadlines_that_are_past_and_equal_keep_their_order_too() {
     }
     assert_eq!(lp.run_once(HOUR), Ok(100));
     assert_eq!(trace.take(), (0..50).map(|n| 2 * n).chain((0..50).map(|n| 2 * n + 1)).collect::<Vec<_>>());
+}
+
+/// Submits an operation that completes as soon as the kernel has it.
+fn nop(lp: &Loop, f: impl Fn() + 'static) {
+    // SAFETY: a NOP points at nothing.
+    unsafe { lp.submit(&Sqe::default(), move |_, _| f()) }.unwrap();
+}
+
+#[test]
+fn s05_posts_come_before_completions_after_a_sleep() {
+    // Until somebody wants it, the loop spins in the place of its sleep, and submits only then.
+    let lp = Loop::builder().spin(Duration::from_secs(20)).build().unwrap();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let (before, waits) = mpsc::channel();
+    lp.add_hook(HookPoint::BeforeWait, move |_| before.send(()).unwrap()).unwrap();
+    let by_completion = Arc::clone(&seen);
+    nop(&lp, move || by_completion.lock().unwrap().push("completion"));
+    let (remote, by_post) = (lp.remote(), Arc::clone(&seen));
+    let poster = thread::spawn(move || {
+        waits.recv().unwrap();
+        // Nothing is tested when the post comes before the spin begins.
+        thread::sleep(ms(2));
+        remote.call_soon(move |_| by_post.lock().unwrap().push("post")).unwrap();
+    });
+    assert_eq!(lp.run_once(HOUR), Ok(2));
+    poster.join().unwrap();
+    assert_eq!(*seen.lock().unwrap(), ["post", "completion"]);
+}
+
+#[test]
+fn s09_a_batch_of_completions_is_bounded_after_a_sleep() {
+    let lp = Loop::builder().sq_entries(1024).build().unwrap();
+    (0..1000).for_each(|_| nop(&lp, || ()));
+    assert_eq!(lp.run_once(HOUR), Ok(256));
+    assert_eq!(lp.metrics().completed, 256);
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    assert_eq!(lp.metrics().callbacks, 1000);
+}
+
+#[test]
+fn s09_a_batch_of_completions_is_bounded_in_a_host_loop() {
+    let lp = Loop::builder().sq_entries(1024).build().unwrap();
+    lp.fd().unwrap();
+    (0..1000).for_each(|_| nop(&lp, || ()));
+    lp.flush().unwrap();
+    assert_eq!(lp.run_once(Duration::ZERO), Ok(256));
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    assert_eq!(lp.metrics().callbacks, 1000);
 }
 
 #[test]
