@@ -622,14 +622,17 @@ typedef void (*loop_io_callback_t)(loop_t *loop, int32_t result, uint32_t flags,
 /**
  * Submits any operation that the kernel knows, as liburing's io_uring_prep_*() fill it in: the entry is copied, its user_data
  * is the loop's. `callback` gets every completion; what the entry points to must live until the final one, or until the release
- * hook has run.
+ * hook has run. Buffers that it gives to the kernel to keep (IORING_OP_PROVIDE_BUFFERS) must live for as long as the kernel has them.
+ * IORING_OP_SEND_ZC and _SENDMSG_ZC send without a copy: the callback gets the result with LOOP_MORE, and the final one says that the
+ * kernel has let go of the buffer.
  *
  * It goes to the kernel with the next iteration's system call, or at once when the queue is full. Cancel it with loop_cancel(),
  * which asks the kernel; give it a deadline with loop_set_deadline().
  *
  * Returns a handle, or -EINVAL for what would take it out of the loop's hands, with its name in loop_last_error():
  * IOSQE_IO_DRAIN, IOSQE_CQE_SKIP_SUCCESS, IOSQE_IO_LINK, IOSQE_IO_HARDLINK, unknown flags, IORING_OP_ASYNC_CANCEL,
- * _POLL_REMOVE, _TIMEOUT_REMOVE, _LINK_TIMEOUT, _MSG_RING, and entries of 128 bytes; -ENOSYS when this kernel does not have the operation;
+ * _POLL_REMOVE, _TIMEOUT_REMOVE, _LINK_TIMEOUT, _MSG_RING, entries of 128 bytes, and what lets the kernel use a buffer after the final
+ * callback: MSG_ZEROCOPY and MSG_SPLICE_PAGES of IORING_OP_SEND and _SENDMSG, MSG_SOCK_DEVMEM of _RECV and _RECVMSG; -ENOSYS when this kernel does not have the operation;
  * -EAGAIN when the kernel takes none at the moment; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1). The loop's thread.
  */
 loop_handle_t loop_submit(loop_t *loop,
@@ -894,7 +897,9 @@ loop_handle_t loop_splice(loop_t *loop,
 
 /**
  * Receives up to `length` bytes from a socket, as recv(2): the result is their number, 0 at the end of a stream.
- * `flags` are MSG_*. The buffer belongs to the kernel until the final callback.
+ * `flags` are of MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_ERRQUEUE, MSG_NOSIGNAL, MSG_OOB, MSG_PEEK, MSG_TRUNC and MSG_WAITALL;
+ * others are -EINVAL: with MSG_SOCK_DEVMEM the data would not be in the buffer. The buffer belongs to the kernel until the final
+ * callback.
  */
 loop_handle_t loop_recv(loop_t *loop,
                         int fd,
@@ -906,7 +911,11 @@ loop_handle_t loop_recv(loop_t *loop,
 
 /**
  * Sends up to `length` bytes on a socket, as send(2): the result is the number of bytes sent, which may be fewer;
- * loop_send_all() goes on. No SIGPIPE is raised.
+ * loop_send_all() goes on. No SIGPIPE is raised. The buffer belongs to the kernel until the final callback.
+ *
+ * `flags` are of MSG_CONFIRM, MSG_DONTROUTE, MSG_DONTWAIT, MSG_EOR, MSG_FASTOPEN, MSG_MORE, MSG_NOSIGNAL, MSG_OOB and MSG_WAITALL;
+ * others are -EINVAL. With MSG_ZEROCOPY the kernel would use the buffer after the final callback (S13): to send without a copy,
+ * submit IORING_OP_SEND_ZC by loop_submit(). Its final callback, the one without LOOP_MORE, says that the kernel has let go.
  */
 loop_handle_t loop_send(loop_t *loop,
                         int fd,
@@ -933,7 +942,8 @@ loop_handle_t loop_send_all(loop_t *loop,
 /**
  * Receives a message, as recvmsg(2): the result is a number of bytes. The array of buffers (msg_iov) is copied; the
  * buffers, msg_name and msg_control belong to the kernel until the final callback. `message` itself must live until
- * then as well: just before, msg_namelen, msg_controllen and msg_flags are written to it, when the result is no error.
+ * then as well: just before, msg_namelen, msg_controllen and msg_flags are written to it, when the result is no error. `flags`
+ * are those of loop_recv().
  */
 loop_handle_t loop_recvmsg(loop_t *loop,
                            int fd,
@@ -945,7 +955,7 @@ loop_handle_t loop_recvmsg(loop_t *loop,
 /**
  * Sends a message, as sendmsg(2): the result is the number of bytes sent. `message` and its array of buffers (msg_iov)
  * are copied; the buffers, msg_name and msg_control belong to the kernel until the final callback. No SIGPIPE is
- * raised.
+ * raised. `flags` are those of loop_send().
  */
 loop_handle_t loop_sendmsg(loop_t *loop,
                            int fd,

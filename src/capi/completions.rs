@@ -54,14 +54,17 @@ pub(super) unsafe fn submit(
 
 /// Submits any operation that the kernel knows, as liburing's io_uring_prep_*() fill it in: the entry is copied, its user_data
 /// is the loop's. `callback` gets every completion; what the entry points to must live until the final one, or until the release
-/// hook has run.
+/// hook has run. Buffers that it gives to the kernel to keep (IORING_OP_PROVIDE_BUFFERS) must live for as long as the kernel has them.
+/// IORING_OP_SEND_ZC and _SENDMSG_ZC send without a copy: the callback gets the result with LOOP_MORE, and the final one says that the
+/// kernel has let go of the buffer.
 ///
 /// It goes to the kernel with the next iteration's system call, or at once when the queue is full. Cancel it with loop_cancel(),
 /// which asks the kernel; give it a deadline with loop_set_deadline().
 ///
 /// Returns a handle, or -EINVAL for what would take it out of the loop's hands, with its name in loop_last_error():
 /// IOSQE_IO_DRAIN, IOSQE_CQE_SKIP_SUCCESS, IOSQE_IO_LINK, IOSQE_IO_HARDLINK, unknown flags, IORING_OP_ASYNC_CANCEL,
-/// _POLL_REMOVE, _TIMEOUT_REMOVE, _LINK_TIMEOUT, _MSG_RING, and entries of 128 bytes; -ENOSYS when this kernel does not have the operation;
+/// _POLL_REMOVE, _TIMEOUT_REMOVE, _LINK_TIMEOUT, _MSG_RING, entries of 128 bytes, and what lets the kernel use a buffer after the final
+/// callback: MSG_ZEROCOPY and MSG_SPLICE_PAGES of IORING_OP_SEND and _SENDMSG, MSG_SOCK_DEVMEM of _RECV and _RECVMSG; -ENOSYS when this kernel does not have the operation;
 /// -EAGAIN when the kernel takes none at the moment; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1). The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_submit(

@@ -17,13 +17,15 @@ use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
 use crate::memory::try_box;
 use crate::op::driver::{Driver, Step};
-use crate::op::entries;
 use crate::op::place::Place;
 use crate::op::whole::Whole;
+use crate::op::{entries, flags};
 use crate::ring::Completed;
 
 /// Receives up to `length` bytes from a socket, as recv(2): the result is their number, 0 at the end of a stream.
-/// `flags` are MSG_*. The buffer belongs to the kernel until the final callback.
+/// `flags` are of MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_ERRQUEUE, MSG_NOSIGNAL, MSG_OOB, MSG_PEEK, MSG_TRUNC and MSG_WAITALL;
+/// others are -EINVAL: with MSG_SOCK_DEVMEM the data would not be in the buffer. The buffer belongs to the kernel until the final
+/// callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_recv(
     r#loop: *mut Loop,
@@ -36,12 +38,18 @@ pub unsafe extern "C" fn loop_recv(
 ) -> loop_handle_t {
     // SAFETY: the header asks for a buffer that lives until the final callback.
     unsafe {
-        submit(r#loop, callback, arg, || Ok((entries::recv(fd, buffer.cast(), bytes_of(buffer, length)?, flags), None)))
+        submit(r#loop, callback, arg, || {
+            Ok((entries::recv(fd, buffer.cast(), bytes_of(buffer, length)?, flags::receiving(flags)?), None))
+        })
     }
 }
 
 /// Sends up to `length` bytes on a socket, as send(2): the result is the number of bytes sent, which may be fewer;
-/// loop_send_all() goes on. No SIGPIPE is raised.
+/// loop_send_all() goes on. No SIGPIPE is raised. The buffer belongs to the kernel until the final callback.
+///
+/// `flags` are of MSG_CONFIRM, MSG_DONTROUTE, MSG_DONTWAIT, MSG_EOR, MSG_FASTOPEN, MSG_MORE, MSG_NOSIGNAL, MSG_OOB and MSG_WAITALL;
+/// others are -EINVAL. With MSG_ZEROCOPY the kernel would use the buffer after the final callback (S13): to send without a copy,
+/// submit IORING_OP_SEND_ZC by loop_submit(). Its final callback, the one without LOOP_MORE, says that the kernel has let go.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_send(
     r#loop: *mut Loop,
@@ -54,7 +62,9 @@ pub unsafe extern "C" fn loop_send(
 ) -> loop_handle_t {
     // SAFETY: the header asks for a buffer that lives until the final callback.
     unsafe {
-        submit(r#loop, callback, arg, || Ok((entries::send(fd, buffer.cast(), bytes_of(buffer, length)?, flags), None)))
+        submit(r#loop, callback, arg, || {
+            Ok((entries::send(fd, buffer.cast(), bytes_of(buffer, length)?, flags::sending(flags)?), None))
+        })
     }
 }
 
@@ -76,7 +86,7 @@ pub unsafe extern "C" fn loop_send_all(
     unsafe {
         submit(r#loop, callback, arg, || {
             let whole = (*r#loop).send_whole_flag();
-            let sqe = entries::send(fd, buffer.cast(), bytes_of(buffer, length)?, flags | whole);
+            let sqe = entries::send(fd, buffer.cast(), bytes_of(buffer, length)?, flags::sending(flags)? | whole);
             Ok((sqe, Some(try_box(Whole::of_socket(sqe))?)))
         })
     }
@@ -84,7 +94,8 @@ pub unsafe extern "C" fn loop_send_all(
 
 /// Receives a message, as recvmsg(2): the result is a number of bytes. The array of buffers (msg_iov) is copied; the
 /// buffers, msg_name and msg_control belong to the kernel until the final callback. `message` itself must live until
-/// then as well: just before, msg_namelen, msg_controllen and msg_flags are written to it, when the result is no error.
+/// then as well: just before, msg_namelen, msg_controllen and msg_flags are written to it, when the result is no error. `flags`
+/// are those of loop_recv().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_recvmsg(
     r#loop: *mut Loop,
@@ -98,7 +109,7 @@ pub unsafe extern "C" fn loop_recvmsg(
     unsafe {
         submit(r#loop, callback, arg, || {
             let mut copy = Message::new(message)?;
-            let sqe = entries::recvmsg(fd, &raw mut *copy.header.get(), flags);
+            let sqe = entries::recvmsg(fd, &raw mut *copy.header.get(), flags::receiving(flags)?);
             Ok((sqe, Some(try_box(ReceivedMessage { copy, message })?)))
         })
     }
@@ -106,7 +117,7 @@ pub unsafe extern "C" fn loop_recvmsg(
 
 /// Sends a message, as sendmsg(2): the result is the number of bytes sent. `message` and its array of buffers (msg_iov)
 /// are copied; the buffers, msg_name and msg_control belong to the kernel until the final callback. No SIGPIPE is
-/// raised.
+/// raised. `flags` are those of loop_send().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_sendmsg(
     r#loop: *mut Loop,
@@ -120,7 +131,7 @@ pub unsafe extern "C" fn loop_sendmsg(
     unsafe {
         submit(r#loop, callback, arg, || {
             let mut copy = Message::new(message)?;
-            let sqe = entries::sendmsg(fd, &raw const *copy.header.get(), flags);
+            let sqe = entries::sendmsg(fd, &raw const *copy.header.get(), flags::sending(flags)?);
             Ok((sqe, Some(keep(copy)?)))
         })
     }

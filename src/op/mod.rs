@@ -10,6 +10,7 @@ mod closing;
 pub(crate) mod driver;
 pub(crate) mod entries;
 mod files;
+pub(crate) mod flags;
 mod multi;
 mod owned;
 pub(crate) mod place;
@@ -37,7 +38,7 @@ use crate::event_loop::Loop;
 use crate::handle::Handle;
 use crate::ring::Ring;
 use crate::schedule::{Errand, Schedule};
-use crate::sqe::{Sqe, flags};
+use crate::sqe::{self, Sqe};
 use crate::time::Time;
 
 pub use self::multi::Buffers;
@@ -98,7 +99,7 @@ pub(crate) fn descriptor_of(sqe: &Sqe) -> i32 {
         opcode::Close::CODE => sqe.file_index != 0,
         _ => false,
     };
-    if is_other || sqe.flags & flags::FIXED_FILE != 0 { -1 } else { sqe.fd }
+    if is_other || sqe.flags & sqe::flags::FIXED_FILE != 0 { -1 } else { sqe.fd }
 }
 
 /// The other descriptor that an operation is on, if there is one: what it splices from.
@@ -221,13 +222,13 @@ pub(crate) fn check(sqe: &Sqe, links: u8) -> Result<()> {
         // Its completion would be taken for one of an entry of the other ring's.
         MSG_RING => return refusal(Sentence::OpcodeMessage),
         NOP_128 | URING_CMD_128 => return refusal(Sentence::Opcode128),
-        _ => {}
+        _ => flags::check_entry(sqe)?,
     }
     match sqe.flags & !links {
-        set if set & flags::IO_DRAIN != 0 => refusal(Sentence::FlagIoDrain),
-        set if set & (flags::IO_LINK | flags::IO_HARDLINK) != 0 => refusal(Sentence::FlagLink),
-        set if set & flags::CQE_SKIP_SUCCESS != 0 => refusal(Sentence::FlagSkipSuccess),
-        set if set & !flags::KNOWN != 0 => refusal(Sentence::FlagUnknown),
+        set if set & sqe::flags::IO_DRAIN != 0 => refusal(Sentence::FlagIoDrain),
+        set if set & (sqe::flags::IO_LINK | sqe::flags::IO_HARDLINK) != 0 => refusal(Sentence::FlagLink),
+        set if set & sqe::flags::CQE_SKIP_SUCCESS != 0 => refusal(Sentence::FlagSkipSuccess),
+        set if set & !sqe::flags::KNOWN != 0 => refusal(Sentence::FlagUnknown),
         _ => Ok(()),
     }
 }
@@ -263,15 +264,20 @@ impl Loop {
     /// Submits any operation that the kernel knows: `entry` is copied, its `user_data` is the loop's. `f` gets each
     /// completion; the last is the one for which [`Completion::more`] says no.
     ///
+    /// `IORING_OP_SEND_ZC` and `IORING_OP_SENDMSG_ZC` send without a copy: `f` gets the result, and more is to come; the final completion
+    /// says that the kernel has let go of the buffer.
+    ///
     /// It is submitted with the next iteration's system call, or at once where the queue is full. Errors: EINVAL, with its name in
     /// the sentence, for what would escape the loop: IOSQE_IO_DRAIN, IOSQE_CQE_SKIP_SUCCESS, IOSQE_IO_LINK and
-    /// IOSQE_IO_HARDLINK, unknown flags, and the operations ASYNC_CANCEL, POLL_REMOVE, TIMEOUT_REMOVE, LINK_TIMEOUT, MSG_RING and those of
-    /// 128 bytes; ENOSYS for an operation that this kernel does not have; EAGAIN when the kernel takes no
+    /// IOSQE_IO_HARDLINK, unknown flags, the operations ASYNC_CANCEL, POLL_REMOVE, TIMEOUT_REMOVE, LINK_TIMEOUT, MSG_RING and those of
+    /// 128 bytes, and what lets the kernel use a buffer after the final completion (MSG_ZEROCOPY and MSG_SPLICE_PAGES of SEND and SENDMSG,
+    /// MSG_SOCK_DEVMEM of RECV and RECVMSG); ENOSYS for an operation that this kernel does not have; EAGAIN when the kernel takes no
     /// submissions at the moment; ENOMEM, ESHUTDOWN. O(1).
     ///
     /// # Safety
     /// All that the entry points to must be valid for what the operation does with it, until `f` has been called for the last
-    /// time or has been dropped, which never happens earlier than the kernel has let go. Descriptors that it names must be the
+    /// time or has been dropped, which never happens earlier than the kernel has let go; buffers that the kernel is given to keep
+    /// (`IORING_OP_PROVIDE_BUFFERS`), for as long as it has them. Descriptors that it names must be the
     /// caller's to use.
     pub unsafe fn submit(&self, entry: &Sqe, mut f: impl FnMut(&Loop, Completion) + 'static) -> Result<Handle> {
         self.check_open()?;
@@ -332,7 +338,7 @@ impl Loop {
             return Err(Error::CHAIN_TOO_LONG);
         }
         for (at, sqe) in sqes.iter().enumerate() {
-            check(sqe, if at == last { 0 } else { flags::IO_LINK | flags::IO_HARDLINK })?;
+            check(sqe, if at == last { 0 } else { sqe::flags::IO_LINK | sqe::flags::IO_HARDLINK })?;
             if !ring.features().supports(sqe.opcode) {
                 return Err(Error::UNSUPPORTED);
             }
@@ -341,8 +347,8 @@ impl Loop {
         ring.reserve(sqes.len())?;
         let mut before = None;
         for (at, sqe) in sqes.iter().enumerate() {
-            let is_linked = at < last && sqe.flags & flags::IO_HARDLINK == 0;
-            let link = if is_linked { flags::IO_LINK } else { 0 };
+            let is_linked = at < last && sqe.flags & sqe::flags::IO_HARDLINK == 0;
+            let link = if is_linked { sqe::flags::IO_LINK } else { 0 };
             let handle = schedule.add_operation(sqe, None, callback(at));
             // SAFETY: the caller vouches for the entries.
             unsafe { ring.push_user(&Sqe { flags: sqe.flags | link, ..*sqe }, number(handle)) };

@@ -5,21 +5,21 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::ptr;
 
 use libc::{iovec, msghdr};
-use nix::errno::Errno;
 
-use super::entries;
 use super::owned::{Entry, filled, raw, room};
 use super::whole::Whole;
+use super::{entries, flags};
 use crate::address::Address;
 use crate::buffer::{Buffer, BufferMut};
-use crate::error::{Error, Result, Sentence};
+use crate::error::Result;
 use crate::event_loop::Loop;
 use crate::handle::Handle;
 use crate::memory::try_box;
 
 impl Loop {
-    /// recv(2) into a buffer. `f` gets the number of bytes, 0 at the end of a stream, and the buffer. `flags` are `MSG_*`, but
-    /// MSG_TRUNC is refused with EINVAL: the result would not tell what is in the buffer. Errors: those of [`read`](Loop::read).
+    /// recv(2) into a buffer. `f` gets the number of bytes, 0 at the end of a stream, and the buffer. `flags` are
+    /// of MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_ERRQUEUE, MSG_NOSIGNAL, MSG_OOB, MSG_PEEK and MSG_WAITALL; others are EINVAL: with MSG_TRUNC the
+    /// result would not tell what is in the buffer, with MSG_SOCK_DEVMEM the data would be elsewhere. Errors: those of [`read`](Loop::read).
     ///
     /// ```
     /// use std::os::unix::net::UnixStream;
@@ -40,13 +40,16 @@ impl Loop {
         flags: i32,
         f: impl FnOnce(&Loop, Result<usize>, B) + 'static,
     ) -> Result<Handle> {
-        check_flags(flags)?;
+        let flags = flags::filling(flags)?;
         // SAFETY: without MSG_TRUNC, so many bytes are written to the room.
         unsafe { self.fill(fd, buffer, f, |fd, room, length| entries::recv(fd, room, length, flags)) }
     }
 
-    /// send(2) from a buffer. `f` gets the number of bytes sent, which may be fewer than there are. No SIGPIPE is raised. Errors: those
-    /// of [`read`](Loop::read).
+    /// send(2) from a buffer. `f` gets the number of bytes sent, which may be fewer than there are. No SIGPIPE is raised.
+    ///
+    /// `flags` are of MSG_CONFIRM, MSG_DONTROUTE, MSG_DONTWAIT, MSG_EOR, MSG_FASTOPEN, MSG_MORE, MSG_NOSIGNAL, MSG_OOB and MSG_WAITALL; others are
+    /// EINVAL. With MSG_ZEROCOPY the kernel would use the buffer after `f` has it back (S13): to send without a copy,
+    /// [`submit`](Loop::submit) `IORING_OP_SEND_ZC`. Errors: those of [`read`](Loop::read).
     pub fn send<B: Buffer>(
         &self,
         fd: impl AsFd + 'static,
@@ -54,6 +57,7 @@ impl Loop {
         flags: i32,
         f: impl FnOnce(&Loop, Result<usize>, B) + 'static,
     ) -> Result<Handle> {
+        let flags = flags::sending(flags)?;
         // SAFETY: sending reads the bytes.
         unsafe {
             self.drain_buffer(fd, buffer, f, |fd, bytes, length| Ok((entries::send(fd, bytes, length, flags), None)))
@@ -70,7 +74,7 @@ impl Loop {
         flags: i32,
         f: impl FnOnce(&Loop, Result<usize>, B) + 'static,
     ) -> Result<Handle> {
-        let flags = flags | self.send_whole_flag();
+        let flags = flags::sending(flags)? | self.send_whole_flag();
         let entry = |fd, bytes, length| -> Entry {
             let sqe = entries::send(fd, bytes, length, flags);
             Ok((sqe, Some(try_box(Whole::of_socket(sqe))?)))
@@ -87,7 +91,7 @@ impl Loop {
         flags: i32,
         f: impl FnOnce(&Loop, Result<(usize, Address)>, B) + 'static,
     ) -> Result<Handle> {
-        check_flags(flags)?;
+        let flags = flags::filling(flags)?;
         let kept = (fd, buffer, Message::new(Address::EMPTY));
         // SAFETY: the room is the buffer's, the rest the message's, and these are kept.
         unsafe {
@@ -117,6 +121,7 @@ impl Loop {
         address: impl Into<Address>,
         f: impl FnOnce(&Loop, Result<usize>, B) + 'static,
     ) -> Result<Handle> {
+        let flags = flags::sending(flags)?;
         let kept = (fd, buffer, Message::new(address.into()));
         // SAFETY: the bytes are the buffer's, the rest the message's, and these are kept.
         unsafe {
@@ -188,11 +193,6 @@ impl Loop {
         // SAFETY: the entry points at nothing.
         unsafe { self.submit_plain(fd, f, |fd| Ok((entries::shutdown(raw(fd), how), None))) }
     }
-}
-
-/// With MSG_TRUNC, a result may be more than was written, and a stream writes nothing at all.
-fn check_flags(flags: i32) -> Result<()> {
-    if flags & libc::MSG_TRUNC != 0 { Err(Error::new(Errno::EINVAL, Sentence::FlagTruncate)) } else { Ok(()) }
 }
 
 /// A message of one buffer, with an address.

@@ -21,6 +21,7 @@ mod processes;
 mod queues;
 mod release;
 mod running;
+mod sends;
 mod signal;
 mod stopping;
 mod streams;

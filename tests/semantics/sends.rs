@@ -1,0 +1,168 @@
+//! What is sent: whose the buffer is, and in which order. S13.
+
+use std::cell::RefCell;
+use std::io::Read;
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use libc::{EINVAL, c_int};
+use ringloop::{Completion, Handle, Sqe};
+
+use crate::trace::real_loop;
+
+const MSG_SPLICE_PAGES: c_int = 0x800_0000;
+const MSG_SOCK_DEVMEM: c_int = 0x200_0000;
+const MSG_ZEROCOPY: c_int = 0x400_0000;
+
+/// Of `linux/io_uring.h`.
+const SENDMSG: u8 = 9;
+const RECVMSG: u8 = 10;
+const SEND: u8 = 26;
+const RECV: u8 = 27;
+const SEND_ZC: u8 = 47;
+
+/// A connection on the loopback, that may send without a copy.
+fn connection() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let one = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let on: c_int = 1;
+    // SAFETY: the option is a number.
+    let set =
+        unsafe { libc::setsockopt(one.as_raw_fd(), libc::SOL_SOCKET, libc::SO_ZEROCOPY, (&raw const on).cast(), 4) };
+    assert_eq!(set, 0);
+    (one, listener.accept().unwrap().0)
+}
+
+/// What is said of flags that are refused.
+fn refusal(submitted: Result<Handle, ringloop::Error>) -> Option<String> {
+    let error = submitted.err()?;
+    assert_eq!(error.raw_os_error(), EINVAL);
+    Some(error.to_string())
+}
+
+#[test]
+fn s13_flags_that_keep_the_buffer_are_refused_by_name() {
+    let lp = real_loop();
+    let (one, _other) = connection();
+    let one = Rc::new(one);
+    let udp = Rc::new(UdpSocket::bind("127.0.0.1:0").unwrap());
+    let address = udp.local_addr().unwrap();
+    let sending = libc::MSG_CONFIRM
+        | libc::MSG_DONTROUTE
+        | libc::MSG_DONTWAIT
+        | libc::MSG_EOR
+        | libc::MSG_FASTOPEN
+        | libc::MSG_MORE
+        | libc::MSG_NOSIGNAL
+        | libc::MSG_OOB
+        | libc::MSG_WAITALL;
+    let receiving = libc::MSG_CMSG_CLOEXEC
+        | libc::MSG_DONTWAIT
+        | libc::MSG_ERRQUEUE
+        | libc::MSG_NOSIGNAL
+        | libc::MSG_OOB
+        | libc::MSG_PEEK
+        | libc::MSG_WAITALL;
+    let name_of_send = |flag| match flag {
+        MSG_ZEROCOPY => "MSG_ZEROCOPY is refused",
+        MSG_SPLICE_PAGES => "MSG_SPLICE_PAGES is refused",
+        _ => "have another bit",
+    };
+    let name_of_receive = |flag| match flag {
+        MSG_SOCK_DEVMEM => "MSG_SOCK_DEVMEM is refused",
+        libc::MSG_TRUNC => "MSG_TRUNC is refused",
+        _ => "have another bit",
+    };
+    let room = || Vec::<u8>::with_capacity(10);
+    for bit in 0..32 {
+        let flag = 1 << bit;
+        let sends = [
+            lp.send(Rc::clone(&one), "x", flag, |_, _, _| {}),
+            lp.send_all(Rc::clone(&one), "x", flag, |_, _, _| {}),
+            lp.send_to(Rc::clone(&udp), "x", flag, address, |_, _, _| {}),
+        ];
+        let receives = [
+            lp.recv(Rc::clone(&one), room(), flag, |_, _, _| {}),
+            lp.recv_from(Rc::clone(&udp), room(), flag, |_, _, _| {}),
+        ];
+        for (submitted, allowed, name) in sends
+            .into_iter()
+            .map(|send| (send, sending, name_of_send(flag)))
+            .chain(receives.into_iter().map(|receive| (receive, receiving, name_of_receive(flag))))
+        {
+            match refusal(submitted) {
+                None => assert_ne!(allowed & flag, 0, "{flag:#x} is taken"),
+                Some(said) => assert!(allowed & flag == 0 && said.contains(name), "{flag:#x}: {said}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn s13_entries_that_keep_the_buffer_are_refused_by_name() {
+    let lp = real_loop();
+    let (one, _other) = connection();
+    let text = [1u8; 10];
+    for (opcode, flag, name) in [
+        (SEND, MSG_ZEROCOPY, "MSG_ZEROCOPY"),
+        (SENDMSG, MSG_ZEROCOPY, "MSG_ZEROCOPY"),
+        (SEND, MSG_SPLICE_PAGES, "MSG_SPLICE_PAGES"),
+        (SENDMSG, MSG_SPLICE_PAGES, "MSG_SPLICE_PAGES"),
+        (RECV, MSG_SOCK_DEVMEM, "MSG_SOCK_DEVMEM"),
+        (RECVMSG, MSG_SOCK_DEVMEM, "MSG_SOCK_DEVMEM"),
+    ] {
+        let entry = Sqe { opcode, fd: one.as_raw_fd(), op_flags: flag as u32, ..Sqe::default() };
+        // SAFETY: it is refused.
+        let said = refusal(unsafe { lp.submit(&entry, |_, _| {}) }).expect("it is refused");
+        assert!(said.starts_with(&format!("{name} is refused")), "{said}");
+    }
+    // A flag that came after this version is the kernel's to refuse.
+    let (addr, len) = (text.as_ptr() as u64, text.len() as u32);
+    let entry = Sqe { opcode: SEND, fd: one.as_raw_fd(), addr, len, op_flags: 1 << 30, ..Sqe::default() };
+    // SAFETY: the bytes outlive the loop's run.
+    unsafe { lp.submit(&entry, |_, _| {}) }.unwrap();
+    lp.run().unwrap();
+}
+
+#[test]
+fn s13_a_send_without_a_copy_ends_when_the_kernel_lets_go() {
+    let lp = real_loop();
+    let (one, mut other) = connection();
+    let mut text = vec![1u8; 1 << 23];
+    let entry = Sqe {
+        opcode: SEND_ZC,
+        fd: one.as_raw_fd(),
+        addr: text.as_mut_ptr() as u64,
+        len: text.len() as u32,
+        ..Sqe::default()
+    };
+    let seen = Rc::new(RefCell::new(Vec::<Completion>::new()));
+    let inner = Rc::clone(&seen);
+    // SAFETY: the bytes outlive the loop's run.
+    let submitted = unsafe { lp.submit(&entry, move |_, completion| inner.borrow_mut().push(completion)) };
+    if !lp.supports(SEND_ZC) {
+        assert_eq!(submitted.unwrap_err().raw_os_error(), libc::ENOSYS);
+        return;
+    }
+    let handle = submitted.unwrap();
+    while seen.borrow().is_empty() {
+        lp.run_once(Duration::MAX).unwrap();
+    }
+    let (first, sent) = (seen.borrow()[0], seen.borrow()[0].result().unwrap() as usize);
+    assert!(first.more() && sent > 1 << 16, "{sent}");
+    for _ in 0..100 {
+        lp.run_once(Duration::ZERO).unwrap();
+    }
+    assert!(lp.is_pending(handle) && seen.borrow().len() == 1, "the kernel sends from the buffer");
+    let reader = std::thread::spawn(move || {
+        let mut got = vec![0; sent];
+        other.read_exact(&mut got).unwrap();
+        (got, other)
+    });
+    lp.run().unwrap();
+    let (got, _other) = reader.join().unwrap();
+    assert!(got.iter().all(|&byte| byte == 1));
+    assert!(seen.borrow().len() == 2 && !seen.borrow()[1].more());
+}
