@@ -61,7 +61,8 @@ fn words_for(errno: c_int) -> Words {
 }
 
 /// A sentence about what went wrong last on the calling thread, and what to do about it; "" when nothing has. A call that
-/// succeeds leaves it as it was: ask after a failure alone. The string lives for ever. Any thread.
+/// succeeds leaves it as it was: ask after a failure alone. So do loop_wakeup() and loop_remote_wakeup(), which are for signal handlers,
+/// also when they fail. The string lives for ever. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn loop_last_error() -> *const c_char {
     LAST_ERROR.get().as_ptr()

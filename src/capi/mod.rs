@@ -94,6 +94,13 @@ fn status(result: Result<()>) -> c_int {
     number(result.map(|()| 0))
 }
 
+/// As `status`, for what signal handlers may call: without the sentence. In a library that was dlopened, the first use of
+/// thread-local storage on a thread may allocate (S27).
+#[inline]
+fn status_without_sentence(result: Result<()>) -> c_int {
+    result.map_or_else(|error| -error.raw_os_error(), |()| 0)
+}
+
 /// What a function says that answers a number or an error.
 #[inline]
 fn number(result: Result<c_int>) -> c_int {

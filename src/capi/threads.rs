@@ -5,7 +5,7 @@ use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
 
 use super::types::{loop_callback_t, loop_release_t};
-use super::{NULL_POINTER, status, with_loop};
+use super::{NULL_POINTER, status, status_without_sentence, with_loop};
 use crate::counted::{Counted, Inner};
 use crate::error::Result;
 use crate::event_loop::Loop;
@@ -31,15 +31,11 @@ unsafe fn shared<'a>(lp: *mut Loop) -> Result<&'a Counted<Shared>> {
 ///
 /// # Safety
 /// The pointer is null or that of a remote that the caller holds.
-unsafe fn with_remote(remote: *mut loop_remote_t, f: impl FnOnce(&Shared) -> Result<()>) -> c_int {
-    status(match NonNull::new(remote) {
-        Some(remote) => {
-            // SAFETY: the caller holds it; it is not ours, so it is not dropped here.
-            let shared = ManuallyDrop::new(unsafe { Counted::from_raw(remote.cast::<Inner<Shared>>()) });
-            f(&shared)
-        }
-        None => Err(NULL_POINTER),
-    })
+unsafe fn with_remote(remote: *mut loop_remote_t, f: impl FnOnce(&Shared) -> Result<()>) -> Result<()> {
+    let remote = NonNull::new(remote).ok_or(NULL_POINTER)?;
+    // SAFETY: the caller holds it; it is not ours, so it is not dropped here.
+    let shared = ManuallyDrop::new(unsafe { Counted::from_raw(remote.cast::<Inner<Shared>>()) });
+    f(&shared)
 }
 
 /// Runs `callback` on the loop's thread as soon as the loop comes to it: after what the calling thread has posted
@@ -64,11 +60,12 @@ pub unsafe extern "C" fn loop_call_soon_threadsafe(
 /// Makes the loop's sleep return at once, or its next one if it is awake. Async-signal-safe; leaves errno alone. The loop
 /// must be open until this returns.
 ///
-/// Errors: -ESHUTDOWN, -EOWNERDEAD, -EINVAL. Any thread, and signal handlers.
+/// Errors: -ESHUTDOWN, -EOWNERDEAD, -EINVAL; loop_last_error() stays as it was, since a signal handler must not touch thread-local
+/// storage. Any thread, and signal handlers.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_wakeup(r#loop: *mut Loop) -> c_int {
     // SAFETY: the header asks for an open loop.
-    status(unsafe { shared(r#loop) }.and_then(|shared| shared.wakeup()))
+    status_without_sentence(unsafe { shared(r#loop) }.and_then(|shared| shared.wakeup()))
 }
 
 /// Makes a remote of the loop, to be given to other threads. It ends with loop_remote_release().
@@ -127,7 +124,7 @@ pub unsafe extern "C" fn loop_remote_call_soon(
     release: loop_release_t,
 ) -> c_int {
     // SAFETY: the header asks for a remote that the caller holds.
-    unsafe { with_remote(remote, |shared| shared.post_c(callback.ok_or(NULL_POINTER)?, arg, release, None)) }
+    status(unsafe { with_remote(remote, |shared| shared.post_c(callback.ok_or(NULL_POINTER)?, arg, release, None)) })
 }
 
 /// Runs `callback` on the loop's thread, as loop_remote_call_soon() does, `delay_ns` from now; on a virtual clock, from
@@ -143,7 +140,9 @@ pub unsafe extern "C" fn loop_remote_call_later(
     release: loop_release_t,
 ) -> c_int {
     // SAFETY: the header asks for a remote that the caller holds.
-    unsafe { with_remote(remote, |shared| shared.post_c(callback.ok_or(NULL_POINTER)?, arg, release, Some(delay_ns))) }
+    let post = |shared: &Shared| shared.post_c(callback.ok_or(NULL_POINTER)?, arg, release, Some(delay_ns));
+    // SAFETY: the header asks for a remote that the caller holds.
+    status(unsafe { with_remote(remote, post) })
 }
 
 /// Wakes the loop as loop_wakeup() does, when it may be closed meanwhile.
@@ -152,7 +151,7 @@ pub unsafe extern "C" fn loop_remote_call_later(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_remote_wakeup(remote: *mut loop_remote_t) -> c_int {
     // SAFETY: the header asks for a remote that the caller holds.
-    unsafe { with_remote(remote, Shared::wakeup) }
+    status_without_sentence(unsafe { with_remote(remote, Shared::wakeup) })
 }
 
 /// Has the loop stop as by loop_stop(), in order with what else is posted. Errors: those of loop_remote_call_soon(). Any
@@ -160,5 +159,5 @@ pub unsafe extern "C" fn loop_remote_wakeup(remote: *mut loop_remote_t) -> c_int
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_remote_stop(remote: *mut loop_remote_t) -> c_int {
     // SAFETY: the header asks for a remote that the caller holds.
-    unsafe { with_remote(remote, |shared| shared.stop()) }
+    status(unsafe { with_remote(remote, |shared| shared.stop()) })
 }

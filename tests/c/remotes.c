@@ -289,11 +289,33 @@ static void s29_bad_arguments_are_refused_first(void)
     close_loop(loop);
 }
 
+/* Thread-local storage, where the sentence is, is not async-signal-safe in a library that was dlopened. */
+static void s27_a_wakeup_that_fails_leaves_the_last_error(void)
+{
+    loop_t *loop = new_loop();
+    loop_remote_t *remote = NULL;
+    char sentence[256];
+
+    REQUIRE(loop_remote_new(loop, &remote), ==, 0);
+    CHECK(loop_cancel(loop, -1), ==, -ENOENT);
+    snprintf(sentence, sizeof sentence, "%s", loop_last_error());
+    CHECK_TRUE(strlen(sentence) > 0);
+    CHECK(loop_wakeup(NULL), ==, -EINVAL);
+    CHECK(loop_remote_wakeup(NULL), ==, -EINVAL);
+    CHECK(loop_shutdown(loop), ==, 0);
+    CHECK(loop_wakeup(loop), ==, -ESHUTDOWN);
+    close_loop(loop);
+    CHECK(loop_remote_wakeup(remote), ==, -ESHUTDOWN);
+    CHECK_TEXT(loop_last_error(), sentence);
+    loop_remote_release(remote);
+}
+
 static const struct check_test tests[] = {
     TEST(s26_many_threads_post_and_each_post_runs_once_in_order),
     TEST(s23_what_is_accepted_is_released_once_and_what_is_refused_is_not),
     TEST(s23_a_release_hook_comes_once_after_the_callback),
     TEST_NOT_UNDER("valgrind TSan", s27_a_signal_handler_wakes_the_loop, "it keeps signals away from io_uring_enter()"),
+    TEST(s27_a_wakeup_that_fails_leaves_the_last_error),
     TEST(s33_in_the_child_a_remote_says_eownerdead),
     TEST(s29_bad_arguments_are_refused_first),
 };
