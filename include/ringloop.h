@@ -187,8 +187,8 @@ int loop_new(const struct loop_options_t *options,
  * The caller sees to it that the former owner's last call has returned before (pthread_create() does).
  *
  * Errors: -EBUSY the loop has run, or been bound to its thread by a system call on its ring: loop_fd(), loop_flush(),
- * loop_forget_fd(), or more operations than the submission queue holds; -EOWNERDEAD, -ESHUTDOWN, -ENOMEM, -EINVAL.
- * Any thread.
+ * loop_forget_fd(), or more operations than the submission queue holds; -EDEADLK on a thread of the loop's own executor;
+ * -EOWNERDEAD, -ESHUTDOWN, -ENOMEM, -EINVAL. Any thread.
  */
 int loop_adopt(loop_t *loop);
 
@@ -211,8 +211,11 @@ int loop_shutdown(loop_t *loop);
  * device may be busy with. The release hooks of reads and writes on files, and of sends without a copy, that had not ended do not run
  * then: cancel them and wait before the thread exits.
  *
+ * A thread has exited when the kernel says so, also the main thread that has left by pthread_exit(): of that, /proc tells.
+ *
  * Errors, with nothing changed: -EBUSY from inside a run or a callback of this loop; -ESHUTDOWN from a release hook while
- * it is being closed; -EPERM. The loop's thread; any thread once that has exited.
+ * it is being closed; -EDEADLK on a thread of the loop's own executor, for whose work it would wait; -EPERM. The loop's thread; any
+ * thread once that has exited.
  */
 int loop_close(loop_t *loop);
 
@@ -496,7 +499,8 @@ int loop_call_soon_threadsafe(loop_t *loop, loop_callback_t callback, void *arg)
  * Makes the loop's sleep return at once, or its next one if it is awake. Async-signal-safe; leaves errno alone. The loop
  * must be open until this returns.
  *
- * Errors: -ESHUTDOWN, -EOWNERDEAD, -EINVAL. Any thread, and signal handlers.
+ * Errors: -ESHUTDOWN, -EOWNERDEAD, -EINVAL; loop_last_error() stays as it was, since a signal handler must not touch thread-local
+ * storage. Any thread, and signal handlers.
  */
 int loop_wakeup(loop_t *loop);
 
@@ -1138,7 +1142,8 @@ typedef void (*loop_done_t)(loop_t *loop, int status, void *arg);
 typedef void (*loop_addrinfo_callback_t)(loop_t *loop, int status, struct addrinfo *result, void *arg);
 
 /**
- * Runs `work` on another thread, and `done` on the loop's when it has returned; both get `arg`. For what blocks or takes long.
+ * Runs `work` on another thread, and `done` on the loop's when it has returned; both get `arg`. What the work has posted to the loop
+ * runs before `done`, which may free it. For what blocks or takes long.
  * Threads are started when they are needed, up to options.executor_threads; work that finds none free waits for its turn. They
  * block all signals, and end when the loop is closed.
  *
@@ -1401,7 +1406,8 @@ const char *loop_strerror(int error);
 
 /**
  * A sentence about what went wrong last on the calling thread, and what to do about it; "" when nothing has. A call that
- * succeeds leaves it as it was: ask after a failure alone. The string lives for ever. Any thread.
+ * succeeds leaves it as it was: ask after a failure alone. So do loop_wakeup() and loop_remote_wakeup(), which are for signal handlers,
+ * also when they fail. The string lives for ever. Any thread.
  */
 const char *loop_last_error(void);
 

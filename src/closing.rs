@@ -6,11 +6,13 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
+use crate::callback::Callback;
 use crate::error::{Error, Result};
 use crate::event_loop::{Loop, Phase, Run};
+use crate::inbox::Post;
 use crate::inspect;
 use crate::op;
-use crate::remote;
+use crate::remote::{self, What};
 use crate::schedule::End;
 use crate::slots::Held;
 use crate::time::{self, Clock, Time};
@@ -113,7 +115,11 @@ impl Loop {
         // Before anything is read that another thread may be writing. A forked child frees its copy of the memory.
         let is_forked = !self.owner.process().is_current();
         if !is_forked {
-            self.owner.inherit()?;
+            let is_heir = self.owner.is_heir()?;
+            self.executor.check_elsewhere()?;
+            if is_heir {
+                self.owner.inherit();
+            }
         }
         match (self.running.get() || self.user_code.get() > 0, self.phase.get()) {
             (false, _) if is_forked => Ok(()),
@@ -212,7 +218,7 @@ impl Loop {
         let (mut ready, mut posts) = (self.schedule.borrow_mut().end_posts(), self.shared.inbox.close());
         let mut index = 0;
         let mut first_panic = None;
-        let mut next_post = || ready.pop().or_else(|| posts.pop()).map(remote::unpack);
+        let mut next_post = || ready.pop().or_else(|| posts.pop()).map(|post| self.unpack_ended(post));
         while let Some(ended) = next_post().or_else(|| self.end_next(&mut index, end)) {
             let panic = catch_unwind(AssertUnwindSafe(|| self.let_go_of(ended))).err();
             if first_panic.is_none() {
@@ -231,6 +237,15 @@ impl Loop {
         if let Some(payload) = first_panic.filter(|_| !std::thread::panicking()) {
             resume_unwind(payload);
         }
+    }
+
+    /// What is left of a post that will not run. Work that is done tells its callback all the same, if that is still to come.
+    fn unpack_ended(&self, post: Post) -> Held {
+        match remote::what(post.at()) {
+            What::Work => self.executor.tell_later(post),
+            _ => return remote::unpack(post),
+        }
+        Held { callback: Callback::EMPTY, release: None }
     }
 
     /// Ends what stands in the next slot that is not empty, from `index` on.

@@ -112,6 +112,7 @@ sentences! {
     OperationFailed: c"the operation failed",
     Cancelled: c"it was cancelled before it had begun",
     NoThread: c"no thread could be started: raise the limit (ulimit -u, the container's pids) or free some memory",
+    OwnExecutor: c"a thread of the loop's own executor, for which closing waits, can neither close nor adopt it: use another thread",
     NotAChild: c"the process is no child of this one, or has been waited for already",
     BadPid: c"the number of a process is positive",
     NoPidFd: c"no descriptor could be had for the child: Linux 5.3 or later has pidfd_open",
@@ -163,6 +164,7 @@ impl Error {
     pub(crate) const BOUND: Error = Error::new(Errno::EBUSY, Sentence::Bound);
     pub(crate) const SHUT_DOWN: Error = Error::new(Errno::ESHUTDOWN, Sentence::ShutDown);
     pub(crate) const WRONG_THREAD: Error = Error::new(Errno::EPERM, Sentence::WrongThread);
+    pub(crate) const OWN_EXECUTOR: Error = Error::new(Errno::EDEADLK, Sentence::OwnExecutor);
     pub(crate) const FORKED: Error = Error::new(Errno::EOWNERDEAD, Sentence::Forked);
     pub(crate) const KERNEL_HOLDS_ON: Error = Error::new(Errno::ETIMEDOUT, Sentence::KernelHoldsOn);
     pub(crate) const INTERRUPTED: Error = Error::new(Errno::EINTR, Sentence::Interrupted);

@@ -2,8 +2,9 @@
 //!
 //! Work is an operation whose kernel is the executor: cancelling is a request, and exactly one final callback comes (S13). All that
 //! the executor needs for a piece of work is had when it is scheduled, so that a thread which has done it allocates nothing.
-//! What is done waits in a list, and the loop is told as of a signal: many pieces of work cost one wake, and none is sent to a
-//! loop that is awake.
+//! What is done is a post like all others, which stands behind those that the work has made (S26): many pieces of work cost one
+//! wake, and none is sent to a loop that is awake. When the inbox takes no more, and no posts come any more, it waits in a list, and
+//! the loop is told as of a signal.
 //!
 //! A thread is started when work waits that no idle thread will take. Idle threads stay until the loop is closed. They block all
 //! signals: the program's handlers run elsewhere.
@@ -30,9 +31,10 @@ use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
 use crate::fork::Process;
 use crate::handle::Handle;
+use crate::inbox::Post;
 use crate::memory::try_box;
 use crate::op::driver::Driver;
-use crate::remote::Shared;
+use crate::remote::{Head, Shared, What};
 use crate::schedule::Schedule;
 use crate::time::monotonic;
 
@@ -75,7 +77,7 @@ struct Pool {
     order: AtomicBool,
     work_came: Condvar,
     work_ended: Condvar,
-    /// Whether there is work that is done, for the loop to know without the lock.
+    /// Whether there is work that was done when the inbox took no more, for the loop to know without the lock.
     has_done: AtomicBool,
 }
 
@@ -85,7 +87,7 @@ struct State {
     tasks: Vec<Task>,
     free: List,
     waiting: List,
-    /// Those that are done and that the loop does not know of.
+    /// Those that were done when the inbox took no more, and that the loop does not know of.
     done: List,
     running: usize,
     idle: usize,
@@ -97,8 +99,17 @@ struct State {
 struct Task {
     job: Option<Job>,
     handle: Option<Handle>,
+    /// Tells that it is done. It is whose the task is, and lives as long as the pool.
+    post: NonNull<DonePost>,
     next: u32,
     previous: u32,
+}
+
+/// A post that says that work is done.
+#[repr(C)]
+struct DonePost {
+    head: Head,
+    ticket: u32,
 }
 
 /// The state, while the lock is held. That each holder sees what the one before has done is said once more by `order`: a thread
@@ -126,7 +137,8 @@ const DEFAULT_THREADS: usize = 4;
 const NONE: u32 = u32::MAX;
 
 impl Loop {
-    /// Runs `work` on another thread, and then `done` on the loop's, with what `work` returned. For what blocks or takes long:
+    /// Runs `work` on another thread, and then `done` on the loop's, with what `work` returned. What `work` has posted to the loop runs
+    /// before `done`. For what blocks or takes long:
     /// threads are started when they are needed, up to [`Builder::executor_threads`](crate::Builder::executor_threads), and
     /// work that finds none free waits for its turn.
     ///
@@ -199,12 +211,36 @@ impl Executor {
         Ok(self.pool.get_or_init(|| pool))
     }
 
-    /// Appends the results of what is done to the ready queue; all of it waits when there is no memory. A load when nothing is.
+    /// Appends the result of work to the ready queue, where there is room for it. The post is one that says `Work`.
+    pub(crate) fn take(&self, schedule: &mut Schedule, post: Post) {
+        let Some(pool) = self.pool.get() else { return };
+        let ticket = DonePost::ticket(post);
+        let mut state = pool.lock();
+        state.give(ticket, schedule);
+    }
+
+    /// Has `collect` take a post that says `Work`.
+    pub(crate) fn tell_later(&self, post: Post) {
+        let Some(pool) = self.pool.get() else { return };
+        pool.tell_later(DonePost::ticket(post));
+    }
+
+    /// Appends the results of what was done when the inbox took no more to the ready queue; all of it waits when there is no
+    /// memory. A load when nothing was.
     pub(crate) fn collect(&self, schedule: &mut Schedule) -> Result<()> {
         match self.pool.get() {
             Some(pool) if pool.has_done.load(Ordering::Acquire) => pool.collect(schedule),
             _ => Ok(()),
         }
+    }
+
+    /// EDEADLK on one of its own threads, which would wait for itself: the work that it does has not ended. (It is C that gets there,
+    /// when the loop's thread has exited.)
+    pub(crate) fn check_elsewhere(&self) -> Result<()> {
+        // SAFETY: neither function needs anything.
+        let is_this = |&thread: &pthread_t| unsafe { libc::pthread_equal(thread, libc::pthread_self()) != 0 };
+        let is_one = |pool: &Counted<Pool>| pool.lock().threads.iter().any(is_this);
+        if self.pool.get().is_some_and(is_one) { Err(Error::OWN_EXECUTOR) } else { Ok(()) }
     }
 
     /// Waits until all work that has begun has ended, at the latest until `until` on CLOCK_MONOTONIC: then ETIMEDOUT.
@@ -244,13 +280,18 @@ impl Pool {
         schedule.reserve_completions(state.done.count)?;
         self.has_done.store(false, Ordering::Relaxed);
         while let Some(ticket) = state.take(|state| &mut state.done) {
-            let handle = state.tasks[ticket as usize].handle.take();
-            state.put(|state| &mut state.free, ticket);
-            if let Some(handle) = handle {
-                schedule.work_done(handle);
-            }
+            state.give(ticket, schedule);
         }
         Ok(())
+    }
+
+    /// Work is done, and the inbox takes no more.
+    fn tell_later(&self, ticket: u32) {
+        let mut state = self.lock();
+        state.put(|state| &mut state.done, ticket);
+        self.has_done.store(true, Ordering::Release);
+        drop(state);
+        self.shared.work_done();
     }
 
     /// Begins work whose ticket has been admitted.
@@ -285,7 +326,8 @@ impl Pool {
         let mut state = self.lock();
         loop {
             if let Some(ticket) = state.take(|state| &mut state.waiting) {
-                let job = state.tasks[ticket as usize].job.take();
+                let Task { job, post, .. } = &mut state.tasks[ticket as usize];
+                let (job, post) = (job.take(), *post);
                 state.running += 1;
                 drop(state);
                 if let Some(job) = job {
@@ -297,14 +339,13 @@ impl Pool {
                     // SAFETY: _exit takes any number.
                     unsafe { libc::_exit(0) };
                 }
+                // SAFETY: the ticket is this work's until the loop has had the post, which begins with its head and stays where it is.
+                if !unsafe { self.shared.post_head(post.cast()) } {
+                    self.tell_later(ticket);
+                }
                 state = self.lock();
                 state.running -= 1;
-                state.put(|state| &mut state.done, ticket);
-                self.has_done.store(true, Ordering::Release);
                 self.work_ended.notify_one();
-                drop(state);
-                self.shared.work_done();
-                state = self.lock();
             } else if state.stopping {
                 return;
             } else {
@@ -334,7 +375,7 @@ impl Counted<Pool> {
     fn admit(&self) -> Result<u32> {
         let mut state = self.lock();
         if state.free.count == 0 {
-            state.tasks.try_reserve(1)?;
+            state.add_task()?;
         }
         if state.waiting.count >= state.idle && state.threads.len() < self.limit {
             let started = self.start_thread(&mut state);
@@ -342,11 +383,8 @@ impl Counted<Pool> {
                 started?;
             }
         }
-        let ticket = state.take(|state| &mut state.free);
-        Ok(ticket.unwrap_or_else(|| {
-            state.tasks.push(Task { job: None, handle: None, next: NONE, previous: NONE });
-            state.tasks.len() as u32 - 1
-        }))
+        // There is one, as it has just been seen to.
+        state.take(|state| &mut state.free).ok_or(Error::NO_MEMORY)
     }
 
     /// Starts a thread, which blocks all signals from its first instruction.
@@ -425,6 +463,26 @@ impl Drop for Locked<'_> {
 }
 
 impl State {
+    /// Makes room for one more task.
+    fn add_task(&mut self) -> Result<()> {
+        self.tasks.try_reserve(1)?;
+        let ticket = self.tasks.len() as u32;
+        let post = try_box(DonePost { head: Head::new(&What::Work), ticket })?;
+        let post = NonNull::from(Box::leak(post));
+        self.tasks.push(Task { job: None, handle: None, post, next: NONE, previous: NONE });
+        self.put(|state| &mut state.free, ticket);
+        Ok(())
+    }
+
+    /// Gives the result of a task that is done, and frees its ticket.
+    fn give(&mut self, ticket: u32, schedule: &mut Schedule) {
+        let handle = self.tasks[ticket as usize].handle.take();
+        self.put(|state| &mut state.free, ticket);
+        if let Some(handle) = handle {
+            schedule.work_done(handle);
+        }
+    }
+
     /// Puts a task at the end of a list.
     fn put(&mut self, list: fn(&mut State) -> &mut List, ticket: u32) {
         let last = replace(&mut list(self).last, ticket);
@@ -460,6 +518,26 @@ impl State {
             _ => self.tasks[next as usize].previous = previous,
         }
         list(self).count -= 1;
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            // SAFETY: it was boxed, and stands in no inbox: the loop has closed that, and all work has ended.
+            drop(unsafe { Box::from_raw(task.post.as_ptr()) });
+        }
+    }
+}
+
+// SAFETY: the posts are the tasks', and each is used by who has its task: the lock's holder, or the thread that does it.
+unsafe impl Send for State {}
+
+impl DonePost {
+    /// The ticket of a post that says `Work`.
+    fn ticket(post: Post) -> u32 {
+        // SAFETY: such a post is one of these, and lives as long as the pool, whose loop has it.
+        unsafe { post.into_raw().cast::<DonePost>().as_ref() }.ticket
     }
 }
 

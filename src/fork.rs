@@ -3,6 +3,9 @@
 //! The number stands in a page that the kernel wipes on fork (MADV_WIPEONFORK, 4.14), so asking costs one load and no
 //! system call. A child that makes a loop of its own gets the next number. The page is never unmapped.
 
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
@@ -136,9 +139,50 @@ fn map() -> Result<*mut AtomicU64> {
     Ok(page.cast())
 }
 
-/// Whether a thread of this process, by the kernel's number, has not ended for the kernel.
-pub(crate) fn is_thread_alive(tid: i32) -> bool {
+/// Whether a thread of this process, by the kernel's number, has not ended for the kernel. `exited_at` is when it ended for the
+/// program, by CLOCK_BOOTTIME: a thread that has begun since is another one, to which the number has come; 0 if that is not known.
+///
+/// A main thread that leaves others behind stays as a zombie, which tgkill takes for alive: what is in /proc decides. Without /proc,
+/// it is alive.
+pub(crate) fn is_thread_alive(tid: i32, exited_at: u64) -> bool {
     // SAFETY: signal 0 asks, and sends nothing.
     let asked = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, 0) };
-    asked == 0
+    let is_dead = |(state, began): (u8, u64)| matches!(state, b'Z' | b'X') || exited_at != 0 && began > exited_at;
+    asked == 0 && !thread_state(tid).is_some_and(is_dead)
+}
+
+/// The state of a thread, by its letter, and when it began, by CLOCK_BOOTTIME. Allocates nothing.
+fn thread_state(tid: i32) -> Option<(u8, u64)> {
+    let mut path = [0; 40];
+    write!(&mut path[..], "/proc/self/task/{tid}/stat\0").ok()?;
+    // SAFETY: the path is a C string.
+    let fd = Errno::result(unsafe { libc::open(path.as_ptr().cast(), libc::O_RDONLY | libc::O_CLOEXEC) }).ok()?;
+    // SAFETY: the descriptor is fresh, and nobody else knows of it.
+    let mut file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+    // The fields that are wanted stand in the first 300 bytes, of which the name has 16.
+    let mut text = [0; 512];
+    let length = file.read(&mut text).ok()?;
+    // The name, which is in brackets, may hold brackets.
+    let rest = &text[..length][text[..length].iter().rposition(|&byte| byte == b')')? + 1..];
+    let mut fields = rest.split(|&byte| byte == b' ').skip(1);
+    let state = *fields.next()?.first()?;
+    let ticks: u64 = str::from_utf8(fields.nth(18)?).ok()?.parse().ok()?;
+    // SAFETY: sysconf takes any number.
+    let ticks_a_second = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).ok()?;
+    Some((state, ticks * (1_000_000_000 / ticks_a_second.max(1))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::boottime;
+
+    #[test]
+    fn s25_a_thread_that_has_begun_since_is_another_one() {
+        let tid = nix::unistd::gettid().as_raw();
+        assert!(thread_state(tid).is_some_and(|(state, _)| state == b'R'));
+        assert!(is_thread_alive(tid, 0) && is_thread_alive(tid, boottime()));
+        assert!(!is_thread_alive(tid, 1));
+        assert!(!is_thread_alive(i32::MAX, 0));
+    }
 }

@@ -115,8 +115,8 @@ impl Inbox {
         self.change(|word| word.map_addr(|address| address & !ASLEEP | LATCHED))
     }
 
-    /// Says that a signal has come, or that work has been done, and tells whether the loop must be woken for that. Any thread,
-    /// signal handlers, and a closed inbox too.
+    /// Says that a signal has come, or that work has been done after closing, and tells whether the loop must be woken for that. Any
+    /// thread, signal handlers, and a closed inbox too.
     pub(crate) fn signal(&self) -> bool {
         let signalled = |word: *mut Link| word.map_addr(|address| address & !ASLEEP | SIGNALLED);
         let mut word = self.word.load(Ordering::Relaxed);
@@ -282,6 +282,11 @@ impl Posts {
 }
 
 impl Post {
+    /// Where it is.
+    pub(crate) fn at(&self) -> NonNull<Link> {
+        self.0
+    }
+
     /// Where it is. Whoever takes it from there owns it.
     pub(crate) fn into_raw(self) -> NonNull<Link> {
         self.0

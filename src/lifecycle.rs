@@ -181,6 +181,8 @@ impl Loop {
         if self.phase.get() != Phase::Open {
             return Err(Error::SHUT_DOWN);
         }
+        // A thread that ends when the loop is closed cannot be the one that may close it.
+        self.executor.check_elsewhere()?;
         self.owner.adopt()
     }
 }

@@ -1,7 +1,8 @@
 //! Whose a loop is: the thread that may call it and the process it lives in (S25, S29, S33).
 //!
 //! Threads are told apart by a number that is never used again; an address or a pthread_t comes back with another
-//! thread. A thread that owns loops shares with them whether it has exited. Nothing is shared by all loops: a lock of
+//! thread. A thread that owns loops shares with them when it has exited. Where it could not say so, the kernel is asked: glibc runs
+//! no thread-local destructors of a main thread that leaves by pthread_exit. Nothing is shared by all loops: a lock of
 //! that kind would hang a child that was forked while another thread held it. The check costs two loads and two compares,
 //! in every build.
 
@@ -9,13 +10,14 @@ use std::cell::{Cell, OnceCell};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use nix::unistd::gettid;
 
 use crate::counted::Counted;
 use crate::error::{Error, Result};
 use crate::fork::{Process, is_thread_alive};
-use crate::time::monotonic;
+use crate::time::{boottime, monotonic};
 
 /// The owner of one loop.
 pub(crate) struct Owner {
@@ -23,8 +25,9 @@ pub(crate) struct Owner {
     thread: AtomicU64,
     /// The kernel's number of the thread that made or adopted the loop.
     tid: AtomicI32,
-    /// Whether the thread that made or adopted the loop has exited.
-    exited: Mutex<Counted<AtomicBool>>,
+    /// When the thread that made or adopted the loop exited, by CLOCK_BOOTTIME; 0 while it has not said so.
+    exited: Mutex<Counted<AtomicU64>>,
+    is_inherited: AtomicBool,
 }
 
 impl Owner {
@@ -33,7 +36,7 @@ impl Owner {
         let process = Process::current()?;
         let exited = Mutex::new(exit_of_this_thread()?);
         let (thread, tid) = (AtomicU64::new(number_this_thread()), AtomicI32::new(gettid().as_raw()));
-        Ok(Owner { process, thread, tid, exited })
+        Ok(Owner { process, thread, tid, exited, is_inherited: AtomicBool::new(false) })
     }
 
     /// Makes the calling thread the owner.
@@ -55,29 +58,44 @@ impl Owner {
         Err(if self.process.is_current() { Error::WRONG_THREAD } else { Error::FORKED })
     }
 
-    /// As `check`, but when the owner has exited, the calling thread takes its place. Allocates nothing.
-    pub(crate) fn inherit(&self) -> Result<()> {
-        let is_heir =
-            self.process.is_current() && self.thread.load(Relaxed) != THREAD.get() && self.exited().load(Acquire);
-        if is_heir {
-            self.thread.store(number_this_thread(), Relaxed);
+    /// Whether the owner is another thread, which has exited, so that the calling thread may take its place; else it is the owner, or
+    /// the error is that of `check`. Allocates nothing.
+    pub(crate) fn is_heir(&self) -> Result<bool> {
+        let refused = self.check();
+        match refused {
+            Err(Error::WRONG_THREAD) if self.exited_at() != 0 || !is_thread_alive(self.tid.load(Relaxed), 0) => {
+                Ok(true)
+            }
+            _ => refused.map(|()| false),
         }
-        self.check()
+    }
+
+    /// Makes the calling thread, an heir, the owner.
+    pub(crate) fn inherit(&self) {
+        self.is_inherited.store(true, Relaxed);
+        self.thread.store(number_this_thread(), Relaxed);
     }
 
     /// Whether the loop has been taken over from a thread that has exited.
     pub(crate) fn is_inherited(&self) -> bool {
-        self.tid.load(Relaxed) != gettid().as_raw()
+        self.is_inherited.load(Relaxed)
     }
 
     /// Waits until the kernel, too, knows nothing more of the thread that has exited, at the latest until `until`: then ETIMEDOUT.
-    /// It takes the last microseconds of the thread.
+    /// It takes the last microseconds of the thread; longer where a device or a server holds up one of the kernel's own threads, which
+    /// that one waits for.
     pub(crate) fn await_exit(&self, until: u64) -> Result<()> {
-        while is_thread_alive(self.tid.load(Relaxed)) {
+        let mut turns = 0;
+        while is_thread_alive(self.tid.load(Relaxed), self.exited_at()) {
             if monotonic() >= until {
                 return Err(Error::KERNEL_HOLDS_ON);
             }
-            std::thread::yield_now();
+            if turns < 100 {
+                std::thread::yield_now();
+            } else {
+                std::thread::sleep(Duration::from_micros(100));
+            }
+            turns += 1;
         }
         Ok(())
     }
@@ -86,8 +104,13 @@ impl Owner {
         self.process
     }
 
-    fn exited(&self) -> MutexGuard<'_, Counted<AtomicBool>> {
+    fn exited(&self) -> MutexGuard<'_, Counted<AtomicU64>> {
         self.exited.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When the owner exited; 0 if it has not said so.
+    fn exited_at(&self) -> u64 {
+        self.exited().load(Acquire)
     }
 }
 
@@ -101,12 +124,12 @@ thread_local! {
 }
 
 /// Sets what it shares with loops when it is dropped.
-struct Exit(Counted<AtomicBool>);
+struct Exit(Counted<AtomicU64>);
 
 impl Drop for Exit {
     fn drop(&mut self) {
         // What the thread has done with its loops comes before what its heir does.
-        self.0.store(true, Release);
+        self.0.store(boottime().max(1), Release);
     }
 }
 
@@ -119,13 +142,13 @@ fn number_this_thread() -> u64 {
 }
 
 /// What tells of the calling thread's exit.
-fn exit_of_this_thread() -> Result<Counted<AtomicBool>> {
+fn exit_of_this_thread() -> Result<Counted<AtomicU64>> {
     let shared = EXIT.try_with(|exit| match exit.get() {
         Some(exit) => Ok(exit.0.clone()),
-        None => Counted::new(AtomicBool::new(false)).map(|fresh| exit.get_or_init(|| Exit(fresh)).0.clone()),
+        None => Counted::new(AtomicU64::new(0)).map(|fresh| exit.get_or_init(|| Exit(fresh)).0.clone()),
     });
     // A thread that is past its destructors counts as exited at once.
-    shared.unwrap_or_else(|_| Counted::new(AtomicBool::new(true)))
+    shared.unwrap_or_else(|_| Counted::new(AtomicU64::new(boottime().max(1))))
 }
 
 #[cfg(test)]
@@ -142,8 +165,9 @@ mod tests {
         .join()
         .unwrap();
         assert_eq!(owner.check(), Err(Error::WRONG_THREAD));
-        assert_eq!(owner.inherit(), Ok(()));
-        assert_eq!(owner.check(), Ok(()));
+        assert_eq!(owner.is_heir(), Ok(true));
+        owner.inherit();
+        assert_eq!((owner.check(), owner.is_heir()), (Ok(()), Ok(false)));
     }
 
     #[test]
@@ -152,7 +176,7 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 assert_eq!(owner.check(), Err(Error::WRONG_THREAD));
-                assert_eq!(owner.inherit(), Err(Error::WRONG_THREAD));
+                assert_eq!(owner.is_heir(), Err(Error::WRONG_THREAD));
             });
         });
         assert_eq!(owner.check(), Ok(()));

@@ -98,10 +98,12 @@ pub(crate) enum What {
     Call(unsafe fn(NonNull<Link>) -> Held),
     /// A task that has been woken: tells which.
     Wake(unsafe fn(NonNull<Link>) -> Handle),
+    /// Work that is done, which the executor knows by this post.
+    Work,
 }
 
 impl Head {
-    fn new(what: &'static What) -> Head {
+    pub(crate) fn new(what: &'static What) -> Head {
         Head { link: Link::new(), what: NonNull::from(what) }
     }
 
@@ -197,13 +199,13 @@ impl Shared {
         Err((node.open().value, Error::SHUT_DOWN))
     }
 
-    /// Posts that a task has been woken; false when the inbox is closed. Any thread, and allocates nothing.
+    /// Posts that a task has been woken, or that work is done; false when the inbox is closed. Any thread, and allocates nothing.
     ///
     /// # Safety
-    /// The head says `Wake`, and is at the beginning of what that takes; it stands in no inbox, and stays where it is until it is taken.
-    pub(crate) unsafe fn post_wake(&self, task: NonNull<Head>) -> bool {
+    /// The head is at the beginning of what its `What` takes; it stands in no inbox, and stays where it is until it is taken.
+    pub(crate) unsafe fn post_head(&self, head: NonNull<Head>) -> bool {
         // SAFETY: the head begins with its link, and the rest is as the caller says.
-        let posted = unsafe { self.inbox.push(task.cast()) };
+        let posted = unsafe { self.inbox.push(head.cast()) };
         self.wake(posted == Some(true));
         posted.is_some()
     }
@@ -246,7 +248,7 @@ impl Shared {
         self.wake(self.inbox.signal());
     }
 
-    /// Tells the loop that work has been done for it on another thread.
+    /// Tells the loop, whose inbox takes no more, that work has been done for it on another thread.
     pub(crate) fn work_done(&self) {
         self.wake(self.inbox.signal());
     }
@@ -358,12 +360,14 @@ impl Loop {
                 Due::Soon => schedule.reserve_post()?,
                 Due::At(when) => schedule.reserve_delayed_post(when)?,
                 Due::Wake(_) => schedule.reserve_wake()?,
+                Due::Work => schedule.reserve_completions(1)?,
             }
             match (posts.pop(), due) {
                 (Some(post), Due::Soon) => schedule.add_post(post),
                 (Some(post), Due::At(when)) => schedule.add_delayed_post(when, unpack(post)),
                 // SAFETY: the post is ours, and its head knows its type.
                 (Some(post), Due::Wake(woken)) => schedule.wake_task(unsafe { woken(post.into_raw()) }),
+                (Some(post), Due::Work) => self.executor.take(schedule, post),
                 (None, _) => {}
             }
         }
@@ -380,11 +384,14 @@ enum Due {
     At(u64),
     /// At once: its task then stands in the ready queue.
     Wake(unsafe fn(NonNull<Link>) -> Handle),
+    /// At once: the result of work then stands there.
+    Work,
 }
 
 fn due(post: NonNull<Link>, lp: &Loop) -> Due {
     match what(post) {
         What::Wake(woken) => Due::Wake(woken),
+        What::Work => Due::Work,
         // SAFETY: it is a node, whose time stands where it does whatever the value.
         What::Call(_) => match unsafe { post.cast::<Node<()>>().as_ref() }.when {
             None => Due::Soon,
@@ -395,7 +402,7 @@ fn due(post: NonNull<Link>, lp: &Loop) -> Due {
 }
 
 #[inline]
-fn what(post: NonNull<Link>) -> What {
+pub(crate) fn what(post: NonNull<Link>) -> What {
     // SAFETY: every post begins with its head, which does not depend on what it carries, and what that points to lives for ever.
     *unsafe { Head::what(post.cast().as_ptr()).as_ref() }
 }
@@ -412,6 +419,8 @@ pub(crate) fn unpack(post: Post) -> Held {
             unsafe { woken(post) };
             Held { callback: Callback::EMPTY, release: None }
         }
+        // The executor takes that.
+        What::Work => Held { callback: Callback::EMPTY, release: None },
     }
 }
 

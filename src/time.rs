@@ -83,6 +83,12 @@ pub(crate) fn monotonic() -> u64 {
     now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
 }
 
+/// CLOCK_BOOTTIME now, in nanoseconds: the kernel's time of a thread's beginning.
+pub(crate) fn boottime() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("CLOCK_BOOTTIME is on every Linux since 2.6.39");
+    now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
+}
+
 /// How many times this thread has read the clock, for the tests that count (S5).
 #[cfg(test)]
 pub(crate) mod readings {

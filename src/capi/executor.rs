@@ -27,7 +27,8 @@ pub type loop_done_t = Option<unsafe extern "C-unwind" fn(r#loop: *mut Loop, sta
 pub type loop_addrinfo_callback_t =
     Option<unsafe extern "C-unwind" fn(r#loop: *mut Loop, status: c_int, result: *mut addrinfo, arg: *mut c_void)>;
 
-/// Runs `work` on another thread, and `done` on the loop's when it has returned; both get `arg`. For what blocks or takes long.
+/// Runs `work` on another thread, and `done` on the loop's when it has returned; both get `arg`. What the work has posted to the loop
+/// runs before `done`, which may free it. For what blocks or takes long.
 /// Threads are started when they are needed, up to options.executor_threads; work that finds none free waits for its turn. They
 /// block all signals, and end when the loop is closed.
 ///

@@ -167,8 +167,8 @@ unsafe fn make(options: *const loop_options_t, out: *mut *mut Loop) -> Result<()
 /// The caller sees to it that the former owner's last call has returned before (pthread_create() does).
 ///
 /// Errors: -EBUSY the loop has run, or been bound to its thread by a system call on its ring: loop_fd(), loop_flush(),
-/// loop_forget_fd(), or more operations than the submission queue holds; -EOWNERDEAD, -ESHUTDOWN, -ENOMEM, -EINVAL.
-/// Any thread.
+/// loop_forget_fd(), or more operations than the submission queue holds; -EDEADLK on a thread of the loop's own executor;
+/// -EOWNERDEAD, -ESHUTDOWN, -ENOMEM, -EINVAL. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_adopt(r#loop: *mut Loop) -> c_int {
     // SAFETY: the header asks for an open loop.
@@ -195,8 +195,11 @@ pub unsafe extern "C" fn loop_shutdown(r#loop: *mut Loop) -> c_int {
 /// device may be busy with. The release hooks of reads and writes on files, and of sends without a copy, that had not ended do not run
 /// then: cancel them and wait before the thread exits.
 ///
+/// A thread has exited when the kernel says so, also the main thread that has left by pthread_exit(): of that, /proc tells.
+///
 /// Errors, with nothing changed: -EBUSY from inside a run or a callback of this loop; -ESHUTDOWN from a release hook while
-/// it is being closed; -EPERM. The loop's thread; any thread once that has exited.
+/// it is being closed; -EDEADLK on a thread of the loop's own executor, for whose work it would wait; -EPERM. The loop's thread; any
+/// thread once that has exited.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_close(r#loop: *mut Loop) -> c_int {
     // SAFETY: the header asks for an open loop.

@@ -167,7 +167,7 @@ pub(super) unsafe fn post(task: NonNull<Header>) {
     if shared.process().is_current() && header.state.begin_post() {
         // SAFETY: the head stands at the beginning of the task, in no inbox; the inbox refers to the task until it is taken out, and is
         // given a pointer to the whole of it, since `woken` uses that.
-        if !unsafe { shared.post_wake(task.cast()) } {
+        if !unsafe { shared.post_head(task.cast()) } {
             // SAFETY: the inbox is closed; the reference that was for it is given up.
             unsafe { release(task) };
         }

@@ -400,6 +400,61 @@ static void s26_much_work_costs_few_wakes(void)
     close_loop(loop);
 }
 
+/* Work that posts, and how many of its posts have run. It is freed in `done`. */
+struct poster {
+    loop_remote_t *remote;
+    int ran;
+};
+
+enum { POSTS_OF_EACH = 20 };
+
+static int posters_done;
+
+static void count_post(loop_t *loop, void *arg)
+{
+    (void)loop;
+    ((struct poster *)arg)->ran++;
+}
+
+static void post_many(void *arg)
+{
+    struct poster *poster = arg;
+
+    for (int i = 0; i < POSTS_OF_EACH; i++) CHECK(loop_remote_call_soon(poster->remote, count_post, poster, NULL), ==, 0);
+}
+
+static void free_poster(loop_t *loop, int status, void *arg)
+{
+    struct poster *poster = arg;
+
+    (void)loop;
+    CHECK(status, ==, 0);
+    CHECK(poster->ran, ==, POSTS_OF_EACH);
+    free(poster);
+    posters_done++;
+}
+
+static void s26_done_runs_after_what_the_work_has_posted(void)
+{
+    enum { PIECES = 2000 };
+    loop_t *loop = loop_with_threads(4);
+    loop_remote_t *remote;
+
+    posters_done = 0;
+    REQUIRE(loop_remote_new(loop, &remote), ==, 0);
+    for (int i = 0; i < PIECES; i++) {
+        struct poster *poster = calloc(1, sizeof *poster);
+
+        REQUIRE(poster != NULL, ==, 1);
+        poster->remote = remote;
+        REQUIRE(loop_run_in_executor(loop, post_many, free_poster, poster), >, 0);
+    }
+    run_to_end(loop);
+    CHECK(posters_done, ==, PIECES);
+    loop_remote_release(remote);
+    CHECK(loop_close(loop), ==, 0);
+}
+
 static void s36_a_virtual_clock_stands_still_meanwhile(void)
 {
     loop_t *loop = new_virtual_loop(0);
@@ -749,6 +804,7 @@ static const struct check_test tests[] = {
     TEST(s19_work_counts_for_a_run_unless_it_is_told_not_to),
     TEST(walk_shows_work),
     TEST(s26_much_work_costs_few_wakes),
+    TEST(s26_done_runs_after_what_the_work_has_posted),
     TEST_NOT_UNDER("valgrind", s36_a_virtual_clock_stands_still_meanwhile,
                    "the work does not run while the loop is in io_uring_enter()"),
     TEST(s22_closing_waits_for_what_has_begun_and_drops_the_rest),

@@ -1,7 +1,10 @@
 /* S25: a loop belongs to one thread. */
 #include "check.h"
 
+#include "io.h"
+
 #include <pthread.h>
+#include <semaphore.h>
 
 static void in_thread(void *(*body)(void *), void *arg)
 {
@@ -339,6 +342,146 @@ static void s25_loops_of_different_threads_do_not_meet(void)
     }
 }
 
+/* ---- a main thread that leaves by pthread_exit: glibc runs no destructors of thread-locals there ---- */
+
+struct left {
+    loop_t *loop;
+    sem_t refused; /* the heir has been refused, while the owner was there */
+    int fds[2];
+    char buffer[16];
+};
+
+static void never_called(loop_t *loop, int32_t result, uint32_t flags, void *arg)
+{
+    (void)loop;
+    (void)result;
+    (void)flags;
+    (void)arg;
+    CHECK_TRUE(!"close calls nobody");
+}
+
+static void *close_for_main(void *arg)
+{
+    struct left *left = arg;
+    uint64_t began;
+    int closed;
+
+    CHECK(loop_close(left->loop), ==, -EPERM);
+    sem_post(&left->refused);
+    began = monotonic();
+    while ((closed = loop_close_within(left->loop, LOOP_SEC(5))) == -EPERM && monotonic() - began < LOOP_SEC(5))
+        usleep(1000);
+    CHECK(closed, ==, 0);
+    CHECK(released, ==, 2);
+    /* Nobody receives for it any more. */
+    CHECK(write(left->fds[1], "x", 1), ==, 1);
+    CHECK(left->buffer[0], ==, 'a');
+    CHECK(read(left->fds[0], left->buffer, 1), ==, 1);
+    fflush(NULL);
+    _exit(check_failures ? 1 : 0);
+}
+
+static void leave_by_pthread_exit(void *arg)
+{
+    static struct left left;
+    loop_handle_t receiving;
+    pthread_t thread;
+
+    (void)arg;
+    released = 0;
+    left.loop = new_loop();
+    memset(left.buffer, 'a', sizeof left.buffer);
+    REQUIRE(sem_init(&left.refused, 0, 0), ==, 0);
+    make_pair(left.fds);
+    receiving = loop_recv(left.loop, left.fds[0], left.buffer, sizeof left.buffer, 0, never_called, NULL);
+    CHECK(loop_on_release(left.loop, receiving, count_release), ==, 0);
+    CHECK(loop_on_release(left.loop, loop_call_later(left.loop, LOOP_SEC(1000), do_nothing, NULL), count_release), ==, 0);
+    CHECK(loop_run_once(left.loop, 0), ==, 0);
+    REQUIRE(pthread_create(&thread, NULL, close_for_main, &left), ==, 0);
+    while (sem_wait(&left.refused) != 0) REQUIRE(errno, ==, EINTR);
+    pthread_exit(NULL);
+}
+
+static void s25_a_main_thread_that_left_by_pthread_exit_has_exited(void)
+{
+    CHECK_IN_CHILD(leave_by_pthread_exit, NULL);
+}
+
+/* ---- a loop and the threads of its own executor ---- */
+
+struct own_thread {
+    loop_t *loop;
+    sem_t left; /* its owner has exited; or the work is done */
+    int adopted, closed, closed_within, ran, done;
+};
+
+static void close_own(void *arg)
+{
+    struct own_thread *own = arg;
+
+    while (sem_wait(&own->left) != 0) REQUIRE(errno, ==, EINTR);
+    own->closed = loop_close(own->loop);
+    CHECK_TRUE(strstr(loop_last_error(), "executor"));
+    own->closed_within = loop_close_within(own->loop, LOOP_SEC(1));
+    /* It has not become the owner. */
+    own->ran = loop_run(own->loop);
+    own->done = 1;
+}
+
+static void adopt_own(void *arg)
+{
+    struct own_thread *own = arg;
+
+    own->adopted = loop_adopt(own->loop);
+    own->closed = loop_close(own->loop);
+    sem_post(&own->left);
+}
+
+static void never_done(loop_t *loop, int status, void *arg)
+{
+    (void)loop;
+    (void)status;
+    (void)arg;
+    CHECK_TRUE(!"close calls nobody");
+}
+
+static void *make_with_work_and_leave(void *arg)
+{
+    struct own_thread *own = arg;
+
+    own->loop = new_loop();
+    CHECK(loop_run_in_executor(own->loop, close_own, never_done, own), >, 0);
+    CHECK(loop_run_once(own->loop, 0), ==, 0);
+    return NULL;
+}
+
+static void s25_closing_on_a_thread_of_its_own_executor_is_edeadlk(void)
+{
+    struct own_thread own = {0};
+
+    REQUIRE(sem_init(&own.left, 0, 0), ==, 0);
+    in_thread(make_with_work_and_leave, &own);
+    sem_post(&own.left);
+    close_loop(own.loop);
+    CHECK(own.done, ==, 1);
+    CHECK(own.closed, ==, -EDEADLK);
+    CHECK(own.closed_within, ==, -EDEADLK);
+    CHECK(own.ran, ==, -EPERM);
+}
+
+static void s25_a_thread_of_its_own_executor_cannot_adopt_it(void)
+{
+    struct own_thread own = {0};
+
+    REQUIRE(sem_init(&own.left, 0, 0), ==, 0);
+    own.loop = new_loop();
+    CHECK(loop_run_in_executor(own.loop, adopt_own, never_done, &own), >, 0);
+    while (sem_wait(&own.left) != 0) REQUIRE(errno, ==, EINTR);
+    close_loop(own.loop);
+    CHECK(own.adopted, ==, -EDEADLK);
+    CHECK(own.closed, ==, -EPERM);
+}
+
 static const struct check_test tests[] = {
     TEST(s25_from_another_thread_everything_is_eperm),
     TEST(s25_from_another_thread_while_it_runs),
@@ -351,6 +494,11 @@ static const struct check_test tests[] = {
     TEST(s25_a_later_thread_is_not_the_exited_owner),
     TEST(s25_the_closing_thread_need_not_be_the_main_one),
     TEST(s25_loops_of_different_threads_do_not_meet),
+    TEST_NOT_UNDER("valgrind TSan", s25_a_main_thread_that_left_by_pthread_exit_has_exited,
+                   "it knows nothing of a process whose main thread has left"),
+    TEST_NOT_UNDER("valgrind", s25_closing_on_a_thread_of_its_own_executor_is_edeadlk,
+                   "a thread in io_uring_enter() lets no other run"),
+    TEST(s25_a_thread_of_its_own_executor_cannot_adopt_it),
 };
 
 CHECK_MAIN(tests)

@@ -71,6 +71,56 @@ fn s06_results_come_in_the_order_in_which_work_was_done() {
 }
 
 #[test]
+fn s26_done_runs_after_what_the_work_has_posted() {
+    let lp = loop_with_threads(4);
+    let ended = Rc::new(Cell::new(0));
+    for _ in 0..2000 {
+        // What has run of the posts of one piece of work.
+        let ran = Arc::new(AtomicUsize::new(0));
+        let (remote, posted, ended) = (lp.remote(), Arc::clone(&ran), Rc::clone(&ended));
+        let work = move || {
+            for _ in 0..20 {
+                let posted = Arc::clone(&posted);
+                remote
+                    .call_soon(move |_| {
+                        posted.fetch_add(1, SeqCst);
+                    })
+                    .unwrap();
+            }
+        };
+        let done = move |_: &Loop, result: ringloop::Result<()>| {
+            assert_eq!((result, ran.load(SeqCst)), (Ok(()), 20));
+            ended.set(ended.get() + 1);
+        };
+        lp.run_in_executor(work, done).unwrap();
+    }
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    assert_eq!(ended.get(), 2000);
+}
+
+#[test]
+fn s22_shutdown_tells_of_work_that_was_done_before() {
+    let lp = loop_with_threads(1);
+    let trace = Trace::new();
+    let (remote, posted) = (lp.remote(), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&posted);
+    let post = move || {
+        remote
+            .call_soon(move |_| {
+                counted.fetch_add(1, SeqCst);
+            })
+            .unwrap()
+    };
+    let inner = trace.clone();
+    lp.run_in_executor(post, move |lp, result| inner.note(if result.is_ok() { "done" } else { "error" })(lp)).unwrap();
+    // The one thread begins this when it has told of that.
+    let (_, end) = block(&lp, &trace);
+    drop(end);
+    lp.shutdown().unwrap();
+    assert_eq!((trace.take(), posted.load(SeqCst)), (vec!["done", "blocker"], 0));
+}
+
+#[test]
 fn never_more_threads_than_allowed() {
     for limit in [1, 2, 0] {
         let lp = loop_with_threads(limit);
