@@ -384,8 +384,8 @@ uint64_t loop_next_deadline(const loop_t *loop);
 
 /**
  * Cancels what a handle names. Its callback will not run again, even if it stands in the batch that is being run; its
- * release hook runs before this returns, or when the callback returns if it is the one that is running. For operations and
- * work that have begun both are still to come.
+ * release hook runs before this returns, or when the callback returns if it is the one that is running, or, within sixteen
+ * release hooks in one another, when the sixteenth returns. For operations and work that have begun both are still to come.
  *
  * Returns 0: gone; 1: asked, for operations and work, whose final callback is still to come, or -ENOENT the handle is
  * stale; -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. O(1), however many are pending; allocates nothing. The loop's
@@ -461,7 +461,8 @@ bool loop_has_ref(const loop_t *loop, loop_handle_t handle);
  * place to free `arg`. One hook a handle: a second one replaces the first, NULL removes it.
  *
  * The hook may call any function of the loop; while the loop is being closed these answer -ESHUTDOWN. It runs inside of
- * loop_cancel(): hooks that cancel one another in a chain go as deep on the stack as the chain is long.
+ * loop_cancel(). Hooks that cancel one another in a chain go sixteen deep on the stack, however long the chain is: the
+ * others run when the sixteenth returns.
  *
  * Errors: -ENOENT the handle is stale; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. O(1). The loop's thread.
  */

@@ -73,7 +73,8 @@ impl Loop {
     }
 
     /// Cancels: the callback will not run again, even if it stands in the batch that is being run (S11). What it carried
-    /// is dropped and its release hook runs before this returns, or when the callback returns if it is on the stack.
+    /// is dropped and its release hook runs before this returns, or when the callback returns if it is on the stack, or,
+    /// within sixteen releases in one another, when the sixteenth returns (S14).
     ///
     /// An operation is only asked to end, since the kernel holds its buffer: its final callback comes, with ECANCELED or what
     /// the kernel had done by then (S13), and until then it is pending.
@@ -97,6 +98,9 @@ impl Loop {
     /// As `end`, for what has more to it than its slot.
     #[cold]
     fn end_other(&self, handle: Handle) -> Result<Cancelled> {
+        if self.defers_releases() {
+            return self.schedule.borrow_mut().cancel_deferred(handle);
+        }
         let (cancelled, ended) = self.schedule.borrow_mut().cancel(handle)?;
         if let Some(ended) = ended {
             self.let_go_of(ended);

@@ -76,6 +76,8 @@ pub struct Loop {
     pub(crate) running: Cell<bool>,
     /// How many calls of user code outside a run are on the stack: release hooks, walks.
     pub(crate) user_code: Cell<u32>,
+    /// How many releases are on the stack, in one another.
+    pub(crate) releases: Cell<u32>,
     pub(crate) current: Cell<Option<Handle>>,
     /// The result for the operation's callback that is about to be called.
     pub(crate) result: Cell<Given>,
@@ -425,7 +427,7 @@ impl Loop {
         if ended.is_none() && in_callback.is_none() {
             return Ok(());
         }
-        let in_release = ended.and_then(|ended| attempt(|| self.let_go(ended)));
+        let in_release = ended.and_then(|ended| self.let_go(ended));
         if in_callback.is_some() || in_release.is_some() {
             self.handle_panics([in_callback, in_release, None]);
         }
@@ -501,7 +503,7 @@ impl Loop {
             return Err(error);
         }
         let ended = self.schedule.borrow_mut().finished(call);
-        let in_release = if ended.is_empty() { None } else { attempt(|| self.release_after_call(ended)) };
+        let in_release = if ended.is_empty() { None } else { self.release_after_call(ended) };
         if in_callback.is_some() || in_report.is_some() || in_release.is_some() {
             self.handle_panics([in_callback, in_report, in_release]);
         }

@@ -115,6 +115,7 @@ impl Builder {
             has_run: Cell::new(false),
             running: Cell::new(false),
             user_code: Cell::new(0),
+            releases: Cell::new(0),
             current: Cell::new(None),
             result: Cell::default(),
             pools: RefCell::default(),

@@ -62,6 +62,8 @@ pub(crate) struct Schedule {
     referenced: usize,
     /// The one of those that stay in their slots whose callback is on the stack, and so not in its slot.
     on_stack: Option<u32>,
+    /// The first and the last of those that have ended and wait in their slots for their release; `when` is the next one.
+    deferred: Option<(u32, u32)>,
     /// The clock when due timers were last collected: what a repeating timer is late by is counted from here.
     collected_at: u64,
     pub(crate) metrics: Metrics,
@@ -150,6 +152,7 @@ impl Schedule {
             extras: HashMap::default(),
             referenced: 0,
             on_stack: None,
+            deferred: None,
             collected_at: 0,
             metrics: Metrics::default(),
         }
@@ -236,6 +239,28 @@ impl Schedule {
         Ok(self.end(index))
     }
 
+    /// As `cancel`; but what would be handed out stays in its slot until `next_deferred` hands it out. Allocates nothing.
+    pub(crate) fn cancel_deferred(&mut self, handle: Handle) -> Result<Cancelled> {
+        let index = self.slots.find(handle)?;
+        let cancelled = self.detach(index);
+        if cancelled == Cancelled::Gone && self.on_stack != Some(index) {
+            self.slots[index].set_when(u64::MAX);
+            match self.deferred {
+                Some((_, last)) => self.slots[last].set_when(index.into()),
+                None => self.deferred = Some((index, index)),
+            }
+            self.deferred = self.deferred.map(|(first, _)| (first, index));
+        }
+        Ok(cancelled)
+    }
+
+    /// Hands out what `cancel_deferred` has ended, the oldest first.
+    pub(crate) fn next_deferred(&mut self) -> Option<Held> {
+        let (first, last) = self.deferred?;
+        self.deferred = (first != last).then(|| (self.slots[first].when() as u32, last));
+        Some(self.empty(first))
+    }
+
     /// Whether anything that has not ended stands in a slot.
     #[inline]
     pub(crate) fn is_filled(&self, index: u32) -> bool {
@@ -252,9 +277,16 @@ impl Schedule {
 
     #[cold]
     fn end(&mut self, index: u32) -> (Cancelled, Option<Held>) {
+        let cancelled = self.detach(index);
+        let is_there = cancelled == Cancelled::Gone && self.on_stack != Some(index);
+        (cancelled, is_there.then(|| self.empty(index)))
+    }
+
+    /// Ends what stands in a slot, or asks an operation to end. What it held is still there, and its handle is stale.
+    fn detach(&mut self, index: u32) -> Cancelled {
         if self.slots[index].kind().is_operation() {
             self.ask_to_end(index);
-            return (Cancelled::Asked, None);
+            return Cancelled::Asked;
         }
         self.leave(index);
         match self.slots[index].kind() {
@@ -263,12 +295,8 @@ impl Schedule {
             Kind::Child => self.leave_child(index),
             _ => {}
         }
-        if self.on_stack == Some(index) {
-            self.slots.end_later(index);
-            (Cancelled::Gone, None)
-        } else {
-            (Cancelled::Gone, Some(self.empty(index)))
-        }
+        self.slots.end_later(index);
+        Cancelled::Gone
     }
 
     /// What ends leaves its queue, and does not count any more.

@@ -348,6 +348,13 @@ fn s31_what_only_looks_or_ends_allocates_nothing() {
     }
     let stale = lp.call_soon(|_| {}).unwrap();
     lp.cancel(stale).unwrap();
+    // Hooks that cancel one another: deeper than releases nest.
+    let mut last = lp.call_soon(|_| {}).unwrap();
+    for _ in 0..100 {
+        let next = lp.call_later(HOUR, move |_| keep(large)).unwrap();
+        lp.on_release(next, move |lp| lp.cancel(last).unwrap()).unwrap();
+        last = next;
+    }
     let (first, second) = handles.split_at(200);
     let made = allocations(|| {
         for &handle in &handles {
@@ -361,6 +368,7 @@ fn s31_what_only_looks_or_ends_allocates_nothing() {
         assert!(lp.call_every(Duration::ZERO, |_| {}).is_err());
         lp.stop().unwrap();
         first.iter().for_each(|&handle| lp.cancel(handle).unwrap());
+        lp.cancel(last).unwrap();
     });
     assert_eq!(made, 0);
     let made = allocations(|| {

@@ -8,39 +8,71 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use super::Loop;
 use crate::slots::Held;
 
+/// How deep releases nest: a hook or a Drop that ends the next thing, whose hook or Drop ends another. Sixteen levels of nested task groups
+/// take less than 128 KiB of stack in a debug build.
+const MAX_NESTED_RELEASES: u32 = 16;
+
 impl Loop {
-    /// Drops what a thing has left and runs its release hook. User code: no borrow may be held, and the loop is not
+    /// Drops what a thing has left and runs its release hook; gives a panic of these. User code: no borrow may be held, and the loop is not
     /// closed meanwhile.
-    pub(crate) fn let_go(&self, ended: Held) {
+    pub(super) fn let_go(&self, ended: Held) -> Option<Payload> {
         let _user_code = UserCode::begin(self);
+        self.releases.set(self.releases.get() + 1);
+        let mut panic = self.release(ended);
+        if self.defers_releases() {
+            while let Some(ended) = { self.schedule.borrow_mut().next_deferred() } {
+                let deferred = self.release(ended);
+                let left = deferred.and_then(|payload| attempt(|| self.handle_panics([Some(payload), None, None])));
+                match left {
+                    Some(payload) if panic.is_some() => drop_quietly(payload),
+                    Some(payload) => panic = Some(payload),
+                    None => {}
+                }
+                if !self.owner.process().is_current() {
+                    break;
+                }
+            }
+        }
+        self.releases.set(self.releases.get() - 1);
+        panic
+    }
+
+    /// Whether what ends now is released when the innermost release on the stack returns: a chain of any length takes no more stack than
+    /// `MAX_NESTED_RELEASES`.
+    pub(crate) fn defers_releases(&self) -> bool {
+        self.releases.get() >= MAX_NESTED_RELEASES
+    }
+
+    fn release(&self, ended: Held) -> Option<Payload> {
         let Held { callback, release } = ended;
         // The hook comes after the Drop, also when that panics.
         let in_drop = attempt(|| drop(callback));
         if !self.owner.process().is_current() {
             // The Drop has forked, and this is the child: no more of the user's code runs here.
             std::mem::forget((release, in_drop));
-            return;
+            return None;
         }
-        if let Some(release) = release {
-            release.call_once(self);
-        }
-        if let Some(payload) = in_drop {
-            resume_unwind(payload);
+        match release.and_then(|release| attempt(|| release.call_once(self))) {
+            Some(in_hook) => {
+                drop_quietly(in_drop);
+                Some(in_hook)
+            }
+            None => in_drop,
         }
     }
 
     #[cold]
-    pub(super) fn release_after_call(&self, ended: Held) {
+    pub(super) fn release_after_call(&self, ended: Held) -> Option<Payload> {
         // The time it takes is not the next callback's.
         self.slow.restart();
-        self.let_go(ended);
+        self.let_go(ended)
     }
 
     /// As `let_go`, for what a function of the loop drops: a panic goes where those of callbacks go.
     #[cold]
     pub(crate) fn let_go_of(&self, ended: Held) {
         if !ended.is_empty() {
-            let panic = attempt(|| self.let_go(ended));
+            let panic = self.let_go(ended);
             if panic.is_some() {
                 self.handle_panics([panic, None, None]);
             }

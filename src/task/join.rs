@@ -52,7 +52,7 @@ impl<T> JoinHandle<T> {
     /// operations that it awaits are cancelled. Whoever awaits this is told so. Nothing happens if the task has ended.
     ///
     /// Inside of a run of the loop the future has been dropped when this returns, unless it is the caller's own: then it is when its
-    /// poll returns. Outside, it is dropped by the loop's next iteration; [`Loop::cancel`] with [`handle`](JoinHandle::handle) does it
+    /// poll returns. (Within sixteen releases in one another, as in groups nested that deep, it is when the sixteenth returns: S14.) Outside, it is dropped by the loop's next iteration; [`Loop::cancel`] with [`handle`](JoinHandle::handle) does it
     /// at once.
     pub fn abort(&self) {
         let header = self.header();

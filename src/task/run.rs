@@ -52,7 +52,7 @@ impl Loop {
             let _stop = stop;
             future.await
         };
-        // SAFETY: `root` empties the slot before this returns.
+        // SAFETY: `root` empties the slot before this returns: no release is on the stack by then, so that cancel drops at once.
         let mut root = Root { lp: self, join: unsafe { self.spawn_task(stopping) }?, has_returned: false };
         let ran = self.run_forever();
         root.has_returned = ran.is_ok();

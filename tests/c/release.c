@@ -1,6 +1,8 @@
 /* S14: release hooks run exactly once, whichever way a thing ends, and may call anything. */
 #include "check.h"
 
+#include <pthread.h>
+
 static loop_t *the_loop;
 static int released, depth, depth_at_release;
 static void *released_arg;
@@ -493,6 +495,59 @@ static void s14_shutdown_ends_though_every_hook_schedules_anew(void)
     expect_released(1);
 }
 
+enum { LINKS = 100000, NESTED = 16 };
+
+struct link {
+    struct link *next;
+    loop_handle_t timer;
+};
+
+/* Inside of sixteen hooks the next one waits until the sixteenth returns. */
+static void cancel_the_next(void *arg)
+{
+    struct link *link = arg, *next = link->next;
+    int before = ++released;
+
+    if (!next) return;
+    depth++;
+    CHECK(loop_cancel(the_loop, next->timer), ==, 0);
+    CHECK(loop_cancel(the_loop, next->timer), ==, -ENOENT);
+    CHECK(released, ==, depth < NESTED ? LINKS : before);
+    depth--;
+}
+
+static void *run_the_chain(void *arg)
+{
+    loop_t *loop = begin();
+    struct link *links = calloc(LINKS, sizeof *links);
+
+    (void)arg;
+    REQUIRE(links != NULL, ==, true);
+    for (int i = 0; i < LINKS; i++) {
+        links[i].next = i + 1 < LINKS ? &links[i + 1] : NULL;
+        links[i].timer = with_release(loop_call_at(loop, LOOP_NEVER, do_nothing, &links[i]), cancel_the_next);
+    }
+    CHECK(loop_cancel(loop, links[0].timer), ==, 0);
+    expect_released(LINKS);
+    CHECK(loop_is_alive(loop), ==, false);
+    close_loop(loop);
+    expect_released(LINKS);
+    free(links);
+    return NULL;
+}
+
+static void s14_a_chain_of_hooks_takes_no_stack(void)
+{
+    pthread_attr_t small;
+    pthread_t thread;
+
+    REQUIRE(pthread_attr_init(&small), ==, 0);
+    REQUIRE(pthread_attr_setstacksize(&small, 256 << 10), ==, 0);
+    REQUIRE(pthread_create(&thread, &small, run_the_chain, NULL), ==, 0);
+    pthread_join(thread, NULL);
+    pthread_attr_destroy(&small);
+}
+
 static const struct check_test tests[] = {
     TEST(s14_after_a_call_has_run),
     TEST(s14_after_a_timer_has_run),
@@ -515,6 +570,7 @@ static const struct check_test tests[] = {
     TEST(s14_a_hook_may_cancel_others),
     TEST(s14_close_ends_though_every_hook_schedules_anew),
     TEST(s14_shutdown_ends_though_every_hook_schedules_anew),
+    TEST(s14_a_chain_of_hooks_takes_no_stack),
 };
 
 CHECK_MAIN(tests)

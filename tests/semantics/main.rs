@@ -4,6 +4,7 @@
 //! nothing is asserted that a slow machine could break.
 
 mod cancelling;
+mod chains;
 mod children;
 mod closing;
 #[cfg(any(feature = "futures-io", feature = "hyper"))]
