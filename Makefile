@@ -130,6 +130,13 @@ c-tests: $(C_TESTS:%=build/tests/%) $(C_TESTS:%=build/asan/%) $(EXAMPLES:%=build
 build/tests/memory build/asan/memory: \
     WRAP := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=posix_memalign
 
+# A call of every function of the header.
+build/prototypes.h: tests/c/prototypes.py include/ringloop.h
+	@mkdir -p $(@D)
+	python3 $^ >$@
+
+build/tests/wrong_calls build/asan/wrong_calls: build/prototypes.h
+
 # -rdynamic: dladdr() shall find the names of callbacks.
 build/tests/%: tests/c/%.c tests/c/check.h tests/c/io.h include/ringloop.h $(LIBRARY) build/native-libs
 	@mkdir -p $(@D)

@@ -204,8 +204,9 @@ int loop_shutdown(loop_t *loop);
  * Closes a loop and frees it: cancels all that is pending, runs release hooks, runs no callbacks. The pointer is dead
  * from then on, as after free(). NULL is fine and does nothing.
  *
- * In a forked child it frees the child's copy of the memory and does nothing else: no release hook runs there. A child
- * that was forked in a callback returns from that first: until then -EOWNERDEAD.
+ * In a forked child it frees the child's copy of the memory and does nothing else: no release hook runs there, and what
+ * uses the pointer still, unaware of the end, is answered with -EOWNERDEAD as before. A child that was forked in a callback
+ * returns from that first: until then -EOWNERDEAD.
  *
  * A loop that is closed by another thread, after its own has exited: what that had in the kernel has ended with it, but for what a
  * device may be busy with. The release hooks of reads and writes on files, and of sends without a copy, that had not ended do not run

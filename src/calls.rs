@@ -82,13 +82,14 @@ impl Loop {
     /// O(1), however many are pending, and allocates nothing.
     #[inline]
     pub fn cancel(&self, handle: Handle) -> Result<()> {
+        self.check()?;
         self.end(handle).map(|_| ())
     }
 
-    /// As `cancel`, and tells whether the final callback is still to come.
+    /// As `cancel`, and tells whether the final callback is still to come. Who calls has been checked.
     #[inline]
     pub(crate) fn end(&self, handle: Handle) -> Result<Cancelled> {
-        self.check()?;
+        self.check_answers()?;
         if self.schedule.borrow_mut().cancel_plain(handle)? {
             return Ok(Cancelled::Gone);
         }
@@ -115,6 +116,12 @@ impl Loop {
     #[inline]
     pub fn reschedule(&self, handle: Handle, when: Time) -> Result<()> {
         self.check_open()?;
+        self.move_timer(handle, when)
+    }
+
+    /// As `reschedule`. Who calls, and that the loop is open, has been checked.
+    #[inline]
+    pub(crate) fn move_timer(&self, handle: Handle, when: Time) -> Result<()> {
         self.schedule.borrow_mut().reschedule(handle, when.as_nanos())
     }
 

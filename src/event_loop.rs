@@ -72,7 +72,6 @@ pub struct Loop {
     pub(crate) phase: Cell<Phase>,
     pub(crate) slack: u64,
     pub(crate) spin: u64,
-    pub(crate) has_run: Cell<bool>,
     pub(crate) running: Cell<bool>,
     /// How many calls of user code outside a run are on the stack: release hooks, walks.
     pub(crate) user_code: Cell<u32>,
@@ -536,7 +535,7 @@ impl<'a> Run<'a> {
         if lp.running.replace(true) {
             return Err(Error::RUNNING);
         }
-        lp.has_run.set(true);
+        lp.owner.settle();
         let is_wanted = lp.wake_up_from_host();
         Ok(Run { lp, is_wanted, _innermost: Running::enter(lp) })
     }

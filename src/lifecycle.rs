@@ -112,7 +112,6 @@ impl Builder {
             slack: self.slack,
             // A virtual clock does not move meanwhile: the loop would spin for ever.
             spin: if self.virtual_start.is_some() { 0 } else { self.spin },
-            has_run: Cell::new(false),
             running: Cell::new(false),
             user_code: Cell::new(0),
             releases: Cell::new(0),
@@ -173,10 +172,8 @@ impl Loop {
 
     /// Takes over a loop that has not run yet.
     pub(crate) fn adopt(&self) -> Result<()> {
-        if !self.owner.process().is_current() {
-            return Err(Error::FORKED);
-        }
-        if self.has_run.get() || self.ring.borrow().is_bound() {
+        self.owner.check_adoptable()?;
+        if self.ring.borrow().is_bound() {
             return Err(Error::BOUND);
         }
         if self.phase.get() != Phase::Open {

@@ -28,6 +28,8 @@ pub(crate) struct Owner {
     /// When the thread that made or adopted the loop exited, by CLOCK_BOOTTIME; 0 while it has not said so.
     exited: Mutex<Counted<AtomicU64>>,
     is_inherited: AtomicBool,
+    /// Whether the loop has run: then no other thread adopts it.
+    settled: AtomicBool,
 }
 
 impl Owner {
@@ -36,7 +38,8 @@ impl Owner {
         let process = Process::current()?;
         let exited = Mutex::new(exit_of_this_thread()?);
         let (thread, tid) = (AtomicU64::new(number_this_thread()), AtomicI32::new(gettid().as_raw()));
-        Ok(Owner { process, thread, tid, exited, is_inherited: AtomicBool::new(false) })
+        let (is_inherited, settled) = (AtomicBool::new(false), AtomicBool::new(false));
+        Ok(Owner { process, thread, tid, exited, is_inherited, settled })
     }
 
     /// Makes the calling thread the owner.
@@ -54,6 +57,7 @@ impl Owner {
     }
 
     #[cold]
+    #[inline(never)]
     fn refuse(&self) -> Result<()> {
         Err(if self.process.is_current() { Error::WRONG_THREAD } else { Error::FORKED })
     }
@@ -100,6 +104,33 @@ impl Owner {
         Ok(())
     }
 
+    /// The loop runs: it stays with its thread.
+    #[inline]
+    pub(crate) fn settle(&self) {
+        self.settled.store(true, Relaxed);
+    }
+
+    /// A forked child has freed its copy of the loop, but for this owner: nobody owns it there, and what tells of an exit is not freed.
+    #[cfg(feature = "capi")]
+    pub(crate) fn abandon(&mut self) {
+        self.thread.store(NOBODY, Relaxed);
+        std::mem::forget(self.exited.get_mut().unwrap_or_else(PoisonError::into_inner).clone());
+    }
+
+    #[cfg(feature = "capi")]
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.thread.load(Relaxed) == NOBODY
+    }
+
+    /// Whether another thread may adopt the loop, as far as the owner tells.
+    pub(crate) fn check_adoptable(&self) -> Result<()> {
+        match (self.process.is_current(), self.settled.load(Relaxed)) {
+            (false, _) => Err(Error::FORKED),
+            (true, true) => Err(Error::BOUND),
+            (true, false) => Ok(()),
+        }
+    }
+
     pub(crate) fn process(&self) -> Process {
         self.process
     }
@@ -113,6 +144,10 @@ impl Owner {
         self.exited().load(Acquire)
     }
 }
+
+/// No thread's number.
+#[cfg(feature = "capi")]
+const NOBODY: u64 = u64::MAX;
 
 static LAST_THREAD: AtomicU64 = AtomicU64::new(0);
 

@@ -92,7 +92,8 @@ impl Loop {
         mut f: impl FnMut(&Loop, Events) + 'static,
     ) -> Result<Handle> {
         let raw = fd.as_fd().as_raw_fd();
-        self.check_watch(raw)?;
+        self.check_open()?;
+        op::check_pollable(raw)?;
         let callback = Callback::many(move |lp: &Loop| {
             let _kept = &fd;
             f(lp, Events(lp.result.get().flags));
@@ -106,6 +107,11 @@ impl Loop {
     /// Errors: EINVAL when the handle is not a watcher's, ENOENT, ESHUTDOWN.
     pub fn watch_update(&self, handle: Handle, events: Events) -> Result<()> {
         self.check_open()?;
+        self.update_watch(handle, events)
+    }
+
+    /// As `watch_update`. Who calls, and that the loop is open, has been checked.
+    pub(crate) fn update_watch(&self, handle: Handle, events: Events) -> Result<()> {
         self.schedule.borrow_mut().update_watcher(handle, events.0)
     }
 
@@ -137,12 +143,6 @@ impl Loop {
             }
         }
         Ok(schedule.count_on(fd))
-    }
-
-    /// Who may watch, and whether epoll would.
-    pub(crate) fn check_watch(&self, fd: RawFd) -> Result<()> {
-        self.check_open()?;
-        op::check_pollable(fd)
     }
 
     pub(crate) fn schedule_watch(&self, fd: RawFd, events: Events, callback: Callback) -> Result<Handle> {

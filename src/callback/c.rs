@@ -5,24 +5,25 @@ use libc::{c_int, c_void, pid_t};
 use std::marker::PhantomData;
 
 use super::{CFunction, Callback, Data, EMPTY, Source, Table};
+use crate::capi::loop_t;
 use crate::error::Result;
 use crate::event_loop::Loop;
 use crate::op::driver::Given;
 
 /// `loop_callback_t`. The ABI lets a C++ exception arrive here, where it aborts with a message (S30).
-pub(crate) type Call = unsafe extern "C-unwind" fn(*mut Loop, *mut c_void);
+pub(crate) type Call = unsafe extern "C-unwind" fn(*mut loop_t, *mut c_void);
 /// `loop_signal_callback_t`.
-pub(crate) type Signal = unsafe extern "C-unwind" fn(*mut Loop, c_int, *mut c_void);
+pub(crate) type Signal = unsafe extern "C-unwind" fn(*mut loop_t, c_int, *mut c_void);
 /// `loop_io_callback_t`.
-pub(crate) type Io = unsafe extern "C-unwind" fn(*mut Loop, i32, u32, *mut c_void);
+pub(crate) type Io = unsafe extern "C-unwind" fn(*mut loop_t, i32, u32, *mut c_void);
 /// `loop_fd_callback_t`.
-pub(crate) type Watch = unsafe extern "C-unwind" fn(*mut Loop, c_int, u32, *mut c_void);
+pub(crate) type Watch = unsafe extern "C-unwind" fn(*mut loop_t, c_int, u32, *mut c_void);
 /// `loop_recv_callback_t`.
-pub(crate) type Recv = unsafe extern "C-unwind" fn(*mut Loop, i32, *const c_void, u32, *mut c_void);
+pub(crate) type Recv = unsafe extern "C-unwind" fn(*mut loop_t, i32, *const c_void, u32, *mut c_void);
 /// `loop_done_t`.
-pub(crate) type Done = unsafe extern "C-unwind" fn(*mut Loop, c_int, *mut c_void);
+pub(crate) type Done = unsafe extern "C-unwind" fn(*mut loop_t, c_int, *mut c_void);
 /// `loop_child_callback_t`.
-pub(crate) type Child = unsafe extern "C-unwind" fn(*mut Loop, pid_t, c_int, *mut c_void);
+pub(crate) type Child = unsafe extern "C-unwind" fn(*mut loop_t, pid_t, c_int, *mut c_void);
 /// `loop_release_t`.
 pub(crate) type Release = unsafe extern "C-unwind" fn(*mut c_void);
 

@@ -1,9 +1,12 @@
 //! Calls: what a program schedules, and what it does with the handles.
 
 use std::ffi::{c_int, c_void};
+use std::ptr::NonNull;
 
 use super::types::{loop_callback_t, loop_handle_t, loop_release_t};
-use super::{NULL_POINTER, UNKNOWN_HOOK_POINT, handle, handle_from_c, number, status, with_loop};
+use super::{
+    NULL_POINTER, UNKNOWN_HOOK_POINT, handle, handle_from_c, loop_t, number, public, status, with_args, with_loop,
+};
 use crate::callback::{Callback, Source};
 use crate::calls::period_of;
 use crate::error::Result;
@@ -23,18 +26,17 @@ pub const LOOP_AFTER_WAIT: u32 = 2;
 /// The pointer is null or that of an open loop; the callback may be called with `arg` until it has ended.
 #[inline]
 unsafe fn add(
-    lp: *mut Loop,
+    lp: *mut loop_t,
     callback: loop_callback_t,
     arg: *mut c_void,
     schedule: impl FnOnce(&Loop, Callback) -> Result<Handle>,
 ) -> loop_handle_t {
-    let add = |lp: &Loop| {
-        let callback = callback.ok_or(NULL_POINTER)?;
-        lp.check_open()?;
+    let add = |lp: &Loop, callback| {
+        lp.check_accepts()?;
         schedule(lp, Callback::c_call(callback, arg))
     };
     // SAFETY: as the caller says.
-    handle(unsafe { with_loop(lp, add) })
+    handle(unsafe { with_args(lp, callback.ok_or(NULL_POINTER), add) })
 }
 
 /// Runs `callback` in the next iteration, after all that is ready already. From inside a callback, that is a later
@@ -45,7 +47,7 @@ unsafe fn add(
 /// more is pending than ever before. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_call_soon(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     callback: loop_callback_t,
     arg: *mut c_void,
 ) -> loop_handle_t {
@@ -59,7 +61,7 @@ pub unsafe extern "C" fn loop_call_soon(
 /// Returns a handle. Errors: those of loop_call_at(). O(1), no system call. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_call_later(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     delay_ns: u64,
     callback: loop_callback_t,
     arg: *mut c_void,
@@ -77,7 +79,7 @@ pub unsafe extern "C" fn loop_call_later(
 /// The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_call_at(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     when_ns: u64,
     callback: loop_callback_t,
     arg: *mut c_void,
@@ -93,7 +95,7 @@ pub unsafe extern "C" fn loop_call_at(
 /// Returns a handle, or -EINVAL for a period of 0, -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1). The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_call_every(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     period_ns: u64,
     callback: loop_callback_t,
     arg: *mut c_void,
@@ -108,17 +110,17 @@ pub unsafe extern "C" fn loop_call_every(
 /// The time in nanoseconds, read from the clock at every call: CLOCK_MONOTONIC, or the loop's own clock if it was made with
 /// LOOP_VIRTUAL_TIME. NULL is CLOCK_MONOTONIC. About 25 ns. Any thread, at any moment while the loop is open.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_time(r#loop: *const Loop) -> u64 {
+pub unsafe extern "C" fn loop_time(r#loop: *const loop_t) -> u64 {
     // SAFETY: the header asks for NULL or an open loop; the clock is for all threads.
-    unsafe { r#loop.as_ref() }.map_or_else(monotonic, |lp| lp.clock.now())
+    unsafe { public(r#loop) }.map_or_else(|_| monotonic(), |lp| lp.clock.now())
 }
 
 /// The earliest deadline of the timers that do not stand in the ready queue, or LOOP_NEVER. The loop's thread; LOOP_NEVER
 /// from others.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_next_deadline(r#loop: *const Loop) -> u64 {
+pub unsafe extern "C" fn loop_next_deadline(r#loop: *const loop_t) -> u64 {
     // SAFETY: the header asks for an open loop.
-    let deadline = unsafe { with_loop(r#loop, |lp| lp.check().map(|()| lp.next_deadline())) };
+    let deadline = unsafe { with_loop(r#loop, |lp| lp.check_answers().map(|()| lp.next_deadline())) };
     deadline.ok().flatten().unwrap_or(Time::NEVER).as_nanos()
 }
 
@@ -130,7 +132,7 @@ pub unsafe extern "C" fn loop_next_deadline(r#loop: *const Loop) -> u64 {
 /// stale; -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. O(1), however many are pending; allocates nothing. The loop's
 /// thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_cancel(r#loop: *mut Loop, handle: loop_handle_t) -> c_int {
+pub unsafe extern "C" fn loop_cancel(r#loop: *mut loop_t, handle: loop_handle_t) -> c_int {
     // SAFETY: the header asks for an open loop.
     let cancelled = unsafe { with_loop(r#loop, |lp| lp.end(handle_from_c(handle))) };
     number(cancelled.map(|cancelled| c_int::from(cancelled == Cancelled::Asked)))
@@ -141,8 +143,11 @@ pub unsafe extern "C" fn loop_cancel(r#loop: *mut Loop, handle: loop_handle_t) -
 ///
 /// Errors: -EINVAL not a timer; -ENOENT the handle is stale; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1). The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_reschedule(r#loop: *mut Loop, handle: loop_handle_t, when_ns: u64) -> c_int {
-    let reschedule = |lp: &Loop| lp.reschedule(handle_from_c(handle), Time::from_nanos(when_ns));
+pub unsafe extern "C" fn loop_reschedule(r#loop: *mut loop_t, handle: loop_handle_t, when_ns: u64) -> c_int {
+    let reschedule = |lp: &Loop| {
+        lp.check_accepts()?;
+        lp.move_timer(handle_from_c(handle), Time::from_nanos(when_ns))
+    };
     // SAFETY: the header asks for an open loop.
     status(unsafe { with_loop(r#loop, reschedule) })
 }
@@ -152,7 +157,7 @@ pub unsafe extern "C" fn loop_reschedule(r#loop: *mut Loop, handle: loop_handle_
 /// Errors: -EINVAL not a timer, or `when_ns` is NULL; -ENOENT the handle is stale; -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1).
 /// The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_when(r#loop: *const Loop, handle: loop_handle_t, when_ns: *mut u64) -> c_int {
+pub unsafe extern "C" fn loop_when(r#loop: *const loop_t, handle: loop_handle_t, when_ns: *mut u64) -> c_int {
     // SAFETY: the header asks for an open loop, and for a pointer to write to.
     unsafe { ask(r#loop, handle, when_ns, |lp, handle| lp.when(handle).map(Time::as_nanos)) }
 }
@@ -162,24 +167,25 @@ pub unsafe extern "C" fn loop_when(r#loop: *const Loop, handle: loop_handle_t, w
 ///
 /// Errors: those of loop_when(). O(1). The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_skipped(r#loop: *const Loop, handle: loop_handle_t, count: *mut u64) -> c_int {
+pub unsafe extern "C" fn loop_skipped(r#loop: *const loop_t, handle: loop_handle_t, count: *mut u64) -> c_int {
     // SAFETY: the header asks for an open loop, and for a pointer to write to.
     unsafe { ask(r#loop, handle, count, Loop::skipped) }
 }
 
 /// Whether what the handle names is still to run. The loop's thread; false from others.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_is_pending(r#loop: *const Loop, handle: loop_handle_t) -> bool {
+pub unsafe extern "C" fn loop_is_pending(r#loop: *const loop_t, handle: loop_handle_t) -> bool {
     // SAFETY: the header asks for an open loop.
-    unsafe { with_loop(r#loop, |lp| lp.check().map(|()| lp.is_pending(handle_from_c(handle)))) }.unwrap_or(false)
+    unsafe { with_loop(r#loop, |lp| lp.check_answers().map(|()| lp.is_pending(handle_from_c(handle)))) }
+        .unwrap_or(false)
 }
 
 /// The handle of the callback that is running, else 0; that of a callback which runs once is stale by then. A post of another
 /// thread has none. The loop's thread; 0 from others.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_current(r#loop: *const Loop) -> loop_handle_t {
+pub unsafe extern "C" fn loop_current(r#loop: *const loop_t) -> loop_handle_t {
     // SAFETY: the header asks for an open loop.
-    let current = unsafe { with_loop(r#loop, |lp| lp.check().map(|()| lp.current_handle())) };
+    let current = unsafe { with_loop(r#loop, |lp| lp.check_answers().map(|()| lp.current_handle())) };
     current.ok().flatten().map_or(0, Handle::as_raw)
 }
 
@@ -188,7 +194,7 @@ pub unsafe extern "C" fn loop_current(r#loop: *const Loop) -> loop_handle_t {
 /// Errors: -EINVAL a hook or a signal handler, which never count; -ENOENT the handle is stale; -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1). The
 /// loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_ref(r#loop: *mut Loop, handle: loop_handle_t) -> c_int {
+pub unsafe extern "C" fn loop_ref(r#loop: *mut loop_t, handle: loop_handle_t) -> c_int {
     // SAFETY: the header asks for an open loop.
     status(unsafe { with_loop(r#loop, |lp| lp.ref_(handle_from_c(handle))) })
 }
@@ -198,16 +204,16 @@ pub unsafe extern "C" fn loop_ref(r#loop: *mut Loop, handle: loop_handle_t) -> c
 ///
 /// Errors: those of loop_ref(). O(1). The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_unref(r#loop: *mut Loop, handle: loop_handle_t) -> c_int {
+pub unsafe extern "C" fn loop_unref(r#loop: *mut loop_t, handle: loop_handle_t) -> c_int {
     // SAFETY: the header asks for an open loop.
     status(unsafe { with_loop(r#loop, |lp| lp.unref(handle_from_c(handle))) })
 }
 
 /// Whether what the handle names counts for loop_run(). The loop's thread; false from others.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_has_ref(r#loop: *const Loop, handle: loop_handle_t) -> bool {
+pub unsafe extern "C" fn loop_has_ref(r#loop: *const loop_t, handle: loop_handle_t) -> bool {
     // SAFETY: the header asks for an open loop.
-    unsafe { with_loop(r#loop, |lp| lp.check().map(|()| lp.has_ref(handle_from_c(handle)))) }.unwrap_or(false)
+    unsafe { with_loop(r#loop, |lp| lp.check_answers().map(|()| lp.has_ref(handle_from_c(handle)))) }.unwrap_or(false)
 }
 
 /// Has `release` called with the `arg` of what the handle names, exactly once, when that has ended: has run for the last
@@ -220,9 +226,9 @@ pub unsafe extern "C" fn loop_has_ref(r#loop: *const Loop, handle: loop_handle_t
 ///
 /// Errors: -ENOENT the handle is stale; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. O(1). The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_on_release(r#loop: *mut Loop, handle: loop_handle_t, release: loop_release_t) -> c_int {
+pub unsafe extern "C" fn loop_on_release(r#loop: *mut loop_t, handle: loop_handle_t, release: loop_release_t) -> c_int {
     let on_release = |lp: &Loop| {
-        lp.check_open()?;
+        lp.check_accepts()?;
         let handle = handle_from_c(handle);
         let Source::C(function) = lp.source(handle)? else { return Err(crate::error::Error::STALE_HANDLE) };
         lp.set_release(handle, release.map(|release| Callback::c_release(release, function.arg)))
@@ -238,7 +244,7 @@ pub unsafe extern "C" fn loop_on_release(r#loop: *mut Loop, handle: loop_handle_
 /// Returns a handle, or -EINVAL, -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1). The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_add_hook(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     when: u32,
     callback: loop_callback_t,
     arg: *mut c_void,
@@ -257,20 +263,17 @@ pub unsafe extern "C" fn loop_add_hook(
 /// # Safety
 /// The pointer is null or that of an open loop; `out` is null or may be written.
 unsafe fn ask(
-    lp: *const Loop,
+    lp: *const loop_t,
     handle: loop_handle_t,
     out: *mut u64,
     question: impl FnOnce(&Loop, Handle) -> Result<u64>,
 ) -> c_int {
-    let ask = |lp: &Loop| {
-        if out.is_null() {
-            return Err(NULL_POINTER);
-        }
+    let ask = |lp: &Loop, out: NonNull<u64>| {
         let answer = question(lp, handle_from_c(handle))?;
         // SAFETY: as the caller says.
         unsafe { out.write(answer) };
         Ok(())
     };
     // SAFETY: as the caller says.
-    status(unsafe { with_loop(lp, ask) })
+    status(unsafe { with_args(lp, NonNull::new(out).ok_or(NULL_POINTER), ask) })
 }

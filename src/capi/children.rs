@@ -5,7 +5,7 @@ use std::ffi::{c_int, c_void};
 use libc::pid_t;
 
 use super::types::loop_handle_t;
-use super::{NULL_POINTER, handle, with_loop};
+use super::{NULL_POINTER, handle, loop_t, with_args};
 use crate::callback::Callback;
 use crate::children::check_pid;
 use crate::event_loop::Loop;
@@ -13,7 +13,7 @@ use crate::event_loop::Loop;
 /// Gets a child that has ended: `wait_status` is what waitpid() gave, for WIFEXITED() and the like; -1 when another has waited for
 /// the child.
 pub type loop_child_callback_t =
-    Option<unsafe extern "C-unwind" fn(r#loop: *mut Loop, pid: pid_t, wait_status: c_int, arg: *mut c_void)>;
+    Option<unsafe extern "C-unwind" fn(r#loop: *mut loop_t, pid: pid_t, wait_status: c_int, arg: *mut c_void)>;
 
 /// Runs `callback` once when the child process `pid` has ended. The loop waits for it (reaps it) just before it calls
 /// back, and not when the watcher has been cancelled: then the child is left to you. Let nobody else wait for it
@@ -26,17 +26,16 @@ pub type loop_child_callback_t =
 /// descriptor. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_watch_child(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     pid: pid_t,
     callback: loop_child_callback_t,
     arg: *mut c_void,
 ) -> loop_handle_t {
-    let watch = |lp: &Loop| {
-        let callback = callback.ok_or(NULL_POINTER)?;
-        check_pid(pid)?;
-        lp.check_open()?;
+    let args = callback.ok_or(NULL_POINTER).and_then(|callback| check_pid(pid).map(|_| callback));
+    let watch = |lp: &Loop, callback| {
+        lp.check_accepts()?;
         lp.schedule_child(pid, Callback::c_child(callback, arg))
     };
     // SAFETY: the header asks for an open loop.
-    handle(unsafe { with_loop(r#loop, watch) })
+    handle(unsafe { with_args(r#loop, args, watch) })
 }

@@ -7,7 +7,7 @@ use libc::iovec;
 use nix::errno::Errno;
 
 use super::types::loop_handle_t;
-use super::{NULL_POINTER, handle, handle_from_c, io_uring_sqe, number, status, with_loop};
+use super::{NULL_POINTER, handle, handle_from_c, io_uring_sqe, loop_t, number, status, with_args, with_loop};
 use crate::callback::Callback;
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
@@ -26,7 +26,10 @@ const _: () = assert!(LOOP_MORE == crate::op::driver::MORE && LOOP_TIMED_OUT == 
 /// Gets the result of an operation: what the kernel said, often a number of bytes, or -errno. `flags` has LOOP_MORE when
 /// this is not the final callback, LOOP_TIMED_OUT, and IORING_CQE_F_* of the kernel's.
 pub type loop_io_callback_t =
-    Option<unsafe extern "C-unwind" fn(r#loop: *mut Loop, result: i32, flags: u32, arg: *mut c_void)>;
+    Option<unsafe extern "C-unwind" fn(r#loop: *mut loop_t, result: i32, flags: u32, arg: *mut c_void)>;
+
+/// What an operation is made of: its entry, and what stands behind it.
+pub(super) type Made = (Sqe, Option<Box<dyn Driver>>);
 
 /// Submits what `entry` makes.
 ///
@@ -35,21 +38,36 @@ pub type loop_io_callback_t =
 /// points to lives until then, or is the driver's.
 #[inline]
 pub(super) unsafe fn submit(
-    lp: *mut Loop,
+    lp: *mut loop_t,
     callback: loop_io_callback_t,
     arg: *mut c_void,
-    entry: impl FnOnce() -> Result<(Sqe, Option<Box<dyn Driver>>)>,
+    entry: impl FnOnce() -> Result<Made>,
 ) -> loop_handle_t {
-    let submit = |lp: &Loop| {
-        let callback = callback.ok_or(NULL_POINTER)?;
-        // What is wrong with the arguments comes first (S29).
-        let (sqe, driver) = entry()?;
-        lp.check_open()?;
+    // SAFETY: as the caller says.
+    unsafe { submit_on(lp, callback, arg, entry, |_, made| Ok(made)) }
+}
+
+/// As `submit`, for what depends on what the kernel can do: `finish` makes of what `check` lets pass.
+///
+/// # Safety
+/// As for `submit`.
+#[inline]
+pub(super) unsafe fn submit_on<T>(
+    lp: *mut loop_t,
+    callback: loop_io_callback_t,
+    arg: *mut c_void,
+    check: impl FnOnce() -> Result<T>,
+    finish: impl FnOnce(&Loop, T) -> Result<Made>,
+) -> loop_handle_t {
+    let args = callback.ok_or(NULL_POINTER).and_then(|callback| Ok((callback, check()?)));
+    let submit = |lp: &Loop, (callback, checked)| {
+        lp.check_accepts()?;
+        let (sqe, driver) = finish(lp, checked)?;
         // SAFETY: as the caller says.
         unsafe { lp.submit_operation(&sqe, driver, Callback::c_io(callback, arg)) }
     };
     // SAFETY: as the caller says.
-    handle(unsafe { with_loop(lp, submit) })
+    handle(unsafe { with_args(lp, args, submit) })
 }
 
 /// Submits any operation that the kernel knows, as liburing's io_uring_prep_*() fill it in: the entry is copied, its user_data
@@ -68,7 +86,7 @@ pub(super) unsafe fn submit(
 /// -EAGAIN when the kernel takes none at the moment; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1). The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_submit(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     sqe: *const io_uring_sqe,
     callback: loop_io_callback_t,
     arg: *mut c_void,
@@ -95,22 +113,24 @@ const LARGEST_CHAIN: usize = 32768;
 /// O(count). The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_submit_chain(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     sqes: *const io_uring_sqe,
     count: usize,
     callback: loop_io_callback_t,
     args: *const *mut c_void,
     handles: *mut loop_handle_t,
 ) -> c_int {
-    let submit = |lp: &Loop| {
-        let callback = callback.ok_or(NULL_POINTER)?;
-        if sqes.is_null() || args.is_null() {
-            return Err(NULL_POINTER);
+    let checked = match callback {
+        Some(_) if count > LARGEST_CHAIN => Err(Error::CHAIN_TOO_LONG),
+        // An empty array may be anywhere.
+        Some(callback) if count == 0 || !sqes.is_null() && !args.is_null() => Ok(callback),
+        _ => Err(NULL_POINTER),
+    };
+    let submit = |lp: &Loop, callback| {
+        lp.check_accepts()?;
+        if count == 0 {
+            return Ok(());
         }
-        if count > LARGEST_CHAIN {
-            return Err(Error::CHAIN_TOO_LONG);
-        }
-        lp.check_open()?;
         // SAFETY: the header asks for `count` of each, and for entries that are valid until the final callbacks.
         unsafe {
             let (sqes, args) = (slice::from_raw_parts(sqes.cast::<Sqe>(), count), slice::from_raw_parts(args, count));
@@ -126,7 +146,7 @@ pub unsafe extern "C" fn loop_submit_chain(
         }
     };
     // SAFETY: the header asks for an open loop.
-    status(unsafe { with_loop(r#loop, submit) })
+    status(unsafe { with_args(r#loop, checked, submit) })
 }
 
 /// The descriptor of the ring, for io_uring_register() of files and buffers. Never submit on it, never close it, and
@@ -135,7 +155,7 @@ pub unsafe extern "C" fn loop_submit_chain(
 ///
 /// Returns the descriptor, or -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_ring_fd(r#loop: *const Loop) -> c_int {
+pub unsafe extern "C" fn loop_ring_fd(r#loop: *const loop_t) -> c_int {
     // SAFETY: the header asks for an open loop.
     number(unsafe { with_loop(r#loop, Loop::ring_fd) })
 }
@@ -144,9 +164,9 @@ pub unsafe extern "C" fn loop_ring_fd(r#loop: *const Loop) -> c_int {
 /// brought to older kernels counts. With RINGLOOP_KERNEL=5.10 in the environment a loop uses nothing that came later, so
 /// that a program can be tried as on that kernel. The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_supports(r#loop: *const Loop, opcode: u8) -> bool {
+pub unsafe extern "C" fn loop_supports(r#loop: *const loop_t, opcode: u8) -> bool {
     // SAFETY: the header asks for an open loop.
-    unsafe { with_loop(r#loop, |lp| lp.owner.check().map(|()| lp.supports(opcode))) }.unwrap_or(false)
+    unsafe { with_loop(r#loop, |lp| Ok(lp.supports(opcode))) }.unwrap_or(false)
 }
 
 /// Cuts an operation short at `when_ns`: its final result then has LOOP_TIMED_OUT, and is what the kernel had done, or
@@ -156,7 +176,7 @@ pub unsafe extern "C" fn loop_supports(r#loop: *const Loop, opcode: u8) -> bool 
 /// Errors: -EINVAL not an operation; -ENOENT, -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1): it is a timer, as exact
 /// as any. The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_set_deadline(r#loop: *mut Loop, handle: loop_handle_t, when_ns: u64) -> c_int {
+pub unsafe extern "C" fn loop_set_deadline(r#loop: *mut loop_t, handle: loop_handle_t, when_ns: u64) -> c_int {
     // SAFETY: the header asks for an open loop.
     status(unsafe { with_loop(r#loop, |lp| lp.set_deadline(handle_from_c(handle), Time::from_nanos(when_ns))) })
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::c_int;
 
-use super::{number, status, with_loop};
+use super::{loop_t, number, status, with_loop};
 use crate::event_loop::Loop;
 
 /// A descriptor that is readable whenever loop_run_once(loop, 0) has work, timers included: for the poll() or epoll of
@@ -14,7 +14,7 @@ use crate::event_loop::Loop;
 ///
 /// Returns the descriptor, or -EMFILE, -ENFILE, -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_fd(r#loop: *mut Loop) -> c_int {
+pub unsafe extern "C" fn loop_fd(r#loop: *mut loop_t) -> c_int {
     // SAFETY: the header asks for an open loop.
     number(unsafe { with_loop(r#loop, Loop::fd) })
 }
@@ -25,7 +25,7 @@ pub unsafe extern "C" fn loop_fd(r#loop: *mut Loop) -> c_int {
 /// Errors: -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL; those of io_uring_enter(). At most two system calls. The loop's
 /// thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_flush(r#loop: *mut Loop) -> c_int {
+pub unsafe extern "C" fn loop_flush(r#loop: *mut loop_t) -> c_int {
     // SAFETY: the header asks for an open loop.
     status(unsafe { with_loop(r#loop, Loop::flush) })
 }

@@ -6,7 +6,7 @@ use std::ptr;
 use libc::addrinfo;
 
 use super::types::loop_handle_t;
-use super::{NULL_POINTER, handle, with_loop};
+use super::{NULL_POINTER, handle, loop_t, with_args};
 use crate::callback::{CFunction, Callback};
 use crate::error::Result;
 use crate::event_loop::Loop;
@@ -20,12 +20,12 @@ use crate::resolve::{Addresses, Question};
 pub type loop_work_t = Option<unsafe extern "C-unwind" fn(arg: *mut c_void)>;
 
 /// Runs on the loop's thread when work has been done: `status` is 0; or -ECANCELED when it was cancelled and never ran.
-pub type loop_done_t = Option<unsafe extern "C-unwind" fn(r#loop: *mut Loop, status: c_int, arg: *mut c_void)>;
+pub type loop_done_t = Option<unsafe extern "C-unwind" fn(r#loop: *mut loop_t, status: c_int, arg: *mut c_void)>;
 
 /// Gets the addresses that loop_getaddrinfo() has found. `status` is 0, and `result` yours to free with freeaddrinfo(); or EAI_*,
 /// for gai_strerror(), EAI_CANCELED (-101) among them, and `result` is NULL. With EAI_SYSTEM, errno says more.
 pub type loop_addrinfo_callback_t =
-    Option<unsafe extern "C-unwind" fn(r#loop: *mut Loop, status: c_int, result: *mut addrinfo, arg: *mut c_void)>;
+    Option<unsafe extern "C-unwind" fn(r#loop: *mut loop_t, status: c_int, result: *mut addrinfo, arg: *mut c_void)>;
 
 /// Runs `work` on another thread, and `done` on the loop's when it has returned; both get `arg`. What the work has posted to the loop
 /// runs before `done`, which may free it. For what blocks or takes long.
@@ -40,18 +40,17 @@ pub type loop_addrinfo_callback_t =
 /// -EOWNERDEAD. O(1), and a few microseconds. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_run_in_executor(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     work: loop_work_t,
     done: loop_done_t,
     arg: *mut c_void,
 ) -> loop_handle_t {
-    let run = |lp: &Loop| {
-        let (work, done) = (work.ok_or(NULL_POINTER)?, done.ok_or(NULL_POINTER)?);
-        lp.check_open()?;
+    let run = |lp: &Loop, (work, done)| {
+        lp.check_accepts()?;
         lp.execute(Job::C(CJob::new(work, arg)), Callback::c_done(done, arg))
     };
     // SAFETY: the header asks for an open loop.
-    handle(unsafe { with_loop(r#loop, run) })
+    handle(unsafe { with_args(r#loop, work.zip(done).ok_or(NULL_POINTER), run) })
 }
 
 /// Looks up a name as getaddrinfo(3) does, on a thread of loop_run_in_executor(): the same holds for its handle, for cancelling
@@ -62,16 +61,15 @@ pub unsafe extern "C" fn loop_run_in_executor(
 /// -EOWNERDEAD. What getaddrinfo() says comes to the callback. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_getaddrinfo(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     node: *const c_char,
     service: *const c_char,
     hints: *const addrinfo,
     callback: loop_addrinfo_callback_t,
     arg: *mut c_void,
 ) -> loop_handle_t {
-    let look_up = |lp: &Loop| {
-        let callback = callback.ok_or(NULL_POINTER)?;
-        lp.check_open()?;
+    let look_up = |lp: &Loop, callback: unsafe extern "C-unwind" fn(_, _, _, _)| {
+        lp.check_accepts()?;
         // SAFETY: the header asks for C strings and hints, or NULL.
         let question = unsafe {
             Question {
@@ -100,7 +98,7 @@ pub unsafe extern "C" fn loop_getaddrinfo(
         lp.execute(job, Callback::c_once(function, give)?)
     };
     // SAFETY: the header asks for an open loop.
-    handle(unsafe { with_loop(r#loop, look_up) })
+    handle(unsafe { with_args(r#loop, callback.ok_or(NULL_POINTER), look_up) })
 }
 
 /// Of <netdb.h>, where _GNU_SOURCE is defined.

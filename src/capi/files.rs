@@ -11,10 +11,9 @@ use std::ffi::{c_char, c_int, c_void};
 
 use libc::{iovec, mode_t};
 
-use super::NULL_POINTER;
 use super::completions::{keep, length as bytes_of, loop_io_callback_t, path, submit, vectors};
 use super::types::loop_handle_t;
-use crate::event_loop::Loop;
+use super::{NULL_POINTER, loop_t};
 use crate::memory::try_box;
 use crate::op::entries;
 use crate::op::whole::Whole;
@@ -31,7 +30,7 @@ const _: () =
 /// of bytes, 0 at the end of the file. The buffer belongs to the kernel until the final callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_read(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     fd: c_int,
     buffer: *mut c_void,
     length: usize,
@@ -52,7 +51,7 @@ pub unsafe extern "C" fn loop_read(
 /// SIGPIPE, as write(2) does.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_write(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     fd: c_int,
     buffer: *const c_void,
     length: usize,
@@ -73,7 +72,7 @@ pub unsafe extern "C" fn loop_write(
 /// Let nothing else write there meanwhile.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_write_all(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     fd: c_int,
     buffer: *const c_void,
     length: usize,
@@ -93,7 +92,7 @@ pub unsafe extern "C" fn loop_write_all(
 /// Reads into `count` buffers, one after the other, as loop_read() does with one; at most 1024.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_readv(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     fd: c_int,
     iov: *const iovec,
     count: usize,
@@ -114,7 +113,7 @@ pub unsafe extern "C" fn loop_readv(
 /// Writes from `count` buffers, one after the other, as loop_write() does with one; at most 1024.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_writev(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     fd: c_int,
     iov: *const iovec,
     count: usize,
@@ -136,7 +135,7 @@ pub unsafe extern "C" fn loop_writev(
 /// seen when the loop is closed is closed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_openat(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     dirfd: c_int,
     path: *const c_char,
     flags: c_int,
@@ -158,7 +157,7 @@ pub unsafe extern "C" fn loop_openat(
 /// was cancelled before it had begun.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_close_fd(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     fd: c_int,
     callback: loop_io_callback_t,
     arg: *mut c_void,
@@ -171,7 +170,7 @@ pub unsafe extern "C" fn loop_close_fd(
 /// result is 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_fsync(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     fd: c_int,
     flags: u32,
     callback: loop_io_callback_t,
@@ -185,7 +184,7 @@ pub unsafe extern "C" fn loop_fsync(
 /// until the final callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_statx(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     dirfd: c_int,
     path: *const c_char,
     flags: c_int,
@@ -209,7 +208,7 @@ pub unsafe extern "C" fn loop_statx(
 /// Renames a file, as renameat2(2): the result is 0. `flags` are RENAME_*. Since Linux 5.11.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_renameat(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     olddirfd: c_int,
     oldpath: *const c_char,
     newdirfd: c_int,
@@ -232,7 +231,7 @@ pub unsafe extern "C" fn loop_renameat(
 /// 5.11.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_unlinkat(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     dirfd: c_int,
     path: *const c_char,
     flags: c_int,
@@ -251,7 +250,7 @@ pub unsafe extern "C" fn loop_unlinkat(
 /// Makes a directory, as mkdirat(2): the result is 0. Since Linux 5.15.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_mkdirat(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     dirfd: c_int,
     path: *const c_char,
     mode: mode_t,
@@ -270,7 +269,7 @@ pub unsafe extern "C" fn loop_mkdirat(
 /// Makes a symbolic link, as symlinkat(2): the result is 0. Since Linux 5.15.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_symlinkat(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     target: *const c_char,
     newdirfd: c_int,
     linkpath: *const c_char,
@@ -290,7 +289,7 @@ pub unsafe extern "C" fn loop_symlinkat(
 /// Makes a hard link, as linkat(2): the result is 0. Since Linux 5.15.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_linkat(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     olddirfd: c_int,
     oldpath: *const c_char,
     newdirfd: c_int,
@@ -312,7 +311,7 @@ pub unsafe extern "C" fn loop_linkat(
 /// Sets the size of a file, as ftruncate(2): the result is 0. Since Linux 6.9.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_ftruncate(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     fd: c_int,
     size: u64,
     callback: loop_io_callback_t,
@@ -325,7 +324,7 @@ pub unsafe extern "C" fn loop_ftruncate(
 /// Changes the room that a file has, as fallocate(2): the result is 0. `mode` is 0 or of FALLOC_FL_*.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_fallocate(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     fd: c_int,
     mode: c_int,
     offset: u64,
@@ -341,7 +340,7 @@ pub unsafe extern "C" fn loop_fallocate(
 /// end. The offset of a pipe is LOOP_CURRENT. `flags` are SPLICE_F_*.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_splice(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     fd_in: c_int,
     offset_in: u64,
     fd_out: c_int,

@@ -13,6 +13,7 @@ thread_local!(static LAST_ERROR: Cell<&'static CStr> = const { Cell::new(c"") })
 
 /// Remembers the sentence of an error, and gives its number.
 #[cold]
+#[inline(never)]
 pub(super) fn fail(error: Error) -> c_int {
     LAST_ERROR.set(error.sentence());
     -error.raw_os_error()

@@ -10,7 +10,7 @@ use std::{mem, ptr};
 
 use nix::errno::Errno;
 
-use super::{NULL_POINTER, SIZE_TOO_SMALL, number, status, with_loop};
+use super::{NULL_POINTER, SIZE_TOO_SMALL, loop_t, pointer, public, status, with_loop};
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
 use crate::lifecycle::Builder;
@@ -135,14 +135,14 @@ fn path(name: &CStr) -> Result<PathBuf> {
 ///
 /// Any thread. Since Linux 5.10; at its best from 6.1.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_new(options: *const loop_options_t, out: *mut *mut Loop) -> c_int {
+pub unsafe extern "C" fn loop_new(options: *const loop_options_t, out: *mut *mut loop_t) -> c_int {
     // SAFETY: the header asks for what these need.
     status(unsafe { make(options, out) })
 }
 
 /// # Safety
 /// `options` is null or as `read_options` needs it; `out` is null or may be written.
-unsafe fn make(options: *const loop_options_t, out: *mut *mut Loop) -> Result<()> {
+unsafe fn make(options: *const loop_options_t, out: *mut *mut loop_t) -> Result<()> {
     if out.is_null() {
         return Err(NULL_POINTER);
     }
@@ -155,8 +155,8 @@ unsafe fn make(options: *const loop_options_t, out: *mut *mut Loop) -> Result<()
     let this = Box::into_raw(try_box(builder.build()?)?);
     // SAFETY: `this` is the Box's, `out` may be written.
     unsafe {
-        (*this).c.this.set(this);
-        out.write(this);
+        (*this).c.this.set(this.cast());
+        out.write(this.cast());
     }
     Ok(())
 }
@@ -170,9 +170,14 @@ unsafe fn make(options: *const loop_options_t, out: *mut *mut Loop) -> Result<()
 /// loop_forget_fd(), or more operations than the submission queue holds; -EDEADLK on a thread of the loop's own executor;
 /// -EOWNERDEAD, -ESHUTDOWN, -ENOMEM, -EINVAL. Any thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_adopt(r#loop: *mut Loop) -> c_int {
-    // SAFETY: the header asks for an open loop.
-    status(unsafe { with_loop(r#loop, Loop::adopt) })
+pub unsafe extern "C" fn loop_adopt(r#loop: *mut loop_t) -> c_int {
+    let adopt = || {
+        // SAFETY: the header asks for an open loop.
+        unsafe { public(r#loop) }?.owner.check_adoptable()?;
+        // SAFETY: it has not run; the header says that the former owner's last call has returned.
+        unsafe { &*r#loop.cast::<Loop>() }.adopt()
+    };
+    status(adopt())
 }
 
 /// Ends a loop in the friendly way: cancels all that is pending, and runs until the last final callback has come. From
@@ -180,7 +185,7 @@ pub unsafe extern "C" fn loop_adopt(r#loop: *mut Loop) -> c_int {
 ///
 /// Errors: -EBUSY from inside a run or a callback of this loop; -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_shutdown(r#loop: *mut Loop) -> c_int {
+pub unsafe extern "C" fn loop_shutdown(r#loop: *mut loop_t) -> c_int {
     // SAFETY: the header asks for an open loop.
     status(unsafe { with_loop(r#loop, Loop::shutdown) })
 }
@@ -188,8 +193,9 @@ pub unsafe extern "C" fn loop_shutdown(r#loop: *mut Loop) -> c_int {
 /// Closes a loop and frees it: cancels all that is pending, runs release hooks, runs no callbacks. The pointer is dead
 /// from then on, as after free(). NULL is fine and does nothing.
 ///
-/// In a forked child it frees the child's copy of the memory and does nothing else: no release hook runs there. A child
-/// that was forked in a callback returns from that first: until then -EOWNERDEAD.
+/// In a forked child it frees the child's copy of the memory and does nothing else: no release hook runs there, and what
+/// uses the pointer still, unaware of the end, is answered with -EOWNERDEAD as before. A child that was forked in a callback
+/// returns from that first: until then -EOWNERDEAD.
 ///
 /// A loop that is closed by another thread, after its own has exited: what that had in the kernel has ended with it, but for what a
 /// device may be busy with. The release hooks of reads and writes on files, and of sends without a copy, that had not ended do not run
@@ -201,7 +207,7 @@ pub unsafe extern "C" fn loop_shutdown(r#loop: *mut Loop) -> c_int {
 /// it is being closed; -EDEADLK on a thread of the loop's own executor, for whose work it would wait; -EPERM. The loop's thread; any
 /// thread once that has exited.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_close(r#loop: *mut Loop) -> c_int {
+pub unsafe extern "C" fn loop_close(r#loop: *mut loop_t) -> c_int {
     // SAFETY: the header asks for an open loop.
     unsafe { loop_close_within(r#loop, u64::MAX) }
 }
@@ -214,7 +220,7 @@ pub unsafe extern "C" fn loop_close(r#loop: *mut Loop) -> c_int {
 /// results of operations, which loop_close() does without; those of loop_close(). The loop's thread; any thread once
 /// that has exited.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_close_within(r#loop: *mut Loop, timeout_ns: u64) -> c_int {
+pub unsafe extern "C" fn loop_close_within(r#loop: *mut loop_t, timeout_ns: u64) -> c_int {
     if r#loop.is_null() {
         return 0;
     }
@@ -226,29 +232,27 @@ pub unsafe extern "C" fn loop_close_within(r#loop: *mut Loop, timeout_ns: u64) -
         // Shared: release hooks reach the loop through the same pointer.
         lp.end_everything();
         lp.free_c_buffers();
-        Ok(0)
+        Ok(())
     };
-    // SAFETY: the header asks for an open loop.
-    let ended = unsafe { with_loop(r#loop, end) };
-    if ended.is_ok() {
-        // SAFETY: the pointer is the one that loop_new() made of a Box; all has ended, so no user code runs any more.
-        drop(unsafe { Box::from_raw(r#loop) });
-    }
-    number(ended)
+    // SAFETY: the header asks for an open loop; `end` refuses one that loop_new() has not made.
+    status(unsafe { pointer::close(r#loop, end) })
 }
 
 /// Keeps a pointer for the program; NULL at first. Does nothing from another thread. The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_set_data(r#loop: *mut Loop, data: *mut c_void) {
-    let set = |lp: &Loop| lp.owner.check().map(|()| lp.c.data.set(data));
+pub unsafe extern "C" fn loop_set_data(r#loop: *mut loop_t, data: *mut c_void) {
+    let set = |lp: &Loop| {
+        lp.c.data.set(data);
+        Ok(())
+    };
     // SAFETY: the header asks for an open loop.
     let _ = unsafe { with_loop(r#loop, set) };
 }
 
 /// The pointer that loop_set_data() keeps; NULL from another thread. The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_data(r#loop: *const Loop) -> *mut c_void {
-    let get = |lp: &Loop| lp.owner.check().map(|()| lp.c.data.get());
+pub unsafe extern "C" fn loop_data(r#loop: *const loop_t) -> *mut c_void {
+    let get = |lp: &Loop| Ok(lp.c.data.get());
     // SAFETY: the header asks for an open loop.
     unsafe { with_loop(r#loop, get) }.unwrap_or(ptr::null_mut())
 }

@@ -16,6 +16,7 @@ pub(crate) mod files;
 pub(crate) mod library;
 pub(crate) mod lifecycle;
 pub(crate) mod multi;
+mod pointer;
 pub(crate) mod readiness;
 pub(crate) mod running;
 pub(crate) mod seeing;
@@ -30,6 +31,8 @@ use std::ptr;
 
 use nix::errno::Errno;
 
+pub(crate) use self::pointer::loop_t;
+use self::pointer::{public, with_args, with_loop};
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
 use crate::handle::Handle;
@@ -45,10 +48,10 @@ pub struct io_uring_sqe {
 #[derive(Debug)]
 pub(crate) struct CSide {
     /// The pointer that `loop_new` handed out; null for a loop that was made in Rust.
-    this: Cell<*mut Loop>,
+    this: Cell<*mut loop_t>,
     data: Cell<*mut c_void>,
     /// The rings of buffers that C knows.
-    buffers: RefCell<Vec<*mut multi::loop_buffers_t>>,
+    buffers: RefCell<Vec<*mut multi::Buffers>>,
 }
 
 impl Default for CSide {
@@ -65,28 +68,15 @@ impl Loop {
 
     /// The loop as C knows it.
     #[inline]
-    pub(crate) fn as_c(&self) -> *mut Loop {
+    pub(crate) fn as_c(&self) -> *mut loop_t {
         let this = self.c.this.get();
-        if this.is_null() { ptr::from_ref(self).cast_mut() } else { this }
+        if this.is_null() { ptr::from_ref(self).cast_mut().cast() } else { this }
     }
 }
 
 const NULL_POINTER: Error = Error::new(Errno::EINVAL, Sentence::NullPointer);
 const UNKNOWN_HOOK_POINT: Error = Error::new(Errno::EINVAL, Sentence::UnknownHookPoint);
 const SIZE_TOO_SMALL: Error = Error::new(Errno::EINVAL, Sentence::SizeTooSmall);
-
-/// Calls `f` with the loop behind a pointer.
-///
-/// # Safety
-/// The pointer is null, or that of a loop that has not been closed.
-#[inline]
-unsafe fn with_loop<T>(lp: *const Loop, f: impl FnOnce(&Loop) -> Result<T>) -> Result<T> {
-    // SAFETY: the caller says so; a loop is never borrowed mutably while C can reach it.
-    match unsafe { lp.as_ref() } {
-        Some(lp) => f(lp),
-        None => Err(NULL_POINTER),
-    }
-}
 
 /// What a function says that answers 0 or an error.
 #[inline]

@@ -1,10 +1,11 @@
 //! Operations with many results.
 
 use std::ffi::{c_int, c_void};
+use std::ptr::NonNull;
 
 use super::completions::loop_io_callback_t;
 use super::types::loop_handle_t;
-use super::{NULL_POINTER, handle, status, with_loop};
+use super::{NULL_POINTER, handle, loop_t, status, with_args, with_loop};
 use crate::callback::Callback;
 use crate::counted::Counted;
 use crate::error::Result;
@@ -14,15 +15,19 @@ use crate::op::buffers::Pool;
 
 /// A ring of buffers that the kernel picks from when data has come: a connection that waits holds none.
 #[derive(Debug)]
-pub struct loop_buffers_t {
-    lp: *mut Loop,
+pub struct loop_buffers_t(());
+
+/// What is behind a pointer to a ring of buffers. The pool is the loop's thread's alone.
+#[derive(Debug)]
+pub(super) struct Buffers {
+    lp: *mut loop_t,
     pool: Counted<Pool>,
 }
 
 /// Gets what loop_recv_multi() has received: `result` bytes at `data`, which are valid until the callback returns, or as
 /// long as loop_buffer_keep() says. Without LOOP_MORE in `flags` it is the final callback: 0 at the end of the stream, or -errno.
 pub type loop_recv_callback_t = Option<
-    unsafe extern "C-unwind" fn(r#loop: *mut Loop, result: i32, data: *const c_void, flags: u32, arg: *mut c_void),
+    unsafe extern "C-unwind" fn(r#loop: *mut loop_t, result: i32, data: *const c_void, flags: u32, arg: *mut c_void),
 >;
 
 /// Accepts connections until it is cancelled: the result is a connection's descriptor, with LOOP_MORE. `flags` are SOCK_CLOEXEC,
@@ -35,19 +40,18 @@ pub type loop_recv_callback_t = Option<
 /// Returns a handle. Errors: those of loop_submit(). The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_accept_multi(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     fd: c_int,
     flags: c_int,
     callback: loop_io_callback_t,
     arg: *mut c_void,
 ) -> loop_handle_t {
-    let accept = |lp: &Loop| {
-        let callback = callback.ok_or(NULL_POINTER)?;
-        lp.check_open()?;
+    let accept = |lp: &Loop, callback| {
+        lp.check_accepts()?;
         lp.schedule_accept_multi(fd, flags, Callback::c_io(callback, arg))
     };
     // SAFETY: the header asks for an open loop.
-    handle(unsafe { with_loop(r#loop, accept) })
+    handle(unsafe { with_args(r#loop, callback.ok_or(NULL_POINTER), accept) })
 }
 
 /// Makes a ring of `count` buffers (rounded up to a power of two, at most 32768) of `size` bytes, for loop_recv_multi(). From
@@ -58,19 +62,16 @@ pub unsafe extern "C" fn loop_accept_multi(
 /// The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_buffers_new(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     count: u32,
     size: u32,
     out: *mut *mut loop_buffers_t,
 ) -> c_int {
-    let make = |lp: &Loop| {
-        if out.is_null() {
-            return Err(NULL_POINTER);
-        }
-        Pool::check_sizes(count, size)?;
-        lp.check_open()?;
+    let args = if out.is_null() { Err(NULL_POINTER) } else { Pool::check_sizes(count, size) };
+    let make = |lp: &Loop, _| {
+        lp.check_accepts()?;
         lp.c.buffers.borrow_mut().try_reserve(1)?;
-        let buffers = loop_buffers_t { lp: r#loop, pool: lp.new_pool(count, size)? };
+        let buffers = Buffers { lp: r#loop, pool: lp.new_pool(count, size)? };
         let pool = buffers.pool.clone();
         let buffers = try_box(buffers).inspect_err(|_| {
             let _ = lp.free_pool(&pool);
@@ -78,11 +79,11 @@ pub unsafe extern "C" fn loop_buffers_new(
         let buffers = Box::into_raw(buffers);
         lp.c.buffers.borrow_mut().push(buffers);
         // SAFETY: the header asks for an `out` that may be written.
-        unsafe { out.write(buffers) };
+        unsafe { out.write(buffers.cast()) };
         Ok(())
     };
     // SAFETY: the header asks for an open loop.
-    status(unsafe { with_loop(r#loop, make) })
+    status(unsafe { with_args(r#loop, args, make) })
 }
 
 /// Frees a ring of buffers. NULL is fine and does nothing. Returns 0, or -EBUSY while an operation uses it or a part of a buffer is
@@ -94,14 +95,14 @@ pub unsafe extern "C" fn loop_buffers_free(buffers: *mut loop_buffers_t) -> c_in
     }
     let free = |lp: &Loop, pool: &Counted<Pool>| {
         lp.free_pool(pool)?;
-        lp.c.buffers.borrow_mut().retain(|&other| other != buffers);
+        lp.c.buffers.borrow_mut().retain(|&other| other != buffers.cast());
         Ok(())
     };
     // SAFETY: the header asks for buffers of an open loop.
     let freed = unsafe { with_buffers(buffers, free) };
     if freed.is_ok() {
         // SAFETY: `loop_buffers_new` made it of a Box, and the loop does not know it any more.
-        drop(unsafe { Box::from_raw(buffers) });
+        drop(unsafe { Box::from_raw(buffers.cast::<Buffers>()) });
     }
     status(freed)
 }
@@ -111,8 +112,12 @@ pub unsafe extern "C" fn loop_buffers_free(buffers: *mut loop_buffers_t) -> c_in
 /// loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_buffer_keep(buffers: *mut loop_buffers_t, data: *const c_void) -> c_int {
+    let keep = |lp: &Loop, pool: &Counted<Pool>| {
+        lp.check_answers()?;
+        pool.keep(data.cast())
+    };
     // SAFETY: the header asks for buffers of an open loop.
-    status(unsafe { with_buffers(buffers, |lp, pool| lp.check().and_then(|()| pool.keep(data.cast()))) })
+    status(unsafe { with_part(buffers, data, keep) })
 }
 
 /// Gives back what loop_buffer_keep() keeps; `data` may be any address in it. Returns 0, or -EINVAL when nothing is kept there;
@@ -120,7 +125,7 @@ pub unsafe extern "C" fn loop_buffer_keep(buffers: *mut loop_buffers_t, data: *c
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_buffer_return(buffers: *mut loop_buffers_t, data: *const c_void) -> c_int {
     // SAFETY: the header asks for buffers of an open loop.
-    status(unsafe { with_buffers(buffers, |lp, pool| lp.return_part(pool, data.cast())) })
+    status(unsafe { with_part(buffers, data, |lp, pool| lp.return_part(pool, data.cast())) })
 }
 
 /// Receives from a stream socket until it ends, into `buffers` (a pipe or a terminal ends it with -ENOTSOCK: loop_read() is for
@@ -131,21 +136,21 @@ pub unsafe extern "C" fn loop_buffer_return(buffers: *mut loop_buffers_t, data: 
 /// Returns a handle. Errors: -EINVAL for another loop's buffers; those of loop_submit(). The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_recv_multi(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     fd: c_int,
     buffers: *mut loop_buffers_t,
     callback: loop_recv_callback_t,
     arg: *mut c_void,
 ) -> loop_handle_t {
-    let recv = |lp: &Loop| {
-        let callback = callback.ok_or(NULL_POINTER)?;
-        // SAFETY: the header asks for buffers of this loop.
-        let buffers = unsafe { buffers.as_ref() }.ok_or(NULL_POINTER)?;
-        lp.check_open()?;
-        lp.schedule_recv_multi(fd, &buffers.pool, Callback::c_recv(callback, arg))
+    let args = callback.zip(NonNull::new(buffers.cast::<Buffers>())).ok_or(NULL_POINTER);
+    let recv = |lp: &Loop, (callback, buffers): (_, NonNull<Buffers>)| {
+        lp.check_accepts()?;
+        // SAFETY: the header asks for buffers of an open loop. Another loop's are refused: of these, the address of the pool is looked at.
+        let pool = unsafe { &buffers.as_ref().pool };
+        lp.schedule_recv_multi(fd, pool, Callback::c_recv(callback, arg))
     };
     // SAFETY: the header asks for an open loop.
-    handle(unsafe { with_loop(r#loop, recv) })
+    handle(unsafe { with_args(r#loop, args, recv) })
 }
 
 /// Calls `f` with the loop and the buffers behind a pointer.
@@ -156,10 +161,27 @@ unsafe fn with_buffers<T>(
     buffers: *mut loop_buffers_t,
     f: impl FnOnce(&Loop, &Counted<Pool>) -> Result<T>,
 ) -> Result<T> {
-    // SAFETY: as the caller says; they are never borrowed mutably while C can reach them.
-    let buffers = unsafe { buffers.as_ref() }.ok_or(NULL_POINTER)?;
-    // SAFETY: the loop is open.
-    unsafe { with_loop(buffers.lp, |lp| f(lp, &buffers.pool)) }
+    let buffers = NonNull::new(buffers.cast::<Buffers>()).ok_or(NULL_POINTER)?.as_ptr();
+    // SAFETY: as the caller says; the pointer to the loop never changes.
+    let lp = unsafe { (*buffers).lp };
+    // SAFETY: the loop is open, and the pool its thread's, which this is by then; it is never borrowed mutably while C can reach it.
+    unsafe { with_loop(lp, |lp| f(lp, &(*buffers).pool)) }
+}
+
+/// As `with_buffers`, for something in one of them.
+///
+/// # Safety
+/// As for `with_buffers`.
+unsafe fn with_part<T>(
+    buffers: *mut loop_buffers_t,
+    data: *const c_void,
+    f: impl FnOnce(&Loop, &Counted<Pool>) -> Result<T>,
+) -> Result<T> {
+    if data.is_null() {
+        return Err(NULL_POINTER);
+    }
+    // SAFETY: as the caller says.
+    unsafe { with_buffers(buffers, f) }
 }
 
 impl Loop {

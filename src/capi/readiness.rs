@@ -3,14 +3,15 @@
 use std::ffi::{c_int, c_void};
 
 use super::types::loop_handle_t;
-use super::{NULL_POINTER, handle, handle_from_c, number, status, with_loop};
+use super::{NULL_POINTER, handle, handle_from_c, loop_t, number, status, with_args, with_loop};
 use crate::callback::Callback;
 use crate::event_loop::Loop;
+use crate::op::check_pollable;
 use crate::readiness::Events;
 
 /// A watcher's callback: `events` says what `fd` is ready for, POLLIN, POLLOUT and so on of poll(2).
 pub type loop_fd_callback_t =
-    Option<unsafe extern "C-unwind" fn(r#loop: *mut Loop, fd: c_int, events: u32, arg: *mut c_void)>;
+    Option<unsafe extern "C-unwind" fn(r#loop: *mut loop_t, fd: c_int, events: u32, arg: *mut c_void)>;
 
 /// Runs `callback` whenever `fd` is ready for one of `events` (POLLIN, POLLOUT, ... of poll(2)), as long as it is:
 /// level-triggered. POLLERR, POLLHUP and POLLNVAL are always reported. Several watchers of one descriptor run in the order in
@@ -24,20 +25,20 @@ pub type loop_fd_callback_t =
 /// have; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. Some 1.3 us for asking epoll. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_watch_fd(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     fd: c_int,
     events: u32,
     callback: loop_fd_callback_t,
     arg: *mut c_void,
 ) -> loop_handle_t {
-    let watch = |lp: &Loop| {
-        let callback = callback.ok_or(NULL_POINTER)?;
-        let events = Events::from_bits(events)?;
-        lp.check_watch(fd)?;
+    let args = callback.ok_or(NULL_POINTER).and_then(|callback| Ok((callback, Events::from_bits(events)?)));
+    let watch = |lp: &Loop, (callback, events)| {
+        lp.check_accepts()?;
+        check_pollable(fd)?;
         lp.schedule_watch(fd, events, Callback::c_watch(callback, arg))
     };
     // SAFETY: the header asks for an open loop.
-    handle(unsafe { with_loop(r#loop, watch) })
+    handle(unsafe { with_args(r#loop, args, watch) })
 }
 
 /// Changes what a watcher waits for. What is queued for it and is asked for no more is dropped. With 0 it is paused:
@@ -46,10 +47,13 @@ pub unsafe extern "C" fn loop_watch_fd(
 /// Returns 0, or -EINVAL not a watcher, or events that poll(2) does not have; -ENOENT, -ESHUTDOWN, -EPERM, -EOWNERDEAD.
 /// No system call. The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_watch_update(r#loop: *mut Loop, handle: loop_handle_t, events: u32) -> c_int {
-    let update = |lp: &Loop| lp.watch_update(handle_from_c(handle), Events::from_bits(events)?);
+pub unsafe extern "C" fn loop_watch_update(r#loop: *mut loop_t, handle: loop_handle_t, events: u32) -> c_int {
+    let update = |lp: &Loop, events| {
+        lp.check_accepts()?;
+        lp.update_watch(handle_from_c(handle), events)
+    };
     // SAFETY: the header asks for an open loop.
-    status(unsafe { with_loop(r#loop, update) })
+    status(unsafe { with_args(r#loop, Events::from_bits(events), update) })
 }
 
 /// Ends every watcher of `fd`, asks every operation on it to end, and makes the kernel let go of it: call it before
@@ -60,7 +64,7 @@ pub unsafe extern "C" fn loop_watch_update(r#loop: *mut Loop, handle: loop_handl
 /// -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD; those of io_uring_enter(). One system call as a rule, or none when there
 /// is nothing on `fd`. The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_forget_fd(r#loop: *mut Loop, fd: c_int) -> c_int {
+pub unsafe extern "C" fn loop_forget_fd(r#loop: *mut loop_t, fd: c_int) -> c_int {
     let forget = |lp: &Loop| lp.forget_fd(fd).map(|left| c_int::try_from(left).unwrap_or(c_int::MAX));
     // SAFETY: the header asks for an open loop.
     number(unsafe { with_loop(r#loop, forget) })

@@ -3,7 +3,7 @@
 use std::ffi::c_int;
 use std::ptr;
 
-use super::{number, status, with_loop};
+use super::{loop_t, number, status, with_loop};
 use crate::error::Result;
 use crate::event_loop::{Loop, Outcome};
 
@@ -30,7 +30,7 @@ fn outcome(result: Result<Outcome>) -> c_int {
 /// of this one); -ENOMEM memory was refused, nothing is lost, run again; -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The
 /// loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_run_forever(r#loop: *mut Loop) -> c_int {
+pub unsafe extern "C" fn loop_run_forever(r#loop: *mut loop_t) -> c_int {
     // SAFETY: the header asks for an open loop.
     outcome(unsafe { with_loop(r#loop, Loop::run_forever) })
 }
@@ -41,7 +41,7 @@ pub unsafe extern "C" fn loop_run_forever(r#loop: *mut Loop) -> c_int {
 ///
 /// Returns LOOP_DONE, LOOP_STOPPED or LOOP_BROKEN. Errors: those of loop_run_forever(). The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_run(r#loop: *mut Loop) -> c_int {
+pub unsafe extern "C" fn loop_run(r#loop: *mut loop_t) -> c_int {
     // SAFETY: the header asks for an open loop.
     outcome(unsafe { with_loop(r#loop, Loop::run) })
 }
@@ -52,7 +52,7 @@ pub unsafe extern "C" fn loop_run(r#loop: *mut Loop) -> c_int {
 /// show in the result. Errors: -EINTR a signal ended the wait and no callback
 /// ran; else those of loop_run_forever(). The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_run_once(r#loop: *mut Loop, timeout_ns: u64) -> c_int {
+pub unsafe extern "C" fn loop_run_once(r#loop: *mut loop_t, timeout_ns: u64) -> c_int {
     let run = |lp: &Loop| lp.iterate_once(timeout_ns).map(|ran| c_int::try_from(ran).unwrap_or(c_int::MAX));
     // SAFETY: the header asks for an open loop.
     number(unsafe { with_loop(r#loop, run) })
@@ -63,7 +63,7 @@ pub unsafe extern "C" fn loop_run_once(r#loop: *mut Loop, timeout_ns: u64) -> c_
 ///
 /// Errors: -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_stop(r#loop: *mut Loop) -> c_int {
+pub unsafe extern "C" fn loop_stop(r#loop: *mut loop_t) -> c_int {
     // SAFETY: the header asks for an open loop.
     status(unsafe { with_loop(r#loop, Loop::stop) })
 }
@@ -73,27 +73,27 @@ pub unsafe extern "C" fn loop_stop(r#loop: *mut Loop) -> c_int {
 ///
 /// Errors: -EINVAL the loop is not running; -EPERM, -EOWNERDEAD. The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_break(r#loop: *mut Loop) -> c_int {
+pub unsafe extern "C" fn loop_break(r#loop: *mut loop_t) -> c_int {
     // SAFETY: the header asks for an open loop.
     status(unsafe { with_loop(r#loop, Loop::break_) })
 }
 
 /// Whether the loop is inside a run. The loop's thread; false from others.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_is_running(r#loop: *const Loop) -> bool {
+pub unsafe extern "C" fn loop_is_running(r#loop: *const loop_t) -> bool {
     // SAFETY: the header asks for an open loop.
-    unsafe { with_loop(r#loop, |lp| lp.check().map(|()| lp.is_running())) }.unwrap_or(false)
+    unsafe { with_loop(r#loop, |lp| lp.check_answers().map(|()| lp.is_running())) }.unwrap_or(false)
 }
 
 /// Whether loop_run() would wait or work: something that counts is pending. The loop's thread; false from others.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_is_alive(r#loop: *const Loop) -> bool {
+pub unsafe extern "C" fn loop_is_alive(r#loop: *const loop_t) -> bool {
     // SAFETY: the header asks for an open loop.
-    unsafe { with_loop(r#loop, |lp| lp.check().map(|()| lp.is_alive())) }.unwrap_or(false)
+    unsafe { with_loop(r#loop, |lp| lp.check_answers().map(|()| lp.is_alive())) }.unwrap_or(false)
 }
 
 /// The innermost loop that is running on the calling thread, or NULL. Any thread.
 #[unsafe(no_mangle)]
-pub extern "C" fn loop_running() -> *mut Loop {
+pub extern "C" fn loop_running() -> *mut loop_t {
     Loop::with_running(|lp| lp.filter(|lp| lp.check_not_forked().is_ok()).map_or(ptr::null_mut(), Loop::as_c))
 }

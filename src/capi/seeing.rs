@@ -5,7 +5,7 @@ use std::ptr;
 use std::time::Duration;
 
 use super::types::loop_handle_t;
-use super::{NULL_POINTER, SIZE_TOO_SMALL, status, with_loop};
+use super::{NULL_POINTER, SIZE_TOO_SMALL, loop_t, status, with_args, with_loop};
 use crate::callback::Source;
 use crate::event_loop::Loop;
 use crate::handle::Kind;
@@ -107,7 +107,7 @@ pub struct loop_info_t {
 /// Gets the report of a slow callback: how long it held the loop, its kind (LOOP_KIND_CALL and so on) and its address.
 pub type loop_slow_callback_t = Option<
     unsafe extern "C-unwind" fn(
-        r#loop: *mut Loop,
+        r#loop: *mut loop_t,
         duration_ns: u64,
         kind: u32,
         callback_address: *mut c_void,
@@ -117,23 +117,23 @@ pub type loop_slow_callback_t = Option<
 
 /// Gets each thing that is pending; `info` is valid during the call.
 pub type loop_walk_callback_t =
-    Option<unsafe extern "C-unwind" fn(r#loop: *mut Loop, info: *const loop_info_t, arg: *mut c_void)>;
+    Option<unsafe extern "C-unwind" fn(r#loop: *mut loop_t, info: *const loop_info_t, arg: *mut c_void)>;
 
 /// Writes the counters of the loop to `out`. They are exact. Set `out->size` first.
 ///
 /// Errors: -EINVAL `out` is NULL or `out->size` is less than 4; -ESHUTDOWN, -EPERM, -EOWNERDEAD. The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_metrics(r#loop: *const Loop, out: *mut loop_metrics_t) -> c_int {
-    let write = |lp: &Loop| {
+pub unsafe extern "C" fn loop_metrics(r#loop: *const loop_t, out: *mut loop_metrics_t) -> c_int {
+    let size = || {
         if out.is_null() {
             return Err(NULL_POINTER);
         }
         // SAFETY: the header asks for a struct whose size is set.
         let size = unsafe { ptr::addr_of!((*out).size).read() };
-        if (size as usize) < size_of::<u32>() {
-            return Err(SIZE_TOO_SMALL);
-        }
-        lp.check()?;
+        if (size as usize) < size_of::<u32>() { Err(SIZE_TOO_SMALL) } else { Ok(size) }
+    };
+    let write = |lp: &Loop, size| {
+        lp.check_answers()?;
         let metrics = lp.metrics();
         let known = loop_metrics_t {
             size,
@@ -157,7 +157,7 @@ pub unsafe extern "C" fn loop_metrics(r#loop: *const Loop, out: *mut loop_metric
         Ok(())
     };
     // SAFETY: the header asks for an open loop.
-    status(unsafe { with_loop(r#loop, write) })
+    status(unsafe { with_args(r#loop, size(), write) })
 }
 
 /// Calls `callback` after every callback that held the loop for `threshold_ns` or longer. Replaces the one there was; a
@@ -167,7 +167,7 @@ pub unsafe extern "C" fn loop_metrics(r#loop: *const Loop, out: *mut loop_metric
 /// Errors: -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_set_slow_callback(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     threshold_ns: u64,
     callback: loop_slow_callback_t,
     arg: *mut c_void,
@@ -191,9 +191,8 @@ pub unsafe extern "C" fn loop_set_slow_callback(
 ///
 /// Errors: -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_walk(r#loop: *mut Loop, callback: loop_walk_callback_t, arg: *mut c_void) -> c_int {
-    let walk = |lp: &Loop| {
-        let callback = callback.ok_or(NULL_POINTER)?;
+pub unsafe extern "C" fn loop_walk(r#loop: *mut loop_t, callback: loop_walk_callback_t, arg: *mut c_void) -> c_int {
+    let walk = |lp: &Loop, callback: unsafe extern "C-unwind" fn(_, _, _)| {
         lp.walk(|lp, info| {
             let (callback_address, callback_arg) = address_and_arg(info.source());
             let info = loop_info_t {
@@ -211,7 +210,7 @@ pub unsafe extern "C" fn loop_walk(r#loop: *mut Loop, callback: loop_walk_callba
         })
     };
     // SAFETY: the header asks for an open loop.
-    status(unsafe { with_loop(r#loop, walk) })
+    status(unsafe { with_args(r#loop, callback.ok_or(NULL_POINTER), walk) })
 }
 
 /// What C knows a callback by; nothing for a closure.

@@ -3,14 +3,14 @@
 use std::ffi::{c_int, c_void};
 
 use super::types::loop_handle_t;
-use super::{NULL_POINTER, handle, with_loop};
+use super::{NULL_POINTER, handle, loop_t, with_args};
 use crate::callback::Callback;
 use crate::event_loop::Loop;
 use crate::signals::check_catchable;
 
 /// A signal handler: gets the signal's number, on the loop's thread, where it may call anything.
 pub type loop_signal_callback_t =
-    Option<unsafe extern "C-unwind" fn(r#loop: *mut Loop, signum: c_int, arg: *mut c_void)>;
+    Option<unsafe extern "C-unwind" fn(r#loop: *mut loop_t, signum: c_int, arg: *mut c_void)>;
 
 /// Runs `callback` whenever the process gets the signal `signum` (SIGTERM and so on), until it is cancelled. Several handlers
 /// for a signal, on several loops, all run, those of one loop oldest first. Like hooks, they keep no loop_run() going.
@@ -26,17 +26,16 @@ pub type loop_signal_callback_t =
 /// -ESHUTDOWN, -EPERM, -EOWNERDEAD. Two system calls at most. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_add_signal_handler(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     signum: c_int,
     callback: loop_signal_callback_t,
     arg: *mut c_void,
 ) -> loop_handle_t {
-    let add = |lp: &Loop| {
-        let callback = callback.ok_or(NULL_POINTER)?;
-        check_catchable(signum)?;
-        lp.check_open()?;
+    let args = callback.ok_or(NULL_POINTER).and_then(|callback| check_catchable(signum).map(|_| callback));
+    let add = |lp: &Loop, callback| {
+        lp.check_accepts()?;
         lp.schedule_signal(signum, Callback::c_signal(callback, arg))
     };
     // SAFETY: the header asks for an open loop.
-    handle(unsafe { with_loop(r#loop, add) })
+    handle(unsafe { with_args(r#loop, args, add) })
 }

@@ -10,11 +10,10 @@ use std::ffi::{c_int, c_void};
 use libc::{iovec, msghdr, sockaddr, socklen_t};
 use nix::errno::Errno;
 
-use super::NULL_POINTER;
-use super::completions::{bytes, keep, length as bytes_of, loop_io_callback_t, submit, vectors};
+use super::completions::{bytes, keep, length as bytes_of, loop_io_callback_t, submit, submit_on, vectors};
 use super::types::loop_handle_t;
+use super::{NULL_POINTER, loop_t};
 use crate::error::{Error, Result, Sentence};
-use crate::event_loop::Loop;
 use crate::memory::try_box;
 use crate::op::driver::{Driver, Step};
 use crate::op::place::Place;
@@ -28,7 +27,7 @@ use crate::ring::Completed;
 /// callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_recv(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     fd: c_int,
     buffer: *mut c_void,
     length: usize,
@@ -52,7 +51,7 @@ pub unsafe extern "C" fn loop_recv(
 /// submit IORING_OP_SEND_ZC by loop_submit(). Its final callback, the one without LOOP_MORE, says that the kernel has let go.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_send(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     fd: c_int,
     buffer: *const c_void,
     length: usize,
@@ -74,7 +73,7 @@ pub unsafe extern "C" fn loop_send(
 /// part costs an iteration.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_send_all(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     fd: c_int,
     buffer: *const c_void,
     length: usize,
@@ -84,9 +83,9 @@ pub unsafe extern "C" fn loop_send_all(
 ) -> loop_handle_t {
     // SAFETY: the header asks for a buffer that lives until the final callback.
     unsafe {
-        submit(r#loop, callback, arg, || {
-            let whole = (*r#loop).send_whole_flag();
-            let sqe = entries::send(fd, buffer.cast(), bytes_of(buffer, length)?, flags::sending(flags)? | whole);
+        let check = || Ok((bytes_of(buffer, length)?, flags::sending(flags)?));
+        submit_on(r#loop, callback, arg, check, |lp, (length, flags)| {
+            let sqe = entries::send(fd, buffer.cast(), length, flags | lp.send_whole_flag());
             Ok((sqe, Some(try_box(Whole::of_socket(sqe))?)))
         })
     }
@@ -98,7 +97,7 @@ pub unsafe extern "C" fn loop_send_all(
 /// are those of loop_recv().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_recvmsg(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     fd: c_int,
     message: *mut msghdr,
     flags: c_int,
@@ -120,7 +119,7 @@ pub unsafe extern "C" fn loop_recvmsg(
 /// raised. `flags` are those of loop_send().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_sendmsg(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     fd: c_int,
     message: *const msghdr,
     flags: c_int,
@@ -141,7 +140,7 @@ pub unsafe extern "C" fn loop_sendmsg(
 /// connection that no callback has seen when the loop is closed is closed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_accept(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     fd: c_int,
     flags: c_int,
     callback: loop_io_callback_t,
@@ -156,7 +155,7 @@ pub unsafe extern "C" fn loop_accept(
 /// Errors: -EINVAL when `length` is more than that of a sockaddr_storage.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_connect(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     fd: c_int,
     address: *const sockaddr,
     length: socklen_t,
@@ -180,7 +179,7 @@ pub unsafe extern "C" fn loop_connect(
 /// that no callback has seen when the loop is closed is closed. Since Linux 5.19.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_socket(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     domain: c_int,
     r#type: c_int,
     protocol: c_int,
@@ -195,7 +194,7 @@ pub unsafe extern "C" fn loop_socket(
 /// SHUT_RDWR. Since Linux 5.11.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_shutdown_fd(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     fd: c_int,
     how: c_int,
     callback: loop_io_callback_t,

@@ -2,10 +2,10 @@
 
 use std::ffi::{c_int, c_void};
 use std::mem::ManuallyDrop;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 
 use super::types::{loop_callback_t, loop_release_t};
-use super::{NULL_POINTER, status, status_without_sentence, with_loop};
+use super::{NULL_POINTER, loop_t, public, status, status_without_sentence, with_args};
 use crate::counted::{Counted, Inner};
 use crate::error::Result;
 use crate::event_loop::Loop;
@@ -14,18 +14,6 @@ use crate::remote::Shared;
 /// A loop as other threads know it. It is counted, and may outlive its loop: then everything answers -ESHUTDOWN.
 #[derive(Debug)]
 pub struct loop_remote_t(());
-
-/// What a loop shares with other threads.
-///
-/// # Safety
-/// The pointer is null or that of an open loop.
-unsafe fn shared<'a>(lp: *mut Loop) -> Result<&'a Counted<Shared>> {
-    if lp.is_null() {
-        return Err(NULL_POINTER);
-    }
-    // SAFETY: the loop is open; of all its fields, this one alone is touched, which never changes.
-    Ok(unsafe { &*ptr::addr_of!((*lp).shared) })
-}
 
 /// Calls `f` with what is behind a remote.
 ///
@@ -48,13 +36,13 @@ unsafe fn with_remote(remote: *mut loop_remote_t, f: impl FnOnce(&Shared) -> Res
 /// Errors: -ESHUTDOWN, -ENOMEM, -EOWNERDEAD, -EINVAL. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_call_soon_threadsafe(
-    r#loop: *mut Loop,
+    r#loop: *mut loop_t,
     callback: loop_callback_t,
     arg: *mut c_void,
 ) -> c_int {
     // SAFETY: the header asks for an open loop.
-    let shared = unsafe { shared(r#loop) };
-    status(shared.and_then(|shared| shared.post_c(callback.ok_or(NULL_POINTER)?, arg, None, None)))
+    let lp = unsafe { public(r#loop) };
+    status(lp.and_then(|lp| lp.shared.post_c(callback.ok_or(NULL_POINTER)?, arg, None, None)))
 }
 
 /// Makes the loop's sleep return at once, or its next one if it is awake. Async-signal-safe; leaves errno alone. The loop
@@ -63,27 +51,24 @@ pub unsafe extern "C" fn loop_call_soon_threadsafe(
 /// Errors: -ESHUTDOWN, -EOWNERDEAD, -EINVAL; loop_last_error() stays as it was, since a signal handler must not touch thread-local
 /// storage. Any thread, and signal handlers.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_wakeup(r#loop: *mut Loop) -> c_int {
+pub unsafe extern "C" fn loop_wakeup(r#loop: *mut loop_t) -> c_int {
     // SAFETY: the header asks for an open loop.
-    status_without_sentence(unsafe { shared(r#loop) }.and_then(|shared| shared.wakeup()))
+    status_without_sentence(unsafe { public(r#loop) }.and_then(|lp| lp.shared.wakeup()))
 }
 
 /// Makes a remote of the loop, to be given to other threads. It ends with loop_remote_release().
 ///
 /// Errors: -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. Allocates nothing. The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_remote_new(r#loop: *mut Loop, out: *mut *mut loop_remote_t) -> c_int {
-    let make = |lp: &Loop| {
-        if out.is_null() {
-            return Err(NULL_POINTER);
-        }
-        lp.check_open()?;
+pub unsafe extern "C" fn loop_remote_new(r#loop: *mut loop_t, out: *mut *mut loop_remote_t) -> c_int {
+    let make = |lp: &Loop, out: NonNull<*mut loop_remote_t>| {
+        lp.check_accepts()?;
         // SAFETY: the header asks for a pointer to write to.
         unsafe { out.write(Counted::clone(&lp.shared).into_raw().cast()) };
         Ok(())
     };
     // SAFETY: the header asks for an open loop.
-    status(unsafe { with_loop(r#loop, make) })
+    status(unsafe { with_args(r#loop, NonNull::new(out).ok_or(NULL_POINTER), make) })
 }
 
 /// One more owner of the remote, which is returned; each ends with loop_remote_release(). NULL is fine. Any thread that

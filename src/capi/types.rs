@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 
-use crate::event_loop::Loop;
+use super::loop_t;
 
 /// Names something that was scheduled. A handle is greater than 0. It never dangles: once its thing has ended, every
 /// function answers -ENOENT to it, also when its room has been used again since.
@@ -11,7 +11,7 @@ pub type loop_handle_t = i64;
 /// A callback: gets the loop it runs on, so that it can schedule more, and the `arg` that was given with it.
 ///
 /// It must return: no longjmp, no pthread_exit. A C++ exception that leaves it aborts the process with a message.
-pub type loop_callback_t = Option<unsafe extern "C-unwind" fn(r#loop: *mut Loop, arg: *mut c_void)>;
+pub type loop_callback_t = Option<unsafe extern "C-unwind" fn(r#loop: *mut loop_t, arg: *mut c_void)>;
 
 /// A release hook: gets the `arg` of what has ended, exactly once.
 pub type loop_release_t = Option<unsafe extern "C-unwind" fn(arg: *mut c_void)>;

@@ -79,6 +79,12 @@ impl Loop {
     #[inline]
     pub(crate) fn check(&self) -> Result<()> {
         self.owner.check()?;
+        self.check_answers()
+    }
+
+    /// Whether the loop still answers. Who calls has been checked.
+    #[inline]
+    pub(crate) fn check_answers(&self) -> Result<()> {
         if self.phase.get() >= Phase::Closing { Err(Error::SHUT_DOWN) } else { Ok(()) }
     }
 
@@ -86,6 +92,12 @@ impl Loop {
     #[inline]
     pub(crate) fn check_open(&self) -> Result<()> {
         self.owner.check()?;
+        self.check_accepts()
+    }
+
+    /// Whether the loop takes something new. Who calls has been checked.
+    #[inline]
+    pub(crate) fn check_accepts(&self) -> Result<()> {
         if self.phase.get() == Phase::Open { Ok(()) } else { Err(Error::SHUT_DOWN) }
     }
 

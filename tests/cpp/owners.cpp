@@ -263,6 +263,49 @@ static void a_handle_may_outlive_its_loop()
     std::thread([end = std::move(other)] {}).join();
 }
 
+// In a forked child no hook tells a Handle that its loop has been closed (S33).
+struct Outlived {
+    std::unique_ptr<Loop> loop = std::make_unique<Loop>();
+    Handle timer{*loop, loop_call_later, 1h, [] { CHECK_TRUE(!"called"); }};
+    Handle other;
+};
+
+static void close_before_its_handles(void *arg)
+{
+    auto &outlived = *static_cast<Outlived *>(arg);
+
+    // The callable is lost in the child, where nothing of the user's is destroyed, but in sight, and so no leak.
+    static unsigned char in_sight[sizeof(Handle)];
+    std::memcpy(in_sight, &outlived.timer, sizeof in_sight);
+    outlived.loop = nullptr;
+    // What was freed is somebody else's.
+    std::vector<std::unique_ptr<char[]>> others;
+    for (std::size_t size = 16; size < 8192; size += 16) {
+        others.push_back(std::make_unique<char[]>(size));
+        std::memset(others.back().get(), 0x5a, size);
+    }
+    CHECK_TRUE(bool(outlived.timer));
+    CHECK_THROWS(EOWNERDEAD, outlived.timer.reschedule(1s));
+    outlived.other = std::move(outlived.timer);
+    outlived.other.cancel();
+    CHECK_TRUE(!outlived.other);
+    // Loops of the child's own do not meet it.
+    Loop fresh;
+    int calls = 0;
+    Handle timer(fresh, loop_call_later, 1ms, [&] { calls++; });
+    CHECK(fresh.run(), ==, LOOP_DONE);
+    CHECK(calls, ==, 1);
+}
+
+static void s33_a_handle_may_outlive_its_loop_in_a_child()
+{
+    Outlived outlived;
+
+    CHECK_IN_CHILD(close_before_its_handles, &outlived);
+    CHECK_TRUE(bool(outlived.timer));
+    CHECK_TRUE(outlived.loop->is_pending(outlived.timer.id()));
+}
+
 static void a_handle_that_a_callable_owns_goes_with_it()
 {
     Loop loop;
@@ -439,6 +482,7 @@ static const check_test tests[] = {
     TEST(a_timer_may_start_itself_again),
     TEST(a_handle_may_go_inside_its_callback),
     TEST(a_handle_may_outlive_its_loop),
+    TEST(s33_a_handle_may_outlive_its_loop_in_a_child),
     TEST(a_handle_that_a_callable_owns_goes_with_it),
     TEST(a_detached_one_goes_on),
     TEST(a_handle_reschedules_its_timer),
