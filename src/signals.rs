@@ -358,3 +358,30 @@ fn call_former(former: &Former, handler: usize, signal: c_int, info: *mut siginf
         libc::pthread_sigmask(libc::SIG_SETMASK, &all, ptr::null_mut());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::Loop;
+
+    #[test]
+    fn s11_a_watcher_is_freed_when_no_signal_handler_can_see_it() {
+        let lp = Loop::new().unwrap();
+        let registration = Registration::new(libc::SIGUSR2, lp.shared.clone()).unwrap();
+        // As a signal handler has it that walks the list.
+        let registry = REGISTRY.get(Registry::new).unwrap();
+        registry.running.fetch_add(1, Ordering::SeqCst);
+        let has_returned = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(Duration::from_millis(20));
+                has_returned.store(true, Ordering::SeqCst);
+                registry.running.fetch_sub(1, Ordering::SeqCst);
+            });
+            drop(registration);
+            assert!(has_returned.load(Ordering::SeqCst));
+        });
+    }
+}

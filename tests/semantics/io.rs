@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use ringloop::{Completion, Events, Kind, Loop, Sqe, Time};
 
+use crate::support::Watched;
+use crate::trace::real_loop;
+
 /// Notes what becomes of an operation.
 #[derive(Clone, Default)]
 struct Seen(Rc<RefCell<Vec<Completion>>>);
@@ -41,7 +44,7 @@ fn submit(lp: &Loop, entry: &Sqe, seen: &Seen) -> ringloop::Handle {
 
 #[test]
 fn s06_an_operation_gives_its_result_in_its_turn() {
-    let lp = Loop::new().unwrap();
+    let lp = real_loop();
     let seen = Seen::default();
     let handle = submit(&lp, &Sqe { opcode: NOP, ..Sqe::default() }, &seen);
     assert!(lp.is_pending(handle) && lp.is_alive());
@@ -53,7 +56,7 @@ fn s06_an_operation_gives_its_result_in_its_turn() {
 
 #[test]
 fn s13_a_cancelled_operation_has_a_final_callback() {
-    let lp = Loop::new().unwrap();
+    let lp = real_loop();
     let (stream, _peer) = UnixStream::pair().unwrap();
     let seen = Seen::default();
     let handle = submit(&lp, &poll_in(&stream), &seen);
@@ -67,7 +70,7 @@ fn s13_a_cancelled_operation_has_a_final_callback() {
 
 #[test]
 fn s13_a_deadline_cuts_an_operation_short() {
-    let lp = Loop::new().unwrap();
+    let lp = real_loop();
     let (stream, _peer) = UnixStream::pair().unwrap();
     let seen = Seen::default();
     let handle = submit(&lp, &poll_in(&stream), &seen);
@@ -81,7 +84,7 @@ fn s13_a_deadline_cuts_an_operation_short() {
 
 #[test]
 fn s14_what_an_operation_carries_is_dropped_after_its_end() {
-    let lp = Loop::new().unwrap();
+    let lp = real_loop();
     let (stream, mut peer) = UnixStream::pair().unwrap();
     let token = Rc::new(());
     let carried = Rc::clone(&token);
@@ -96,7 +99,7 @@ fn s14_what_an_operation_carries_is_dropped_after_its_end() {
 
 #[test]
 fn s22_dropping_the_loop_ends_operations_and_calls_nobody() {
-    let lp = Loop::new().unwrap();
+    let lp = real_loop();
     let (stream, _peer) = UnixStream::pair().unwrap();
     let (seen, released) = (Seen::default(), Rc::new(Cell::new(0)));
     let handle = submit(&lp, &poll_in(&stream), &seen);
@@ -125,7 +128,7 @@ fn s22_a_loop_whose_owner_has_exited_is_closed_by_another_thread_amid_operations
 
 #[test]
 fn s22_shutdown_brings_the_final_callbacks() {
-    let lp = Loop::new().unwrap();
+    let lp = real_loop();
     let (stream, _peer) = UnixStream::pair().unwrap();
     let seen = Seen::default();
     submit(&lp, &poll_in(&stream), &seen);
@@ -136,7 +139,7 @@ fn s22_shutdown_brings_the_final_callbacks() {
 
 #[test]
 fn s29_what_would_escape_the_loop_is_refused_by_name() {
-    let lp = Loop::new().unwrap();
+    let lp = real_loop();
     let refusals = [
         (Sqe { flags: 1 << 1, ..Sqe::default() }, "IOSQE_IO_DRAIN"),
         (Sqe { flags: 1 << 2, ..Sqe::default() }, "IOSQE_IO_LINK"),
@@ -164,7 +167,7 @@ fn s29_what_would_escape_the_loop_is_refused_by_name() {
 
 #[test]
 fn s12_a_watcher_is_called_while_its_descriptor_is_ready() {
-    let lp = Loop::new().unwrap();
+    let lp = real_loop();
     let (stream, mut peer) = UnixStream::pair().unwrap();
     let stream = Rc::new(stream);
     let read = Rc::new(Cell::new(0));
@@ -187,7 +190,7 @@ fn s12_a_watcher_is_called_while_its_descriptor_is_ready() {
 
 #[test]
 fn s12_what_is_forgotten_really_closes() {
-    let lp = Loop::new().unwrap();
+    let lp = real_loop();
     let (stream, mut peer) = UnixStream::pair().unwrap();
     let raw = stream.as_raw_fd();
     let mut shown = None;
@@ -206,7 +209,7 @@ fn s12_what_is_forgotten_really_closes() {
 
 #[test]
 fn what_epoll_refuses_is_refused() {
-    let lp = Loop::new().unwrap();
+    let lp = real_loop();
     let file = std::fs::File::open("/proc/self/exe").unwrap();
     let error = lp.watch_fd(file, Events::IN, |_, _| {}).unwrap_err();
     assert_eq!(error.raw_os_error(), libc::EPERM);
@@ -216,7 +219,7 @@ fn what_epoll_refuses_is_refused() {
 
 #[test]
 fn connections_are_accepted_and_what_they_send_is_received() {
-    let lp = Loop::new().unwrap();
+    let lp = real_loop();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let buffers = lp.buffers(8, 256).unwrap();
@@ -251,7 +254,7 @@ fn connections_are_accepted_and_what_they_send_is_received() {
 
 #[test]
 fn buffers_belong_to_their_loop_and_are_freed_when_nobody_uses_them() {
-    let (lp, other) = (Loop::new().unwrap(), Loop::new().unwrap());
+    let (lp, other) = (real_loop(), real_loop());
     let (stream, peer) = UnixStream::pair().unwrap();
     let buffers = lp.buffers(3, 100).unwrap();
     let foreign = other.recv_multi(stream.try_clone().unwrap(), &buffers, |_, _| {}).unwrap_err();
@@ -266,7 +269,7 @@ fn buffers_belong_to_their_loop_and_are_freed_when_nobody_uses_them() {
 
 #[test]
 fn s36_a_virtual_clock_stands_still_while_an_operation_is_in_flight() {
-    let lp = Loop::builder().virtual_time(Time::from_nanos(0)).build().unwrap();
+    let lp = Watched::new(Loop::builder().virtual_time(Time::from_nanos(0)).build().unwrap());
     let (stream, mut peer) = UnixStream::pair().unwrap();
     let order: Rc<RefCell<Vec<&str>>> = Rc::default();
     let (first, second) = (Rc::clone(&order), Rc::clone(&order));
@@ -283,4 +286,24 @@ fn s36_a_virtual_clock_stands_still_while_an_operation_is_in_flight() {
     peer.write_all(b"x").unwrap();
     lp.run().unwrap();
     assert_eq!(*order.borrow(), ["operation", "timer"]);
+}
+
+#[test]
+fn s12_an_update_reaches_a_poll_that_waits() {
+    let lp = real_loop();
+    let (stream, _peer) = UnixStream::pair().unwrap();
+    let events = Rc::new(Cell::new(Events::NONE));
+    let seen = Rc::clone(&events);
+    let watcher = lp
+        .watch_fd(stream, Events::IN, move |lp, ready| {
+            seen.set(ready);
+            lp.stop().unwrap();
+        })
+        .unwrap();
+    // Nothing comes, and the poll stands in the kernel.
+    assert_eq!(lp.run_once(Duration::ZERO), Ok(0));
+    lp.watch_update(watcher, Events::IN | Events::OUT).unwrap();
+    lp.call_later(Duration::from_secs(10), |lp| lp.stop().unwrap()).unwrap();
+    lp.run_forever().unwrap();
+    assert_eq!(events.get(), Events::OUT);
 }

@@ -16,6 +16,7 @@ mod groups;
 mod handles;
 mod io;
 mod iteration;
+mod kernels;
 mod operations;
 mod panics;
 mod processes;

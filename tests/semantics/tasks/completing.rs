@@ -332,3 +332,39 @@ fn s30_a_panic_of_a_task_that_is_awaited_is_passed_on_by_hand() {
     });
     assert_eq!(caught, Ok("inner"));
 }
+
+#[test]
+fn s17_a_stop_before_a_panic_is_kept_while_the_future_waits() {
+    for lp in both_ways() {
+        lp.call_soon(|lp| {
+            lp.stop().unwrap();
+            panic("callback")
+        })
+        .unwrap();
+        assert_eq!(panic_in(|| lp.run_until_complete(pending::<()>())), Some("callback"));
+        lp.call_later(ms(1), |_| {}).unwrap();
+        assert_eq!(lp.run(), Ok(Outcome::Stopped));
+        assert_eq!(lp.run(), Ok(Outcome::Done));
+    }
+}
+
+#[test]
+fn s17_a_stop_in_the_drop_of_the_future_is_for_the_next_run() {
+    struct StopOnDrop<'a>(&'a Loop);
+    impl Drop for StopOnDrop<'_> {
+        fn drop(&mut self) {
+            self.0.stop().unwrap();
+        }
+    }
+    for lp in both_ways() {
+        lp.call_soon(|lp| lp.stop().unwrap()).unwrap();
+        let stopped = lp.run_until_complete(async {
+            let _stop = StopOnDrop(&lp);
+            pending::<()>().await;
+        });
+        assert_eq!(errno(stopped), ECANCELED);
+        lp.call_later(ms(1), |_| {}).unwrap();
+        assert_eq!(lp.run(), Ok(Outcome::Stopped));
+        assert_eq!(lp.run(), Ok(Outcome::Done));
+    }
+}
