@@ -1114,15 +1114,18 @@ typedef void (*loop_child_callback_t)(loop_t *loop, pid_t pid, int wait_status, 
 /**
  * Runs `callback` once when the child process `pid` has ended. The loop waits for it (reaps it) just before it calls
  * back, and not when the watcher has been cancelled: then the child is left to you. Let nobody else wait for it
- * meanwhile, and have one watcher a child. No signal is used: SIGCHLD is yours to handle or to block; where it is
- * ignored, the wait status is -1.
+ * meanwhile, and have one watcher a child. Should another do so all the same, the wait status is -1, and no child to which the number
+ * has come is taken for it: the loop has a descriptor (a pidfd) for the child. No signal is used: SIGCHLD is yours to handle or to
+ * block; where it is ignored, the wait status is -1.
  *
  * Returns a handle, or -ECHILD when `pid` is no child of this process or has been waited for; -EINVAL when it is not
- * positive; -EAGAIN when the kernel takes no operation at the moment; -EMFILE, -ENFILE before Linux 6.7, when there is
- * no descriptor left; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. One system call; before Linux 6.7 one more, and a
- * descriptor. The loop's thread.
+ * positive; -EAGAIN when the kernel takes no operation at the moment; -EMFILE, -ENFILE when there is no descriptor left;
+ * -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. Two system calls, and a descriptor until it has ended or is cancelled. The loop's thread.
  */
-loop_handle_t loop_watch_child(loop_t *loop, pid_t pid, loop_child_callback_t callback, void *arg);
+loop_handle_t loop_watch_child(loop_t *loop,
+                               pid_t pid,
+                               loop_child_callback_t callback,
+                               void *arg);
 
 /* ==== work off the loop ==== */
 

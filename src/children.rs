@@ -1,13 +1,17 @@
 //! Child processes: who has ended, and how.
 //!
-//! The kernel waits for a child without reaping it (WAITID, 6.7; before that a poll for its pidfd), and holds no memory of the
-//! loop's meanwhile. The loop reaps it just before it calls back, so that a watcher that is cancelled leaves the child to whoever
-//! wants it.
+//! A child is known by a pidfd: should another reap it, and its number come to another child, that one is not met. The kernel polls the
+//! pidfd, which reaps nothing, and holds no memory of the loop's meanwhile. The loop reaps the child just before it calls back, so that
+//! a watcher that is cancelled leaves it to whoever wants it.
+//!
+//! (WAITID, since 6.7, saves the descriptor where it is given the number. It is for where pidfd_open is not known: a filter's work, or
+//! valgrind's.)
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::ptr;
 
 use io_uring::opcode;
 use libc::{c_int, pid_t};
@@ -34,26 +38,39 @@ impl Loop {
     /// just before it calls `f`: let nobody else do so, and have one watcher a child.
     ///
     /// A watcher that is cancelled leaves the child to the caller. Signals are not used: SIGCHLD may be handled, ignored (then
-    /// the status is None) or blocked. One system call; before Linux 6.7, and a descriptor. Errors: ECHILD when there is no such
-    /// child; EINVAL when `pid` is no process's number; EMFILE, ENFILE, EAGAIN, ENOMEM, ESHUTDOWN.
+    /// the status is None) or blocked. Two system calls, and a descriptor (a pidfd): should another wait for the child all the same, none
+    /// that gets its number is taken for it. Errors: ECHILD when there is no such child; EINVAL when `pid` is no process's number; EMFILE,
+    /// ENFILE, EAGAIN, ENOMEM, ESHUTDOWN.
     pub fn watch_child(&self, pid: u32, f: impl FnOnce(&Loop, Option<ExitStatus>) + 'static) -> Result<Handle> {
         let pid = check_pid(pid_t::try_from(pid).unwrap_or(0))?;
+        self.watch_child_of(pid, || open_pidfd(pid), f)
+    }
+
+    /// As `watch_child`, with a pidfd of the caller's choice.
+    pub(crate) fn watch_child_of(
+        &self,
+        pid: pid_t,
+        pidfd: impl FnOnce() -> Result<Option<OwnedFd>>,
+        f: impl FnOnce(&Loop, Option<ExitStatus>) + 'static,
+    ) -> Result<Handle> {
         self.check_open()?;
         let callback = Callback::once(move |lp: &Loop| {
             let (_, status) = lp.ended_child();
             f(lp, (status != REAPED_BY_ANOTHER).then(|| ExitStatus::from_raw(status)));
         })?;
-        self.schedule_child(pid, callback)
+        self.schedule_child(pid, pidfd()?, callback)
     }
 
-    pub(crate) fn schedule_child(&self, pid: pid_t, callback: Callback) -> Result<Handle> {
-        check_child(pid)?;
+    pub(crate) fn schedule_child(&self, pid: pid_t, pidfd: Option<OwnedFd>, callback: Callback) -> Result<Handle> {
+        let child = Child::new(pid, pidfd);
+        wait(&child, libc::WNOWAIT).map_err(|errno| Error::new(errno, Sentence::NotAChild))?;
         // The borrows end before the callback does: it is dropped with none held when there is an error.
         let (mut schedule, mut ring) = (self.schedule.borrow_mut(), self.ring.borrow_mut());
-        let pidfd = if ring.features().supports(WAITID) { None } else { Some(open_pidfd(pid)?) };
+        if child.pidfd.is_none() && !ring.features().supports(WAITID) {
+            return Err(Error::new(Errno::ENOSYS, Sentence::NoPidFd));
+        }
         schedule.reserve_child()?;
         ring.reserve(1)?;
-        let child = Child::new(pid, pidfd);
         let sqe = entry(&child);
         let handle = schedule.add_child(child, callback);
         // SAFETY: the entry points at nothing.
@@ -121,18 +138,29 @@ fn entry(child: &Child) -> Sqe {
     }
 }
 
-/// Waits for a child that should have ended: its wait status, or None when it has not.
+/// Reaps a child that should have ended: its wait status, or None when it has not.
 fn reap(child: &Child) -> Option<c_int> {
-    let mut status = 0;
-    if child.is_gone {
-        return Some(REAPED_BY_ANOTHER);
-    }
-    // SAFETY: the status is written to a live variable.
-    match unsafe { libc::waitpid(child.pid, &mut status, libc::WNOHANG) } {
-        0 => None,
-        pid if pid == child.pid => Some(status),
-        _ => Some(REAPED_BY_ANOTHER),
-    }
+    if child.is_gone { Some(REAPED_BY_ANOTHER) } else { wait(child, 0).unwrap_or(Some(REAPED_BY_ANOTHER)) }
+}
+
+/// Asks how a child has ended; reaps it unless WNOWAIT is among the flags. Its wait status, or None when it has not ended.
+fn wait(child: &Child, flags: c_int) -> nix::Result<Option<c_int>> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let (kind, id) = match &child.pidfd {
+        Some(pidfd) => (libc::P_PIDFD, pidfd.as_raw_fd()),
+        None => (libc::P_PID, child.pid),
+    };
+    // SAFETY: what is known is written to a live variable, of which all-zero is a valid value; the fields are those of SIGCHLD.
+    let (pid, code, status) = unsafe {
+        Errno::result(libc::waitid(kind, id as libc::id_t, info.as_mut_ptr(), libc::WEXITED | libc::WNOHANG | flags))?;
+        let info = info.assume_init();
+        (info.si_pid(), info.si_code, info.si_status())
+    };
+    Ok((pid != 0).then_some(match code {
+        libc::CLD_EXITED => (status & 0xff) << 8,
+        libc::CLD_DUMPED => status | 0x80,
+        _ => status,
+    }))
 }
 
 /// Refuses what is no process's number.
@@ -140,25 +168,29 @@ pub(crate) fn check_pid(pid: pid_t) -> Result<pid_t> {
     if pid > 0 { Ok(pid) } else { Err(Error::new(Errno::EINVAL, Sentence::BadPid)) }
 }
 
-/// Whether there is such a child to wait for.
-fn check_child(pid: pid_t) -> Result<()> {
-    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-    let options = libc::WEXITED | libc::WNOWAIT | libc::WNOHANG;
-    // SAFETY: what is known is written to a live variable.
-    match unsafe { libc::waitid(libc::P_PID, pid as libc::id_t, info.as_mut_ptr(), options) } {
-        0 => Ok(()),
-        _ => Err(Error::new(Errno::last(), Sentence::NotAChild)),
-    }
-}
-
-fn open_pidfd(pid: pid_t) -> Result<OwnedFd> {
+/// A descriptor for a child. None: pidfd_open is not known here.
+pub(crate) fn open_pidfd(pid: pid_t) -> Result<Option<OwnedFd>> {
     // SAFETY: pidfd_open takes any number.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     match Errno::result(fd) {
         // SAFETY: the descriptor is fresh, and nobody else knows of it.
-        Ok(fd) => Ok(unsafe { OwnedFd::from_raw_fd(fd as c_int) }),
+        Ok(fd) => Ok(Some(unsafe { OwnedFd::from_raw_fd(fd as c_int) })),
+        Err(Errno::ENOSYS | Errno::EPERM) => Ok(None),
         Err(errno @ Errno::EMFILE) => Err(Error::new(errno, Sentence::NoDescriptor)),
         Err(errno @ Errno::ENFILE) => Err(Error::new(errno, Sentence::NoSystemDescriptor)),
+        // There is none of that number, or it is that of a thread (6.9).
+        Err(Errno::ESRCH | Errno::EINVAL | Errno::ENOENT) => Err(Error::NOT_A_CHILD),
         Err(errno) => Err(Error::new(errno, Sentence::NoPidFd)),
+    }
+}
+
+/// Kills a process (SIGKILL), which may have ended.
+pub(crate) fn kill(pidfd: &OwnedFd) -> Result<()> {
+    let no_info = ptr::null::<libc::siginfo_t>();
+    // SAFETY: no information is given with the signal.
+    let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), libc::SIGKILL, no_info, 0) };
+    match Errno::result(sent) {
+        Ok(_) | Err(Errno::ESRCH) => Ok(()),
+        Err(errno) => Err(Error::of_operation(-(errno as i32))),
     }
 }

@@ -327,6 +327,7 @@ mod wake_tests {
 #[cfg(all(test, loom))]
 mod tests {
     use super::*;
+    use loom::sync::atomic::AtomicBool;
     use loom::sync::{Arc, Condvar, Mutex};
     use loom::thread;
 
@@ -473,6 +474,31 @@ mod tests {
             signaller.join().unwrap();
             assert!(bed.inbox.take().first().is_none() && !bed.inbox.is_wanted() && !bed.post(0, 0));
             assert!(bed.inbox.fall_asleep());
+        });
+    }
+
+    #[test]
+    fn s22_work_that_is_done_against_closing_is_told_once() {
+        loom::model(|| {
+            let bed = Bed::new();
+            let told_later = Arc::new(AtomicBool::new(false));
+            let worker = {
+                let (bed, told_later) = (Arc::clone(&bed), Arc::clone(&told_later));
+                thread::spawn(move || {
+                    if !bed.post(0, 0) {
+                        told_later.store(true, Ordering::Relaxed);
+                        bed.wake(bed.inbox.signal());
+                    }
+                })
+            };
+            let mut seen = Vec::new();
+            read(bed.inbox.close(), &mut seen);
+            if seen.is_empty() {
+                // It would never return if the signal were lost.
+                assert!(bed.sleep() && bed.inbox.take().first().is_none() && told_later.load(Ordering::Relaxed));
+            }
+            worker.join().unwrap();
+            assert_ne!(seen.is_empty(), !told_later.load(Ordering::Relaxed));
         });
     }
 

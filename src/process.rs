@@ -22,6 +22,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{self, Command, ExitStatus};
 use std::rc::Rc;
 
+use libc::pid_t;
+
+use crate::children::{kill, open_pidfd};
 use crate::error::{Error, Result};
 use crate::io::{How, Local, Socket, reading, writing};
 use crate::task::operation;
@@ -36,6 +39,8 @@ pub struct Child {
     /// Its standard error, if that is a pipe from it.
     pub stderr: Option<PipeReader>,
     child: process::Child,
+    /// It, whatever becomes of its number. None where there are no pidfds.
+    pidfd: Option<OwnedFd>,
     /// How it has ended. Shared with the loop, which reaps it.
     ended: Rc<Cell<Option<Ended>>>,
 }
@@ -47,26 +52,53 @@ enum Ended {
     Reaped,
 }
 
+/// What a child of the standard library's gives.
+struct Parts {
+    stdin: Option<PipeWriter>,
+    stdout: Option<PipeReader>,
+    stderr: Option<PipeReader>,
+    pidfd: Option<OwnedFd>,
+}
+
+impl Parts {
+    fn of(child: &mut process::Child) -> Result<Parts> {
+        Ok(Parts {
+            stdin: child.stdin.take().map(|pipe| PipeWriter::of(pipe.into())).transpose()?,
+            stdout: child.stdout.take().map(|pipe| PipeReader::of(pipe.into())).transpose()?,
+            stderr: child.stderr.take().map(|pipe| PipeReader::of(pipe.into())).transpose()?,
+            pidfd: open_pidfd(child.id() as pid_t)?,
+        })
+    }
+
+    fn with(self, child: process::Child) -> Child {
+        let Parts { stdin, stdout, stderr, pidfd } = self;
+        Child { stdin, stdout, stderr, child, pidfd, ended: Rc::default() }
+    }
+}
+
 impl Child {
-    /// Starts a process: fork and exec, for which the standard library waits. Errors: ENOENT and so on; EINVAL for a NUL in a name or an argument.
+    /// Starts a process: fork and exec, for which the standard library waits. It has a descriptor (a pidfd), so that no other process is
+    /// taken for it. Errors: ENOENT and so on; EINVAL for a NUL in a name or an argument; EMFILE, ENFILE, ENOMEM, also when the process has been started: then it has been killed.
     pub fn spawn(command: &mut Command) -> Result<Child> {
         let spawned = command.spawn().map_err(|error| match error.raw_os_error() {
             // The standard library has found it, before the kernel could.
             None => Error::NUL_INSIDE,
             Some(_) => Error::of_io(&error),
         });
-        Child::from_std(spawned?)
+        let mut child = spawned?;
+        match Parts::of(&mut child) {
+            Ok(parts) => Ok(parts.with(child)),
+            Err(error) => {
+                // It fails when there is nothing left to be done.
+                let _ = child.kill().and_then(|()| child.wait());
+                Err(error)
+            }
+        }
     }
 
-    /// A child of the standard library's, which nobody has waited for.
+    /// A child of the standard library's, which nobody has waited for. Errors: ECHILD when another has, EMFILE, ENFILE, ENOMEM.
     pub fn from_std(mut child: process::Child) -> Result<Child> {
-        Ok(Child {
-            stdin: child.stdin.take().map(|pipe| PipeWriter::of(pipe.into())).transpose()?,
-            stdout: child.stdout.take().map(|pipe| PipeReader::of(pipe.into())).transpose()?,
-            stderr: child.stderr.take().map(|pipe| PipeReader::of(pipe.into())).transpose()?,
-            child,
-            ended: Rc::default(),
-        })
+        Ok(Parts::of(&mut child)?.with(child))
     }
 
     /// The number of the process.
@@ -82,9 +114,11 @@ impl Child {
     pub async fn wait(&mut self) -> Result<ExitStatus> {
         self.stdin = None;
         if self.ended.get().is_none() {
-            let (pid, ended) = (self.id(), Rc::clone(&self.ended));
+            let (pid, ended) = (self.id() as pid_t, Rc::clone(&self.ended));
+            let pidfd =
+                || self.pidfd.as_ref().map(|pidfd| pidfd.try_clone().map_err(|error| Error::of_io(&error))).transpose();
             operation(|lp, done| {
-                lp.watch_child(pid, move |_, status| {
+                lp.watch_child_of(pid, pidfd, move |_, status| {
                     ended.set(Some(status.map_or(Ended::Reaped, Ended::With)));
                     let _ = done.send(());
                 })
@@ -99,10 +133,11 @@ impl Child {
 
     /// Kills it (SIGKILL), which it ends of soon; nothing happens if it has ended. Errors: EPERM for one that runs as another user.
     pub fn kill(&mut self) -> Result<()> {
-        match self.ended.get() {
+        match (self.ended.get(), &self.pidfd) {
             // Its number may be another's.
-            Some(_) => Ok(()),
-            None => self.child.kill().map_err(|error| Error::of_io(&error)),
+            (Some(_), _) => Ok(()),
+            (None, Some(pidfd)) => kill(pidfd),
+            (None, None) => self.child.kill().map_err(|error| Error::of_io(&error)),
         }
     }
 }

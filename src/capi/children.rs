@@ -7,7 +7,7 @@ use libc::pid_t;
 use super::types::loop_handle_t;
 use super::{NULL_POINTER, handle, loop_t, with_args};
 use crate::callback::Callback;
-use crate::children::check_pid;
+use crate::children::{check_pid, open_pidfd};
 use crate::event_loop::Loop;
 
 /// Gets a child that has ended: `wait_status` is what waitpid() gave, for WIFEXITED() and the like; -1 when another has waited for
@@ -17,13 +17,13 @@ pub type loop_child_callback_t =
 
 /// Runs `callback` once when the child process `pid` has ended. The loop waits for it (reaps it) just before it calls
 /// back, and not when the watcher has been cancelled: then the child is left to you. Let nobody else wait for it
-/// meanwhile, and have one watcher a child. No signal is used: SIGCHLD is yours to handle or to block; where it is
-/// ignored, the wait status is -1.
+/// meanwhile, and have one watcher a child. Should another do so all the same, the wait status is -1, and no child to which the number
+/// has come is taken for it: the loop has a descriptor (a pidfd) for the child. No signal is used: SIGCHLD is yours to handle or to
+/// block; where it is ignored, the wait status is -1.
 ///
 /// Returns a handle, or -ECHILD when `pid` is no child of this process or has been waited for; -EINVAL when it is not
-/// positive; -EAGAIN when the kernel takes no operation at the moment; -EMFILE, -ENFILE before Linux 6.7, when there is
-/// no descriptor left; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. One system call; before Linux 6.7 one more, and a
-/// descriptor. The loop's thread.
+/// positive; -EAGAIN when the kernel takes no operation at the moment; -EMFILE, -ENFILE when there is no descriptor left;
+/// -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. Two system calls, and a descriptor until it has ended or is cancelled. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_watch_child(
     r#loop: *mut loop_t,
@@ -34,7 +34,7 @@ pub unsafe extern "C" fn loop_watch_child(
     let args = callback.ok_or(NULL_POINTER).and_then(|callback| check_pid(pid).map(|_| callback));
     let watch = |lp: &Loop, callback| {
         lp.check_accepts()?;
-        lp.schedule_child(pid, Callback::c_child(callback, arg))
+        lp.schedule_child(pid, open_pidfd(pid)?, Callback::c_child(callback, arg))
     };
     // SAFETY: the header asks for an open loop.
     handle(unsafe { with_args(r#loop, args, watch) })

@@ -17,7 +17,7 @@ use crate::slots::{Place, SlotRef};
 #[derive(Debug)]
 pub(crate) struct Child {
     pub(crate) pid: pid_t,
-    /// Where the kernel cannot wait for it as an operation.
+    /// It, whatever becomes of its number. None where there are no pidfds.
     pub(crate) pidfd: Option<OwnedFd>,
     /// Whether somebody else has waited for it.
     pub(crate) is_gone: bool,

@@ -2,6 +2,8 @@
 #include "check.h"
 
 #include <fcntl.h>
+#include <sched.h>
+#include <sys/syscall.h>
 
 static int ended, statuses[64];
 static pid_t pids[64];
@@ -441,6 +443,69 @@ static void s29_arguments(void)
     close_loop(loop);
 }
 
+/* ---- a child that another reaps, and whose number comes to another child ---- */
+
+/* struct clone_args of Linux 5.5: <linux/sched.h> and <sched.h> do not go together everywhere. */
+struct clone_arguments {
+    uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size;
+};
+
+struct reused {
+    pid_t pid;
+    int swapped;
+};
+
+/* Reaps the child, and gives its number to another, which ends with 5 and is not reaped. */
+static void swap_children(loop_t *loop, void *arg)
+{
+    struct reused *reused = arg;
+    struct clone_arguments arguments = {.exit_signal = SIGCHLD, .set_tid_size = 1};
+    long other;
+
+    (void)loop;
+    if (reused->swapped++) return;
+    arguments.set_tid = (uintptr_t)&reused->pid;
+    REQUIRE(waitpid(reused->pid, NULL, 0), ==, reused->pid);
+    other = syscall(SYS_clone3, &arguments, sizeof arguments);
+    if (other == 0) _exit(5);
+    REQUIRE(other, ==, reused->pid);
+    await_zombie(reused->pid);
+}
+
+static void meet_another_child(void *arg)
+{
+    loop_t *loop = new_loop();
+    struct reused reused = {child(7, NULL), 0};
+    int status = 0;
+
+    (void)arg;
+    ended = 0;
+    await_zombie(reused.pid);
+    REQUIRE(loop_watch_child(loop, reused.pid, note, NULL), >, 0);
+    /* Between the kernel's word that the child has ended, and its callback. */
+    REQUIRE(loop_add_hook(loop, LOOP_AFTER_WAIT, swap_children, &reused), >, 0);
+    CHECK(loop_run(loop), ==, LOOP_DONE);
+    CHECK(reused.swapped, >, 0);
+    REQUIRE(ended, ==, 1);
+    CHECK(pids[0], ==, reused.pid);
+    CHECK(statuses[0], ==, -1);
+    CHECK(waitpid(reused.pid, &status, WNOHANG), ==, reused.pid);
+    CHECK(WEXITSTATUS(status), ==, 5);
+    close_loop(loop);
+}
+
+/* Numbers can be given where one is the first process of a namespace of them. */
+static void in_a_namespace(void *arg)
+{
+    REQUIRE(unshare(CLONE_NEWPID | (geteuid() == 0 ? 0 : CLONE_NEWUSER)), ==, 0);
+    CHECK_IN_CHILD(meet_another_child, arg);
+}
+
+static void s11_a_child_that_got_the_number_of_another_is_not_met(void)
+{
+    CHECK_IN_CHILD(in_a_namespace, NULL);
+}
+
 static const struct check_test tests[] = {
     TEST(a_child_ends_and_is_reaped),
     TEST(a_child_that_a_signal_ends),
@@ -461,6 +526,7 @@ static const struct check_test tests[] = {
                    "the work does not run while the loop is in io_uring_enter()"),
     TEST_NOT_UNDER("valgrind", s33_a_forked_child_closes_nothing, "it has copies of what the parent holds"),
     TEST(s29_arguments),
+    TEST_NOT_UNDER("valgrind", s11_a_child_that_got_the_number_of_another_is_not_met, "valgrind 3.19 knows no pidfd_open"),
 };
 
 int main(int argc, char **argv)

@@ -225,46 +225,6 @@ static void send_all(loop_t *loop)
     close_pair(fds);
 }
 
-static void note_child(loop_t *loop, pid_t pid, int status, void *arg)
-{
-    (void)pid;
-    note(loop, status, 0, arg);
-}
-
-static int descriptors(void)
-{
-    int count = 0;
-
-    for (int fd = 0; fd < 256; fd++) count += fcntl(fd, F_GETFD) >= 0;
-    return count;
-}
-
-static void watch_child(loop_t *loop)
-{
-    struct seen seen = {0};
-    int before = descriptors(), ends[2];
-    bool is_native;
-    pid_t pid;
-
-    REQUIRE(pipe2(ends, O_CLOEXEC), ==, 0);
-    pid = fork();
-    REQUIRE(pid, >=, 0);
-    if (pid == 0) {
-        char byte;
-
-        close(ends[1]);
-        _exit(read(ends[0], &byte, 1) == 0 ? 7 : 8);
-    }
-    REQUIRE(loop_watch_child(loop, pid, note_child, &seen), >, 0);
-    /* The pipe has two; a pidfd is one more. */
-    is_native = descriptors() == before + 2;
-    close(ends[0]);
-    close(ends[1]);
-    until(loop, &seen, 1);
-    REQUIRE(WEXITSTATUS(seen.result), ==, 7);
-    say_whether("loop_watch_child", is_native);
-}
-
 /* ---- operations ---- */
 
 /* What had been submitted before the operation that is looked at. */
@@ -364,7 +324,6 @@ int main(void)
     accept_many(loop);
     receive_many(loop);
     send_all(loop);
-    watch_child(loop);
     files(loop);
     sockets(loop);
     embedding(loop);

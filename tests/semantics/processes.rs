@@ -1,13 +1,15 @@
 //! Children and signals of tasks: S13, S22.
 
+use std::cell::Cell;
 use std::os::unix::process::ExitStatusExt;
 use std::pin::pin;
 use std::process::{Command, Stdio};
+use std::rc::Rc;
 
 use libc::{ECANCELED, ECHILD, EINVAL, ENOENT, ETIMEDOUT};
 use ringloop::process::Child;
 use ringloop::signal::signal;
-use ringloop::task;
+use ringloop::{HookPoint, Loop, Outcome, task};
 
 use crate::streams::{poll_once, run};
 use crate::trace::{errno, ms, real_loop};
@@ -118,5 +120,124 @@ fn signals_are_a_stream() {
         let mut signals = signal(libc::SIGCONT).unwrap();
         raise(libc::SIGCONT);
         assert_eq!(StreamExt::next(&mut signals).await, Some(()));
+    });
+}
+
+/// `struct clone_args` of Linux 5.5.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArguments {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+}
+
+/// Reaps a child that has ended, and gives its number to another, which waits for a signal.
+fn swap(pid: libc::pid_t) {
+    let arguments = CloneArguments {
+        exit_signal: libc::SIGCHLD as u64,
+        set_tid: std::ptr::from_ref(&pid).addr() as u64,
+        set_tid_size: 1,
+        ..CloneArguments::default()
+    };
+    // SAFETY: the child calls alarm and pause alone; nobody else waits for the first one.
+    unsafe {
+        assert_eq!(libc::waitpid(pid, std::ptr::null_mut(), 0), pid);
+        let other = libc::syscall(libc::SYS_clone3, &arguments, size_of::<CloneArguments>());
+        if other == 0 {
+            // Should it be taken for the first one, the test shall fail, and not wait for ever.
+            libc::alarm(20);
+            libc::pause();
+            libc::_exit(5);
+        }
+        assert_eq!(other, pid.into());
+    }
+}
+
+/// The wait status of a child, and whether it has ended.
+fn status_of(pid: libc::pid_t, flags: i32) -> (libc::pid_t, i32) {
+    let mut status = 0;
+    // SAFETY: the status is written to a live variable.
+    (unsafe { libc::waitpid(pid, &mut status, flags) }, status)
+}
+
+/// Runs `f` in a process that may give numbers to its children: the first of a namespace of them.
+fn in_a_namespace(f: fn()) {
+    let enter = |f: &dyn Fn()| {
+        // SAFETY: the child leaves by `_exit`.
+        match unsafe { libc::fork() } {
+            0 => {
+                let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
+                // SAFETY: _exit takes any number.
+                unsafe { libc::_exit(i32::from(ended.is_err())) }
+            }
+            child => assert_eq!(status_of(child, 0), (child, 0)),
+        }
+    };
+    enter(&|| {
+        // SAFETY: neither function needs anything.
+        unsafe {
+            let user = if libc::geteuid() == 0 { 0 } else { libc::CLONE_NEWUSER };
+            assert_eq!(libc::unshare(libc::CLONE_NEWPID | user), 0);
+        }
+        enter(&f);
+    });
+}
+
+/// Ends the child that `swap` has made, which nobody has reaped or killed.
+fn end_other(pid: libc::pid_t) {
+    assert_eq!(status_of(pid, libc::WNOHANG), (0, 0));
+    // SAFETY: the child is there, and is ours.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGTERM) }, 0);
+    assert_eq!(status_of(pid, 0), (pid, libc::SIGTERM));
+}
+
+#[test]
+#[expect(clippy::zombie_processes, reason = "another waits for it, on purpose")]
+fn s11_a_child_that_got_the_number_of_another_is_not_met() {
+    in_a_namespace(|| {
+        let lp = real_loop();
+        let child = Command::new("true").spawn().unwrap();
+        let pid = child.id() as libc::pid_t;
+        let (swapped, seen) = (Cell::new(false), Rc::new(Cell::new(None)));
+        let inner = Rc::clone(&seen);
+        lp.watch_child(child.id(), move |_, status| inner.set(Some(status))).unwrap();
+        // SAFETY: what is known is written to a live variable.
+        let await_end = move |_: &Loop| unsafe {
+            let mut info = std::mem::zeroed();
+            libc::waitid(libc::P_PID, pid as libc::id_t, &mut info, libc::WEXITED | libc::WNOWAIT);
+        };
+        lp.add_hook(HookPoint::BeforeWait, await_end).unwrap();
+        // Between the kernel's word that the child has ended, and its callback.
+        lp.add_hook(HookPoint::AfterWait, move |_| {
+            if !swapped.replace(true) {
+                swap(pid);
+            }
+        })
+        .unwrap();
+        assert_eq!(lp.run(), Ok(Outcome::Done));
+        assert_eq!(seen.get(), Some(None));
+        end_other(pid);
+    });
+}
+
+#[test]
+fn s11_what_kills_a_child_kills_none_that_got_its_number() {
+    in_a_namespace(|| {
+        run(async {
+            let mut child = Child::spawn(Command::new("true").stdin(Stdio::null())).unwrap();
+            let pid = child.id() as libc::pid_t;
+            swap(pid);
+            child.kill().unwrap();
+            end_other(pid);
+            assert_eq!(errno(child.wait().await), ECHILD);
+        });
     });
 }
