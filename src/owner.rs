@@ -113,8 +113,20 @@ impl Owner {
     /// A forked child has freed its copy of the loop, but for this owner: nobody owns it there, and what tells of an exit is not freed.
     #[cfg(feature = "capi")]
     pub(crate) fn abandon(&mut self) {
-        self.thread.store(NOBODY, Relaxed);
+        self.leave_to_nobody();
         std::mem::forget(self.exited.get_mut().unwrap_or_else(PoisonError::into_inner).clone());
+    }
+
+    /// Nobody owns the loop any more in a forked child.
+    #[cfg(feature = "capi")]
+    pub(crate) fn leave_to_nobody(&self) {
+        self.thread.store(NOBODY, Relaxed);
+    }
+
+    /// Whether the calling thread is the owner, or its image in a forked child.
+    #[cfg(feature = "capi")]
+    pub(crate) fn is_of_this_thread(&self) -> bool {
+        self.thread.load(Relaxed) == THREAD.get()
     }
 
     #[cfg(feature = "capi")]

@@ -195,7 +195,8 @@ pub unsafe extern "C" fn loop_shutdown(r#loop: *mut loop_t) -> c_int {
 ///
 /// In a forked child it frees the child's copy of the memory and does nothing else: no release hook runs there, and what
 /// uses the pointer still, unaware of the end, is answered with -EOWNERDEAD as before. A child that was forked in a callback
-/// returns from that first: until then -EOWNERDEAD.
+/// returns from that first: until then -EOWNERDEAD. In a child that another thread than the loop's has forked it is 0 at once, and the
+/// memory is leaked: the loop's thread, which is not there, may have been changing it.
 ///
 /// A loop that is closed by another thread, after its own has exited: what that had in the kernel has ended with it, but for what a
 /// device may be busy with. The release hooks of reads and writes on files, and of sends without a copy, that had not ended do not run

@@ -88,7 +88,14 @@ pub(super) unsafe fn close(lp: *mut loop_t, end: impl FnOnce(&Loop) -> Result<()
         return Err(Error::FORKED);
     }
     let lp = lp.cast::<Loop>();
-    // SAFETY: the loop is this thread's, or this process has no other thread.
+    if is_forked && !owner.is_of_this_thread() {
+        // Another thread has forked: the loop's may have been anywhere, and is not here to go on. All of it is leaked.
+        owner.leave_to_nobody();
+        // SAFETY: nothing but `public` uses the loop from now on, and this word, which no other thread of this process does.
+        unsafe { keep_abandoned(lp) };
+        return Ok(());
+    }
+    // SAFETY: the loop is this thread's, here or in the process that has forked.
     end(unsafe { &*lp })?;
     if is_forked {
         // SAFETY: all has ended, and nobody else is in this process.
@@ -106,9 +113,6 @@ pub(super) unsafe fn close(lp: *mut loop_t, end: impl FnOnce(&Loop) -> Result<()
 /// # Safety
 /// Nothing but `public` uses the loop from now on.
 unsafe fn free_copy(lp: *mut Loop) {
-    /// What is left of such loops, so that no tool takes them for lost.
-    static ABANDONED: AtomicPtr<loop_t> = AtomicPtr::new(ptr::null_mut());
-
     // SAFETY: each of the three is owned twice while there are two of it, and the loop's memory is that of its Box still.
     unsafe {
         (*lp).owner.abandon();
@@ -118,8 +122,71 @@ unsafe fn free_copy(lp: *mut Loop) {
         (&raw mut (*lp).owner).write(kept.0);
         (&raw mut (*lp).clock).write(kept.1);
         (&raw mut (*lp).shared).write(kept.2);
-        let c = CSide::default();
-        c.data.set(ABANDONED.swap(lp.cast(), Relaxed).cast());
-        (&raw mut (*lp).c).write(c);
+        (&raw mut (*lp).c).write(CSide::default());
+        keep_abandoned(lp);
+    }
+}
+
+/// Keeps what is left of a loop in a forked child, so that no tool takes it for lost.
+///
+/// # Safety
+/// Nothing but `public` uses the loop from now on.
+unsafe fn keep_abandoned(lp: *mut Loop) {
+    static ABANDONED: AtomicPtr<loop_t> = AtomicPtr::new(ptr::null_mut());
+
+    // SAFETY: the caller says so.
+    unsafe { &(*lp).c.data }.set(ABANDONED.swap(lp.cast(), Relaxed).cast());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use libc::EOWNERDEAD;
+
+    use super::*;
+    use crate::capi::lifecycle::{loop_close, loop_new};
+
+    /// A pointer that goes to other threads, as those of C do.
+    struct Pointer(*mut loop_t);
+
+    // SAFETY: what is done with it is for any thread.
+    unsafe impl Send for Pointer {}
+
+    #[test]
+    fn s33_a_child_that_another_thread_forked_leaks_what_is_borrowed() {
+        let (tell, told) = channel();
+        let (end, ends) = channel::<()>();
+        let owner = std::thread::spawn(move || {
+            let mut made = ptr::null_mut();
+            // SAFETY: the loop is used by this thread, and by a child, which says so.
+            unsafe {
+                assert_eq!(loop_new(ptr::null(), &mut made), 0);
+                let lp = &*made.cast::<Loop>();
+                let borrowed = (lp.schedule.borrow_mut(), lp.ring.borrow_mut());
+                tell.send(Pointer(made)).unwrap();
+                let _ = ends.recv();
+                drop(borrowed);
+                assert_eq!(loop_close(made), 0);
+            }
+        });
+        let Pointer(lp) = told.recv().unwrap();
+        // SAFETY: the child calls what is made for it, and leaves by _exit; the loop is open as long as its thread waits.
+        let child = unsafe {
+            match libc::fork() {
+                0 => {
+                    libc::alarm(20);
+                    let closed = (loop_close(lp), loop_close(lp));
+                    libc::_exit(i32::from(closed != (0, -EOWNERDEAD)))
+                }
+                child => child,
+            }
+        };
+        let mut status = -1;
+        // SAFETY: the status is written to a live variable.
+        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        assert_eq!(status, 0);
+        drop(end);
+        owner.join().unwrap();
     }
 }

@@ -3,7 +3,9 @@
 
 #include <pthread.h>
 #include <semaphore.h>
+#include <sched.h>
 #include <stdatomic.h>
+#include <sys/syscall.h>
 
 static void not_walked(loop_t *loop, const loop_info_t *info, void *arg)
 {
@@ -445,6 +447,155 @@ static void s33_a_child_forked_while_others_make_loops_makes_its_own(void)
         pthread_join(threads[i], NULL);
 }
 
+/* ---- forks by another thread than the loop's, which may be anywhere at that moment ---- */
+
+struct elsewhere {
+    loop_t *loop;
+    atomic_int tid; /* of the loop's thread, when the loop is there */
+    sem_t begun, may_end;
+};
+
+/* Waits until the loop's thread is in this system call: it has borrowed what it uses there. */
+static void until_in(struct elsewhere *elsewhere, long call)
+{
+    char path[64], text[32];
+    long current = -2;
+
+    while (elsewhere->tid == 0) sched_yield();
+    snprintf(path, sizeof path, "/proc/self/task/%d/syscall", elsewhere->tid);
+    for (uint64_t end = monotonic() + LOOP_SEC(20); current != call && monotonic() < end; usleep(100)) {
+        FILE *file = fopen(path, "r");
+
+        REQUIRE(file != NULL, ==, 1);
+        current = fgets(text, sizeof text, file) && text[0] != 'r' ? strtol(text, NULL, 10) : -2;
+        fclose(file);
+    }
+    CHECK(current, ==, call);
+}
+
+static void close_the_others(void *arg)
+{
+    struct elsewhere *elsewhere = arg;
+
+    alarm(60);
+    CHECK(loop_call_soon(elsewhere->loop, do_nothing, NULL), ==, -EOWNERDEAD);
+    CHECK(loop_close(elsewhere->loop), ==, 0);
+    CHECK(loop_call_soon(elsewhere->loop, do_nothing, NULL), ==, -EOWNERDEAD);
+    CHECK(loop_close(elsewhere->loop), ==, -EOWNERDEAD);
+    CHECK(released, ==, 0);
+    own_a_loop(NULL);
+}
+
+static void *run_it_forever(void *arg)
+{
+    struct elsewhere *elsewhere = arg;
+
+    elsewhere->loop = new_loop();
+    CHECK(loop_on_release(elsewhere->loop, loop_call_later(elsewhere->loop, LOOP_SEC(1000), do_nothing, NULL), count_release),
+          ==, 0);
+    elsewhere->tid = gettid();
+    CHECK(loop_run_forever(elsewhere->loop), ==, LOOP_STOPPED);
+    CHECK(loop_close(elsewhere->loop), ==, 0);
+    return NULL;
+}
+
+static void stop_it(loop_t *loop, void *arg)
+{
+    (void)arg;
+    CHECK(loop_stop(loop), ==, 0);
+}
+
+static void s33_another_thread_forks_while_the_loop_sleeps(void)
+{
+    struct elsewhere elsewhere = {0};
+    pthread_t thread;
+
+    released = 0;
+    REQUIRE(pthread_create(&thread, NULL, run_it_forever, &elsewhere), ==, 0);
+    until_in(&elsewhere, SYS_io_uring_enter);
+    CHECK_IN_CHILD(close_the_others, &elsewhere);
+    CHECK(loop_call_soon_threadsafe(elsewhere.loop, stop_it, NULL), ==, 0);
+    pthread_join(thread, NULL);
+    CHECK(released, ==, 1);
+}
+
+static void wait_for_the_end(void *arg)
+{
+    struct elsewhere *elsewhere = arg;
+
+    sem_post(&elsewhere->begun);
+    while (sem_wait(&elsewhere->may_end) != 0) REQUIRE(errno, ==, EINTR);
+}
+
+static void never_done(loop_t *loop, int status, void *arg)
+{
+    (void)loop;
+    (void)status;
+    (void)arg;
+    CHECK_TRUE(!"close calls nobody");
+}
+
+/* It waits in close for the work, and holds what it waits with. */
+static void *close_it_for_long(void *arg)
+{
+    struct elsewhere *elsewhere = arg;
+
+    elsewhere->loop = new_loop();
+    CHECK(loop_run_in_executor(elsewhere->loop, wait_for_the_end, never_done, elsewhere), >, 0);
+    while (sem_wait(&elsewhere->begun) != 0) REQUIRE(errno, ==, EINTR);
+    elsewhere->tid = gettid();
+    CHECK(loop_close(elsewhere->loop), ==, 0);
+    return NULL;
+}
+
+static void s33_another_thread_forks_while_the_loop_is_closed(void)
+{
+    struct elsewhere elsewhere = {0};
+    pthread_t thread;
+
+    released = 0;
+    REQUIRE(sem_init(&elsewhere.begun, 0, 0), ==, 0);
+    REQUIRE(sem_init(&elsewhere.may_end, 0, 0), ==, 0);
+    REQUIRE(pthread_create(&thread, NULL, close_it_for_long, &elsewhere), ==, 0);
+    until_in(&elsewhere, SYS_futex);
+    CHECK_IN_CHILD(close_the_others, &elsewhere);
+    sem_post(&elsewhere.may_end);
+    pthread_join(thread, NULL);
+}
+
+static void go_round(loop_t *loop, void *arg)
+{
+    CHECK(loop_on_release(loop, loop_call_soon(loop, go_round, arg), free), ==, 0);
+    CHECK(loop_call_later(loop, LOOP_USEC(1), do_nothing, NULL), >, 0);
+}
+
+static void *run_round_and_round(void *arg)
+{
+    struct elsewhere *elsewhere = arg;
+
+    elsewhere->loop = new_loop();
+    go_round(elsewhere->loop, NULL);
+    elsewhere->tid = gettid();
+    CHECK(loop_run_forever(elsewhere->loop), ==, LOOP_STOPPED);
+    CHECK(loop_close(elsewhere->loop), ==, 0);
+    return NULL;
+}
+
+static void s33_another_thread_forks_at_any_moment_of_a_run(void)
+{
+    int rounds = getenv("CHECK_TOOL") ? 20 : 300;
+    struct elsewhere elsewhere = {0};
+    pthread_t thread;
+
+    released = 0;
+    REQUIRE(pthread_create(&thread, NULL, run_round_and_round, &elsewhere), ==, 0);
+    while (elsewhere.tid == 0) sched_yield();
+    for (int i = 0; i < rounds && check_failures == 0; i++)
+        CHECK_IN_CHILD(close_the_others, &elsewhere);
+    CHECK(loop_call_soon_threadsafe(elsewhere.loop, stop_it, NULL), ==, 0);
+    pthread_join(thread, NULL);
+}
+
 static const struct check_test tests[] = {
     TEST(s33_in_the_child_every_call_says_eownerdead),
     TEST(s33_a_child_that_leaves_the_loop_alone),
@@ -455,6 +606,9 @@ static const struct check_test tests[] = {
                    "what the child forgets is a leak there, as it must be"),
     TEST_NOT_UNDER("valgrind", s33_a_child_forked_while_others_make_loops_makes_its_own,
                    "what belonged to the threads that the child lacks is a leak there"),
+    TEST_NOT_UNDER("valgrind", s33_another_thread_forks_while_the_loop_sleeps, "no other thread runs meanwhile"),
+    TEST_NOT_UNDER("valgrind", s33_another_thread_forks_while_the_loop_is_closed, "its threads are in other system calls"),
+    TEST_NOT_UNDER("valgrind", s33_another_thread_forks_at_any_moment_of_a_run, "no other thread runs meanwhile"),
 };
 
 CHECK_MAIN(tests)
