@@ -92,6 +92,9 @@ impl Loop {
 
     /// Closes the loop: cancels everything, runs release hooks, runs no callbacks, frees everything (S22). Dropping the
     /// loop does the same.
+    ///
+    /// It does so also where `io_uring_enter` is refused, as by a filter that was installed later. What operations keep that
+    /// the kernel has taken is leaked then: it may still use that memory.
     #[expect(clippy::result_large_err, reason = "the error hands the loop back")]
     pub fn close(self) -> std::result::Result<(), CloseError> {
         self.close_within(Duration::MAX)
@@ -100,7 +103,7 @@ impl Loop {
     /// As [`close`](Loop::close), but gives up with ETIMEDOUT when the kernel has not let go after `limit`, or work on another
     /// thread has not ended; the loop comes back in the error, and can be closed again. By then its operations have been cancelled; nothing else has changed.
     /// Calls and timers keep nothing in the kernel: with these alone, it never gives up. ENOMEM when there is no memory for the results
-    /// of operations, which [`close`](Loop::close) does without.
+    /// of operations, which [`close`](Loop::close) does without; what `io_uring_enter` says, with nothing freed.
     #[expect(clippy::result_large_err, reason = "the error hands the loop back")]
     pub fn close_within(self, limit: Duration) -> std::result::Result<(), CloseError> {
         match self.prepare_close(time::nanos(limit)) {
@@ -172,7 +175,7 @@ impl Loop {
             schedule.go_on_watching();
             return Err(error);
         }
-        while schedule.is_kernel_busy() {
+        while schedule.has_to_drain() {
             // What the kernel does not take now, it takes when it has completed something.
             let _ = op::run_errands(&mut schedule, &mut ring);
             let waited = ring.wait_for_completion(until);
@@ -187,14 +190,25 @@ impl Loop {
             }
             let has_room = room.is_ok();
             ring.reap(|completed| if has_room { schedule.completed(completed) } else { schedule.discard(completed) });
-            if !schedule.is_kernel_busy() {
+            if ring.take_loss() {
+                schedule.completion_lost();
+            }
+            if !schedule.has_to_drain() {
                 break;
             }
             match waited {
+                Err(Error::COMPLETION_LOST) => {}
+                Err(_) if ring.batch_len() > 0 => {}
                 // The ring was bound to a thread that has exited.
                 Err(_) if self.owner.is_inherited() => {
                     self.owner.await_exit(until)?;
                     schedule.kernel_has_let_go();
+                    return Ok(());
+                }
+                // The kernel is not to be entered any more, and tells nothing. What it has in its hands is never released.
+                Err(_) if limit == u64::MAX => {
+                    ring.for_each_untaken(|number| schedule.was_not_taken(number));
+                    schedule.give_up_on_kernel();
                     return Ok(());
                 }
                 Err(error) => {

@@ -80,6 +80,9 @@ sentences! {
     SetupFailed: c"the kernel refused to set up the ring",
     EnableFailed: c"the ring could not be enabled on this thread",
     EnterFailed: c"io_uring_enter failed",
+    CallRefused: c"io_uring_setup is allowed here, but io_uring_enter or io_uring_register is not: allow all three in the seccomp profile",
+    NoSubmissionForLong: c"the kernel has taken no submissions for a second, for want of memory: free some and run again, nothing is lost",
+    CompletionLost: c"the kernel had no memory to keep a completion: cancel the operations whose callbacks do not come, ask for more cq_entries",
     EventFdFailed: c"the eventfd of loop_fd could not be made and registered with the ring",
     WakeFdFailed: c"the eventfd that wakes the loop could not be made",
     NoSubmission: c"the kernel takes no submissions at the moment: try again",
@@ -177,6 +180,9 @@ impl Error {
     pub(crate) const PATH_TOO_LONG: Error = Error::new(Errno::EINVAL, Sentence::PathTooLong);
     pub(crate) const NUL_INSIDE: Error = Error::new(Errno::EINVAL, Sentence::NulInside);
     pub(crate) const NOTHING_WRITTEN: Error = Error::new(Errno::EIO, Sentence::NothingWritten);
+    pub(crate) const NO_SUBMISSION: Error = Error::new(Errno::EAGAIN, Sentence::NoSubmission);
+    pub(crate) const NO_SUBMISSION_FOR_LONG: Error = Error::new(Errno::EAGAIN, Sentence::NoSubmissionForLong);
+    pub(crate) const COMPLETION_LOST: Error = Error::new(Errno::EBADR, Sentence::CompletionLost);
     pub(crate) const CANCELLED: Error = Error::new(Errno::ECANCELED, Sentence::Cancelled);
 
     /// The error of an operation whose result is a negated errno.

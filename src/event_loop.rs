@@ -129,8 +129,9 @@ impl Loop {
     /// Runs until nothing referenced is left, or until stopped or broken off (S19).
     ///
     /// On a loop with nothing left it returns [`Outcome::Done`] without an iteration. Errors: EBUSY when the loop runs
-    /// already; ESHUTDOWN; ENOMEM when memory is refused; what `io_uring_enter` says. Nothing is lost on an error: run
-    /// again. A signal does not end it.
+    /// already; ESHUTDOWN; ENOMEM when memory is refused; EAGAIN when the kernel has taken no submissions for a second, for
+    /// want of memory; EBADR when it had no memory to keep a completion: an operation that had it ends with EBADR when it is
+    /// cancelled; what else `io_uring_enter` says. Nothing is lost on an error: run again. A signal does not end it.
     ///
     /// # Panics
     /// When a callback does and no exception handler is set; the rest of the batch stays queued (S30).
@@ -198,7 +199,7 @@ impl Loop {
             let (schedule, ring) = (&mut *self.schedule.borrow_mut(), &mut *self.ring.borrow_mut());
             // A hook may have ended the last thing that counts: then a run for these does not sleep (S19).
             let limit = if while_alive && !schedule.is_alive() { 0 } else { limit };
-            let waiting = self.submit_and_wait(schedule, ring, limit)?;
+            let waiting = self.submit_and_wait(schedule, ring, limit).inspect_err(|_| note_loss(schedule, ring))?;
             // What there is no memory for waits, so that what is ready already may free some.
             self.collect_mail(schedule).or_else(|error| if schedule.is_ready() { Ok(()) } else { Err(error) })?;
             self.collect_completions(schedule, ring)
@@ -230,13 +231,13 @@ impl Loop {
         }
     }
 
-    /// Tells the kernel what it is to be told. When it takes no more at the moment, what it has completed is collected first, without
-    /// sleep.
+    /// Tells the kernel what it is to be told. When it takes no more at the moment, that waits for the next iteration. When memory is
+    /// refused, what the kernel has completed is collected first, without sleep.
     #[cold]
     fn run_errands(&self, schedule: &mut Schedule, ring: &mut Ring, limit: u64) -> Result<u64> {
         match op::run_errands(schedule, ring) {
-            Ok(()) => Ok(limit),
-            Err(_) if ring.has_completions() => Ok(0),
+            Ok(()) | Err(Error::NO_SUBMISSION) => Ok(limit),
+            Err(Error::NO_MEMORY) if ring.has_completions() => Ok(0),
             Err(error) => Err(error),
         }
     }
@@ -280,7 +281,8 @@ impl Loop {
                 schedule.metrics.asleep_ns += if is_virtual { 0 } else { now - asleep };
                 is_wanted
             } else {
-                ring.submit()?;
+                let submitted = ring.submit().map(|()| Waited::Completed);
+                ring.pause_if_refused(submitted, wake_up)?;
                 now = time::monotonic();
                 self.shared.inbox.wake_up()
             };
@@ -513,6 +515,14 @@ impl Loop {
     #[inline]
     pub(crate) fn check_not_forked(&self) -> Result<()> {
         if self.owner.process().is_current() { Ok(()) } else { Err(Error::FORKED) }
+    }
+}
+
+/// After an enter that failed: the kernel may have lost a completion.
+#[cold]
+fn note_loss(schedule: &mut Schedule, ring: &mut Ring) {
+    if ring.take_loss() {
+        schedule.completion_lost();
     }
 }
 

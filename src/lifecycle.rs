@@ -86,7 +86,7 @@ impl Builder {
 
     /// Makes the loop, for the calling thread.
     ///
-    /// Errors (S32): EPERM where io_uring is switched off, ENOSYS where the kernel has none that is new enough (5.10),
+    /// Errors (S32): EPERM where io_uring is switched off, or `io_uring_enter` alone, ENOSYS where the kernel has none that is new enough (5.10),
     /// EMFILE, ENFILE and ENOMEM where a limit is met, each with a sentence that says what to change; EINVAL when the
     /// numbers of entries are out of range; what the file for a trace says.
     pub fn build(self) -> Result<Loop> {

@@ -128,8 +128,8 @@ fn path(name: &CStr) -> Result<PathBuf> {
 /// Costs a few system calls. An operation has the credentials that the process has when it goes to the kernel, not those of
 /// now; what is open stays open. End it with loop_close().
 ///
-/// Errors: -EPERM io_uring is switched off here (sysctl kernel.io_uring_disabled, a container's seccomp profile); -ENOSYS
-/// the kernel has none, or none that is new enough (5.10); -EMFILE, -ENFILE, -ENOMEM a limit is met; -EINVAL `out` is
+/// Errors: -EPERM, -EACCES io_uring is switched off here (sysctl kernel.io_uring_disabled, a container's seccomp profile), or
+/// io_uring_enter() or io_uring_register() alone; -ENOSYS the same, or the kernel has none that is new enough (5.10); -EMFILE, -ENFILE, -ENOMEM a limit is met; -EINVAL `out` is
 /// NULL, a flag or a number of entries is out of range, or RINGLOOP_KERNEL is not a version; -E2BIG the options ask for something newer than this library; what opening the file for a trace says.
 /// loop_last_error() says in a sentence what to change.
 ///
@@ -204,6 +204,9 @@ pub unsafe extern "C" fn loop_shutdown(r#loop: *mut loop_t) -> c_int {
 ///
 /// A thread has exited when the kernel says so, also the main thread that has left by pthread_exit(): of that, /proc tells.
 ///
+/// It frees the loop also where io_uring_enter() is refused, as by a filter that was installed after loop_new(). Of
+/// operations that the kernel has taken, the release hooks do not run then: it may still use their memory.
+///
 /// Errors, with nothing changed: -EBUSY from inside a run or a callback of this loop; -ESHUTDOWN from a release hook while
 /// it is being closed; -EDEADLK on a thread of the loop's own executor, for whose work it would wait; -EPERM. The loop's thread; any
 /// thread once that has exited.
@@ -218,7 +221,7 @@ pub unsafe extern "C" fn loop_close(r#loop: *mut loop_t) -> c_int {
 /// kernel: with these alone it never gives up.
 ///
 /// Errors: -ETIMEDOUT it has given up: nothing is freed, and it can be called again; -ENOMEM there is no memory for
-/// results of operations, which loop_close() does without; those of loop_close(). The loop's thread; any thread once
+/// results of operations, which loop_close() does without; those of io_uring_enter(), with nothing freed; those of loop_close(). The loop's thread; any thread once
 /// that has exited.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_close_within(r#loop: *mut loop_t, timeout_ns: u64) -> c_int {

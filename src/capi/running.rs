@@ -27,8 +27,10 @@ fn outcome(result: Result<Outcome>) -> c_int {
 /// that does not sleep.
 ///
 /// Returns LOOP_STOPPED or LOOP_BROKEN, or -EBUSY the loop runs already (another loop may be run from inside a callback
-/// of this one); -ENOMEM memory was refused, nothing is lost, run again; -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The
-/// loop's thread.
+/// of this one); -ENOMEM memory was refused, nothing is lost, run again; -EAGAIN the kernel has taken no submissions for a
+/// second, for want of memory, nothing is lost, run again; -EBADR the kernel had no memory to keep a completion: an
+/// operation that had it ends with -EBADR when it is cancelled; -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL; those of
+/// io_uring_enter(). The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_run_forever(r#loop: *mut loop_t) -> c_int {
     // SAFETY: the header asks for an open loop.

@@ -1,10 +1,15 @@
 //! What only the inside can see of an iteration: readings of the clock, completions of nobody's.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::{Loop, Outcome};
+use crate::error::Error;
+use crate::handle::Handle;
+use crate::readiness::Events;
 use crate::ring::Waited;
 use crate::time::{Time, readings};
 
@@ -95,4 +100,111 @@ fn s27_a_wake_that_comes_after_watching_ends_the_wait_where_a_poll_completes_onc
         assert!(Time::now() >= soon);
         lp.ring.borrow_mut().reap(|_| {});
     }
+}
+
+type Results = Rc<RefCell<Vec<Result<usize, i32>>>>;
+
+/// Receives on a socket; what came of it is noted.
+fn receive(lp: &Loop, socket: &UnixStream, results: &Results) -> Handle {
+    let results = Rc::clone(results);
+    let note = move |_: &Loop, result: Result<usize, Error>, _| {
+        results.borrow_mut().push(result.map_err(|error| error.raw_os_error()));
+    };
+    lp.recv(socket.try_clone().unwrap(), Vec::with_capacity(8), 0, note).unwrap()
+}
+
+/// A loop with a receive for which there is data, and a watcher that is ready and does not count. Where the queue has one entry, what
+/// the kernel is told of the watcher has no room in it.
+fn receive_and_watch(sq_entries: u32, results: &Results) -> Loop {
+    let lp = Loop::builder().sq_entries(sq_entries).build().unwrap();
+    let (socket, mut peer) = UnixStream::pair().unwrap();
+    receive(&lp, &socket, results);
+    let watcher = lp.watch_fd(socket, Events::OUT, |_, _| {}).unwrap();
+    lp.unref(watcher).unwrap();
+    peer.write_all(b"data").unwrap();
+    lp
+}
+
+#[test]
+fn s28_submissions_that_are_refused_for_a_while_are_made_up_for() {
+    for sq_entries in [1, 128] {
+        let results = Results::default();
+        let lp = receive_and_watch(sq_entries, &results);
+        lp.ring.borrow_mut().faults.enters = (20, libc::EAGAIN);
+        assert_eq!(lp.run(), Ok(Outcome::Done));
+        assert_eq!(*results.borrow(), [Ok(4)]);
+        assert_eq!(lp.ring.borrow().faults.enters.0, 0);
+    }
+}
+
+#[test]
+fn s28_a_run_goes_on_after_one_that_said_eagain() {
+    for sq_entries in [1, 128] {
+        let results = Results::default();
+        let lp = receive_and_watch(sq_entries, &results);
+        lp.ring.borrow_mut().faults.enters = (u32::MAX, libc::EAGAIN);
+        let begin = Time::now();
+        assert_eq!(lp.run().map_err(|error| error.raw_os_error()), Err(libc::EAGAIN));
+        assert!(Time::now() - begin > Duration::from_millis(900));
+        let tries = u32::MAX - lp.ring.borrow().faults.enters.0;
+        assert!(tries < 5000, "{tries} tries in a second");
+        lp.ring.borrow_mut().faults.enters = (0, 0);
+        assert_eq!(lp.run(), Ok(Outcome::Done));
+        assert_eq!(*results.borrow(), [Ok(4)]);
+    }
+}
+
+#[test]
+fn s28_a_lost_completion_is_told_and_its_operation_ends_when_cancelled() {
+    let lp = Loop::new().unwrap();
+    let (socket, mut peer) = UnixStream::pair().unwrap();
+    let results = Results::default();
+    let lost = receive(&lp, &socket, &results);
+    lp.ring.borrow_mut().faults.loses_next = true;
+    peer.write_all(b"lost").unwrap();
+    assert_eq!(lp.run().map_err(|error| error.raw_os_error()), Err(libc::EBADR));
+    assert!(lp.is_pending(lost) && results.borrow().is_empty());
+    let other = receive(&lp, &socket, &results);
+    lp.cancel(lost).unwrap();
+    while lp.is_pending(lost) {
+        lp.run_once(Duration::from_secs(1)).unwrap();
+    }
+    assert_eq!(*results.borrow(), [Err(libc::EBADR)]);
+    // Others are not touched.
+    assert!(lp.is_pending(other));
+    peer.write_all(b"data").unwrap();
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    assert_eq!(*results.borrow(), [Err(libc::EBADR), Ok(4)]);
+}
+
+#[test]
+fn s22_a_lost_completion_does_not_hold_up_close() {
+    // Lost before the close, or in it.
+    for is_before in [true, false] {
+        let lp = Loop::new().unwrap();
+        let (socket, mut peer) = UnixStream::pair().unwrap();
+        let results = Results::default();
+        let _receives = [(); 3].map(|()| receive(&lp, &socket, &results));
+        lp.run_once(Duration::ZERO).unwrap();
+        lp.ring.borrow_mut().faults.loses_next = true;
+        if is_before {
+            peer.write_all(b"lost").unwrap();
+            assert_eq!(lp.run().map_err(|error| error.raw_os_error()), Err(libc::EBADR));
+        }
+        assert_eq!(Rc::strong_count(&results), 4);
+        lp.close().unwrap();
+        assert_eq!((Rc::strong_count(&results), results.borrow().len()), (1, 0));
+    }
+}
+
+#[test]
+fn s22_a_lost_end_of_a_poll_does_not_hold_up_close() {
+    let lp = Loop::new().unwrap();
+    let (socket, _peer) = UnixStream::pair().unwrap();
+    let watcher = lp.watch_fd(socket, Events::IN, |_, _| {}).unwrap();
+    lp.run_once(Duration::ZERO).unwrap();
+    lp.ring.borrow_mut().faults.loses_next = true;
+    lp.cancel(watcher).unwrap();
+    let _ = lp.run_once(Duration::from_millis(1));
+    lp.close().unwrap();
 }

@@ -123,6 +123,9 @@ pub(crate) fn close_unseen(fd: i32) {
 /// next iteration.
 #[cold]
 pub(crate) fn run_errands(schedule: &mut Schedule, ring: &mut Ring) -> Result<()> {
+    if ring.take_loss() {
+        schedule.completion_lost();
+    }
     while schedule.has_errands() {
         ring.reserve(1)?;
         match schedule.next_errand()? {

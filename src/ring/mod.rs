@@ -7,9 +7,11 @@
 //!
 //! What comes out of it are completions of others' submissions; its own, for the armed timeout, it keeps to itself.
 
+mod refusal;
 mod setup;
 mod timeout;
 
+use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
@@ -30,7 +32,7 @@ use crate::sqe::{Sqe, flags, poll_events};
 /// What a wait came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Waited {
-    /// Something completed.
+    /// Something completed, or the kernel takes no submissions at the moment.
     Completed,
     /// A signal ended it before anything completed.
     Interrupted,
@@ -79,6 +81,12 @@ pub(crate) struct Ring {
     pushed: u64,
     /// Whether a poll for the wakes of other threads stands in the kernel, or is queued for it.
     watches_wakes: bool,
+    /// Since when the kernel has taken no submissions, with nothing to be reaped; 0: it takes them.
+    refused_since: u64,
+    /// Whether the kernel has lost a completion, and nobody has asked since.
+    has_lost: bool,
+    #[cfg(test)]
+    pub(crate) faults: refusal::Faults,
     /// What a host loop waits for where that is not an eventfd alone.
     host: Option<ManuallyDrop<Epoll>>,
 }
@@ -97,6 +105,10 @@ impl Ring {
             features,
             pushed: 0,
             watches_wakes: false,
+            refused_since: 0,
+            has_lost: false,
+            #[cfg(test)]
+            faults: refusal::Faults::default(),
             host: None,
         })
     }
@@ -151,20 +163,23 @@ impl Ring {
     /// Submits what is queued and sleeps until something completes, at the latest until `until` on CLOCK_MONOTONIC
     /// (`u64::MAX`: without limit). One system call. It may come back early, for a timeout that was armed before.
     pub(crate) fn wait(&mut self, until: u64) -> Result<Waited> {
-        self.arm(until)?;
+        let armed = self.arm(until);
         let queued = self.uring.submission().len();
-        // Where the queue is tiny, arming may have entered the kernel, and lost the poll for wakes (EBADR).
-        self.enter(queued, u32::from(self.watches_wakes))
+        // Where there was no room for the poll for wakes, or it was lost (EBADR), the wait does not sleep.
+        let waited = armed.and_then(|()| self.enter(queued, u32::from(self.watches_wakes)));
+        self.pause_if_refused(waited, until)
     }
 
     /// Submits what is queued and waits until something completes, which may have happened already, or until `until`.
     pub(crate) fn wait_for_completion(&mut self, until: u64) -> Result<Waited> {
-        self.arm(until)?;
+        let armed = self.arm(until);
         let queued = self.uring.submission().len();
-        self.enter(queued, 1)
+        let waited = armed.and_then(|()| self.enter(queued, 1));
+        self.pause_if_refused(waited, until)
     }
 
-    /// Queues the poll that completes, and so ends a wait, when `wakes` is written from now on; unless it stands in the kernel.
+    /// Queues the poll that completes, and so ends a wait, when `wakes` is written from now on; unless it stands in the kernel, or the
+    /// kernel takes no submissions at the moment.
     pub(crate) fn watch_wakes(&mut self, wakes: &EventFd) -> Result<()> {
         if self.watches_wakes {
             return Ok(());
@@ -178,8 +193,13 @@ impl Ring {
         let events = (libc::POLLIN as u32) | libc::EPOLLET as u32;
         let poll = opcode::PollAdd::new(fd, events).multi(self.features.polls_for_ever).build().user_data(WAKE);
         // SAFETY: a poll's entry points at nothing.
-        unsafe { self.push(&poll)? };
-        self.watches_wakes = true;
+        match unsafe { self.push(&poll) } {
+            Err(Error::NO_SUBMISSION) => {}
+            pushed => {
+                pushed?;
+                self.watches_wakes = true;
+            }
+        }
         Ok(())
     }
 
@@ -196,6 +216,10 @@ impl Ring {
         for entry in self.uring.completion().take(BATCH) {
             taken += 1;
             match entry.user_data() {
+                #[cfg(test)]
+                number if number < NOBODY && self.faults.loses_next => {
+                    self.faults = refusal::Faults { loses_next: false, enters: (1, libc::EBADR) };
+                }
                 number if number < NOBODY => {
                     completed(Completed { number, result: entry.result(), flags: entry.flags() });
                 }
@@ -300,7 +324,7 @@ impl Ring {
         }
         let queued = self.uring.submission().len();
         self.enter(queued, 0)?;
-        if has_room(self) { Ok(()) } else { Err(Error::new(Errno::EAGAIN, Sentence::NoSubmission)) }
+        if has_room(self) { Ok(()) } else { Err(Error::NO_SUBMISSION) }
     }
 
     /// The descriptor.
@@ -389,7 +413,7 @@ impl Ring {
         self.reserve(1)?;
         self.pushed += 1;
         // SAFETY: the caller vouches for the entry.
-        unsafe { self.uring.submission().push(entry) }.map_err(|_| Error::new(Errno::EAGAIN, Sentence::NoSubmission))
+        unsafe { self.uring.submission().push(entry) }.map_err(|_| Error::NO_SUBMISSION)
     }
 
     /// `io_uring_enter`, once: submits `queued` entries, waits for `wanted` completions.
@@ -402,12 +426,13 @@ impl Ring {
         if self.uring.submission().cq_overflow() {
             self.traffic.overflows += 1;
         }
-        let flags = EnterFlags::GETEVENTS.bits();
-        // SAFETY: no argument is passed, and the entries in the queue were vouched for when they were pushed.
-        let result = unsafe { self.uring.submitter().enter::<()>(queued as u32, wanted, flags, None) };
+        let result = self.call_enter(queued as u32, wanted);
         // A signal handler of the program's may have forked meanwhile, and this may be the child.
         if !self.process.is_current() {
             return Err(Error::FORKED);
+        }
+        if result.is_ok() {
+            self.refused_since = 0;
         }
         let left = self.uring.submission().len();
         self.traffic.submitted += (queued - left.min(queued)) as u64;
@@ -416,23 +441,34 @@ impl Ring {
             Ok(_) if wanted > 0 && left == 0 && !self.has_completions() => Ok(Waited::Interrupted),
             Ok(_) => Ok(Waited::Completed),
             Err(Errno::EINTR) => Ok(Waited::Interrupted),
-            // The completion queue must be reaped before the kernel takes more; the caller does that next.
-            Err(Errno::EBUSY | Errno::EAGAIN) => Ok(Waited::Completed),
+            Err(Errno::EBUSY | Errno::EAGAIN) => self.refused(),
             Err(Errno::EBADR) => {
                 // The kernel had no memory to keep a completion that did not fit: ours may be the one.
                 self.timeout.forget();
                 self.watches_wakes = false;
-                Ok(Waited::Completed)
+                self.has_lost = true;
+                Err(Error::COMPLETION_LOST)
             }
-            Err(errno) => Err(Error::new(errno, Sentence::EnterFailed)),
+            Err(errno) => Err(setup::refusal(errno, Sentence::EnterFailed)),
         }
+    }
+
+    #[inline]
+    fn call_enter(&mut self, queued: u32, wanted: u32) -> io::Result<usize> {
+        #[cfg(test)]
+        if let Some(errno) = self.faults.next_errno() {
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        let flags = EnterFlags::GETEVENTS.bits();
+        // SAFETY: no argument is passed, and the entries in the queue were vouched for when they were pushed.
+        unsafe { self.uring.submitter().enter::<()>(queued, wanted, flags, None) }
     }
 
     /// Binds the ring to the calling thread, once.
     fn bind(&mut self) -> Result<()> {
         if !self.bound && self.features.starts_disabled {
             uninterrupted(|| self.uring.submitter().register_enable_rings())
-                .map_err(|error| setup::error(&error, Sentence::EnableFailed))?;
+                .map_err(|error| setup::refusal(setup::errno(&error), Sentence::EnableFailed))?;
         }
         self.bound = true;
         Ok(())

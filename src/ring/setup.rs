@@ -173,9 +173,12 @@ fn probe(uring: IoUring, rung: Version, pretended: Version) -> Result<(IoUring, 
     let mut probe = Probe::new();
     if let Err(error) = uninterrupted(|| uring.submitter().register_probe(&mut probe)) {
         // EINVAL: it is so old that it cannot be asked (before 5.6).
-        let refusal = if errno(&error) == Errno::EINVAL { Errno::ENOSYS } else { errno(&error) };
-        return Err(Error::new(refusal, what_to_change(refusal)));
+        return Err(match errno(&error) {
+            Errno::EINVAL => Error::new(Errno::ENOSYS, what_to_change(Errno::ENOSYS)),
+            errno => refusal(errno, what_to_change(errno)),
+        });
     }
+    check_enter(&uring)?;
     let can_time = probe.is_supported(opcode::Timeout::CODE) && probe.is_supported(opcode::TimeoutRemove::CODE);
     if can_time && uring.params().is_feature_nodrop() {
         let features = Features::new(&uring, &probe, rung, pretended);
@@ -183,6 +186,22 @@ fn probe(uring: IoUring, rung: Version, pretended: Version) -> Result<(IoUring, 
     } else {
         Err(Error::new(Errno::ENOSYS, what_to_change(Errno::ENOSYS)))
     }
+}
+
+/// Whether the kernel can be entered with the ring. While it is disabled, an enter says EBADFD and binds it to no thread; on the
+/// oldest rung, an enter that asks for nothing does nothing.
+fn check_enter(uring: &IoUring) -> Result<()> {
+    // SAFETY: nothing is queued, and no argument is passed.
+    match unsafe { uring.submitter().enter::<()>(0, 0, 0, None) } {
+        Err(error) if errno(&error) != Errno::EBADFD => Err(refusal(errno(&error), what_to_change(errno(&error)))),
+        _ => Ok(()),
+    }
+}
+
+/// The error of a call that comes after a setup that succeeded: what a filter says, or `other`.
+pub(super) fn refusal(errno: Errno, other: Sentence) -> Error {
+    let is_filtered = matches!(errno, Errno::EPERM | Errno::EACCES | Errno::ENOSYS);
+    Error::new(errno, if is_filtered { Sentence::CallRefused } else { other })
 }
 
 fn what_to_change(errno: Errno) -> Sentence {

@@ -42,6 +42,8 @@ pub(super) struct Operations {
     polls: usize,
     /// Entries in the kernel that have a completion to come.
     pub(super) outstanding: usize,
+    /// Whether the kernel has lost a completion: then one that it does not find may have ended.
+    has_lost: bool,
 }
 
 #[derive(Debug, Default)]
@@ -217,7 +219,10 @@ impl Schedule {
     #[inline]
     pub(crate) fn completed(&mut self, completed: Completed) {
         if completed.number & ANSWER != 0 {
-            self.not_cancelled(completed);
+            if let Some(lost) = self.not_cancelled(completed) {
+                self.give(lost, Given::new(-libc::EBADR, 0));
+                self.resume_waiting(lost);
+            }
             return;
         }
         let is_last = completed.flags & MORE == 0;
@@ -258,20 +263,41 @@ impl Schedule {
     }
 
     /// The kernel refuses to cancel. When it says that it does not know an operation that has not ended, it had that in its hands just
-    /// then (a receive that had data at once and is to be tried again: 6.18): it is asked once more.
+    /// then (a receive that had data at once and is to be tried again: 6.18): it is asked once more. After so many refusals, once a
+    /// completion has been lost, it was this operation's: that is named, and the kernel has let go of it.
     #[cold]
-    fn not_cancelled(&mut self, Completed { number, result, .. }: Completed) {
+    fn not_cancelled(&mut self, Completed { number, result, .. }: Completed) -> Option<u32> {
         let index = self.find_number(number & !ANSWER).filter(|_| result == -libc::ENOENT);
         // The others' are ending by themselves, and may have no entry in the table.
         let index = index.filter(|&index| self.slots[index].kind() == Kind::Operation);
         let index = index.filter(|&index| {
             let operation = &self.operations.entries[index as usize];
             // One in a chain that has not begun is asked when it begins.
-            operation.is_pending && operation.in_kernel && !operation.has_to_wait && operation.refusals < MOST_REFUSALS
-        });
-        let Some(index) = index else { return };
-        self.operations.entries[index as usize].refusals += 1;
-        self.operations.send_errand(index);
+            operation.is_pending && operation.in_kernel && !operation.has_to_wait
+        })?;
+        let operation = &mut self.operations.entries[index as usize];
+        operation.refusals = MOST_REFUSALS.min(operation.refusals + 1);
+        if operation.refusals < MOST_REFUSALS {
+            self.operations.send_errand(index);
+            return None;
+        }
+        // A device may have what is read or written.
+        let is_lost = self.operations.has_lost && !operation.may_outlive_thread;
+        operation.in_kernel &= !is_lost;
+        self.operations.outstanding = self.operations.outstanding.saturating_sub(usize::from(is_lost));
+        is_lost.then_some(index)
+    }
+
+    /// The kernel has lost a completion, it does not say which. What has been asked to end is asked again: by now it may have ended.
+    #[cold]
+    pub(crate) fn completion_lost(&mut self) {
+        self.operations.has_lost = true;
+        for index in 0..self.operations.entries.len() as u32 {
+            let Operation { is_pending, in_kernel, asked_to_end, .. } = self.operations.entries[index as usize];
+            if is_pending && in_kernel && asked_to_end {
+                self.operations.send_errand(index);
+            }
+        }
     }
 
     /// The callback has returned from a result that is not the final one.
@@ -474,6 +500,27 @@ impl Schedule {
         self.operations.outstanding > 0
     }
 
+    /// Whether a close has to wait for the kernel.
+    pub(crate) fn has_to_drain(&self) -> bool {
+        if !self.operations.has_lost {
+            return self.is_kernel_busy();
+        }
+        // The count is wrong by what was lost. Polls have no memory that the kernel uses, and end with the ring.
+        let is_in_kernel = |operation: &Operation| operation.is_pending && operation.in_kernel;
+        self.operations.entries.iter().any(|entry| is_in_kernel(entry) && entry.refusals < MOST_REFUSALS)
+    }
+
+    /// The kernel has not taken the entry with this number, and never will.
+    pub(crate) fn was_not_taken(&mut self, number: u64) {
+        let index = self.find_number(number).filter(|&index| self.slots[index].kind().is_operation());
+        index.into_iter().for_each(|index| self.operations.entries[index as usize].in_kernel = false);
+    }
+
+    /// Nothing more comes from the kernel.
+    pub(crate) fn give_up_on_kernel(&mut self) {
+        self.operations.outstanding = 0;
+    }
+
     /// Asks the kernel to let go of everything, polls for watchers included.
     pub(crate) fn ask_all_to_end(&mut self) {
         self.watches.is_closing = true;
@@ -502,7 +549,7 @@ impl Schedule {
     /// As `completed`, when there is no room: the result is lost, as closing the loop loses it.
     pub(crate) fn discard(&mut self, completed: Completed) {
         if completed.number & ANSWER != 0 {
-            self.not_cancelled(completed);
+            self.not_cancelled(completed).into_iter().for_each(|lost| self.operation_ended(lost));
             return;
         }
         let is_last = completed.flags & MORE == 0;

@@ -3,7 +3,7 @@
  * exhausted, the ring as small as it gets. Limits and filters are set in child
  * processes.
  */
-#include "check.h"
+#include "io.h"
 
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -105,29 +105,32 @@ static void s32_io_uring_refused_with_einval(void)
     CHECK_IN_CHILD(refused_with_einval, NULL);
 }
 
-/* A filter that allows the one call and not the other. */
-static void register_refused(void *arg)
-{
-    loop_t *loop = NULL;
-    int before = lowest_free_descriptor(), result;
+/* A filter that allows the setup and refuses another call. */
+struct refusal {
+    long call;
+    int error;
+};
 
-    (void)arg;
-    refuse(SYS_io_uring_register, EPERM);
-    result = loop_new(NULL, &loop);
-    if (result == 0) {
-        result = loop_run_once(loop, 0);
-        CHECK_TRUE(result == 0 || result == -EPERM);
-        CHECK(loop_close(loop), ==, 0);
-    } else {
-        CHECK(result, ==, -EPERM);
-        CHECK(strlen(loop_last_error()), >, 20);
-    }
-    CHECK(lowest_free_descriptor(), ==, before);
+static void one_call_refused(void *arg)
+{
+    const struct refusal *refusal = arg;
+
+    refuse(refusal->call, refusal->error);
+    for (int i = 0; i < 3; i++)
+        expect_refusal(refusal->error);
+    CHECK_TRUE(strstr(loop_last_error(), "seccomp") != NULL);
 }
 
-static void s32_io_uring_register_refused(void)
+static void s32_io_uring_enter_or_register_alone_refused(void)
 {
-    CHECK_IN_CHILD(register_refused, NULL);
+    const int errors[] = {EPERM, EACCES, ENOSYS};
+
+    for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++) {
+        struct refusal enter = {SYS_io_uring_enter, errors[i]}, reg = {SYS_io_uring_register, errors[i]};
+
+        CHECK_IN_CHILD(one_call_refused, &enter);
+        CHECK_IN_CHILD(one_call_refused, &reg);
+    }
 }
 
 static unsigned ran_here, released_here;
@@ -217,6 +220,154 @@ static void s28_what_was_posted_is_not_lost_when_io_uring_enter_is_refused(void)
 
     for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++)
         CHECK_IN_CHILD(enter_refused_amid_posts, (void *)&errors[i]);
+}
+
+static void count_result(loop_t *loop, int32_t result, uint32_t flags, void *arg)
+{
+    (void)result;
+    (void)flags;
+    count_ran(loop, arg);
+}
+
+static void count_ready(loop_t *loop, int fd, uint32_t events, void *arg)
+{
+    (void)fd;
+    (void)events;
+    count_ran(loop, arg);
+}
+
+static char taken_buffer[64], queued_buffer[64];
+
+/* One receive is with the kernel, another is only queued for it, when a filter comes. */
+static void enter_refused_amid_operations(void *arg)
+{
+    const int *error = arg;
+    loop_t *loop = new_loop();
+    loop_handle_t taken, queued, timer, watcher;
+    int fds[2], before = lowest_free_descriptor();
+
+    make_pair(fds);
+    taken = loop_recv(loop, fds[0], taken_buffer, sizeof taken_buffer, 0, count_result, NULL);
+    CHECK(loop_on_release(loop, taken, count_released), ==, 0);
+    CHECK(loop_run_once(loop, 0), ==, 0);
+    queued = loop_recv(loop, fds[0], queued_buffer, sizeof queued_buffer, 0, count_result, NULL);
+    timer = loop_call_later(loop, LOOP_SEC(1000), count_ran, NULL);
+    watcher = loop_watch_fd(loop, fds[1], POLLIN, count_ready, NULL);
+    CHECK(loop_on_release(loop, queued, count_released), ==, 0);
+    CHECK(loop_on_release(loop, timer, count_released), ==, 0);
+    CHECK(loop_on_release(loop, watcher, count_released), ==, 0);
+    refuse(SYS_io_uring_enter, *error);
+    for (int i = 0; i < 2; i++)
+        CHECK(loop_run(loop), ==, -*error);
+    CHECK(loop_shutdown(loop), ==, -*error);
+    /* The watcher and the timer have gone, the receives are to come. */
+    CHECK(released_here, ==, 2);
+    CHECK(loop_close_within(loop, LOOP_SEC(100)), ==, -*error);
+    CHECK(released_here, ==, 2);
+    CHECK_TRUE(loop_is_pending(loop, taken) && loop_is_pending(loop, queued));
+    CHECK(loop_close(loop), ==, 0);
+    CHECK(ran_here, ==, 0);
+    /* What the kernel has taken may be in its hands still. */
+    CHECK(released_here, ==, 3);
+    close_pair(fds);
+    CHECK(lowest_free_descriptor(), <, before);
+}
+
+static void s22_close_frees_the_loop_whatever_io_uring_enter_says(void)
+{
+    const int errors[] = {EPERM, ENOSYS, EINVAL, EAGAIN};
+
+    for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++)
+        CHECK_IN_CHILD(enter_refused_amid_operations, (void *)&errors[i]);
+}
+
+/* The filter comes before the ring is enabled: on the oldest kernels it needs no enabling. */
+static void enabling_refused(void *arg)
+{
+    loop_t *loop = new_loop();
+    int fds[2], ran;
+
+    (void)arg;
+    make_pair(fds);
+    CHECK(loop_on_release(loop, loop_recv(loop, fds[0], queued_buffer, sizeof queued_buffer, 0, count_result, NULL),
+                          count_released), ==, 0);
+    refuse(SYS_io_uring_register, EPERM);
+    ran = loop_run_once(loop, 0);
+    CHECK_TRUE(ran == 0 || ran == -EPERM);
+    CHECK(loop_close(loop), ==, 0);
+    CHECK(ran_here, ==, 0);
+    CHECK(released_here, ==, 1);
+    close_pair(fds);
+}
+
+static void s22_close_frees_a_loop_whose_ring_cannot_be_enabled(void)
+{
+    CHECK_IN_CHILD(enabling_refused, NULL);
+}
+
+static uint64_t cpu_time(void)
+{
+    struct timespec time;
+
+    REQUIRE(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time), ==, 0);
+    return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+}
+
+static void *post_during_the_refusal(void *arg)
+{
+    const struct timespec moment = {0, 20000000};
+
+    nanosleep(&moment, NULL);
+    CHECK(loop_remote_call_soon(arg, count_ran, NULL, count_released), ==, 0);
+    return NULL;
+}
+
+/* As when there is no memory for submissions. */
+static void no_submission_taken(void *arg)
+{
+    const int *error = arg;
+    loop_t *loop = new_loop();
+    loop_remote_t *remote;
+    pthread_t thread;
+    uint64_t begin, used;
+    loop_handle_t receive;
+    int fds[2];
+
+    make_pair(fds);
+    REQUIRE(loop_remote_new(loop, &remote), ==, 0);
+    CHECK(loop_run_once(loop, LOOP_USEC(100)), ==, 0);
+    receive = loop_recv(loop, fds[0], queued_buffer, sizeof queued_buffer, 0, count_result, NULL);
+    CHECK(loop_call_later(loop, LOOP_MSEC(100), count_ran, NULL), >, 0);
+    refuse(SYS_io_uring_enter, *error);
+    REQUIRE(pthread_create(&thread, NULL, post_during_the_refusal, remote), ==, 0);
+    begin = monotonic();
+    used = cpu_time();
+    CHECK(loop_run_forever(loop), ==, -EAGAIN);
+    used = cpu_time() - used;
+    begin = monotonic() - begin;
+    pthread_join(thread, NULL);
+    /* Timers and posts run meanwhile, and the loop does not spin. */
+    CHECK(ran_here, ==, 2);
+    CHECK(released_here, ==, 1);
+    CHECK(begin, >, LOOP_MSEC(900));
+    if (!getenv("CHECK_TOOL"))
+        CHECK(used, <, begin / 3);
+    CHECK_TRUE(loop_is_pending(loop, receive));
+    CHECK(loop_on_release(loop, receive, count_released), ==, 0);
+    CHECK(loop_run(loop), ==, -EAGAIN);
+    CHECK(loop_close(loop), ==, 0);
+    CHECK(ran_here, ==, 2);
+    CHECK(released_here, ==, 2);
+    loop_remote_release(remote);
+    close_pair(fds);
+}
+
+static void s28_a_run_tells_when_no_submissions_are_taken(void)
+{
+    const int errors[] = {EAGAIN, EBUSY};
+
+    for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++)
+        CHECK_IN_CHILD(no_submission_taken, (void *)&errors[i]);
 }
 
 /* ---- descriptors ---- */
@@ -613,9 +764,12 @@ static const struct check_test tests[] = {
     TEST(s32_io_uring_refused_with_enosys),
     TEST(s32_io_uring_refused_with_enomem),
     TEST(s32_io_uring_refused_with_einval),
-    TEST(s32_io_uring_register_refused),
+    TEST(s32_io_uring_enter_or_register_alone_refused),
     TEST(a_refused_io_uring_enter_ends_the_run),
     TEST(s28_what_was_posted_is_not_lost_when_io_uring_enter_is_refused),
+    TEST(s22_close_frees_the_loop_whatever_io_uring_enter_says),
+    TEST(s22_close_frees_a_loop_whose_ring_cannot_be_enabled),
+    TEST(s28_a_run_tells_when_no_submissions_are_taken),
     TEST(s32_no_descriptor_left),
     TEST(s32_no_descriptor_left_for_loop_fd),
     TEST(s28_a_refused_loop_fd_leaves_nothing_open),

@@ -1,14 +1,15 @@
 //! S28, S29, S32: errors lose nothing, their order, kernels that refuse.
 
+use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::Duration;
 
-use libc::{EACCES, EINVAL, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSYS, EOWNERDEAD, EPERM, ESHUTDOWN};
-use ringloop::{Loop, Outcome, Time};
+use libc::{EACCES, EAGAIN, EINVAL, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSYS, EOWNERDEAD, EPERM, ESHUTDOWN};
+use ringloop::{Events, Loop, Outcome, Time};
 
 use crate::support::Watched;
-use crate::trace::{HOUR, START, Trace, errno, ns, real_loop, virtual_loop};
+use crate::trace::{HOUR, OnDrop, START, Trace, errno, ns, real_loop, virtual_loop};
 
 #[test]
 fn s28_nothing_is_lost_on_an_error() {
@@ -137,7 +138,7 @@ fn s29_in_a_forked_child_the_owner_is_dead_after_arguments_and_before_the_state(
     }
 }
 
-/// Makes a system call fail on the calling thread for good: `io_uring_setup`, or `io_uring_register` with one opcode.
+/// Makes a system call fail on the calling thread for good, or of `io_uring_register` one opcode.
 fn refuse(call: libc::c_long, opcode: Option<u32>, errno: i32) {
     use libc::{BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W};
     let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
@@ -183,6 +184,126 @@ fn s32_where_io_uring_is_refused_making_a_loop_fails_at_once_and_says_what_to_ch
     }
     // This thread is not refused.
     assert!(real_loop().time() > Time::default());
+}
+
+#[test]
+fn s32_where_enter_or_register_alone_is_refused_making_a_loop_fails() {
+    for call in [libc::SYS_io_uring_enter, libc::SYS_io_uring_register] {
+        for refusal in [EPERM, EACCES, ENOSYS] {
+            thread::spawn(move || {
+                refuse(call, None, refusal);
+                let error = Loop::new().expect_err("it cannot work");
+                assert_eq!(error.raw_os_error(), refusal);
+                assert!(error.to_string().contains("io_uring_enter or io_uring_register is not: allow"), "{error}");
+                assert_eq!(errno(Loop::builder().build_detached()), refusal);
+            })
+            .join()
+            .unwrap();
+        }
+    }
+}
+
+/// What is dropped of `names`, by a loop that is closed on a thread of its own.
+fn dropped_by(scenario: impl FnOnce(&Trace<&'static str>) + Send + 'static) -> Vec<&'static str> {
+    let scenario = move || {
+        let dropped = Trace::new();
+        scenario(&dropped);
+        let mut dropped = dropped.take();
+        dropped.sort_unstable();
+        dropped
+    };
+    thread::spawn(scenario).join().unwrap()
+}
+
+/// Reads from a socket on which nothing comes; the buffer is the kernel's until it has let go.
+fn receive(lp: &Loop, socket: &UnixStream, on_end: OnDrop<&'static str>) {
+    let socket = socket.try_clone().unwrap();
+    lp.recv(socket, Vec::with_capacity(16), 0, move |_, _, _| {
+        let _ = &on_end;
+    })
+    .unwrap();
+}
+
+#[test]
+fn s22_close_frees_all_but_what_the_kernel_has_when_it_is_not_to_be_entered() {
+    let dropped = dropped_by(|dropped| {
+        let lp = Loop::new().unwrap();
+        let (socket, _peer) = UnixStream::pair().unwrap();
+        receive(&lp, &socket, dropped.on_drop("taken"));
+        assert_eq!(lp.run_once(Duration::ZERO), Ok(0));
+        receive(&lp, &socket, dropped.on_drop("queued"));
+        let (timer, call) = (dropped.on_drop("timer"), dropped.on_drop("call"));
+        let watcher = dropped.on_drop("watcher");
+        lp.watch_fd(socket.try_clone().unwrap(), Events::IN, move |_, _| {
+            let _ = &watcher;
+        })
+        .unwrap();
+        lp.call_later(HOUR, move |_| drop(timer)).unwrap();
+        refuse(libc::SYS_io_uring_enter, None, EPERM);
+        assert_eq!(errno(lp.run()), EPERM);
+        lp.call_soon(move |_| drop(call)).unwrap();
+        assert_eq!(errno(lp.run()), EPERM);
+        let error = lp.close_within(Duration::from_secs(50)).expect_err("it may give up");
+        assert_eq!(error.error.raw_os_error(), EPERM);
+        assert!(dropped.take().is_empty());
+        error.lp.close().unwrap();
+    });
+    assert_eq!(dropped, ["call", "queued", "timer", "watcher"]);
+}
+
+#[test]
+fn s22_close_frees_all_when_the_ring_cannot_be_enabled() {
+    let dropped = dropped_by(|dropped| {
+        let lp = Loop::new().unwrap();
+        let (socket, _peer) = UnixStream::pair().unwrap();
+        receive(&lp, &socket, dropped.on_drop("queued"));
+        refuse(libc::SYS_io_uring_register, None, EPERM);
+        // The oldest rung needs no enabling.
+        let ran = lp.run_once(Duration::ZERO);
+        assert!(ran == Ok(0) || errno(ran) == EPERM);
+        lp.close().unwrap();
+    });
+    assert_eq!(dropped, ["queued"]);
+}
+
+#[test]
+fn s28_while_no_submissions_are_taken_timers_and_posts_run_and_run_tells() {
+    thread::spawn(|| {
+        let lp = Loop::new().unwrap();
+        let trace = Trace::new();
+        lp.run_once(Duration::from_millis(1)).unwrap();
+        refuse(libc::SYS_io_uring_enter, None, EAGAIN);
+        let (socket, _peer) = UnixStream::pair().unwrap();
+        receive(&lp, &socket, trace.on_drop("receive"));
+        lp.call_later(Duration::from_millis(100), trace.note("timer")).unwrap();
+        let remote = lp.remote();
+        let poster = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(20));
+            remote.call_soon(|_| {}).unwrap();
+        });
+        let begin = (Time::now(), cpu_time());
+        assert_eq!(errno(lp.run_forever()), EAGAIN);
+        let (lasted, used) = (Time::now() - begin.0, cpu_time() - begin.1);
+        poster.join().unwrap();
+        assert_eq!((trace.take(), lp.metrics().posts), (vec!["timer"], 1));
+        assert!(lasted > Duration::from_millis(900), "{lasted:?}");
+        assert!(used < lasted / 3, "{used:?} of {lasted:?}");
+        // Again, and close, which frees what the kernel has not taken.
+        assert_eq!(errno(lp.run()), EAGAIN);
+        assert!(trace.take().is_empty());
+        lp.close().unwrap();
+        assert_eq!(trace.take(), ["receive"]);
+    })
+    .join()
+    .unwrap();
+}
+
+/// What the calling thread has used of a processor.
+fn cpu_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the time is written to a live variable.
+    assert_eq!(unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) }, 0);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 #[test]
