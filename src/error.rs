@@ -74,7 +74,7 @@ sentences! {
     NoWipeOnFork: c"the kernel is older than 4.14: it has no MADV_WIPEONFORK",
     NoIoUring: c"this kernel has no io_uring that is new enough (Linux 5.10 or later), or a seccomp filter hides it",
     SwitchedOff: c"io_uring is switched off here: set the sysctl kernel.io_uring_disabled to 0, or allow io_uring_setup, io_uring_enter and io_uring_register in the container's seccomp profile",
-    NoRingMemory: c"the kernel has no memory for the ring: raise the limit on locked memory (ulimit -l), on address space (ulimit -v) or of the container, or ask for fewer entries",
+    NoRingMemory: c"the kernel has no memory for the ring: raise the limit on locked memory (ulimit -l; the loops of a user count together, 28 KiB each by default), on address space (ulimit -v) or of the container, or lower sq_entries and cq_entries",
     NoDescriptor: c"the process has no file descriptor left: raise the limit (ulimit -n) or close some",
     NoSystemDescriptor: c"the system has no file descriptor left: raise the sysctl fs.file-max",
     SetupFailed: c"the kernel refused to set up the ring",

@@ -129,7 +129,9 @@ fn path(name: &CStr) -> Result<PathBuf> {
 /// now; what is open stays open. End it with loop_close().
 ///
 /// Errors: -EPERM, -EACCES io_uring is switched off here (sysctl kernel.io_uring_disabled, a container's seccomp profile), or
-/// io_uring_enter() or io_uring_register() alone; -ENOSYS the same, or the kernel has none that is new enough (5.10); -EMFILE, -ENFILE, -ENOMEM a limit is met; -EINVAL `out` is
+/// io_uring_enter() or io_uring_register() alone; -ENOSYS the same, or the kernel has none that is new enough (5.10); -EMFILE, -ENFILE, -ENOMEM a limit is met: some
+/// kernels (6.18) count the queues as locked memory of the user (ulimit -l), 28 KiB by default, 8 with sq_entries 64 and
+/// cq_entries 128; -EINVAL `out` is
 /// NULL, a flag or a number of entries is out of range, or RINGLOOP_KERNEL is not a version; -E2BIG the options ask for something newer than this library; what opening the file for a trace says.
 /// loop_last_error() says in a sentence what to change.
 ///

@@ -601,7 +601,7 @@ static void no_locked_memory(void *arg)
         REQUIRE(setuid(65534), ==, 0);
     result = loop_new(NULL, &loop);
     if (result == 0) {
-        /* Since Linux 5.12 the ring is no longer counted as locked memory. */
+        /* Many kernels do not count the ring as locked memory: docs/limits.md. */
         CHECK(loop_call_later(loop, LOOP_MSEC(1), do_nothing, NULL), >, 0);
         CHECK(loop_run(loop), ==, LOOP_DONE);
         CHECK(loop_close(loop), ==, 0);
@@ -614,6 +614,49 @@ static void no_locked_memory(void *arg)
 static void s32_no_locked_memory(void)
 {
     CHECK_IN_CHILD(no_locked_memory, NULL);
+}
+
+enum { DEFAULT_KIB = 28, LEAST_KIB = 8 };
+
+static int new_loop_within(rlim_t kib, uint32_t sq_entries, uint32_t cq_entries)
+{
+    struct rlimit limit = {kib << 10, RLIM_INFINITY};
+    loop_options_t options = LOOP_OPTIONS_INIT;
+    loop_t *loop;
+
+    options.sq_entries = sq_entries;
+    options.cq_entries = cq_entries;
+    REQUIRE(getrlimit(RLIMIT_MEMLOCK, &limit), ==, 0);
+    limit.rlim_cur = kib << 10;
+    REQUIRE(setrlimit(RLIMIT_MEMLOCK, &limit), ==, 0);
+    /* Not closed: the kernel would give back what it has locked a moment later. */
+    return loop_new(&options, &loop);
+}
+
+/* The figures of docs/limits.md, where the kernel counts rings as locked memory of the user. A user of its own, since others' loops count, too. */
+static void locked_memory_of_a_user(void *arg)
+{
+    rlim_t held = 0;
+
+    (void)arg;
+    REQUIRE(setuid(100000 + (uid_t)getpid()), ==, 0);
+    if (new_loop_within(0, 0, 0) == 0) return;
+    for (int i = 0; i < 3; i++, held += DEFAULT_KIB) {
+        CHECK(new_loop_within(held + DEFAULT_KIB - 4, 0, 0), ==, -ENOMEM);
+        CHECK_TRUE(strstr(loop_last_error(), "locked memory (ulimit -l;") != NULL);
+        CHECK_TRUE(strstr(loop_last_error(), "28 KiB each") != NULL);
+        CHECK_TRUE(strstr(loop_last_error(), "sq_entries and cq_entries") != NULL);
+        CHECK(new_loop_within(held + DEFAULT_KIB, 0, 0), ==, 0);
+    }
+    CHECK(new_loop_within(held + LEAST_KIB - 4, 64, 128), ==, -ENOMEM);
+    CHECK(new_loop_within(held + LEAST_KIB, 64, 128), ==, 0);
+}
+
+static void s32_what_a_loop_locks_is_counted_by_user(void)
+{
+    /* Who is not root cannot become a user without other loops. */
+    if (geteuid() == 0)
+        CHECK_IN_CHILD(locked_memory_of_a_user, NULL);
 }
 
 /* ---- small rings ---- */
@@ -778,6 +821,7 @@ static const struct check_test tests[] = {
                    "it keeps the poster from running while the loop sleeps"),
     TEST_NOT_UNDER("", s32_too_little_address_space, "the tool itself needs more address space than it allows"),
     TEST(s32_no_locked_memory),
+    TEST(s32_what_a_loop_locks_is_counted_by_user),
     TEST(a_tiny_ring_loses_no_timer),
     TEST(s26_a_tiny_ring_loses_no_post_and_no_wake),
 };
