@@ -5,12 +5,16 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, RefCell};
 use std::hint::black_box;
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Duration;
 
 use libc::{ENOENT, ENOMEM};
 use ringloop::task::{JoinHandle, TaskGroup, sleep, yield_now};
-use ringloop::{Error, Handle, HookPoint, Kind, Loop, Outcome, Time};
+use ringloop::{Error, Handle, HookPoint, Kind, Loop, Outcome, Sqe, Time};
 
 use self::support::{Watch, Watched};
 
@@ -871,4 +875,29 @@ fn s46_a_group_that_lives_long_keeps_nothing_of_tasks_that_have_ended() {
         assert_eq!(ALLOCATIONS.get() - before, 180 * 100);
     })
     .unwrap();
+}
+
+#[test]
+fn s31_closing_ends_operations_though_no_memory_can_be_had() {
+    const POLL_ADD: u8 = 6;
+    let lp = Watched::new(Loop::new().unwrap());
+    let (stream, _peer) = UnixStream::pair().unwrap();
+    let poll = Sqe { opcode: POLL_ADD, fd: stream.as_raw_fd(), op_flags: libc::POLLIN as u32, ..Sqe::default() };
+    let carried = Rc::new(());
+    for _ in 0..120 {
+        let carried = Rc::clone(&carried);
+        // SAFETY: a poll's entry points at nothing.
+        unsafe { lp.submit(&poll, move |_, _| keep(&carried)) }.unwrap();
+    }
+    lp.run_once(Duration::ZERO).unwrap();
+    // The kernel accepts it as soon as it has the entry, and no callback sees it.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    lp.accept(listener, |_, _| panic!("closing runs no callback")).unwrap();
+    REFUSED.set(0);
+    let famine = Famine::begin();
+    let is_closed = lp.close().is_ok();
+    drop(famine);
+    assert!(is_closed && REFUSED.get() > 0);
+    assert_eq!((Rc::strong_count(&carried), client.read(&mut [0]).unwrap()), (1, 0));
 }

@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/syscall.h>
 
 static int came[64], times;
 
@@ -495,6 +496,39 @@ static void s33_in_a_child_the_former_disposition_is_in_force(void)
     signal(SIGUSR1, SIG_DFL);
 }
 
+/* A child that was made past fork(), and so past pthread_atfork(): the loops' handler is still installed there. */
+static void s33_a_clone_does_with_signals_what_was_done_before(void)
+{
+    struct sigaction actions[4];
+    int expected[4] = {SIGUSR1, 0, 1 << 8, 1 << 8}, status;
+
+    memset(actions, 0, sizeof actions);
+    actions[0].sa_handler = SIG_DFL;
+    actions[1].sa_handler = SIG_IGN;
+    actions[2].sa_handler = own_handler;
+    actions[3].sa_sigaction = own_info_handler;
+    actions[3].sa_flags = SA_SIGINFO;
+    for (int i = 0; i < 4; i++) {
+        loop_t *loop;
+        pid_t child;
+
+        REQUIRE(sigaction(SIGUSR1, &actions[i], NULL), ==, 0);
+        loop = new_loop();
+        times = own_calls = 0;
+        handle_usr1(loop, &numbers[1]);
+        child = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+        if (child == 0) {
+            kill(getpid(), SIGUSR1);
+            _exit(own_calls);
+        }
+        REQUIRE(child, >, 0);
+        REQUIRE(waitpid(child, &status, 0), ==, child);
+        CHECK(status, ==, expected[i]);
+        close_loop(loop);
+    }
+    signal(SIGUSR1, SIG_DFL);
+}
+
 /* ---- handlers come and go on several threads while signals come ---- */
 
 static void ignore_signal(loop_t *loop, int signum, void *arg)
@@ -563,6 +597,7 @@ static const struct check_test tests[] = {
     TEST(what_cannot_be_caught_is_refused),
     TEST(walk_shows_a_handler),
     TEST(s33_in_a_child_the_former_disposition_is_in_force),
+    TEST(s33_a_clone_does_with_signals_what_was_done_before),
     TEST_NOT_UNDER("valgrind", handlers_come_and_go_in_a_storm, BLOCKS),
 };
 

@@ -259,8 +259,13 @@ fn s25_a_loop_can_be_adopted_when_the_thread_that_made_it_has_exited() {
 #[test]
 fn s25_a_loop_that_is_not_adopted_can_be_dropped_on_any_thread() {
     let detached = Loop::builder().build_detached().unwrap();
+    let remote = detached.remote();
     thread::spawn(move || drop(detached)).join().unwrap();
-    drop(thread::spawn(|| Loop::builder().build_detached().unwrap()).join().unwrap());
+    assert_eq!(errno(remote.wakeup()), ESHUTDOWN);
+    let detached = thread::spawn(|| Loop::builder().build_detached().unwrap()).join().unwrap();
+    let remote = detached.remote();
+    drop(detached);
+    assert_eq!(errno(remote.wakeup()), ESHUTDOWN);
 }
 
 #[test]

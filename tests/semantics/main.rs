@@ -12,6 +12,7 @@ mod compat;
 mod errors;
 mod executor;
 mod files;
+mod flags;
 mod groups;
 mod handles;
 mod io;
@@ -25,6 +26,7 @@ mod release;
 mod running;
 mod sends;
 mod signal;
+mod signals;
 mod stopping;
 mod streams;
 #[path = "../support/mod.rs"]

@@ -19,26 +19,26 @@ use crate::trace::{Trace, errno, ms, panic, panic_in, payload, real_loop};
 
 /// Of `linux/io_uring.h`: what a kernel before 5.11, 5.15, 5.19 lacks.
 const SHUTDOWN: u8 = 34;
-const UNLINKAT: u8 = 36;
-const LINKAT: u8 = 39;
+pub(crate) const UNLINKAT: u8 = 36;
+pub(crate) const LINKAT: u8 = 39;
 const SOCKET: u8 = 45;
 
 /// What a callback got.
-type Got<T> = Rc<RefCell<Option<T>>>;
+pub(crate) type Got<T> = Rc<RefCell<Option<T>>>;
 
-fn got<T>() -> (Got<T>, Got<T>) {
+pub(crate) fn got<T>() -> (Got<T>, Got<T>) {
     let got = Got::default();
     (Rc::clone(&got), got)
 }
 
 /// Runs to the end, and takes what a callback got meanwhile.
-fn finish<T>(lp: &Loop, got: &Got<T>) -> T {
+pub(crate) fn finish<T>(lp: &Loop, got: &Got<T>) -> T {
     assert_eq!(lp.run(), Ok(Outcome::Done));
     got.take().expect("a callback has run")
 }
 
 /// Submits an operation that has no buffer, and runs until its result has come.
-fn result_of<T: 'static>(
+pub(crate) fn result_of<T: 'static>(
     lp: &Loop,
     submit: impl FnOnce(Box<dyn FnOnce(&Loop, Result<T, Error>)>) -> Result<Handle, Error>,
 ) -> Result<T, Error> {
@@ -51,7 +51,7 @@ fn result_of<T: 'static>(
 }
 
 /// The same for one that has a buffer.
-fn result_with<B: 'static>(
+pub(crate) fn result_with<B: 'static>(
     lp: &Loop,
     submit: impl FnOnce(Box<dyn FnOnce(&Loop, Result<usize, Error>, B)>) -> Result<Handle, Error>,
 ) -> (Result<usize, Error>, B) {
@@ -64,16 +64,16 @@ fn result_with<B: 'static>(
 }
 
 /// A folder of its own, removed with what is in it.
-struct Folder(PathBuf);
+pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
-    fn new(name: &str) -> Folder {
+    pub(crate) fn new(name: &str) -> Folder {
         let path = std::env::temp_dir().join(format!("ringloop-{}-{name}", std::process::id()));
         fs::create_dir(&path).unwrap();
         Folder(path)
     }
 
-    fn file(&self, name: &str, text: &str) -> Rc<File> {
+    pub(crate) fn file(&self, name: &str, text: &str) -> Rc<File> {
         fs::write(self.0.join(name), text).unwrap();
         Rc::new(File::options().read(true).write(true).open(self.0.join(name)).unwrap())
     }
