@@ -1,11 +1,10 @@
-//! Which process this is, and whose rights it has: a number that a forked child does not have in common with its parent (S33).
+//! Which process this is: a number that a forked child does not have in common with its parent (S33).
 //!
 //! The number stands in a page that the kernel wipes on fork (MADV_WIPEONFORK, 4.14), so asking costs one load and no
 //! system call. A child that makes a loop of its own gets the next number. The page is never unmapped.
 
-use std::fs::File;
+use std::ffi::CStr;
 use std::io::{Read, Write};
-use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
@@ -13,6 +12,7 @@ use nix::errno::Errno;
 
 use crate::error::{Error, Result, Sentence};
 use crate::memory::try_box;
+use crate::sys;
 
 /// The process in which this was made.
 #[derive(Clone, Copy, Debug)]
@@ -88,12 +88,6 @@ impl<T: Sync> PerProcess<T> {
     }
 }
 
-/// Whether the program runs with more rights than its user has, as set-user-ID programs do.
-pub(crate) fn is_privileged() -> bool {
-    // SAFETY: getauxval takes any number.
-    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
-}
-
 /// The page, mapped when it is first asked for.
 fn page() -> Result<&'static AtomicU64> {
     let mut page = PAGE.load(Ordering::Acquire);
@@ -154,11 +148,8 @@ pub(crate) fn is_thread_alive(tid: i32, exited_at: u64) -> bool {
 /// The state of a thread, by its letter, and when it began, by CLOCK_BOOTTIME. Allocates nothing.
 fn thread_state(tid: i32) -> Option<(u8, u64)> {
     let mut path = [0; 40];
-    write!(&mut path[..], "/proc/self/task/{tid}/stat\0").ok()?;
-    // SAFETY: the path is a C string.
-    let fd = Errno::result(unsafe { libc::open(path.as_ptr().cast(), libc::O_RDONLY | libc::O_CLOEXEC) }).ok()?;
-    // SAFETY: the descriptor is fresh, and nobody else knows of it.
-    let mut file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+    write!(&mut path[..], "/proc/self/task/{tid}/stat").ok()?;
+    let mut file = sys::open(CStr::from_bytes_until_nul(&path).ok()?, libc::O_RDONLY).ok()?;
     // The fields that are wanted stand in the first 300 bytes, of which the name has 16.
     let mut text = [0; 512];
     let length = file.read(&mut text).ok()?;

@@ -1,6 +1,5 @@
 //! Seeing what happens: what is pending, which callback was slow, what `RINGLOOP_DEBUG=1` prints.
 
-use std::ffi::OsString;
 use std::fmt;
 use std::io::Write;
 use std::os::fd::RawFd;
@@ -9,10 +8,10 @@ use std::time::Duration;
 use crate::callback::Source;
 use crate::error::Result;
 use crate::event_loop::{Loop, UserCode};
-use crate::fork::is_privileged;
 use crate::handle::{Handle, Kind};
 use crate::metrics::Metrics;
 use crate::symbol::Symbol;
+use crate::sys::variable;
 use crate::time::Time;
 
 /// One pending thing, as [`Loop::walk`] shows it.
@@ -113,12 +112,7 @@ pub(crate) const DEBUG_LIMIT: Duration = Duration::from_millis(100);
 
 /// Whether the environment asks for the debug mode.
 pub(crate) fn debug_mode() -> bool {
-    variable("RINGLOOP_DEBUG").is_some_and(|value| value == "1")
-}
-
-/// A variable of the environment; none in a program that runs with more rights than its user has, as set-user-ID programs do.
-pub(crate) fn variable(name: &str) -> Option<OsString> {
-    if is_privileged() { None } else { std::env::var_os(name) }
+    variable(c"RINGLOOP_DEBUG").is_some_and(|value| value == c"1")
 }
 
 pub(crate) fn print_slow(slow: &SlowCallback) {
@@ -132,19 +126,37 @@ pub(crate) fn print_slow(slow: &SlowCallback) {
 
 /// One line for each thing that is pending when the loop is closed.
 pub(crate) fn print_pending(lp: &Loop, info: &Info) {
-    let thing = format!("{} {}, handle {}", info.kind.name(), info.callback(), info.handle.as_raw());
-    let now = lp.time();
-    let due = match info.when {
-        Time::NEVER => String::new(),
-        when if when <= now => format!(", overdue by {:.6} s", (now - when).as_secs_f64()),
-        when => format!(", due in {:.6} s", (when - now).as_secs_f64()),
-    };
-    print(format_args!("ringloop: pending at close: {thing}{due}"));
+    let (kind, callback, handle) = (info.kind.name(), info.callback(), info.handle.as_raw());
+    let due = Due { when: info.when, now: lp.time() };
+    print(format_args!("ringloop: pending at close: {kind} {callback}, handle {handle}{due}"));
 }
 
-/// A line on stderr. That stderr is closed or full must not hurt the program.
+/// When something is due, if it ever is.
+struct Due {
+    when: Time,
+    now: Time,
+}
+
+impl fmt::Display for Due {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Due { when, now } = *self;
+        match when {
+            Time::NEVER => Ok(()),
+            when if when <= now => write!(f, ", overdue by {:.6} s", (now - when).as_secs_f64()),
+            when => write!(f, ", due in {:.6} s", (when - now).as_secs_f64()),
+        }
+    }
+}
+
+/// A line on stderr, in one piece; what is too long is cut off. That stderr is closed or full must not hurt the program. No lock is
+/// taken: that of the standard library's stderr may be held in a forked child by a thread that is not there.
 fn print(line: fmt::Arguments<'_>) {
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
+    let mut text = [0; 4096];
+    let mut room = &mut text[..4095];
+    let _ = room.write_fmt(line);
+    let length = 4095 - room.len();
+    text[length] = b'\n';
+    let _ = nix::unistd::write(std::io::stderr(), &text[..=length]);
 }
 
 impl Loop {

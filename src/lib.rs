@@ -130,6 +130,8 @@ mod sqe;
 #[allow(unsafe_code)]
 mod symbol;
 mod sync;
+#[allow(unsafe_code, reason = "it calls the C library")]
+mod sys;
 #[allow(unsafe_code)]
 pub mod task;
 mod time;

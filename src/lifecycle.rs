@@ -1,6 +1,7 @@
 //! A loop's beginning: the builder, adoption by another thread.
 
 use std::cell::{Cell, RefCell};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -96,7 +97,7 @@ impl Builder {
         let owner = Owner::current()?;
         let ring = Ring::new(sizes, owner.process())?;
         let trace = match &self.trace {
-            Some(file) => Some(TraceFile::open(file.as_os_str())?),
+            Some(file) => Some(TraceFile::open(file.as_os_str().as_bytes())?),
             None => trace::from_environment()?,
         };
         let shared = Shared::new(owner.process(), self.virtual_start.is_some(), trace)?;

@@ -252,16 +252,17 @@ fn restore_in_children() -> nix::Result<()> {
     extern "C" fn restore() {
         (1..=LAST as c_int).filter(|&signal| is_taken(signal)).for_each(give_back);
     }
-    if IS_DONE.swap(true, Ordering::Relaxed) {
+    if IS_DONE.load(Ordering::Acquire) {
         return Ok(());
     }
+    // A child that is forked before it is noted does it once more, which does no harm.
     // SAFETY: what is called in the child calls nothing but sigaction, which is async-signal-safe.
     match unsafe { libc::pthread_atfork(None, None, Some(restore)) } {
-        0 => Ok(()),
-        errno => {
-            IS_DONE.store(false, Ordering::Relaxed);
-            Err(Errno::from_raw(errno))
+        0 => {
+            IS_DONE.store(true, Ordering::Release);
+            Ok(())
         }
+        errno => Err(Errno::from_raw(errno)),
     }
 }
 

@@ -4,12 +4,11 @@
 //! whenever a run has ended, a loop has been closed, or some 60 KiB have gathered. All loops of a process that name the same
 //! file share it; it stays open until the process ends. Without a name there is nothing here: what a loop asks is whether it has a trace.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::CStr;
 use std::fmt::{self, Write};
 use std::fs::File;
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
@@ -19,9 +18,9 @@ use crate::callback::Source;
 use crate::error::{Error, Result, Sentence};
 use crate::fork::{PerProcess, Process};
 use crate::handle::Kind;
-use crate::inspect;
 use crate::memory::try_box;
 use crate::symbol::Symbol;
+use crate::sys;
 use crate::time::monotonic;
 
 /// A file that trace events go to. It is never closed.
@@ -54,16 +53,16 @@ const END: &[u8] = b"\n]\n";
 
 impl TraceFile {
     /// The file with this name, a regular one or a device, in which `%p` is the process's number.
-    pub(crate) fn open(name: &OsStr) -> Result<Trace> {
+    pub(crate) fn open(name: &[u8]) -> Result<Trace> {
         let name = with_process_number(name)?;
         let process = Process::current()?;
         let cannot = |error: io::Error| {
             Error::new(Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)), Sentence::NoTraceFile)
         };
+        let name = CStr::from_bytes_with_nul(&name).map_err(|_| Error::NUL_INSIDE)?;
         // O_NONBLOCK: a pipe that nobody reads is refused, instead of waiting for a reader.
-        let mut options = File::options();
-        options.write(true).create(true).truncate(false).custom_flags(libc::O_NONBLOCK);
-        let file = options.open(&name).map_err(cannot)?;
+        let file = sys::open(name, libc::O_WRONLY | libc::O_CREAT | libc::O_NONBLOCK);
+        let file = file.map_err(|errno| Error::new(errno, Sentence::NoTraceFile))?;
         let metadata = file.metadata().map_err(cannot)?;
         let kind = metadata.file_type();
         if !kind.is_file() && !kind.is_char_device() {
@@ -196,29 +195,36 @@ impl fmt::Display for Micros {
 
 /// The trace that the environment asks for.
 pub(crate) fn from_environment() -> Result<Option<Trace>> {
-    inspect::variable("RINGLOOP_TRACE").filter(|name| !name.is_empty()).map(|name| TraceFile::open(&name)).transpose()
+    let name = sys::variable(c"RINGLOOP_TRACE").filter(|name| !name.is_empty());
+    name.map(|name| TraceFile::open(name.to_bytes())).transpose()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn with_process_number(name: &OsStr) -> Result<OsString> {
+/// A name with the process's number in it, and a NUL at its end.
+fn with_process_number(name: &[u8]) -> Result<Vec<u8>> {
+    let mut number = [0; 10];
+    let mut room = &mut number[..];
+    // A number has ten digits at most.
+    let _ = io::Write::write_fmt(&mut room, format_args!("{}", std::process::id()));
+    let digits = 10 - room.len();
     let mut result = Vec::new();
-    result.try_reserve(name.len())?;
-    let mut rest = name.as_bytes();
+    result.try_reserve(name.len() + 1)?;
+    let mut rest = name;
     while let Some((&first, others)) = rest.split_first() {
         if let Some(after) = rest.strip_prefix(b"%p") {
-            let number = std::process::id().to_string();
-            result.try_reserve(number.len() + after.len())?;
-            result.extend_from_slice(number.as_bytes());
+            result.try_reserve(digits + after.len() + 1)?;
+            result.extend_from_slice(&number[..digits]);
             rest = after;
         } else {
             result.push(first);
             rest = others;
         }
     }
-    Ok(OsString::from_vec(result))
+    result.push(0);
+    Ok(result)
 }
 
 impl fmt::Debug for TraceFile {

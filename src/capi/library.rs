@@ -3,7 +3,8 @@
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int};
 use std::io::Write;
-use std::sync::OnceLock;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU8};
 
 use nix::errno::Errno;
 
@@ -35,11 +36,32 @@ pub extern "C" fn loop_version() -> *const c_char {
 #[unsafe(no_mangle)]
 pub extern "C" fn loop_strerror(error: c_int) -> *const c_char {
     // In static memory: words for an error are wanted when there is none left.
-    static NAMES: [OnceLock<Words>; ERRNOS] = [const { OnceLock::new() }; ERRNOS];
+    static NAMES: [Name; ERRNOS] = [const { Name::new() }; ERRNOS];
 
     match NAMES.get(error.unsigned_abs() as usize) {
-        Some(words) => words.get_or_init(|| words_for(error.wrapping_abs())).as_ptr().cast(),
+        Some(name) => name.words_for(error.wrapping_abs()),
         None => c"unknown error".as_ptr(),
+    }
+}
+
+/// Words that are there once they have been asked for. Whoever asks for them first writes them, several threads the same: a lock would
+/// stay held in a child that is forked meanwhile (S33).
+struct Name {
+    is_written: AtomicBool,
+    words: [AtomicU8; size_of::<Words>()],
+}
+
+impl Name {
+    const fn new() -> Name {
+        Name { is_written: AtomicBool::new(false), words: [const { AtomicU8::new(0) }; size_of::<Words>()] }
+    }
+
+    fn words_for(&self, errno: c_int) -> *const c_char {
+        if !self.is_written.load(Acquire) {
+            self.words.iter().zip(words_for(errno)).for_each(|(room, byte)| room.store(byte, Relaxed));
+            self.is_written.store(true, Release);
+        }
+        self.words.as_ptr().cast()
     }
 }
 

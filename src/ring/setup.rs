@@ -6,7 +6,7 @@ use io_uring::{IoUring, Probe, opcode};
 use nix::errno::Errno;
 
 use crate::error::{Error, Result, Sentence};
-use crate::inspect::variable;
+use crate::sys::variable;
 
 /// Entries of the two queues; the kernel rounds up to powers of two.
 #[derive(Clone, Copy, Debug)]
@@ -115,8 +115,8 @@ impl Version {
     /// The version that the variable `RINGLOOP_KERNEL` names (`5.10`): what came later is not used, so that a program can be tried
     /// as it would be on that kernel. Not set: all is used that is there.
     fn pretended() -> Result<Version> {
-        let Some(value) = variable("RINGLOOP_KERNEL") else { return Ok(Version::ANY) };
-        let version = value.to_str().and_then(|value| value.split_once('.'));
+        let Some(value) = variable(c"RINGLOOP_KERNEL") else { return Ok(Version::ANY) };
+        let version = value.to_str().ok().and_then(|value| value.split_once('.'));
         match version.map(|(major, minor)| (major.parse(), minor.parse())) {
             Some((Ok(major), Ok(minor))) => Ok(Version(major, minor)),
             _ => Err(Error::new(Errno::EINVAL, Sentence::NoVersion)),

@@ -132,6 +132,28 @@ static void s31_loop_new_with_all_allocations_failing_from_some_point(void)
     check_new_with_failures(false);
 }
 
+/* What the environment asks for: its values are long, so that copies of them need memory. */
+static void s31_loop_new_with_all_that_the_environment_asks_for(void)
+{
+    char directory[] = "/tmp/ringloop-memory-XXXXXX", name[600];
+
+    REQUIRE(mkdtemp(directory) != NULL, ==, 1);
+    snprintf(name, sizeof name, "%s%0500d/%%p", directory, 0);
+    /* The same place by a long name. */
+    for (char *at = name + strlen(directory); *at == '0'; at++) *at = '/';
+    setenv("RINGLOOP_TRACE", name, 1);
+    setenv("RINGLOOP_DEBUG", "1", 1);
+    setenv("RINGLOOP_KERNEL", "6.1", 1);
+    check_new_with_failures(true);
+    check_new_with_failures(false);
+    unsetenv("RINGLOOP_KERNEL");
+    unsetenv("RINGLOOP_DEBUG");
+    unsetenv("RINGLOOP_TRACE");
+    snprintf(name, sizeof name, "%s/%d", directory, (int)getpid());
+    CHECK(unlink(name), ==, 0);
+    CHECK(rmdir(directory), ==, 0);
+}
+
 static void s31_a_failed_loop_new_leaves_no_descriptor_behind(void)
 {
     int before = dup(STDERR_FILENO), after;
@@ -953,6 +975,7 @@ static const struct check_test tests[] = {
     TEST(the_wrapping_works),
     TEST(s31_loop_new_with_any_one_allocation_failing),
     TEST(s31_loop_new_with_all_allocations_failing_from_some_point),
+    TEST(s31_loop_new_with_all_that_the_environment_asks_for),
     TEST(s31_a_failed_loop_new_leaves_no_descriptor_behind),
     TEST(s31_call_soon_without_memory),
     TEST(s31_call_later_without_memory),

@@ -1,5 +1,7 @@
 //! S28, S29, S32: errors lose nothing, their order, kernels that refuse.
 
+use std::io::Read;
+use std::os::fd::FromRawFd;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
@@ -317,4 +319,45 @@ fn s32_a_kernel_that_cannot_be_probed_is_too_old() {
     })
     .join()
     .unwrap();
+}
+
+#[test]
+fn s33_a_child_reports_though_another_thread_held_stderr() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let (end, ends) = std::sync::mpsc::channel::<()>();
+    let holder = std::thread::spawn(move || {
+        let _held = std::io::stderr().lock();
+        tell.send(()).unwrap();
+        let _ = ends.recv();
+    });
+    told.recv().unwrap();
+    let mut pipe = [0; 2];
+    // SAFETY: the descriptors are written to a live array; the child, which has this thread alone, leaves by _exit.
+    let child = unsafe {
+        assert_eq!(libc::pipe2(pipe.as_mut_ptr(), libc::O_CLOEXEC), 0);
+        match libc::fork() {
+            0 => {
+                libc::alarm(20);
+                libc::dup2(pipe[1], libc::STDERR_FILENO);
+                libc::setenv(c"RINGLOOP_DEBUG".as_ptr(), c"1".as_ptr(), 1);
+                let lp = Loop::new().unwrap();
+                lp.call_soon(|_| ()).unwrap();
+                libc::_exit(i32::from(lp.close().is_err()))
+            }
+            child => child,
+        }
+    };
+    let (mut status, mut text) = (-1, String::new());
+    // SAFETY: the status is written to a live variable; the descriptors are this test's own.
+    unsafe {
+        libc::close(pipe[1]);
+        assert_eq!(libc::waitpid(child, &mut status, 0), child);
+        std::fs::File::from_raw_fd(pipe[0]).read_to_string(&mut text).unwrap();
+    }
+    drop(end);
+    holder.join().unwrap();
+    assert!(
+        status == 0 && text.starts_with("ringloop: pending at close: ") && text.lines().count() == 1,
+        "{status}: {text}"
+    );
 }
