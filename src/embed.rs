@@ -4,7 +4,7 @@ use std::os::fd::RawFd;
 
 use nix::sys::eventfd::EventFd;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event_loop::Loop;
 use crate::op;
 use crate::time::Clock;
@@ -54,6 +54,16 @@ impl Loop {
     #[inline]
     pub(crate) fn wake_up_from_host(&self) -> bool {
         self.shared.host_fd().is_some() && self.shared.inbox.wake_up()
+    }
+
+    /// At the beginning of a run: the kernel may have told of a lost completion when the run before handed over.
+    #[inline]
+    pub(crate) fn tell_loss_to_host(&self) -> Result<()> {
+        if self.shared.host_fd().is_some() && self.ring.borrow_mut().take_loss() {
+            self.schedule.borrow_mut().completion_lost();
+            return Err(Error::COMPLETION_LOST);
+        }
+        Ok(())
     }
 
     fn arm_and_signal(&self, fd: &EventFd) -> Result<()> {

@@ -82,6 +82,7 @@ sentences! {
     EnterFailed: c"io_uring_enter failed",
     CallRefused: c"io_uring_setup is allowed here, but io_uring_enter or io_uring_register is not: allow all three in the seccomp profile",
     NoSubmissionForLong: c"the kernel has taken no submissions for a second, for want of memory: free some and run again, nothing is lost",
+    OwnRefused: c"the kernel refuses the loop's own poll or timeout: the restrictions of its ring must allow IORING_OP_POLL_ADD, IORING_OP_TIMEOUT and IORING_OP_TIMEOUT_REMOVE",
     CompletionLost: c"the kernel had no memory to keep a completion: cancel the operations whose callbacks do not come, ask for more cq_entries",
     EventFdFailed: c"the eventfd of loop_fd could not be made and registered with the ring",
     WakeFdFailed: c"the eventfd that wakes the loop could not be made",

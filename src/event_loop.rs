@@ -537,6 +537,7 @@ pub(crate) struct Run<'a> {
 impl<'a> Run<'a> {
     fn begin(lp: &'a Loop) -> Result<Run<'a>> {
         lp.check_open()?;
+        lp.tell_loss_to_host()?;
         Run::enter(lp)
     }
 

@@ -178,6 +178,18 @@ fn s28_a_lost_completion_is_told_and_its_operation_ends_when_cancelled() {
 }
 
 #[test]
+fn s28_a_lost_completion_is_told_to_a_host_by_the_next_run() {
+    let lp = Loop::new().unwrap();
+    lp.fd().unwrap();
+    // The end of the run arms it, and so enters the kernel.
+    lp.call_later(Duration::from_secs(3600), |_| {}).unwrap();
+    lp.call_soon(|lp| lp.ring.borrow_mut().faults.enters = (1, libc::EBADR)).unwrap();
+    assert_eq!(lp.run_once(Duration::ZERO), Ok(1));
+    assert_eq!(lp.run_once(Duration::ZERO).map_err(|error| error.raw_os_error()), Err(libc::EBADR));
+    assert_eq!(lp.run_once(Duration::ZERO), Ok(0));
+}
+
+#[test]
 fn s22_a_lost_completion_does_not_hold_up_close() {
     // Lost before the close, or in it.
     for is_before in [true, false] {

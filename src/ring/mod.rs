@@ -85,6 +85,8 @@ pub(crate) struct Ring {
     refused_since: u64,
     /// Whether the kernel has lost a completion, and nobody has asked since.
     has_lost: bool,
+    /// Why the kernel refuses the ring's own poll or timeout; 0: it does not.
+    own_error: i32,
     #[cfg(test)]
     pub(crate) faults: refusal::Faults,
     /// What a host loop waits for where that is not an eventfd alone.
@@ -107,6 +109,7 @@ impl Ring {
             watches_wakes: false,
             refused_since: 0,
             has_lost: false,
+            own_error: 0,
             #[cfg(test)]
             faults: refusal::Faults::default(),
             host: None,
@@ -163,6 +166,7 @@ impl Ring {
     /// Submits what is queued and sleeps until something completes, at the latest until `until` on CLOCK_MONOTONIC
     /// (`u64::MAX`: without limit). One system call. It may come back early, for a timeout that was armed before.
     pub(crate) fn wait(&mut self, until: u64) -> Result<Waited> {
+        self.check_own()?;
         let armed = self.arm(until);
         let queued = self.uring.submission().len();
         // Where there was no room for the poll for wakes, or it was lost (EBADR), the wait does not sleep.
@@ -223,7 +227,7 @@ impl Ring {
                 number if number < NOBODY => {
                     completed(Completed { number, result: entry.result(), flags: entry.flags() });
                 }
-                _ => completed_own(&mut self.timeout, &mut self.watches_wakes, &entry),
+                _ => completed_own(&mut self.timeout, &mut self.watches_wakes, &mut self.own_error, &entry),
             }
         }
         self.traffic.completed += taken;
@@ -241,7 +245,7 @@ impl Ring {
             }
             drop(queue);
             self.traffic.completed += 1;
-            completed_own(&mut self.timeout, &mut self.watches_wakes, &entry);
+            completed_own(&mut self.timeout, &mut self.watches_wakes, &mut self.own_error, &entry);
         }
     }
 
@@ -476,11 +480,16 @@ impl Ring {
 }
 
 /// Takes note of a completion of the ring's own.
-fn completed_own(timeout: &mut ArmedTimeout, watches_wakes: &mut bool, entry: &cqueue::Entry) {
+fn completed_own(timeout: &mut ArmedTimeout, watches_wakes: &mut bool, error: &mut i32, entry: &cqueue::Entry) {
     match entry.user_data() {
-        NOBODY => {}
+        NOBODY => return,
         WAKE => *watches_wakes &= cqueue::more(entry.flags()),
         own => timeout.completed(own, entry.result()),
+    }
+    // These say that a timeout has come or was taken back, or that a change came too late for it.
+    const EXPECTED: [i32; 5] = [libc::ETIME, libc::ECANCELED, libc::ENOENT, libc::EALREADY, libc::EBUSY];
+    if entry.result() < 0 && !EXPECTED.contains(&-entry.result()) {
+        *error = -entry.result();
     }
 }
 

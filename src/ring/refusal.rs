@@ -6,8 +6,10 @@
 use std::ptr::null_mut;
 use std::time::Duration;
 
+use nix::errno::Errno;
+
 use super::{Ring, Waited};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Sentence};
 use crate::sqe::Sqe;
 use crate::time::monotonic;
 
@@ -39,6 +41,16 @@ impl Ring {
             }
         }
         Ok(Waited::Completed)
+    }
+
+    /// Tells that the kernel has refused what ends a wait, once: without the poll for wakes or the timeout no wait would sleep.
+    #[inline]
+    pub(super) fn check_own(&mut self) -> Result<()> {
+        match std::mem::take(&mut self.own_error) {
+            0 => Ok(()),
+            libc::ENOMEM => Err(Error::NO_MEMORY),
+            errno => Err(Error::new(Errno::from_raw(errno), Sentence::OwnRefused)),
+        }
     }
 
     /// Whether the kernel has lost a completion since this was asked last. Which one it was is not known.

@@ -6,6 +6,7 @@
 #include "io.h"
 
 #include <linux/filter.h>
+#include <linux/io_uring.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -368,6 +369,45 @@ static void s28_a_run_tells_when_no_submissions_are_taken(void)
 
     for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++)
         CHECK_IN_CHILD(no_submission_taken, (void *)&errors[i]);
+}
+
+/* The ring's restrictions: also the loop's own operations are forbidden. */
+static void its_own_refused(const uint8_t *allowed, size_t count)
+{
+    struct io_uring_restriction rules[8];
+    loop_t *loop = new_loop();
+    loop_handle_t timer = loop_call_later(loop, LOOP_SEC(1000), do_nothing, NULL);
+    long restricted;
+
+    memset(rules, 0, sizeof rules);
+    for (size_t i = 0; i < count; i++) {
+        rules[i].opcode = IORING_RESTRICTION_SQE_OP;
+        rules[i].sqe_op = allowed[i];
+    }
+    rules[count].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
+    rules[count].sqe_flags = 0xff;
+    restricted = syscall(SYS_io_uring_register, loop_ring_fd(loop), IORING_REGISTER_RESTRICTIONS, rules, count + 1);
+    CHECK_TRUE(restricted == 0 || errno == EBADFD);
+    /* Before Linux 5.19 the loop's ring cannot be restricted. */
+    if (restricted == 0) {
+        for (int i = 0; i < 3; i++)
+            CHECK(loop_run(loop), ==, -EACCES);
+        CHECK_TRUE(strstr(loop_last_error(), "IORING_OP_POLL_ADD") != NULL);
+        CHECK_TRUE(loop_is_pending(loop, timer));
+        CHECK(metrics_of(loop).enters, <, 20);
+        CHECK(loop_call_soon(loop, do_nothing, NULL), >, 0);
+        CHECK(loop_run_once(loop, LOOP_SEC(100)), ==, 1);
+    }
+    CHECK(loop_cancel(loop, timer), ==, 0);
+    CHECK(loop_close(loop), ==, 0);
+}
+
+static void s28_a_run_tells_when_the_loops_own_poll_or_timeout_is_refused(void)
+{
+    const uint8_t allowed[] = {IORING_OP_NOP, IORING_OP_POLL_ADD};
+
+    its_own_refused(allowed, 1);
+    its_own_refused(allowed, 2);
 }
 
 /* ---- descriptors ---- */
@@ -813,6 +853,7 @@ static const struct check_test tests[] = {
     TEST(s22_close_frees_the_loop_whatever_io_uring_enter_says),
     TEST(s22_close_frees_a_loop_whose_ring_cannot_be_enabled),
     TEST(s28_a_run_tells_when_no_submissions_are_taken),
+    TEST(s28_a_run_tells_when_the_loops_own_poll_or_timeout_is_refused),
     TEST(s32_no_descriptor_left),
     TEST(s32_no_descriptor_left_for_loop_fd),
     TEST(s28_a_refused_loop_fd_leaves_nothing_open),

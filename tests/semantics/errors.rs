@@ -300,6 +300,50 @@ fn s28_while_no_submissions_are_taken_timers_and_posts_run_and_run_tells() {
     .unwrap();
 }
 
+#[test]
+fn s28_a_run_tells_when_the_loops_own_poll_or_timeout_is_refused() {
+    const NOP: u8 = 0;
+    const POLL_ADD: u8 = 6;
+    const ALLOWED: [&[u8]; 2] = [&[NOP], &[NOP, POLL_ADD]];
+    for allowed in ALLOWED {
+        let lp = real_loop();
+        let timer = lp.call_later(HOUR, |_| {}).unwrap();
+        if !restrict(&lp, allowed) {
+            return;
+        }
+        for _ in 0..3 {
+            assert_eq!(errno(lp.run()), EACCES);
+        }
+        assert!(lp.is_pending(timer) && lp.metrics().enters < 20, "{} enters", lp.metrics().enters);
+        // What needs no sleep goes on.
+        lp.call_soon(|_| {}).unwrap();
+        assert_eq!(lp.run_once(HOUR), Ok(1));
+    }
+}
+
+/// Restricts the ring to these operations; false where it cannot be.
+fn restrict(lp: &Loop, operations: &[u8]) -> bool {
+    // struct io_uring_restriction: what is allowed, the operation, or the flags, or the number of the registration; 16 bytes.
+    let restriction = |what: u16, which: u8| {
+        u128::from_ne_bytes(std::array::from_fn(|at| match at {
+            0 | 1 => what.to_ne_bytes()[at],
+            2 => which,
+            _ => 0,
+        }))
+    };
+    let mut rules: Vec<_> = operations.iter().map(|&operation| restriction(1, operation)).collect();
+    const ENABLE_RINGS: u8 = 12;
+    rules.extend([restriction(0, ENABLE_RINGS), restriction(2, 0xff)]);
+    let (fd, count) = (lp.ring_fd().unwrap(), rules.len());
+    const REGISTER_RESTRICTIONS: libc::c_uint = 11;
+    // SAFETY: the kernel reads so many rules.
+    let result =
+        unsafe { libc::syscall(libc::SYS_io_uring_register, fd, REGISTER_RESTRICTIONS, rules.as_ptr(), count) };
+    // EBADFD: the oldest rung is not made disabled.
+    assert!(result == 0 || std::io::Error::last_os_error().raw_os_error() == Some(libc::EBADFD));
+    result == 0
+}
+
 /// What the calling thread has used of a processor.
 fn cpu_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
