@@ -177,7 +177,7 @@ impl Loop {
         }
         while schedule.has_to_drain() {
             // What the kernel does not take now, it takes when it has completed something.
-            let _ = op::run_errands(&mut schedule, &mut ring);
+            let _ = self.submit_errands(&mut schedule, &mut ring);
             let waited = ring.wait_for_completion(until);
             if !self.owner.process().is_current() {
                 return Err(Error::FORKED);

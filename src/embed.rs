@@ -6,7 +6,6 @@ use nix::sys::eventfd::EventFd;
 
 use crate::error::{Error, Result};
 use crate::event_loop::Loop;
-use crate::op;
 use crate::time::Clock;
 
 impl Loop {
@@ -69,9 +68,10 @@ impl Loop {
     fn arm_and_signal(&self, fd: &EventFd) -> Result<()> {
         let mut ring = self.ring.borrow_mut();
         let mut schedule = self.schedule.borrow_mut();
-        op::run_errands(&mut schedule, &mut ring)?;
+        self.submit_errands(&mut schedule, &mut ring)?;
         ring.watch_wakes(self.shared.eventfd())?;
-        let mut has_work = !self.shared.inbox.fall_asleep() || schedule.is_ready() || ring.has_completions();
+        let mut has_work =
+            !self.shared.inbox.fall_asleep() || schedule.is_ready() || schedule.has_errands() || ring.has_completions();
         loop {
             if has_work || schedule.is_due(self.clock.now()) {
                 make_readable(fd);

@@ -16,7 +16,6 @@ use crate::executor::Executor;
 use crate::handle::Handle;
 use crate::handler::Handler;
 use crate::inbox::Post;
-use crate::op;
 use crate::op::buffers::Pool;
 use crate::op::driver::Given;
 use crate::owner::Owner;
@@ -235,7 +234,9 @@ impl Loop {
     /// refused, what the kernel has completed is collected first, without sleep.
     #[cold]
     fn run_errands(&self, schedule: &mut Schedule, ring: &mut Ring, limit: u64) -> Result<u64> {
-        match op::run_errands(schedule, ring) {
+        match self.submit_errands(schedule, ring) {
+            // Some operations go on in the next iteration.
+            Ok(()) if schedule.has_errands() => Ok(0),
             Ok(()) | Err(Error::NO_SUBMISSION) => Ok(limit),
             Err(Error::NO_MEMORY) if ring.has_completions() => Ok(0),
             Err(error) => Err(error),

@@ -33,6 +33,8 @@ pub(crate) struct Pool {
     kept: Cell<u32>,
     /// Operations that the kernel has ended for want of buffers, the first first.
     waiting: RefCell<VecDeque<Handle>>,
+    /// How many of them go on in the next iteration, if not as many as there are buffers.
+    stride: Cell<u32>,
 }
 
 /// What is known of one buffer.
@@ -109,6 +111,7 @@ impl Pool {
             users: Cell::new(0),
             kept: Cell::new(0),
             waiting: RefCell::default(),
+            stride: Cell::new(0),
         };
         let features = ring.features();
         if features.receives_for_ever() {
@@ -213,6 +216,7 @@ impl Pool {
 
     /// An operation waits for a buffer.
     pub(crate) fn wait(&self, handle: Handle) {
+        self.stride.set(0);
         // `begin_use` made room for every user.
         self.waiting.borrow_mut().push_back(handle);
     }
@@ -221,10 +225,24 @@ impl Pool {
         self.available.get() > 0
     }
 
-    /// The next that waits, if there is a buffer for it. Whoever waits has data to receive, and so takes one at once.
-    pub(crate) fn next_waiting(&self) -> Option<Handle> {
-        let mut waiting = self.waiting.borrow_mut();
-        if waiting.is_empty() || !self.has_available() { None } else { waiting.pop_front() }
+    /// Whether an operation waits, and a buffer is free.
+    pub(crate) fn may_resume(&self) -> bool {
+        self.has_available() && !self.waiting.borrow().is_empty()
+    }
+
+    /// Has operations go on that wait, the first first; `resume` says whether one could. Nobody knows which of them have data: as
+    /// many go on as there are free buffers, and as long as these stay free, twice as many in each iteration. So those without
+    /// data hold up none that has some.
+    pub(crate) fn resume_waiting(&self, mut resume: impl FnMut(Handle) -> bool) {
+        let count = self.available.get().max(self.stride.get());
+        self.stride.set(count.saturating_mul(2));
+        for _ in 0..count {
+            while let Some(handle) = self.waiting.borrow_mut().pop_front() {
+                if resume(handle) {
+                    break;
+                }
+            }
+        }
     }
 
     /// The buffer that an address is in.

@@ -2,7 +2,6 @@
 
 use std::ptr;
 
-use crate::handle::Handle;
 use crate::ring::Completed;
 use crate::sqe::Sqe;
 
@@ -13,7 +12,7 @@ use crate::sqe::Sqe;
 /// # Safety
 /// What the entries point to lives until the kernel has let go of it: as long as the driver, or by the word of whoever made it.
 pub(crate) unsafe trait Driver: std::fmt::Debug {
-    /// The next entry for the kernel, after `Step::again`. None: not now; `next_waiting` names it when it is time.
+    /// The next entry for the kernel, after `Step::again`, or when it has waited. None: not now.
     fn entry(&mut self) -> Option<Sqe> {
         None
     }
@@ -36,9 +35,9 @@ pub(crate) unsafe trait Driver: std::fmt::Debug {
     /// The callback has returned from a result that is not the final one.
     fn seen(&mut self, _given: Given) {}
 
-    /// An operation that waited for what has come back since, and may go on.
-    fn next_waiting(&mut self) -> Option<Handle> {
-        None
+    /// Whether operations wait for what this one uses, and some of it is free.
+    fn may_resume_others(&self) -> bool {
+        false
     }
 }
 

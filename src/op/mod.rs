@@ -119,26 +119,6 @@ pub(crate) fn close_unseen(fd: i32) {
     drop(unsafe { OwnedFd::from_raw_fd(fd) });
 }
 
-/// Tells the kernel what it is to be told: what to cancel, what to begin again. When it takes no more, the rest stays for the
-/// next iteration.
-#[cold]
-pub(crate) fn run_errands(schedule: &mut Schedule, ring: &mut Ring) -> Result<()> {
-    if ring.take_loss() {
-        schedule.completion_lost();
-    }
-    while schedule.has_errands() {
-        ring.reserve(1)?;
-        match schedule.next_errand()? {
-            // SAFETY: entries of errands are a driver's, which vouches for what they point to.
-            Some(Errand::Submit(sqe, handle)) => unsafe { ring.push_user(&sqe, number(handle)) },
-            Some(Errand::Cancel(handle)) => ring.push_cancel(number(handle))?,
-            Some(Errand::Update(handle, events)) => ring.push_poll_update(number(handle), events)?,
-            None => {}
-        }
-    }
-    Ok(())
-}
-
 /// A copy on the heap.
 #[cfg(feature = "capi")]
 pub(crate) fn copy<T: Copy>(from: &[T]) -> Result<Box<[T]>> {
@@ -264,6 +244,32 @@ const NOP_128: u8 = 63;
 const URING_CMD_128: u8 = 64;
 
 impl Loop {
+    /// Tells the kernel what it is to be told: what to cancel, what to begin again. When it takes no more, the rest stays for the
+    /// next iteration.
+    #[cold]
+    pub(crate) fn submit_errands(&self, schedule: &mut Schedule, ring: &mut Ring) -> Result<()> {
+        if ring.take_loss() {
+            schedule.completion_lost();
+        }
+        if schedule.take_resumable() {
+            for pool in self.pools.borrow().iter().flatten() {
+                pool.resume_waiting(|handle| schedule.resume(handle));
+                schedule.note_resumable(pool.may_resume());
+            }
+        }
+        while schedule.has_entries_to_submit() {
+            ring.reserve(1)?;
+            match schedule.next_errand()? {
+                // SAFETY: entries of errands are a driver's, which vouches for what they point to.
+                Some(Errand::Submit(sqe, handle)) => unsafe { ring.push_user(&sqe, number(handle)) },
+                Some(Errand::Cancel(handle)) => ring.push_cancel(number(handle))?,
+                Some(Errand::Update(handle, events)) => ring.push_poll_update(number(handle), events)?,
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Submits any operation that the kernel knows: `entry` is copied, its `user_data` is the loop's. `f` gets each
     /// completion; the last is the one for which [`Completion::more`] says no.
     ///

@@ -159,17 +159,12 @@ impl Loop {
         Ok(())
     }
 
-    /// Gives back a part of a buffer that was kept. Who waits for a buffer goes on.
+    /// Gives back a part of a buffer that was kept. Operations that wait for a buffer go on.
     #[cfg(feature = "capi")]
     pub(crate) fn return_part(&self, pool: &Pool, data: *const u8) -> Result<()> {
         self.check()?;
         pool.give_back(data)?;
-        let mut schedule = self.schedule.borrow_mut();
-        while let Some(waiting) = pool.next_waiting() {
-            if schedule.resume(waiting) {
-                break;
-            }
-        }
+        self.schedule.borrow_mut().note_resumable(pool.may_resume());
         Ok(())
     }
 

@@ -79,7 +79,9 @@ impl RecvMulti {
         }
     }
 
-    /// There was no buffer. One that has come back meanwhile will do.
+    /// There was no buffer, for data or to begin with: the kernel picks one before it looks for data (6.0 to 6.18). With
+    /// IORING_RECVSEND_POLL_FIRST it would look first, but then a Unix stream whose end was there already when its data was
+    /// read never tells of it (6.18). A buffer that has come back meanwhile will do.
     fn want_buffer(&self, number: u64, has_ended: bool) -> Step {
         if !has_ended || self.pool.has_available() {
             return Step { given: None, again: has_ended };
@@ -103,8 +105,8 @@ unsafe impl Driver for RecvMulti {
         self.pool.part_done(given.data);
     }
 
-    fn next_waiting(&mut self) -> Option<Handle> {
-        self.pool.next_waiting()
+    fn may_resume_others(&self) -> bool {
+        self.pool.may_resume()
     }
 }
 

@@ -40,6 +40,8 @@ pub(super) struct Operations {
     on_two: usize,
     /// Polls for watchers.
     polls: usize,
+    /// Whether some operation waits for what is free: the loop has it go on in its next iteration.
+    may_resume: bool,
     /// Entries in the kernel that have a completion to come.
     pub(super) outstanding: usize,
     /// Whether the kernel has lost a completion: then one that it does not find may have ended.
@@ -254,7 +256,7 @@ impl Schedule {
             None if step.again => self.operations.send_errand(index),
             None => {}
         }
-        self.resume_waiting(index);
+        self.look_for_resumable(index);
     }
 
     #[inline]
@@ -305,20 +307,23 @@ impl Schedule {
     pub(super) fn result_seen(&mut self, index: u32, given: Given) {
         let Some(driver) = &mut self.operations.entries[index as usize].driver else { return };
         driver.seen(given);
-        self.resume_waiting(index);
+        self.look_for_resumable(index);
     }
 
-    /// Something may have come back for which others wait: the first of them goes on.
-    fn resume_waiting(&mut self, index: u32) {
-        let next_waiting = |schedule: &mut Schedule| {
-            let driver = schedule.operations.entries[index as usize].driver.as_mut();
-            driver.and_then(|driver| driver.next_waiting())
-        };
-        while let Some(waiting) = next_waiting(self) {
-            if self.resume(waiting) {
-                break;
-            }
-        }
+    /// An operation may have given back what others wait for.
+    fn look_for_resumable(&mut self, index: u32) {
+        let driver = self.operations.entries[index as usize].driver.as_ref();
+        self.note_resumable(driver.is_some_and(|driver| driver.may_resume_others()));
+    }
+
+    /// Notes whether some operation waits for what is free.
+    pub(crate) fn note_resumable(&mut self, may_resume: bool) {
+        self.operations.may_resume |= may_resume;
+    }
+
+    /// Whether some operation may wait for what is free; it is not noted any more.
+    pub(crate) fn take_resumable(&mut self) -> bool {
+        std::mem::take(&mut self.operations.may_resume)
     }
 
     /// Has an operation go on that waited for something; false if it has ended.
@@ -439,6 +444,11 @@ impl Schedule {
     /// Whether the kernel is to be told something.
     #[inline]
     pub(crate) fn has_errands(&self) -> bool {
+        self.operations.may_resume || self.has_entries_to_submit()
+    }
+
+    /// Whether an entry is to be submitted for the loop's own account: a cancel, a poll, what an operation goes on with.
+    pub(crate) fn has_entries_to_submit(&self) -> bool {
         !self.operations.errands.is_empty() || self.has_orphans()
     }
 
@@ -473,8 +483,6 @@ impl Schedule {
         if operation.asked_to_end {
             let given = Given::new(driver.cancelled(), 0);
             self.give(index, given);
-            // What it was to go on with is there for the next that waits for it.
-            self.resume_waiting(index);
             return Ok(None);
         }
         let Some(sqe) = driver.entry() else { return Ok(None) };

@@ -381,6 +381,43 @@ static void many_connections_share_few_buffers(void)
     }
 }
 
+static int served, served_ends;
+
+static void serve(loop_t *loop, int32_t result, const void *data, uint32_t flags, void *arg)
+{
+    (void)loop, (void)data, (void)arg;
+    served += result == 64;
+    served_ends += !(flags & LOOP_MORE);
+}
+
+/* Those that begin while there is no buffer wait for one. The idle among them hold up none that has data, and one that is forgotten
+ * when a buffer has been promised to it does not take the promise with it. */
+static void s13_idle_receives_hold_up_none_that_has_data(void)
+{
+    enum { CONNECTIONS = 120, BUFFERS = 4, SENT = 12 };
+    loop_t *loop = new_loop();
+    int fds[CONNECTIONS][2], forgotten = 0;
+
+    served = served_ends = 0;
+    REQUIRE(loop_buffers_new(loop, BUFFERS, 64, &buffers), ==, 0);
+    for (int i = 0; i < CONNECTIONS; i++) {
+        make_pair(fds[i]);
+        if (i < BUFFERS || i >= CONNECTIONS - (SENT - BUFFERS)) send_pattern(fds[i][1], 0, 64);
+        REQUIRE(loop_recv_multi(loop, fds[i][0], buffers, serve, NULL), >, 0);
+    }
+    CHECK(loop_run_once(loop, LOOP_SEC(5)), >=, 0);
+    CHECK(loop_run_once(loop, 0), >=, 0);
+    for (int i = BUFFERS; i < 2 * BUFFERS; i++) {
+        CHECK(loop_forget_fd(loop, fds[i][0]), ==, 0);
+        forgotten++;
+    }
+    for (int round = 0; round < 1000 && served < SENT; round++) CHECK(loop_run_once(loop, LOOP_MSEC(20)), >=, 0);
+    CHECK(served, ==, SENT);
+    CHECK(served_ends, ==, forgotten);
+    CHECK(loop_close(loop), ==, 0);
+    for (int i = 0; i < CONNECTIONS; i++) close_pair(fds[i]);
+}
+
 /* The kernel ends what goes on when the completion queue has no room, and the loop begins it again. */
 static void a_small_completion_queue_loses_nothing(void)
 {
@@ -545,6 +582,7 @@ static const struct check_test tests[] = {
     TEST(without_buffers_it_waits_until_one_is_returned),
     TEST(one_that_is_cancelled_leaves_the_buffer_to_the_next),
     TEST(many_connections_share_few_buffers),
+    TEST(s13_idle_receives_hold_up_none_that_has_data),
     TEST(a_small_completion_queue_loses_nothing),
     TEST(s13_cancelled_it_gives_what_had_come_and_ends),
     TEST(a_reset_ends_it_with_the_error),

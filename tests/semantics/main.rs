@@ -22,6 +22,7 @@ mod operations;
 mod panics;
 mod processes;
 mod queues;
+mod receiving;
 mod release;
 mod running;
 mod sends;
