@@ -10,7 +10,8 @@ use std::time::Duration;
 use crate::callback::Callback;
 use crate::error::{Error, Result};
 use crate::event_loop::Loop;
-use crate::handle::Handle;
+use crate::handle::{Handle, Kind};
+use crate::readiness::EndTogether;
 use crate::schedule::{Cancelled, HookPoint};
 use crate::signals::{Registration, check_catchable};
 use crate::slots::Held;
@@ -100,9 +101,14 @@ impl Loop {
     #[cold]
     fn end_other(&self, handle: Handle) -> Result<Cancelled> {
         if self.defers_releases() {
-            return self.schedule.borrow_mut().cancel_deferred(handle);
+            let cancelled = self.schedule.borrow_mut().cancel_deferred(handle)?;
+            self.release_files();
+            return Ok(cancelled);
         }
-        let (cancelled, ended) = self.schedule.borrow_mut().cancel(handle)?;
+        let (kind, (cancelled, ended)) = self.schedule.borrow_mut().cancel(handle)?;
+        // Before the Drop and the release hook, which may close the descriptor. A task may have several watchers.
+        self.release_files();
+        let _together = (kind == Kind::Task).then(|| EndTogether::begin(self));
         if let Some(ended) = ended {
             self.let_go_of(ended);
         }

@@ -12,6 +12,7 @@ use crate::event_loop::{Loop, Phase, Run};
 use crate::inbox::Post;
 use crate::inspect;
 use crate::op;
+use crate::readiness::EndTogether;
 use crate::remote::{self, What};
 use crate::schedule::End;
 use crate::slots::Held;
@@ -43,6 +44,7 @@ impl Loop {
     pub fn shutdown(&self) -> Result<()> {
         self.check_idle()?;
         self.phase.set(Phase::ShutDown);
+        self.release_all_files();
         self.cancel_everything(End::Ask);
         self.check_not_forked()?;
         if self.schedule.borrow().has_results_to_come() {
@@ -228,6 +230,7 @@ impl Loop {
     /// Ends all that is pending. A panic in one Drop or release hook does not keep the others from theirs; the first goes
     /// on its way when all is done. Allocates nothing (S31).
     fn cancel_everything(&self, end: End) {
+        let _together = EndTogether::begin(self);
         // Those that are ready came before those that are not.
         let (mut ready, mut posts) = (self.schedule.borrow_mut().end_posts(), self.shared.inbox.close());
         let mut index = 0;

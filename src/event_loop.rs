@@ -71,6 +71,8 @@ pub struct Loop {
     pub(crate) phase: Cell<Phase>,
     pub(crate) slack: u64,
     pub(crate) spin: u64,
+    /// How many scopes are on the stack in which watchers end together (S12).
+    pub(crate) ending_together: Cell<u32>,
     pub(crate) running: Cell<bool>,
     /// How many calls of user code outside a run are on the stack: release hooks, walks.
     pub(crate) user_code: Cell<u32>,

@@ -113,6 +113,7 @@ impl Builder {
             slack: self.slack,
             // A virtual clock does not move meanwhile: the loop would spin for ever.
             spin: if self.virtual_start.is_some() { 0 } else { self.spin },
+            ending_together: Cell::new(0),
             running: Cell::new(false),
             user_code: Cell::new(0),
             releases: Cell::new(0),

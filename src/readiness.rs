@@ -119,30 +119,72 @@ impl Loop {
     /// call as a rule: with 0 as the answer, closing it then really closes, and the peer sees it. Else it is the number of operations
     /// that the kernel has not let go of yet, such as file I/O that has begun.
     ///
-    /// The final callbacks of the operations are still to come. Costs as much as there are watchers and operations on the descriptor.
+    /// The final callbacks of the operations are still to come. Costs as much as there are watchers and operations on the descriptor, and a
+    /// system call for as many of these as the submission queue holds, whatever is pending on others.
     /// Errors: EBADF for a negative number; those of `io_uring_enter`; ENOMEM when there is no room for results, which then wait in the kernel.
     pub fn forget_fd(&self, fd: RawFd) -> Result<usize> {
         self.check()?;
         if fd < 0 {
             return Err(Error::BAD_DESCRIPTOR);
         }
-        while let Some(handle) = { self.schedule.borrow().watcher_on(fd) } {
-            self.cancel(handle)?;
+        self.release_fd(fd)?;
+        {
+            let _together = EndTogether::begin(self);
+            while let Some(handle) = { self.schedule.borrow().watcher_on(fd) } {
+                self.cancel(handle)?;
+            }
         }
         // What a watcher carried was dropped, or its release hook has run.
         self.check_not_forked()?;
+        Ok(self.schedule.borrow().count_on(fd))
+    }
+
+    /// Makes the kernel let go of all on a descriptor that it can. Its watchers stay.
+    fn release_fd(&self, fd: RawFd) -> Result<()> {
         let (mut schedule, mut ring) = (self.schedule.borrow_mut(), self.ring.borrow_mut());
-        // One round, as a rule. But the kernel does only so much at once (20 pieces of deferred work on 6.18), what was there before
-        // first, and what it had in its hands just then it is asked to cancel once more.
-        for _ in 0..=schedule.outstanding() {
+        // Posts come before completions (S5 b).
+        self.collect_mail(&mut schedule)?;
+        ring.reserve(1)?;
+        if let Some(poll) = schedule.armed_poll_on(fd) {
+            ring.push_cancel(op::number(poll))?;
+        }
+        // One round, as a rule. The kernel does not know what it has in its hands just then (6.18): it is asked once more. What it
+        // still does not know, or will not end, ends by itself.
+        let (mut left, mut vain) = (usize::MAX, 0);
+        while vain < 2 {
             let asked = op::cancel_on(fd, &mut schedule, &mut ring)?;
-            ring.submit()?;
-            self.collect_completions(&mut schedule, &mut ring)?;
-            if schedule.count_on(fd) == 0 || !asked && !ring.has_completions() {
+            if !asked && vain > 0 {
+                break;
+            }
+            ring.settle(schedule.outstanding())?;
+            while ring.batch_len() > 0 {
+                self.collect_completions(&mut schedule, &mut ring)?;
+            }
+            let before = std::mem::replace(&mut left, schedule.count_on(fd));
+            vain = if left < before { 0 } else { vain + 1 };
+            if left == 0 {
                 break;
             }
         }
-        Ok(schedule.count_on(fd))
+        Ok(())
+    }
+
+    /// Makes the kernel let go of files whose last watcher has ended (S12), unless several are ending together. What it does not take
+    /// now it takes with the next enter.
+    #[inline]
+    pub(crate) fn release_files(&self) {
+        if self.ending_together.get() == 0 && self.schedule.borrow_mut().take_file_to_release() {
+            let (mut schedule, mut ring) = (self.schedule.borrow_mut(), self.ring.borrow_mut());
+            let _ = op::cancel_orphans(&mut schedule, &mut ring).and_then(|()| ring.settle(schedule.outstanding()));
+        }
+    }
+
+    /// As `release_files`, of all that is watched: the loop takes no more watchers.
+    pub(crate) fn release_all_files(&self) {
+        let (mut schedule, mut ring) = (self.schedule.borrow_mut(), self.ring.borrow_mut());
+        if schedule.stop_watching() {
+            let _ = self.submit_errands(&mut schedule, &mut ring).and_then(|()| ring.settle(schedule.outstanding()));
+        }
     }
 
     pub(crate) fn schedule_watch(&self, fd: RawFd, events: Events, callback: Callback) -> Result<Handle> {
@@ -154,5 +196,24 @@ impl Loop {
             return Err(error);
         }
         Ok(schedule.add_watcher(fd, events.0, ManuallyDrop::into_inner(callback)))
+    }
+}
+
+/// While this lives, watchers end together: the kernel lets go of their files in one call, when the outermost of these is dropped.
+pub(crate) struct EndTogether<'a>(&'a Loop);
+
+impl<'a> EndTogether<'a> {
+    pub(crate) fn begin(lp: &'a Loop) -> EndTogether<'a> {
+        lp.ending_together.set(lp.ending_together.get() + 1);
+        EndTogether(lp)
+    }
+}
+
+impl Drop for EndTogether<'_> {
+    fn drop(&mut self) {
+        self.0.ending_together.set(self.0.ending_together.get() - 1);
+        if self.0.check_not_forked().is_ok() {
+            self.0.release_files();
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! dropped, is handed out, so that the loop can do it with no borrow held. Nothing changes when memory is refused.
 
 mod children;
+mod descriptors;
 mod hooks;
 mod mail;
 mod operations;
@@ -234,9 +235,10 @@ impl Schedule {
 
     /// Ends what a handle names, or asks an operation to end. What it held is handed out if it has to be dropped, and unless its
     /// callback is on the stack: `finished` does it then.
-    pub(crate) fn cancel(&mut self, handle: Handle) -> Result<(Cancelled, Option<Held>)> {
+    pub(crate) fn cancel(&mut self, handle: Handle) -> Result<(Kind, (Cancelled, Option<Held>))> {
         let index = self.slots.find(handle)?;
-        Ok(self.end(index))
+        let kind = self.slots[index].kind();
+        Ok((kind, self.end(index)))
     }
 
     /// As `cancel`; but what would be handed out stays in its slot until `next_deferred` hands it out. Allocates nothing.
@@ -312,7 +314,10 @@ impl Schedule {
     #[inline]
     fn empty(&mut self, index: u32) -> Held {
         let release = if self.slots[index].has_extra() { self.remove_extra(index) } else { None };
-        Held { callback: self.slots.empty(index), release }
+        // What the kernel still has of a child keeps the slot until its completion has come.
+        let is_held = self.slots[index].kind() == Kind::Child && self.operations.is_in_kernel(index);
+        let callback = if is_held { self.slots.keep_internally(index) } else { self.slots.empty(index) };
+        Held { callback, release }
     }
 
     #[cold]

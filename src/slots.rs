@@ -211,6 +211,14 @@ impl Slots {
         }
     }
 
+    /// As `empty`, but the slot stays the loop's own, under the same number for the kernel.
+    pub(crate) fn keep_internally(&mut self, index: u32) -> Callback {
+        let slot = &mut self.slots[index as usize];
+        slot.set_place(Place::Internal);
+        slot.set_has_extra(false);
+        self.callbacks[index as usize].take()
+    }
+
     /// Marks a slot whose callback is on the stack as ended: the handle is stale, the slot is emptied later.
     pub(crate) fn end_later(&mut self, index: u32) {
         self.slots[index as usize].set_place(Place::Ended);

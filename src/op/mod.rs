@@ -158,35 +158,29 @@ fn stat_as_epoll(fd: RawFd) -> nix::Result<()> {
     if matches!(format, libc::S_IFREG | libc::S_IFDIR) { Err(Errno::EPERM) } else { Ok(()) }
 }
 
-/// Cancels the poll and the operations on a descriptor that has no watchers, and nothing else: other descriptors may be in the batch
-/// that is being run, and are not to be polled before their callbacks have run. Tells whether there was anything to cancel.
+/// Asks the kernel to let go of what has ended.
+pub(crate) fn cancel_orphans(schedule: &mut Schedule, ring: &mut Ring) -> Result<()> {
+    ring.reserve(1)?;
+    while let Some(orphan) = schedule.next_orphan() {
+        ring.push_cancel(number(orphan))?;
+        ring.reserve(1)?;
+    }
+    Ok(())
+}
+
+/// Asks the kernel to let go of what is on a descriptor, and of nothing else: other descriptors may be in the batch that is being run, and
+/// are not to be polled before their callbacks have run. Of what it has been asked already, only what it did not know is asked
+/// again. Tells whether there was anything to ask.
 pub(crate) fn cancel_on(fd: RawFd, schedule: &mut Schedule, ring: &mut Ring) -> Result<bool> {
     let mut asked = false;
-    ring.reserve(1)?;
-    while let Some(poll) = schedule.end_poll_on(fd) {
-        if let Some(poll) = poll {
-            asked = true;
-            ring.push_cancel(number(poll))?;
-            ring.reserve(1)?;
-        }
-    }
-    let mut end = |schedule: &mut Schedule, index| -> Result<()> {
+    let mut next = schedule.next_on(fd, None);
+    while let Some(index) = next {
+        next = schedule.next_on(fd, Some(index));
         ring.reserve(1)?;
         if let Some(handle) = schedule.end_on_the_spot(index)? {
             asked = true;
             ring.push_cancel(number(handle))?;
         }
-        Ok(())
-    };
-    let mut next = schedule.first_on(fd);
-    while let Some(index) = next {
-        next = schedule.next_on(index);
-        end(schedule, index)?;
-    }
-    let mut next = schedule.next_second_on(fd, 0);
-    while let Some(index) = next {
-        next = schedule.next_second_on(fd, index + 1);
-        end(schedule, index)?;
     }
     Ok(asked)
 }
@@ -257,7 +251,10 @@ impl Loop {
                 schedule.note_resumable(pool.may_resume());
             }
         }
-        while schedule.has_entries_to_submit() {
+        if schedule.has_orphans() {
+            cancel_orphans(schedule, ring)?;
+        }
+        while schedule.has_errands_now() {
             ring.reserve(1)?;
             match schedule.next_errand()? {
                 // SAFETY: entries of errands are a driver's, which vouches for what they point to.

@@ -1,7 +1,7 @@
 //! Watchers of child processes: each has an entry in the kernel under its handle, which points at no memory.
 //!
 //! They are watchers (S11): one that is cancelled is gone, and what is left of it in the kernel is an orphan, which the kernel is
-//! told to forget with what is submitted next. Its completion meets a stale handle. Room for that is had when the watcher is added.
+//! told to forget with what is submitted next. Its slot is the loop's own until then. Room for that is had when the watcher is added.
 
 use std::os::fd::OwnedFd;
 
@@ -21,7 +21,7 @@ pub(crate) struct Child {
     pub(crate) pidfd: Option<OwnedFd>,
     /// Whether somebody else has waited for it.
     pub(crate) is_gone: bool,
-    in_kernel: bool,
+    /// Whether the kernel has been told to forget it.
     is_orphan: bool,
 }
 
@@ -29,13 +29,19 @@ pub(crate) struct Child {
 pub(super) struct Children {
     /// How many are watched.
     count: usize,
-    /// What the kernel is to be told to forget.
-    orphans: Vec<Handle>,
+    /// How many have an entry in the kernel, watched or not.
+    entries: usize,
+}
+
+impl Children {
+    pub(super) fn entries(&self) -> usize {
+        self.entries
+    }
 }
 
 impl Child {
     pub(crate) fn new(pid: pid_t, pidfd: Option<OwnedFd>) -> Child {
-        Child { pid, pidfd, is_gone: false, in_kernel: true, is_orphan: false }
+        Child { pid, pidfd, is_gone: false, is_orphan: false }
     }
 }
 
@@ -43,8 +49,7 @@ impl Schedule {
     /// Makes sure that the next `add_child` needs no memory, nor whatever becomes of it.
     pub(crate) fn reserve_child(&mut self) -> Result<()> {
         self.extras.try_reserve(1)?;
-        self.slots.reserve()?;
-        Ok(self.children.orphans.try_reserve(self.children.count + 1)?)
+        self.reserve_operations(1)
     }
 
     /// Adds a watcher, whose entry the caller submits under its handle.
@@ -52,10 +57,16 @@ impl Schedule {
         let index = self.slots.fill(Kind::Child, Place::Aside, u64::MAX, callback).index;
         self.referenced += 1;
         self.children.count += 1;
-        self.operations.outstanding += 1;
+        self.child_submitted(index);
         self.slots[index].set_has_extra(true);
         self.extras.insert(index, Extra { child: Some(child), ..Extra::default() });
         self.slots.handle(index)
+    }
+
+    fn child_submitted(&mut self, index: u32) {
+        self.children.entries += 1;
+        self.operations.note_descriptor(index, -1);
+        self.operations.submitted(index);
     }
 
     /// The child whose watcher is next in the batch, if it is one's.
@@ -66,8 +77,13 @@ impl Schedule {
 
     /// The kernel says that a child has ended, or that it does not watch it any more. There is room in the ready queue.
     pub(super) fn child_changed(&mut self, index: u32, result: i32) {
-        let Some(child) = self.extras.get_mut(&index).and_then(|extra| extra.child.as_mut()) else { return };
-        (child.in_kernel, child.is_orphan) = (false, false);
+        self.children.entries -= 1;
+        let Some(child) = self.extras.get_mut(&index).and_then(|extra| extra.child.as_mut()) else {
+            // Its watcher has ended before.
+            drop(self.slots.empty(index));
+            return;
+        };
+        child.is_orphan = false;
         child.is_gone |= result == -libc::ECHILD;
         if self.slots[index].place() == Place::Aside {
             self.slots[index].set_place(Place::Ready);
@@ -77,16 +93,13 @@ impl Schedule {
 
     /// Makes sure that `watch_again` needs no memory.
     pub(crate) fn reserve_watch_again(&mut self) -> Result<()> {
-        Ok(self.children.orphans.try_reserve(self.children.count)?)
+        self.reserve_operations(1)
     }
 
     /// What was next in the batch has not ended: its entry is submitted again, by the caller under the handle.
     pub(crate) fn watch_again(&mut self, next: SlotRef) -> Handle {
         self.slots[next.index].set_place(Place::Aside);
-        if let Some(child) = self.extras.get_mut(&next.index).and_then(|extra| extra.child.as_mut()) {
-            child.in_kernel = true;
-        }
-        self.operations.outstanding += 1;
+        self.child_submitted(next.index);
         self.slots.handle(next.index)
     }
 
@@ -112,23 +125,14 @@ impl Schedule {
 
     fn orphan(&mut self, index: u32) {
         let Some(child) = self.extras.get_mut(&index).and_then(|extra| extra.child.as_mut()) else { return };
-        if child.in_kernel && !child.is_orphan {
+        if self.operations.is_in_kernel(index) && !child.is_orphan {
             child.is_orphan = true;
-            self.children.orphans.push(self.slots.handle(index));
+            self.operations.add_orphan(self.slots.handle(index));
         }
     }
 
     #[inline]
     pub(super) fn has_children(&self) -> bool {
         self.children.count > 0
-    }
-
-    #[inline]
-    pub(super) fn has_orphans(&self) -> bool {
-        !self.children.orphans.is_empty()
-    }
-
-    pub(super) fn next_orphan(&mut self) -> Option<Handle> {
-        self.children.orphans.pop()
     }
 }

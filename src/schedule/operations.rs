@@ -5,14 +5,15 @@
 //! submitted next. Room for an operation's final result and for one errand is had when it is added: cancelling and closing
 //! allocate nothing (S31).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
-use super::{Call, IndexHash, Schedule};
+use super::descriptors::{Link, Lists};
+use super::{Call, Schedule};
 use crate::callback::Callback;
 use crate::error::{Error, Result};
 use crate::handle::{Handle, Kind};
 use crate::op::driver::{Driver, Given, MORE, Step, TIMED_OUT};
-use crate::op::{close_unseen, descriptor_of, gives_descriptor, may_outlive_thread, second_descriptor_of};
+use crate::op::{close_unseen, descriptor_of, gives_descriptor, may_outlive_thread, number, second_descriptor_of};
 use crate::ready::List;
 use crate::ring::{ANSWER, Completed};
 use crate::slots::{Held, NO_SLOT, Place};
@@ -27,35 +28,39 @@ const RESTART_LAST: i32 = 516;
 #[derive(Debug, Default)]
 pub(super) struct Operations {
     /// By the index of the slot; where no operation was ever in the slot there is none.
-    entries: Vec<Operation>,
-    /// The first operation on each descriptor.
-    by_fd: HashMap<i32, u32, IndexHash>,
+    pub(super) entries: Vec<Operation>,
+    /// The operations on each descriptor, and those that are on it besides.
+    by_fd: Lists,
+    by_second_fd: Lists,
     /// Results for which the callback has not been called yet, in order; their turns stand in the ready queue.
     results: VecDeque<Outcome>,
     /// Those of which the kernel is to be told something, each once.
     errands: Vec<u32>,
     /// Operations whose final result has not come.
     pending: usize,
-    /// Those of them that are on two descriptors.
-    on_two: usize,
     /// Polls for watchers.
     polls: usize,
+    /// What has ended, but for its entry in the kernel, which is to be told so.
+    orphans: Vec<Handle>,
     /// Whether some operation waits for what is free: the loop has it go on in its next iteration.
     may_resume: bool,
-    /// Entries in the kernel that have a completion to come.
-    pub(super) outstanding: usize,
+    /// How many entries are in the kernel: of operations, polls and children. Completions of anything else change no account (S22).
+    outstanding: usize,
     /// Whether the kernel has lost a completion: then one that it does not find may have ended.
     has_lost: bool,
 }
 
+/// An operation; for watchers, polls and children, what they have in common with one.
 #[derive(Debug, Default)]
-struct Operation {
+pub(super) struct Operation {
     fd: i32,
-    /// Neighbours in the list of those on the same descriptor.
-    next: u32,
-    previous: u32,
-    /// Another descriptor that it is on. No list has it under that.
+    /// Its place among the operations, or the watchers, on the same descriptor.
+    pub(super) link: Link,
+    /// Another descriptor that it is on.
     second_fd: Option<i32>,
+    second_link: Link,
+    /// What a watcher asks for.
+    pub(super) events: u32,
     /// The one that begins when this one has ended.
     chained: Option<Handle>,
     gives_descriptor: bool,
@@ -68,6 +73,8 @@ struct Operation {
     /// Whether the one before it in its chain has not ended.
     has_to_wait: bool,
     asked_to_end: bool,
+    /// Whether the kernel has been asked to cancel its entry, and has not said that it does not know it.
+    is_asked: bool,
     timed_out: bool,
     has_errand: bool,
     driver: Option<Box<dyn Driver>>,
@@ -83,12 +90,6 @@ impl Operations {
         }
     }
 
-    /// The last of those with an errand that are on this descriptor.
-    pub(super) fn last_errand_on(&self, fd: i32, is_it: impl Fn(u32) -> bool) -> Option<u32> {
-        let on_fd = |&&index: &&u32| self.entries[index as usize].fd == fd && is_it(index);
-        self.errands.iter().rev().find(on_fd).copied()
-    }
-
     pub(super) fn add_poll(&mut self, index: u32, fd: i32) {
         self.polls += 1;
         self.note_descriptor(index, fd);
@@ -99,10 +100,23 @@ impl Operations {
         self.entries[index as usize].clear();
     }
 
-    /// The entry of a poll has been queued.
-    pub(super) fn poll_submitted(&mut self, index: u32) {
-        self.entries[index as usize].in_kernel = true;
+    /// The entry in a slot has been queued for the kernel.
+    pub(super) fn submitted(&mut self, index: u32) {
+        let entry = &mut self.entries[index as usize];
+        (entry.in_kernel, entry.is_asked) = (true, false);
         self.outstanding += 1;
+    }
+
+    /// The kernel has let go of the entry in a slot.
+    fn completed(&mut self, index: u32) {
+        self.entries[index as usize].in_kernel = false;
+        // Once the kernel has been given up, nothing is counted any more.
+        self.outstanding = self.outstanding.saturating_sub(1);
+    }
+
+    /// Has the kernel told to let go of what has ended. There is room for it.
+    pub(super) fn add_orphan(&mut self, handle: Handle) {
+        self.orphans.push(handle);
     }
 
     pub(super) fn note_descriptor(&mut self, index: u32, fd: i32) {
@@ -120,9 +134,12 @@ impl Operations {
 }
 
 impl Operation {
-    /// Whether it is on this descriptor, and in no list of those that are.
-    fn is_second(&self, fd: i32) -> bool {
-        self.is_pending && self.second_fd == Some(fd) && self.fd != fd
+    pub(super) fn link(&mut self) -> &mut Link {
+        &mut self.link
+    }
+
+    fn second_link(&mut self) -> &mut Link {
+        &mut self.second_link
     }
 
     /// Drops what it kept. An errand that is still to be run stays noted: whoever has the slot then answers it.
@@ -154,13 +171,16 @@ impl Schedule {
     /// Makes sure that the next `count` times `add_operation` need no memory, nor whatever becomes of these operations.
     pub(crate) fn reserve_operations(&mut self, count: usize) -> Result<()> {
         let highest = self.slots.reserve_many(count)? as usize;
-        let Operations { entries, by_fd, results, errands, pending, polls, .. } = &mut self.operations;
+        let Operations { entries, by_fd, by_second_fd, results, errands, orphans, pending, polls, .. } =
+            &mut self.operations;
         if highest >= entries.len() {
             entries.try_reserve(highest + 1 - entries.len())?;
             entries.resize_with(highest + 1, Operation::default);
         }
-        by_fd.try_reserve(count)?;
+        by_fd.reserve(count)?;
+        by_second_fd.reserve(count)?;
         results.try_reserve(*pending + count)?;
+        orphans.try_reserve(*polls + self.children.entries() + count)?;
         Ok(errands.try_reserve(*pending + *polls + count)?)
     }
 
@@ -171,12 +191,12 @@ impl Schedule {
             second_fd: second_descriptor_of(sqe),
             gives_descriptor: gives_descriptor(sqe),
             may_outlive_thread: may_outlive_thread(sqe),
-            in_kernel: true,
             driver,
             ..Operation::default()
         };
-        self.operations.outstanding += 1;
-        self.add(Kind::Operation, operation, callback)
+        let handle = self.add(Kind::Operation, operation, callback);
+        self.operations.submitted(handle.index());
+        handle
     }
 
     /// Adds work for another thread, which the caller hands over under its handle; `reserve_operations` comes before.
@@ -188,15 +208,14 @@ impl Schedule {
     fn add(&mut self, kind: Kind, operation: Operation, callback: Callback) -> Handle {
         let index = self.slots.fill(kind, Place::Aside, u64::MAX, callback).index;
         self.referenced += 1;
-        let Operations { entries, by_fd, pending, on_two, .. } = &mut self.operations;
-        let fd = operation.fd;
-        *on_two += usize::from(operation.second_fd.is_some());
-        let next = by_fd.insert(fd, index).unwrap_or(NO_SLOT);
-        if next != NO_SLOT {
-            entries[next as usize].previous = index;
-        }
+        let Operations { entries, by_fd, by_second_fd, pending, .. } = &mut self.operations;
+        let Operation { fd, second_fd, .. } = operation;
         let has_errand = entries[index as usize].has_errand;
-        entries[index as usize] = Operation { next, previous: NO_SLOT, is_pending: true, has_errand, ..operation };
+        entries[index as usize] = Operation { is_pending: true, has_errand, ..operation };
+        by_fd.push(fd, entries, Operation::link, index);
+        if let Some(second_fd) = second_fd {
+            by_second_fd.push(second_fd, entries, Operation::second_link, index);
+        }
         *pending += 1;
         self.slots.handle(index)
     }
@@ -223,23 +242,20 @@ impl Schedule {
         if completed.number & ANSWER != 0 {
             if let Some(lost) = self.not_cancelled(completed) {
                 self.give(lost, Given::new(-libc::EBADR, 0));
-                self.resume_waiting(lost);
+                self.look_for_resumable(lost);
             }
             return;
         }
-        let is_last = completed.flags & MORE == 0;
-        self.operations.outstanding = self.operations.outstanding.saturating_sub(usize::from(is_last));
-        let Some(index) = self.find_number(completed.number) else { return };
-        if self.slots[index].kind() == Kind::Child {
-            self.child_changed(index, completed.result);
-            return;
+        let Some(index) = self.find_in_kernel(completed.number) else { return };
+        if completed.flags & MORE == 0 {
+            self.operations.completed(index);
+        }
+        match self.slots[index].kind() {
+            Kind::Child => return self.child_changed(index, completed.result),
+            Kind::Poll => return self.poll_completed(index, completed.result),
+            _ => {}
         }
         let operation = &mut self.operations.entries[index as usize];
-        operation.in_kernel &= !is_last;
-        if self.slots[index].kind() == Kind::Poll {
-            self.poll_completed(index, completed.result);
-            return;
-        }
         let step = match &mut operation.driver {
             None => Step::give(completed),
             Some(driver) => driver.completed(completed),
@@ -259,9 +275,12 @@ impl Schedule {
         self.look_for_resumable(index);
     }
 
+    /// The index of the slot whose entry in the kernel has this number. None: it is that of something else, such as the tag of a registered
+    /// resource.
     #[inline]
-    fn find_number(&self, number: u64) -> Option<u32> {
-        Handle::from_raw(number as i64).and_then(|handle| self.slots.find_in_use(handle))
+    fn find_in_kernel(&self, number: u64) -> Option<u32> {
+        let index = Handle::from_raw(number as i64).and_then(|handle| self.slots.find_in_use(handle))?;
+        self.operations.entries.get(index as usize).filter(|entry| entry.in_kernel).map(|_| index)
     }
 
     /// The kernel refuses to cancel. When it says that it does not know an operation that has not ended, it had that in its hands just
@@ -269,15 +288,13 @@ impl Schedule {
     /// completion has been lost, it was this operation's: that is named, and the kernel has let go of it.
     #[cold]
     fn not_cancelled(&mut self, Completed { number, result, .. }: Completed) -> Option<u32> {
-        let index = self.find_number(number & !ANSWER).filter(|_| result == -libc::ENOENT);
-        // The others' are ending by themselves, and may have no entry in the table.
-        let index = index.filter(|&index| self.slots[index].kind() == Kind::Operation);
-        let index = index.filter(|&index| {
-            let operation = &self.operations.entries[index as usize];
-            // One in a chain that has not begun is asked when it begins.
-            operation.is_pending && operation.in_kernel && !operation.has_to_wait
-        })?;
+        let index = self.find_in_kernel(number & !ANSWER).filter(|_| result == -libc::ENOENT)?;
         let operation = &mut self.operations.entries[index as usize];
+        operation.is_asked = false;
+        // Others are ending by themselves. One in a chain that has not begun is asked when it begins.
+        if !operation.is_pending || operation.has_to_wait {
+            return None;
+        }
         operation.refusals = MOST_REFUSALS.min(operation.refusals + 1);
         if operation.refusals < MOST_REFUSALS {
             self.operations.send_errand(index);
@@ -285,8 +302,9 @@ impl Schedule {
         }
         // A device may have what is read or written.
         let is_lost = self.operations.has_lost && !operation.may_outlive_thread;
-        operation.in_kernel &= !is_lost;
-        self.operations.outstanding = self.operations.outstanding.saturating_sub(usize::from(is_lost));
+        if is_lost {
+            self.operations.completed(index);
+        }
         is_lost.then_some(index)
     }
 
@@ -295,8 +313,10 @@ impl Schedule {
     pub(crate) fn completion_lost(&mut self) {
         self.operations.has_lost = true;
         for index in 0..self.operations.entries.len() as u32 {
-            let Operation { is_pending, in_kernel, asked_to_end, .. } = self.operations.entries[index as usize];
-            if is_pending && in_kernel && asked_to_end {
+            let Operation { is_pending, in_kernel, asked_to_end, is_asked, .. } =
+                &mut self.operations.entries[index as usize];
+            if *is_pending && *in_kernel && *asked_to_end {
+                *is_asked = false;
                 self.operations.send_errand(index);
             }
         }
@@ -361,20 +381,14 @@ impl Schedule {
     /// The kernel has let go of an operation. Its slot stays until the callback has had the result.
     fn operation_ended(&mut self, index: u32) {
         self.remove_deadline(index);
-        let Operations { entries, by_fd, pending, on_two, .. } = &mut self.operations;
+        let Operations { entries, by_fd, by_second_fd, pending, .. } = &mut self.operations;
         *pending -= 1;
         let operation = &mut entries[index as usize];
         operation.is_pending = false;
-        *on_two -= usize::from(operation.second_fd.is_some());
-        let Operation { fd, next, previous, .. } = *operation;
-        if next != NO_SLOT {
-            entries[next as usize].previous = previous;
-        }
-        match (previous, next) {
-            (NO_SLOT, NO_SLOT) => drop(by_fd.remove(&fd)),
-            // Inserting would make room, for which there may be no memory.
-            (NO_SLOT, _) => by_fd.get_mut(&fd).into_iter().for_each(|first| *first = next),
-            _ => entries[previous as usize].next = next,
+        let Operation { fd, second_fd, .. } = *operation;
+        by_fd.remove(fd, entries, Operation::link, index);
+        if let Some(second_fd) = second_fd {
+            by_second_fd.remove(second_fd, entries, Operation::second_link, index);
         }
         let chained = entries[index as usize].chained.take().and_then(|handle| self.slots.find_in_use(handle));
         let Some(next) = chained else { return };
@@ -444,19 +458,32 @@ impl Schedule {
     /// Whether the kernel is to be told something.
     #[inline]
     pub(crate) fn has_errands(&self) -> bool {
-        self.operations.may_resume || self.has_entries_to_submit()
+        !self.operations.errands.is_empty() || self.operations.may_resume || self.has_orphans()
     }
 
-    /// Whether an entry is to be submitted for the loop's own account: a cancel, a poll, what an operation goes on with.
-    pub(crate) fn has_entries_to_submit(&self) -> bool {
-        !self.operations.errands.is_empty() || self.has_orphans()
+    /// The same, but for what comes of a look at those that wait, and for orphans.
+    pub(crate) fn has_errands_now(&self) -> bool {
+        !self.operations.errands.is_empty()
+    }
+
+    /// Whether the kernel is to be told to let go of what has ended.
+    #[inline]
+    pub(crate) fn has_orphans(&self) -> bool {
+        !self.operations.orphans.is_empty()
+    }
+
+    /// The next of those that the kernel is to let go of.
+    pub(crate) fn next_orphan(&mut self) -> Option<Handle> {
+        loop {
+            let orphan = self.operations.orphans.pop()?;
+            if self.find_in_kernel(number(orphan)).is_some() {
+                return Some(orphan);
+            }
+        }
     }
 
     /// What the kernel is to be told next. None: that one has settled itself. When memory is refused it stays for later.
     pub(crate) fn next_errand(&mut self) -> Result<Option<Errand>> {
-        if let Some(orphan) = self.next_orphan() {
-            return Ok(Some(Errand::Cancel(orphan)));
-        }
         let Some(&next) = self.operations.errands.last() else { return Ok(None) };
         let in_kernel = |operations: &Operations, index: u32| operations.entries[index as usize].in_kernel;
         if !in_kernel(&self.operations, next)
@@ -477,7 +504,8 @@ impl Schedule {
             return Ok(None);
         }
         if operation.in_kernel {
-            return Ok(operation.asked_to_end.then(|| Errand::Cancel(self.slots.handle(index))));
+            let is_to_ask = operation.asked_to_end && !std::mem::replace(&mut operation.is_asked, true);
+            return Ok(is_to_ask.then(|| Errand::Cancel(self.slots.handle(index))));
         }
         let Some(driver) = &mut operation.driver else { return Ok(None) };
         if operation.asked_to_end {
@@ -486,8 +514,7 @@ impl Schedule {
             return Ok(None);
         }
         let Some(sqe) = driver.entry() else { return Ok(None) };
-        operation.in_kernel = true;
-        self.operations.outstanding += 1;
+        self.operations.submitted(index);
         Ok(Some(Errand::Submit(sqe, self.slots.handle(index))))
     }
 
@@ -520,8 +547,8 @@ impl Schedule {
 
     /// The kernel has not taken the entry with this number, and never will.
     pub(crate) fn was_not_taken(&mut self, number: u64) {
-        let index = self.find_number(number).filter(|&index| self.slots[index].kind().is_operation());
-        index.into_iter().for_each(|index| self.operations.entries[index as usize].in_kernel = false);
+        let index = self.find_in_kernel(number).filter(|&index| self.slots[index].kind().is_operation());
+        index.into_iter().for_each(|index| self.operations.completed(index));
     }
 
     /// Nothing more comes from the kernel.
@@ -531,8 +558,7 @@ impl Schedule {
 
     /// Asks the kernel to let go of everything, polls for watchers included.
     pub(crate) fn ask_all_to_end(&mut self) {
-        self.watches.is_closing = true;
-        self.send_all_polls();
+        self.stop_watching();
         for index in 0..self.operations.entries.len() as u32 {
             if self.operations.entries[index as usize].is_pending {
                 self.ask_to_end(index);
@@ -561,16 +587,14 @@ impl Schedule {
             return;
         }
         let is_last = completed.flags & MORE == 0;
-        self.operations.outstanding = self.operations.outstanding.saturating_sub(usize::from(is_last));
-        let Some(index) = self.find_number(completed.number) else { return };
-        if self.slots[index].kind() == Kind::Child {
+        let Some(index) = self.find_in_kernel(completed.number) else { return };
+        if is_last {
+            self.operations.completed(index);
+        }
+        if !self.slots[index].kind().is_operation() {
             return;
         }
         let operation = &mut self.operations.entries[index as usize];
-        operation.in_kernel &= !is_last;
-        if self.slots[index].kind() == Kind::Poll {
-            return;
-        }
         if completed.result >= 0 && operation.gives_descriptor {
             close_unseen(completed.result);
         }
@@ -586,30 +610,32 @@ impl Schedule {
         self.operations.entries.iter_mut().for_each(|operation| operation.in_kernel &= operation.may_outlive_thread);
     }
 
-    /// The first operation on a descriptor.
-    pub(crate) fn first_on(&self, fd: i32) -> Option<u32> {
-        self.operations.by_fd.get(&fd).copied()
-    }
-
-    /// The operation after this one on the same descriptor.
-    pub(crate) fn next_on(&self, index: u32) -> Option<u32> {
-        Some(self.operations.entries[index as usize].next).filter(|&next| next != NO_SLOT)
-    }
-
-    /// The next operation, from this index on, whose second descriptor this is: what splices from it.
-    pub(crate) fn next_second_on(&self, fd: i32, from: u32) -> Option<u32> {
-        if self.operations.on_two == 0 {
-            return None;
+    /// The operation that comes after `index` on a descriptor, the first after None. Those that are on it besides another, which splice
+    /// from it, come last.
+    pub(crate) fn next_on(&self, fd: i32, index: Option<u32>) -> Option<u32> {
+        let Operations { entries, by_fd, by_second_fd, .. } = &self.operations;
+        let entry = index.map(|index| &entries[index as usize]);
+        let mut next = match entry {
+            Some(entry) if entry.fd != fd => entry.second_link.next,
+            entry => match entry.map_or(by_fd.first(fd), |entry| entry.link.next) {
+                NO_SLOT => by_second_fd.first(fd),
+                next => return Some(next),
+            },
+        };
+        // On it twice: it has come already.
+        while next != NO_SLOT && entries[next as usize].fd == fd {
+            next = entries[next as usize].second_link.next;
         }
-        let entries = self.operations.entries.iter().enumerate().skip(from as usize);
-        entries.filter(|(_, operation)| operation.is_second(fd)).map(|(index, _)| index as u32).next()
+        Some(next).filter(|&next| next != NO_SLOT)
     }
 
-    /// Ends an operation that the kernel does not have; else it is named, so that the kernel can be asked.
+    /// Ends an operation that the kernel does not have; else it is named, so that the kernel can be asked, if it has not been.
     pub(crate) fn end_on_the_spot(&mut self, index: u32) -> Result<Option<Handle>> {
-        self.operations.entries[index as usize].asked_to_end = true;
-        if self.operations.entries[index as usize].in_kernel {
-            return Ok(Some(self.slots.handle(index)));
+        let operation = &mut self.operations.entries[index as usize];
+        operation.asked_to_end = true;
+        if operation.in_kernel {
+            let is_asked = std::mem::replace(&mut operation.is_asked, true);
+            return Ok((!is_asked).then(|| self.slots.handle(index)));
         }
         self.reserve_completions(1)?;
         let result = self.operations.entries[index as usize].driver.as_ref().map(|driver| driver.cancelled());
@@ -619,9 +645,7 @@ impl Schedule {
 
     /// How many operations on a descriptor have not ended.
     pub(crate) fn count_on(&self, fd: i32) -> usize {
-        let entries = if self.operations.on_two > 0 { &self.operations.entries[..] } else { &[] };
-        std::iter::successors(self.first_on(fd), |&index| self.next_on(index)).count()
-            + entries.iter().filter(|operation| operation.is_second(fd)).count()
+        std::iter::successors(self.next_on(fd, None), |&index| self.next_on(fd, Some(index))).count()
     }
 
     /// Whether callbacks of operations are to come.

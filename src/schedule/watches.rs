@@ -9,13 +9,14 @@ use std::collections::HashMap;
 
 use io_uring::opcode;
 
-use super::operations::Errand;
+use super::descriptors::List;
+use super::operations::{Errand, Operation};
 use super::{Call, IndexHash, Schedule};
 use crate::callback::Callback;
 use crate::error::{Error, Result};
 use crate::handle::{Handle, Kind};
 use crate::op::driver::Given;
-use crate::slots::{Held, Place};
+use crate::slots::{Held, NO_SLOT, Place};
 use crate::sqe::{Sqe, poll_events};
 
 /// What is watched.
@@ -26,29 +27,21 @@ pub(super) struct Watches {
     pub(super) watchers: usize,
     /// While the loop waits for the kernel to let go of everything, no poll is armed.
     pub(super) is_closing: bool,
+    /// Whether the kernel is to let go of a file whose last watcher has ended.
+    holds_file: bool,
 }
 
 /// A descriptor that is watched.
 #[derive(Debug)]
 struct Watched {
     /// In the order in which they were registered.
-    watchers: Vec<Watcher>,
+    watchers: List,
     /// The slot of the poll, and what it is armed for.
     poll: u32,
     armed: u32,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Watcher {
-    index: u32,
-    events: u32,
-}
-
-impl Watched {
-    /// What any of the watchers asks for.
-    fn events(&self) -> u32 {
-        self.watchers.iter().fold(0, |all, watcher| all | watcher.events)
-    }
+    /// All that the watchers ask for; since one of them ended or asks for less, perhaps more.
+    wanted: u32,
+    asks_for_less: bool,
 }
 
 /// These are reported whether they are asked for or not.
@@ -63,14 +56,13 @@ impl Schedule {
         // A slot for the watcher and one for the poll.
         self.reserve_operations(2)?;
         self.watches.by_fd.try_reserve(1)?;
-        if let Some(watched) = self.watches.by_fd.get_mut(&fd) {
-            return Ok(watched.watchers.try_reserve(1)?);
+        if self.watches.by_fd.contains_key(&fd) {
+            return Ok(());
         }
-        let mut watchers = Vec::new();
-        watchers.try_reserve(1)?;
         let poll = self.slots.fill(Kind::Poll, Place::Internal, u64::MAX, Callback::EMPTY).index;
         self.operations.add_poll(poll, fd);
-        self.watches.by_fd.insert(fd, Watched { watchers, poll, armed: 0 });
+        let watchers = List::default();
+        self.watches.by_fd.insert(fd, Watched { watchers, poll, armed: 0, wanted: 0, asks_for_less: false });
         // Without a watcher by then, that ends it again.
         self.operations.send_errand(poll);
         Ok(())
@@ -82,8 +74,11 @@ impl Schedule {
         self.referenced += 1;
         self.watches.watchers += 1;
         self.operations.note_descriptor(index, fd);
+        let entries = &mut self.operations.entries;
+        entries[index as usize].events = events;
         if let Some(watched) = self.watches.by_fd.get_mut(&fd) {
-            watched.watchers.push(Watcher { index, events });
+            watched.watchers.push(entries, Operation::link, index);
+            watched.wanted |= events;
             self.operations.send_errand(watched.poll);
         }
         self.slots.handle(index)
@@ -94,11 +89,9 @@ impl Schedule {
         let index = self.find_watcher(handle)?;
         let fd = self.operations.descriptor(index);
         let Some(watched) = self.watches.by_fd.get_mut(&fd) else { return Ok(()) };
-        watched
-            .watchers
-            .iter_mut()
-            .filter(|watcher| watcher.index == index)
-            .for_each(|watcher| watcher.events = events);
+        let former = std::mem::replace(&mut self.operations.entries[index as usize].events, events);
+        watched.wanted |= events;
+        watched.asks_for_less |= former & !events != 0;
         let poll = watched.poll;
         let left = self.slots[index].when() & (u64::from(events | ALWAYS) | LAST);
         if self.slots[index].place() == Place::Ready && left == 0 {
@@ -117,31 +110,61 @@ impl Schedule {
 
     /// The first watcher of a descriptor.
     pub(crate) fn watcher_on(&self, fd: i32) -> Option<Handle> {
-        let watcher = self.watches.by_fd.get(&fd)?.watchers.first()?;
-        Some(self.slots.handle(watcher.index))
+        let first = self.watches.by_fd.get(&fd)?.watchers.first;
+        (first != NO_SLOT).then(|| self.slots.handle(first))
     }
 
-    /// A watcher ends. The poll of the last one on its descriptor ends with what is submitted next.
+    /// The poll of a descriptor, if it is armed.
+    pub(crate) fn armed_poll_on(&self, fd: i32) -> Option<Handle> {
+        let poll = self.watches.by_fd.get(&fd)?.poll;
+        self.operations.is_in_kernel(poll).then(|| self.slots.handle(poll))
+    }
+
+    /// A watcher ends, and with the last one on its descriptor the poll.
     pub(super) fn leave_watch(&mut self, index: u32) {
         let fd = self.operations.descriptor(index);
-        if let Some(watched) = self.watches.by_fd.get_mut(&fd) {
-            watched.watchers.retain(|watcher| watcher.index != index);
-            self.watches.watchers -= 1;
-            self.operations.send_errand(watched.poll);
-            if watched.watchers.is_empty() {
-                // What is watched under this number next may be another file, which the poll knows nothing of.
-                self.watches.by_fd.remove(&fd);
-            }
+        let Some(watched) = self.watches.by_fd.get_mut(&fd) else { return };
+        self.watches.watchers -= 1;
+        watched.watchers.remove(&mut self.operations.entries, Operation::link, index);
+        watched.asks_for_less = true;
+        if watched.watchers.is_empty() {
+            // What is watched under this number next may be another file, which the poll knows nothing of.
+            self.end_poll_on(fd);
         }
+    }
+
+    /// The poll of a descriptor that is watched no more ends. Its slot stays until the kernel has let go.
+    fn end_poll_on(&mut self, fd: i32) {
+        let Some(Watched { poll, .. }) = self.watches.by_fd.remove(&fd) else { return };
+        if self.operations.is_in_kernel(poll) {
+            self.operations.add_orphan(self.slots.handle(poll));
+            self.watches.holds_file = true;
+        } else {
+            self.free_poll(poll);
+        }
+    }
+
+    fn free_poll(&mut self, poll: u32) {
+        self.operations.remove_poll(poll);
+        drop(self.slots.empty(poll));
+    }
+
+    /// Whether the kernel is to let go of a file whose last watcher has ended; it is not noted any more.
+    #[inline]
+    pub(crate) fn take_file_to_release(&mut self) -> bool {
+        std::mem::take(&mut self.watches.holds_file)
     }
 
     /// A poll has completed: makes those ready whom it concerns. There is room for all watchers in the ready queue.
     pub(super) fn poll_completed(&mut self, poll: u32, result: i32) {
         let Schedule { slots, ready, watches, operations, .. } = self;
+        let watched = watches.by_fd.get(&operations.descriptor(poll));
+        let Some(watched) = watched.filter(|watched| watched.poll == poll) else {
+            self.free_poll(poll);
+            return;
+        };
         // It is armed again when the callbacks have run.
         operations.send_errand(poll);
-        let watched = watches.by_fd.get(&operations.descriptor(poll));
-        let Some(watched) = watched.filter(|watched| watched.poll == poll) else { return };
         let (events, last) = match result {
             0.. => (result as u32, 0),
             // For other events (before 5.17), or because the loop is being closed.
@@ -150,16 +173,20 @@ impl Schedule {
             _ if result == -libc::EBADF => (libc::POLLNVAL as u32, LAST),
             _ => (libc::POLLERR as u32, LAST),
         };
-        for watcher in &watched.watchers {
-            let events = events & (watcher.events | ALWAYS);
-            let slot = &mut slots[watcher.index];
+        let mut next = watched.watchers.first;
+        while next != NO_SLOT {
+            let index = next;
+            let entry = &operations.entries[index as usize];
+            next = entry.link.next;
+            let events = events & (entry.events | ALWAYS);
+            let slot = &mut slots[index];
             if events == 0 {
                 continue;
             }
             slot.set_when(slot.when() | u64::from(events) | last);
             if slot.place() == Place::Aside {
                 slot.set_place(Place::Ready);
-                ready.push(slots.reference(watcher.index));
+                ready.push(slots.reference(index));
             }
         }
     }
@@ -189,45 +216,43 @@ impl Schedule {
         let fd = self.operations.descriptor(poll);
         let handle = self.slots.handle(poll);
         let is_armed = self.operations.is_in_kernel(poll);
-        let watched = self.watches.by_fd.get_mut(&fd).filter(|watched| watched.poll == poll);
-        let Some(watched) = watched.filter(|watched| !watched.watchers.is_empty()) else {
+        let Schedule { watches: Watches { by_fd, is_closing, .. }, operations, .. } = self;
+        // Without one, its watchers have ended, and it is an orphan.
+        let watched = by_fd.get_mut(&fd).filter(|watched| watched.poll == poll)?;
+        if watched.watchers.is_empty() {
             // Room was made for a watcher that has not come.
-            if self.watches.by_fd.get(&fd).is_some_and(|watched| watched.poll == poll) {
-                self.watches.by_fd.remove(&fd);
-            }
-            self.operations.remove_poll(poll);
-            drop(self.slots.empty(poll));
-            return is_armed.then_some(Errand::Cancel(handle));
-        };
-        if self.watches.is_closing {
-            return is_armed.then_some(Errand::Cancel(handle));
-        }
-        let wanted = watched.events();
-        if is_armed && wanted & !watched.armed == 0 {
+            self.end_poll_on(fd);
             return None;
         }
+        if *is_closing {
+            return is_armed.then_some(Errand::Cancel(handle));
+        }
+        if is_armed && watched.wanted & !watched.armed == 0 {
+            return None;
+        }
+        if std::mem::take(&mut watched.asks_for_less) {
+            let mut next = watched.watchers.first;
+            watched.wanted = 0;
+            while next != NO_SLOT {
+                watched.wanted |= operations.entries[next as usize].events;
+                next = operations.entries[next as usize].link.next;
+            }
+        }
+        let wanted = watched.wanted;
         watched.armed = wanted;
         if is_armed {
             return Some(Errand::Update(handle, wanted));
         }
-        self.operations.poll_submitted(poll);
+        operations.submitted(poll);
         let sqe = Sqe { opcode: opcode::PollAdd::CODE, fd, op_flags: poll_events(wanted), ..Sqe::default() };
         Some(Errand::Submit(sqe, handle))
     }
 
-    /// Ends a poll of a descriptor whose watchers have gone, if there is one, and names it if the kernel has it. It has an errand, one
-    /// of the last.
-    pub(crate) fn end_poll_on(&mut self, fd: i32) -> Option<Option<Handle>> {
-        let current = self.watches.by_fd.get(&fd).map(|watched| watched.poll);
-        let is_orphan = |index: u32| {
-            let slot = &self.slots[index];
-            slot.kind() == Kind::Poll && slot.place() == Place::Internal && Some(index) != current
-        };
-        let orphan = self.operations.last_errand_on(fd, is_orphan)?;
-        Some(match self.errand_of_poll(orphan) {
-            Some(Errand::Cancel(handle)) => Some(handle),
-            _ => None,
-        })
+    /// No poll is armed from here on, and those that are end. Whether there are any.
+    pub(crate) fn stop_watching(&mut self) -> bool {
+        self.watches.is_closing = true;
+        self.send_all_polls();
+        self.watches.watchers > 0
     }
 
     /// Has every poll looked at again.

@@ -15,6 +15,7 @@ use super::sleep::timeout;
 use super::waker::Notify;
 use crate::error::{Error, Result};
 use crate::event_loop::{Loop, Payload};
+use crate::readiness::EndTogether;
 
 /// Tasks whose ends belong together, as asyncio's `TaskGroup`.
 ///
@@ -274,6 +275,13 @@ impl<T, E> Members<T, E> {
 
     /// Aborts what is left, the newest first.
     fn abort_all(&self) {
+        Loop::with_running(|lp| {
+            let _together = lp.map(EndTogether::begin);
+            self.abort_each();
+        });
+    }
+
+    fn abort_each(&self) {
         self.is_ending.set(true);
         loop {
             let Some((_, task)) = ({ self.tasks.borrow_mut().pop() }) else { break };

@@ -478,6 +478,118 @@ static void s12_what_is_spliced_from_is_forgotten_too(void)
     CHECK(loop_close(loop), ==, 0);
 }
 
+static uint64_t enters(const loop_t *loop)
+{
+    loop_metrics_t metrics = {0};
+
+    metrics.size = sizeof metrics;
+    REQUIRE(loop_metrics(loop, &metrics), ==, 0);
+    return metrics.enters;
+}
+
+static bool has_ended(int fd)
+{
+    char byte;
+
+    return recv(fd, &byte, 1, MSG_DONTWAIT) == 0;
+}
+
+static void s12_a_file_is_closed_by_close_after_its_last_watcher(void)
+{
+    loop_t *loop = new_loop();
+    struct seen seen[2] = {{0}};
+    loop_handle_t first, last;
+    uint64_t before;
+    int fds[2];
+
+    make_pair(fds);
+    first = watch(loop, fds[0], POLLIN, &seen[0]);
+    last = watch(loop, fds[0], POLLIN, &seen[1]);
+    CHECK(loop_run_once(loop, 0), ==, 0);
+    before = enters(loop);
+    CHECK(loop_cancel(loop, first), ==, 0);
+    CHECK(enters(loop) - before, ==, 0);
+    CHECK(loop_cancel(loop, last), ==, 0);
+    CHECK(enters(loop) - before, ==, 1);
+    close(fds[0]);
+    CHECK_TRUE(has_ended(fds[1]));
+    close(fds[1]);
+    CHECK(loop_close(loop), ==, 0);
+}
+
+static struct io_uring_sqe poll_for_ever(int fd)
+{
+    struct io_uring_sqe sqe;
+
+    memset(&sqe, 0, sizeof sqe);
+    sqe.opcode = IORING_OP_POLL_ADD;
+    sqe.fd = fd;
+    sqe.poll_events = POLLPRI;
+    return sqe;
+}
+
+/* The kernel does not know what waits in a chain, and so does not end it, however often it is asked. */
+static void s12_what_does_not_end_costs_no_more_calls(void)
+{
+    enum { OTHERS = 1000 };
+    loop_t *loop = new_loop();
+    struct io_uring_sqe sqes[2];
+    loop_handle_t handles[2];
+    void *args[2] = {NULL, NULL};
+    struct seen seen = {0};
+    int fds[2], elsewhere[2];
+    uint64_t before;
+
+    make_pair(fds);
+    make_pair(elsewhere);
+    sqes[0] = poll_for_ever(elsewhere[0]);
+    results = 0;
+    for (int i = 0; i < OTHERS; i++) REQUIRE(loop_submit(loop, &sqes[0], count_result, NULL), >, 0);
+    sqes[1] = poll_for_ever(fds[0]);
+    REQUIRE(loop_submit_chain(loop, sqes, 2, count_result, args, handles), ==, 0);
+    watch(loop, fds[0], POLLIN, &seen);
+    for (int i = 0; i < 10; i++) REQUIRE(loop_submit(loop, &sqes[1], count_result, NULL), >, 0);
+    CHECK(loop_run_once(loop, 0), ==, 0);
+    before = enters(loop);
+    CHECK(loop_forget_fd(loop, fds[0]), ==, 1);
+    CHECK(enters(loop) - before, <=, 3);
+    CHECK(seen.released, ==, 1);
+    before = enters(loop);
+    CHECK(loop_forget_fd(loop, fds[0]), ==, 1);
+    CHECK(enters(loop) - before, <=, 3);
+    CHECK(loop_run_once(loop, 0), ==, 10);
+    /* It is asked again when its turn in the chain has come. */
+    CHECK(loop_cancel(loop, handles[0]), ==, 1);
+    while (results < 12) CHECK(loop_run_once(loop, LOOP_SEC(5)), >=, 0);
+    CHECK(loop_forget_fd(loop, fds[0]), ==, 0);
+    CHECK(loop_close(loop), ==, 0);
+    close_pair(fds);
+    close_pair(elsewhere);
+}
+
+/* All receives of a descriptor end in as many calls as it takes to queue that, and one or two more. */
+static void s12_many_operations_on_a_descriptor_end_together(void)
+{
+    enum { RECEIVES = 2000, ENTRIES = 128 };
+    loop_t *loop = new_loop();
+    static char bytes[RECEIVES];
+    uint64_t before;
+    int fds[2];
+
+    make_pair(fds);
+    results = 0;
+    for (int i = 0; i < RECEIVES; i++) REQUIRE(loop_recv(loop, fds[0], &bytes[i], 1, 0, count_result, NULL), >, 0);
+    CHECK(loop_run_once(loop, 0), ==, 0);
+    before = enters(loop);
+    CHECK(loop_forget_fd(loop, fds[0]), ==, 0);
+    CHECK(enters(loop) - before, <=, RECEIVES / ENTRIES + 4);
+    close(fds[0]);
+    CHECK_TRUE(has_ended(fds[1]));
+    while (results < RECEIVES) CHECK(loop_run_once(loop, 0), >, 0);
+    close(fds[1]);
+    CHECK(loop_close(loop), ==, 0);
+}
+
 /* Where others have a descriptor, the entry of a WAITID has the number of a process. */
 static void forgetting_a_number_ends_nothing_else(void)
 {
@@ -711,6 +823,9 @@ static const struct check_test tests[] = {
     TEST(s12_a_descriptor_that_is_forgotten_really_closes),
     TEST(s12_operations_on_it_end_too),
     TEST(s12_what_is_spliced_from_is_forgotten_too),
+    TEST(s12_a_file_is_closed_by_close_after_its_last_watcher),
+    TEST(s12_what_does_not_end_costs_no_more_calls),
+    TEST(s12_many_operations_on_a_descriptor_end_together),
     TEST(forgetting_a_number_ends_nothing_else),
     TEST_NOT_UNDER("valgrind", s33_a_child_forked_by_forgetting_submits_nothing,
                    "what the child forgets is a leak there, as it must be"),

@@ -18,6 +18,7 @@ mod handles;
 mod io;
 mod iteration;
 mod kernels;
+mod letting_go;
 mod operations;
 mod panics;
 mod processes;
