@@ -182,7 +182,8 @@ impl Loop {
         self.set_release(handle, Some(Callback::once(f)?))
     }
 
-    /// The earliest deadline of all timers that do not stand in the ready queue; None when there is none.
+    /// The earliest deadline of all timers that do not stand in the ready queue; None when there is none. O(1); after the timer that had
+    /// it was cancelled, O(log n) amortized.
     pub fn next_deadline(&self) -> Option<Time> {
         self.schedule.borrow_mut().next_deadline().map(Time::from_nanos)
     }

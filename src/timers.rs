@@ -11,8 +11,10 @@
 //! comes up, and the dead are swept out before they are twice as many as the living.
 
 mod chunks;
+mod front;
 
 use self::chunks::{Bucket, Chunks};
+use self::front::Front;
 use crate::error::Result;
 use crate::slots::{Liveness, SlotRef};
 
@@ -51,6 +53,7 @@ pub(crate) struct Timers {
     popped: usize,
     /// The rest of a bucket of equal deadlines that is being popped.
     equal: Bucket,
+    front: Front,
     live: usize,
     dead: usize,
 }
@@ -123,6 +126,7 @@ impl Timers {
             due: Vec::new(),
             popped: 0,
             equal: Bucket::EMPTY,
+            front: Front::new(),
             live: 0,
             dead: 0,
         }
@@ -225,7 +229,7 @@ impl Timers {
         self.earliest_bound()
     }
 
-    /// The earliest deadline. O(1), but O(n) after the timer that had it was cancelled.
+    /// The earliest deadline. O(1); O(log n) amortized after the timer that had it was cancelled.
     pub(crate) fn earliest(&mut self, slots: &impl Liveness) -> Option<u64> {
         if self.live == 0 {
             return None;
@@ -239,10 +243,32 @@ impl Timers {
             }
         }
         while let Some(place) = self.lowest() {
-            if slots.is_live(self.buckets[place.index()].first().slot) {
-                return Some(self.buckets[place.index()].min());
+            let bucket = &self.buckets[place.index()];
+            if slots.is_live(bucket.first().slot) {
+                return Some(bucket.min());
             }
-            self.sweep_bucket(place, slots);
+            if let Some(when) = self.earliest_of_rest(place, slots) {
+                return Some(when);
+            }
+        }
+        None
+    }
+
+    /// The earliest deadline of a bucket whose first timer was cancelled. None: ask again, the dead have been swept out.
+    #[cold]
+    #[inline(never)]
+    fn earliest_of_rest(&mut self, place: Place, slots: &impl Liveness) -> Option<u64> {
+        let id = (place.index(), place.start(self.base));
+        let is_large = |timers: &Timers| timers.buckets[id.0].len() > SORTED;
+        if is_large(self)
+            && let Some(when) = self.front.earliest(id, &self.buckets[id.0], &self.chunks, slots)
+        {
+            return Some(when);
+        }
+        self.sweep_bucket(place, slots);
+        if is_large(self) {
+            // Without memory the next one is looked for as this one was.
+            let _ = self.front.keep(id, &self.buckets[id.0], &self.chunks);
         }
         None
     }
@@ -411,6 +437,7 @@ impl Timers {
 
     /// Drops the dead from one bucket.
     fn sweep_bucket(&mut self, place: Place, slots: &impl Liveness) {
+        self.front.forget(place.index());
         let bucket = &mut self.buckets[place.index()];
         let before = bucket.len();
         self.chunks.retain_live(bucket, slots);
@@ -427,7 +454,8 @@ impl Timers {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::HashSet;
+    use std::cell::{Cell, RefCell};
+    use std::collections::{BTreeSet, HashSet};
 
     #[derive(Clone, Debug)]
     enum Step {
@@ -533,6 +561,47 @@ mod tests {
             let taken_out = self.past.len() + self.due.len() - self.popped + self.equal.len();
             assert_eq!(self.live + self.dead, stored + taken_out);
         }
+    }
+
+    #[test]
+    fn s11_the_earliest_is_cheap_to_ask_for_after_cancels() {
+        const COUNT: u32 = 100_000;
+        let looked_at = Cell::new(0u64);
+        let live = RefCell::new(BTreeSet::new());
+        let deadline = |index: u32| (1 << 40) + u64::from(index.wrapping_mul(2_654_435_761) >> 8);
+        let slots = |slot: SlotRef| {
+            looked_at.set(looked_at.get() + 1);
+            live.borrow().contains(&(deadline(slot.index), slot.index))
+        };
+        let mut timers = Timers::new(0);
+        let insert = |timers: &mut Timers, index| {
+            timers.reserve(deadline(index), &slots).unwrap();
+            timers.insert(deadline(index), SlotRef { index, stamp: 0 });
+            live.borrow_mut().insert((deadline(index), index));
+        };
+        (0..COUNT).for_each(|index| insert(&mut timers, index));
+        // Each cancel is of the earliest; now and then another one comes, earlier or later than what is kept.
+        for index in COUNT..2 * COUNT {
+            if index % 3 == 0 {
+                insert(&mut timers, index);
+            }
+            if index > COUNT + COUNT / 2 && index % 1000 == 0 {
+                // Time goes on, and opens the bucket.
+                let now = live.borrow().first().unwrap().0 + 1000;
+                while let Some((when, slot)) = timers.pop_due(now, &slots) {
+                    let first = live.borrow_mut().pop_first();
+                    assert_eq!(first, Some((when, slot.index)));
+                }
+            }
+            let earliest = live.borrow_mut().pop_first().unwrap();
+            timers.died();
+            assert_eq!(
+                timers.earliest(&slots),
+                live.borrow().first().map(|&(when, _)| when),
+                "{index}, after {earliest:?}"
+            );
+        }
+        assert!(looked_at.get() < 200 * u64::from(COUNT), "{} for {COUNT} cancels", looked_at.get());
     }
 
     #[test]

@@ -115,8 +115,8 @@ pub unsafe extern "C" fn loop_time(r#loop: *const loop_t) -> u64 {
     unsafe { public(r#loop) }.map_or_else(|_| monotonic(), |lp| lp.clock.now())
 }
 
-/// The earliest deadline of the timers that do not stand in the ready queue, or LOOP_NEVER. The loop's thread; LOOP_NEVER
-/// from others.
+/// The earliest deadline of the timers that do not stand in the ready queue, or LOOP_NEVER. O(1); after the timer that had it
+/// was cancelled, O(log n) amortized. The loop's thread; LOOP_NEVER from others.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_next_deadline(r#loop: *const loop_t) -> u64 {
     // SAFETY: the header asks for an open loop.

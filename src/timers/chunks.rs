@@ -52,10 +52,23 @@ impl Bucket {
         self.first.when
     }
 
+    /// Where the next entry goes.
+    pub(super) fn end(&self) -> Mark {
+        Mark { chunk: self.tail, filled: ENTRIES - self.room as usize, len: self.len() }
+    }
+
     /// How many entries its first chunk has.
     fn len_of_head(&self) -> usize {
         if self.chunks == 1 { ENTRIES - self.room as usize } else { ENTRIES }
     }
+}
+
+/// A place in a bucket: what stands before it does so as long as the bucket is only pushed to.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Mark {
+    chunk: u32,
+    filled: usize,
+    len: usize,
 }
 
 /// All chunks, those in buckets and those that are free.
@@ -190,9 +203,14 @@ impl Chunks {
 
     /// What stands in a bucket, in order.
     pub(super) fn iter<'a>(&'a self, bucket: &Bucket) -> impl Iterator<Item = &'a Entry> + use<'a> {
+        self.iter_from(bucket, Mark { chunk: bucket.head, ..Mark::default() })
+    }
+
+    /// What stands in a bucket from a mark on, in order.
+    pub(super) fn iter_from<'a>(&'a self, bucket: &Bucket, mark: Mark) -> impl Iterator<Item = &'a Entry> + use<'a> {
         let chunks =
-            std::iter::successors(self.chunks.get(bucket.head as usize), |chunk| self.chunks.get(chunk.next as usize));
-        chunks.flat_map(|chunk| &chunk.entries).take(bucket.len())
+            std::iter::successors(self.chunks.get(mark.chunk as usize), |chunk| self.chunks.get(chunk.next as usize));
+        chunks.flat_map(|chunk| &chunk.entries).skip(mark.filled).take(bucket.len() - mark.len)
     }
 
     fn take(&mut self) -> u32 {
