@@ -1,5 +1,7 @@
 //! A submission queue entry: what the kernel is asked to do.
 
+use std::mem::offset_of;
+
 /// A submission queue entry, field by field as in the kernel's `struct io_uring_sqe`: for [`Loop::submit`], which takes
 /// any operation that the kernel knows. io_uring_enter(2) says what each operation makes of the fields.
 ///
@@ -42,7 +44,24 @@ pub struct Sqe {
     pub pad: u64,
 }
 
-const _: () = assert!(size_of::<Sqe>() == 64 && align_of::<Sqe>() == 8);
+/// Where the fields stand in `struct io_uring_sqe` of linux/io_uring.h: the ring gives an entry to the kernel as it is.
+const _: () = {
+    assert!(size_of::<Sqe>() == 64 && align_of::<Sqe>() == 8);
+    assert!(offset_of!(Sqe, opcode) == 0);
+    assert!(offset_of!(Sqe, flags) == 1);
+    assert!(offset_of!(Sqe, ioprio) == 2);
+    assert!(offset_of!(Sqe, fd) == 4);
+    assert!(offset_of!(Sqe, off) == 8);
+    assert!(offset_of!(Sqe, addr) == 16);
+    assert!(offset_of!(Sqe, len) == 24);
+    assert!(offset_of!(Sqe, op_flags) == 28);
+    assert!(offset_of!(Sqe, user_data) == 32);
+    assert!(offset_of!(Sqe, buf_index) == 40);
+    assert!(offset_of!(Sqe, personality) == 42);
+    assert!(offset_of!(Sqe, file_index) == 44);
+    assert!(offset_of!(Sqe, addr3) == 48);
+    assert!(offset_of!(Sqe, pad) == 56);
+};
 
 /// Flags that concern where in the queue an entry stands.
 pub(crate) mod flags {
@@ -64,6 +83,88 @@ pub(crate) const fn poll_events(events: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use io_uring::{opcode, squeue, types};
+    use std::ptr;
+
+    #[allow(unsafe_code)]
+    fn bytes_of_theirs(entry: squeue::Entry) -> [u8; 64] {
+        // SAFETY: it is the kernel's structure, which has no padding.
+        unsafe { std::mem::transmute(entry) }
+    }
+
+    #[allow(unsafe_code)]
+    fn bytes_of_ours(sqe: Sqe) -> [u8; 64] {
+        // SAFETY: its fields fill it, as is asserted above.
+        unsafe { std::mem::transmute(sqe) }
+    }
+
+    /// The entries of the io-uring crate, which the ring takes, have each field where ours has it.
+    #[test]
+    fn s13_an_entry_is_what_the_crate_would_make() {
+        let address = |number: usize| ptr::without_provenance_mut::<u8>(number);
+        let common = |entry: squeue::Entry| {
+            entry.user_data(0x3132_3334_3536_3738).personality(0x4142).flags(squeue::Flags::ASYNC)
+        };
+        let ours = Sqe { flags: flags::ASYNC, user_data: 0x3132_3334_3536_3738, personality: 0x4142, ..Sqe::default() };
+        let slot = types::DestinationSlot::try_from_slot_target(0x5152).unwrap();
+        let open = opcode::OpenAt::new(types::Fd(0x1112), address(0x2122_2324).cast());
+        let pairs = [
+            (
+                common(open.flags(0x6162).mode(0x7172).file_index(Some(slot)).build()),
+                Sqe {
+                    opcode: opcode::OpenAt::CODE,
+                    fd: 0x1112,
+                    addr: 0x2122_2324,
+                    len: 0x7172,
+                    op_flags: 0x6162,
+                    file_index: 0x5153,
+                    ..ours
+                },
+            ),
+            (
+                common(
+                    opcode::ReadFixed::new(types::Fixed(0x1112), address(0x2122), 0x3132, 0x4142)
+                        .offset(0x5152_5354)
+                        .ioprio(0x6162)
+                        .rw_flags(0x7172)
+                        .build(),
+                ),
+                Sqe {
+                    opcode: opcode::ReadFixed::CODE,
+                    // To set flags leaves those that are set: it is a registered file.
+                    flags: flags::ASYNC | flags::FIXED_FILE,
+                    ioprio: 0x6162,
+                    fd: 0x1112,
+                    off: 0x5152_5354,
+                    addr: 0x2122,
+                    len: 0x3132,
+                    op_flags: 0x7172,
+                    buf_index: 0x4142,
+                    ..ours
+                },
+            ),
+            (
+                common(opcode::Splice::new(types::Fd(1), 0x2122, types::Fd(3), 0x4142, 0x5152).flags(0x62).build()),
+                Sqe {
+                    opcode: opcode::Splice::CODE,
+                    fd: 3,
+                    off: 0x4142,
+                    addr: 0x2122,
+                    len: 0x5152,
+                    op_flags: 0x62,
+                    file_index: 1,
+                    ..ours
+                },
+            ),
+            (
+                common(opcode::FutexWait::new(address(0x1112).cast_const().cast(), 0x2122, 0x3132, 0x42).build()),
+                Sqe { opcode: opcode::FutexWait::CODE, fd: 0x42, off: 0x2122, addr: 0x1112, addr3: 0x3132, ..ours },
+            ),
+        ];
+        for (theirs, ours) in pairs {
+            assert_eq!(bytes_of_theirs(theirs), bytes_of_ours(ours), "{ours:?}");
+        }
+    }
 
     #[test]
     fn the_events_of_a_poll_stand_where_the_kernel_looks_for_them() {
