@@ -25,8 +25,10 @@
  *             error answer false, 0, NULL or the time. The result of an operation, which comes to its callback, is an errno
  *             alone: loop_strerror() names it, and loop_last_error() knows nothing of it.
  *   Time      uint64_t nanoseconds on CLOCK_MONOTONIC. No delay is rounded. A timer never runs early.
- *   Order     What is ready runs in the order in which it became ready; timers with the same deadline in the order in
- *             which they were scheduled. What a callback schedules runs in a later iteration.
+ *   Order     What is ready runs in the order in which it became ready, as far as the loop knows: what other threads have
+ *             posted it takes before what the kernel has completed, so that a post may overtake a completion that was there
+ *             earlier, and both before timers. Timers with the same deadline run in the order in which they were scheduled.
+ *             What a callback schedules runs in a later iteration.
  *   Threads   A loop belongs to the thread that made it. "Any thread" says what others may call.
  *   Ownership An `arg` stays the caller's, and must live until its callback has returned for the last time, or was
  *             cancelled when it was not running; loop_on_release() tells when. A buffer that an operation was given belongs
@@ -92,7 +94,9 @@ typedef int64_t loop_handle_t;
 /**
  * A callback: gets the loop it runs on, so that it can schedule more, and the `arg` that was given with it.
  *
- * It must return: no longjmp, no pthread_exit. A C++ exception that leaves it aborts the process with a message.
+ * It must return: no longjmp, no pthread_exit. A C++ exception that leaves it aborts the process, with a message that does not
+ * name the exception: what() is beyond what the library can ask for. A callback that is started by ringloop.hpp may throw:
+ * the exception comes out of the run, or what() stands in the message.
  */
 typedef void (*loop_callback_t)(loop_t *loop, void *arg);
 
@@ -136,7 +140,7 @@ typedef struct loop_options_t {
     uint32_t cq_entries;
     /**
      * Before it sleeps, and before a deadline, the loop looks at the ring and the clock for so long instead of sleeping:
-     * less latency, for a busy processor. Not with LOOP_VIRTUAL_TIME.
+     * less latency, for a busy processor. With LOOP_VIRTUAL_TIME it does nothing: that clock does not go on meanwhile.
      */
     uint64_t spin_ns;
     /**
@@ -203,6 +207,18 @@ int loop_adopt(loop_t *loop);
 int loop_shutdown(loop_t *loop);
 
 /**
+ * Runs until nothing that counts for loop_run() is left, for `timeout_ns` at most, and then shuts down as loop_shutdown()
+ * does: what is under way may end by itself, but not for ever. Listeners and the like, which never end by themselves, are to
+ * be cancelled before. loop_stop(), loop_break() and signals do not end it. With LOOP_VIRTUAL_TIME, whose clock stands still
+ * while an operation is pending, what is slept for it counts by CLOCK_MONOTONIC.
+ *
+ * Returns how many things that counted had to be cancelled: 0 when all have ended by themselves. Errors: those of loop_run()
+ * and of loop_shutdown(). The loop's thread.
+ */
+int loop_shutdown_within(loop_t *loop,
+                         uint64_t timeout_ns);
+
+/**
  * Closes a loop and frees it: cancels all that is pending, runs release hooks, runs no callbacks. The pointer is dead
  * from then on, as after free(). NULL is fine and does nothing.
  *
@@ -231,9 +247,10 @@ int loop_close(loop_t *loop);
  * operations by then, or work of loop_run_in_executor() has not ended. Calls, timers and hooks keep nothing in the
  * kernel: with these alone it never gives up.
  *
- * Errors: -ETIMEDOUT it has given up: nothing is freed, and it can be called again; -ENOMEM there is no memory for
- * results of operations, which loop_close() does without; those of io_uring_enter(), with nothing freed; those of loop_close(). The loop's thread; any thread once
- * that has exited.
+ * Errors: -ETIMEDOUT it has given up: nothing is freed, and it can be called again, but operations and work have been
+ * cancelled by then, as by loop_cancel(): a run brings their final callbacks; -ENOMEM there is no memory for results of
+ * operations, which loop_close() does without; those of io_uring_enter(), with nothing freed; those of loop_close(). The
+ * loop's thread; any thread once that has exited.
  */
 int loop_close_within(loop_t *loop,
                       uint64_t timeout_ns);
@@ -387,8 +404,8 @@ loop_handle_t loop_call_every(loop_t *loop, uint64_t period_ns, loop_callback_t 
 uint64_t loop_time(const loop_t *loop);
 
 /**
- * The earliest deadline of the timers that do not stand in the ready queue, or LOOP_NEVER. The loop's thread; LOOP_NEVER
- * from others.
+ * The earliest deadline of the timers that do not stand in the ready queue, or LOOP_NEVER. O(1); after the timer that had it
+ * was cancelled, O(log n) amortized. The loop's thread; LOOP_NEVER from others.
  */
 uint64_t loop_next_deadline(const loop_t *loop);
 
@@ -659,7 +676,10 @@ loop_handle_t loop_submit(loop_t *loop,
  * Submits a chain of `count` operations: each begins when the one before it has ended well, and when one fails those
  * after it end with -ECANCELED. IOSQE_IO_LINK is set by the loop; an entry may bear IOSQE_IO_HARDLINK instead, and
  * then the next begins whatever comes of it. The chain is never split. `args[i]` is the argument of the i-th;
- * `handles`, unless NULL, gets the handles. One callback for all.
+ * `handles`, unless NULL, gets the handles. One callback for all. With a `count` of 0 it does nothing.
+ *
+ * The kernel knows an operation of a chain when the one before it has ended: what cancels it or comes as its deadline before
+ * that ends it when its turn comes.
  *
  * Errors, with nothing submitted: -E2BIG when the chain is longer than the submission queue; those of loop_submit().
  * O(count). The loop's thread.
@@ -690,7 +710,7 @@ bool loop_supports(const loop_t *loop, uint8_t opcode);
 /**
  * Cuts an operation short at `when_ns`: its final result then has LOOP_TIMED_OUT, and is what the kernel had done, or
  * -ETIMEDOUT if that was nothing. Replaces an earlier deadline; LOOP_NEVER removes it. What the kernel will not
- * cancel, file I/O that has begun, ends when it ends.
+ * cancel, file I/O that has begun, ends when it ends, and one that waits for its turn in a chain when that comes.
  *
  * Errors: -EINVAL not an operation; -ENOENT, -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1): it is a timer, as exact
  * as any. The loop's thread.

@@ -423,6 +423,13 @@ public:
     /** loop_shutdown(): cancels all, and runs until the last final callback has come. Then it throws the first of what these have thrown. */
     int shutdown() const { return detail::checked(detail::run(loop_, loop_shutdown)); }
 
+    /** loop_shutdown_within(): runs until nothing is left, at most `limit`, then as shutdown(). How many things it had to cancel. */
+    template <class Rep, class Period>
+    int shutdown_within(std::chrono::duration<Rep, Period> limit) const
+    {
+        return detail::checked(detail::run(loop_, loop_shutdown_within, to_ns(limit)));
+    }
+
     int stop() const { return call(loop_stop); }
     int break_() const { return call(loop_break); }
     bool is_running() const noexcept { return loop_is_running(loop_); }

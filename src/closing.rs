@@ -103,7 +103,8 @@ impl Loop {
     }
 
     /// As [`close`](Loop::close), but gives up with ETIMEDOUT when the kernel has not let go after `limit`, or work on another
-    /// thread has not ended; the loop comes back in the error, and can be closed again. By then its operations have been cancelled; nothing else has changed.
+    /// thread has not ended; the loop comes back in the error, and can be closed again. By then its operations and work have been cancelled;
+    /// nothing else has changed.
     /// Calls and timers keep nothing in the kernel: with these alone, it never gives up. ENOMEM when there is no memory for the results
     /// of operations, which [`close`](Loop::close) does without; what `io_uring_enter` says, with nothing freed.
     #[expect(clippy::result_large_err, reason = "the error hands the loop back")]

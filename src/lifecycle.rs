@@ -47,7 +47,7 @@ impl Builder {
     }
 
     /// Before it sleeps, and before a deadline, the loop looks at the ring and the clock for up to `spin` instead of
-    /// sleeping: less latency, for a processor that is busy meanwhile. Zero by default, and on a virtual clock.
+    /// sleeping: less latency, for a processor that is busy meanwhile. Zero by default; on a virtual clock it does nothing.
     pub fn spin(mut self, spin: Duration) -> Builder {
         self.spin = time::nanos(spin);
         self

@@ -107,7 +107,10 @@ const LARGEST_CHAIN: usize = 32768;
 /// Submits a chain of `count` operations: each begins when the one before it has ended well, and when one fails those
 /// after it end with -ECANCELED. IOSQE_IO_LINK is set by the loop; an entry may bear IOSQE_IO_HARDLINK instead, and
 /// then the next begins whatever comes of it. The chain is never split. `args[i]` is the argument of the i-th;
-/// `handles`, unless NULL, gets the handles. One callback for all.
+/// `handles`, unless NULL, gets the handles. One callback for all. With a `count` of 0 it does nothing.
+///
+/// The kernel knows an operation of a chain when the one before it has ended: what cancels it or comes as its deadline before
+/// that ends it when its turn comes.
 ///
 /// Errors, with nothing submitted: -E2BIG when the chain is longer than the submission queue; those of loop_submit().
 /// O(count). The loop's thread.
@@ -171,7 +174,7 @@ pub unsafe extern "C" fn loop_supports(r#loop: *const loop_t, opcode: u8) -> boo
 
 /// Cuts an operation short at `when_ns`: its final result then has LOOP_TIMED_OUT, and is what the kernel had done, or
 /// -ETIMEDOUT if that was nothing. Replaces an earlier deadline; LOOP_NEVER removes it. What the kernel will not
-/// cancel, file I/O that has begun, ends when it ends.
+/// cancel, file I/O that has begun, ends when it ends, and one that waits for its turn in a chain when that comes.
 ///
 /// Errors: -EINVAL not an operation; -ENOENT, -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1): it is a timer, as exact
 /// as any. The loop's thread.

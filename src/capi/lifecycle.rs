@@ -10,7 +10,7 @@ use std::{mem, ptr};
 
 use nix::errno::Errno;
 
-use super::{NULL_POINTER, SIZE_TOO_SMALL, loop_t, pointer, public, status, with_loop};
+use super::{NULL_POINTER, SIZE_TOO_SMALL, loop_t, number, pointer, public, status, with_loop};
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
 use crate::lifecycle::Builder;
@@ -39,7 +39,7 @@ pub struct loop_options_t {
     /// less. A small one costs system calls, never completions.
     pub cq_entries: u32,
     /// Before it sleeps, and before a deadline, the loop looks at the ring and the clock for so long instead of sleeping:
-    /// less latency, for a busy processor. Not with LOOP_VIRTUAL_TIME.
+    /// less latency, for a busy processor. With LOOP_VIRTUAL_TIME it does nothing: that clock does not go on meanwhile.
     pub spin_ns: u64,
     /// A timer may run up to so much late, never early, for fewer wakeups.
     pub slack_ns: u64,
@@ -192,6 +192,23 @@ pub unsafe extern "C" fn loop_shutdown(r#loop: *mut loop_t) -> c_int {
     status(unsafe { with_loop(r#loop, Loop::shutdown) })
 }
 
+/// Runs until nothing that counts for loop_run() is left, for `timeout_ns` at most, and then shuts down as loop_shutdown()
+/// does: what is under way may end by itself, but not for ever. Listeners and the like, which never end by themselves, are to
+/// be cancelled before. loop_stop(), loop_break() and signals do not end it. With LOOP_VIRTUAL_TIME, whose clock stands still
+/// while an operation is pending, what is slept for it counts by CLOCK_MONOTONIC.
+///
+/// Returns how many things that counted had to be cancelled: 0 when all have ended by themselves. Errors: those of loop_run()
+/// and of loop_shutdown(). The loop's thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_shutdown_within(r#loop: *mut loop_t, timeout_ns: u64) -> c_int {
+    let shut_down = |lp: &Loop| {
+        let cancelled = lp.shutdown_within(Duration::from_nanos(timeout_ns))?;
+        Ok(c_int::try_from(cancelled).unwrap_or(c_int::MAX))
+    };
+    // SAFETY: the header asks for an open loop.
+    number(unsafe { with_loop(r#loop, shut_down) })
+}
+
 /// Closes a loop and frees it: cancels all that is pending, runs release hooks, runs no callbacks. The pointer is dead
 /// from then on, as after free(). NULL is fine and does nothing.
 ///
@@ -222,9 +239,10 @@ pub unsafe extern "C" fn loop_close(r#loop: *mut loop_t) -> c_int {
 /// operations by then, or work of loop_run_in_executor() has not ended. Calls, timers and hooks keep nothing in the
 /// kernel: with these alone it never gives up.
 ///
-/// Errors: -ETIMEDOUT it has given up: nothing is freed, and it can be called again; -ENOMEM there is no memory for
-/// results of operations, which loop_close() does without; those of io_uring_enter(), with nothing freed; those of loop_close(). The loop's thread; any thread once
-/// that has exited.
+/// Errors: -ETIMEDOUT it has given up: nothing is freed, and it can be called again, but operations and work have been
+/// cancelled by then, as by loop_cancel(): a run brings their final callbacks; -ENOMEM there is no memory for results of
+/// operations, which loop_close() does without; those of io_uring_enter(), with nothing freed; those of loop_close(). The
+/// loop's thread; any thread once that has exited.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_close_within(r#loop: *mut loop_t, timeout_ns: u64) -> c_int {
     if r#loop.is_null() {

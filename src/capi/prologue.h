@@ -25,8 +25,10 @@
  *             error answer false, 0, NULL or the time. The result of an operation, which comes to its callback, is an errno
  *             alone: loop_strerror() names it, and loop_last_error() knows nothing of it.
  *   Time      uint64_t nanoseconds on CLOCK_MONOTONIC. No delay is rounded. A timer never runs early.
- *   Order     What is ready runs in the order in which it became ready; timers with the same deadline in the order in
- *             which they were scheduled. What a callback schedules runs in a later iteration.
+ *   Order     What is ready runs in the order in which it became ready, as far as the loop knows: what other threads have
+ *             posted it takes before what the kernel has completed, so that a post may overtake a completion that was there
+ *             earlier, and both before timers. Timers with the same deadline run in the order in which they were scheduled.
+ *             What a callback schedules runs in a later iteration.
  *   Threads   A loop belongs to the thread that made it. "Any thread" says what others may call.
  *   Ownership An `arg` stays the caller's, and must live until its callback has returned for the last time, or was
  *             cancelled when it was not running; loop_on_release() tells when. A buffer that an operation was given belongs

@@ -4,6 +4,8 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <linux/io_uring.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -315,6 +317,35 @@ static void s13_cancelling_one_that_has_not_begun_ends_it_when_its_turn_comes(vo
     CHECK(loop_close(loop), ==, 0);
 }
 
+static void s13_a_deadline_in_a_chain_comes_when_its_turn_does(void)
+{
+    loop_t *loop = new_loop();
+    struct seen seen[2] = {{0}};
+    char received[8], second[8];
+    int fds[2], others[2];
+    loop_handle_t handles[2];
+    struct io_uring_sqe sqes[2];
+    uint64_t until;
+
+    make_pair(fds);
+    make_pair(others);
+    sqes[0] = transfer(IORING_OP_RECV, fds[0], received, sizeof received);
+    sqes[1] = transfer(IORING_OP_RECV, others[0], second, sizeof second);
+    CHECK(chain(loop, sqes, 2, seen, handles), ==, 0);
+    CHECK(loop_set_deadline(loop, handles[1], loop_time(loop) + LOOP_MSEC(5)), ==, 0);
+    until = loop_time(loop) + LOOP_MSEC(20);
+    while (loop_time(loop) < until) CHECK(loop_run_once(loop, until - loop_time(loop)), ==, 0);
+    CHECK(seen[1].times, ==, 0);
+    CHECK(write(fds[1], "x", 1), ==, 1);
+    CHECK(loop_run(loop), ==, LOOP_DONE);
+    CHECK(seen[0].result, ==, 1);
+    CHECK(seen[1].result, ==, -ETIMEDOUT);
+    CHECK_TRUE(seen[1].flags & LOOP_TIMED_OUT);
+    close_pair(fds);
+    close_pair(others);
+    CHECK(loop_close(loop), ==, 0);
+}
+
 static void s22_a_chain_ends_with_its_loop(void)
 {
     loop_t *loop = new_loop();
@@ -354,6 +385,9 @@ static void chains_that_cannot_be_are_refused(void)
     CHECK_TRUE(strstr(loop_last_error(), "IOSQE_IO_LINK"));
     CHECK(loop_submit_chain(loop, NULL, 2, note, NULL, NULL), ==, -EINVAL);
     CHECK(chain(loop, sqes, 0, seen, NULL), ==, 0);
+    /* None are nowhere. */
+    CHECK(loop_submit_chain(loop, NULL, 0, note, NULL, NULL), ==, 0);
+    CHECK(loop_submit_chain(loop, NULL, 0, NULL, NULL, NULL), ==, -EINVAL);
     loop_set_data(loop, seen);
     CHECK(loop_run(loop), ==, LOOP_DONE);
     for (int i = 0; i < 8; i++) CHECK(seen[i].finals, ==, 1);
@@ -509,6 +543,94 @@ static void a_version_that_is_none_is_refused(void)
     CHECK(loop_close(loop), ==, 0);
 }
 
+/* Work that is under way has time to end, and what had to be cut off is counted. */
+static void s48_shutdown_within_a_limit(void)
+{
+    static const struct {
+        uint64_t limit, timer;
+        int cancelled;
+    } cases[] = {{LOOP_NEVER, LOOP_MSEC(5), 0}, {LOOP_SEC(100), LOOP_MSEC(5), 0}, {LOOP_MSEC(20), LOOP_SEC(1000), 2}, {0, LOOP_MSEC(5), 2}};
+
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        loop_t *loop = new_loop();
+        struct seen seen = {0};
+        char received[8];
+        int fds[2];
+        loop_handle_t unref;
+        bool ends = cases[i].cancelled == 0;
+
+        make_pair(fds);
+        CHECK(loop_recv(loop, fds[0], received, sizeof received, 0, note, &seen), >, 0);
+        CHECK(loop_call_later(loop, cases[i].timer, do_nothing, NULL), >, 0);
+        unref = loop_call_later(loop, LOOP_SEC(1000), do_nothing, NULL);
+        CHECK(loop_unref(loop, unref), ==, 0);
+        CHECK(loop_stop(loop), ==, 0);
+        if (ends)
+            CHECK(write(fds[1], "x", 1), ==, 1);
+        CHECK(loop_shutdown_within(loop, cases[i].limit), ==, cases[i].cancelled);
+        CHECK(seen.finals, ==, 1);
+        CHECK(seen.result, ==, ends ? 1 : -ECANCELED);
+        CHECK(loop_call_soon(loop, do_nothing, NULL), ==, -ESHUTDOWN);
+        CHECK(loop_shutdown_within(loop, 0), ==, 0);
+        close_pair(fds);
+        CHECK(loop_close(loop), ==, 0);
+    }
+}
+
+static void shut_down_inside(loop_t *loop, void *arg)
+{
+    CHECK(loop_shutdown_within(loop, LOOP_SEC(1)), ==, -EBUSY);
+    *(bool *)arg = true;
+}
+
+static void s48_shutdown_within_a_run_is_busy(void)
+{
+    loop_t *loop = new_loop();
+    bool ran = false;
+
+    CHECK(loop_call_soon(loop, shut_down_inside, &ran), >, 0);
+    CHECK(loop_run(loop), ==, LOOP_DONE);
+    CHECK_TRUE(ran);
+    CHECK(loop_close(loop), ==, 0);
+}
+
+static atomic_bool has_begun;
+
+static void work_a_while(void *arg)
+{
+    (void)arg;
+    has_begun = true;
+    usleep(20000);
+}
+
+static void work_done(loop_t *loop, int status, void *arg)
+{
+    (void)loop;
+    (void)arg;
+    CHECK(status, ==, 0);
+}
+
+static void s22_a_close_that_gives_up_has_cancelled(void)
+{
+    loop_t *loop = new_loop();
+    struct seen seen = {0};
+    char received[8];
+    int fds[2];
+
+    make_pair(fds);
+    CHECK(loop_recv(loop, fds[0], received, sizeof received, 0, note, &seen), >, 0);
+    CHECK(loop_run_once(loop, 0), ==, 0);
+    has_begun = false;
+    CHECK(loop_run_in_executor(loop, work_a_while, work_done, NULL), >, 0);
+    while (!has_begun) sched_yield();
+    CHECK(loop_close_within(loop, 0), ==, -ETIMEDOUT);
+    CHECK(loop_run(loop), ==, LOOP_DONE);
+    CHECK(seen.finals, ==, 1);
+    CHECK(seen.result, ==, -ECANCELED);
+    close_pair(fds);
+    CHECK(loop_close(loop), ==, 0);
+}
+
 static void s22_shutdown_runs_until_the_last_final_callback(void)
 {
     loop_t *loop = new_loop();
@@ -538,6 +660,7 @@ static const struct check_test tests[] = {
     TEST(a_chain_runs_one_after_the_other),
     TEST(what_fails_ends_the_rest_of_its_chain),
     TEST(s13_cancelling_one_that_has_not_begun_ends_it_when_its_turn_comes),
+    TEST(s13_a_deadline_in_a_chain_comes_when_its_turn_does),
     TEST(s22_a_chain_ends_with_its_loop),
     TEST(chains_that_cannot_be_are_refused),
     TEST(buffers_can_be_registered_with_the_ring),
@@ -546,6 +669,9 @@ static const struct check_test tests[] = {
     TEST(s25_who_closes_for_a_thread_that_has_exited_releases_what_no_device_can_hold),
     TEST(a_version_that_is_none_is_refused),
     TEST(s22_shutdown_runs_until_the_last_final_callback),
+    TEST(s48_shutdown_within_a_limit),
+    TEST(s48_shutdown_within_a_run_is_busy),
+    TEST_NOT_UNDER("valgrind", s22_a_close_that_gives_up_has_cancelled, "no other thread runs while one is in io_uring_enter()"),
 };
 
 CHECK_MAIN(tests)

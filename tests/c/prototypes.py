@@ -144,6 +144,7 @@ EXPECTED = {
     "loop_supports": ("0", "0", "1", "1"),
     # What is not new is answered after loop_shutdown().
     "loop_shutdown": ("-EPERM", "-EOWNERDEAD", "0", "-ESHUTDOWN"),
+    "loop_shutdown_within": ("-EPERM", "-EOWNERDEAD", "0", "-ESHUTDOWN"),
     "loop_run_forever": ("-EPERM", "-EOWNERDEAD", "-ESHUTDOWN", "-ESHUTDOWN"),
     "loop_run": ("-EPERM", "-EOWNERDEAD", "-ESHUTDOWN", "-ESHUTDOWN"),
     "loop_run_once": ("-EPERM", "-EOWNERDEAD", "-ESHUTDOWN", "-ESHUTDOWN"),

@@ -3,6 +3,19 @@
 
 #include <pthread.h>
 
+static void sleep_for_long(void *arg)
+{
+    (void)arg;
+    usleep(100000);
+}
+
+static void after_sleep(loop_t *loop, int status, void *arg)
+{
+    (void)loop;
+    (void)arg;
+    CHECK(status, ==, 0);
+}
+
 static void s36_starts_at_the_chosen_time_and_stands_still(void)
 {
     loop_t *loop = new_virtual_loop(LOOP_SEC(86400) + 3);
@@ -13,6 +26,27 @@ static void s36_starts_at_the_chosen_time_and_stands_still(void)
     CHECK(loop_call_soon(loop, do_nothing, NULL), >, 0);
     CHECK(loop_run(loop), ==, LOOP_DONE);
     CHECK(loop_time(loop), ==, LOOP_SEC(86400) + 3);
+    close_loop(loop);
+}
+
+/* The clock does not go on while the loop looks at it, and a loop that sleeps for real does not look. */
+static void s36_a_virtual_clock_does_not_spin(void)
+{
+    loop_options_t options = LOOP_OPTIONS_INIT;
+    struct timespec before, after;
+    loop_t *loop = NULL;
+
+    options.flags = LOOP_VIRTUAL_TIME;
+    options.spin_ns = LOOP_SEC(1000);
+    REQUIRE(loop_new(&options, &loop), ==, 0);
+    CHECK(loop_call_later(loop, LOOP_SEC(500), do_nothing, NULL), >, 0);
+    CHECK(loop_run(loop), ==, LOOP_DONE);
+    CHECK(loop_time(loop), ==, LOOP_SEC(500));
+    CHECK(loop_run_in_executor(loop, sleep_for_long, after_sleep, NULL), >, 0);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &before);
+    CHECK(loop_run(loop), ==, LOOP_DONE);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &after);
+    CHECK((after.tv_sec - before.tv_sec) * INT64_C(1000000000) + after.tv_nsec - before.tv_nsec, <, LOOP_MSEC(20));
     close_loop(loop);
 }
 
@@ -145,6 +179,7 @@ static void s36_two_clocks_side_by_side(void)
 
 static const struct check_test tests[] = {
     TEST(s36_starts_at_the_chosen_time_and_stands_still),
+    TEST_NOT_UNDER("valgrind", s36_a_virtual_clock_does_not_spin, "no other thread runs while one is in io_uring_enter()"),
     TEST(s36_a_year_of_timers_takes_no_time),
     TEST(s36_jumps_to_the_next_deadline_exactly),
     TEST(s36_does_not_jump_while_something_is_ready),

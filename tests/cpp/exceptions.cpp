@@ -218,6 +218,23 @@ static void shutdown_throws_when_all_have_ended()
     CHECK(ended, ==, 2);
 }
 
+static void s48_shutdown_within_counts_what_it_cancels()
+{
+    for (const bool ends : {true, false}) {
+        Loop loop;
+        int calls = 0;
+
+        loop.call_later(2ms, [&] { calls++; });
+        if (!ends) loop.call_later(1h, [&] { calls++; });
+        CHECK(loop.shutdown_within(ends ? Clock::duration::max() : Clock::duration(20ms)), ==, ends ? 0 : 1);
+        CHECK(calls, ==, 1);
+        CHECK_THROWS(ESHUTDOWN, loop.call_soon([] {}));
+    }
+    Loop loop;
+    loop.call_soon([] { throw std::runtime_error("on the way"); });
+    CHECK_TEXT(thrown_by([&] { loop.shutdown_within(1s); }).c_str(), "on the way");
+}
+
 static void an_error_is_an_errno_and_a_sentence()
 {
     Loop loop;
@@ -305,6 +322,7 @@ static const check_test tests[] = {
     TEST_NOT_UNDER("valgrind", what_work_throws_comes_to_its_outcome, "no other thread runs while one is in io_uring_enter()"),
     TEST(what_a_walk_throws_ends_the_walk),
     TEST(shutdown_throws_when_all_have_ended),
+    TEST(s48_shutdown_within_counts_what_it_cancels),
     TEST(an_error_is_an_errno_and_a_sentence),
     TEST(without_a_run_to_throw_it_ends_the_program),
 };

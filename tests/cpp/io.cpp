@@ -280,6 +280,7 @@ static void any_entry_may_be_submitted_and_chained()
     CHECK(token.use_count(), ==, 1);
     CHECK(loop.submit_chain(chain.data(), chain.size(), ignore).size(), ==, chain.size());
     CHECK(loop.run(), ==, LOOP_DONE);
+    CHECK(loop.submit_chain(nullptr, 0, ignore).size(), ==, 0);
     chain[1].flags = IOSQE_IO_DRAIN;
     CHECK_THROWS(EINVAL, loop.submit_chain(chain.data(), 3, [token](size_t, int32_t, uint32_t) { never(); }));
     CHECK(token.use_count(), ==, 1);
