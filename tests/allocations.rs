@@ -168,6 +168,27 @@ fn s31_scheduling_from_callbacks_allocates_nothing() {
 }
 
 #[test]
+fn s31_tracing_allocates_nothing() {
+    fn again(lp: &Loop, left: u32) {
+        if left > 0 {
+            lp.call_soon(move |lp| again(lp, left - 1)).unwrap();
+        }
+    }
+    let file = std::env::temp_dir().join(format!("ringloop-{}-allocations.json", std::process::id()));
+    let lp = Watched::new(Loop::builder().virtual_time(START).trace(&file).build().unwrap());
+    let run = |calls| {
+        again(&lp, calls);
+        assert_eq!(lp.run(), Ok(Outcome::Done));
+    };
+    run(1);
+    // Some 500 kB of events, of which 60 kB are gathered at a time.
+    assert_eq!(allocations(|| run(4000)), 0);
+    drop(lp);
+    assert!(std::fs::metadata(&file).unwrap().len() > 200_000);
+    std::fs::remove_file(&file).unwrap();
+}
+
+#[test]
 fn s31_cancelling_and_rescheduling_allocate_nothing() {
     let lp = virtual_loop();
     let handles = RefCell::new(Vec::with_capacity(1000));

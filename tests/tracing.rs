@@ -214,7 +214,7 @@ fn in_a_process_of_its_own() {
 #[test]
 fn the_environment_names_the_file() {
     let begin = Time::now();
-    let name = file("environment-%p");
+    let name = file("environment-%p-is-the-number-of-the-process");
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "in_a_process_of_its_own"])
         .env("RINGLOOP_TRACE", &name)

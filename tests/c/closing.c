@@ -194,6 +194,7 @@ static void s22_shutdown_of_an_idle_loop(void)
     loop_t *loop = new_virtual_loop(0);
 
     CHECK(loop_shutdown(loop), ==, 0);
+    CHECK(loop_call_soon(loop, do_nothing, NULL), ==, -ESHUTDOWN);
     close_loop(loop);
 }
 

@@ -235,6 +235,12 @@ static void s14_null_removes_the_hook(void)
     expect_released(0);
 }
 
+static void free_and_count(void *arg)
+{
+    free(arg);
+    released++;
+}
+
 /* The usual use: the argument is on the heap, and whoever ends the timer need not know. */
 static void s14_the_hook_may_free_the_argument(void)
 {
@@ -243,12 +249,15 @@ static void s14_the_hook_may_free_the_argument(void)
     for (int i = 0; i < 300; i++) {
         loop_handle_t handle = loop_call_later(loop, (uint64_t)i % 7, do_nothing, malloc(16));
 
-        with_release(handle, free);
+        with_release(handle, free_and_count);
         if (i % 3 == 0)
             CHECK(loop_cancel(loop, handle), ==, 0);
     }
-    CHECK(loop_run_once(loop, 3), >=, 0);
+    CHECK(released, ==, 100);
+    CHECK(loop_run_once(loop, 3), >, 0);
+    CHECK(released, >, 100);
     close_loop(loop);
+    CHECK(released, ==, 300);
 }
 
 /* ---- every function from within a hook ---- */

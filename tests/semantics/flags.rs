@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::rc::Rc;
 
 use libc::EEXIST;
@@ -87,4 +87,11 @@ fn modes_and_offsets_of_operations_on_files_reach_the_kernel() {
     assert_eq!(result_of(&lp, |f| lp.splice((fd(), Some(4)), (theirs, None), 4, 0, f)), Ok(4));
     assert_eq!(result_of(&lp, |f| lp.splice((ours, None), (fd(), Some(1)), 3, 0, f)), Ok(3));
     assert_eq!(&fs::read(folder.0.join("file")).unwrap()[..10], b"0456456789");
+}
+
+#[test]
+fn s28_a_descriptor_that_cannot_be_made_blocking_is_refused() {
+    let path = File::options().read(true).custom_flags(libc::O_PATH).open("/").unwrap();
+    let refused = ringloop::net::TcpStream::from_std(OwnedFd::from(path).into());
+    assert_eq!(errno(refused.map(drop)), libc::EBADF);
 }

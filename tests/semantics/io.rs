@@ -316,3 +316,35 @@ fn s12_an_update_reaches_a_poll_that_waits() {
     lp.run_forever().unwrap();
     assert_eq!(events.get(), Events::OUT);
 }
+
+#[test]
+fn s12_a_hang_up_that_is_asked_for_is_told() {
+    for asked in [Events::IN, Events::IN | Events::HUP, Events::HUP | Events::ERR] {
+        let lp = real_loop();
+        let (stream, peer) = UnixStream::pair().unwrap();
+        let events = Rc::new(Cell::new(Events::NONE));
+        let seen = Rc::clone(&events);
+        lp.watch_fd(stream, asked, move |lp, ready| {
+            seen.set(ready);
+            lp.stop().unwrap();
+        })
+        .unwrap();
+        drop(peer);
+        lp.run_forever().unwrap();
+        assert!(events.get().contains(Events::HUP), "{events:?} of {asked:?}");
+    }
+}
+
+#[test]
+fn s12_a_watcher_that_leaves_others_costs_no_submission() {
+    let lp = real_loop();
+    let (stream, _peer) = UnixStream::pair().unwrap();
+    let stream = Rc::new(stream);
+    let [_first, second] = [(); 2].map(|()| lp.watch_fd(Rc::clone(&stream), Events::IN, |_, _| {}).unwrap());
+    assert_eq!(lp.run_once(Duration::ZERO), Ok(0));
+    let before = lp.metrics().submitted;
+    lp.cancel(second).unwrap();
+    lp.watch_fd(stream, Events::IN, |_, _| {}).unwrap();
+    assert_eq!(lp.run_once(Duration::ZERO), Ok(0));
+    assert_eq!(lp.metrics().submitted, before);
+}
