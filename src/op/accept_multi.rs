@@ -1,4 +1,5 @@
-//! One accept for any number of connections (5.19); before that, one after the other.
+//! One accept for any number of connections (5.19); before that, one after the other. On a descriptor with O_NONBLOCK, kernels until
+//! 5.17 say EAGAIN where an accept would wait: a poll waits instead.
 
 use io_uring::opcode;
 use io_uring::types::Timespec;
@@ -22,17 +23,27 @@ pub(crate) struct AcceptMulti {
     fd: i32,
     flags: c_int,
     is_multishot: bool,
-    is_resting: bool,
+    waits_for: WaitsFor,
     /// Whether the user knows that descriptors have run out.
     is_said: bool,
     rest: Box<Timespec>,
+}
+
+/// What the entry waits for that the kernel has, or gets next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum WaitsFor {
+    Connection,
+    /// That one could be accepted.
+    Readiness,
+    /// That descriptors or memory might be there again.
+    Time,
 }
 
 impl AcceptMulti {
     pub(crate) fn new(fd: i32, flags: c_int, features: &Features) -> Result<Box<AcceptMulti>> {
         let rest = try_box(REST)?;
         let is_multishot = features.accepts_for_ever();
-        try_box(AcceptMulti { fd, flags, is_multishot, is_resting: false, is_said: false, rest })
+        try_box(AcceptMulti { fd, flags, is_multishot, waits_for: WaitsFor::Connection, is_said: false, rest })
     }
 
     pub(crate) fn sqe(&self) -> Sqe {
@@ -44,18 +55,23 @@ impl AcceptMulti {
 // SAFETY: the entries point at nothing but the timespec, which is boxed and lives as long as the driver.
 unsafe impl Driver for AcceptMulti {
     fn entry(&mut self) -> Option<Sqe> {
-        if !self.is_resting {
-            return Some(self.sqe());
-        }
-        let rest: *const Timespec = &*self.rest;
-        Some(Sqe { opcode: opcode::Timeout::CODE, fd: -1, addr: rest as u64, len: 1, ..Sqe::default() })
+        Some(match self.waits_for {
+            WaitsFor::Connection => self.sqe(),
+            WaitsFor::Readiness => entries::poll(self.fd, libc::POLLIN),
+            WaitsFor::Time => {
+                let rest: *const Timespec = &*self.rest;
+                Sqe { opcode: opcode::Timeout::CODE, fd: -1, addr: rest as u64, len: 1, ..Sqe::default() }
+            }
+        })
     }
 
     fn completed(&mut self, Completed { result, flags, .. }: Completed) -> Step {
         let again = flags & MORE == 0;
-        if self.is_resting {
-            self.is_resting = false;
-            return if result == -libc::ETIME { Step::AGAIN } else { Step::end(result) };
+        match std::mem::replace(&mut self.waits_for, WaitsFor::Connection) {
+            WaitsFor::Connection => {}
+            WaitsFor::Readiness if result >= 0 => return Step::AGAIN,
+            WaitsFor::Time if result == -libc::ETIME => return Step::AGAIN,
+            _ => return Step::end(result),
         }
         match -result {
             ..=0 => {
@@ -63,14 +79,42 @@ unsafe impl Driver for AcceptMulti {
                 Step { given: Some(Given::new(result, MORE)), again }
             }
             libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM => {
-                self.is_resting = true;
+                self.waits_for = WaitsFor::Time;
                 let given = Some(Given::new(result, MORE)).filter(|_| !self.is_said);
                 self.is_said = true;
                 Step { given, again }
+            }
+            libc::EAGAIN if again => {
+                self.waits_for = WaitsFor::Readiness;
+                Step::AGAIN
             }
             // That connection has gone, the next may come.
             libc::ECONNABORTED | libc::EINTR | libc::EAGAIN => Step { given: None, again },
             _ => Step::end(result),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s13_an_accept_that_would_not_wait_waits_with_a_poll() {
+        let rest = Box::new(REST);
+        let (waits_for, flags) = (WaitsFor::Connection, libc::SOCK_CLOEXEC);
+        let mut accept = AcceptMulti { fd: 7, flags, is_multishot: false, waits_for, is_said: false, rest };
+        let completed = |result| Completed { number: 1, result, flags: 0 };
+        assert_eq!(accept.entry().unwrap().opcode, opcode::Accept::CODE);
+        let step = accept.completed(completed(-libc::EAGAIN));
+        assert!(step.given.is_none() && step.again);
+        let poll = accept.entry().unwrap();
+        assert_eq!((poll.opcode, poll.fd), (opcode::PollAdd::CODE, 7));
+        let step = accept.completed(completed(libc::POLLIN.into()));
+        assert!(step.given.is_none() && step.again);
+        assert_eq!(accept.entry().unwrap().opcode, opcode::Accept::CODE);
+        assert_eq!(accept.completed(completed(9)).given.unwrap().result, 9);
+        accept.completed(completed(-libc::EAGAIN));
+        assert_eq!(accept.completed(completed(-libc::ECANCELED)).given.unwrap().result, -libc::ECANCELED);
     }
 }

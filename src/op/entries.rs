@@ -3,10 +3,10 @@
 use std::os::fd::RawFd;
 
 use io_uring::opcode;
-use libc::{c_int, iovec, mode_t, msghdr};
+use libc::{c_int, c_short, iovec, mode_t, msghdr};
 
 use crate::error::{Error, Result};
-use crate::sqe::{Sqe, flags};
+use crate::sqe::{Sqe, flags, poll_events};
 
 /// The offset of what is at the file's own position, or has none.
 pub(crate) const CURRENT: u64 = u64::MAX;
@@ -55,6 +55,11 @@ pub(crate) fn sendmsg(fd: RawFd, message: *const msghdr, flags: c_int) -> Sqe {
 /// The connection's descriptor is the result; its address is not asked for.
 pub(crate) fn accept(fd: RawFd, flags: c_int) -> Sqe {
     Sqe { opcode: opcode::Accept::CODE, fd, op_flags: flags as u32, ..Sqe::default() }
+}
+
+/// Completes once, when one of the events has come.
+pub(crate) fn poll(fd: RawFd, events: c_short) -> Sqe {
+    Sqe { opcode: opcode::PollAdd::CODE, fd, op_flags: poll_events(events as u32), ..Sqe::default() }
 }
 
 pub(crate) fn connect(fd: RawFd, address: *const u8, length: u32) -> Sqe {
