@@ -738,6 +738,57 @@ fn s31_what_is_scheduled_runs_though_no_memory_can_be_had() {
 }
 
 #[test]
+fn s31_a_send_that_waits_is_not_lost_when_memory_is_refused() {
+    use std::io::Read;
+    let lp = Watched::new(Loop::new().unwrap());
+    let (one, mut other) = std::os::unix::net::UnixStream::pair().unwrap();
+    other.set_nonblocking(true).unwrap();
+    let one = Rc::new(one);
+    let results = Rc::new(RefCell::new(Vec::with_capacity(10)));
+    let mut room = vec![0; 1 << 20];
+    let mut handles = Vec::new();
+    for number in 0..5 {
+        let results = Rc::clone(&results);
+        let done = move |_: &Loop, result: Result<usize, Error>, _: Vec<u8>| {
+            results.borrow_mut().push((number, result.map_err(|error| error.raw_os_error())));
+        };
+        handles.push(lp.send_all(Rc::clone(&one), vec![number; 1 << 20], 0, done).unwrap());
+    }
+    lp.run_once(Duration::ZERO).unwrap();
+    let mut outcomes = Vec::with_capacity(100);
+    let famine = Famine::begin();
+    let cancelled = allocations(|| lp.cancel(handles[1]).unwrap_or_default());
+    for _ in 0..100 {
+        outcomes.push(lp.run_once(Duration::ZERO));
+        while other.read(&mut room).is_ok_and(|count| count > 0) {}
+    }
+    drop(famine);
+    assert_eq!(cancelled, 0);
+    assert!(
+        outcomes.iter().all(|outcome| outcome.is_ok() || outcome.is_err_and(|error| error.raw_os_error() == ENOMEM))
+    );
+    while results.borrow().len() < 3 {
+        lp.run_once(Duration::ZERO).unwrap();
+        while other.read(&mut room).is_ok_and(|count| count > 0) {}
+    }
+    results.borrow_mut().sort_unstable();
+    assert_eq!(*results.borrow(), [(0, Ok(1 << 20)), (1, Err(libc::ECANCELED)), (2, Ok(1 << 20))]);
+    lp.run_once(Duration::ZERO).unwrap();
+    let famine = Famine::begin();
+    let closed = lp.close();
+    drop(famine);
+    closed.unwrap();
+    // The fourth has begun, the last has not.
+    let mut count = 0;
+    drop(one);
+    while let Ok(length @ 1..) = other.read(&mut room) {
+        assert!(room[..length].iter().all(|&byte| byte == 3));
+        count += length;
+    }
+    assert!(count > 0);
+}
+
+#[test]
 fn s31_a_signal_is_told_once_to_each_handler_though_memory_is_refused() {
     let lp = virtual_loop();
     // Room for a few in the ready queue.

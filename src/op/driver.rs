@@ -22,6 +22,14 @@ pub(crate) unsafe trait Driver: std::fmt::Debug {
         Step::give(completed)
     }
 
+    /// Whether it waits until no other of its kind is under way on its descriptor.
+    fn takes_turns(&self) -> bool {
+        false
+    }
+
+    /// Nobody will see this result: what it has brought is closed.
+    fn discarded(&mut self, _result: i32) {}
+
     /// The user wants an end. False: it has begun elsewhere than in the kernel, and ends by itself.
     fn withdraw(&mut self) -> bool {
         true

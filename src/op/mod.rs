@@ -385,9 +385,12 @@ impl Loop {
             Callback::refuse(callback);
             return Err(error);
         }
+        let takes_turns = driver.as_ref().is_some_and(|driver| driver.takes_turns());
         let handle = schedule.add_operation(sqe, driver, ManuallyDrop::into_inner(callback));
-        // SAFETY: the caller vouches for the entry.
-        unsafe { ring.push_user(sqe, number(handle)) };
+        if !takes_turns || schedule.has_turn(handle) {
+            // SAFETY: the caller vouches for the entry.
+            unsafe { ring.push_user(sqe, number(handle)) };
+        }
         Ok(handle)
     }
 }

@@ -67,6 +67,10 @@ impl Loop {
     /// As [`send`](Loop::send), until all is sent. `f` gets all of the length; less when an error, a cancel or a deadline ended
     /// it after something was sent, and an error only when nothing was. From Linux 6.1 the kernel goes on by itself; before, each
     /// part costs an iteration.
+    ///
+    /// One that begins before another `send_all` or [`write_all`](Loop::write_all) on the same descriptor has ended waits for that, in order,
+    /// and goes on in the iteration after, whatever came of the other: their data does not mix. `send`, `send_to`, `write` and
+    /// `shutdown_fd` wait for nobody, and what they send may stand amid it.
     pub fn send_all<B: Buffer>(
         &self,
         fd: impl AsFd + 'static,

@@ -6,7 +6,9 @@
 //! ETIMEDOUT of a deadline among them, is the callback's; those that the function returns are EINVAL (for a length over `i32::MAX`),
 //! ENOSYS (for an operation that this kernel does not have), EAGAIN, ENOMEM and ESHUTDOWN as from [`Loop::submit`]: then closure, buffer
 //! and descriptor are dropped. What is pending when the loop is closed is dropped too, when the kernel has let go.
-//! A descriptor with O_NONBLOCK says EAGAIN where it would have to wait.
+//! Operations wait also on a descriptor with O_NONBLOCK, but for splice, and connect of a Unix socket to a listener whose queue is
+//! full: these say EAGAIN there, as the system calls do. (Linux before 5.16 says so of reads and writes, before 5.18 of accept, where it
+//! lacks the fixes of its stable branch.)
 
 use std::os::fd::AsFd;
 
@@ -32,8 +34,9 @@ impl Loop {
     ///
     /// Errors: EINVAL when the buffer has no room, or more than `i32::MAX` bytes; ENOSYS when this kernel does not have the
     /// operation; EAGAIN, ENOMEM, ESHUTDOWN as from [`submit`](Loop::submit). Then all that was given is dropped. What fails
-    /// later is told to `f`: also ECANCELED, ETIMEDOUT for a [deadline](Loop::set_deadline), and EAGAIN where a descriptor with
-    /// O_NONBLOCK would have to wait. O(1).
+    /// later is told to `f`: also ECANCELED, ETIMEDOUT for a [deadline](Loop::set_deadline). Operations wait also on a descriptor with
+    /// O_NONBLOCK (but for [`splice`](Loop::splice), and [`connect`](Loop::connect) of a Unix socket to a listener whose queue is full; and Linux
+    /// before 5.16, for `accept` before 5.18, says EAGAIN instead where it lacks the fixes of its stable branch). O(1).
     pub fn read<B: BufferMut>(
         &self,
         fd: impl AsFd + 'static,
@@ -66,7 +69,8 @@ impl Loop {
     }
 
     /// As [`write`](Loop::write), until all is written. `f` gets all of the length; less when an error, a cancel or a deadline
-    /// ended it after something was written, and an error only when nothing was.
+    /// ended it after something was written, and an error only when nothing was. Without an offset, it takes turns with others on
+    /// the descriptor as [`send_all`](Loop::send_all) does.
     pub fn write_all<B: Buffer>(
         &self,
         fd: impl AsFd + 'static,
@@ -159,8 +163,8 @@ impl Loop {
     }
 
     /// Moves up to `length` bytes between a pipe and something else. Each descriptor comes with an offset: None for a pipe, and for a
-    /// file's own position. `flags` are `SPLICE_F_*`. `f` gets the number of bytes, 0 at the end. Errors: those of
-    /// [`read`](Loop::read).
+    /// file's own position. `flags` are `SPLICE_F_*`. `f` gets the number of bytes, 0 at the end; EAGAIN when it would
+    /// have to wait for a pipe with O_NONBLOCK. Errors: those of [`read`](Loop::read).
     pub fn splice(
         &self,
         from: (impl AsFd + 'static, Option<u64>),

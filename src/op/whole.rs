@@ -48,6 +48,11 @@ unsafe impl Driver for Whole {
         Step::give(completed)
     }
 
+    /// What has no place of its own goes where another's data ends.
+    fn takes_turns(&self) -> bool {
+        !self.has_place
+    }
+
     fn cancelled(&self) -> i32 {
         if self.done > 0 { self.done } else { -libc::ECANCELED }
     }

@@ -12,7 +12,7 @@ use crate::slots::NO_SLOT;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Link {
     pub(super) next: u32,
-    previous: u32,
+    pub(super) previous: u32,
 }
 
 impl Default for Link {

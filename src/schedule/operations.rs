@@ -61,8 +61,15 @@ pub(super) struct Operation {
     second_link: Link,
     /// What a watcher asks for.
     pub(super) events: u32,
+    /// Whether its end concerns others: the one that is chained to it, or those that take turns with it.
+    is_linked: bool,
     /// The one that begins when this one has ended.
     chained: Option<Handle>,
+    /// Whether another that takes turns on its descriptor waits until this one has ended.
+    takes_turns: bool,
+    /// Those before and behind it in the line of those that take turns. The first has begun.
+    ahead: Option<u32>,
+    behind: Option<u32>,
     gives_descriptor: bool,
     /// Whether its final result has not come.
     is_pending: bool,
@@ -222,8 +229,26 @@ impl Schedule {
 
     /// Notes that `second` begins when `first` has ended.
     pub(crate) fn chain(&mut self, first: Handle, second: Handle) {
-        self.operations.entries[first.index() as usize].chained = Some(second);
+        let operation = &mut self.operations.entries[first.index() as usize];
+        (operation.is_linked, operation.chained) = (true, Some(second));
         self.operations.entries[second.index() as usize].has_to_wait = true;
+    }
+
+    /// Has an operation that has just been added take turns with others on its descriptor. False: it waits, and is an errand when its
+    /// turn has come. O(operations on the descriptor that were added since the last one that takes turns).
+    #[cold]
+    pub(crate) fn has_turn(&mut self, handle: Handle) -> bool {
+        let index = handle.index();
+        let entries = &mut self.operations.entries;
+        let previous = |index: u32| Some(entries[index as usize].link.previous).filter(|&index| index != NO_SLOT);
+        let ahead = std::iter::successors(previous(index), |&index| previous(index))
+            .find(|&other| entries[other as usize].takes_turns);
+        let operation = &mut entries[index as usize];
+        (operation.is_linked, operation.takes_turns, operation.ahead) = (true, true, ahead);
+        let Some(ahead) = ahead else { return true };
+        entries[ahead as usize].behind = Some(index);
+        self.operations.completed(index);
+        false
     }
 
     /// Makes sure that so many completions can be taken.
@@ -390,8 +415,28 @@ impl Schedule {
         if let Some(second_fd) = second_fd {
             by_second_fd.remove(second_fd, entries, Operation::second_link, index);
         }
-        let chained = entries[index as usize].chained.take().and_then(|handle| self.slots.find_in_use(handle));
-        let Some(next) = chained else { return };
+        if entries[index as usize].is_linked {
+            self.linked_operation_ended(index);
+        }
+    }
+
+    /// Has those begin that waited for the end of an operation.
+    #[cold]
+    fn linked_operation_ended(&mut self, index: u32) {
+        let entries = &mut self.operations.entries;
+        let operation = &mut entries[index as usize];
+        operation.takes_turns = false;
+        let (ahead, behind, chained) = (operation.ahead.take(), operation.behind.take(), operation.chained.take());
+        if let Some(ahead) = ahead {
+            entries[ahead as usize].behind = behind;
+        }
+        if let Some(behind) = behind {
+            entries[behind as usize].ahead = ahead;
+            if ahead.is_none() {
+                self.operations.send_errand(behind);
+            }
+        }
+        let Some(next) = chained.and_then(|handle| self.slots.find_in_use(handle)) else { return };
         self.operations.entries[next as usize].has_to_wait = false;
         if self.operations.entries[next as usize].asked_to_end {
             // The kernel did not find it before: it had not begun.
@@ -513,6 +558,10 @@ impl Schedule {
             self.give(index, given);
             return Ok(None);
         }
+        // An errand of whoever had the slot before does not change whose turn it is.
+        if operation.ahead.is_some() {
+            return Ok(None);
+        }
         let Some(sqe) = driver.entry() else { return Ok(None) };
         self.operations.submitted(index);
         Ok(Some(Errand::Submit(sqe, self.slots.handle(index))))
@@ -576,7 +625,9 @@ impl Schedule {
     /// Takes a result that nobody will see out of the queue; the descriptor, if it is a fresh one.
     pub(crate) fn discard_result(&mut self) -> Option<Option<i32>> {
         let Outcome { index, given } = self.operations.results.pop_front()?;
-        let gives_descriptor = self.operations.entries[index as usize].gives_descriptor;
+        let operation = &mut self.operations.entries[index as usize];
+        operation.driver.iter_mut().for_each(|driver| driver.discarded(given.result));
+        let gives_descriptor = operation.gives_descriptor;
         Some((given.result >= 0 && gives_descriptor).then_some(given.result))
     }
 
@@ -598,6 +649,7 @@ impl Schedule {
         if completed.result >= 0 && operation.gives_descriptor {
             close_unseen(completed.result);
         }
+        operation.driver.iter_mut().for_each(|driver| driver.discarded(completed.result));
         if is_last {
             self.operation_ended(index);
         }

@@ -4,11 +4,12 @@ use std::cell::RefCell;
 use std::io::Read;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Duration;
 
 use libc::{EINVAL, c_int};
-use ringloop::{Completion, Handle, Sqe};
+use ringloop::{Completion, Handle, Loop, Sqe};
 
 use crate::trace::real_loop;
 
@@ -165,4 +166,73 @@ fn s13_a_send_without_a_copy_ends_when_the_kernel_lets_go() {
     let (got, _other) = reader.join().unwrap();
     assert!(got.iter().all(|&byte| byte == 1));
     assert!(seen.borrow().len() == 2 && !seen.borrow()[1].more());
+}
+
+/// Reads all that comes, and tells which bytes in which order, and how many of each.
+fn runs(mut stream: impl Read) -> Vec<(u8, usize)> {
+    let (mut runs, mut room) = (Vec::<(u8, usize)>::new(), vec![0; 1 << 16]);
+    loop {
+        let count = stream.read(&mut room).unwrap();
+        if count == 0 {
+            return runs;
+        }
+        for &byte in &room[..count] {
+            match runs.last_mut() {
+                Some((last, count)) if *last == byte => *count += 1,
+                _ => runs.push((byte, 1)),
+            }
+        }
+    }
+}
+
+#[test]
+fn s13_sends_of_all_on_one_stream_do_not_mix() {
+    let lp = real_loop();
+    let (one, other) = UnixStream::pair().unwrap();
+    let reader = std::thread::spawn(|| runs(other));
+    let one = Rc::new(one);
+    for letter in 0..6 {
+        let (stream, part) = (Rc::clone(&one), vec![letter; 1 << 20]);
+        let done = move |_: &Loop, result, part: Vec<u8>| assert_eq!((result, part[0]), (Ok(1 << 20), letter));
+        // The two are of one kind.
+        if letter % 2 == 0 {
+            lp.send_all(stream, part, 0, done).unwrap();
+        } else {
+            lp.write_all(stream, part, None, done).unwrap();
+        }
+    }
+    lp.run().unwrap();
+    drop(one);
+    assert_eq!(reader.join().unwrap(), (0..6).map(|letter| (letter, 1 << 20)).collect::<Vec<_>>());
+}
+
+#[test]
+fn s13_a_send_of_all_that_waits_can_be_cancelled() {
+    let lp = real_loop();
+    let (one, other) = UnixStream::pair().unwrap();
+    let one = Rc::new(one);
+    let results = Rc::new(RefCell::new(Vec::new()));
+    let handles: Vec<Handle> = (0..4)
+        .map(|letter| {
+            let results = Rc::clone(&results);
+            let done = move |_: &Loop, result: Result<usize, ringloop::Error>, part: Vec<u8>| {
+                assert_eq!(part.len(), 1 << 20);
+                results.borrow_mut().push((letter, result.map_err(|error| error.raw_os_error())));
+            };
+            lp.send_all(Rc::clone(&one), vec![letter; 1 << 20], 0, done).unwrap()
+        })
+        .collect();
+    lp.run_once(Duration::ZERO).unwrap();
+    lp.cancel(handles[2]).unwrap();
+    lp.set_deadline(handles[1], lp.time()).unwrap();
+    while results.borrow().len() < 2 {
+        lp.run_once(Duration::MAX).unwrap();
+    }
+    results.borrow_mut().sort_unstable();
+    assert_eq!(results.take(), [(1, Err(libc::ETIMEDOUT)), (2, Err(libc::ECANCELED))]);
+    let reader = std::thread::spawn(|| runs(other));
+    lp.run().unwrap();
+    drop(one);
+    assert_eq!(results.take(), [(0, Ok(1 << 20)), (3, Ok(1 << 20))]);
+    assert_eq!(reader.join().unwrap(), [(0, 1 << 20), (3, 1 << 20)]);
 }
