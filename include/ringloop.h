@@ -721,8 +721,10 @@ int loop_set_deadline(loop_t *loop, loop_handle_t handle, uint64_t when_ns);
 
 /*
  * The functions of files submit operations, as loop_submit() does. What fails later, fails in the callback: the result is
- * -errno, as the manual of the system call says. On a descriptor with O_NONBLOCK nothing waits, and the result is -EAGAIN
- * instead. Until the final callback, do not close the descriptor: its number might come to name something else. Paths and
+ * -errno, as the manual of the system call says. Operations wait also on a descriptor with O_NONBLOCK, but for
+ * loop_splice() and loop_connect() of a Unix socket to a listener whose queue is full, which say -EAGAIN there as the system calls
+ * do. (Linux before 5.16 says so of reads and writes, before 5.18 of loop_accept(), where it lacks the fixes of its stable
+ * branch.) Until the final callback, do not close the descriptor: its number might come to name something else. Paths and
  * arrays are copied.
  *
  * Errors: those of loop_submit(); -EINVAL for a length over INT32_MAX and for NULL. The loop's thread.
@@ -766,7 +768,7 @@ loop_handle_t loop_write(loop_t *loop,
 /**
  * Writes as loop_write() does, until all of it is written. The result is `length`; fewer when an error, a cancel or a
  * deadline ended it after some were written, with LOOP_TIMED_OUT if it was the deadline; -errno only when none were.
- * Let nothing else write there meanwhile.
+ * With LOOP_CURRENT, it takes turns with others on the descriptor as loop_send_all() does.
  */
 loop_handle_t loop_write_all(loop_t *loop,
                              int fd,
@@ -909,7 +911,8 @@ loop_handle_t loop_fallocate(loop_t *loop,
 
 /**
  * Moves up to `length` bytes between a pipe and another descriptor, as splice(2): the result is their number, 0 at the
- * end. The offset of a pipe is LOOP_CURRENT. `flags` are SPLICE_F_*.
+ * end. The offset of a pipe is LOOP_CURRENT. `flags` are SPLICE_F_*. -EAGAIN when it would have to wait for a pipe with
+ * O_NONBLOCK.
  */
 loop_handle_t loop_splice(loop_t *loop,
                           int fd_in,
@@ -963,8 +966,11 @@ loop_handle_t loop_send(loop_t *loop,
 /**
  * Sends as loop_send() does, until all of it is sent. The result is `length`; fewer when an error, a cancel or a
  * deadline ended it after some were sent, as with write(2), with LOOP_TIMED_OUT if it was the deadline; -errno only
- * when none were. Let nothing else send there meanwhile. From Linux 6.1 the kernel goes on by itself; before, each
- * part costs an iteration.
+ * when none were. From Linux 6.1 the kernel goes on by itself; before, each part costs an iteration.
+ *
+ * One that is submitted before another loop_send_all() or loop_write_all() on the same descriptor has ended waits for that, in order,
+ * and begins in the iteration after, whatever came of the other: their data does not mix. loop_send(), loop_sendmsg(), loop_write()
+ * and loop_shutdown_fd() wait for nobody, and what they send may stand amid it.
  */
 loop_handle_t loop_send_all(loop_t *loop,
                             int fd,
@@ -978,7 +984,8 @@ loop_handle_t loop_send_all(loop_t *loop,
  * Receives a message, as recvmsg(2): the result is a number of bytes. The array of buffers (msg_iov) is copied; the
  * buffers, msg_name and msg_control belong to the kernel until the final callback. `message` itself must live until
  * then as well: just before, msg_namelen, msg_controllen and msg_flags are written to it, when the result is no error. `flags`
- * are those of loop_recv().
+ * are those of loop_recv(). Descriptors that come with a message (SCM_RIGHTS, SCM_PIDFD) and that no callback has seen when the
+ * loop is closed are closed.
  */
 loop_handle_t loop_recvmsg(loop_t *loop,
                            int fd,
@@ -1094,7 +1101,9 @@ int loop_buffer_return(struct loop_buffers_t *buffers,
 
 /**
  * Receives from a stream socket until it ends, into `buffers` (a pipe or a terminal ends it with -ENOTSOCK: loop_read() is for
- * those): data comes in order, with LOOP_MORE. A connection that waits holds no
+ * those): data comes in order, with LOOP_MORE. Of a socket of messages (datagrams, SOCK_SEQPACKET) each callback gets one message,
+ * an empty one as 0 with LOOP_MORE, and it ends with an error, a cancel, or 0 when the peer of SOCK_SEQPACKET has gone; but a message is
+ * cut where its buffer ends, and from Linux 6.12 on it may begin anywhere in one: loop_recv() and loop_recvmsg() are for those. A connection that waits holds no
  * buffer. Without a free buffer receiving stops, and goes on by itself when one has been returned. One entry for the kernel does for
  * all from Linux 6.0 on; before, a poll and a recv(2) for each arrival.
  *

@@ -1,8 +1,10 @@
 //! Files: reading, writing, and what is done to files and directories.
 //!
 //! The functions of files submit operations, as loop_submit() does. What fails later, fails in the callback: the result is
-//! -errno, as the manual of the system call says. On a descriptor with O_NONBLOCK nothing waits, and the result is -EAGAIN
-//! instead. Until the final callback, do not close the descriptor: its number might come to name something else. Paths and
+//! -errno, as the manual of the system call says. Operations wait also on a descriptor with O_NONBLOCK, but for
+//! loop_splice() and loop_connect() of a Unix socket to a listener whose queue is full, which say -EAGAIN there as the system calls
+//! do. (Linux before 5.16 says so of reads and writes, before 5.18 of loop_accept(), where it lacks the fixes of its stable
+//! branch.) Until the final callback, do not close the descriptor: its number might come to name something else. Paths and
 //! arrays are copied.
 //!
 //! Errors: those of loop_submit(); -EINVAL for a length over INT32_MAX and for NULL. The loop's thread.
@@ -69,7 +71,7 @@ pub unsafe extern "C" fn loop_write(
 
 /// Writes as loop_write() does, until all of it is written. The result is `length`; fewer when an error, a cancel or a
 /// deadline ended it after some were written, with LOOP_TIMED_OUT if it was the deadline; -errno only when none were.
-/// Let nothing else write there meanwhile.
+/// With LOOP_CURRENT, it takes turns with others on the descriptor as loop_send_all() does.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_write_all(
     r#loop: *mut loop_t,
@@ -337,7 +339,8 @@ pub unsafe extern "C" fn loop_fallocate(
 }
 
 /// Moves up to `length` bytes between a pipe and another descriptor, as splice(2): the result is their number, 0 at the
-/// end. The offset of a pipe is LOOP_CURRENT. `flags` are SPLICE_F_*.
+/// end. The offset of a pipe is LOOP_CURRENT. `flags` are SPLICE_F_*. -EAGAIN when it would have to wait for a pipe with
+/// O_NONBLOCK.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_splice(
     r#loop: *mut loop_t,

@@ -18,7 +18,7 @@ use crate::memory::try_box;
 use crate::op::driver::{Driver, Step};
 use crate::op::place::Place;
 use crate::op::whole::Whole;
-use crate::op::{entries, flags};
+use crate::op::{close_unseen, entries, flags};
 use crate::ring::Completed;
 
 /// Receives up to `length` bytes from a socket, as recv(2): the result is their number, 0 at the end of a stream.
@@ -69,8 +69,11 @@ pub unsafe extern "C" fn loop_send(
 
 /// Sends as loop_send() does, until all of it is sent. The result is `length`; fewer when an error, a cancel or a
 /// deadline ended it after some were sent, as with write(2), with LOOP_TIMED_OUT if it was the deadline; -errno only
-/// when none were. Let nothing else send there meanwhile. From Linux 6.1 the kernel goes on by itself; before, each
-/// part costs an iteration.
+/// when none were. From Linux 6.1 the kernel goes on by itself; before, each part costs an iteration.
+///
+/// One that is submitted before another loop_send_all() or loop_write_all() on the same descriptor has ended waits for that, in order,
+/// and begins in the iteration after, whatever came of the other: their data does not mix. loop_send(), loop_sendmsg(), loop_write()
+/// and loop_shutdown_fd() wait for nobody, and what they send may stand amid it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_send_all(
     r#loop: *mut loop_t,
@@ -94,7 +97,8 @@ pub unsafe extern "C" fn loop_send_all(
 /// Receives a message, as recvmsg(2): the result is a number of bytes. The array of buffers (msg_iov) is copied; the
 /// buffers, msg_name and msg_control belong to the kernel until the final callback. `message` itself must live until
 /// then as well: just before, msg_namelen, msg_controllen and msg_flags are written to it, when the result is no error. `flags`
-/// are those of loop_recv().
+/// are those of loop_recv(). Descriptors that come with a message (SCM_RIGHTS, SCM_PIDFD) and that no callback has seen when the
+/// loop is closed are closed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_recvmsg(
     r#loop: *mut loop_t,
@@ -245,5 +249,38 @@ unsafe impl Driver for ReceivedMessage {
             }
         }
         Step::give(completed)
+    }
+
+    fn discarded(&mut self, result: i32) {
+        if result >= 0 {
+            // SAFETY: a result that is no error says that the kernel has filled in the header and the control messages, which the header
+            // of the C API asks for until the release hook has run; nobody has seen them.
+            unsafe { close_received(self.copy.header.get()) };
+        }
+    }
+}
+
+/// `SCM_PIDFD` of Linux 6.5, which libc does not have.
+const SCM_PIDFD: c_int = 4;
+
+/// Closes the descriptors that a message has brought: with MSG_CTRUNC, as many as there was room for.
+///
+/// # Safety
+/// The kernel has filled in the header and its control messages, and nobody uses the descriptors in them.
+unsafe fn close_received(header: &msghdr) {
+    // SAFETY: as the caller says; data of control messages is aligned for any number.
+    unsafe {
+        let mut next = libc::CMSG_FIRSTHDR(header);
+        while let Some(message) = next.as_ref() {
+            if message.cmsg_level == libc::SOL_SOCKET && matches!(message.cmsg_type, libc::SCM_RIGHTS | SCM_PIDFD) {
+                let length = (message.cmsg_len as usize).saturating_sub(libc::CMSG_LEN(0) as usize);
+                let descriptors = libc::CMSG_DATA(message).cast::<c_int>();
+                for at in 0..length / size_of::<c_int>() {
+                    // An SCM_PIDFD may be an error.
+                    Some(descriptors.add(at).read_unaligned()).filter(|&fd| fd >= 0).into_iter().for_each(close_unseen);
+                }
+            }
+            next = libc::CMSG_NXTHDR(header, message);
+        }
     }
 }

@@ -35,7 +35,7 @@ pub(super) fn listen_to_many(fd: impl AsFd) -> Result<()> {
     Errno::result(result).map(drop).map_err(|errno| Error::of_operation(-(errno as i32)))
 }
 
-/// Has operations wait, which those on a descriptor with O_NONBLOCK do not.
+/// Has operations wait, whatever the kernel: before 5.16 those on a descriptor with O_NONBLOCK may not.
 pub(super) fn make_blocking(fd: impl AsFd) -> Result<()> {
     let mut off: libc::c_int = 0;
     // SAFETY: the number is read from a live variable.

@@ -5,10 +5,11 @@ use libc::c_int;
 
 use super::buffers::Pool;
 use super::driver::{Driver, Given, MORE, Step};
+use super::entries;
 use crate::counted::Counted;
 use crate::handle::Handle;
 use crate::ring::Completed;
-use crate::sqe::{Sqe, flags, poll_events};
+use crate::sqe::{Sqe, flags};
 
 /// `IORING_RECV_MULTISHOT`, in `ioprio`.
 const MULTISHOT: u16 = 1 << 1;
@@ -21,19 +22,23 @@ const BUFFER_GOES_ON: u32 = 1 << 4;
 pub(crate) struct RecvMulti {
     fd: i32,
     pool: Counted<Pool>,
+    /// Whether it begins with a poll, which would wait for ever for what is no socket.
+    polls: bool,
 }
 
 impl RecvMulti {
     /// `pool.begin_use` has been called for it.
     pub(crate) fn new(fd: i32, pool: Counted<Pool>) -> RecvMulti {
-        RecvMulti { fd, pool }
+        let polls = pool.group().is_none() && socket_type(fd).is_some();
+        RecvMulti { fd, pool, polls }
     }
 
     pub(crate) fn sqe(&self) -> Sqe {
-        let Some(group) = self.pool.group() else {
-            let events = (libc::POLLIN | libc::POLLRDHUP) as u32;
-            return Sqe { opcode: opcode::PollAdd::CODE, fd: self.fd, op_flags: poll_events(events), ..Sqe::default() };
-        };
+        if self.polls {
+            return entries::poll(self.fd, libc::POLLIN | libc::POLLRDHUP);
+        }
+        // Without a group, this says what is wrong with the descriptor.
+        let Some(group) = self.pool.group() else { return entries::recv(self.fd, std::ptr::null_mut(), 0, 0) };
         Sqe {
             opcode: opcode::Recv::CODE,
             flags: flags::BUFFER_SELECT,
@@ -58,6 +63,9 @@ impl RecvMulti {
             return Step { given: Some(Given { result, flags: MORE, data }), again };
         }
         self.pool.part_done(data);
+        if result == 0 && is_empty_message(self.fd) {
+            return Step { given: Some(Given::new(0, MORE)), again };
+        }
         if result == -libc::ENOBUFS { self.want_buffer(number, again) } else { Step::end(result) }
     }
 
@@ -74,7 +82,13 @@ impl RecvMulti {
             }
             ended => {
                 self.pool.put_free(bid);
-                if matches!(-ended, libc::EAGAIN | libc::EINTR) { Step::AGAIN } else { Step::end(ended) }
+                match -ended {
+                    // Datagrams that have been shut down: the poll would say the same again and again.
+                    libc::EAGAIN if result & c_int::from(libc::POLLRDHUP) != 0 => Step::end(0),
+                    libc::EAGAIN | libc::EINTR => Step::AGAIN,
+                    0 if is_empty_message(self.fd) => Step { given: Some(Given::new(0, MORE)), again: true },
+                    _ => Step::end(ended),
+                }
             }
         }
     }
@@ -121,4 +135,26 @@ fn recv_now(fd: c_int, buffer: *mut u8, size: usize) -> i32 {
     // SAFETY: the buffer is a free one of the pool's, of this size; a number that is no descriptor is answered with EBADF.
     let received = unsafe { libc::recv(fd, buffer.cast(), size, libc::MSG_DONTWAIT) };
     if received >= 0 { received as i32 } else { -nix::errno::Errno::last_raw() }
+}
+
+/// `SOCK_*`. None: it is no socket.
+fn socket_type(fd: c_int) -> Option<c_int> {
+    let (mut kind, mut length) = (0, size_of::<c_int>() as libc::socklen_t);
+    // SAFETY: the kernel writes at most so many bytes, to live variables.
+    let result =
+        unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_TYPE, (&raw mut kind).cast(), &raw mut length) };
+    (result == 0).then_some(kind)
+}
+
+/// Whether 0 received is an empty message, and not the end, as it is of a stream. Of what has been shut down it is the end, unless a
+/// message with data stands behind it.
+fn is_empty_message(fd: c_int) -> bool {
+    const END: libc::c_short = libc::POLLRDHUP | libc::POLLHUP | libc::POLLNVAL;
+    if socket_type(fd).is_none_or(|kind| kind == libc::SOCK_STREAM) {
+        return false;
+    }
+    let (mut poll, mut left) = (libc::pollfd { fd, events: libc::POLLRDHUP, revents: 0 }, 0 as c_int);
+    // SAFETY: both write to live variables.
+    let asked = unsafe { (libc::poll(&raw mut poll, 1, 0), libc::ioctl(fd, libc::FIONREAD, &raw mut left)) };
+    asked.0 >= 0 && poll.revents & END == 0 || asked.1 == 0 && left > 0
 }

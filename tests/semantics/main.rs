@@ -19,6 +19,7 @@ mod io;
 mod iteration;
 mod kernels;
 mod letting_go;
+mod nonblock;
 mod operations;
 mod panics;
 mod processes;
