@@ -1,7 +1,8 @@
 /*
  * A TCP echo server: one accept that goes on, one receive that goes on for each
  * connection, and buffers that the kernel picks from when data has come. What
- * came is sent back from the buffer that it came in.
+ * came is sent back from the buffer that it came in. Who sends and does not read
+ * gets no more than MAX_PIECES kept for it, and takes no buffers from the others.
  *
  *     build/examples/echo [PORT]      on 127.0.0.1; without a port, any that is free
  *
@@ -18,22 +19,34 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
-/* What has come and is to be sent. */
+enum {
+    BUFFERS = 256,
+    BUFFER_SIZE = 16384,
+    MAX_KEPT = BUFFERS / 2, /* buffers that are being sent from: beyond, what comes is copied out of its buffer */
+    MAX_PIECES = 4          /* with so many pieces to be sent, a connection receives no more for the time being */
+};
+
+/* What has come and is to be sent: a buffer that is kept, or a copy. */
 struct piece {
     struct piece *next;
     const void *data;
     size_t length;
+    char copy[];
 };
 
 struct connection {
     int fd;
-    bool is_receiving;
+    bool has_ended; /* no more is to be received */
+    loop_handle_t receiving; /* 0 if it is not */
+    int pieces;
     struct piece *first, **last; /* the first one is being sent */
 };
 
 static loop_buffers_t *buffers;
+static int kept;
 static uint64_t connections, bytes;
 
 static int64_t expect(int64_t result)
@@ -58,52 +71,97 @@ static void *allocate(size_t size)
 
 static void close_when_done(struct connection *connection)
 {
-    if (connection->is_receiving || connection->first) return;
+    if (connection->receiving || connection->first) return;
     close(connection->fd);
     free(connection);
 }
 
+static void received(loop_t *loop, int32_t result, const void *data, uint32_t flags, void *arg);
 static void sent(loop_t *loop, int32_t result, uint32_t flags, void *arg);
 
-/* One at a time: two sends on a stream could overtake each other in the middle. */
+/* While the loop is shut down nothing new begins: what is refused then ends the connection. */
+static bool begins(int64_t handle)
+{
+    return handle == -ESHUTDOWN ? false : expect(handle) > 0;
+}
+
+static void receive(loop_t *loop, struct connection *connection)
+{
+    loop_handle_t receiving = loop_recv_multi(loop, connection->fd, buffers, received, connection);
+
+    if (begins(receiving))
+        connection->receiving = receiving;
+    else
+        connection->has_ended = true;
+}
+
+static void add_piece(struct connection *connection, const void *data, size_t length)
+{
+    bool keeps = kept < MAX_KEPT;
+    struct piece *piece = allocate(sizeof *piece + (keeps ? 0 : length));
+
+    *piece = (struct piece){NULL, data, length};
+    if (keeps) {
+        expect(loop_buffer_keep(buffers, data));
+        kept++;
+    } else {
+        piece->data = memcpy(piece->copy, data, length);
+    }
+    *connection->last = piece;
+    connection->last = &piece->next;
+    connection->pieces++;
+}
+
+static void drop_first(struct connection *connection)
+{
+    struct piece *piece = connection->first;
+
+    if (piece->data != piece->copy) {
+        expect(loop_buffer_return(buffers, piece->data));
+        kept--;
+    }
+    connection->first = piece->next;
+    if (!connection->first) connection->last = &connection->first;
+    connection->pieces--;
+    free(piece);
+}
+
+/* One at a time, so that a piece can be dropped when it has gone. */
 static void send_first(loop_t *loop, struct connection *connection)
 {
     struct piece *piece = connection->first;
 
-    expect(loop_send_all(loop, connection->fd, piece->data, piece->length, 0, sent, connection));
+    if (begins(loop_send_all(loop, connection->fd, piece->data, piece->length, 0, sent, connection))) return;
+    while (connection->first) drop_first(connection);
 }
 
 static void sent(loop_t *loop, int32_t result, uint32_t flags, void *arg)
 {
     struct connection *connection = arg;
-    struct piece *piece = connection->first;
 
     (void)flags;
     if (result > 0) bytes += (uint64_t)result;
-    expect(loop_buffer_return(buffers, piece->data));
-    connection->first = piece->next;
-    if (!connection->first) connection->last = &connection->first;
-    free(piece);
+    drop_first(connection);
     /* When the peer has gone, the sends that are left fail too, and the receive ends. */
-    if (connection->first)
-        send_first(loop, connection);
-    else
-        close_when_done(connection);
+    if (connection->first) send_first(loop, connection);
+    if (!connection->first && !connection->receiving && !connection->has_ended) receive(loop, connection);
+    close_when_done(connection);
 }
 
 static void received(loop_t *loop, int32_t result, const void *data, uint32_t flags, void *arg)
 {
     struct connection *connection = arg;
 
-    if (!(flags & LOOP_MORE)) connection->is_receiving = false;
     if (result > 0) {
-        struct piece *piece = allocate(sizeof *piece);
-
-        *piece = (struct piece){NULL, data, (size_t)result};
-        expect(loop_buffer_keep(buffers, data));
-        *connection->last = piece;
-        connection->last = &piece->next;
-        if (connection->first == piece) send_first(loop, connection);
+        add_piece(connection, data, (size_t)result);
+        if (connection->pieces == 1) send_first(loop, connection);
+        /* It goes on when these have been sent. */
+        if (connection->pieces >= MAX_PIECES) loop_cancel(loop, connection->receiving);
+    }
+    if (!(flags & LOOP_MORE)) {
+        connection->receiving = 0;
+        if (result <= 0 && result != -ECANCELED) connection->has_ended = true;
+        if (!connection->first && !connection->has_ended) receive(loop, connection);
     }
     close_when_done(connection);
 }
@@ -122,9 +180,11 @@ static void accepted(loop_t *loop, int32_t result, uint32_t flags, void *arg)
     }
     setsockopt(result, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     connection = allocate(sizeof *connection);
-    *connection = (struct connection){result, true, NULL, &connection->first};
+    *connection = (struct connection){.fd = result};
+    connection->last = &connection->first;
     connections++;
-    expect(loop_recv_multi(loop, result, buffers, received, connection));
+    receive(loop, connection);
+    close_when_done(connection);
 }
 
 static void stop(loop_t *loop, int signum, void *arg)
@@ -159,7 +219,7 @@ int main(int argc, char **argv)
     int listener;
 
     expect(loop_new(NULL, &loop));
-    expect(loop_buffers_new(loop, 256, 16384, &buffers));
+    expect(loop_buffers_new(loop, BUFFERS, BUFFER_SIZE, &buffers));
     expect(loop_add_signal_handler(loop, SIGINT, stop, NULL));
     expect(loop_add_signal_handler(loop, SIGTERM, stop, NULL));
     listener = listen_on(argc > 1 ? (uint16_t)atoi(argv[1]) : 0);

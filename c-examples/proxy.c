@@ -161,8 +161,10 @@ static void accepted(loop_t *loop, int32_t result, uint32_t flags, void *arg)
     pair->client = result;
     pair->target = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     pair->idle = loop_call_later(loop, idle_ns, idle_for_too_long, pair);
-    pair->connecting = loop_connect(loop, pair->target, (struct sockaddr *)&target, sizeof target, connected, pair);
-    if (pair->idle < 0 || pair->connecting < 0) close_pair(loop, pair);
+    /* Refused without memory, without a descriptor, and while the loop is shut down. */
+    if (pair->idle > 0)
+        pair->connecting = loop_connect(loop, pair->target, (struct sockaddr *)&target, sizeof target, connected, pair);
+    if (pair->connecting <= 0) close_pair(loop, pair);
 }
 
 static void stop(loop_t *loop, int signum, void *arg)
