@@ -415,7 +415,8 @@ uint64_t loop_next_deadline(const loop_t *loop);
  * release hooks in one another, when the sixteenth returns. For operations and work that have begun both are still to come.
  *
  * Returns 0: gone; 1: asked, for operations and work, whose final callback is still to come, or -ENOENT the handle is
- * stale; -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. O(1), however many are pending; allocates nothing. The loop's
+ * stale; -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. O(1), however many are pending; allocates nothing. No system call, but one as a
+ * rule for the last watcher of a descriptor: the kernel lets go of the file before this returns, and before the release hook. The loop's
  * thread.
  */
 int loop_cancel(loop_t *loop,
@@ -600,8 +601,8 @@ typedef void (*loop_fd_callback_t)(loop_t *loop, int fd, uint32_t events, void *
  * level-triggered. POLLERR, POLLHUP and POLLNVAL are always reported. Several watchers of one descriptor run in the order in
  * which they were registered.
  *
- * Before the descriptor is closed, end its watchers: with loop_forget_fd(), or loop_cancel(), after which the kernel lets go in the
- * loop's next iteration. A watcher of a descriptor that is closed all the same, or can be watched no more, is called a last time with
+ * Before the descriptor is closed, end its watchers, with loop_cancel() or loop_forget_fd(): when the last has ended, the kernel has let
+ * go of the file, so that close() really closes, the peer sees the end and a port is free. A watcher of a descriptor that is closed all the same, or can be watched no more, is called a last time with
  * POLLNVAL or POLLERR and has ended then, or watches what has the number now; it is never undefined behaviour.
  *
  * Returns a handle, or -EBADF `fd` is not open; -EPERM for files and directories, as epoll has it; -EINVAL for events that poll(2) does not
@@ -627,11 +628,12 @@ int loop_watch_update(loop_t *loop, loop_handle_t handle, uint32_t events);
  * close(). The final callbacks of the operations are still to come.
  *
  * Returns how many operations the kernel has not let go of: with 0, close(fd) really closes, the peer sees the end of
- * file and a port is free again. More than 0 is file I/O that has begun. Errors: -EBADF for a negative number;
+ * file and a port is free again. More than 0 is file I/O that has begun, or what waits in a chain. Errors: -EBADF for a negative number;
  * -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD; those of io_uring_enter(). One system call as a rule, or none when there
- * is nothing on `fd`. The loop's thread.
+ * is nothing on `fd`; one more for each time that what is on it fills the submission queue. The loop's thread.
  */
-int loop_forget_fd(loop_t *loop, int fd);
+int loop_forget_fd(loop_t *loop,
+                   int fd);
 
 /* ==== completions ==== */
 
@@ -693,8 +695,8 @@ int loop_submit_chain(loop_t *loop,
 
 /**
  * The descriptor of the ring, for io_uring_register() of files and buffers. Never submit on it, never close it, and
- * send it no message (IORING_OP_MSG_RING), which the loop would count as a completion of its own: the loop's ring is
- * the loop's.
+ * send it no message (IORING_OP_MSG_RING): the loop's ring is the loop's. Completions of tags of registered resources are passed over;
+ * tags below 2^32 are never numbers of the loop's own.
  *
  * Returns the descriptor, or -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
  */

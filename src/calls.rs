@@ -80,7 +80,8 @@ impl Loop {
     /// An operation is only asked to end, since the kernel holds its buffer: its final callback comes, with ECANCELED or what
     /// the kernel had done by then (S13), and until then it is pending.
     ///
-    /// O(1), however many are pending, and allocates nothing.
+    /// O(1), however many are pending, and allocates nothing. No system call, but for the last watcher of a descriptor for which a poll is
+    /// armed: the kernel lets go of its file before this returns (S12).
     #[inline]
     pub fn cancel(&self, handle: Handle) -> Result<()> {
         self.check()?;

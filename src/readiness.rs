@@ -79,8 +79,8 @@ impl Loop {
     /// Runs `f` whenever `fd` is ready for one of `events`, as long as it is: level-triggered. Errors and hang-ups are always
     /// reported (S12). Several watchers of one descriptor run in the order in which they were registered.
     ///
-    /// The watcher keeps `fd`, which may be owned, an `Rc` or the like, until it ends. To have the kernel let go of a descriptor at once,
-    /// see [`forget_fd`](Loop::forget_fd). When the descriptor can be watched no more, the last call says [`Events::NVAL`] or
+    /// The watcher keeps `fd`, which may be owned, an `Rc` or the like, until it ends. When the last watcher of a descriptor is
+    /// cancelled, the kernel lets go of its file before that returns; [`forget_fd`](Loop::forget_fd) ends operations on it as well. When the descriptor can be watched no more, the last call says [`Events::NVAL`] or
     /// [`Events::ERR`], and the watcher has ended.
     ///
     /// Errors: EBADF; EPERM for files and directories, as epoll has it; ENOMEM, ESHUTDOWN. Some 1.3 µs, for asking epoll; in the
@@ -144,15 +144,17 @@ impl Loop {
         let (mut schedule, mut ring) = (self.schedule.borrow_mut(), self.ring.borrow_mut());
         // Posts come before completions (S5 b).
         self.collect_mail(&mut schedule)?;
-        ring.reserve(1)?;
+        let mut asked = schedule.has_orphans();
+        op::cancel_orphans(&mut schedule, &mut ring)?;
         if let Some(poll) = schedule.armed_poll_on(fd) {
             ring.push_cancel(op::number(poll))?;
+            asked = true;
         }
         // One round, as a rule. The kernel does not know what it has in its hands just then (6.18): it is asked once more. What it
         // still does not know, or will not end, ends by itself.
-        let (mut left, mut vain) = (usize::MAX, 0);
-        while vain < 2 {
-            let asked = op::cancel_on(fd, &mut schedule, &mut ring)?;
+        let (mut left, mut vain) = (schedule.count_on(fd), 0);
+        while asked || left > 0 && vain < 2 {
+            asked |= op::cancel_on(fd, &mut schedule, &mut ring)?;
             if !asked && vain > 0 {
                 break;
             }
@@ -162,9 +164,7 @@ impl Loop {
             }
             let before = std::mem::replace(&mut left, schedule.count_on(fd));
             vain = if left < before { 0 } else { vain + 1 };
-            if left == 0 {
-                break;
-            }
+            asked = false;
         }
         Ok(())
     }

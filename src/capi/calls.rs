@@ -129,7 +129,8 @@ pub unsafe extern "C" fn loop_next_deadline(r#loop: *const loop_t) -> u64 {
 /// release hooks in one another, when the sixteenth returns. For operations and work that have begun both are still to come.
 ///
 /// Returns 0: gone; 1: asked, for operations and work, whose final callback is still to come, or -ENOENT the handle is
-/// stale; -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. O(1), however many are pending; allocates nothing. The loop's
+/// stale; -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. O(1), however many are pending; allocates nothing. No system call, but one as a
+/// rule for the last watcher of a descriptor: the kernel lets go of the file before this returns, and before the release hook. The loop's
 /// thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_cancel(r#loop: *mut loop_t, handle: loop_handle_t) -> c_int {

@@ -153,8 +153,8 @@ pub unsafe extern "C" fn loop_submit_chain(
 }
 
 /// The descriptor of the ring, for io_uring_register() of files and buffers. Never submit on it, never close it, and
-/// send it no message (IORING_OP_MSG_RING), which the loop would count as a completion of its own: the loop's ring is
-/// the loop's.
+/// send it no message (IORING_OP_MSG_RING): the loop's ring is the loop's. Completions of tags of registered resources are passed over;
+/// tags below 2^32 are never numbers of the loop's own.
 ///
 /// Returns the descriptor, or -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
 #[unsafe(no_mangle)]

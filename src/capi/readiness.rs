@@ -17,8 +17,8 @@ pub type loop_fd_callback_t =
 /// level-triggered. POLLERR, POLLHUP and POLLNVAL are always reported. Several watchers of one descriptor run in the order in
 /// which they were registered.
 ///
-/// Before the descriptor is closed, end its watchers: with loop_forget_fd(), or loop_cancel(), after which the kernel lets go in the
-/// loop's next iteration. A watcher of a descriptor that is closed all the same, or can be watched no more, is called a last time with
+/// Before the descriptor is closed, end its watchers, with loop_cancel() or loop_forget_fd(): when the last has ended, the kernel has let
+/// go of the file, so that close() really closes, the peer sees the end and a port is free. A watcher of a descriptor that is closed all the same, or can be watched no more, is called a last time with
 /// POLLNVAL or POLLERR and has ended then, or watches what has the number now; it is never undefined behaviour.
 ///
 /// Returns a handle, or -EBADF `fd` is not open; -EPERM for files and directories, as epoll has it; -EINVAL for events that poll(2) does not
@@ -60,9 +60,9 @@ pub unsafe extern "C" fn loop_watch_update(r#loop: *mut loop_t, handle: loop_han
 /// close(). The final callbacks of the operations are still to come.
 ///
 /// Returns how many operations the kernel has not let go of: with 0, close(fd) really closes, the peer sees the end of
-/// file and a port is free again. More than 0 is file I/O that has begun. Errors: -EBADF for a negative number;
+/// file and a port is free again. More than 0 is file I/O that has begun, or what waits in a chain. Errors: -EBADF for a negative number;
 /// -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD; those of io_uring_enter(). One system call as a rule, or none when there
-/// is nothing on `fd`. The loop's thread.
+/// is nothing on `fd`; one more for each time that what is on it fills the submission queue. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_forget_fd(r#loop: *mut loop_t, fd: c_int) -> c_int {
     let forget = |lp: &Loop| lp.forget_fd(fd).map(|left| c_int::try_from(left).unwrap_or(c_int::MAX));

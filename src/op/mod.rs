@@ -320,7 +320,8 @@ impl Loop {
         Completion { result: given.result, flags: given.flags }
     }
 
-    /// The descriptor of the ring, for `io_uring_register` of files and buffers: never to submit on, nor to close.
+    /// The descriptor of the ring, for `io_uring_register` of files and buffers: never to submit on, nor to close. Completions of tags of
+    /// registered resources are passed over; tags below 2^32 are never numbers of the loop's own.
     pub fn ring_fd(&self) -> Result<RawFd> {
         self.check()?;
         Ok(self.ring.borrow().fd())

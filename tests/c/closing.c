@@ -1,6 +1,10 @@
 /* S22, S24, and what is left of a loop after shutdown. */
 #include "check.h"
 
+#include <linux/io_uring.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
 static void close_oneself(loop_t *loop, void *arg)
 {
     (void)arg;
@@ -244,6 +248,59 @@ static void many_loops_at_once(void)
     CHECK(strlen(trace), ==, 32);
 }
 
+static int results, releases;
+
+static void note_result(loop_t *loop, int32_t result, uint32_t flags, void *arg)
+{
+    (void)loop, (void)result, (void)flags, (void)arg;
+    results++;
+}
+
+static void note_release(void *arg)
+{
+    (void)arg;
+    releases++;
+}
+
+/* The end of a registered file posts a completion whose number is the tag: none of them is the end of the receive. */
+static void s22_tags_of_registered_files_are_ends_of_nothing(void)
+{
+    enum { FILES = 8 };
+    loop_t *loop = new_loop();
+    struct io_uring_rsrc_register files;
+    struct io_uring_rsrc_update2 update;
+    __u64 tags[FILES];
+    int fds[2], registered[FILES], none[FILES];
+    char byte;
+
+    REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), ==, 0);
+    results = releases = 0;
+    REQUIRE(loop_on_release(loop, loop_recv(loop, fds[0], &byte, 1, 0, note_result, NULL), note_release), ==, 0);
+    CHECK(loop_run_once(loop, 0), ==, 0);
+    for (int i = 0; i < FILES; i++) {
+        registered[i] = fds[0];
+        none[i] = -1;
+        tags[i] = (__u64)i + 1;
+    }
+    memset(&files, 0, sizeof files);
+    files.nr = FILES;
+    files.data = (uintptr_t)registered;
+    files.tags = (uintptr_t)tags;
+    REQUIRE(syscall(SYS_io_uring_register, loop_ring_fd(loop), IORING_REGISTER_FILES2, &files, sizeof files), ==, 0);
+    memset(&update, 0, sizeof update);
+    update.nr = FILES;
+    update.data = (uintptr_t)none;
+    REQUIRE(syscall(SYS_io_uring_register, loop_ring_fd(loop), IORING_REGISTER_FILES_UPDATE2, &update, sizeof update), ==, FILES);
+    for (int i = 0; i < 3; i++) CHECK(loop_run_once(loop, 0), ==, 0);
+    CHECK(results, ==, 0);
+    CHECK(releases, ==, 0);
+    CHECK(loop_close(loop), ==, 0);
+    CHECK(releases, ==, 1);
+    close(fds[0]);
+    CHECK(recv(fds[1], &byte, 1, MSG_DONTWAIT), ==, 0);
+    close(fds[1]);
+}
+
 static const struct check_test tests[] = {
     TEST(s22_closing_a_running_loop_is_busy_and_nothing_is_lost),
     TEST(s22_closing_in_a_hook_is_busy),
@@ -260,6 +317,7 @@ static const struct check_test tests[] = {
     TEST(s22_shutdown_twice_does_no_harm),
     TEST(s24_a_new_loop_owes_nothing_to_a_closed_one),
     TEST(many_loops_at_once),
+    TEST(s22_tags_of_registered_files_are_ends_of_nothing),
 };
 
 CHECK_MAIN(tests)
