@@ -26,12 +26,14 @@ pub(super) struct Front {
     mark: Mark,
     /// All live entries before this time are kept, and perhaps some at this time.
     bound: u64,
+    /// So many of them, twice as many at most.
+    count: usize,
     kept: BinaryHeap<Reverse<Key>>,
 }
 
 impl Front {
     pub(super) fn new() -> Front {
-        Front { bucket: (usize::MAX, 0), mark: Mark::default(), bound: 0, kept: BinaryHeap::new() }
+        Front { bucket: (usize::MAX, 0), mark: Mark::default(), bound: 0, count: 0, kept: BinaryHeap::new() }
     }
 
     /// The bucket has changed otherwise than by pushes.
@@ -54,10 +56,10 @@ impl Front {
         chunks: &Chunks,
         slots: &impl Liveness,
     ) -> Option<u64> {
-        if self.bucket != id || self.look_at_rest(bucket, chunks).is_err() {
-            self.clear();
+        if self.bucket != id {
             return None;
         }
+        self.look_at_rest(bucket, chunks);
         while let Some(&Reverse((when, index, stamp))) = self.kept.peek() {
             if slots.is_live(SlotRef { index, stamp }) {
                 return Some(when);
@@ -68,36 +70,36 @@ impl Front {
     }
 
     /// Looks at what has been pushed since.
-    fn look_at_rest(&mut self, bucket: &Bucket, chunks: &Chunks) -> Result<()> {
-        for entry in chunks.iter_from(bucket, self.mark).filter(|entry| entry.when < self.bound) {
-            self.kept.try_reserve(1)?;
-            self.kept.push(Reverse(key(entry)));
-        }
+    fn look_at_rest(&mut self, bucket: &Bucket, chunks: &Chunks) {
+        chunks.iter_from(bucket, self.mark).for_each(|entry| self.push(entry));
         self.mark = bucket.end();
-        Ok(())
     }
 
     /// Keeps the earliest of a bucket, all of whose entries are live.
     pub(super) fn keep(&mut self, id: (usize, u64), bucket: &Bucket, chunks: &Chunks) -> Result<()> {
         self.clear();
-        let mut kept = std::mem::take(&mut self.kept).into_vec();
-        let count = KEPT + bucket.len() / KEPT;
-        kept.try_reserve_exact(2 * count)?;
+        self.count = KEPT + bucket.len() / KEPT;
+        self.kept.try_reserve_exact(2 * self.count)?;
         self.bound = u64::MAX;
-        for entry in chunks.iter(bucket) {
-            if entry.when < self.bound {
-                kept.push(Reverse(key(entry)));
-            }
-            if kept.len() == 2 * count {
-                kept.select_nth_unstable_by_key(count - 1, |Reverse(key)| *key);
-                kept.truncate(count);
-                self.bound = kept[count - 1].0.0;
-            }
-        }
-        self.kept = kept.into();
+        chunks.iter(bucket).for_each(|entry| self.push(entry));
         self.mark = bucket.end();
         self.bucket = id;
         Ok(())
+    }
+
+    /// Keeps an entry if it is early enough. There is room for twice the count: then the later half goes.
+    fn push(&mut self, entry: &Entry) {
+        if entry.when >= self.bound {
+            return;
+        }
+        self.kept.push(Reverse(key(entry)));
+        if self.kept.len() == 2 * self.count {
+            let mut kept = std::mem::take(&mut self.kept).into_vec();
+            let (_, &mut Reverse((last, ..)), _) = kept.select_nth_unstable_by_key(self.count - 1, |Reverse(key)| *key);
+            kept.truncate(self.count);
+            self.bound = last;
+            self.kept = kept.into();
+        }
     }
 }
 
