@@ -560,7 +560,8 @@ private:
  *     Handle timer(loop, loop_call_every, 20ms, [this] { tick(); });
  *     Handle watcher(loop, loop_watch_fd, fd, POLLIN, [this](int fd, uint32_t events) { ready(); });
  *
- * It knows when that has ended, and is empty from then on; so it may outlive the loop. After the destructor a call, a timer, a watcher, a
+ * It knows when that has ended, and is empty from then on; so it may outlive the loop. (In a forked child nothing tells it, and it stays
+ * what it is: there it does nothing when it goes, whether the loop has been closed or not.) After the destructor a call, a timer, a watcher, a
  * handler or a child's callback is not called. An operation is asked to end: its final callback is still to come, and what that uses must
  * live until then. Costs an allocation and a release hook, for small callables too.
  *

@@ -186,6 +186,22 @@ static void call_in_child(void *arg)
     call_everything(w, FORKED_CHILD);
 }
 
+/* What is closed in a child is closed, but who has the pointer still gets an answer. */
+static void close_in_child(void *arg)
+{
+    struct world *w = arg;
+
+    CHECK(loop_close(w->loop), ==, 0);
+    w->place = FORKED_CHILD;
+    for (size_t i = 0; i < FUNCTIONS; i++)
+        if (functions[i].nulls & 1u && !strstr(functions[i].name, "_buffer"))
+            expect(functions[i].name, "on a loop that a child has closed", functions[i].call(w, NO_NULL),
+                   functions[i].answers[FORKED_CHILD]);
+    CHECK(loop_time(w->loop), >, 0);
+    CHECK(loop_close(w->loop), ==, -EOWNERDEAD);
+    loop_remote_release(w->remote);
+}
+
 static void *call_from_thread(void *arg)
 {
     call_everything(arg, WRONG_THREAD);
@@ -324,23 +340,8 @@ static void s33_every_function_in_a_child_of_another_thread(void)
 
     make_running_world(&w);
     CHECK_IN_CHILD(call_in_child, &w);
+    CHECK_IN_CHILD(close_in_child, &w);
     end_running_world(&w);
-}
-
-/* What is closed in a child is closed, but who has the pointer still gets an answer. */
-static void close_in_child(void *arg)
-{
-    struct world *w = arg;
-
-    CHECK(loop_close(w->loop), ==, 0);
-    w->place = FORKED_CHILD;
-    for (size_t i = 0; i < FUNCTIONS; i++)
-        if (functions[i].nulls & 1u && !strstr(functions[i].name, "_buffer"))
-            expect(functions[i].name, "on a loop that a child has closed", functions[i].call(w, NO_NULL),
-                   functions[i].answers[FORKED_CHILD]);
-    CHECK(loop_time(w->loop), >, 0);
-    CHECK(loop_close(w->loop), ==, -EOWNERDEAD);
-    loop_remote_release(w->remote);
 }
 
 static void s33_a_loop_that_a_child_has_closed_answers_eownerdead(void)
