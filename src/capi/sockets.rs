@@ -273,7 +273,7 @@ unsafe fn close_received(header: &msghdr) {
         let mut next = libc::CMSG_FIRSTHDR(header);
         while let Some(message) = next.as_ref() {
             if message.cmsg_level == libc::SOL_SOCKET && matches!(message.cmsg_type, libc::SCM_RIGHTS | SCM_PIDFD) {
-                let length = (message.cmsg_len as usize).saturating_sub(libc::CMSG_LEN(0) as usize);
+                let length = message.cmsg_len.saturating_sub(libc::CMSG_LEN(0) as usize);
                 let descriptors = libc::CMSG_DATA(message).cast::<c_int>();
                 for at in 0..length / size_of::<c_int>() {
                     // An SCM_PIDFD may be an error.

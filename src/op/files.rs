@@ -77,7 +77,8 @@ impl OpenOptions {
     fn to_flags(self) -> Result<i32> {
         let OpenOptions { read, write, append, truncate, create, create_new, flags, .. } = self;
         let writes = write || append;
-        if !(read || writes) || !writes && (truncate || create || create_new) || append && truncate && !create_new {
+        let (makes, is_used) = (truncate || create || create_new, read || writes);
+        if !is_used || makes && !writes || append && truncate && !create_new {
             return Err(Error::new(Errno::EINVAL, Sentence::OptionsDisagree));
         }
         let access = match (read, writes) {
