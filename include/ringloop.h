@@ -227,9 +227,10 @@ int loop_shutdown_within(loop_t *loop,
  * returns from that first: until then -EOWNERDEAD. In a child that another thread than the loop's has forked it is 0 at once, and the
  * memory is leaked: the loop's thread, which is not there, may have been changing it.
  *
- * A loop that is closed by another thread, after its own has exited: what that had in the kernel has ended with it, but for what a
- * device may be busy with. The release hooks of reads and writes on files, and of sends without a copy, that had not ended do not run
- * then: cancel them and wait before the thread exits.
+ * A thread that exits and leaves a loop open asks its reads and writes of files, and its sends without a copy, to end, and waits for
+ * these a second at most: afterwards nobody could ask the kernel when a device has let go of their buffers. All else that it had in the
+ * kernel ends with it. Whoever closes the loop then runs the release hooks. What a device had for longer is never released, nor what a
+ * main thread has begun that leaves by pthread_exit(), which calls no library: have it wait for these before.
  *
  * A thread has exited when the kernel says so, also the main thread that has left by pthread_exit(): of that, /proc tells.
  *

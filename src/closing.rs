@@ -205,6 +205,7 @@ impl Loop {
                 // The ring was bound to a thread that has exited.
                 Err(_) if self.owner.is_inherited() => {
                     self.owner.await_exit(until)?;
+                    ring.for_each_untaken(|number| schedule.was_not_taken(number));
                     schedule.kernel_has_let_go();
                     return Ok(());
                 }
@@ -226,6 +227,32 @@ impl Loop {
             }
         }
         Ok(())
+    }
+
+    /// Asks what a device may be busy with to end, and waits for that, at most `limit` nanoseconds: the thread that the ring is bound to
+    /// exits. All else, and the results, stay for whoever closes the loop.
+    #[cfg(feature = "capi")]
+    pub(crate) fn wait_for_devices(&self, limit: u64) {
+        let (Ok(mut schedule), Ok(mut ring)) = (self.schedule.try_borrow_mut(), self.ring.try_borrow_mut()) else {
+            return;
+        };
+        let until = time::monotonic().saturating_add(limit);
+        let mut is_first = true;
+        while schedule.ask_devices_to_end() && (is_first || time::monotonic() < until) {
+            is_first = false;
+            let _ = self.submit_errands(&mut schedule, &mut ring);
+            let waited = ring.wait_for_completion(until);
+            // What there is no room for stays where it is.
+            if schedule.reserve_completions(ring.batch_len()).is_err() {
+                return;
+            }
+            ring.reap(|completed| schedule.completed(completed));
+            if ring.take_loss() {
+                schedule.completion_lost();
+            } else if waited.is_err() && ring.batch_len() == 0 {
+                return;
+            }
+        }
     }
 
     /// Ends all that is pending. A panic in one Drop or release hook does not keep the others from theirs; the first goes

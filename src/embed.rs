@@ -66,6 +66,7 @@ impl Loop {
     }
 
     fn arm_and_signal(&self, fd: &EventFd) -> Result<()> {
+        self.settle();
         let mut ring = self.ring.borrow_mut();
         let mut schedule = self.schedule.borrow_mut();
         self.submit_errands(&mut schedule, &mut ring)?;

@@ -191,6 +191,18 @@ impl Loop {
         Ok(outcome)
     }
 
+    /// The loop stays with this thread from now on.
+    #[inline]
+    pub(crate) fn settle(&self) {
+        let is_first = self.owner.settle();
+        #[cfg(feature = "capi")]
+        if is_first {
+            self.link_to_thread();
+        }
+        #[cfg(not(feature = "capi"))]
+        let _ = is_first;
+    }
+
     /// One iteration, step by step as in S5. Tells how many callbacks ran and whether a signal ended the wait.
     #[inline(always)]
     fn iterate(&self, limit: u64, while_alive: bool) -> Result<(usize, bool)> {
@@ -549,7 +561,7 @@ impl<'a> Run<'a> {
         if lp.running.replace(true) {
             return Err(Error::RUNNING);
         }
-        lp.owner.settle();
+        lp.settle();
         let is_wanted = lp.wake_up_from_host();
         Ok(Run { lp, is_wanted, _innermost: Running::enter(lp) })
     }

@@ -104,10 +104,14 @@ impl Owner {
         Ok(())
     }
 
-    /// The loop runs: it stays with its thread.
+    /// The loop runs: it stays with its thread. True the first time.
     #[inline]
-    pub(crate) fn settle(&self) {
-        self.settled.store(true, Relaxed);
+    pub(crate) fn settle(&self) -> bool {
+        let is_first = !self.settled.load(Relaxed);
+        if is_first {
+            self.settled.store(true, Relaxed);
+        }
+        is_first
     }
 
     /// A forked child has freed its copy of the loop, but for this owner: nobody owns it there, and what tells of an exit is not freed.
@@ -170,11 +174,12 @@ thread_local! {
     static EXIT: OnceCell<Exit> = const { OnceCell::new() };
 }
 
-/// Sets what it shares with loops when it is dropped.
-struct Exit(Counted<AtomicU64>);
+/// Sets what it shares with loops when it is dropped, after it has called a function, if there is one.
+struct Exit(Counted<AtomicU64>, Cell<Option<fn()>>);
 
 impl Drop for Exit {
     fn drop(&mut self) {
+        self.1.take().into_iter().for_each(|before| before());
         // What the thread has done with its loops comes before what its heir does.
         self.0.store(boottime().max(1), Release);
     }
@@ -188,11 +193,19 @@ fn number_this_thread() -> u64 {
     THREAD.get()
 }
 
+/// Has a function called before the calling thread counts as exited. None is where the thread is past its destructors, or leaves without.
+#[cfg(feature = "capi")]
+pub(crate) fn before_exit(f: fn()) {
+    let _ = EXIT.try_with(|exit| exit.get().into_iter().for_each(|exit| exit.1.set(Some(f))));
+}
+
 /// What tells of the calling thread's exit.
 fn exit_of_this_thread() -> Result<Counted<AtomicU64>> {
     let shared = EXIT.try_with(|exit| match exit.get() {
         Some(exit) => Ok(exit.0.clone()),
-        None => Counted::new(AtomicU64::new(0)).map(|fresh| exit.get_or_init(|| Exit(fresh)).0.clone()),
+        None => {
+            Counted::new(AtomicU64::new(0)).map(|fresh| exit.get_or_init(|| Exit(fresh, Cell::new(None))).0.clone())
+        }
     });
     // A thread that is past its destructors counts as exited at once.
     shared.unwrap_or_else(|_| Counted::new(AtomicU64::new(boottime().max(1))))

@@ -13,6 +13,7 @@ pub(crate) mod completions;
 pub(crate) mod embedding;
 pub(crate) mod executor;
 pub(crate) mod files;
+mod leaving;
 pub(crate) mod library;
 pub(crate) mod lifecycle;
 pub(crate) mod multi;
@@ -52,11 +53,17 @@ pub(crate) struct CSide {
     data: Cell<*mut c_void>,
     /// The rings of buffers that C knows.
     buffers: RefCell<Vec<*mut multi::Buffers>>,
+    links: leaving::Links,
 }
 
 impl Default for CSide {
     fn default() -> CSide {
-        CSide { this: Cell::new(ptr::null_mut()), data: Cell::new(ptr::null_mut()), buffers: RefCell::default() }
+        CSide {
+            this: Cell::new(ptr::null_mut()),
+            data: Cell::new(ptr::null_mut()),
+            buffers: RefCell::default(),
+            links: leaving::Links::default(),
+        }
     }
 }
 

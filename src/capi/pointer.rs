@@ -97,6 +97,8 @@ pub(super) unsafe fn close(lp: *mut loop_t, end: impl FnOnce(&Loop) -> Result<()
     }
     // SAFETY: the loop is this thread's, here or in the process that has forked.
     end(unsafe { &*lp })?;
+    // SAFETY: as above.
+    unsafe { &*lp }.unlink_from_thread();
     if is_forked {
         // SAFETY: all has ended, and nobody else is in this process.
         unsafe { free_copy(lp) };

@@ -605,6 +605,20 @@ impl Schedule {
         self.operations.outstanding = 0;
     }
 
+    /// Asks for the end of what a device may be busy with; false if there is nothing of that kind.
+    #[cfg(feature = "capi")]
+    pub(crate) fn ask_devices_to_end(&mut self) -> bool {
+        let mut are_there = false;
+        for index in 0..self.operations.entries.len() as u32 {
+            let Operation { is_pending, in_kernel, may_outlive_thread, .. } = self.operations.entries[index as usize];
+            if is_pending && in_kernel && may_outlive_thread {
+                are_there = true;
+                self.ask_to_end(index);
+            }
+        }
+        are_there
+    }
+
     /// Asks the kernel to let go of everything, polls for watchers included.
     pub(crate) fn ask_all_to_end(&mut self) {
         self.stop_watching();

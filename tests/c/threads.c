@@ -411,7 +411,8 @@ static void s25_a_main_thread_that_left_by_pthread_exit_has_exited(void)
 
 struct own_thread {
     loop_t *loop;
-    sem_t left; /* its owner has exited; or the work is done */
+    sem_t begun; /* the work has */
+    sem_t left;  /* its owner has exited; or the work is done */
     int adopted, closed, closed_within, ran, done;
 };
 
@@ -419,6 +420,7 @@ static void close_own(void *arg)
 {
     struct own_thread *own = arg;
 
+    sem_post(&own->begun);
     while (sem_wait(&own->left) != 0) REQUIRE(errno, ==, EINTR);
     own->closed = loop_close(own->loop);
     CHECK_TRUE(strstr(loop_last_error(), "executor"));
@@ -452,6 +454,7 @@ static void *make_with_work_and_leave(void *arg)
     own->loop = new_loop();
     CHECK(loop_run_in_executor(own->loop, close_own, never_done, own), >, 0);
     CHECK(loop_run_once(own->loop, 0), ==, 0);
+    while (sem_wait(&own->begun) != 0) REQUIRE(errno, ==, EINTR);
     return NULL;
 }
 
@@ -459,6 +462,7 @@ static void s25_closing_on_a_thread_of_its_own_executor_is_edeadlk(void)
 {
     struct own_thread own = {0};
 
+    REQUIRE(sem_init(&own.begun, 0, 0), ==, 0);
     REQUIRE(sem_init(&own.left, 0, 0), ==, 0);
     in_thread(make_with_work_and_leave, &own);
     sem_post(&own.left);
