@@ -87,6 +87,8 @@ struct State {
     tasks: Vec<Task>,
     free: List,
     waiting: List,
+    /// Those that closing has found in the inbox.
+    told: List,
     /// Those that were done when the inbox took no more, and that the loop does not know of.
     done: List,
     running: usize,
@@ -222,7 +224,7 @@ impl Executor {
     /// Has `collect` take a post that says `Work`.
     pub(crate) fn tell_later(&self, post: Post) {
         let Some(pool) = self.pool.get() else { return };
-        pool.tell_later(DonePost::ticket(post));
+        pool.tell_later(DonePost::ticket(post), |state| &mut state.told);
     }
 
     /// Appends the results of what was done when the inbox took no more to the ready queue; all of it waits when there is no
@@ -277,18 +279,18 @@ impl Pool {
 
     fn collect(&self, schedule: &mut Schedule) -> Result<()> {
         let mut state = self.lock();
-        schedule.reserve_completions(state.done.count)?;
+        schedule.reserve_completions(state.told.count + state.done.count)?;
         self.has_done.store(false, Ordering::Relaxed);
-        while let Some(ticket) = state.take(|state| &mut state.done) {
+        while let Some(ticket) = state.take(|state| &mut state.told).or_else(|| state.take(|state| &mut state.done)) {
             state.give(ticket, schedule);
         }
         Ok(())
     }
 
     /// Work is done, and the inbox takes no more.
-    fn tell_later(&self, ticket: u32) {
+    fn tell_later(&self, ticket: u32, list: fn(&mut State) -> &mut List) {
         let mut state = self.lock();
-        state.put(|state| &mut state.done, ticket);
+        state.put(list, ticket);
         self.has_done.store(true, Ordering::Release);
         drop(state);
         self.shared.work_done();
@@ -341,7 +343,7 @@ impl Pool {
                 }
                 // SAFETY: the ticket is this work's until the loop has had the post, which begins with its head and stays where it is.
                 if !unsafe { self.shared.post_head(post.cast()) } {
-                    self.tell_later(ticket);
+                    self.tell_later(ticket, |state| &mut state.done);
                 }
                 state = self.lock();
                 state.running -= 1;

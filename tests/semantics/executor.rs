@@ -99,25 +99,42 @@ fn s26_done_runs_after_what_the_work_has_posted() {
 }
 
 #[test]
-fn s22_shutdown_tells_of_work_that_was_done_before() {
+fn s22_shutdown_tells_of_work_in_the_order_in_which_it_was_done() {
     let lp = loop_with_threads(1);
     let trace = Trace::new();
-    let (remote, posted) = (lp.remote(), Arc::new(AtomicUsize::new(0)));
-    let counted = Arc::clone(&posted);
+    /// Dropped, it has the second work end, and waits until the loop has been told of that.
+    struct EndOther(Option<Sender<()>>, Receiver<()>);
+    impl Drop for EndOther {
+        fn drop(&mut self) {
+            drop(self.0.take());
+            self.1.recv().unwrap();
+        }
+    }
+    let (give, given) = channel::<EndOther>();
+    let remote = lp.remote();
     let post = move || {
-        remote
-            .call_soon(move |_| {
-                counted.fetch_add(1, SeqCst);
-            })
-            .unwrap()
+        let end_other = given.recv().unwrap();
+        remote.call_soon(move |_| unreachable!("{}", size_of_val(&end_other))).unwrap();
     };
-    let inner = trace.clone();
-    lp.run_in_executor(post, move |lp, result| inner.note(if result.is_ok() { "done" } else { "error" })(lp)).unwrap();
-    // The one thread begins this when it has told of that.
-    let (_, end) = block(&lp, &trace);
-    drop(end);
+    let note = |name| {
+        let trace = trace.clone();
+        move |lp: &Loop, result: ringloop::Result<()>| trace.note(if result.is_ok() { name } else { "error" })(lp)
+    };
+    lp.run_in_executor(post, note("first")).unwrap();
+    let (end, ends) = channel::<()>();
+    let (begin, begun) = channel();
+    let second = move || {
+        begin.send(()).unwrap();
+        let _ = ends.recv();
+    };
+    lp.run_in_executor(second, note("second")).unwrap();
+    let (tell, told) = channel();
+    lp.run_in_executor(move || tell.send(()).unwrap(), note("third")).unwrap();
+    give.send(EndOther(Some(end), told)).unwrap();
+    // The one thread begins this when it has told of the first.
+    begun.recv().unwrap();
     lp.shutdown().unwrap();
-    assert_eq!((trace.take(), posted.load(SeqCst)), (vec!["done", "blocker"], 0));
+    assert_eq!(trace.take(), ["first", "second", "third"]);
 }
 
 #[test]
