@@ -20,16 +20,16 @@ impl Loop {
         self.releases.set(self.releases.get() + 1);
         let mut panic = self.release(ended);
         if self.defers_releases() {
-            while let Some(ended) = { self.schedule.borrow_mut().next_deferred() } {
+            // User code may have forked: in the child, what waits stays where it is.
+            while self.owner.process().is_current()
+                && let Some(ended) = { self.schedule.borrow_mut().next_deferred() }
+            {
                 let deferred = self.release(ended);
                 let left = deferred.and_then(|payload| attempt(|| self.handle_panics([Some(payload), None, None])));
                 match left {
                     Some(payload) if panic.is_some() => drop_quietly(payload),
                     Some(payload) => panic = Some(payload),
                     None => {}
-                }
-                if !self.owner.process().is_current() {
-                    break;
                 }
             }
         }

@@ -134,7 +134,8 @@ pub struct JoinError {
     teller: Option<Counted<Shared>>,
 }
 
-// SAFETY: through a shared reference nothing is done with the payload but to look whether it is a text, and those are `Sync`.
+// SAFETY: through a shared reference nothing is done with the payload but to look whether it is a text, and those are `Sync`; the
+// loop that would tell is for all threads.
 unsafe impl Sync for JoinError {}
 
 impl JoinError {

@@ -215,6 +215,55 @@ static void s33_a_child_forked_in_a_release_hook_leaves_the_close(void)
     CHECK(status, ==, 0);
 }
 
+/* Sixteen hooks in one another, of which the innermost cancels two more things, whose hooks wait for its end, and then forks. */
+struct nested {
+    loop_t *loop;
+    loop_handle_t next, behind[2];
+};
+
+static void cancel_the_next(void *arg)
+{
+    struct nested *nested = arg;
+
+    released++;
+    if (nested->next > 0) {
+        loop_cancel(nested->loop, nested->next);
+        return;
+    }
+    CHECK(loop_cancel(nested->loop, nested->behind[0]), ==, 0);
+    CHECK(loop_cancel(nested->loop, nested->behind[1]), ==, 0);
+    forked = fork();
+}
+
+static void s33_a_child_forked_in_nested_hooks_runs_no_more_of_them(void)
+{
+    loop_t *loop = new_loop();
+    struct nested nested[16];
+    int status;
+
+    released = 0;
+    forked = -1;
+    for (int i = 15; i >= 0; i--) {
+        loop_handle_t timer;
+
+        nested[i] = (struct nested){loop, i < 15 ? the_timer : 0, {0, 0}};
+        timer = loop_call_at(loop, LOOP_NEVER, do_nothing, &nested[i]);
+        CHECK(loop_on_release(loop, timer, cancel_the_next), ==, 0);
+        the_timer = timer;
+    }
+    for (int i = 0; i < 2; i++) {
+        nested[15].behind[i] = loop_call_at(loop, LOOP_NEVER, do_nothing, NULL);
+        CHECK(loop_on_release(loop, nested[15].behind[i], count_release), ==, 0);
+    }
+    loop_cancel(loop, the_timer);
+    if (forked == 0)
+        _exit(released == 16 && loop_close(loop) == 0 && released == 16 ? 0 : 1);
+    CHECK(released, ==, 18);
+    CHECK(waitpid(forked, &status, 0), ==, forked);
+    CHECK(status, ==, 0);
+    close_loop(loop);
+}
+
 /* ---- forks while another thread posts: all of that is the parent's ---- */
 
 enum fork_place { IN_CALLBACK, IN_POSTED_CALLBACK, IN_RELEASE, IN_POSTED_RELEASE, IN_HOOK, AT_CLOSE, FORK_PLACES };
@@ -602,6 +651,7 @@ static const struct check_test tests[] = {
     TEST(s33_a_child_forked_in_a_callback_leaves_the_run),
     TEST(s33_a_child_forked_in_a_release_hook_leaves_the_run),
     TEST(s33_a_child_forked_in_a_release_hook_leaves_the_close),
+    TEST(s33_a_child_forked_in_nested_hooks_runs_no_more_of_them),
     TEST_NOT_UNDER("valgrind", s33_a_child_forked_amid_posts_takes_none_of_them,
                    "what the child forgets is a leak there, as it must be"),
     TEST_NOT_UNDER("valgrind", s33_a_child_forked_while_others_make_loops_makes_its_own,

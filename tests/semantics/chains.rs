@@ -255,3 +255,35 @@ fn s39_a_chain_of_aborts_takes_no_stack() {
         assert_eq!((ends, count.get(), lp.is_alive()), (Ok(true), MANY, false));
     });
 }
+
+#[test]
+fn s33_a_child_forked_in_nested_hooks_drops_nothing_more() {
+    let lp = virtual_loop();
+    let dropped = Trace::new();
+    let child = Rc::new(Cell::new(-1));
+    let waiting = [0, 1].map(|number| {
+        let carried = dropped.on_drop(number);
+        lp.call_at(Time::NEVER, move |_| drop(carried)).unwrap()
+    });
+    let handles = chain(&lp, NESTED - 1, |_, _| {});
+    let innermost = lp.call_at(Time::NEVER, |_| unreachable!()).unwrap();
+    let forked = Rc::clone(&child);
+    lp.on_release(innermost, move |lp| {
+        waiting.iter().for_each(|&timer| lp.cancel(timer).unwrap());
+        // SAFETY: the child does nothing that another thread might hold a lock for.
+        forked.set(unsafe { libc::fork() });
+    })
+    .unwrap();
+    handles.borrow_mut().push(innermost);
+    let first = handles.borrow()[0];
+    lp.cancel(first).unwrap();
+    if child.get() == 0 {
+        // SAFETY: it ends the child without anything else.
+        unsafe { libc::_exit(i32::from(dropped.len() != 0)) };
+    }
+    assert_eq!(dropped.take(), [0, 1]);
+    let mut status = 0;
+    // SAFETY: the child is this test's, and the room is there.
+    assert_eq!(unsafe { libc::waitpid(child.get(), &raw mut status, 0) }, child.get());
+    assert_eq!(status, 0, "what waited was dropped in the child");
+}
