@@ -87,8 +87,8 @@ impl Lists {
         }
     }
 
-    /// The first entry on a descriptor, or `NO_SLOT`.
-    pub(super) fn first(&self, fd: i32) -> u32 {
-        self.0.get(&fd).map_or(NO_SLOT, |list| list.first)
+    /// The last entry on a descriptor, or `NO_SLOT`.
+    pub(super) fn last(&self, fd: i32) -> u32 {
+        self.0.get(&fd).map_or(NO_SLOT, |list| list.last)
     }
 }

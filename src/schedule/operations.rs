@@ -676,21 +676,21 @@ impl Schedule {
         self.operations.entries.iter_mut().for_each(|operation| operation.in_kernel &= operation.may_outlive_thread);
     }
 
-    /// The operation that comes after `index` on a descriptor, the first after None. Those that are on it besides another, which splice
-    /// from it, come last.
+    /// The operation that comes after `index` on a descriptor, the first after None: the newest first, which the kernel finds soonest among
+    /// thousands (6.18). Those that are on it besides another, which splice from it, come last.
     pub(crate) fn next_on(&self, fd: i32, index: Option<u32>) -> Option<u32> {
         let Operations { entries, by_fd, by_second_fd, .. } = &self.operations;
         let entry = index.map(|index| &entries[index as usize]);
         let mut next = match entry {
-            Some(entry) if entry.fd != fd => entry.second_link.next,
-            entry => match entry.map_or(by_fd.first(fd), |entry| entry.link.next) {
-                NO_SLOT => by_second_fd.first(fd),
+            Some(entry) if entry.fd != fd => entry.second_link.previous,
+            entry => match entry.map_or(by_fd.last(fd), |entry| entry.link.previous) {
+                NO_SLOT => by_second_fd.last(fd),
                 next => return Some(next),
             },
         };
         // On it twice: it has come already.
         while next != NO_SLOT && entries[next as usize].fd == fd {
-            next = entries[next as usize].second_link.next;
+            next = entries[next as usize].second_link.previous;
         }
         Some(next).filter(|&next| next != NO_SLOT)
     }
