@@ -8,6 +8,7 @@ use libc::{EBUSY, EINTR, EINVAL};
 use ringloop::{HookPoint, Loop, Outcome, task};
 
 use crate::signal::{self, Interruptions};
+use crate::support::Watched;
 use crate::trace::{
     HOUR, START, Trace, at, errno, monotonic, ms, note_time, ns, panic, panic_in, real_loop, virtual_loop,
 };
@@ -372,6 +373,20 @@ fn s21_run_once_says_that_a_signal_ended_its_wait() {
         lp.call_soon(|_| {}).unwrap();
         assert_eq!(lp.run_once(HOUR), Ok(1));
     }
+}
+
+#[test]
+fn s21_a_loop_spins_before_its_wait_and_not_after_a_signal() {
+    let spin = ms(20);
+    let lp = Watched::new(Loop::builder().spin(spin).build().unwrap());
+    let _interruptions = Interruptions::begin(libc::SIGUSR1, 0);
+    let spins_once = |_| {
+        let begin = monotonic();
+        assert_eq!(errno(lp.run_once(HOUR)), EINTR);
+        monotonic() - begin < 2 * spin
+    };
+    // Most times, but for a machine that is busy.
+    assert!((0..50).any(spins_once));
 }
 
 #[test]
