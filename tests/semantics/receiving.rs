@@ -65,7 +65,7 @@ impl Server {
 #[test]
 fn s13_idle_receives_hold_up_none_that_has_data() {
     // The first four take the buffers; all others begin while there is none.
-    let server = Server::new(4, 120, |at| at < 4 || at >= 112);
+    let server = Server::new(4, 120, |at| !(4..112).contains(&at));
     server.run_until(12);
     // And those that were idle are served when something comes.
     let mut peer = &server.peers[50];
