@@ -202,7 +202,8 @@ int loop_adopt(loop_t *loop);
  * Ends a loop in the friendly way: cancels all that is pending, and runs until the last final callback has come. From
  * then on the loop takes nothing new (-ESHUTDOWN); close it next.
  *
- * Errors: -EBUSY from inside a run or a callback of this loop; -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
+ * Errors: -EBUSY from inside a run or a callback of this loop; those of loop_run(), after which it can be called again.
+ * The loop's thread.
  */
 int loop_shutdown(loop_t *loop);
 

@@ -185,7 +185,8 @@ pub unsafe extern "C" fn loop_adopt(r#loop: *mut loop_t) -> c_int {
 /// Ends a loop in the friendly way: cancels all that is pending, and runs until the last final callback has come. From
 /// then on the loop takes nothing new (-ESHUTDOWN); close it next.
 ///
-/// Errors: -EBUSY from inside a run or a callback of this loop; -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
+/// Errors: -EBUSY from inside a run or a callback of this loop; those of loop_run(), after which it can be called again.
+/// The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_shutdown(r#loop: *mut loop_t) -> c_int {
     // SAFETY: the header asks for an open loop.

@@ -156,15 +156,25 @@ fn s28_a_run_goes_on_after_one_that_said_eagain() {
 
 #[test]
 fn s28_a_lost_completion_is_told_and_its_operation_ends_when_cancelled() {
+    lose_and_cancel(&Loop::new().unwrap());
+}
+
+#[test]
+fn s28_a_completion_that_the_kernel_counts_as_lost_is_told() {
     let lp = Loop::new().unwrap();
+    lp.ring.borrow_mut().count_losses();
+    lose_and_cancel(&lp);
+}
+
+fn lose_and_cancel(lp: &Loop) {
     let (socket, mut peer) = UnixStream::pair().unwrap();
     let results = Results::default();
-    let lost = receive(&lp, &socket, &results);
+    let lost = receive(lp, &socket, &results);
     lp.ring.borrow_mut().faults.loses_next = true;
     peer.write_all(b"lost").unwrap();
     assert_eq!(lp.run().map_err(|error| error.raw_os_error()), Err(libc::EBADR));
     assert!(lp.is_pending(lost) && results.borrow().is_empty());
-    let other = receive(&lp, &socket, &results);
+    let other = receive(lp, &socket, &results);
     lp.cancel(lost).unwrap();
     while lp.is_pending(lost) {
         lp.run_once(Duration::from_secs(1)).unwrap();

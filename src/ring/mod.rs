@@ -85,6 +85,8 @@ pub(crate) struct Ring {
     refused_since: u64,
     /// Whether the kernel has lost a completion, and nobody has asked since.
     has_lost: bool,
+    /// How many it has lost, where it counts them and does not say so (5.13 to 5.18).
+    dropped: u32,
     /// Why the kernel refuses the ring's own poll or timeout; 0: it does not.
     own_error: i32,
     #[cfg(test)]
@@ -109,6 +111,7 @@ impl Ring {
             watches_wakes: false,
             refused_since: 0,
             has_lost: false,
+            dropped: 0,
             own_error: 0,
             #[cfg(test)]
             faults: refusal::Faults::default(),
@@ -244,7 +247,7 @@ impl Ring {
             match entry.user_data() {
                 #[cfg(test)]
                 number if number < NOBODY && self.faults.loses_next => {
-                    self.faults = refusal::Faults { loses_next: false, enters: (1, libc::EBADR) };
+                    self.faults.lose(self.features.waits_to_register);
                 }
                 number if number < NOBODY => {
                     completed(Completed { number, result: entry.result(), flags: entry.flags() });
@@ -300,6 +303,12 @@ impl Ring {
     /// The descriptor that was made for `fd`.
     pub(crate) fn host_fd(&self, fd: &EventFd) -> RawFd {
         self.host.as_ref().map_or(fd.as_fd().as_raw_fd(), |epoll| epoll.0.as_raw_fd())
+    }
+
+    /// As on a kernel from 5.13 to 5.18, which counts the completions that it has lost.
+    #[cfg(test)]
+    pub(crate) fn count_losses(&mut self) {
+        self.features.waits_to_register = true;
     }
 
     /// As on a kernel before 5.13.
@@ -448,6 +457,9 @@ impl Ring {
             return Err(Error::FORKED);
         }
         self.bind()?;
+        if self.features.waits_to_register && self.count_dropped() != self.dropped {
+            return Err(self.lost());
+        }
         self.traffic.enters += 1;
         if self.uring.submission().cq_overflow() {
             self.traffic.overflows += 1;
@@ -468,13 +480,7 @@ impl Ring {
             Ok(_) => Ok(Waited::Completed),
             Err(Errno::EINTR) => Ok(Waited::Interrupted),
             Err(Errno::EBUSY | Errno::EAGAIN) => self.refused(),
-            Err(Errno::EBADR) => {
-                // The kernel had no memory to keep a completion that did not fit: ours may be the one.
-                self.timeout.forget();
-                self.watches_wakes = false;
-                self.has_lost = true;
-                Err(Error::COMPLETION_LOST)
-            }
+            Err(Errno::EBADR) => Err(self.lost()),
             Err(errno) => Err(setup::refusal(errno, Sentence::EnterFailed)),
         }
     }

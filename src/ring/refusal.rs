@@ -43,6 +43,25 @@ impl Ring {
         Ok(Waited::Completed)
     }
 
+    /// How many completions the kernel has lost.
+    pub(super) fn count_dropped(&mut self) -> u32 {
+        #[cfg(test)]
+        if self.faults.drops > 0 {
+            return self.faults.drops;
+        }
+        self.uring.completion().overflow()
+    }
+
+    /// The kernel had no memory to keep a completion that did not fit into the queue: the ring's own may be the one.
+    #[cold]
+    pub(super) fn lost(&mut self) -> Error {
+        self.timeout.forget();
+        self.watches_wakes = false;
+        self.has_lost = true;
+        self.dropped = self.count_dropped();
+        Error::COMPLETION_LOST
+    }
+
     /// Tells that the kernel has refused what ends a wait, once: without the poll for wakes or the timeout no wait would sleep.
     #[inline]
     pub(super) fn check_own(&mut self) -> Result<()> {
@@ -92,10 +111,22 @@ pub(crate) struct Faults {
     pub(crate) loses_next: bool,
     /// So many of the next enters fail, with this errno.
     pub(crate) enters: (u32, i32),
+    /// So many completions the kernel says to have lost, where it counts them.
+    pub(crate) drops: u32,
 }
 
 #[cfg(test)]
 impl Faults {
+    /// One is lost now. The next enter says so, or the count.
+    pub(super) fn lose(&mut self, is_counted: bool) {
+        self.loses_next = false;
+        if is_counted {
+            self.drops += 1;
+        } else {
+            self.enters = (1, libc::EBADR);
+        }
+    }
+
     pub(super) fn next_errno(&mut self) -> Option<i32> {
         self.enters.0 = self.enters.0.checked_sub(1)?;
         Some(self.enters.1)
