@@ -127,7 +127,8 @@ impl Loop {
         if fd < 0 {
             return Err(Error::BAD_DESCRIPTOR);
         }
-        self.release_fd(fd)?;
+        // Watchers end in any case.
+        let released = self.release_fd(fd);
         {
             let _together = EndTogether::begin(self);
             while let Some(handle) = { self.schedule.borrow().watcher_on(fd) } {
@@ -136,7 +137,7 @@ impl Loop {
         }
         // What a watcher carried was dropped, or its release hook has run.
         self.check_not_forked()?;
-        Ok(self.schedule.borrow().count_on(fd))
+        released.map(|()| self.schedule.borrow().count_on(fd))
     }
 
     /// Makes the kernel let go of all on a descriptor that it can. Its watchers stay.

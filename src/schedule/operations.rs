@@ -697,13 +697,15 @@ impl Schedule {
 
     /// Ends an operation that the kernel does not have; else it is named, so that the kernel can be asked, if it has not been.
     pub(crate) fn end_on_the_spot(&mut self, index: u32) -> Result<Option<Handle>> {
+        if !self.operations.entries[index as usize].in_kernel {
+            self.reserve_completions(1)?;
+        }
         let operation = &mut self.operations.entries[index as usize];
         operation.asked_to_end = true;
         if operation.in_kernel {
             let is_asked = std::mem::replace(&mut operation.is_asked, true);
             return Ok((!is_asked).then(|| self.slots.handle(index)));
         }
-        self.reserve_completions(1)?;
         let result = self.operations.entries[index as usize].driver.as_ref().map(|driver| driver.cancelled());
         self.give(index, Given::new(result.unwrap_or(-libc::ECANCELED), 0));
         Ok(None)
