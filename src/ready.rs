@@ -188,3 +188,28 @@ pub(crate) fn list_of(slot: SlotRef) -> Option<List> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s07_turns_that_are_taken_out_leave_others_in_their_batch() {
+        let slot = |index| SlotRef { index, stamp: 0 };
+        let is_live = |slot: SlotRef| list_of(slot).is_none();
+        let mut queue = ReadyQueue::default();
+        queue.push(slot(1));
+        queue.push_turn(List::Posts);
+        queue.push(slot(2));
+        queue.begin_batch();
+        queue.push_turn(List::Posts);
+        queue.push(slot(3));
+        queue.remove_turns(List::Posts);
+        let mut batch = || std::iter::from_fn(|| queue.pop(&is_live)).map(|slot| slot.index).collect::<Vec<_>>();
+        assert_eq!(batch(), [1, 2]);
+        assert!(!queue.has_rest() && !queue.is_empty());
+        queue.begin_batch();
+        assert_eq!(queue.pop(&is_live), Some(slot(3)));
+        assert!(queue.is_empty());
+    }
+}
