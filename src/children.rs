@@ -194,3 +194,35 @@ pub(crate) fn kill(pidfd: &OwnedFd) -> Result<()> {
         Err(errno) => Err(Error::of_operation(-(errno as i32))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::process::{Command, Stdio};
+    use std::rc::Rc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::ring::Completed;
+
+    #[test]
+    fn s13_a_child_that_another_has_reaped_is_not_met_by_its_number() {
+        // By now the number is another child's, which lives.
+        let mut other = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let pid = other.id() as pid_t;
+        let lp = Loop::new().unwrap();
+        let status = Rc::new(Cell::new(0));
+        let told = Rc::clone(&status);
+        let callback = Callback::once(move |lp: &Loop| told.set(lp.ended_child().1)).unwrap();
+        {
+            let mut schedule = lp.schedule.borrow_mut();
+            schedule.reserve_child().unwrap();
+            let handle = schedule.add_child(Child::new(pid, None), callback);
+            schedule.completed(Completed { number: number(handle), result: -libc::ECHILD, flags: 0 });
+        }
+        assert_eq!(lp.run_once(Duration::ZERO), Ok(1));
+        assert_eq!(status.get(), REAPED_BY_ANOTHER);
+        drop(other.stdin.take());
+        assert!(other.wait().unwrap().success());
+    }
+}
