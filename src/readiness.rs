@@ -129,11 +129,8 @@ impl Loop {
         }
         // Watchers end in any case.
         let released = self.release_fd(fd);
-        {
-            let _together = EndTogether::begin(self);
-            while let Some(handle) = { self.schedule.borrow().watcher_on(fd) } {
-                self.cancel(handle)?;
-            }
+        while let Some(handle) = { self.schedule.borrow().watcher_on(fd) } {
+            self.cancel(handle)?;
         }
         // What a watcher carried was dropped, or its release hook has run.
         self.check_not_forked()?;
@@ -160,8 +157,14 @@ impl Loop {
                 break;
             }
             ring.settle(schedule.outstanding())?;
-            while ring.batch_len() > 0 {
-                self.collect_completions(&mut schedule, &mut ring)?;
+            loop {
+                while ring.batch_len() > 0 {
+                    self.collect_completions(&mut schedule, &mut ring)?;
+                }
+                // The answers may be among those.
+                if !ring.fetch_overflow()? {
+                    break;
+                }
             }
             let before = std::mem::replace(&mut left, schedule.count_on(fd));
             vain = if left < before { 0 } else { vain + 1 };

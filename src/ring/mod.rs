@@ -207,6 +207,17 @@ impl Ring {
         Ok(())
     }
 
+    /// Has the kernel bring the completions for which the queue had no room, into the queue that has been emptied. Whether there were any.
+    pub(crate) fn fetch_overflow(&mut self) -> Result<bool> {
+        let queue = self.uring.submission();
+        let (queued, has_overflowed) = (queue.len(), queue.cq_overflow());
+        drop(queue);
+        if has_overflowed {
+            self.enter(queued, 0)?;
+        }
+        Ok(has_overflowed)
+    }
+
     /// Queues the poll that completes, and so ends a wait, when `wakes` is written from now on; unless it stands in the kernel, or the
     /// kernel takes no submissions at the moment.
     pub(crate) fn watch_wakes(&mut self, wakes: &EventFd) -> Result<()> {
@@ -422,7 +433,7 @@ impl Ring {
         unsafe { self.push(&cancel) }
     }
 
-    /// Queues the request that a poll, whose completion bears the number given, wait for other events. Before 5.17 the poll is
+    /// Queues the request that a poll, whose completion bears the number given, wait for other events. A refusal comes as one to cancel does. Before 5.17 the poll is
     /// cancelled instead, and is to be submitted again: polls can be updated since 5.13, but one that is ready at once then ends
     /// without a completion (measured on Debian's 5.10.223, which has the io_uring of 5.15).
     pub(crate) fn push_poll_update(&mut self, number: u64, events: u32) -> Result<()> {
@@ -436,7 +447,7 @@ impl Ring {
             Sqe { opcode, flags, addr: number, len: UPDATE_EVENTS, op_flags: poll_events(events), ..Sqe::default() };
         self.reserve(1)?;
         // SAFETY: the entry points at nothing.
-        unsafe { self.push_sqe(&Sqe { user_data: NOBODY, ..update }) };
+        unsafe { self.push_sqe(&Sqe { user_data: ANSWER | number, ..update }) };
         Ok(())
     }
 

@@ -313,7 +313,13 @@ impl Schedule {
     /// completion has been lost, it was this operation's: that is named, and the kernel has let go of it.
     #[cold]
     fn not_cancelled(&mut self, Completed { number, result, .. }: Completed) -> Option<u32> {
-        let index = self.find_in_kernel(number & !ANSWER).filter(|_| result == -libc::ENOENT)?;
+        let index = self.find_in_kernel(number & !ANSWER).filter(|_| result < 0)?;
+        if self.slots[index].kind() == Kind::Poll {
+            self.poll_not_changed(index);
+        }
+        if result != -libc::ENOENT {
+            return None;
+        }
         let operation = &mut self.operations.entries[index as usize];
         operation.is_asked = false;
         // Others are ending by themselves. One in a chain that has not begun is asked when it begins.

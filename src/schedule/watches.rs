@@ -191,6 +191,16 @@ impl Schedule {
         }
     }
 
+    /// The kernel has refused to change or to cancel a poll that it has: it had been woken, for events that may be gone by the time it looks,
+    /// and then it goes on to wait for what it was armed for (6.18). It is asked once more, unless it completes.
+    pub(super) fn poll_not_changed(&mut self, poll: u32) {
+        let watched = self.watches.by_fd.get_mut(&self.operations.descriptor(poll));
+        if let Some(watched) = watched.filter(|watched| watched.poll == poll) {
+            watched.armed = 0;
+            self.operations.send_errand(poll);
+        }
+    }
+
     /// Hands out the callback of a watcher whose turn it is.
     pub(super) fn take_watch(&mut self, index: u32) -> Call {
         let ready = self.slots[index].when();

@@ -590,6 +590,106 @@ static void s12_many_operations_on_a_descriptor_end_together(void)
     CHECK(loop_close(loop), ==, 0);
 }
 
+/* Somebody else reads what has woken a poll, before the kernel looks: it refuses to change the poll then, which goes on to wait for what it
+ * was armed for. */
+static void s12_an_update_reaches_a_poll_that_was_woken_in_vain(void)
+{
+    loop_t *loop = new_loop();
+    struct seen seen = {0};
+    loop_handle_t handle;
+    int fds[2];
+    char byte;
+
+    make_pair(fds);
+    handle = watch(loop, fds[0], POLLIN, &seen);
+    CHECK(run_ready(loop), ==, 0);
+    for (int i = 0; i < 3; i++) {
+        seen.events = 0;
+        CHECK(write(fds[1], "a", 1), ==, 1);
+        CHECK(read(fds[0], &byte, 1), ==, 1);
+        CHECK(loop_watch_update(loop, handle, POLLIN | POLLOUT), ==, 0);
+        for (int j = 0; j < 5 && !(seen.events & POLLOUT); j++) CHECK(loop_run_once(loop, LOOP_SEC(1)), >=, 0);
+        CHECK_TRUE(seen.events & POLLOUT);
+        CHECK(loop_watch_update(loop, handle, POLLIN), ==, 0);
+        run_ready(loop);
+    }
+    CHECK(loop_close(loop), ==, 0);
+    close_pair(fds);
+}
+
+/* What a release hook ends, and closes. */
+static struct {
+    loop_t *loop;
+    loop_handle_t watcher;
+    int fd, peer, calls;
+} hooked;
+
+static void cancel_another_and_close(void *arg)
+{
+    (void)arg;
+    hooked.calls++;
+    CHECK(loop_cancel(hooked.loop, hooked.watcher), ==, 0);
+    close(hooked.fd);
+    CHECK_TRUE(has_ended(hooked.peer));
+}
+
+static void s12_a_hook_of_forget_fd_may_cancel_another_and_close(void)
+{
+    loop_t *loop = new_loop();
+    struct seen seen = {0};
+    loop_handle_t first;
+    int fds[2], others[2];
+
+    make_pair(fds);
+    make_pair(others);
+    first = loop_watch_fd(loop, fds[0], POLLIN, note, &seen);
+    REQUIRE(first, >, 0);
+    CHECK(loop_on_release(loop, first, cancel_another_and_close), ==, 0);
+    hooked.loop = loop;
+    hooked.watcher = watch(loop, others[0], POLLIN, &seen);
+    hooked.fd = others[0];
+    hooked.peer = others[1];
+    hooked.calls = 0;
+    CHECK(run_ready(loop), ==, 0);
+    CHECK(loop_forget_fd(loop, fds[0]), ==, 0);
+    CHECK(hooked.calls, ==, 1);
+    CHECK(loop_close(loop), ==, 0);
+    close_pair(fds);
+    close(others[1]);
+}
+
+/* What completes elsewhere fills the queue of completions, and what ends here waits in the kernel behind it. */
+static void s12_forgetting_sees_the_end_behind_a_full_queue(void)
+{
+    enum { OTHERS = 30 };
+    loop_options_t options = LOOP_OPTIONS_INIT;
+    static int others[OTHERS][2];
+    static char bytes[OTHERS + 1];
+    loop_t *loop;
+    int fds[2];
+
+    options.sq_entries = 2;
+    options.cq_entries = 4;
+    REQUIRE(loop_new(&options, &loop), ==, 0);
+    results = 0;
+    for (int i = 0; i < OTHERS; i++) {
+        make_pair(others[i]);
+        REQUIRE(loop_recv(loop, others[i][0], &bytes[i], 1, 0, count_result, NULL), >, 0);
+    }
+    make_pair(fds);
+    REQUIRE(loop_recv(loop, fds[0], &bytes[OTHERS], 1, 0, count_result, NULL), >, 0);
+    CHECK(loop_run_once(loop, 0), ==, 0);
+    for (int i = 0; i < OTHERS; i++) CHECK(write(others[i][1], "a", 1), ==, 1);
+    CHECK(loop_forget_fd(loop, fds[0]), ==, 0);
+    close(fds[0]);
+    CHECK_TRUE(has_ended(fds[1]));
+    while (results <= OTHERS) REQUIRE(loop_run_once(loop, LOOP_SEC(5)), >, 0);
+    CHECK(loop_run(loop), ==, LOOP_DONE);
+    CHECK(loop_close(loop), ==, 0);
+    close(fds[1]);
+    for (int i = 0; i < OTHERS; i++) close_pair(others[i]);
+}
+
 /* Where others have a descriptor, the entry of a WAITID has the number of a process. */
 static void forgetting_a_number_ends_nothing_else(void)
 {
@@ -826,6 +926,9 @@ static const struct check_test tests[] = {
     TEST(s12_a_file_is_closed_by_close_after_its_last_watcher),
     TEST(s12_what_does_not_end_costs_no_more_calls),
     TEST(s12_many_operations_on_a_descriptor_end_together),
+    TEST(s12_an_update_reaches_a_poll_that_was_woken_in_vain),
+    TEST(s12_a_hook_of_forget_fd_may_cancel_another_and_close),
+    TEST(s12_forgetting_sees_the_end_behind_a_full_queue),
     TEST(forgetting_a_number_ends_nothing_else),
     TEST_NOT_UNDER("valgrind", s33_a_child_forked_by_forgetting_submits_nothing,
                    "what the child forgets is a leak there, as it must be"),

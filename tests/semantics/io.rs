@@ -317,6 +317,27 @@ fn s12_an_update_reaches_a_poll_that_waits() {
     assert_eq!(events.get(), Events::OUT);
 }
 
+/// Somebody else reads what has woken a poll, before the kernel looks: it refuses to change the poll then.
+#[test]
+fn s12_an_update_reaches_a_poll_that_was_woken_in_vain() {
+    let lp = real_loop();
+    let (mut stream, mut peer) = UnixStream::pair().unwrap();
+    let events = Rc::new(Cell::new(Events::NONE));
+    let seen = Rc::clone(&events);
+    let watcher = lp.watch_fd(stream.try_clone().unwrap(), Events::IN, move |_, ready| seen.set(ready)).unwrap();
+    // The copy of the stream is another descriptor of the same file.
+    assert_eq!(lp.run_once(Duration::ZERO), Ok(0));
+    peer.write_all(b"x").unwrap();
+    stream.read_exact(&mut [0]).unwrap();
+    lp.watch_update(watcher, Events::IN | Events::OUT).unwrap();
+    for _ in 0..5 {
+        if !events.get().contains(Events::OUT) {
+            lp.run_once(Duration::from_secs(1)).unwrap();
+        }
+    }
+    assert!(events.get().contains(Events::OUT));
+}
+
 #[test]
 fn s12_a_hang_up_that_is_asked_for_is_told() {
     for asked in [Events::IN, Events::IN | Events::HUP, Events::HUP | Events::ERR] {

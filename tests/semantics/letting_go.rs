@@ -92,6 +92,46 @@ fn s12_the_kernel_lets_go_before_drop_and_release_hook() {
 }
 
 #[test]
+fn s12_a_hook_of_forget_fd_may_cancel_another_and_close() {
+    let lp = Loop::new().unwrap();
+    let (stream, _peer) = UnixStream::pair().unwrap();
+    let (other, other_peer) = UnixStream::pair().unwrap();
+    let (first, second) = (watch(&lp, &stream), watch(&lp, &other));
+    let ended = Rc::new(Cell::new(false));
+    let seen = Rc::clone(&ended);
+    lp.on_release(first, move |lp| {
+        lp.cancel(second).unwrap();
+        drop(other);
+        seen.set(is_at_end(&other_peer));
+    })
+    .unwrap();
+    lp.run_once(Duration::ZERO).unwrap();
+    assert_eq!(lp.forget_fd(stream.as_raw_fd()), Ok(0));
+    assert!(ended.get());
+}
+
+/// What completes elsewhere fills the queue of completions, and what ends here waits in the kernel behind it.
+#[test]
+fn s12_forgetting_sees_the_end_behind_a_full_queue() {
+    let lp = Loop::builder().sq_entries(2).cq_entries(4).build().unwrap();
+    let mut others = pairs(30);
+    for (stream, _) in &others {
+        lp.recv(Number(stream.as_raw_fd()), Vec::with_capacity(1), 0, |_, result, _| assert_eq!(result, Ok(1)))
+            .unwrap();
+    }
+    let (stream, peer) = UnixStream::pair().unwrap();
+    lp.recv(Number(stream.as_raw_fd()), Vec::with_capacity(1), 0, |_, result, _| assert!(result.is_err())).unwrap();
+    lp.run_once(Duration::ZERO).unwrap();
+    for (_, peer) in &mut others {
+        peer.write_all(b"x").unwrap();
+    }
+    assert_eq!(lp.forget_fd(stream.as_raw_fd()), Ok(0));
+    drop(stream);
+    assert!(is_at_end(&peer));
+    lp.run().unwrap();
+}
+
+#[test]
 fn s12_a_watcher_lets_go_from_inside_of_its_own_batch() {
     let lp = Rc::new(Loop::new().unwrap());
     let all = Rc::new(RefCell::new(pairs(2)));
