@@ -102,7 +102,7 @@ impl Loop {
     }
 
     /// Changes what a watcher waits for. What is queued for it and is asked for no more is dropped; with [`Events::NONE`] it is paused,
-    /// and errors and hang-ups still come (S12). O(watchers of the descriptor).
+    /// and errors and hang-ups still come (S12). O(1); O(watchers of the descriptor) when the poll is armed next.
     ///
     /// Errors: EINVAL when the handle is not a watcher's, ENOENT, ESHUTDOWN.
     pub fn watch_update(&self, handle: Handle, events: Events) -> Result<()> {
