@@ -519,6 +519,7 @@ static void s33_a_clone_does_with_signals_what_was_done_before(void)
         child = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
         if (child == 0) {
             kill(getpid(), SIGUSR1);
+            close_loop(loop);
             _exit(own_calls);
         }
         REQUIRE(child, >, 0);

@@ -306,12 +306,13 @@ static void s22_close_frees_a_loop_whose_ring_cannot_be_enabled(void)
     CHECK_IN_CHILD(enabling_refused, NULL);
 }
 
-static uint64_t cpu_time(void)
+static uint64_t enters(const loop_t *loop)
 {
-    struct timespec time;
+    loop_metrics_t metrics = {0};
 
-    REQUIRE(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time), ==, 0);
-    return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+    metrics.size = sizeof metrics;
+    CHECK(loop_metrics(loop, &metrics), ==, 0);
+    return metrics.enters;
 }
 
 static void *post_during_the_refusal(void *arg)
@@ -330,7 +331,7 @@ static void no_submission_taken(void *arg)
     loop_t *loop = new_loop();
     loop_remote_t *remote;
     pthread_t thread;
-    uint64_t begin, used;
+    uint64_t begin, tries;
     loop_handle_t receive;
     int fds[2];
 
@@ -342,17 +343,16 @@ static void no_submission_taken(void *arg)
     refuse(SYS_io_uring_enter, *error);
     REQUIRE(pthread_create(&thread, NULL, post_during_the_refusal, remote), ==, 0);
     begin = monotonic();
-    used = cpu_time();
+    tries = enters(loop);
     CHECK(loop_run_forever(loop), ==, -EAGAIN);
-    used = cpu_time() - used;
+    tries = enters(loop) - tries;
     begin = monotonic() - begin;
     pthread_join(thread, NULL);
     /* Timers and posts run meanwhile, and the loop does not spin. */
     CHECK(ran_here, ==, 2);
     CHECK(released_here, ==, 1);
     CHECK(begin, >, LOOP_MSEC(900));
-    if (!getenv("CHECK_TOOL"))
-        CHECK(used, <, begin / 3);
+    CHECK(tries, <, 3000);
     CHECK_TRUE(loop_is_pending(loop, receive));
     CHECK(loop_on_release(loop, receive, count_released), ==, 0);
     CHECK(loop_run(loop), ==, -EAGAIN);
@@ -658,6 +658,10 @@ static void s32_no_locked_memory(void)
 
 enum { DEFAULT_KIB = 28, LEAST_KIB = 8 };
 
+/* That a tool does not take them for lost. */
+static loop_t *volatile loops[8];
+static size_t kept;
+
 static int new_loop_within(rlim_t kib, uint32_t sq_entries, uint32_t cq_entries)
 {
     struct rlimit limit = {kib << 10, RLIM_INFINITY};
@@ -670,7 +674,10 @@ static int new_loop_within(rlim_t kib, uint32_t sq_entries, uint32_t cq_entries)
     limit.rlim_cur = kib << 10;
     REQUIRE(setrlimit(RLIMIT_MEMLOCK, &limit), ==, 0);
     /* Not closed: the kernel would give back what it has locked a moment later. */
-    return loop_new(&options, &loop);
+    int result = loop_new(&options, &loop);
+
+    if (result == 0 && kept < sizeof loops / sizeof *loops) loops[kept++] = loop;
+    return result;
 }
 
 /* The figures of docs/limits.md, where the kernel counts rings as locked memory of the user. A user of its own, since others' loops count, too. */

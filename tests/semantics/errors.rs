@@ -283,13 +283,13 @@ fn s28_while_no_submissions_are_taken_timers_and_posts_run_and_run_tells() {
             thread::sleep(Duration::from_millis(20));
             remote.call_soon(|_| {}).unwrap();
         });
-        let begin = (Time::now(), cpu_time());
+        let begin = (Time::now(), lp.metrics().enters);
         assert_eq!(errno(lp.run_forever()), EAGAIN);
-        let (lasted, used) = (Time::now() - begin.0, cpu_time() - begin.1);
+        let (lasted, tries) = (Time::now() - begin.0, lp.metrics().enters - begin.1);
         poster.join().unwrap();
         assert_eq!((trace.take(), lp.metrics().posts), (vec!["timer"], 1));
         assert!(lasted > Duration::from_millis(900), "{lasted:?}");
-        assert!(used < lasted / 3, "{used:?} of {lasted:?}");
+        assert!(tries < 3000, "{tries} in {lasted:?}");
         // Again, and close, which frees what the kernel has not taken.
         assert_eq!(errno(lp.run()), EAGAIN);
         assert!(trace.take().is_empty());
@@ -342,14 +342,6 @@ fn restrict(lp: &Loop, operations: &[u8]) -> bool {
     // EBADFD: the oldest rung is not made disabled.
     assert!(result == 0 || std::io::Error::last_os_error().raw_os_error() == Some(libc::EBADFD));
     result == 0
-}
-
-/// What the calling thread has used of a processor.
-fn cpu_time() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the time is written to a live variable.
-    assert_eq!(unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) }, 0);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 #[test]

