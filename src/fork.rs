@@ -4,11 +4,13 @@
 //! system call. A child that makes a loop of its own gets the next number. The page is never unmapped.
 
 use std::ffi::CStr;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use nix::errno::Errno;
+use nix::unistd::gettid;
 
 use crate::error::{Error, Result, Sentence};
 use crate::memory::try_box;
@@ -138,18 +140,33 @@ fn map() -> Result<*mut AtomicU64> {
 ///
 /// A main thread that leaves others behind stays as a zombie, which tgkill takes for alive: what is in /proc decides. Without /proc,
 /// it is alive.
+///
+/// Where a filter refuses tgkill, /proc alone is asked. What cannot be told is alive: its loops are not taken from it.
 pub(crate) fn is_thread_alive(tid: i32, exited_at: u64) -> bool {
     // SAFETY: signal 0 asks, and sends nothing.
-    let asked = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, 0) };
-    let is_dead = |(state, began): (u8, u64)| matches!(state, b'Z' | b'X') || exited_at != 0 && began > exited_at;
-    asked == 0 && !thread_state(tid).is_some_and(is_dead)
+    let asked = Errno::result(unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, 0) });
+    if asked == Err(Errno::ESRCH) {
+        return false;
+    }
+    match open_stat(tid) {
+        Ok(file) => !thread_state(file)
+            .is_some_and(|(state, began)| matches!(state, b'Z' | b'X') || exited_at != 0 && began > exited_at),
+        // It tells of this thread, and not of that one.
+        Err(Errno::ENOENT) => asked.is_ok() || open_stat(gettid().as_raw()).is_err(),
+        Err(_) => true,
+    }
+}
+
+/// What /proc tells of a thread.
+fn open_stat(tid: i32) -> nix::Result<File> {
+    let mut path = [0; 40];
+    // The last byte stays NUL: a number has eleven characters at most.
+    let _ = write!(&mut path[..39], "/proc/self/task/{tid}/stat");
+    sys::open(CStr::from_bytes_until_nul(&path).unwrap_or_default(), libc::O_RDONLY)
 }
 
 /// The state of a thread, by its letter, and when it began, by CLOCK_BOOTTIME. Allocates nothing.
-fn thread_state(tid: i32) -> Option<(u8, u64)> {
-    let mut path = [0; 40];
-    write!(&mut path[..], "/proc/self/task/{tid}/stat").ok()?;
-    let mut file = sys::open(CStr::from_bytes_until_nul(&path).ok()?, libc::O_RDONLY).ok()?;
+fn thread_state(mut file: File) -> Option<(u8, u64)> {
     // The fields that are wanted stand in the first 300 bytes, of which the name has 16.
     let mut text = [0; 512];
     let length = file.read(&mut text).ok()?;
@@ -171,7 +188,7 @@ mod tests {
     #[test]
     fn s25_a_thread_that_has_begun_since_is_another_one() {
         let tid = nix::unistd::gettid().as_raw();
-        assert!(thread_state(tid).is_some_and(|(state, _)| state == b'R'));
+        assert!(thread_state(open_stat(tid).unwrap()).is_some_and(|(state, _)| state == b'R'));
         assert!(is_thread_alive(tid, 0) && is_thread_alive(tid, boottime()));
         assert!(!is_thread_alive(tid, 1));
         assert!(!is_thread_alive(i32::MAX, 0));

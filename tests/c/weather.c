@@ -306,6 +306,60 @@ static void s22_close_frees_a_loop_whose_ring_cannot_be_enabled(void)
     CHECK_IN_CHILD(enabling_refused, NULL);
 }
 
+static void *close_the_loop_of_another(void *loop)
+{
+    CHECK(loop_close(loop), ==, -EPERM);
+    CHECK(loop_close_within(loop, 0), ==, -EPERM);
+    return NULL;
+}
+
+struct left_behind {
+    loop_t *loop;
+    int fds[2];
+};
+
+static void *leave_a_receive(void *arg)
+{
+    struct left_behind *left = arg;
+
+    left->loop = new_loop();
+    CHECK(loop_recv(left->loop, left->fds[0], taken_buffer, sizeof taken_buffer, 0, count_result, NULL), >, 0);
+    CHECK(loop_run_once(left->loop, 0), ==, 0);
+    return NULL;
+}
+
+static void asking_for_threads_refused(void *arg)
+{
+    const int *error = arg;
+    loop_t *loop = new_loop();
+    struct left_behind left;
+    pthread_t thread;
+
+    make_pair(left.fds);
+    CHECK(loop_on_release(loop, loop_call_soon(loop, count_ran, NULL), count_released), ==, 0);
+    refuse(SYS_tgkill, *error);
+    REQUIRE(pthread_create(&thread, NULL, close_the_loop_of_another, loop), ==, 0);
+    pthread_join(thread, NULL);
+    CHECK(released_here, ==, 0);
+    CHECK(loop_run(loop), ==, LOOP_DONE);
+    CHECK(ran_here, ==, 1);
+    close_loop(loop);
+    /* Of one that has exited it is known, and waited for. */
+    REQUIRE(pthread_create(&thread, NULL, leave_a_receive, &left), ==, 0);
+    pthread_join(thread, NULL);
+    close_loop(left.loop);
+    close_pair(left.fds);
+}
+
+/* Who cannot ask the kernel whether the owner is there takes no loop from it. */
+static void s25_a_filter_makes_nobody_the_heir_of_a_thread_that_lives(void)
+{
+    const int errors[] = {EPERM, ENOSYS, EAGAIN};
+
+    for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++)
+        CHECK_IN_CHILD(asking_for_threads_refused, (void *)&errors[i]);
+}
+
 static uint64_t enters(const loop_t *loop)
 {
     loop_metrics_t metrics = {0};
@@ -859,6 +913,7 @@ static const struct check_test tests[] = {
     TEST(s28_what_was_posted_is_not_lost_when_io_uring_enter_is_refused),
     TEST(s22_close_frees_the_loop_whatever_io_uring_enter_says),
     TEST(s22_close_frees_a_loop_whose_ring_cannot_be_enabled),
+    TEST(s25_a_filter_makes_nobody_the_heir_of_a_thread_that_lives),
     TEST(s28_a_run_tells_when_no_submissions_are_taken),
     TEST(s28_a_run_tells_when_the_loops_own_poll_or_timeout_is_refused),
     TEST(s32_no_descriptor_left),
