@@ -229,14 +229,13 @@ impl Loop {
         Ok(())
     }
 
-    /// Asks what a device may be busy with to end, and waits for that, at most `limit` nanoseconds: the thread that the ring is bound to
+    /// Asks what a device may be busy with to end, and waits for that, at the latest until `until`: the thread that the ring is bound to
     /// exits. All else, and the results, stay for whoever closes the loop.
     #[cfg(feature = "capi")]
-    pub(crate) fn wait_for_devices(&self, limit: u64) {
+    pub(crate) fn wait_for_devices(&self, until: u64) {
         let (Ok(mut schedule), Ok(mut ring)) = (self.schedule.try_borrow_mut(), self.ring.try_borrow_mut()) else {
             return;
         };
-        let until = time::monotonic().saturating_add(limit);
         let mut is_first = true;
         while schedule.ask_devices_to_end() && (is_first || time::monotonic() < until) {
             is_first = false;

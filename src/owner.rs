@@ -193,10 +193,11 @@ fn number_this_thread() -> u64 {
     THREAD.get()
 }
 
-/// Has a function called before the calling thread counts as exited. None is where the thread is past its destructors, or leaves without.
+/// Has a function called before the calling thread counts as exited. False: it counts as that already. (No function is called where the
+/// thread leaves without its destructors.)
 #[cfg(feature = "capi")]
-pub(crate) fn before_exit(f: fn()) {
-    let _ = EXIT.try_with(|exit| exit.get().into_iter().for_each(|exit| exit.1.set(Some(f))));
+pub(crate) fn before_exit(f: fn()) -> bool {
+    EXIT.try_with(|exit| exit.get().map(|exit| exit.1.set(Some(f))).is_some()).unwrap_or(false)
 }
 
 /// What tells of the calling thread's exit.

@@ -11,6 +11,7 @@ use nix::unistd::{getpid, gettid};
 
 use crate::event_loop::Loop;
 use crate::owner;
+use crate::time::monotonic;
 
 /// The neighbours of a loop among those that its thread has made use of.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ thread_local! {
     static FIRST: Cell<*mut Loop> = const { Cell::new(ptr::null_mut()) };
 }
 
-/// A thread's exit waits for devices so long at most: what they have then is never released.
+/// A thread's exit waits for devices so long at most, whatever the number of its loops: what they have then is never released.
 const LIMIT_NS: u64 = 1_000_000_000;
 
 impl Default for Links {
@@ -39,16 +40,17 @@ impl Loop {
     #[cold]
     pub(crate) fn link_to_thread(&self) {
         let this = self.as_c().cast::<Loop>();
-        if !self.is_made_for_c() || self.c.links.is_linked.replace(true) {
+        // A thread that is past this has no use for the list: who comes after it may close, and free, what stands in it.
+        if !self.is_made_for_c() || !owner::before_exit(wait_for_devices) {
             return;
         }
+        self.c.links.is_linked.set(true);
         let next = FIRST.replace(this);
         self.c.links.next.set(next);
         // SAFETY: what is linked is a loop of this thread's, which unlinks itself before it is freed.
         if let Some(next) = unsafe { next.as_ref() } {
             next.c.links.previous.set(this);
         }
-        owner::before_exit(wait_for_devices);
     }
 
     /// The loop ends. Whoever has taken it over finds the list gone with the thread.
@@ -69,18 +71,19 @@ impl Loop {
     }
 }
 
-/// What a thread does before it counts as exited.
+/// What a thread does before it counts as exited. Its loops leave the list: it may close some of them later, in the destructors of
+/// thread-specific data, and others may close their neighbours by then.
 fn wait_for_devices() {
+    let until = monotonic().saturating_add(LIMIT_NS);
     // The main thread's destructors run when the process ends, which needs no buffers any more.
-    if gettid() == getpid() {
-        return;
-    }
-    let mut at = FIRST.get();
+    let is_main = gettid() == getpid();
+    let mut at = FIRST.replace(ptr::null_mut());
     // SAFETY: what is linked is a loop of this thread's that has not been closed; others may close it when the thread counts as exited.
     while let Some(lp) = unsafe { at.as_ref() } {
         at = lp.c.links.next.get();
-        if lp.owner.check().is_ok() {
-            lp.wait_for_devices(LIMIT_NS);
+        lp.c.links.is_linked.set(false);
+        if !is_main && lp.owner.check().is_ok() {
+            lp.wait_for_devices(until);
         }
     }
 }

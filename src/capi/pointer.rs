@@ -99,7 +99,8 @@ pub(super) unsafe fn close(lp: *mut loop_t, end: impl FnOnce(&Loop) -> Result<()
     end(unsafe { &*lp })?;
     // SAFETY: as above.
     unsafe { &*lp }.unlink_from_thread();
-    if is_forked {
+    // A release hook may have forked meanwhile, and this may be the child.
+    if !owner.process().is_current() {
         // SAFETY: all has ended, and nobody else is in this process.
         unsafe { free_copy(lp) };
     } else {

@@ -3,6 +3,7 @@
 
 #include "io.h"
 
+#include <malloc.h>
 #include <pthread.h>
 #include <semaphore.h>
 
@@ -486,7 +487,82 @@ static void s25_a_thread_of_its_own_executor_cannot_adopt_it(void)
     CHECK(own.closed, ==, -EPERM);
 }
 
+/* What a thread does for its loops in the destructor of thread-specific data, which comes after those of thread-local storage. */
+struct leaving {
+    pthread_key_t key;
+    loop_t *kept[2], *left;
+    sem_t has_begun, goes_on;
+};
+
+static void close_kept(void *arg)
+{
+    struct leaving *leaving = arg;
+
+    sem_post(&leaving->has_begun);
+    while (sem_wait(&leaving->goes_on) != 0) REQUIRE(errno, ==, EINTR);
+    close_loop(leaving->kept[0]);
+    close_loop(leaving->kept[1]);
+}
+
+static void *leave_with_loops(void *arg)
+{
+    struct leaving *leaving = arg;
+    loop_t **const loops[] = {&leaving->kept[0], &leaving->left, &leaving->kept[1]};
+
+    for (size_t i = 0; i < sizeof loops / sizeof loops[0]; i++) {
+        *loops[i] = new_loop();
+        CHECK(loop_run_once(*loops[i], 0), ==, 0);
+    }
+    REQUIRE(pthread_setspecific(leaving->key, leaving), ==, 0);
+    return NULL;
+}
+
+/* Blocks of all sizes, one of which is where the allocator had a loop. */
+enum { BLOCKS = 1024, UNIT = 16 };
+static unsigned char *blocks[BLOCKS];
+
+static void fill_what_is_free(void)
+{
+    for (size_t i = 0; i < BLOCKS; i++) {
+        blocks[i] = malloc(UNIT * (i + 1));
+        REQUIRE(blocks[i] != NULL, ==, true);
+        memset(blocks[i], 0xa5, UNIT * (i + 1));
+    }
+}
+
+static void check_what_is_filled(void)
+{
+    for (size_t i = 0; i < BLOCKS; i++) {
+        for (size_t at = 0; at < UNIT * (i + 1); at++)
+            REQUIRE(blocks[i][at], ==, 0xa5);
+        free(blocks[i]);
+    }
+}
+
+static void s25_a_thread_that_exits_leaves_alone_what_others_closed(void)
+{
+    struct leaving leaving = {0};
+    pthread_t thread;
+
+    /* Threads share what is free, if there are none yet. A sanitizer says no, and needs no help. */
+    (void)mallopt(M_ARENA_MAX, 1);
+    REQUIRE(pthread_key_create(&leaving.key, close_kept), ==, 0);
+    REQUIRE(sem_init(&leaving.has_begun, 0, 0), ==, 0);
+    REQUIRE(sem_init(&leaving.goes_on, 0, 0), ==, 0);
+    REQUIRE(pthread_create(&thread, NULL, leave_with_loops, &leaving), ==, 0);
+    while (sem_wait(&leaving.has_begun) != 0) REQUIRE(errno, ==, EINTR);
+    /* The thread counts as exited, so the loop that it leaves is anybody's. */
+    close_loop(leaving.left);
+    fill_what_is_free();
+    sem_post(&leaving.goes_on);
+    pthread_join(thread, NULL);
+    check_what_is_filled();
+    pthread_key_delete(leaving.key);
+}
+
 static const struct check_test tests[] = {
+    /* Comes first: see there. */
+    TEST(s25_a_thread_that_exits_leaves_alone_what_others_closed),
     TEST(s25_from_another_thread_everything_is_eperm),
     TEST(s25_from_another_thread_while_it_runs),
     TEST(s25_adopt_hands_a_loop_to_the_calling_thread),
