@@ -248,6 +248,10 @@ impl Loop {
     /// refused, what the kernel has completed is collected first, without sleep.
     #[cold]
     fn run_errands(&self, schedule: &mut Schedule, ring: &mut Ring, limit: u64) -> Result<u64> {
+        if ring.has_loss() {
+            // A cancel has met it, which does not fail for that.
+            return Err(Error::COMPLETION_LOST);
+        }
         match self.submit_errands(schedule, ring) {
             // Some operations go on in the next iteration.
             Ok(()) if schedule.has_errands() => Ok(0),

@@ -180,6 +180,10 @@ impl Loop {
         if self.ending_together.get() == 0 && self.schedule.borrow_mut().take_file_to_release() {
             let (mut schedule, mut ring) = (self.schedule.borrow_mut(), self.ring.borrow_mut());
             let _ = op::cancel_orphans(&mut schedule, &mut ring).and_then(|()| ring.settle(schedule.outstanding()));
+            if ring.has_loss() {
+                // The next iteration tells of it.
+                schedule.note_resumable(true);
+            }
         }
     }
 

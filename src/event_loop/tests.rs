@@ -200,6 +200,87 @@ fn s28_a_lost_completion_is_told_to_a_host_by_the_next_run() {
 }
 
 #[test]
+fn s28_a_watcher_goes_on_when_the_completion_of_its_poll_was_lost() {
+    let lp = Loop::new().unwrap();
+    let (socket, mut peer) = UnixStream::pair().unwrap();
+    let (ready, other) = (Rc::new(Cell::new(0)), UnixStream::pair().unwrap());
+    let inner = Rc::clone(&ready);
+    lp.watch_fd(socket, Events::IN, move |lp, _| {
+        inner.set(inner.get() + 1);
+        lp.stop().unwrap();
+    })
+    .unwrap();
+    let untouched = lp.watch_fd(other.0, Events::IN, |_, _| panic!("there is nothing to read")).unwrap();
+    lp.run_once(Duration::ZERO).unwrap();
+    lp.ring.borrow_mut().faults.loses_next = true;
+    peer.write_all(b"lost").unwrap();
+    assert_eq!(lp.run().map_err(|error| error.raw_os_error()), Err(libc::EBADR));
+    assert_eq!(ready.get(), 0);
+    for calls in 1..=3 {
+        assert_eq!(lp.run_once(Duration::from_secs(100)), Ok(usize::from(calls > 1)));
+        while ready.get() < calls {
+            lp.run_once(Duration::from_secs(100)).unwrap();
+        }
+    }
+    assert!(lp.is_pending(untouched));
+}
+
+#[test]
+fn s28_a_child_is_reaped_when_its_completion_was_lost() {
+    let lp = Loop::new().unwrap();
+    let child = std::process::Command::new("true").spawn().unwrap();
+    let ended = Rc::new(Cell::new(None));
+    let inner = Rc::clone(&ended);
+    lp.watch_child(child.id(), move |_, status| inner.set(status)).unwrap();
+    lp.ring.borrow_mut().faults.loses_next = true;
+    assert_eq!(lp.run().map_err(|error| error.raw_os_error()), Err(libc::EBADR));
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    assert!(ended.get().unwrap().success());
+}
+
+#[test]
+fn s28_a_loss_that_a_cancel_meets_is_told_by_the_run() {
+    let lp = Loop::new().unwrap();
+    let fds: Vec<_> = [(); 100].map(|()| UnixStream::pair().unwrap()).into();
+    let watch = |fd: &UnixStream| lp.watch_fd(fd.try_clone().unwrap(), Events::IN, |_, _| {}).unwrap();
+    let watchers: Vec<_> = fds.iter().map(|(fd, _)| watch(fd)).collect();
+    lp.run_once(Duration::ZERO).unwrap();
+    for (_, peer) in &fds {
+        (&*peer).write_all(b"work").unwrap();
+    }
+    lp.ring.borrow_mut().faults.settle_loses = true;
+    lp.cancel(watchers[0]).unwrap();
+    if lp.ring.borrow().faults.settle_loses {
+        // The kernel puts no work off: before 6.1, and as on these.
+        return;
+    }
+    assert_eq!(lp.run_once(Duration::ZERO).map_err(|error| error.raw_os_error()), Err(libc::EBADR));
+    assert_eq!(lp.run_once(Duration::from_secs(100)), Ok(99));
+}
+
+#[test]
+fn s22_what_an_accept_waits_for_is_not_closed_for_a_connection() {
+    use crate::ring::Completed;
+    use crate::schedule::Errand;
+    use std::os::fd::AsRawFd;
+
+    let lp = Loop::new().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let handle = lp.accept_multi(listener, |_, _| panic!("nobody connects")).unwrap();
+    let completed = |result| Completed { number: crate::op::number(handle), result, flags: 0 };
+    let (bystander, _peer) = UnixStream::pair().unwrap();
+    let mut schedule = lp.schedule.borrow_mut();
+    // It would not wait, as kernels until 5.17 say of O_NONBLOCK, and a poll does that.
+    schedule.completed(completed(-libc::EAGAIN));
+    assert!(
+        matches!(schedule.next_errand(), Ok(Some(Errand::Submit(sqe, _))) if sqe.opcode == io_uring::opcode::PollAdd::CODE)
+    );
+    // There is no memory for the result, which says for what it is ready: a number that is also that of a descriptor.
+    schedule.discard(completed(bystander.as_raw_fd()));
+    assert!(bystander.peer_addr().is_ok());
+}
+
+#[test]
 fn s22_a_lost_completion_does_not_hold_up_close() {
     // Lost before the close, or in it.
     for is_before in [true, false] {

@@ -72,6 +72,11 @@ impl Ring {
         }
     }
 
+    /// Whether the kernel has lost a completion since `take_loss` was called last.
+    pub(crate) fn has_loss(&self) -> bool {
+        self.has_lost
+    }
+
     /// Whether the kernel has lost a completion since this was asked last. Which one it was is not known.
     pub(crate) fn take_loss(&mut self) -> bool {
         std::mem::take(&mut self.has_lost)
@@ -113,6 +118,8 @@ pub(crate) struct Faults {
     pub(crate) enters: (u32, i32),
     /// So many completions the kernel says to have lost, where it counts them.
     pub(crate) drops: u32,
+    /// The next call that settles more than one enter does says that a completion has been lost.
+    pub(crate) settle_loses: bool,
 }
 
 #[cfg(test)]
@@ -125,6 +132,11 @@ impl Faults {
         } else {
             self.enters = (1, libc::EBADR);
         }
+    }
+
+    pub(super) fn settled(&mut self, settled: std::io::Result<usize>) -> std::io::Result<usize> {
+        let loses = std::mem::take(&mut self.settle_loses);
+        if loses { Err(std::io::Error::from_raw_os_error(libc::EBADR)) } else { settled }
     }
 
     pub(super) fn next_errno(&mut self) -> Option<i32> {

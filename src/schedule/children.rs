@@ -21,8 +21,6 @@ pub(crate) struct Child {
     pub(crate) pidfd: Option<OwnedFd>,
     /// Whether somebody else has waited for it.
     pub(crate) is_gone: bool,
-    /// Whether the kernel has been told to forget it.
-    is_orphan: bool,
 }
 
 #[derive(Debug, Default)]
@@ -41,7 +39,7 @@ impl Children {
 
 impl Child {
     pub(crate) fn new(pid: pid_t, pidfd: Option<OwnedFd>) -> Child {
-        Child { pid, pidfd, is_gone: false, is_orphan: false }
+        Child { pid, pidfd, is_gone: false }
     }
 }
 
@@ -83,7 +81,6 @@ impl Schedule {
             drop(self.slots.empty(index));
             return;
         };
-        child.is_orphan = false;
         child.is_gone |= result == -libc::ECHILD;
         if self.slots[index].place() == Place::Aside {
             self.slots[index].set_place(Place::Ready);
@@ -124,9 +121,7 @@ impl Schedule {
     }
 
     fn orphan(&mut self, index: u32) {
-        let Some(child) = self.extras.get_mut(&index).and_then(|extra| extra.child.as_mut()) else { return };
-        if self.operations.is_in_kernel(index) && !child.is_orphan {
-            child.is_orphan = true;
+        if self.operations.is_in_kernel(index) {
             self.operations.add_orphan(self.slots.handle(index));
         }
     }

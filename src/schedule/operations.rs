@@ -40,7 +40,7 @@ pub(super) struct Operations {
     pending: usize,
     /// Polls for watchers.
     polls: usize,
-    /// What has ended, but for its entry in the kernel, which is to be told so.
+    /// Polls and children of which the kernel is to let go: they have ended, or their completions may have been lost.
     orphans: Vec<Handle>,
     /// Whether some operation waits for what is free: the loop has it go on in its next iteration.
     may_resume: bool,
@@ -121,9 +121,11 @@ impl Operations {
         self.outstanding = self.outstanding.saturating_sub(1);
     }
 
-    /// Has the kernel told to let go of what has ended. There is room for it.
+    /// Has the kernel told to let go of the entry of a poll or a child, once. There is room for it.
     pub(super) fn add_orphan(&mut self, handle: Handle) {
-        self.orphans.push(handle);
+        if !std::mem::replace(&mut self.entries[handle.index() as usize].is_asked, true) {
+            self.orphans.push(handle);
+        }
     }
 
     pub(super) fn note_descriptor(&mut self, index: u32, fd: i32) {
@@ -321,9 +323,16 @@ impl Schedule {
             return None;
         }
         let operation = &mut self.operations.entries[index as usize];
-        operation.is_asked = false;
-        // Others are ending by themselves. One in a chain that has not begun is asked when it begins.
-        if !operation.is_pending || operation.has_to_wait {
+        let was_asked = std::mem::replace(&mut operation.is_asked, false);
+        if !operation.is_pending {
+            // A poll or a child. Its completion came before this answer, if it was not lost.
+            if was_asked && self.operations.has_lost {
+                self.completed(Completed { number: number & !ANSWER, result: -libc::ECANCELED, flags: 0 });
+            }
+            return None;
+        }
+        // One in a chain that has not begun is asked when it begins.
+        if operation.has_to_wait {
             return None;
         }
         operation.refusals = MOST_REFUSALS.min(operation.refusals + 1);
@@ -340,15 +349,22 @@ impl Schedule {
     }
 
     /// The kernel has lost a completion, it does not say which. What has been asked to end is asked again: by now it may have ended.
+    /// Polls and children are asked for, too: watchers go on, whichever it was.
     #[cold]
     pub(crate) fn completion_lost(&mut self) {
         self.operations.has_lost = true;
+        self.operations.orphans.clear();
         for index in 0..self.operations.entries.len() as u32 {
             let Operation { is_pending, in_kernel, asked_to_end, is_asked, .. } =
                 &mut self.operations.entries[index as usize];
-            if *is_pending && *in_kernel && *asked_to_end {
-                *is_asked = false;
+            if !*in_kernel || *is_pending && !*asked_to_end {
+                continue;
+            }
+            *is_asked = false;
+            if *is_pending {
                 self.operations.send_errand(index);
+            } else {
+                self.operations.add_orphan(self.slots.handle(index));
             }
         }
     }
@@ -645,10 +661,14 @@ impl Schedule {
     /// Takes a result that nobody will see out of the queue; the descriptor, if it is a fresh one.
     pub(crate) fn discard_result(&mut self) -> Option<Option<i32>> {
         let Outcome { index, given } = self.operations.results.pop_front()?;
+        Some(self.result_discarded(index, given))
+    }
+
+    /// Nobody will see a result; the descriptor, if it is a fresh one.
+    fn result_discarded(&mut self, index: u32, given: Given) -> Option<i32> {
         let operation = &mut self.operations.entries[index as usize];
         operation.driver.iter_mut().for_each(|driver| driver.discarded(given.result));
-        let gives_descriptor = operation.gives_descriptor;
-        Some((given.result >= 0 && gives_descriptor).then_some(given.result))
+        (given.result >= 0 && operation.gives_descriptor).then_some(given.result)
     }
 
     /// As `completed`, when there is no room: the result is lost, as closing the loop loses it.
@@ -665,11 +685,10 @@ impl Schedule {
         if !self.slots[index].kind().is_operation() {
             return;
         }
-        let operation = &mut self.operations.entries[index as usize];
-        if completed.result >= 0 && operation.gives_descriptor {
-            close_unseen(completed.result);
-        }
-        operation.driver.iter_mut().for_each(|driver| driver.discarded(completed.result));
+        // What comes of it is the driver's to say: an accept may have waited for readiness, or for time.
+        let driver = &mut self.operations.entries[index as usize].driver;
+        let given = driver.as_mut().map_or(Step::give(completed).given, |driver| driver.completed(completed).given);
+        given.and_then(|given| self.result_discarded(index, given)).into_iter().for_each(close_unseen);
         if is_last {
             self.operation_ended(index);
         }
