@@ -18,17 +18,17 @@
  *   Errors    An int or a loop_handle_t that is negative is -errno; an int of which nothing else is said is 0 on success.
  *             loop_strerror() names an error, loop_last_error() says in a sentence what went wrong. Nothing is written to an
  *             out parameter on failure, and nothing is lost: the loop stays usable, what was scheduled stays scheduled.
- *             Checked in this order: -EINVAL, -EOWNERDEAD, -EPERM, the state (-EBUSY, -ESHUTDOWN). An error that is named
+ *             Checked in this order: -EINVAL, -EOWNERDEAD, -EPERM, the state (-EBUSY, -ESHUTDOWN, -EDEADLK). An error that is named
  *             alone means: -EINVAL an argument is NULL or out of range; -EOWNERDEAD called in a forked child; -EPERM called
  *             by the wrong thread; -ESHUTDOWN the loop has been shut down, or is being closed; -ENOENT the handle is
  *             stale; -ENOMEM there is no memory; -EMFILE, -ENFILE there is no descriptor left. Functions that cannot carry an
  *             error answer false, 0, NULL or the time. The result of an operation, which comes to its callback, is an errno
  *             alone: loop_strerror() names it, and loop_last_error() knows nothing of it.
  *   Time      uint64_t nanoseconds on CLOCK_MONOTONIC. No delay is rounded. A timer never runs early.
- *   Order     What is ready runs in the order in which it became ready, as far as the loop knows: what other threads have
- *             posted it takes before what the kernel has completed, so that a post may overtake a completion that was there
- *             earlier, and both before timers. Timers with the same deadline run in the order in which they were scheduled.
- *             What a callback schedules runs in a later iteration.
+ *   Order     What is ready stands in one queue, first in, first out. An iteration appends what other threads have posted,
+ *             then what the kernel has completed, then the timers that are due, and runs the queue. So a post may overtake
+ *             a completion that was there before it. Timers with the same deadline run in the order in which they were
+ *             scheduled. What a callback schedules runs in a later iteration.
  *   Threads   A loop belongs to the thread that made it. "Any thread" says what others may call.
  *   Ownership An `arg` stays the caller's, and must live until its callback has returned for the last time, or was
  *             cancelled when it was not running; loop_on_release() tells when. A buffer that an operation was given belongs
@@ -135,7 +135,8 @@ typedef struct loop_options_t {
     uint32_t sq_entries;
     /**
      * Entries of the completion queue: at least sq_entries, at most 65536; default 8 * sq_entries, or 65536 if that is
-     * less. A small one costs system calls, never completions.
+     * less. Completions that do not fit wait in memory of the kernel's, at the cost of a system call; where the kernel has
+     * no memory for one, it is lost, and a run says -EBADR.
      */
     uint32_t cq_entries;
     /**
@@ -210,8 +211,8 @@ int loop_shutdown(loop_t *loop);
 /**
  * Runs until nothing that counts for loop_run() is left, for `timeout_ns` at most, and then shuts down as loop_shutdown()
  * does: what is under way may end by itself, but not for ever. Listeners and the like, which never end by themselves, are to
- * be cancelled before. loop_stop(), loop_break() and signals do not end it. With LOOP_VIRTUAL_TIME, whose clock stands still
- * while an operation is pending, what is slept for it counts by CLOCK_MONOTONIC.
+ * be cancelled before. loop_stop(), loop_break() and signals do not end it. With LOOP_VIRTUAL_TIME the timeout counts by the
+ * virtual clock, and by CLOCK_MONOTONIC while the loop sleeps for an operation, which that clock does not count.
  *
  * Returns how many things that counted had to be cancelled: 0 when all have ended by themselves. Errors: those of loop_run()
  * and of loop_shutdown(). The loop's thread.
@@ -223,17 +224,19 @@ int loop_shutdown_within(loop_t *loop,
  * Closes a loop and frees it: cancels all that is pending, runs release hooks, runs no callbacks. The pointer is dead
  * from then on, as after free(). NULL is fine and does nothing.
  *
- * In a forked child it frees the child's copy of the memory and does nothing else: no release hook runs there, and what
- * uses the pointer still, unaware of the end, is answered with -EOWNERDEAD as before. A child that was forked in a callback
- * returns from that first: until then -EOWNERDEAD. In a child that another thread than the loop's has forked it is 0 at once, and the
- * memory is leaked: the loop's thread, which is not there, may have been changing it.
+ * In a forked child it frees the child's copy of the memory and does nothing else: no release hook runs there, and calls
+ * with the pointer go on to answer -EOWNERDEAD. In a child that was forked in a callback it is -EOWNERDEAD until that callback
+ * has returned. In a child that was forked by another thread than the loop's it returns 0 at once and leaks the memory, which
+ * the loop's thread may have been changing.
  *
  * A thread that exits and leaves a loop open asks its reads and writes of files, and its sends without a copy, to end, and waits for
  * these a second at most: afterwards nobody could ask the kernel when a device has let go of their buffers. All else that it had in the
- * kernel ends with it. Whoever closes the loop then runs the release hooks. What a device had for longer is never released, nor what a
- * main thread has begun that leaves by pthread_exit(), which calls no library: have it wait for these before.
+ * kernel ends with it. loop_close() on another thread then runs the release hooks, but for operations that took longer than that
+ * second. A main thread that leaves by pthread_exit() does not wait, since that calls no library: the release hooks of its reads and
+ * writes of files, and of its sends without a copy, do not run, unless it waits for their ends before.
  *
- * A thread has exited when the kernel says so, also the main thread that has left by pthread_exit(): of that, /proc tells.
+ * A thread has exited when the kernel says so. Of a main thread that has left by pthread_exit(), /proc says so: without /proc, its
+ * loops stay open.
  *
  * It frees the loop also where io_uring_enter() is refused, as by a filter that was installed after loop_new(). Of
  * operations that the kernel has taken, the release hooks do not run then: it may still use their memory.
@@ -413,8 +416,8 @@ uint64_t loop_next_deadline(const loop_t *loop);
 
 /**
  * Cancels what a handle names. Its callback will not run again, even if it stands in the batch that is being run; its
- * release hook runs before this returns, or when the callback returns if it is the one that is running, or, within sixteen
- * release hooks in one another, when the sixteenth returns. For operations and work that have begun both are still to come.
+ * release hook runs before this returns. (Later in two cases: for the callback that is running, when that returns; inside of
+ * sixteen nested release hooks, when the innermost returns.) For operations and work that have begun both are still to come.
  *
  * Returns 0: gone; 1: asked, for operations and work, whose final callback is still to come, or -ENOENT the handle is
  * stale; -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. O(1), however many are pending; allocates nothing. No system call, but one as a
@@ -939,7 +942,7 @@ loop_handle_t loop_splice(loop_t *loop,
 
 /**
  * Receives up to `length` bytes from a socket, as recv(2): the result is their number, 0 at the end of a stream.
- * `flags` are of MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_ERRQUEUE, MSG_NOSIGNAL, MSG_OOB, MSG_PEEK, MSG_TRUNC and MSG_WAITALL;
+ * `flags` may have MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_ERRQUEUE, MSG_NOSIGNAL, MSG_OOB, MSG_PEEK, MSG_TRUNC and MSG_WAITALL;
  * others are -EINVAL: with MSG_SOCK_DEVMEM the data would not be in the buffer. The buffer belongs to the kernel until the final
  * callback.
  */
@@ -955,7 +958,7 @@ loop_handle_t loop_recv(loop_t *loop,
  * Sends up to `length` bytes on a socket, as send(2): the result is the number of bytes sent, which may be fewer;
  * loop_send_all() goes on. No SIGPIPE is raised. The buffer belongs to the kernel until the final callback.
  *
- * `flags` are of MSG_CONFIRM, MSG_DONTROUTE, MSG_DONTWAIT, MSG_EOR, MSG_FASTOPEN, MSG_MORE, MSG_NOSIGNAL, MSG_OOB and MSG_WAITALL;
+ * `flags` may have MSG_CONFIRM, MSG_DONTROUTE, MSG_DONTWAIT, MSG_EOR, MSG_FASTOPEN, MSG_MORE, MSG_NOSIGNAL, MSG_OOB and MSG_WAITALL;
  * others are -EINVAL. With MSG_ZEROCOPY the kernel would use the buffer after the final callback (S13): to send without a copy,
  * submit IORING_OP_SEND_ZC by loop_submit(). Its final callback, the one without LOOP_MORE, says that the kernel has let go.
  */
@@ -1105,13 +1108,15 @@ int loop_buffer_return(struct loop_buffers_t *buffers,
 
 /**
  * Receives from a stream socket until it ends, into `buffers` (a pipe or a terminal ends it with -ENOTSOCK: loop_read() is for
- * those): data comes in order, with LOOP_MORE. Of a socket of messages (datagrams, SOCK_SEQPACKET) each callback gets one message,
- * an empty one as 0 with LOOP_MORE, and it ends with an error, a cancel, or 0 when the peer of SOCK_SEQPACKET has gone; but a message is
- * cut where its buffer ends, and from Linux 6.12 on it may begin anywhere in one: loop_recv() and loop_recvmsg() are for those. A connection that waits holds no
- * buffer. Without a free buffer receiving stops, and goes on by itself when one has been returned. One entry for the kernel does for
- * all from Linux 6.0 on; before, a poll and a recv(2) for each arrival.
+ * those): data comes in order, with LOOP_MORE. A connection that waits holds no buffer. Without a free buffer receiving stops, and
+ * goes on by itself when one has been returned. One entry for the kernel does for all from Linux 6.0 on; before, a poll and a
+ * recv(2) for each arrival.
  *
- * Returns a handle. Errors: -EINVAL for another loop's buffers; those of loop_submit(). The loop's thread.
+ * Of a socket of messages (datagrams, SOCK_SEQPACKET) each callback gets one message, an empty one as 0 with LOOP_MORE. Receiving ends
+ * with an error, a cancel, or 0 when the peer of SOCK_SEQPACKET has gone. Better use loop_recv() and loop_recvmsg() there: the kernel
+ * cuts a message where the buffer ends, and from Linux 6.12 on a message may begin where the last one in the buffer ended, with less room.
+ *
+ * Returns a handle. Errors: -EINVAL for NULL and for another loop's buffers; those of loop_submit(). The loop's thread.
  */
 loop_handle_t loop_recv_multi(loop_t *loop,
                               int fd,
@@ -1341,7 +1346,7 @@ typedef struct loop_metrics_t {
      */
     uint64_t enters;
     /**
-     * How often the completion queue was found to have overflowed: costs system calls, loses nothing.
+     * How often the completion queue was found to have overflowed: it costs system calls.
      */
     uint64_t overflows;
     /**

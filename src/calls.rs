@@ -74,8 +74,8 @@ impl Loop {
     }
 
     /// Cancels: the callback will not run again, even if it stands in the batch that is being run (S11). What it carried
-    /// is dropped and its release hook runs before this returns, or when the callback returns if it is on the stack, or,
-    /// within sixteen releases in one another, when the sixteenth returns (S14).
+    /// is dropped and its release hook runs before this returns. (Later in two cases: for a callback that is on the stack, when
+    /// that returns; inside of sixteen nested releases, when the innermost returns: S14.)
     ///
     /// An operation is only asked to end, since the kernel holds its buffer: its final callback comes, with ECANCELED or what
     /// the kernel had done by then (S13), and until then it is pending.

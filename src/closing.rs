@@ -60,8 +60,8 @@ impl Loop {
     /// way may end by itself, but not for ever. Tells how much that counted had to be cancelled; 0: all of it has ended by itself.
     ///
     /// Listeners and the like, which never end by themselves, are to be cancelled before. [`stop`](Loop::stop) and
-    /// [`break_`](Loop::break_) do not end it; a signal does not either. On a virtual clock, which stands still while an operation
-    /// is pending (S36), what is slept for it counts by CLOCK_MONOTONIC. Errors: those of `shutdown`.
+    /// [`break_`](Loop::break_) do not end it; a signal does not either. The limit counts by a virtual clock, where
+    /// the loop has one, and by CLOCK_MONOTONIC while it sleeps for an operation, which that clock does not count (S36). Errors: those of `shutdown`.
     ///
     /// # Panics
     /// As [`run`](Loop::run).

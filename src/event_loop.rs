@@ -76,7 +76,7 @@ pub struct Loop {
     pub(crate) running: Cell<bool>,
     /// How many calls of user code outside a run are on the stack: release hooks, walks.
     pub(crate) user_code: Cell<u32>,
-    /// How many releases are on the stack, in one another.
+    /// How many releases are on the stack, nested.
     pub(crate) releases: Cell<u32>,
     pub(crate) current: Cell<Option<Handle>>,
     /// The result for the operation's callback that is about to be called.

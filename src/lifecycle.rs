@@ -40,7 +40,8 @@ impl Builder {
     }
 
     /// Entries of the completion queue, at least those of the submission queue and at most 65536; 0 is the default of
-    /// eight for each submission. One that is too small costs system calls, never completions.
+    /// eight for each submission. Completions that do not fit wait in memory of the kernel's, at the cost of a system call; where
+    /// the kernel has no memory for one, it is lost, and a run says EBADR (S28).
     pub fn cq_entries(mut self, entries: u32) -> Builder {
         self.cq_entries = entries;
         self

@@ -22,7 +22,7 @@ pub struct Metrics {
     pub completed: u64,
     /// Calls of `io_uring_enter`.
     pub enters: u64,
-    /// How often the completion queue was found to have overflowed. Nothing is lost then, it costs a system call.
+    /// How often the completion queue was found to have overflowed: it costs system calls.
     pub overflows: u64,
     /// Posts of other threads that the loop took.
     pub posts: u64,

@@ -125,8 +125,8 @@ pub unsafe extern "C" fn loop_next_deadline(r#loop: *const loop_t) -> u64 {
 }
 
 /// Cancels what a handle names. Its callback will not run again, even if it stands in the batch that is being run; its
-/// release hook runs before this returns, or when the callback returns if it is the one that is running, or, within sixteen
-/// release hooks in one another, when the sixteenth returns. For operations and work that have begun both are still to come.
+/// release hook runs before this returns. (Later in two cases: for the callback that is running, when that returns; inside of
+/// sixteen nested release hooks, when the innermost returns.) For operations and work that have begun both are still to come.
 ///
 /// Returns 0: gone; 1: asked, for operations and work, whose final callback is still to come, or -ENOENT the handle is
 /// stale; -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. O(1), however many are pending; allocates nothing. No system call, but one as a

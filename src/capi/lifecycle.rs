@@ -36,7 +36,8 @@ pub struct loop_options_t {
     /// power of two.
     pub sq_entries: u32,
     /// Entries of the completion queue: at least sq_entries, at most 65536; default 8 * sq_entries, or 65536 if that is
-    /// less. A small one costs system calls, never completions.
+    /// less. Completions that do not fit wait in memory of the kernel's, at the cost of a system call; where the kernel has
+    /// no memory for one, it is lost, and a run says -EBADR.
     pub cq_entries: u32,
     /// Before it sleeps, and before a deadline, the loop looks at the ring and the clock for so long instead of sleeping:
     /// less latency, for a busy processor. With LOOP_VIRTUAL_TIME it does nothing: that clock does not go on meanwhile.
@@ -195,8 +196,8 @@ pub unsafe extern "C" fn loop_shutdown(r#loop: *mut loop_t) -> c_int {
 
 /// Runs until nothing that counts for loop_run() is left, for `timeout_ns` at most, and then shuts down as loop_shutdown()
 /// does: what is under way may end by itself, but not for ever. Listeners and the like, which never end by themselves, are to
-/// be cancelled before. loop_stop(), loop_break() and signals do not end it. With LOOP_VIRTUAL_TIME, whose clock stands still
-/// while an operation is pending, what is slept for it counts by CLOCK_MONOTONIC.
+/// be cancelled before. loop_stop(), loop_break() and signals do not end it. With LOOP_VIRTUAL_TIME the timeout counts by the
+/// virtual clock, and by CLOCK_MONOTONIC while the loop sleeps for an operation, which that clock does not count.
 ///
 /// Returns how many things that counted had to be cancelled: 0 when all have ended by themselves. Errors: those of loop_run()
 /// and of loop_shutdown(). The loop's thread.
@@ -213,17 +214,19 @@ pub unsafe extern "C" fn loop_shutdown_within(r#loop: *mut loop_t, timeout_ns: u
 /// Closes a loop and frees it: cancels all that is pending, runs release hooks, runs no callbacks. The pointer is dead
 /// from then on, as after free(). NULL is fine and does nothing.
 ///
-/// In a forked child it frees the child's copy of the memory and does nothing else: no release hook runs there, and what
-/// uses the pointer still, unaware of the end, is answered with -EOWNERDEAD as before. A child that was forked in a callback
-/// returns from that first: until then -EOWNERDEAD. In a child that another thread than the loop's has forked it is 0 at once, and the
-/// memory is leaked: the loop's thread, which is not there, may have been changing it.
+/// In a forked child it frees the child's copy of the memory and does nothing else: no release hook runs there, and calls
+/// with the pointer go on to answer -EOWNERDEAD. In a child that was forked in a callback it is -EOWNERDEAD until that callback
+/// has returned. In a child that was forked by another thread than the loop's it returns 0 at once and leaks the memory, which
+/// the loop's thread may have been changing.
 ///
 /// A thread that exits and leaves a loop open asks its reads and writes of files, and its sends without a copy, to end, and waits for
 /// these a second at most: afterwards nobody could ask the kernel when a device has let go of their buffers. All else that it had in the
-/// kernel ends with it. Whoever closes the loop then runs the release hooks. What a device had for longer is never released, nor what a
-/// main thread has begun that leaves by pthread_exit(), which calls no library: have it wait for these before.
+/// kernel ends with it. loop_close() on another thread then runs the release hooks, but for operations that took longer than that
+/// second. A main thread that leaves by pthread_exit() does not wait, since that calls no library: the release hooks of its reads and
+/// writes of files, and of its sends without a copy, do not run, unless it waits for their ends before.
 ///
-/// A thread has exited when the kernel says so, also the main thread that has left by pthread_exit(): of that, /proc tells.
+/// A thread has exited when the kernel says so. Of a main thread that has left by pthread_exit(), /proc says so: without /proc, its
+/// loops stay open.
 ///
 /// It frees the loop also where io_uring_enter() is refused, as by a filter that was installed after loop_new(). Of
 /// operations that the kernel has taken, the release hooks do not run then: it may still use their memory.

@@ -129,13 +129,15 @@ pub unsafe extern "C" fn loop_buffer_return(buffers: *mut loop_buffers_t, data: 
 }
 
 /// Receives from a stream socket until it ends, into `buffers` (a pipe or a terminal ends it with -ENOTSOCK: loop_read() is for
-/// those): data comes in order, with LOOP_MORE. Of a socket of messages (datagrams, SOCK_SEQPACKET) each callback gets one message,
-/// an empty one as 0 with LOOP_MORE, and it ends with an error, a cancel, or 0 when the peer of SOCK_SEQPACKET has gone; but a message is
-/// cut where its buffer ends, and from Linux 6.12 on it may begin anywhere in one: loop_recv() and loop_recvmsg() are for those. A connection that waits holds no
-/// buffer. Without a free buffer receiving stops, and goes on by itself when one has been returned. One entry for the kernel does for
-/// all from Linux 6.0 on; before, a poll and a recv(2) for each arrival.
+/// those): data comes in order, with LOOP_MORE. A connection that waits holds no buffer. Without a free buffer receiving stops, and
+/// goes on by itself when one has been returned. One entry for the kernel does for all from Linux 6.0 on; before, a poll and a
+/// recv(2) for each arrival.
 ///
-/// Returns a handle. Errors: -EINVAL for another loop's buffers; those of loop_submit(). The loop's thread.
+/// Of a socket of messages (datagrams, SOCK_SEQPACKET) each callback gets one message, an empty one as 0 with LOOP_MORE. Receiving ends
+/// with an error, a cancel, or 0 when the peer of SOCK_SEQPACKET has gone. Better use loop_recv() and loop_recvmsg() there: the kernel
+/// cuts a message where the buffer ends, and from Linux 6.12 on a message may begin where the last one in the buffer ended, with less room.
+///
+/// Returns a handle. Errors: -EINVAL for NULL and for another loop's buffers; those of loop_submit(). The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_recv_multi(
     r#loop: *mut loop_t,

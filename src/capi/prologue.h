@@ -18,17 +18,17 @@
  *   Errors    An int or a loop_handle_t that is negative is -errno; an int of which nothing else is said is 0 on success.
  *             loop_strerror() names an error, loop_last_error() says in a sentence what went wrong. Nothing is written to an
  *             out parameter on failure, and nothing is lost: the loop stays usable, what was scheduled stays scheduled.
- *             Checked in this order: -EINVAL, -EOWNERDEAD, -EPERM, the state (-EBUSY, -ESHUTDOWN). An error that is named
+ *             Checked in this order: -EINVAL, -EOWNERDEAD, -EPERM, the state (-EBUSY, -ESHUTDOWN, -EDEADLK). An error that is named
  *             alone means: -EINVAL an argument is NULL or out of range; -EOWNERDEAD called in a forked child; -EPERM called
  *             by the wrong thread; -ESHUTDOWN the loop has been shut down, or is being closed; -ENOENT the handle is
  *             stale; -ENOMEM there is no memory; -EMFILE, -ENFILE there is no descriptor left. Functions that cannot carry an
  *             error answer false, 0, NULL or the time. The result of an operation, which comes to its callback, is an errno
  *             alone: loop_strerror() names it, and loop_last_error() knows nothing of it.
  *   Time      uint64_t nanoseconds on CLOCK_MONOTONIC. No delay is rounded. A timer never runs early.
- *   Order     What is ready runs in the order in which it became ready, as far as the loop knows: what other threads have
- *             posted it takes before what the kernel has completed, so that a post may overtake a completion that was there
- *             earlier, and both before timers. Timers with the same deadline run in the order in which they were scheduled.
- *             What a callback schedules runs in a later iteration.
+ *   Order     What is ready stands in one queue, first in, first out. An iteration appends what other threads have posted,
+ *             then what the kernel has completed, then the timers that are due, and runs the queue. So a post may overtake
+ *             a completion that was there before it. Timers with the same deadline run in the order in which they were
+ *             scheduled. What a callback schedules runs in a later iteration.
  *   Threads   A loop belongs to the thread that made it. "Any thread" says what others may call.
  *   Ownership An `arg` stays the caller's, and must live until its callback has returned for the last time, or was
  *             cancelled when it was not running; loop_on_release() tells when. A buffer that an operation was given belongs

@@ -71,7 +71,7 @@ pub struct loop_metrics_t {
     pub completed: u64,
     /// Calls of io_uring_enter().
     pub enters: u64,
-    /// How often the completion queue was found to have overflowed: costs system calls, loses nothing.
+    /// How often the completion queue was found to have overflowed: it costs system calls.
     pub overflows: u64,
     /// Callbacks posted by other threads.
     pub posts: u64,

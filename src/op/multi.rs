@@ -44,9 +44,9 @@ impl Loop {
     /// Receives from a stream until it ends: `f` gets the data of each arrival, in order; it lies in one of `buffers` and is valid
     /// for the call. Ends with an empty slice at the end of the stream, or an error.
     ///
-    /// Of a socket of messages (datagrams, SOCK_SEQPACKET) each call gets one message, which may be empty, and that is not the end; but a
-    /// message is cut where its buffer ends, and from Linux 6.12 on it may begin anywhere in one: [`recv`](Loop::recv) and
-    /// [`recv_from`](Loop::recv_from) are for those.
+    /// Of a socket of messages (datagrams, SOCK_SEQPACKET) each call gets one message, which may be empty, and that is not the end.
+    /// Better use [`recv`](Loop::recv) and [`recv_from`](Loop::recv_from) there: the kernel cuts a message where the buffer ends, and
+    /// from Linux 6.12 on a message may begin where the last one in the buffer ended, with less room.
     ///
     /// A connection that waits holds no buffer. Without a free buffer receiving stops and goes on by itself when one
     /// comes back. From Linux 6.0 on one entry does for all; before, a poll and a receive for each arrival. Errors: as
