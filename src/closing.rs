@@ -180,8 +180,10 @@ impl Loop {
         }
         while schedule.has_to_drain() {
             // What the kernel does not take now, it takes when it has completed something.
-            let _ = self.submit_errands(&mut schedule, &mut ring);
-            let waited = ring.wait_for_completion(until);
+            let waited = match self.submit_errands(&mut schedule, &mut ring) {
+                Err(Error::NO_SUBMISSION_FOR_LONG) => Err(Error::NO_SUBMISSION_FOR_LONG),
+                _ => ring.wait_for_completion(until),
+            };
             if !self.owner.process().is_current() {
                 return Err(Error::FORKED);
             }

@@ -154,6 +154,18 @@ fn s28_a_run_goes_on_after_one_that_said_eagain() {
     }
 }
 
+/// What tells the kernel to end an operation finds the queue full, and is the first to be refused.
+#[test]
+fn s22_close_ends_where_a_full_queue_is_refused() {
+    let lp = Loop::builder().sq_entries(1).build().unwrap();
+    let (socket, _peer) = UnixStream::pair().unwrap();
+    receive(&lp, &socket, &Results::default());
+    lp.run_once(Duration::ZERO).unwrap();
+    receive(&lp, &socket, &Results::default());
+    lp.ring.borrow_mut().faults.enters = (u32::MAX, libc::EBUSY);
+    lp.close().unwrap();
+}
+
 #[test]
 fn s28_a_lost_completion_is_told_and_its_operation_ends_when_cancelled() {
     lose_and_cancel(&Loop::new().unwrap());

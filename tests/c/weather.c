@@ -282,6 +282,35 @@ static void s22_close_frees_the_loop_whatever_io_uring_enter_says(void)
         CHECK_IN_CHILD(enter_refused_amid_operations, (void *)&errors[i]);
 }
 
+/* The queue is full, so that what tells the kernel to end an operation is the first to be refused: close waits a second all the same. */
+static void submissions_refused_with_a_full_queue(void *arg)
+{
+    const int *error = arg;
+    loop_options_t options = LOOP_OPTIONS_INIT;
+    static char bytes[2];
+    loop_t *loop;
+    int fds[2];
+
+    /* Ends a close that does not. */
+    alarm(20);
+    options.sq_entries = 1;
+    REQUIRE(loop_new(&options, &loop), ==, 0);
+    make_pair(fds);
+    REQUIRE(loop_recv(loop, fds[0], &bytes[0], 1, 0, count_result, NULL), >, 0);
+    CHECK(loop_run_once(loop, 0), ==, 0);
+    REQUIRE(loop_recv(loop, fds[0], &bytes[1], 1, 0, count_result, NULL), >, 0);
+    refuse(SYS_io_uring_enter, *error);
+    CHECK(loop_close(loop), ==, 0);
+    close_pair(fds);
+}
+
+static void s22_close_ends_where_a_full_queue_is_refused(void)
+{
+    static int errors[] = {EAGAIN, EBUSY};
+
+    for (int i = 0; i < 2; i++) CHECK_IN_CHILD(submissions_refused_with_a_full_queue, &errors[i]);
+}
+
 /* The filter comes before the ring is enabled: on the oldest kernels it needs no enabling. */
 static void enabling_refused(void *arg)
 {
@@ -912,6 +941,7 @@ static const struct check_test tests[] = {
     TEST(a_refused_io_uring_enter_ends_the_run),
     TEST(s28_what_was_posted_is_not_lost_when_io_uring_enter_is_refused),
     TEST(s22_close_frees_the_loop_whatever_io_uring_enter_says),
+    TEST(s22_close_ends_where_a_full_queue_is_refused),
     TEST(s22_close_frees_a_loop_whose_ring_cannot_be_enabled),
     TEST(s25_a_filter_makes_nobody_the_heir_of_a_thread_that_lives),
     TEST(s28_a_run_tells_when_no_submissions_are_taken),
