@@ -73,7 +73,7 @@ unsafe impl Driver for AcceptMulti {
             WaitsFor::Time if result == -libc::ETIME => return Step::AGAIN,
             _ => return Step::end(result),
         }
-        match -result {
+        match result.saturating_neg() {
             ..=0 => {
                 self.is_said = false;
                 Step { given: Some(Given::new(result, MORE)), again }

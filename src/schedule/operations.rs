@@ -412,7 +412,7 @@ impl Schedule {
     fn give(&mut self, index: u32, mut given: Given) {
         if given.is_final() {
             let Operation { asked_to_end, timed_out, .. } = self.operations.entries[index as usize];
-            if matches!(-given.result, libc::EINTR | RESTART_FIRST..=RESTART_LAST) {
+            if matches!(given.result.saturating_neg(), libc::EINTR | RESTART_FIRST..=RESTART_LAST) {
                 given.result = if asked_to_end { -libc::ECANCELED } else { -libc::EINTR };
             }
             if timed_out {

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::UNIX_EPOCH;
 
 use libc::{EBADF, ECANCELED, ECONNREFUSED, EEXIST, EINVAL, ENOENT, ENOSYS, ENOTCONN, EPIPE, ESHUTDOWN, ETIMEDOUT};
-use ringloop::{Address, Buffer, BufferMut, CWD, Error, Handle, Loop, OpenOptions, Outcome};
+use ringloop::{Address, Buffer, BufferMut, CWD, Error, Handle, Loop, OpenOptions, Outcome, Sqe};
 
 use crate::support::Watched;
 use crate::trace::{Trace, errno, ms, panic, panic_in, payload, real_loop};
@@ -229,6 +229,20 @@ fn a_buffer_without_room_is_refused_and_so_are_flags_that_lie() {
 }
 
 // ---- what is kept ----
+
+/// A NOP tells what it is asked to (6.11), also the one number that has no negative.
+#[test]
+fn s13_the_least_of_all_results_is_given() {
+    const NOP_INJECT_RESULT: u32 = 1;
+    let lp = real_loop();
+    let entry = Sqe { len: 1 << 31, op_flags: NOP_INJECT_RESULT, ..Sqe::default() };
+    let given = Rc::new(Cell::new(0));
+    let count = Rc::clone(&given);
+    // SAFETY: the entry points at nothing.
+    unsafe { lp.submit(&entry, move |_, completion| count.set(count.get() + u32::from(!completion.more()))) }.unwrap();
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    assert_eq!(given.get(), 1);
+}
 
 #[test]
 fn s13_a_cancelled_operation_gives_its_buffer_back() {
