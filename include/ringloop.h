@@ -1242,7 +1242,7 @@ int loop_fd(loop_t *loop);
 
 /**
  * Makes loop_fd() tell of what was scheduled since the last loop_run_once(). Call it before the host sleeps when
- * something was; not needed after loop_run_once(), nor inside callbacks.
+ * something was scheduled, cancelled or forgotten, or a buffer was returned; not needed after loop_run_once(), nor inside callbacks.
  *
  * Errors: -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL; those of io_uring_enter(). At most two system calls. The loop's
  * thread.

@@ -25,7 +25,7 @@ impl Loop {
         Ok(self.ring.borrow().host_fd(self.shared.host_fd().expect("it was made above")))
     }
 
-    /// Makes [`fd`](Loop::fd) tell of what has been scheduled since the last [`run_once`](Loop::run_once): arms the
+    /// Makes [`fd`](Loop::fd) tell of what has been scheduled, cancelled or forgotten since the last [`run_once`](Loop::run_once): arms the
     /// earliest deadline in the ring, and makes the descriptor readable if something is ready. At most two system calls.
     ///
     /// Not needed inside callbacks. Without [`fd`](Loop::fd) it does nothing. Errors: ENOMEM, with nothing lost; those of `io_uring_enter`.
