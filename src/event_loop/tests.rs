@@ -238,6 +238,7 @@ fn s28_a_watcher_goes_on_when_the_completion_of_its_poll_was_lost() {
 }
 
 #[test]
+#[expect(clippy::zombie_processes, reason = "the loop waits for it")]
 fn s28_a_child_is_reaped_when_its_completion_was_lost() {
     let lp = Loop::new().unwrap();
     let child = std::process::Command::new("true").spawn().unwrap();
