@@ -125,6 +125,8 @@ impl Loop {
             self.executor.check_elsewhere()?;
             if is_heir {
                 self.owner.inherit();
+                #[cfg(feature = "capi")]
+                self.forget_thread();
             }
         }
         match (self.running.get() || self.user_code.get() > 0, self.phase.get()) {

@@ -27,7 +27,9 @@ pub(crate) struct Owner {
     tid: AtomicI32,
     /// When the thread that made or adopted the loop exited, by CLOCK_BOOTTIME; 0 while it has not said so.
     exited: Mutex<Counted<AtomicU64>>,
-    is_inherited: AtomicBool,
+    /// The kernel's number of the thread that had exited when the loop was taken over first, to which its ring may be bound, and when that
+    /// exited; 0: there is none.
+    former: (AtomicI32, AtomicU64),
     /// Whether the loop has run: then no other thread adopts it.
     settled: AtomicBool,
 }
@@ -38,8 +40,8 @@ impl Owner {
         let process = Process::current()?;
         let exited = Mutex::new(exit_of_this_thread()?);
         let (thread, tid) = (AtomicU64::new(number_this_thread()), AtomicI32::new(gettid().as_raw()));
-        let (is_inherited, settled) = (AtomicBool::new(false), AtomicBool::new(false));
-        Ok(Owner { process, thread, tid, exited, is_inherited, settled })
+        let (former, settled) = ((AtomicI32::new(0), AtomicU64::new(0)), AtomicBool::new(false));
+        Ok(Owner { process, thread, tid, exited, former, settled })
     }
 
     /// Makes the calling thread the owner.
@@ -74,23 +76,28 @@ impl Owner {
         }
     }
 
-    /// Makes the calling thread, an heir, the owner.
+    /// Makes the calling thread, an heir, the owner. Without memory for what tells of its exit, others may become heirs before that.
     pub(crate) fn inherit(&self) {
-        self.is_inherited.store(true, Relaxed);
-        self.thread.store(number_this_thread(), Relaxed);
+        if !self.is_inherited() {
+            self.former.1.store(self.exited_at(), Relaxed);
+            self.former.0.store(self.tid.load(Relaxed), Relaxed);
+        }
+        if self.adopt().is_err() {
+            self.thread.store(number_this_thread(), Relaxed);
+        }
     }
 
     /// Whether the loop has been taken over from a thread that has exited.
     pub(crate) fn is_inherited(&self) -> bool {
-        self.is_inherited.load(Relaxed)
+        self.former.0.load(Relaxed) != 0
     }
 
-    /// Waits until the kernel, too, knows nothing more of the thread that has exited, at the latest until `until`: then ETIMEDOUT.
+    /// Waits until the kernel, too, knows nothing more of the former owner, at the latest until `until`: then ETIMEDOUT.
     /// It takes the last microseconds of the thread; longer where a device or a server holds up one of the kernel's own threads, which
     /// that one waits for.
     pub(crate) fn await_exit(&self, until: u64) -> Result<()> {
         let mut turns = 0;
-        while is_thread_alive(self.tid.load(Relaxed), self.exited_at()) {
+        while is_thread_alive(self.former.0.load(Relaxed), self.former.1.load(Relaxed)) {
             if monotonic() >= until {
                 return Err(Error::KERNEL_HOLDS_ON);
             }

@@ -53,9 +53,15 @@ impl Loop {
         }
     }
 
-    /// The loop ends. Whoever has taken it over finds the list gone with the thread.
+    /// The loop is another thread's from now on: the list has gone with the one that has exited.
+    #[cold]
+    pub(crate) fn forget_thread(&self) {
+        self.c.links.is_linked.set(false);
+    }
+
+    /// The loop ends.
     pub(super) fn unlink_from_thread(&self) {
-        if !self.c.links.is_linked.replace(false) || self.owner.is_inherited() {
+        if !self.c.links.is_linked.replace(false) {
             return;
         }
         let (next, previous) = (self.c.links.next.get(), self.c.links.previous.get());

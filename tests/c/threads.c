@@ -5,6 +5,7 @@
 
 #include <malloc.h>
 #include <pthread.h>
+#include <sched.h>
 #include <semaphore.h>
 
 static void in_thread(void *(*body)(void *), void *arg)
@@ -487,6 +488,74 @@ static void s25_a_thread_of_its_own_executor_cannot_adopt_it(void)
     CHECK(own.closed, ==, -EPERM);
 }
 
+struct handed_down {
+    loop_t *loop;
+    sem_t has_begun, goes_on;
+    int done;
+};
+
+static void count_done(loop_t *loop, int status, void *arg)
+{
+    struct handed_down *down = arg;
+
+    (void)loop;
+    CHECK(status, ==, 0);
+    down->done++;
+}
+
+/* Work that goes on until it is let go. */
+static void wait_to_go_on(void *arg)
+{
+    struct handed_down *down = arg;
+
+    sem_post(&down->has_begun);
+    while (sem_wait(&down->goes_on) != 0) REQUIRE(errno, ==, EINTR);
+}
+
+static void *make_with_long_work_and_leave(void *arg)
+{
+    struct handed_down *down = arg;
+
+    down->loop = new_loop();
+    CHECK(loop_run_in_executor(down->loop, wait_to_go_on, never_done, down), >, 0);
+    CHECK(loop_run_once(down->loop, 0), ==, 0);
+    while (sem_wait(&down->has_begun) != 0) REQUIRE(errno, ==, EINTR);
+    return NULL;
+}
+
+static void *close_in_vain(void *arg)
+{
+    struct handed_down *down = arg;
+
+    CHECK(loop_close_within(down->loop, LOOP_MSEC(1)), ==, -ETIMEDOUT);
+    return NULL;
+}
+
+static void *close_that_of_an_heir(void *arg)
+{
+    struct handed_down *down = arg;
+
+    CHECK(loop_close_within(down->loop, 0), ==, -EPERM);
+    return NULL;
+}
+
+/* Whoever has tried to close a loop of a thread that has exited is its owner from then on, until it exits itself. */
+static void s25_a_close_that_gave_up_has_taken_the_loop_over(void)
+{
+    struct handed_down down = {0};
+
+    REQUIRE(sem_init(&down.has_begun, 0, 0), ==, 0);
+    REQUIRE(sem_init(&down.goes_on, 0, 0), ==, 0);
+    in_thread(make_with_long_work_and_leave, &down);
+    in_thread(close_in_vain, &down);
+    CHECK(loop_close_within(down.loop, LOOP_MSEC(1)), ==, -ETIMEDOUT);
+    in_thread(close_that_of_an_heir, &down);
+    sem_post(&down.goes_on);
+    close_loop(down.loop);
+    sem_destroy(&down.has_begun);
+    sem_destroy(&down.goes_on);
+}
+
 /* What a thread does for its loops in the destructor of thread-specific data, which comes after those of thread-local storage. */
 struct leaving {
     pthread_key_t key;
@@ -539,6 +608,42 @@ static void check_what_is_filled(void)
     }
 }
 
+static void *make_with_long_work_and_leave_unrun(void *arg)
+{
+    struct handed_down *down = arg;
+
+    down->loop = new_loop();
+    CHECK(loop_run_in_executor(down->loop, wait_to_go_on, count_done, down), >, 0);
+    while (sem_wait(&down->has_begun) != 0) REQUIRE(errno, ==, EINTR);
+    return NULL;
+}
+
+/* As long as a loop has not run, its heir may run it; closed, it is nowhere on the heir's list. */
+static void s25_what_an_heir_runs_and_closes_leaves_nothing_behind(void)
+{
+    struct handed_down down = {0};
+    loop_t *other = new_loop();
+
+    REQUIRE(sem_init(&down.has_begun, 0, 0), ==, 0);
+    REQUIRE(sem_init(&down.goes_on, 0, 0), ==, 0);
+    in_thread(make_with_long_work_and_leave_unrun, &down);
+    CHECK(loop_close_within(down.loop, LOOP_MSEC(1)), ==, -ETIMEDOUT);
+    sem_post(&down.goes_on);
+    /* Without sleep in the kernel, where valgrind lets no other thread run. */
+    while (down.done == 0) {
+        CHECK(loop_run_once(down.loop, 0), >=, 0);
+        sched_yield();
+    }
+    CHECK(loop_run(down.loop), ==, LOOP_DONE);
+    close_loop(down.loop);
+    fill_what_is_free();
+    CHECK(loop_run_once(other, 0), ==, 0);
+    check_what_is_filled();
+    close_loop(other);
+    sem_destroy(&down.has_begun);
+    sem_destroy(&down.goes_on);
+}
+
 static void s25_a_thread_that_exits_leaves_alone_what_others_closed(void)
 {
     struct leaving leaving = {0};
@@ -578,6 +683,8 @@ static const struct check_test tests[] = {
                    "it knows nothing of a process whose main thread has left"),
     TEST_NOT_UNDER("valgrind", s25_closing_on_a_thread_of_its_own_executor_is_edeadlk,
                    "a thread in io_uring_enter() lets no other run"),
+    TEST(s25_what_an_heir_runs_and_closes_leaves_nothing_behind),
+    TEST(s25_a_close_that_gave_up_has_taken_the_loop_over),
     TEST(s25_a_thread_of_its_own_executor_cannot_adopt_it),
 };
 
