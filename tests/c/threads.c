@@ -413,7 +413,7 @@ static void s25_a_main_thread_that_left_by_pthread_exit_has_exited(void)
 
 struct own_thread {
     loop_t *loop;
-    sem_t begun; /* the work has */
+    sem_t begun; /* the work has; or it has tried */
     sem_t left;  /* its owner has exited; or the work is done */
     int adopted, closed, closed_within, ran, done;
 };
@@ -429,6 +429,7 @@ static void close_own(void *arg)
     own->closed_within = loop_close_within(own->loop, LOOP_SEC(1));
     /* It has not become the owner. */
     own->ran = loop_run(own->loop);
+    sem_post(&own->begun);
     own->done = 1;
 }
 
@@ -468,6 +469,8 @@ static void s25_closing_on_a_thread_of_its_own_executor_is_edeadlk(void)
     REQUIRE(sem_init(&own.left, 0, 0), ==, 0);
     in_thread(make_with_work_and_leave, &own);
     sem_post(&own.left);
+    /* Whoever closes it first owns it from then on. */
+    while (sem_wait(&own.begun) != 0) REQUIRE(errno, ==, EINTR);
     close_loop(own.loop);
     CHECK(own.done, ==, 1);
     CHECK(own.closed, ==, -EDEADLK);
