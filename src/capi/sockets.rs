@@ -263,24 +263,72 @@ unsafe impl Driver for ReceivedMessage {
 /// `SCM_PIDFD` of Linux 6.5, which libc does not have.
 const SCM_PIDFD: c_int = 4;
 
-/// Closes the descriptors that a message has brought: with MSG_CTRUNC, as many as there was room for.
+/// Closes the descriptors that a message has brought: with MSG_CTRUNC, as many as there was room for. The room may be aligned for nothing.
 ///
 /// # Safety
 /// The kernel has filled in the header and its control messages, and nobody uses the descriptors in them.
 unsafe fn close_received(header: &msghdr) {
-    // SAFETY: as the caller says; data of control messages is aligned for any number.
-    unsafe {
-        let mut next = libc::CMSG_FIRSTHDR(header);
-        while let Some(message) = next.as_ref() {
-            if message.cmsg_level == libc::SOL_SOCKET && matches!(message.cmsg_type, libc::SCM_RIGHTS | SCM_PIDFD) {
-                let length = message.cmsg_len.saturating_sub(libc::CMSG_LEN(0) as usize);
-                let descriptors = libc::CMSG_DATA(message).cast::<c_int>();
-                for at in 0..length / size_of::<c_int>() {
-                    // An SCM_PIDFD may be an error.
-                    Some(descriptors.add(at).read_unaligned()).filter(|&fd| fd >= 0).into_iter().for_each(close_unseen);
-                }
+    // SAFETY: CMSG_LEN and CMSG_SPACE are arithmetic.
+    let (begin, space) =
+        unsafe { (libc::CMSG_LEN(0) as usize, |length: usize| libc::CMSG_SPACE(length as u32) as usize) };
+    let mut rest = header.msg_controllen;
+    let mut next = header.msg_control.cast::<u8>();
+    while rest >= begin {
+        // SAFETY: the kernel has written a control message here, as the caller says.
+        let message = unsafe { next.cast::<libc::cmsghdr>().read_unaligned() };
+        if message.cmsg_len < begin || message.cmsg_len > rest {
+            return;
+        }
+        let length = message.cmsg_len - begin;
+        if message.cmsg_level == libc::SOL_SOCKET && matches!(message.cmsg_type, libc::SCM_RIGHTS | SCM_PIDFD) {
+            for at in 0..length / size_of::<c_int>() {
+                // SAFETY: the message is so long.
+                let fd = unsafe { next.add(begin).cast::<c_int>().add(at).read_unaligned() };
+                // An SCM_PIDFD may be an error.
+                Some(fd).filter(|&fd| fd >= 0).into_iter().for_each(close_unseen);
             }
-            next = libc::CMSG_NXTHDR(header, message);
+        }
+        let whole = space(length).min(rest);
+        rest -= whole;
+        // SAFETY: the room does not end before that.
+        next = unsafe { next.add(whole) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::fd::IntoRawFd;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn s22_descriptors_in_unaligned_room_are_closed() {
+        let pairs = [(); 3].map(|()| UnixStream::pair().unwrap());
+        let (fds, mut peers): (Vec<_>, Vec<_>) = pairs.into_iter().map(|(fd, peer)| (fd.into_raw_fd(), peer)).unzip();
+        let mut room = [0u64; 16];
+        let unaligned = room.as_mut_ptr().cast::<u8>().wrapping_add(1);
+        // SAFETY: an all-zero header is valid, and the room is large enough for two messages.
+        let header = unsafe {
+            let (mut at, data) = (unaligned, libc::CMSG_LEN(0) as usize);
+            for part in [&fds[..2], &fds[2..]] {
+                let mut message: libc::cmsghdr = std::mem::zeroed();
+                (message.cmsg_level, message.cmsg_type) = (libc::SOL_SOCKET, libc::SCM_RIGHTS);
+                message.cmsg_len = data + size_of_val(part);
+                at.cast::<libc::cmsghdr>().write_unaligned(message);
+                at.add(data).copy_from(part.as_ptr().cast(), size_of_val(part));
+                at = at.add(libc::CMSG_SPACE(size_of_val(part) as u32) as usize);
+            }
+            let mut header: msghdr = std::mem::zeroed();
+            (header.msg_control, header.msg_controllen) = (unaligned.cast(), at.offset_from(unaligned) as usize);
+            header
+        };
+        // SAFETY: the header says what is in the room, and nobody has the descriptors.
+        unsafe { close_received(&header) };
+        for peer in &mut peers {
+            peer.set_nonblocking(true).unwrap();
+            assert_eq!(peer.read(&mut [0]).unwrap(), 0);
         }
     }
 }
