@@ -245,7 +245,7 @@ impl Loop {
             is_first = false;
             let _ = self.submit_errands(&mut schedule, &mut ring);
             let waited = ring.wait_for_completion(until);
-            // What there is no room for stays where it is.
+            // Without room, completions stay where they are.
             if schedule.reserve_completions(ring.batch_len()).is_err() {
                 return;
             }
@@ -287,7 +287,7 @@ impl Loop {
         }
     }
 
-    /// What is left of a post that will not run. Work that is done tells its callback all the same, if that is still to come.
+    /// The rest of a post that will not run. Work that is done tells its callback all the same, if that is still to come.
     fn unpack_ended(&self, post: Post) -> Held {
         match remote::what(post.at()) {
             What::Work => self.executor.tell_later(post),

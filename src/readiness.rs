@@ -148,8 +148,8 @@ impl Loop {
             ring.push_cancel(op::number(poll))?;
             asked = true;
         }
-        // One round, as a rule. The kernel does not know what it has in its hands just then (6.18): it is asked once more. What it
-        // still does not know, or will not end, ends by itself.
+        // One round, as a rule. The kernel does not know what it has in its hands just then (6.18): it is asked once more. An
+        // operation that it still does not know, or will not end, ends by itself.
         let (mut left, mut vain) = (schedule.count_on(fd), 0);
         while asked || left > 0 && vain < 2 {
             asked |= op::cancel_on(fd, &mut schedule, &mut ring)?;

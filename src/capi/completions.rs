@@ -28,7 +28,7 @@ const _: () = assert!(LOOP_MORE == crate::op::driver::MORE && LOOP_TIMED_OUT == 
 pub type loop_io_callback_t =
     Option<unsafe extern "C-unwind" fn(r#loop: *mut loop_t, result: i32, flags: u32, arg: *mut c_void)>;
 
-/// What an operation is made of: its entry, and what stands behind it.
+/// An operation's entry, and the driver behind it.
 pub(super) type Made = (Sqe, Option<Box<dyn Driver>>);
 
 /// Submits what `entry` makes.

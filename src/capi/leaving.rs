@@ -1,4 +1,4 @@
-//! What a thread leaves behind when it exits: the loops in C that it owns and has not closed, for others to close (S25).
+//! The loops in C that a thread owns and has not closed when it exits, for others to close (S25).
 //!
 //! A ring is bound to its thread. Once that has exited, nobody can ask the kernel any more when a device has done what it was asked to
 //! read or write: enter and register say EEXIST to others (6.1 to 6.18). So the thread asks itself, as the last thing it does. A loop in

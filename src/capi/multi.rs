@@ -17,7 +17,7 @@ use crate::op::buffers::Pool;
 #[derive(Debug)]
 pub struct loop_buffers_t(());
 
-/// What is behind a pointer to a ring of buffers. The pool is the loop's thread's alone.
+/// The target of a pointer to a ring of buffers. The pool is for the loop's thread alone.
 #[derive(Debug)]
 pub(super) struct Buffers {
     lp: *mut loop_t,

@@ -1,4 +1,4 @@
-//! What comes after user code: the release of what has ended, and where panics go.
+//! The end of user code: releases of things that have ended, and the way of panics.
 //!
 //! No borrow is held here while user code runs. A panic in a Drop keeps no release hook from its call.
 
