@@ -724,6 +724,22 @@ mod tests {
     }
 
     #[test]
+    fn s13_a_second_deadline_undoes_no_first_one() {
+        let mut schedule = Schedule::new(0, 0);
+        schedule.reserve_operations(1).unwrap();
+        let handle = schedule.add_operation(&crate::sqe::Sqe::default(), None, Callback::EMPTY);
+        for now in [1000, 2000] {
+            schedule.set_deadline(handle, now).unwrap();
+            schedule.collect_due(now).unwrap();
+        }
+        schedule.reserve_completions(1).unwrap();
+        let number = handle.as_raw() as u64;
+        schedule.completed(crate::ring::Completed { number, result: -libc::ECANCELED, flags: 0 });
+        let given = schedule.take_result().unwrap().given;
+        assert_eq!((given.result, given.flags), (-libc::ETIMEDOUT, crate::op::driver::TIMED_OUT));
+    }
+
+    #[test]
     fn s06_a_task_that_sleeps_no_more_keeps_its_turn_when_the_stamps_come_round() {
         let mut schedule = Schedule::new(0, 0);
         let mut task = || {

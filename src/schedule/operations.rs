@@ -497,7 +497,7 @@ impl Schedule {
     pub(super) fn deadline_came(&mut self, index: u32) {
         self.slots[index].set_place(Place::Aside);
         let operation = &mut self.operations.entries[index as usize];
-        operation.timed_out = !operation.asked_to_end;
+        operation.timed_out |= !operation.asked_to_end;
         self.ask_to_end(index);
     }
 
