@@ -346,6 +346,34 @@ static void s13_a_deadline_in_a_chain_comes_when_its_turn_does(void)
     CHECK(loop_close(loop), ==, 0);
 }
 
+/* One that waits in a chain is still pending when its deadline has come, and a second one comes before it ends. */
+static void s13_a_second_deadline_undoes_no_first_one(void)
+{
+    loop_t *loop = new_loop();
+    struct seen seen[2] = {{0}};
+    char received[8], second[8];
+    int fds[2], others[2];
+    loop_handle_t handles[2];
+    struct io_uring_sqe sqes[2];
+
+    make_pair(fds);
+    make_pair(others);
+    sqes[0] = transfer(IORING_OP_RECV, fds[0], received, sizeof received);
+    sqes[1] = transfer(IORING_OP_RECV, others[0], second, sizeof second);
+    CHECK(chain(loop, sqes, 2, seen, handles), ==, 0);
+    for (int i = 0; i < 2; i++) {
+        CHECK(loop_set_deadline(loop, handles[1], loop_time(loop)), ==, 0);
+        CHECK(loop_run_once(loop, 0), ==, 0);
+    }
+    CHECK(write(fds[1], "x", 1), ==, 1);
+    CHECK(loop_run(loop), ==, LOOP_DONE);
+    CHECK(seen[1].result, ==, -ETIMEDOUT);
+    CHECK_TRUE(seen[1].flags & LOOP_TIMED_OUT);
+    close_pair(fds);
+    close_pair(others);
+    CHECK(loop_close(loop), ==, 0);
+}
+
 static void s22_a_chain_ends_with_its_loop(void)
 {
     loop_t *loop = new_loop();
@@ -752,6 +780,7 @@ static const struct check_test tests[] = {
     TEST(what_fails_ends_the_rest_of_its_chain),
     TEST(s13_cancelling_one_that_has_not_begun_ends_it_when_its_turn_comes),
     TEST(s13_a_deadline_in_a_chain_comes_when_its_turn_does),
+    TEST(s13_a_second_deadline_undoes_no_first_one),
     TEST(s22_a_chain_ends_with_its_loop),
     TEST(chains_that_cannot_be_are_refused),
     TEST(buffers_can_be_registered_with_the_ring),
