@@ -2,7 +2,7 @@
 //!
 //! Work is an operation whose kernel is the executor: cancelling is a request, and exactly one final callback comes (S13). All that
 //! the executor needs for a piece of work is had when it is scheduled, so that a thread which has done it allocates nothing.
-//! What is done is a post like all others, which stands behind those that the work has made (S26): many pieces of work cost one
+//! Finished work is a post like all others, which stands behind those that the work has made (S26): many pieces of work cost one
 //! wake, and none is sent to a loop that is awake. When the inbox takes no more, and no posts come any more, it waits in a list, and
 //! the loop is told as of a signal.
 //!

@@ -314,7 +314,7 @@ impl Schedule {
     #[inline]
     fn empty(&mut self, index: u32) -> Held {
         let release = if self.slots[index].has_extra() { self.remove_extra(index) } else { None };
-        // What the kernel still has of a child keeps the slot until its completion has come.
+        // The entry of a child in the kernel keeps the slot until its completion has come.
         let is_held = self.slots[index].kind() == Kind::Child && self.operations.is_in_kernel(index);
         let callback = if is_held { self.slots.keep_internally(index) } else { self.slots.empty(index) };
         Held { callback, release }

@@ -154,7 +154,7 @@ fn s28_a_run_goes_on_after_one_that_said_eagain() {
     }
 }
 
-/// What tells the kernel to end an operation finds the queue full, and is the first to be refused.
+/// The cancel of an operation finds the queue full, and is the first entry to be refused.
 #[test]
 fn s22_close_ends_where_a_full_queue_is_refused() {
     let lp = Loop::builder().sq_entries(1).build().unwrap();

@@ -48,7 +48,7 @@ unsafe impl Driver for Whole {
         Step::give(completed)
     }
 
-    /// What has no place of its own goes where another's data ends.
+    /// Data without an offset goes where another's data ends.
     fn takes_turns(&self) -> bool {
         !self.has_place
     }

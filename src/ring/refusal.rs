@@ -1,4 +1,4 @@
-//! What a ring does when the kernel refuses: submissions for which there is no memory, every enter, or the keeping of a completion.
+//! Refusals of the kernel: of submissions for which there is no memory, of every enter, of the keeping of a completion.
 //!
 //! Submissions that are refused stay queued. They are tried again, with pauses in the place of sleep, until that has lasted so long that it
 //! is an error.
@@ -108,7 +108,7 @@ impl Ring {
     }
 }
 
-/// What a test has go wrong.
+/// Faults that a test injects.
 #[cfg(test)]
 #[derive(Default, Debug)]
 pub(crate) struct Faults {

@@ -1,5 +1,5 @@
-//! What is on a descriptor: lists through the entries of operations and watchers, so that each comes and goes in O(1), and what is
-//! on one descriptor is found without a look at what is on others (S11, S12).
+//! Lists of the operations and watchers on a descriptor, through their entries: each comes and goes in O(1), and those on one
+//! descriptor are found without a look at others (S11, S12).
 
 use std::collections::HashMap;
 

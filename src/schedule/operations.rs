@@ -685,7 +685,7 @@ impl Schedule {
         if !self.slots[index].kind().is_operation() {
             return;
         }
-        // What comes of it is the driver's to say: an accept may have waited for readiness, or for time.
+        // The driver knows the meaning of the result: an accept may have waited for readiness, or for time.
         let driver = &mut self.operations.entries[index as usize].driver;
         let given = driver.as_mut().map_or(Step::give(completed).given, |driver| driver.completed(completed).given);
         given.and_then(|given| self.result_discarded(index, given)).into_iter().for_each(close_unseen);
