@@ -88,7 +88,7 @@ mod header {
         ("children", "children"),
         ("work off the loop", "executor"),
         ("inside another loop", "embedding"),
-        ("seeing what happens", "seeing"),
+        ("seeing what happens", "introspection"),
         ("library", "library"),
     ];
 

@@ -163,14 +163,14 @@ impl Error {
     pub(crate) const TASK_ABORTED: Error = Error::new(Errno::ECANCELED, Sentence::TaskAborted);
     pub(crate) const TASK_PANICKED: Error = Error::new(Errno::ENOTRECOVERABLE, Sentence::TaskPanicked);
     pub(crate) const GROUP_ENDED: Error = Error::new(Errno::ECANCELED, Sentence::GroupEnded);
-    pub(crate) const SENDER_GONE: Error = Error::new(Errno::ECANCELED, Sentence::SenderGone);
+    pub(crate) const SENDER_DROPPED: Error = Error::new(Errno::ECANCELED, Sentence::SenderGone);
     pub(crate) const RUNNING: Error = Error::new(Errno::EBUSY, Sentence::Running);
     pub(crate) const BOUND: Error = Error::new(Errno::EBUSY, Sentence::Bound);
     pub(crate) const SHUT_DOWN: Error = Error::new(Errno::ESHUTDOWN, Sentence::ShutDown);
     pub(crate) const WRONG_THREAD: Error = Error::new(Errno::EPERM, Sentence::WrongThread);
     pub(crate) const OWN_EXECUTOR: Error = Error::new(Errno::EDEADLK, Sentence::OwnExecutor);
     pub(crate) const FORKED: Error = Error::new(Errno::EOWNERDEAD, Sentence::Forked);
-    pub(crate) const KERNEL_HOLDS_ON: Error = Error::new(Errno::ETIMEDOUT, Sentence::KernelHoldsOn);
+    pub(crate) const CLOSE_TIMED_OUT: Error = Error::new(Errno::ETIMEDOUT, Sentence::KernelHoldsOn);
     pub(crate) const INTERRUPTED: Error = Error::new(Errno::EINTR, Sentence::Interrupted);
     pub(crate) const ENTRIES_OUT_OF_RANGE: Error = Error::new(Errno::EINVAL, Sentence::EntriesOutOfRange);
 

@@ -62,97 +62,46 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
-mod address;
-#[allow(unsafe_code)]
-mod buffer;
-#[allow(unsafe_code)]
-mod callback;
-mod calls;
+mod abi;
 #[cfg(feature = "capi")]
 #[allow(unsafe_code)]
 mod capi;
-#[allow(unsafe_code)]
-mod children;
-mod closing;
-#[cfg(any(feature = "futures-io", feature = "hyper"))]
-pub mod compat;
-#[allow(unsafe_code)]
-mod counted;
-mod current;
-mod embed;
 mod error;
 mod event_loop;
-#[allow(unsafe_code)]
-mod executor;
-#[allow(unsafe_code)]
-mod fork;
-#[allow(unsafe_code)]
-pub mod fs;
 #[cfg(any(doc, doctest))]
 pub mod guide;
-mod handle;
-mod handler;
-#[allow(unsafe_code)]
-mod inbox;
-mod inspect;
 #[allow(unsafe_code)]
 mod io;
 #[allow(unsafe_code)]
-mod lifecycle;
-#[allow(unsafe_code)]
-mod memory;
-mod metrics;
-#[allow(unsafe_code)]
-pub mod net;
+mod kernel;
+mod observe;
 #[allow(unsafe_code)]
 mod op;
-mod owner;
-#[allow(unsafe_code)]
-mod parcel;
-pub mod process;
-mod readiness;
-mod ready;
-#[allow(unsafe_code)]
-mod remote;
-#[allow(unsafe_code)]
-mod resolve;
-#[allow(unsafe_code)]
-mod ring;
-#[allow(unsafe_code)]
-mod running;
-mod schedule;
-pub mod signal;
-#[allow(unsafe_code)]
-mod signals;
-mod slots;
-mod slow;
-mod sqe;
-#[allow(unsafe_code)]
-mod symbol;
-mod sync;
-#[allow(unsafe_code, reason = "it calls the C library")]
+mod pending;
 mod sys;
 #[allow(unsafe_code)]
 pub mod task;
+mod threads;
 mod time;
-mod timers;
-mod trace;
 
-pub use address::Address;
-pub use buffer::{Buffer, BufferMut};
-pub use closing::CloseError;
-pub use current::Current;
+pub use abi::handle::{Handle, Kind};
+pub use abi::sqe::Sqe;
 pub use error::{Error, Result};
+pub use event_loop::builder::{Builder, DetachedLoop};
+pub use event_loop::close::CloseError;
 pub use event_loop::{Loop, Outcome};
-pub use handle::{Handle, Kind};
-pub use inspect::{Info, SlowCallback};
-pub use lifecycle::{Builder, DetachedLoop};
-pub use metrics::Metrics;
+#[cfg(any(feature = "futures-io", feature = "hyper"))]
+pub use io::compat;
+pub use io::{fs, net, process, signal};
+pub use observe::inspect::{Info, SlowCallback};
+pub use observe::metrics::Metrics;
+pub use op::address::Address;
+pub use op::buffer::{Buffer, BufferMut};
+pub use op::readiness::Events;
 pub use op::{Buffers, CWD, Completion, FileStatus, OpenOptions};
-pub use readiness::Events;
-pub use remote::{Refused, Remote};
-pub use schedule::HookPoint;
-pub use sqe::Sqe;
+pub use pending::HookPoint;
+pub use task::current::Current;
+pub use threads::remote::{Refused, Remote};
 pub use time::Time;
 
 /// The README's program compiles and runs.

@@ -7,12 +7,12 @@ use super::types::{loop_callback_t, loop_handle_t, loop_release_t};
 use super::{
     NULL_POINTER, UNKNOWN_HOOK_POINT, handle, handle_from_c, loop_t, number, public, status, with_args, with_loop,
 };
-use crate::callback::{Callback, Source};
-use crate::calls::period_of;
+use crate::abi::handle::Handle;
 use crate::error::Result;
 use crate::event_loop::Loop;
-use crate::handle::Handle;
-use crate::schedule::{Cancelled, HookPoint};
+use crate::event_loop::calls::period_of;
+use crate::pending::callback::{Callback, Source};
+use crate::pending::{Cancelled, HookPoint};
 use crate::time::{Time, monotonic};
 
 /// loop_add_hook(): in every iteration, before the loop submits and waits.

@@ -6,9 +6,9 @@ use libc::pid_t;
 
 use super::types::loop_handle_t;
 use super::{NULL_POINTER, handle, loop_t, with_args};
-use crate::callback::Callback;
-use crate::children::{check_pid, open_pidfd};
 use crate::event_loop::Loop;
+use crate::op::children::{check_pid, open_pidfd};
+use crate::pending::callback::Callback;
 
 /// Gets a child that has ended: `wait_status` is what waitpid() gave, for WIFEXITED() and the like; -1 when another has waited for
 /// the child.

@@ -8,12 +8,12 @@ use nix::errno::Errno;
 
 use super::types::loop_handle_t;
 use super::{NULL_POINTER, handle, handle_from_c, io_uring_sqe, loop_t, number, status, with_args, with_loop};
-use crate::callback::Callback;
+use crate::abi::sqe::Sqe;
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
-use crate::op::driver::{Driver, Keep};
+use crate::op::driver::{Driver, KeepAlive};
 use crate::op::{check, copy, entries};
-use crate::sqe::Sqe;
+use crate::pending::callback::Callback;
 use crate::time::Time;
 
 /// A flag of a result: more of the same operation will come. Without it, this is the final callback.
@@ -198,7 +198,7 @@ pub(super) unsafe fn bytes(from: *const u8, length: usize) -> Result<Box<[u8]>> 
 
 /// A driver that keeps a copy until the kernel has let go of it.
 pub(super) fn keep<T: std::fmt::Debug + 'static>(kept: T) -> Result<Box<dyn Driver>> {
-    Ok(crate::memory::try_box(Keep(kept))?)
+    Ok(crate::sys::memory::try_box(KeepAlive(kept))?)
 }
 
 /// A copy of a path, or of any string.

@@ -7,13 +7,13 @@ use libc::addrinfo;
 
 use super::types::loop_handle_t;
 use super::{NULL_POINTER, handle, loop_t, with_args};
-use crate::callback::{CFunction, Callback};
 use crate::error::Result;
 use crate::event_loop::Loop;
-use crate::executor::c::CJob;
-use crate::executor::{Job, Packet, Worked};
 use crate::op::copy;
-use crate::resolve::{Addresses, Question};
+use crate::op::resolve::{Addresses, Question};
+use crate::pending::callback::{CFunction, Callback};
+use crate::threads::executor::c::CJob;
+use crate::threads::executor::{Job, Packet, Worked};
 
 /// Work, which runs on another thread: it may block, and must not call functions of the loop but those for any thread. A child
 /// that it forks ends with _exit(0) when it returns there.

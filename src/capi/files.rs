@@ -16,9 +16,9 @@ use libc::{iovec, mode_t};
 use super::completions::{keep, length as bytes_of, loop_io_callback_t, path, submit, vectors};
 use super::types::loop_handle_t;
 use super::{NULL_POINTER, loop_t};
-use crate::memory::try_box;
 use crate::op::entries;
-use crate::op::whole::Whole;
+use crate::op::write_all::WriteAll;
+use crate::sys::memory::try_box;
 
 /// For loop_read(), loop_write() and the like: at the file's own position, and for what has none (pipes, sockets, terminals).
 pub const LOOP_CURRENT: u64 = u64::MAX;
@@ -86,7 +86,7 @@ pub unsafe extern "C" fn loop_write_all(
     unsafe {
         submit(r#loop, callback, arg, || {
             let sqe = entries::write(fd, buffer.cast(), bytes_of(buffer, length)?, offset);
-            Ok((sqe, Some(try_box(Whole::of_file(sqe))?)))
+            Ok((sqe, Some(try_box(WriteAll::of_file(sqe))?)))
         })
     }
 }

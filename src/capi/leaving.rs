@@ -10,7 +10,7 @@ use std::ptr;
 use nix::unistd::{getpid, gettid};
 
 use crate::event_loop::Loop;
-use crate::owner;
+use crate::sys::owner;
 use crate::time::monotonic;
 
 /// The neighbours of a loop among those that its thread has made use of.

@@ -13,8 +13,8 @@ use nix::errno::Errno;
 use super::{NULL_POINTER, SIZE_TOO_SMALL, loop_t, number, pointer, public, status, with_loop};
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
-use crate::lifecycle::Builder;
-use crate::memory::try_box;
+use crate::event_loop::builder::Builder;
+use crate::sys::memory::try_box;
 use crate::time::Time;
 
 /// The loop has a clock of its own, which starts at `start_ns` and jumps to the next deadline, or to the limit of

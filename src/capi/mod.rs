@@ -13,6 +13,7 @@ pub(crate) mod completions;
 pub(crate) mod embedding;
 pub(crate) mod executor;
 pub(crate) mod files;
+pub(crate) mod introspection;
 mod leaving;
 pub(crate) mod library;
 pub(crate) mod lifecycle;
@@ -20,7 +21,6 @@ pub(crate) mod multi;
 mod pointer;
 pub(crate) mod readiness;
 pub(crate) mod running;
-pub(crate) mod seeing;
 pub(crate) mod signals;
 pub(crate) mod sockets;
 pub(crate) mod threads;
@@ -34,9 +34,9 @@ use nix::errno::Errno;
 
 pub(crate) use self::pointer::loop_t;
 use self::pointer::{public, with_args, with_loop};
+use crate::abi::handle::Handle;
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
-use crate::handle::Handle;
 
 /// The kernel's submission queue entry, as C knows it.
 #[repr(C)]

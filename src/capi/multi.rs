@@ -6,12 +6,12 @@ use std::ptr::NonNull;
 use super::completions::loop_io_callback_t;
 use super::types::loop_handle_t;
 use super::{NULL_POINTER, handle, loop_t, status, with_args, with_loop};
-use crate::callback::Callback;
-use crate::counted::Counted;
 use crate::error::Result;
 use crate::event_loop::Loop;
-use crate::memory::try_box;
 use crate::op::buffers::Pool;
+use crate::pending::callback::Callback;
+use crate::sys::memory::try_box;
+use crate::sys::try_arc::TryArc;
 
 /// A ring of buffers that the kernel picks from when data has come: a connection that waits holds none.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct loop_buffers_t(());
 #[derive(Debug)]
 pub(super) struct Buffers {
     lp: *mut loop_t,
-    pool: Counted<Pool>,
+    pool: TryArc<Pool>,
 }
 
 /// Gets what loop_recv_multi() has received: `result` bytes at `data`, which are valid until the callback returns, or as
@@ -93,7 +93,7 @@ pub unsafe extern "C" fn loop_buffers_free(buffers: *mut loop_buffers_t) -> c_in
     if buffers.is_null() {
         return 0;
     }
-    let free = |lp: &Loop, pool: &Counted<Pool>| {
+    let free = |lp: &Loop, pool: &TryArc<Pool>| {
         lp.free_pool(pool)?;
         lp.c.buffers.borrow_mut().retain(|&other| other != buffers.cast());
         Ok(())
@@ -112,7 +112,7 @@ pub unsafe extern "C" fn loop_buffers_free(buffers: *mut loop_buffers_t) -> c_in
 /// loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_buffer_keep(buffers: *mut loop_buffers_t, data: *const c_void) -> c_int {
-    let keep = |lp: &Loop, pool: &Counted<Pool>| {
+    let keep = |lp: &Loop, pool: &TryArc<Pool>| {
         lp.check_answers()?;
         pool.keep(data.cast())
     };
@@ -163,7 +163,7 @@ pub unsafe extern "C" fn loop_recv_multi(
 /// The pointer is null, or that of buffers of a loop that has not been closed.
 unsafe fn with_buffers<T>(
     buffers: *mut loop_buffers_t,
-    f: impl FnOnce(&Loop, &Counted<Pool>) -> Result<T>,
+    f: impl FnOnce(&Loop, &TryArc<Pool>) -> Result<T>,
 ) -> Result<T> {
     let buffers = NonNull::new(buffers.cast::<Buffers>()).ok_or(NULL_POINTER)?.as_ptr();
     // SAFETY: as the caller says; the pointer to the loop never changes.
@@ -179,7 +179,7 @@ unsafe fn with_buffers<T>(
 unsafe fn with_part<T>(
     buffers: *mut loop_buffers_t,
     data: *const c_void,
-    f: impl FnOnce(&Loop, &Counted<Pool>) -> Result<T>,
+    f: impl FnOnce(&Loop, &TryArc<Pool>) -> Result<T>,
 ) -> Result<T> {
     if data.is_null() {
         return Err(NULL_POINTER);

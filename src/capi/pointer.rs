@@ -9,11 +9,11 @@ use std::sync::atomic::AtomicPtr;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{CSide, NULL_POINTER};
-use crate::counted::Counted;
 use crate::error::{Error, Result};
 use crate::event_loop::Loop;
-use crate::owner::Owner;
-use crate::remote::Shared;
+use crate::sys::owner::Owner;
+use crate::sys::try_arc::TryArc;
+use crate::threads::remote::Shared;
 use crate::time::Clock;
 
 /// A loop, as C knows it.
@@ -24,7 +24,7 @@ pub struct loop_t(());
 pub(super) struct Public<'a> {
     pub(super) owner: &'a Owner,
     pub(super) clock: &'a Clock,
-    pub(super) shared: &'a Counted<Shared>,
+    pub(super) shared: &'a TryArc<Shared>,
 }
 
 const _: () = {

@@ -4,10 +4,10 @@ use std::ffi::{c_int, c_void};
 
 use super::types::loop_handle_t;
 use super::{NULL_POINTER, handle, handle_from_c, loop_t, number, status, with_args, with_loop};
-use crate::callback::Callback;
 use crate::event_loop::Loop;
 use crate::op::check_pollable;
-use crate::readiness::Events;
+use crate::op::readiness::Events;
+use crate::pending::callback::Callback;
 
 /// A watcher's callback: `events` says what `fd` is ready for, POLLIN, POLLOUT and so on of poll(2).
 pub type loop_fd_callback_t =

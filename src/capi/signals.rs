@@ -4,9 +4,9 @@ use std::ffi::{c_int, c_void};
 
 use super::types::loop_handle_t;
 use super::{NULL_POINTER, handle, loop_t, with_args};
-use crate::callback::Callback;
 use crate::event_loop::Loop;
-use crate::signals::check_catchable;
+use crate::pending::callback::Callback;
+use crate::sys::signals::check_catchable;
 
 /// A signal handler: gets the signal's number, on the loop's thread, where it may call anything.
 pub type loop_signal_callback_t =

@@ -14,12 +14,12 @@ use super::completions::{bytes, keep, length as bytes_of, loop_io_callback_t, su
 use super::types::loop_handle_t;
 use super::{NULL_POINTER, loop_t};
 use crate::error::{Error, Result, Sentence};
-use crate::memory::try_box;
+use crate::kernel::uring::Completed;
 use crate::op::driver::{Driver, Step};
-use crate::op::place::Place;
-use crate::op::whole::Whole;
+use crate::op::kernel_box::KernelBox;
+use crate::op::write_all::WriteAll;
 use crate::op::{close_unseen, entries, flags};
-use crate::ring::Completed;
+use crate::sys::memory::try_box;
 
 /// Receives up to `length` bytes from a socket, as recv(2): the result is their number, 0 at the end of a stream.
 /// `flags` may have MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_ERRQUEUE, MSG_NOSIGNAL, MSG_OOB, MSG_PEEK, MSG_TRUNC and MSG_WAITALL;
@@ -89,7 +89,7 @@ pub unsafe extern "C" fn loop_send_all(
         let check = || Ok((bytes_of(buffer, length)?, flags::sending(flags)?));
         submit_on(r#loop, callback, arg, check, |lp, (length, flags)| {
             let sqe = entries::send(fd, buffer.cast(), length, flags | lp.send_whole_flag());
-            Ok((sqe, Some(try_box(Whole::of_socket(sqe))?)))
+            Ok((sqe, Some(try_box(WriteAll::of_socket(sqe))?)))
         })
     }
 }
@@ -211,7 +211,7 @@ pub unsafe extern "C" fn loop_shutdown_fd(
 /// A copy of a message and its array of buffers.
 #[derive(Debug)]
 struct Message {
-    header: Place<msghdr>,
+    header: KernelBox<msghdr>,
     /// The header points at it.
     _vectors: Box<[iovec]>,
 }
@@ -225,7 +225,7 @@ impl Message {
         // SAFETY: as the caller says.
         let mut vectors = unsafe { vectors(header.msg_iov, header.msg_iovlen)? };
         header.msg_iov = vectors.as_mut_ptr();
-        Ok(Message { header: Place::new(header)?, _vectors: vectors })
+        Ok(Message { header: KernelBox::new(header)?, _vectors: vectors })
     }
 }
 

@@ -6,10 +6,10 @@ use std::ptr::NonNull;
 
 use super::types::{loop_callback_t, loop_release_t};
 use super::{NULL_POINTER, loop_t, public, status, status_without_sentence, with_args};
-use crate::counted::{Counted, Inner};
 use crate::error::Result;
 use crate::event_loop::Loop;
-use crate::remote::Shared;
+use crate::sys::try_arc::{Inner, TryArc};
+use crate::threads::remote::Shared;
 
 /// A loop as other threads know it. It is counted, and may outlive its loop: then everything answers -ESHUTDOWN.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub struct loop_remote_t(());
 unsafe fn with_remote(remote: *mut loop_remote_t, f: impl FnOnce(&Shared) -> Result<()>) -> Result<()> {
     let remote = NonNull::new(remote).ok_or(NULL_POINTER)?;
     // SAFETY: the caller holds it; it is not ours, so it is not dropped here.
-    let shared = ManuallyDrop::new(unsafe { Counted::from_raw(remote.cast::<Inner<Shared>>()) });
+    let shared = ManuallyDrop::new(unsafe { TryArc::from_raw(remote.cast::<Inner<Shared>>()) });
     f(&shared)
 }
 
@@ -64,7 +64,7 @@ pub unsafe extern "C" fn loop_remote_new(r#loop: *mut loop_t, out: *mut *mut loo
     let make = |lp: &Loop, out: NonNull<*mut loop_remote_t>| {
         lp.check_accepts()?;
         // SAFETY: the header asks for a pointer to write to.
-        unsafe { out.write(Counted::clone(&lp.shared).into_raw().cast()) };
+        unsafe { out.write(TryArc::clone(&lp.shared).into_raw().cast()) };
         Ok(())
     };
     // SAFETY: the header asks for an open loop.
@@ -77,8 +77,8 @@ pub unsafe extern "C" fn loop_remote_new(r#loop: *mut loop_t, out: *mut *mut loo
 pub unsafe extern "C" fn loop_remote_retain(remote: *mut loop_remote_t) -> *mut loop_remote_t {
     if let Some(remote) = NonNull::new(remote) {
         // SAFETY: the caller holds it; it is not ours, so it is not dropped here.
-        let shared = ManuallyDrop::new(unsafe { Counted::from_raw(remote.cast::<Inner<Shared>>()) });
-        let _ = Counted::clone(&shared).into_raw();
+        let shared = ManuallyDrop::new(unsafe { TryArc::from_raw(remote.cast::<Inner<Shared>>()) });
+        let _ = TryArc::clone(&shared).into_raw();
     }
     remote
 }
@@ -88,7 +88,7 @@ pub unsafe extern "C" fn loop_remote_retain(remote: *mut loop_remote_t) -> *mut 
 pub unsafe extern "C" fn loop_remote_release(remote: *mut loop_remote_t) {
     if let Some(remote) = NonNull::new(remote) {
         // SAFETY: the caller holds it, and gives it up.
-        drop(unsafe { Counted::from_raw(remote.cast::<Inner<Shared>>()) });
+        drop(unsafe { TryArc::from_raw(remote.cast::<Inner<Shared>>()) });
     }
 }
 

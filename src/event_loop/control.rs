@@ -3,9 +3,9 @@
 use std::any::Any;
 
 use super::{Loop, Phase};
+use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
-use crate::handle::Handle;
-use crate::memory::try_box;
+use crate::sys::memory::try_box;
 use crate::time::Time;
 
 impl Loop {
@@ -40,7 +40,7 @@ impl Loop {
     /// Whether [`run`](Loop::run) would wait or work: something referenced is pending.
     pub fn is_alive(&self) -> bool {
         // Once the loop is shut down, a signal that has come is nobody's.
-        self.schedule.borrow().is_alive() || self.phase.get() == Phase::Open && self.shared.inbox.has_mail()
+        self.schedule.borrow().is_alive() || self.phase.get() == Phase::Open && self.shared.inbox.has_posts()
     }
 
     /// The handle of the callback that is running, if one is: also of one that runs once, though that is stale by then. A post of
@@ -66,7 +66,7 @@ impl Loop {
 
     /// Hands the innermost loop that is running on this thread to `f`, if there is one.
     pub fn with_running<R>(f: impl FnOnce(Option<&Loop>) -> R) -> R {
-        crate::running::with_innermost(f)
+        crate::event_loop::running::with_innermost(f)
     }
 
     /// The time, read from the clock at each call (S1): CLOCK_MONOTONIC, or the virtual clock of a loop that has one.

@@ -6,7 +6,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use super::Loop;
-use crate::slots::Held;
+use crate::pending::slots::Held;
 
 /// How deep releases nest: a hook or a Drop that ends the next thing, whose hook or Drop ends another. Sixteen levels of nested task groups
 /// take less than 128 KiB of stack in a debug build.
@@ -15,16 +15,16 @@ const MAX_NESTED_RELEASES: u32 = 16;
 impl Loop {
     /// Drops what a thing has left and runs its release hook; gives a panic of these. User code: no borrow may be held, and the loop is not
     /// closed meanwhile.
-    pub(super) fn let_go(&self, ended: Held) -> Option<Payload> {
+    pub(super) fn release(&self, ended: Held) -> Option<Payload> {
         let _user_code = UserCode::begin(self);
         self.releases.set(self.releases.get() + 1);
-        let mut panic = self.release(ended);
+        let mut panic = self.release_one(ended);
         if self.defers_releases() {
             // User code may have forked: in the child, what waits stays where it is.
             while self.owner.process().is_current()
                 && let Some(ended) = { self.schedule.borrow_mut().next_deferred() }
             {
-                let deferred = self.release(ended);
+                let deferred = self.release_one(ended);
                 let left = deferred.and_then(|payload| attempt(|| self.handle_panics([Some(payload), None, None])));
                 match left {
                     Some(payload) if panic.is_some() => drop_quietly(payload),
@@ -43,7 +43,7 @@ impl Loop {
         self.releases.get() >= MAX_NESTED_RELEASES
     }
 
-    fn release(&self, ended: Held) -> Option<Payload> {
+    fn release_one(&self, ended: Held) -> Option<Payload> {
         let Held { callback, release } = ended;
         // The hook comes after the Drop, also when that panics.
         let in_drop = attempt(|| drop(callback));
@@ -65,14 +65,14 @@ impl Loop {
     pub(super) fn release_after_call(&self, ended: Held) -> Option<Payload> {
         // The time it takes is not the next callback's.
         self.slow.restart();
-        self.let_go(ended)
+        self.release(ended)
     }
 
-    /// As `let_go`, for what a function of the loop drops: a panic goes where those of callbacks go.
+    /// As `release`, for what a function of the loop drops: a panic goes where those of callbacks go.
     #[cold]
-    pub(crate) fn let_go_of(&self, ended: Held) {
+    pub(crate) fn release_catching(&self, ended: Held) {
         if !ended.is_empty() {
-            let panic = self.let_go(ended);
+            let panic = self.release(ended);
             if panic.is_some() {
                 self.handle_panics([panic, None, None]);
             }

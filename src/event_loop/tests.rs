@@ -7,10 +7,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::{Loop, Outcome};
+use crate::abi::handle::Handle;
 use crate::error::Error;
-use crate::handle::Handle;
-use crate::readiness::Events;
-use crate::ring::Waited;
+use crate::kernel::uring::Waited;
+use crate::op::readiness::Events;
 use crate::time::{Time, readings};
 
 /// How many times the clock is read while `lp` runs.
@@ -273,8 +273,8 @@ fn s28_a_loss_that_a_cancel_meets_is_told_by_the_run() {
 
 #[test]
 fn s22_what_an_accept_waits_for_is_not_closed_for_a_connection() {
-    use crate::ring::Completed;
-    use crate::schedule::Errand;
+    use crate::kernel::uring::Completed;
+    use crate::pending::DeferredSubmission;
     use std::os::fd::AsRawFd;
 
     let lp = Loop::new().unwrap();
@@ -286,7 +286,7 @@ fn s22_what_an_accept_waits_for_is_not_closed_for_a_connection() {
     // It would not wait, as kernels until 5.17 say of O_NONBLOCK, and a poll does that.
     schedule.completed(completed(-libc::EAGAIN));
     assert!(
-        matches!(schedule.next_errand(), Ok(Some(Errand::Submit(sqe, _))) if sqe.opcode == io_uring::opcode::PollAdd::CODE)
+        matches!(schedule.next_submission(), Ok(Some(DeferredSubmission::Submit(sqe, _))) if sqe.opcode == io_uring::opcode::PollAdd::CODE)
     );
     // There is no memory for the result, which says for what it is ready: a number that is also that of a descriptor.
     schedule.discard(completed(bystander.as_raw_fd()));

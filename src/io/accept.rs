@@ -6,11 +6,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use super::flight::{InFlight, Kept, begin};
-use super::local::Local;
 use super::source::Turns;
 use crate::error::{Error, Result};
 use crate::event_loop::Loop;
 use crate::op::entries;
+use crate::sys::try_rc::TryRc;
 
 /// A socket that listens, and a connection that was accepted for nobody.
 pub(crate) struct Listening {
@@ -19,8 +19,8 @@ pub(crate) struct Listening {
 }
 
 impl Listening {
-    pub(crate) fn new(fd: OwnedFd) -> Result<Local<Listening>> {
-        Local::new(Listening { fd, accepting: Turns::default() }).map_err(|_| Error::NO_MEMORY)
+    pub(crate) fn new(fd: OwnedFd) -> Result<TryRc<Listening>> {
+        TryRc::new(Listening { fd, accepting: Turns::default() }).map_err(|_| Error::NO_MEMORY)
     }
 }
 
@@ -36,13 +36,13 @@ impl Kept for Accepting {
 
 /// Accepts a connection. Dropped, it leaves to the next what has come.
 pub(crate) struct Accept {
-    listening: Local<Listening>,
+    listening: TryRc<Listening>,
     flight: Option<InFlight<Accepting>>,
     has_turn: bool,
 }
 
 impl Accept {
-    pub(crate) fn new(listening: Local<Listening>) -> Accept {
+    pub(crate) fn new(listening: TryRc<Listening>) -> Accept {
         Accept { listening, flight: None, has_turn: false }
     }
 

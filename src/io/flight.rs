@@ -7,15 +7,15 @@
 use std::cell::{Cell, RefCell};
 use std::task::{Context, Poll};
 
-use super::local::{Inner, Local};
-use crate::callback::Callback;
-use crate::counted::Counted;
+use crate::abi::handle::Handle;
+use crate::abi::sqe::Sqe;
 use crate::error::{Error, Result};
 use crate::event_loop::Loop;
-use crate::handle::Handle;
-use crate::remote::Shared;
-use crate::sqe::Sqe;
+use crate::pending::callback::Callback;
+use crate::sys::try_arc::TryArc;
+use crate::sys::try_rc::{Inner, TryRc};
 use crate::task::{Notify, cancel};
+use crate::threads::remote::Shared;
 
 /// What an operation keeps until its end.
 pub(crate) trait Kept: 'static {
@@ -28,7 +28,7 @@ pub(crate) struct Flight<K: ?Sized> {
     state: Cell<State>,
     waiter: Cell<Option<Notify>>,
     handle: Cell<Option<Handle>>,
-    shared: Counted<Shared>,
+    shared: TryArc<Shared>,
     kept: RefCell<K>,
 }
 
@@ -41,7 +41,7 @@ enum State {
 }
 
 /// The loop's side.
-struct Landing<K: Kept, D>(Option<(Local<Flight<K>>, Local<D>)>);
+struct Landing<K: Kept, D>(Option<(TryRc<Flight<K>>, TryRc<D>)>);
 
 impl<K: Kept, D> Landing<K, D> {
     fn end(&mut self, state: State) {
@@ -70,7 +70,7 @@ impl<K: Kept, D> Drop for Landing<K, D> {
 /// All that the entry points to is in what is kept, which leaves it alone but for `landed`; and the descriptor is the keeper's.
 pub(crate) unsafe fn begin<K: Kept, D: 'static>(
     kept: K,
-    keeper: &Local<D>,
+    keeper: &TryRc<D>,
     entry: impl FnOnce(&Loop, &mut K) -> Result<Sqe>,
 ) -> std::result::Result<InFlight<K>, (Error, K)> {
     Loop::with_running(|lp| {
@@ -85,7 +85,7 @@ pub(crate) unsafe fn begin<K: Kept, D: 'static>(
             shared: lp.shared.clone(),
             kept: RefCell::new(kept),
         };
-        let flight = Local::new(flight).map_err(|flight| (Error::NO_MEMORY, flight.kept.into_inner()))?;
+        let flight = TryRc::new(flight).map_err(|flight| (Error::NO_MEMORY, flight.kept.into_inner()))?;
         let sqe = entry(lp, &mut flight.kept.borrow_mut());
         let begun = sqe.and_then(|sqe| {
             let mut landing = Landing(Some((flight.clone(), keeper.clone())));
@@ -103,7 +103,7 @@ pub(crate) unsafe fn begin<K: Kept, D: 'static>(
     })
 }
 
-fn take_kept<K>(flight: Local<Flight<K>>) -> K {
+fn take_kept<K>(flight: TryRc<Flight<K>>) -> K {
     flight.into_inner().expect("the loop's side has let go of it").kept.into_inner()
 }
 
@@ -120,7 +120,7 @@ impl<K: ?Sized> Flight<K> {
         }
         match self.state.get() {
             State::Landed(result) => Poll::Ready(result),
-            State::Lost => Poll::Ready(Err(Error::SENDER_GONE)),
+            State::Lost => Poll::Ready(Err(Error::SENDER_DROPPED)),
             State::Flying => Poll::Pending,
         }
     }
@@ -144,16 +144,16 @@ impl<K: ?Sized> Flight<K> {
     }
 }
 
-impl<K: Kept> Local<Flight<K>> {
+impl<K: Kept> TryRc<Flight<K>> {
     /// The flight of anything that is kept.
-    pub(crate) fn erase(self) -> Local<Flight<dyn Kept>> {
+    pub(crate) fn erase(self) -> TryRc<Flight<dyn Kept>> {
         // SAFETY: it gives back its argument.
         unsafe { self.unsize(|inner: *mut Inner<Flight<K>>| inner as *mut Inner<Flight<dyn Kept>>) }
     }
 }
 
 /// A flight that is awaited. Dropping it cancels the operation.
-pub(crate) struct InFlight<K>(Option<Local<Flight<K>>>);
+pub(crate) struct InFlight<K>(Option<TryRc<Flight<K>>>);
 
 impl<K> InFlight<K> {
     /// Waits for the end, and gives back what was kept.
@@ -168,12 +168,12 @@ impl<K> InFlight<K> {
     }
 
     /// Leaves the flight, which ends by itself, to whoever comes next. None if it has been taken.
-    pub(crate) fn leave(&mut self) -> Option<Local<Flight<K>>> {
+    pub(crate) fn leave(&mut self) -> Option<TryRc<Flight<K>>> {
         self.0.take().inspect(|flight| flight.forget_waiter())
     }
 
     /// Cancels the operation, and leaves the flight to whoever comes next. None if it has been taken.
-    pub(crate) fn abandon(&mut self) -> Option<Local<Flight<K>>> {
+    pub(crate) fn abandon(&mut self) -> Option<TryRc<Flight<K>>> {
         self.0.take().inspect(|flight| flight.cancel())
     }
 }

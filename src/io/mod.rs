@@ -5,17 +5,22 @@
 //! that was cancelled, so that there is one under way at most.
 
 mod accept;
+#[cfg(any(feature = "futures-io", feature = "hyper"))]
+pub mod compat;
 mod flight;
-mod local;
+pub mod fs;
 mod methods;
+pub mod net;
+pub mod process;
 mod receive;
 mod send;
+pub mod signal;
 mod source;
 
 pub(crate) use self::accept::{Accept, Listening};
 pub(crate) use self::flight::{Kept, begin};
-pub(crate) use self::local::Local;
 pub(crate) use self::methods::{reading, writing};
 pub(crate) use self::receive::{Receive, fill, read_at};
 pub(crate) use self::send::{Send, SendAll, write_all_at, write_at};
-pub(crate) use self::source::{How, Socket};
+pub(crate) use self::source::{IoKind, Socket};
+pub(crate) use crate::sys::try_rc::TryRc;

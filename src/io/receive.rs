@@ -8,14 +8,14 @@ use std::ptr;
 use std::task::{Context, Poll, ready};
 
 use super::flight::{Flight, InFlight, Kept, begin};
-use super::local::{Inner, Local};
-use super::source::{How, Socket};
-use crate::address::Address;
-use crate::buffer::BufferMut;
+use super::source::{IoKind, Socket};
+use crate::abi::sqe::Sqe;
 use crate::error::{Error, Result};
 use crate::event_loop::Loop;
+use crate::op::address::Address;
+use crate::op::buffer::BufferMut;
 use crate::op::{Message, entries, room};
-use crate::sqe::Sqe;
+use crate::sys::try_rc::{Inner, TryRc};
 
 /// A buffer that data has been received into, or is to be.
 pub(crate) trait Received: 'static {
@@ -33,7 +33,7 @@ struct Filling<B> {
 }
 
 /// Reads at an offset of a file. Dropped, it leaves nothing to anybody.
-pub(crate) async fn read_at<B: BufferMut>(file: &Local<Socket>, buffer: B, offset: u64) -> (Result<usize>, B) {
+pub(crate) async fn read_at<B: BufferMut>(file: &TryRc<Socket>, buffer: B, offset: u64) -> (Result<usize>, B) {
     let fd = file.fd.as_raw_fd();
     let entry = |_: &Loop, filling: &mut Filling<B>| {
         let (to, length) = room(&mut filling.buffer)?;
@@ -63,12 +63,12 @@ impl<B: BufferMut> Received for Filling<B> {
 }
 
 impl<B: BufferMut> Filling<B> {
-    fn entry(&mut self, fd: RawFd, how: How) -> Result<Sqe> {
+    fn entry(&mut self, fd: RawFd, how: IoKind) -> Result<Sqe> {
         let (to, length) = room(&mut self.buffer)?;
         Ok(match how {
-            How::Stream => entries::recv(fd, to, length, 0),
-            How::File => entries::read(fd, to, length, entries::CURRENT),
-            How::Datagrams => {
+            IoKind::Stream => entries::recv(fd, to, length, 0),
+            IoKind::File => entries::read(fd, to, length, entries::CURRENT),
+            IoKind::Datagrams => {
                 let message = self.message.insert(Message::new(Address::EMPTY));
                 entries::recvmsg(fd, message.header_for(to, length), 0)
             }
@@ -90,7 +90,7 @@ impl<B: BufferMut> Filling<B> {
 
 /// Receives into the room of a buffer. Dropped, it leaves to the next what has come.
 pub(crate) struct Receive<B: BufferMut> {
-    socket: Local<Socket>,
+    socket: TryRc<Socket>,
     /// Until it is given to the kernel, or comes back.
     buffer: Option<B>,
     flight: Option<InFlight<Filling<B>>>,
@@ -101,7 +101,7 @@ pub(crate) struct Receive<B: BufferMut> {
 pub(crate) type Got = Result<(usize, Option<Address>)>;
 
 impl<B: BufferMut> Receive<B> {
-    pub(crate) fn new(socket: Local<Socket>, buffer: B) -> Receive<B> {
+    pub(crate) fn new(socket: TryRc<Socket>, buffer: B) -> Receive<B> {
         Receive { socket, buffer: Some(buffer), flight: None, has_turn: false }
     }
 
@@ -148,7 +148,7 @@ impl<B: BufferMut> Receive<B> {
 /// Takes of the data that is left what there is room for; of a datagram, the rest is lost.
 fn take_left(
     socket: &Socket,
-    left: Local<Flight<dyn Received>>,
+    left: TryRc<Flight<dyn Received>>,
     count: usize,
     buffer: &mut impl BufferMut,
 ) -> (usize, Option<Address>) {
@@ -162,13 +162,13 @@ fn take_left(
     });
     // SAFETY: they have been written.
     unsafe { buffer.filled(taken) };
-    if socket.how != How::Datagrams && given + taken < count {
+    if socket.how != IoKind::Datagrams && given + taken < count {
         socket.receiving.put_back(left, given + taken);
     }
     (taken, sender)
 }
 
-fn erase<B: BufferMut>(flight: Local<Flight<Filling<B>>>) -> Local<Flight<dyn Received>> {
+fn erase<B: BufferMut>(flight: TryRc<Flight<Filling<B>>>) -> TryRc<Flight<dyn Received>> {
     // SAFETY: it gives back its argument.
     unsafe { flight.unsize(|inner: *mut Inner<Flight<Filling<B>>>| inner as *mut Inner<Flight<dyn Received>>) }
 }
@@ -222,7 +222,7 @@ unsafe impl<B: BufferMut> BufferMut for Part<B> {
 }
 
 /// Receives until all of the room is filled. What has come before an error is in the buffer.
-pub(crate) async fn fill<B: BufferMut>(socket: Local<Socket>, buffer: B) -> (Result<()>, B) {
+pub(crate) async fn fill<B: BufferMut>(socket: TryRc<Socket>, buffer: B) -> (Result<()>, B) {
     let mut part = Part { buffer, filled: 0 };
     let result = loop {
         let got;

@@ -6,14 +6,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use super::flight::{InFlight, Kept, begin};
-use super::local::Local;
-use super::source::{How, Socket};
-use crate::address::Address;
-use crate::buffer::Buffer;
+use super::source::{IoKind, Socket};
+use crate::abi::sqe::Sqe;
 use crate::error::{Error, Result};
 use crate::event_loop::Loop;
+use crate::op::address::Address;
+use crate::op::buffer::Buffer;
 use crate::op::{Message, entries};
-use crate::sqe::Sqe;
+use crate::sys::try_rc::TryRc;
 
 /// A buffer that the kernel has.
 struct Draining<B> {
@@ -24,12 +24,12 @@ struct Draining<B> {
 impl<B: Buffer> Kept for Draining<B> {}
 
 impl<B: Buffer> Draining<B> {
-    fn entry(&mut self, fd: RawFd, how: How, flags: i32) -> Result<Sqe> {
+    fn entry(&mut self, fd: RawFd, how: IoKind, flags: i32) -> Result<Sqe> {
         let bytes = self.buffer.bytes();
         let (from, length) = (bytes.as_ptr(), entries::length(bytes.len())?);
         Ok(match (&mut self.message, how) {
             (Some(message), _) => entries::sendmsg(fd, message.header_for(from.cast_mut(), length), flags),
-            (None, How::File) => entries::write(fd, from, length, entries::CURRENT),
+            (None, IoKind::File) => entries::write(fd, from, length, entries::CURRENT),
             (None, _) => entries::send(fd, from, length, flags),
         })
     }
@@ -37,7 +37,7 @@ impl<B: Buffer> Draining<B> {
 
 /// Sends from a buffer; tells how many bytes. Dropped, it may have sent a part.
 pub(crate) struct Send<B: Buffer> {
-    socket: Local<Socket>,
+    socket: TryRc<Socket>,
     /// Until it is given to the kernel, or comes back.
     buffer: Option<B>,
     to: Option<Address>,
@@ -48,18 +48,18 @@ pub(crate) struct Send<B: Buffer> {
 }
 
 impl<B: Buffer> Send<B> {
-    pub(crate) fn new(socket: Local<Socket>, buffer: B) -> Send<B> {
+    pub(crate) fn new(socket: TryRc<Socket>, buffer: B) -> Send<B> {
         Send { socket, buffer: Some(buffer), to: None, whole: false, flight: None, has_turn: false }
     }
 
-    pub(crate) fn to(socket: Local<Socket>, buffer: B, to: Address) -> Send<B> {
+    pub(crate) fn to(socket: TryRc<Socket>, buffer: B, to: Address) -> Send<B> {
         let mut send = Send::new(socket, buffer);
         send.to = Some(to);
         send
     }
 
     /// As `new`; less than all is sent only by kernels that do not go on by themselves, or before an error.
-    pub(crate) fn whole(socket: Local<Socket>, buffer: B) -> Send<B> {
+    pub(crate) fn whole(socket: TryRc<Socket>, buffer: B) -> Send<B> {
         let mut send = Send::new(socket, buffer);
         send.whole = true;
         send
@@ -69,12 +69,12 @@ impl<B: Buffer> Send<B> {
     fn begin(&mut self, context: &Context<'_>) -> Poll<Option<Result<usize>>> {
         let how = self.socket.how;
         // Datagrams do not mix, and a send to the other end of one is not held up by another.
-        if how != How::Datagrams {
+        if how != IoKind::Datagrams {
             if !self.has_turn {
                 self.socket.sending.begin()?;
                 self.has_turn = true;
             }
-            // How far that came is nobody's business any more.
+            // IoKind far that came is nobody's business any more.
             let _ = ready!(self.socket.sending.poll_left(context));
             ready!(self.socket.poll_position(&self.socket.receiving, context));
         }
@@ -100,7 +100,7 @@ impl<B: Buffer> Send<B> {
     fn end_turn(&mut self) {
         if std::mem::take(&mut self.has_turn) {
             let left = self.flight.take().and_then(|mut flight| flight.abandon());
-            self.socket.sending.end(left.map(Local::erase));
+            self.socket.sending.end(left.map(TryRc::erase));
         }
     }
 }
@@ -149,12 +149,12 @@ unsafe impl<B: Buffer> Buffer for Rest<B> {
 
 /// Sends until all is sent. Dropped, it may have sent a part.
 pub(crate) struct SendAll<B: Buffer> {
-    socket: Local<Socket>,
+    socket: TryRc<Socket>,
     send: Send<Rest<B>>,
 }
 
 impl<B: Buffer> SendAll<B> {
-    pub(crate) fn new(socket: Local<Socket>, buffer: B) -> SendAll<B> {
+    pub(crate) fn new(socket: TryRc<Socket>, buffer: B) -> SendAll<B> {
         let send = Send::whole(socket.clone(), Rest { buffer, sent: 0 });
         SendAll { socket, send }
     }
@@ -185,7 +185,7 @@ impl<B: Buffer> Future for SendAll<B> {
 impl<B: Buffer> Unpin for SendAll<B> {}
 
 /// Writes all of a buffer at an offset of a file.
-pub(crate) async fn write_all_at<B: Buffer>(file: &Local<Socket>, buffer: B, offset: u64) -> (Result<()>, B) {
+pub(crate) async fn write_all_at<B: Buffer>(file: &TryRc<Socket>, buffer: B, offset: u64) -> (Result<()>, B) {
     let mut rest = Rest { buffer, sent: 0 };
     while !rest.bytes().is_empty() {
         let result;
@@ -201,7 +201,7 @@ pub(crate) async fn write_all_at<B: Buffer>(file: &Local<Socket>, buffer: B, off
 }
 
 /// Writes from a buffer at an offset of a file.
-pub(crate) async fn write_at<B: Buffer>(file: &Local<Socket>, buffer: B, offset: u64) -> (Result<usize>, B) {
+pub(crate) async fn write_at<B: Buffer>(file: &TryRc<Socket>, buffer: B, offset: u64) -> (Result<usize>, B) {
     let fd = file.fd.as_raw_fd();
     let entry = |_: &Loop, draining: &mut Draining<B>| {
         let bytes = draining.buffer.bytes();

@@ -8,13 +8,13 @@ use std::task::{Context, Poll, ready};
 use libc::c_int;
 
 use super::flight::{Flight, Kept};
-use super::local::Local;
 use super::receive::Received;
 use crate::error::{Error, Result};
+use crate::sys::try_rc::TryRc;
 
-/// How a descriptor is read from and written to.
+/// IoKind a descriptor is read from and written to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum How {
+pub(crate) enum IoKind {
     /// recv(2), send(2).
     Stream,
     /// recvmsg(2), sendmsg(2): with addresses.
@@ -26,22 +26,22 @@ pub(crate) enum How {
 /// A descriptor, and what comes of operations on it that nobody awaits any more.
 pub(crate) struct Socket {
     pub(crate) fd: OwnedFd,
-    pub(crate) how: How,
+    pub(crate) how: IoKind,
     pub(crate) receiving: Turns<dyn Received>,
     pub(crate) sending: Turns<dyn Kept>,
 }
 
 impl Socket {
-    pub(crate) fn new(fd: OwnedFd, how: How) -> Result<Local<Socket>> {
+    pub(crate) fn new(fd: OwnedFd, how: IoKind) -> Result<TryRc<Socket>> {
         let socket = Socket { fd, how, receiving: Turns::default(), sending: Turns::default() };
-        Local::new(socket).map_err(|_| Error::NO_MEMORY)
+        TryRc::new(socket).map_err(|_| Error::NO_MEMORY)
     }
 
     /// Whether it is a regular file, and then how large. A file system whose server does not answer is not asked: the loop's thread would
     /// wait for it. One system call, for what may be one.
     fn file_size(&self) -> Option<u64> {
         const FLAGS: c_int = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
-        if self.how != How::File {
+        if self.how != IoKind::File {
             return None;
         }
         // SAFETY: zeros are numbers.
@@ -61,7 +61,7 @@ impl Socket {
     /// Waits until what is left of the other kind has moved the position of the file, which the kernel lets both use at once.
     pub(crate) fn poll_position<K: ?Sized>(&self, other: &Turns<K>, context: &Context<'_>) -> Poll<()> {
         let must_wait =
-            self.how == How::File && other.poll_left_ended(context).is_pending() && self.file_size().is_some();
+            self.how == IoKind::File && other.poll_left_ended(context).is_pending() && self.file_size().is_some();
         if must_wait { Poll::Pending } else { Poll::Ready(()) }
     }
 }
@@ -73,14 +73,14 @@ impl AsFd for Socket {
 }
 
 /// The result of a cancelled operation, and the operation with what it kept.
-pub(crate) type Left<K> = (Result<u32>, Local<Flight<K>>);
+pub(crate) type Left<K> = (Result<u32>, TryRc<Flight<K>>);
 
 /// Operations of one kind on one descriptor, of which one is under way at most.
 pub(crate) struct Turns<K: ?Sized> {
     is_taken: Cell<bool>,
     /// What was cancelled last, if nobody has had its result.
-    left: Cell<Option<Local<Flight<K>>>>,
-    /// How much of its data has been given away.
+    left: Cell<Option<TryRc<Flight<K>>>>,
+    /// IoKind much of its data has been given away.
     given: Cell<usize>,
 }
 
@@ -97,7 +97,7 @@ impl<K: ?Sized> Turns<K> {
     }
 
     /// Ends a turn; a flight that has been abandoned stays for the next.
-    pub(crate) fn end(&self, left: Option<Local<Flight<K>>>) {
+    pub(crate) fn end(&self, left: Option<TryRc<Flight<K>>>) {
         self.is_taken.set(false);
         if left.is_some() {
             self.given.set(0);
@@ -124,13 +124,13 @@ impl<K: ?Sized> Turns<K> {
         left.poll_end(context).map(drop)
     }
 
-    /// How much has been given of what is left.
+    /// IoKind much has been given of what is left.
     pub(crate) fn given(&self) -> usize {
         self.given.get()
     }
 
     /// Puts back what was left, of which so much has been given.
-    pub(crate) fn put_back(&self, left: Local<Flight<K>>, given: usize) {
+    pub(crate) fn put_back(&self, left: TryRc<Flight<K>>, given: usize) {
         self.given.set(given);
         self.left.set(Some(left));
     }

@@ -7,10 +7,10 @@ use libc::c_int;
 
 use super::driver::{Driver, Given, MORE, Step};
 use super::entries;
+use crate::abi::sqe::Sqe;
 use crate::error::Result;
-use crate::memory::try_box;
-use crate::ring::{Completed, Features};
-use crate::sqe::Sqe;
+use crate::kernel::uring::{Completed, Features};
+use crate::sys::memory::try_box;
 
 /// `IORING_ACCEPT_MULTISHOT`, in `ioprio`.
 const MULTISHOT: u16 = 1;
@@ -42,7 +42,7 @@ enum WaitsFor {
 impl AcceptMulti {
     pub(crate) fn new(fd: i32, flags: c_int, features: &Features) -> Result<Box<AcceptMulti>> {
         let rest = try_box(REST)?;
-        let is_multishot = features.accepts_for_ever();
+        let is_multishot = features.accepts_multishot();
         try_box(AcceptMulti { fd, flags, is_multishot, waits_for: WaitsFor::Connection, is_said: false, rest })
     }
 

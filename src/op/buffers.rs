@@ -11,9 +11,9 @@ use std::collections::VecDeque;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering::Release};
 
+use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
-use crate::handle::Handle;
-use crate::ring::Ring;
+use crate::kernel::uring::Ring;
 
 /// Buffers of one size. They stay with the loop that they were made for, until they are freed or it is closed.
 #[derive(Debug)]
@@ -114,7 +114,7 @@ impl Pool {
             stride: Cell::new(0),
         };
         let features = ring.features();
-        if features.receives_for_ever() {
+        if features.receives_multishot() {
             let register = |in_parts| {
                 // SAFETY: the loop keeps the pool until `unregister_buffers` or its own end.
                 unsafe { ring.register_buffers(pool.ring.at.as_ptr() as u64, count as u16, group, in_parts) }

@@ -3,7 +3,7 @@
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use super::driver::{Driver, Step};
-use crate::ring::Completed;
+use crate::kernel::uring::Completed;
 
 #[derive(Debug)]
 pub(super) struct Closing(pub(super) RawFd);

@@ -2,8 +2,8 @@
 
 use std::ptr;
 
-use crate::ring::Completed;
-use crate::sqe::Sqe;
+use crate::abi::sqe::Sqe;
+use crate::kernel::uring::Completed;
 
 /// Keeps what the kernel reads or writes, and says what comes of a completion. It is dropped when the operation has ended.
 ///
@@ -52,11 +52,11 @@ pub(crate) unsafe trait Driver: std::fmt::Debug {
 /// Keeps something until the kernel has let go of it.
 #[cfg(feature = "capi")]
 #[derive(Debug)]
-pub(crate) struct Keep<T>(pub(crate) T);
+pub(crate) struct KeepAlive<T>(pub(crate) T);
 
 // SAFETY: it gives no entries.
 #[cfg(feature = "capi")]
-unsafe impl<T: std::fmt::Debug> Driver for Keep<T> {}
+unsafe impl<T: std::fmt::Debug> Driver for KeepAlive<T> {}
 
 /// What comes of a completion: a result for the user, another entry for the kernel, both or neither.
 #[derive(Clone, Copy, Debug)]

@@ -5,8 +5,8 @@ use std::os::fd::RawFd;
 use io_uring::opcode;
 use libc::{c_int, c_short, iovec, mode_t, msghdr};
 
+use crate::abi::sqe::{Sqe, flags, poll_events};
 use crate::error::{Error, Result};
-use crate::sqe::{Sqe, flags, poll_events};
 
 /// The offset of what is at the file's own position, or has none.
 pub(crate) const CURRENT: u64 = u64::MAX;

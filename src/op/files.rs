@@ -8,9 +8,9 @@ use nix::errno::Errno;
 
 use super::entries;
 use super::owned::{path, raw};
+use crate::abi::handle::Handle;
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
-use crate::handle::Handle;
 
 /// How [`Loop::open_at`] opens a file: as `std::fs::OpenOptions`, in every combination. What that refuses is EINVAL here: none of
 /// `read`, `write` and `append`; `truncate`, `create` and `create_new` without `write` or `append`; `truncate` with `append`, unless

@@ -5,8 +5,8 @@ use io_uring::opcode;
 use libc::c_int;
 use nix::errno::Errno;
 
+use crate::abi::sqe::Sqe;
 use crate::error::{Error, Result, Sentence};
-use crate::sqe::Sqe;
 
 const SENDING: c_int = libc::MSG_CONFIRM
     | libc::MSG_DONTROUTE

@@ -5,19 +5,24 @@
 //! driver or the callback keep it.
 
 mod accept_multi;
+pub(crate) mod address;
+pub(crate) mod buffer;
 pub(crate) mod buffers;
+pub(crate) mod children;
 mod closing;
 pub(crate) mod driver;
 pub(crate) mod entries;
 mod files;
 pub(crate) mod flags;
+pub(crate) mod kernel_box;
 mod multi;
 mod owned;
-pub(crate) mod place;
+pub(crate) mod readiness;
 mod recv_multi;
+pub(crate) mod resolve;
 mod sockets;
 mod streams;
-pub(crate) mod whole;
+pub(crate) mod write_all;
 
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -32,13 +37,13 @@ pub use self::files::{FileStatus, OpenOptions};
 pub use self::owned::CWD;
 pub(crate) use self::owned::room;
 pub(crate) use self::sockets::Message;
-use crate::callback::Callback;
+use crate::abi::handle::Handle;
+use crate::abi::sqe::{self, Sqe};
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
-use crate::handle::Handle;
-use crate::ring::Ring;
-use crate::schedule::{Errand, Schedule};
-use crate::sqe::{self, Sqe};
+use crate::kernel::uring::Ring;
+use crate::pending::callback::Callback;
+use crate::pending::{DeferredSubmission, Schedule};
 use crate::time::Time;
 
 pub use self::multi::Buffers;
@@ -241,7 +246,7 @@ impl Loop {
     /// Tells the kernel what it is to be told: what to cancel, what to begin again. When it takes no more, the rest stays for the
     /// next iteration.
     #[cold]
-    pub(crate) fn submit_errands(&self, schedule: &mut Schedule, ring: &mut Ring) -> Result<()> {
+    pub(crate) fn submit_deferred(&self, schedule: &mut Schedule, ring: &mut Ring) -> Result<()> {
         if ring.take_loss() {
             schedule.completion_lost();
         }
@@ -254,13 +259,13 @@ impl Loop {
         if schedule.has_orphans() {
             cancel_orphans(schedule, ring)?;
         }
-        while schedule.has_errands_now() {
+        while schedule.has_submissions_now() {
             ring.reserve(1)?;
-            match schedule.next_errand()? {
+            match schedule.next_submission()? {
                 // SAFETY: entries of errands are a driver's, which vouches for what they point to.
-                Some(Errand::Submit(sqe, handle)) => unsafe { ring.push_user(&sqe, number(handle)) },
-                Some(Errand::Cancel(handle)) => ring.push_cancel(number(handle))?,
-                Some(Errand::Update(handle, events)) => ring.push_poll_update(number(handle), events)?,
+                Some(DeferredSubmission::Submit(sqe, handle)) => unsafe { ring.push_user(&sqe, number(handle)) },
+                Some(DeferredSubmission::Cancel(handle)) => ring.push_cancel(number(handle))?,
+                Some(DeferredSubmission::Update(handle, events)) => ring.push_poll_update(number(handle), events)?,
                 None => {}
             }
         }

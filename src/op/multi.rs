@@ -8,16 +8,16 @@ use libc::c_int;
 use super::accept_multi::AcceptMulti;
 use super::buffers::Pool;
 use super::recv_multi::RecvMulti;
-use crate::callback::Callback;
-use crate::counted::Counted;
+use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
 use crate::event_loop::Loop;
-use crate::handle::Handle;
-use crate::memory::try_box;
+use crate::pending::callback::Callback;
+use crate::sys::memory::try_box;
+use crate::sys::try_arc::TryArc;
 
 /// A ring of buffers that the kernel picks from; see [`Loop::buffers`].
 #[derive(Clone, Debug)]
-pub struct Buffers(Counted<Pool>);
+pub struct Buffers(TryArc<Pool>);
 
 impl Loop {
     /// Accepts connections until it is cancelled: `f` gets each as a descriptor. One entry for all of them from Linux 5.19 on, one
@@ -115,7 +115,7 @@ impl Loop {
         }
     }
 
-    pub(crate) fn schedule_recv_multi(&self, fd: RawFd, pool: &Counted<Pool>, callback: Callback) -> Result<Handle> {
+    pub(crate) fn schedule_recv_multi(&self, fd: RawFd, pool: &TryArc<Pool>, callback: Callback) -> Result<Handle> {
         if !self.has_pool(pool) {
             return Err(Error::FOREIGN_BUFFERS);
         }
@@ -125,7 +125,7 @@ impl Loop {
         unsafe { self.submit_operation(&driver.sqe(), Some(driver), callback) }
     }
 
-    pub(crate) fn new_pool(&self, count: u32, size: u32) -> Result<Counted<Pool>> {
+    pub(crate) fn new_pool(&self, count: u32, size: u32) -> Result<TryArc<Pool>> {
         self.check_open()?;
         let mut pools = self.pools.borrow_mut();
         let place = pools.iter().position(Option::is_none).unwrap_or(pools.len());
@@ -137,7 +137,7 @@ impl Loop {
         }
         let pool = Pool::new(count, size, &self.ring.borrow(), group)?;
         let registered = pool.group();
-        let pool = Counted::new(pool).inspect_err(|_| {
+        let pool = TryArc::new(pool).inspect_err(|_| {
             // Nothing has used them; a place that is taken would refuse the next.
             if let Some(group) = registered {
                 let _ = self.ring.borrow().unregister_buffers(group);
@@ -147,11 +147,11 @@ impl Loop {
         Ok(pool)
     }
 
-    pub(crate) fn free_pool(&self, pool: &Counted<Pool>) -> Result<()> {
+    pub(crate) fn free_pool(&self, pool: &TryArc<Pool>) -> Result<()> {
         self.check()?;
         let mut pools = self.pools.borrow_mut();
         let is_it =
-            |other: &&mut Option<Counted<Pool>>| other.as_ref().is_some_and(|other| Counted::is_same(other, pool));
+            |other: &&mut Option<TryArc<Pool>>| other.as_ref().is_some_and(|other| TryArc::is_same(other, pool));
         let place = pools.iter_mut().find(is_it).ok_or(Error::FOREIGN_BUFFERS)?;
         if !pool.is_idle() {
             return Err(Error::BUFFERS_IN_USE);
@@ -172,7 +172,7 @@ impl Loop {
         Ok(())
     }
 
-    fn has_pool(&self, pool: &Counted<Pool>) -> bool {
-        self.pools.borrow().iter().flatten().any(|other| Counted::is_same(other, pool))
+    fn has_pool(&self, pool: &TryArc<Pool>) -> bool {
+        self.pools.borrow().iter().flatten().any(|other| TryArc::is_same(other, pool))
     }
 }

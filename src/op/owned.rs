@@ -11,14 +11,14 @@ use std::path::Path;
 use nix::errno::Errno;
 
 use super::driver::Driver;
-use super::place::Place;
+use super::kernel_box::KernelBox;
 use super::{Completion, entries};
-use crate::buffer::{Buffer, BufferMut};
-use crate::callback::Callback;
+use crate::abi::handle::Handle;
+use crate::abi::sqe::Sqe;
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
-use crate::handle::Handle;
-use crate::sqe::Sqe;
+use crate::op::buffer::{Buffer, BufferMut};
+use crate::pending::callback::Callback;
 
 /// The working directory, where a function asks for the directory that a path begins at.
 // SAFETY: AT_FDCWD is no descriptor that could be closed.
@@ -46,7 +46,7 @@ impl Loop {
         end: fn(&Loop, Completion, K, F),
     ) -> Result<Handle> {
         self.check_open()?;
-        let mut place = Place::new(Owned { kept, f })?;
+        let mut place = KernelBox::new(Owned { kept, f })?;
         let (sqe, driver) = entry(&mut place.get().kept)?;
         let callback = Callback::once_for::<F, _>(move |lp: &Loop| {
             let Owned { kept, f } = place.into_inner();

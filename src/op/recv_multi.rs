@@ -6,10 +6,10 @@ use libc::c_int;
 use super::buffers::Pool;
 use super::driver::{Driver, Given, MORE, Step};
 use super::entries;
-use crate::counted::Counted;
-use crate::handle::Handle;
-use crate::ring::Completed;
-use crate::sqe::{Sqe, flags};
+use crate::abi::handle::Handle;
+use crate::abi::sqe::{Sqe, flags};
+use crate::kernel::uring::Completed;
+use crate::sys::try_arc::TryArc;
 
 /// `IORING_RECV_MULTISHOT`, in `ioprio`.
 const MULTISHOT: u16 = 1 << 1;
@@ -21,14 +21,14 @@ const BUFFER_GOES_ON: u32 = 1 << 4;
 #[derive(Debug)]
 pub(crate) struct RecvMulti {
     fd: i32,
-    pool: Counted<Pool>,
+    pool: TryArc<Pool>,
     /// Whether it begins with a poll, which would wait for ever for what is no socket.
     polls: bool,
 }
 
 impl RecvMulti {
     /// `pool.begin_use` has been called for it.
-    pub(crate) fn new(fd: i32, pool: Counted<Pool>) -> RecvMulti {
+    pub(crate) fn new(fd: i32, pool: TryArc<Pool>) -> RecvMulti {
         let polls = pool.group().is_none() && socket_type(fd).is_some();
         RecvMulti { fd, pool, polls }
     }

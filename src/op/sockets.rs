@@ -7,14 +7,14 @@ use std::ptr;
 use libc::{iovec, msghdr};
 
 use super::owned::{Entry, filled, raw, room};
-use super::whole::Whole;
+use super::write_all::WriteAll;
 use super::{entries, flags};
-use crate::address::Address;
-use crate::buffer::{Buffer, BufferMut};
+use crate::abi::handle::Handle;
 use crate::error::Result;
 use crate::event_loop::Loop;
-use crate::handle::Handle;
-use crate::memory::try_box;
+use crate::op::address::Address;
+use crate::op::buffer::{Buffer, BufferMut};
+use crate::sys::memory::try_box;
 
 impl Loop {
     /// recv(2) into a buffer. `f` gets the number of bytes, 0 at the end of a stream, and the buffer. `flags` are
@@ -81,7 +81,7 @@ impl Loop {
         let flags = flags::sending(flags)? | self.send_whole_flag();
         let entry = |fd, bytes, length| -> Entry {
             let sqe = entries::send(fd, bytes, length, flags);
-            Ok((sqe, Some(try_box(Whole::of_socket(sqe))?)))
+            Ok((sqe, Some(try_box(WriteAll::of_socket(sqe))?)))
         };
         // SAFETY: sending reads the bytes.
         unsafe { self.drain_buffer(fd, buffer, f, entry) }

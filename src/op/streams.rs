@@ -16,12 +16,12 @@ use libc::iovec;
 
 use super::entries::{self, CURRENT};
 use super::owned::{filled, raw, room};
-use super::whole::Whole;
-use crate::buffer::{Buffer, BufferMut};
+use super::write_all::WriteAll;
+use crate::abi::handle::Handle;
 use crate::error::Result;
 use crate::event_loop::Loop;
-use crate::handle::Handle;
-use crate::memory::try_box;
+use crate::op::buffer::{Buffer, BufferMut};
+use crate::sys::memory::try_box;
 
 impl Loop {
     /// Reads into a buffer, at `offset` of a file; None: at its own position. `f` gets the number of bytes, 0 at the end of the file, and the
@@ -81,7 +81,7 @@ impl Loop {
         let offset = offset.unwrap_or(CURRENT);
         let entry = |fd, bytes, length| -> super::owned::Entry {
             let sqe = entries::write(fd, bytes, length, offset);
-            Ok((sqe, Some(try_box(Whole::of_file(sqe))?)))
+            Ok((sqe, Some(try_box(WriteAll::of_file(sqe))?)))
         };
         // SAFETY: writing reads the bytes.
         unsafe { self.drain_buffer(fd, buffer, f, entry) }

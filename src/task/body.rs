@@ -16,14 +16,14 @@ use std::task::{Context, Poll};
 use super::join::JoinError;
 use super::state::State;
 use super::waker::{self, Notify};
-use crate::callback::Polled;
-use crate::counted::{Counted, Inner};
+use crate::abi::handle::Handle;
 use crate::error::Result;
 use crate::event_loop::{Loop, Payload, Unjoined, drop_quietly};
-use crate::handle::Handle;
-use crate::inbox::Link;
-use crate::memory::try_box;
-use crate::remote::{Head, Shared, What};
+use crate::pending::callback::Polled;
+use crate::sys::memory::try_box;
+use crate::sys::try_arc::{Inner, TryArc};
+use crate::threads::inbox::Link;
+use crate::threads::remote::{Head, Shared, What};
 
 /// What is known of any task.
 #[repr(C)]
@@ -98,7 +98,7 @@ pub(super) fn make<F: Future>(future: F, lp: &Loop) -> Result<(Slotted<F>, NonNu
         head: UnsafeCell::new(unsafe { Head::of_task(NonNull::from(table).cast()) }),
         state: State::new(),
         owners: Cell::new(2),
-        shared: Counted::as_raw(&lp.shared),
+        shared: TryArc::as_raw(&lp.shared),
         handle: Cell::new(None),
         sleeps: Cell::new(0),
         status: Cell::new(Status::Running),
@@ -120,16 +120,16 @@ impl Header {
     /// Whether it is a task of this loop.
     #[inline]
     pub(super) fn is_of(&self, lp: &Loop) -> bool {
-        self.shared == Counted::as_raw(&lp.shared)
+        self.shared == TryArc::as_raw(&lp.shared)
     }
 
     /// The shared part of the task's loop.
     ///
     /// # Safety
     /// The loop is there, or the caller has a waker.
-    pub(super) unsafe fn shared(&self) -> ManuallyDrop<Counted<Shared>> {
+    pub(super) unsafe fn shared(&self) -> ManuallyDrop<TryArc<Shared>> {
         // SAFETY: the loop owns it, or the task does since it has wakers; what is made here is not dropped.
-        ManuallyDrop::new(unsafe { Counted::from_raw(self.shared) })
+        ManuallyDrop::new(unsafe { TryArc::from_raw(self.shared) })
     }
 
     /// One more reference of the loop's thread; false if it has none any more, which comes before the end of the last waker.
@@ -151,7 +151,7 @@ impl Header {
         if self.state.share() {
             // SAFETY: as the caller says.
             let shared = unsafe { self.shared() };
-            std::mem::forget(Counted::clone(&shared));
+            std::mem::forget(TryArc::clone(&shared));
         }
     }
 }
@@ -302,7 +302,7 @@ unsafe fn free<F: Future>(task: NonNull<Header>) {
     let body = unsafe { Box::from_raw(task.cast::<Body<F>>().as_ptr()) };
     if body.header.state.is_shared() {
         // SAFETY: it has been one of the owners from its first waker on.
-        drop(unsafe { Counted::from_raw(body.header.shared) });
+        drop(unsafe { TryArc::from_raw(body.header.shared) });
     }
 }
 

@@ -15,7 +15,7 @@ use super::sleep::timeout;
 use super::waker::Notify;
 use crate::error::{Error, Result};
 use crate::event_loop::{Loop, Payload};
-use crate::readiness::EndTogether;
+use crate::op::readiness::EndTogether;
 
 /// Tasks whose ends belong together, as asyncio's `TaskGroup`.
 ///

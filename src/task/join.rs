@@ -10,11 +10,11 @@ use std::task::{Context, Poll};
 
 use super::body::{self, Header, Status};
 use super::waker::{Local, Notify};
-use crate::counted::Counted;
+use crate::abi::handle::Handle;
 use crate::error::Error;
 use crate::event_loop::{Loop, Payload, Unjoined, drop_quietly};
-use crate::handle::Handle;
-use crate::remote::{Remote, Shared};
+use crate::sys::try_arc::TryArc;
+use crate::threads::remote::{Remote, Shared};
 
 /// Waits for a task of a loop; made by [`spawn`](super::spawn) and [`Loop::spawn`].
 ///
@@ -131,7 +131,7 @@ pub struct JoinError {
     /// Of a panic.
     payload: Option<Payload>,
     /// The loop that tells of the panic if nobody sees this.
-    teller: Option<Counted<Shared>>,
+    teller: Option<TryArc<Shared>>,
 }
 
 // SAFETY: through a shared reference nothing is done with the payload but to look whether it is a text, and those are `Sync`; the
@@ -144,7 +144,7 @@ impl JoinError {
     }
 
     /// A panic in what a loop runs, for whoever awaits that.
-    pub(super) fn panicked(payload: Payload, teller: &Counted<Shared>) -> JoinError {
+    pub(super) fn panicked(payload: Payload, teller: &TryArc<Shared>) -> JoinError {
         JoinError { payload: Some(payload), teller: Some(teller.clone()) }
     }
 

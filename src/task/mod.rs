@@ -32,12 +32,13 @@
 //! that has not ended counts for [`Loop::run`](crate::Loop::run) (S19).
 
 mod body;
+pub(crate) mod current;
 mod group;
+mod if_running;
 mod join;
 mod oneshot;
 mod operation;
 mod queue;
-mod reach;
 mod run;
 mod sleep;
 mod state;
@@ -47,11 +48,11 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 pub use self::group::{GroupError, Spawner, TaskGroup};
+pub(crate) use self::if_running::cancel;
 pub use self::join::{JoinError, JoinHandle};
 pub use self::oneshot::{Receiver, Sender, oneshot};
 pub use self::operation::{Blocking, Operation, operation, ready, spawn_blocking};
 pub use self::queue::{Pop, Queue};
-pub(crate) use self::reach::cancel;
 pub use self::run::spawn;
 pub use self::sleep::{Interval, Sleep, interval, sleep, sleep_until, timeout};
 pub(crate) use self::waker::Notify;

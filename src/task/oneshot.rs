@@ -7,15 +7,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::waker::Notify;
-use crate::counted::Counted;
 use crate::error::{Error, Result};
+use crate::sys::try_arc::TryArc;
 
 /// Gives the value that a [`Receiver`] awaits; made by [`oneshot`].
-pub struct Sender<T>(Counted<Shared<T>>);
+pub struct Sender<T>(TryArc<Shared<T>>);
 
 /// Awaits a value; made by [`oneshot`]. ECANCELED if the [`Sender`] was dropped without giving one.
 #[must_use = "a future does nothing unless it is awaited"]
-pub struct Receiver<T>(Counted<Shared<T>>);
+pub struct Receiver<T>(TryArc<Shared<T>>);
 
 struct Shared<T> {
     value: Cell<Option<T>>,
@@ -43,7 +43,7 @@ struct Shared<T> {
 /// For one thread: from another one, a value comes through any channel, since the wakers of tasks are for any thread. One
 /// allocation. Errors: ENOMEM.
 pub fn oneshot<T>() -> Result<(Sender<T>, Receiver<T>)> {
-    let shared = Counted::new(Shared {
+    let shared = TryArc::new(Shared {
         value: Cell::new(None),
         receiver: Cell::new(None),
         has_sender: Cell::new(true),
@@ -95,7 +95,7 @@ impl<T> Future for Receiver<T> {
                 return Poll::Pending;
             }
         }
-        Poll::Ready(self.take().ok_or(Error::SENDER_GONE))
+        Poll::Ready(self.take().ok_or(Error::SENDER_DROPPED))
     }
 }
 

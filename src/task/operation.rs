@@ -7,23 +7,23 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use super::if_running;
 use super::join::JoinError;
 use super::oneshot::{Receiver, Sender, oneshot};
-use super::reach;
-use crate::callback::Callback;
-use crate::counted::Counted;
+use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
 use crate::event_loop::{Loop, Unjoined};
-use crate::executor::{Packet, Worked};
-use crate::handle::Handle;
-use crate::readiness::Events;
-use crate::remote::Shared;
+use crate::op::readiness::Events;
+use crate::pending::callback::Callback;
+use crate::sys::try_arc::TryArc;
+use crate::threads::executor::{Packet, Worked};
+use crate::threads::remote::Shared;
 
 /// Something that a loop calls back for, as a future; made by [`operation`]. Dropping it cancels that.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Operation<T> {
     receiver: Receiver<T>,
-    shared: Counted<Shared>,
+    shared: TryArc<Shared>,
     handle: Handle,
 }
 
@@ -78,7 +78,7 @@ impl<T> Future for Operation<T> {
 impl<T> Drop for Operation<T> {
     fn drop(&mut self) {
         if self.receiver.is_pending() {
-            reach::cancel(&self.shared, self.handle);
+            if_running::cancel(&self.shared, self.handle);
         }
     }
 }

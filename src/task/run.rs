@@ -5,9 +5,9 @@ use std::mem::ManuallyDrop;
 
 use super::body;
 use super::join::JoinHandle;
-use crate::callback::Callback;
 use crate::error::{Error, Result};
 use crate::event_loop::{Loop, Outcome};
+use crate::pending::callback::Callback;
 
 /// Starts a task on the loop that is running on this thread; see [`Loop::spawn`]. Errors: EINVAL when none is, and those of that.
 pub fn spawn<F: Future + 'static>(future: F) -> Result<JoinHandle<F::Output>> {
@@ -69,7 +69,7 @@ impl Loop {
         let poll = ManuallyDrop::new(Callback::for_task(slotted));
         let mut schedule = self.schedule.borrow_mut();
         // What was posted before comes before (S26).
-        let posts = self.collect_mail(&mut schedule);
+        let posts = self.collect_posts(&mut schedule);
         if let Err(error) = posts.and_then(|()| schedule.reserve_task()) {
             drop(schedule);
             Callback::refuse(poll);

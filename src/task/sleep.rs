@@ -6,14 +6,14 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use super::reach;
+use super::if_running;
 use super::waker::{Local, Notify};
-use crate::callback::Callback;
-use crate::counted::Counted;
+use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
 use crate::event_loop::Loop;
-use crate::handle::Handle;
-use crate::remote::Shared;
+use crate::pending::callback::Callback;
+use crate::sys::try_arc::TryArc;
+use crate::threads::remote::Shared;
 use crate::time::Time;
 
 /// Waits until a time on the loop's clock; made by [`sleep`] and [`sleep_until`].
@@ -41,7 +41,7 @@ enum Wait {
     Slot(Local, u32),
     /// A timer, for the second of two sleeps at a time, and for what is no task of the loop's.
     Timer {
-        shared: Counted<Shared>,
+        shared: TryArc<Shared>,
         handle: Handle,
         /// Tells the waker that the timer wakes from others. What a timer wakes lives as long, so no other is at its address.
         waker: (*const (), *const ()),
@@ -69,7 +69,7 @@ impl Sleep {
                 is_polled && task.header().sleeps.get() == *count && lp.schedule.borrow().is_asleep(handle_of(task))
             }
             Wait::Timer { shared, handle, waker: of_timer } => {
-                *of_timer == identity(waker) && Counted::is_same(shared, &lp.shared) && lp.is_pending(*handle)
+                *of_timer == identity(waker) && TryArc::is_same(shared, &lp.shared) && lp.is_pending(*handle)
             }
         };
         match self.until {
@@ -104,7 +104,7 @@ impl Sleep {
         if let Some(task) = Local::of(waker, lp) {
             let mut schedule = lp.schedule.borrow_mut();
             // What was posted before comes before timers that are due at the same time (S8).
-            lp.collect_mail(&mut schedule)?;
+            lp.collect_posts(&mut schedule)?;
             // One that has used up its numbers has timers.
             let count = task.header().sleeps.get().checked_add(1);
             if let Some(count) = count
@@ -141,7 +141,7 @@ impl Sleep {
                 });
             }
             Wait::Slot(..) => {}
-            Wait::Timer { shared, handle, .. } => reach::cancel(&shared, handle),
+            Wait::Timer { shared, handle, .. } => if_running::cancel(&shared, handle),
         }
     }
 }
@@ -222,7 +222,7 @@ pub struct Interval {
 ///
 /// Errors: EINVAL when the period is zero, or no loop is running on this thread.
 pub fn interval(period: Duration) -> Result<Interval> {
-    let period = crate::calls::period_of(crate::time::nanos(period))?;
+    let period = crate::event_loop::calls::period_of(crate::time::nanos(period))?;
     let now = Loop::with_running(|lp| lp.map(Loop::time)).ok_or(Error::NO_LOOP)?;
     Ok(Interval { period, next: now + Duration::from_nanos(period), sleep: None, skipped: 0 })
 }

@@ -4,7 +4,7 @@
 //! stands there, the inbox is one of those that refer to it. `make loom` checks that no wake is lost, and that the memory is freed
 //! once, in every order of the steps.
 
-use crate::sync::{AtomicU32, Ordering};
+use crate::threads::sync::{AtomicU32, Ordering};
 
 #[derive(Debug)]
 pub(super) struct State(AtomicU32);
@@ -85,7 +85,7 @@ mod tests {
     use loom::thread;
 
     use super::*;
-    use crate::inbox::{Inbox, Link, Posts};
+    use crate::threads::inbox::{Inbox, Link, Posts};
 
     /// A task, as far as its wakers know it.
     #[repr(C)]

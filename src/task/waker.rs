@@ -13,7 +13,7 @@ use std::task::{RawWaker, RawWakerVTable, Waker};
 
 use super::body::{self, Header, Status};
 use crate::event_loop::Loop;
-use crate::running::with_innermost;
+use crate::event_loop::running::with_innermost;
 
 /// The functions of wakers. The data of a waker is a task, which it refers to.
 static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake_by_ref, drop_waker);
@@ -71,7 +71,7 @@ impl Loop {
         let Some(handle) = task.handle.get().filter(|_| self.check_not_forked().is_ok()) else { return true };
         let mut schedule = self.schedule.borrow_mut();
         // What was posted before comes before (S26).
-        let woken = self.collect_mail(&mut schedule).and_then(|()| schedule.reserve_wake());
+        let woken = self.collect_posts(&mut schedule).and_then(|()| schedule.reserve_wake());
         if woken.is_ok() {
             schedule.wake_task(handle);
         }

@@ -5,15 +5,14 @@
 //! producers have ended, which shows the queue without contention. An item is an allocation of 24 bytes for each queue,
 //! except the first, which has the library's own memory for posts, and the last.
 
-// What a loop needs of them, and this program does not.
+/// What a loop needs of them, and this program does not, is dead code here.
 #[allow(dead_code)]
-#[path = "../../../src/inbox.rs"]
-mod inbox;
-#[allow(dead_code)]
-#[path = "../../../src/parcel.rs"]
-mod parcel;
-#[path = "../../../src/sync.rs"]
-mod sync;
+#[path = "../../../src/threads"]
+mod threads {
+    pub(crate) mod inbox;
+    pub(crate) mod post_box;
+    pub(crate) mod sync;
+}
 
 use std::collections::VecDeque;
 use std::mem::take;
@@ -22,8 +21,8 @@ use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 
 use crossbeam_queue::SegQueue;
-use inbox::{Inbox, Link};
-use parcel::Parcel;
+use threads::inbox::{Inbox, Link};
+use threads::post_box::PostBox;
 use ringloop_bench::threads::pin;
 use ringloop_bench::*;
 
@@ -130,7 +129,7 @@ fn inbox() {
 fn parcels() {
     let inbox = Inbox::new();
     let push = |ticket| {
-        let Ok(node) = Parcel::new(Node { link: Link::new(), ticket }) else { return check(false, "no memory") };
+        let Ok(node) = PostBox::new(Node { link: Link::new(), ticket }) else { return check(false, "no memory") };
         // SAFETY: the node is fresh, begins with its link, and stays where it is until it is taken.
         let pushed = unsafe { inbox.push(node.into_raw().cast()) };
         check(pushed == Some(false), "the inbox is closed or asleep");
@@ -139,7 +138,7 @@ fn parcels() {
         let mut posts = inbox.take();
         while let Some(post) = posts.pop() {
             // SAFETY: every post is a node in a parcel, and this one is out of the list.
-            seen.see(unsafe { Parcel::from_raw(post.into_raw().cast::<Node>()) }.open().ticket);
+            seen.see(unsafe { PostBox::from_raw(post.into_raw().cast::<Node>()) }.open().ticket);
         }
     });
 }

@@ -1,0 +1,222 @@
+//! Seeing what happens: metrics, slow callbacks, walk.
+
+use std::ffi::{c_int, c_void};
+use std::ptr;
+use std::time::Duration;
+
+use super::types::loop_handle_t;
+use super::{NULL_POINTER, SIZE_TOO_SMALL, loop_t, status, with_args, with_loop};
+use crate::abi::handle::Kind;
+use crate::event_loop::Loop;
+use crate::pending::callback::Source;
+
+/// A loop_call_soon().
+pub const LOOP_KIND_CALL: u32 = 1;
+/// A loop_call_later() or loop_call_at().
+pub const LOOP_KIND_TIMER: u32 = 2;
+/// A loop_call_every().
+pub const LOOP_KIND_REPEAT: u32 = 3;
+/// A loop_add_hook().
+pub const LOOP_KIND_HOOK: u32 = 4;
+/// A loop_add_signal_handler().
+pub const LOOP_KIND_SIGNAL: u32 = 5;
+/// A loop_submit(), or one of the functions that submit.
+pub const LOOP_KIND_OPERATION: u32 = 6;
+/// A loop_watch_fd().
+pub const LOOP_KIND_WATCH: u32 = 7;
+/// A loop_run_in_executor() or loop_getaddrinfo().
+pub const LOOP_KIND_WORK: u32 = 8;
+/// A loop_watch_child().
+pub const LOOP_KIND_CHILD: u32 = 9;
+/// A task of a program in Rust.
+pub const LOOP_KIND_TASK: u32 = 10;
+
+/// The kind as C knows it.
+const fn kind_to_c(kind: Kind) -> u32 {
+    match kind {
+        Kind::Call => LOOP_KIND_CALL,
+        Kind::Timer => LOOP_KIND_TIMER,
+        Kind::Repeat => LOOP_KIND_REPEAT,
+        Kind::Hook => LOOP_KIND_HOOK,
+        Kind::Signal => LOOP_KIND_SIGNAL,
+        Kind::Operation => LOOP_KIND_OPERATION,
+        Kind::Watch | Kind::Poll => LOOP_KIND_WATCH,
+        Kind::Work => LOOP_KIND_WORK,
+        Kind::Child => LOOP_KIND_CHILD,
+        Kind::Task => LOOP_KIND_TASK,
+    }
+}
+
+/// Counters since the loop was made. Set `size` to sizeof(loop_metrics_t) before the call; no more than that is written.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct loop_metrics_t {
+    /// sizeof(loop_metrics_t), set by the caller.
+    pub size: u32,
+    /// Iterations begun.
+    pub iterations: u64,
+    /// Callbacks begun, timers included, hooks not.
+    pub callbacks: u64,
+    /// Timer callbacks begun, every call of a repeating one.
+    pub timers_fired: u64,
+    /// Timers cancelled, those that close and shutdown cancel included.
+    pub timers_cancelled: u64,
+    /// Calls of repeating timers left out because the loop came too late.
+    pub timers_skipped: u64,
+    /// Nanoseconds asleep in the kernel, by the loop's clock.
+    pub asleep_ns: u64,
+    /// Submission queue entries that the kernel took.
+    pub submitted: u64,
+    /// Completions that the loop took.
+    pub completed: u64,
+    /// Calls of io_uring_enter().
+    pub enters: u64,
+    /// How often the completion queue was found to have overflowed: it costs system calls.
+    pub overflows: u64,
+    /// Callbacks posted by other threads.
+    pub posts: u64,
+    /// Times that another thread had to wake the loop.
+    pub wakes: u64,
+    /// How late timers became ready: late[i] counts those that were 2^i ns late or more and less than 2^(i+1); late[0] has
+    /// those under 2 ns, late[31] all from 2.1 s.
+    pub late: [u64; 32],
+}
+
+/// One pending thing, as loop_walk() shows it. `size` is what this library knows.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct loop_info_t {
+    /// sizeof(loop_info_t) as the library knows it: fields beyond are not there.
+    pub size: u32,
+    /// LOOP_KIND_CALL and so on.
+    pub kind: u32,
+    /// Its handle.
+    pub handle: loop_handle_t,
+    /// The callback's address; NULL for a closure in Rust.
+    pub callback_address: *mut c_void,
+    /// The argument it gets.
+    pub arg: *mut c_void,
+    /// When a timer is due, or the deadline of an operation; LOOP_NEVER for everything else.
+    pub when_ns: u64,
+    /// The descriptor it is about; -1 for what is about none.
+    pub fd: c_int,
+    /// Whether it counts for loop_run().
+    pub referenced: bool,
+}
+
+/// Gets the report of a slow callback: how long it held the loop, its kind (LOOP_KIND_CALL and so on) and its address.
+pub type loop_slow_callback_t = Option<
+    unsafe extern "C-unwind" fn(
+        r#loop: *mut loop_t,
+        duration_ns: u64,
+        kind: u32,
+        callback_address: *mut c_void,
+        arg: *mut c_void,
+    ),
+>;
+
+/// Gets each thing that is pending; `info` is valid during the call.
+pub type loop_walk_callback_t =
+    Option<unsafe extern "C-unwind" fn(r#loop: *mut loop_t, info: *const loop_info_t, arg: *mut c_void)>;
+
+/// Writes the counters of the loop to `out`. They are exact. Set `out->size` first.
+///
+/// Errors: -EINVAL `out` is NULL or `out->size` is less than 4; -ESHUTDOWN, -EPERM, -EOWNERDEAD. The loop's thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_metrics(r#loop: *const loop_t, out: *mut loop_metrics_t) -> c_int {
+    let size = || {
+        if out.is_null() {
+            return Err(NULL_POINTER);
+        }
+        // SAFETY: the header asks for a struct whose size is set.
+        let size = unsafe { ptr::addr_of!((*out).size).read() };
+        if (size as usize) < size_of::<u32>() { Err(SIZE_TOO_SMALL) } else { Ok(size) }
+    };
+    let write = |lp: &Loop, size| {
+        lp.check_answers()?;
+        let metrics = lp.metrics();
+        let known = loop_metrics_t {
+            size,
+            iterations: metrics.iterations,
+            callbacks: metrics.callbacks,
+            timers_fired: metrics.timers_fired,
+            timers_cancelled: metrics.timers_cancelled,
+            timers_skipped: metrics.timers_skipped,
+            asleep_ns: metrics.asleep_ns,
+            submitted: metrics.submitted,
+            completed: metrics.completed,
+            enters: metrics.enters,
+            overflows: metrics.overflows,
+            posts: metrics.posts,
+            wakes: metrics.wakes,
+            late: metrics.late,
+        };
+        let length = (size as usize).min(size_of::<loop_metrics_t>());
+        // SAFETY: the header asks for `size` bytes that may be written, and `known` has as many.
+        unsafe { ptr::copy_nonoverlapping(ptr::from_ref(&known).cast::<u8>(), out.cast::<u8>(), length) };
+        Ok(())
+    };
+    // SAFETY: the header asks for an open loop.
+    status(unsafe { with_args(r#loop, size(), write) })
+}
+
+/// Calls `callback` after every callback that held the loop for `threshold_ns` or longer. Replaces the one there was; a
+/// threshold of 0 or a NULL callback ends the reports. Costs a reading of the clock a callback while set, nothing
+/// otherwise. With RINGLOOP_DEBUG=1 in the environment every loop reports 100 ms and more on stderr, besides this.
+///
+/// Errors: -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_set_slow_callback(
+    r#loop: *mut loop_t,
+    threshold_ns: u64,
+    callback: loop_slow_callback_t,
+    arg: *mut c_void,
+) -> c_int {
+    let set = |lp: &Loop| {
+        let Some(callback) = callback else { return lp.clear_slow_callback() };
+        lp.set_slow_callback(Duration::from_nanos(threshold_ns), move |lp, slow| {
+            let duration = u64::try_from(slow.duration().as_nanos()).unwrap_or(u64::MAX);
+            let (address, _) = address_and_arg(slow.source());
+            // SAFETY: the header asks for a callback that may be called with `arg` until it is replaced.
+            unsafe { callback(lp.as_c(), duration, kind_to_c(slow.kind()), address, arg) };
+        })
+    };
+    // SAFETY: the header asks for an open loop.
+    status(unsafe { with_loop(r#loop, set) })
+}
+
+/// Shows everything that is pending to `callback`, in no order that is promised: finds what was forgotten. The callback may
+/// call any function of the loop, loop_cancel() included, but loop_close() and loop_shutdown(), which say -EBUSY; what it
+/// schedules may or may not be shown. Posts of other threads have no handles and are not shown, but for delayed ones. O(n).
+///
+/// Errors: -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loop_walk(r#loop: *mut loop_t, callback: loop_walk_callback_t, arg: *mut c_void) -> c_int {
+    let walk = |lp: &Loop, callback: unsafe extern "C-unwind" fn(_, _, _)| {
+        lp.walk(|lp, info| {
+            let (callback_address, callback_arg) = address_and_arg(info.source());
+            let info = loop_info_t {
+                size: size_of::<loop_info_t>() as u32,
+                kind: kind_to_c(info.kind()),
+                handle: info.handle().as_raw(),
+                callback_address,
+                arg: callback_arg,
+                when_ns: info.when().as_nanos(),
+                fd: info.fd().unwrap_or(-1),
+                referenced: info.is_referenced(),
+            };
+            // SAFETY: the header asks for a callback that may be called with `arg` during the walk.
+            unsafe { callback(lp.as_c(), &raw const info, arg) };
+        })
+    };
+    // SAFETY: the header asks for an open loop.
+    status(unsafe { with_args(r#loop, callback.ok_or(NULL_POINTER), walk) })
+}
+
+/// What C knows a callback by; nothing for a closure.
+fn address_and_arg(source: Source) -> (*mut c_void, *mut c_void) {
+    match source {
+        Source::C(function) => (function.address, function.arg),
+        Source::Rust(_) => (ptr::null_mut(), ptr::null_mut()),
+    }
+}

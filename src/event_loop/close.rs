@@ -1,0 +1,324 @@
+//! A loop's end: shutdown, close, and what both do to all that is pending.
+//!
+//! The kernel comes first: operations are cancelled and waited for, since it uses their buffers until then (S22). Only
+//! then is anything released or freed.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::event_loop::{Loop, Phase, Run};
+use crate::observe::inspect;
+use crate::op;
+use crate::op::readiness::EndTogether;
+use crate::pending::End;
+use crate::pending::callback::Callback;
+use crate::pending::slots::Held;
+use crate::threads::inbox::Post;
+use crate::threads::remote::{self, What};
+use crate::time::{self, Clock, Time};
+
+/// A loop that could not be closed, and why. Nothing is lost: try again with the loop in it.
+#[derive(Debug)]
+pub struct CloseError {
+    /// The loop as it was.
+    pub lp: Loop,
+    /// Why it could not be closed.
+    pub error: Error,
+}
+
+impl std::fmt::Display for CloseError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for CloseError {}
+
+impl Loop {
+    /// Ends a loop in the friendly way: cancels everything and runs until the last final callback has come. From then on
+    /// it takes nothing new, and is to be closed (S22).
+    ///
+    /// What the kernel will not cancel is waited for. Errors: EBUSY from inside a run, a hook or a walk of this loop; those of
+    /// [`run`](Loop::run), after which it can be called again.
+    pub fn shutdown(&self) -> Result<()> {
+        self.check_idle()?;
+        self.phase.set(Phase::ShutDown);
+        self.release_all_files();
+        self.cancel_everything(End::Ask);
+        self.check_not_forked()?;
+        if self.schedule.borrow().has_results_to_come() {
+            let _run = Run::enter(self)?;
+            while self.schedule.borrow().has_results_to_come() {
+                self.iterate_in_shutdown()?;
+            }
+        }
+        self.check_not_forked()
+    }
+
+    /// Runs until nothing referenced is left (S19), for `limit` at most, and then shuts down as [`shutdown`](Loop::shutdown) does: what is under
+    /// way may end by itself, but not for ever. Tells how much that counted had to be cancelled; 0: all of it has ended by itself.
+    ///
+    /// Listeners and the like, which never end by themselves, are to be cancelled before. [`stop`](Loop::stop) and
+    /// [`break_`](Loop::break_) do not end it; a signal does not either. The limit counts by a virtual clock, where
+    /// the loop has one, and by CLOCK_MONOTONIC while it sleeps for an operation, which that clock does not count (S36). Errors: those of `shutdown`.
+    ///
+    /// # Panics
+    /// As [`run`](Loop::run).
+    pub fn shutdown_within(&self, limit: Duration) -> Result<usize> {
+        self.check_idle()?;
+        let mut until = self.time() + limit;
+        while self.is_alive() {
+            let left = until - self.time();
+            if left.is_zero() {
+                break;
+            }
+            let standing = self.clock_stands_still().then(Time::now);
+            match self.run_once(left) {
+                Err(Error::INTERRUPTED) => {}
+                ran => drop(ran?),
+            }
+            if let Some(began) = standing {
+                until = Time::from_nanos(until.as_nanos().saturating_sub((Time::now() - began).as_nanos() as u64));
+            }
+        }
+        let left = self.schedule.borrow().referenced();
+        self.shutdown()?;
+        Ok(left)
+    }
+
+    /// Whether the clock is a virtual one that operations hold up.
+    fn clock_stands_still(&self) -> bool {
+        matches!(self.clock, Clock::Virtual(_)) && self.schedule.borrow().has_operations()
+    }
+
+    /// Closes the loop: cancels everything, runs release hooks, runs no callbacks, frees everything (S22). Dropping the
+    /// loop does the same.
+    ///
+    /// It does so also where `io_uring_enter` is refused, as by a filter that was installed later. What operations keep that
+    /// the kernel has taken is leaked then: it may still use that memory.
+    #[expect(clippy::result_large_err, reason = "the error hands the loop back")]
+    pub fn close(self) -> std::result::Result<(), CloseError> {
+        self.close_within(Duration::MAX)
+    }
+
+    /// As [`close`](Loop::close), but gives up with ETIMEDOUT when the kernel has not let go after `limit`, or work on another
+    /// thread has not ended; the loop comes back in the error, and can be closed again. By then its operations and work have been cancelled;
+    /// nothing else has changed.
+    /// Calls and timers keep nothing in the kernel: with these alone, it never gives up. ENOMEM when there is no memory for the results
+    /// of operations, which [`close`](Loop::close) does without; what `io_uring_enter` says, with nothing freed.
+    #[expect(clippy::result_large_err, reason = "the error hands the loop back")]
+    pub fn close_within(self, limit: Duration) -> std::result::Result<(), CloseError> {
+        match self.prepare_close(time::nanos(limit)) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(CloseError { lp: self, error }),
+        }
+    }
+
+    /// Makes the loop ready to be closed by the calling thread, which takes it over if its owner has exited (S25): waits at
+    /// most `limit` nanoseconds until the kernel has let go.
+    pub(crate) fn prepare_close(&self, limit: u64) -> Result<()> {
+        // Before anything is read that another thread may be writing. A forked child frees its copy of the memory.
+        let is_forked = !self.owner.process().is_current();
+        if !is_forked {
+            let is_heir = self.owner.is_heir()?;
+            self.executor.check_elsewhere()?;
+            if is_heir {
+                self.owner.inherit();
+                #[cfg(feature = "capi")]
+                self.forget_thread();
+            }
+        }
+        match (self.running.get() || self.user_code.get() > 0, self.phase.get()) {
+            (false, _) if is_forked => Ok(()),
+            (false, _) => self.drain(limit),
+            (true, _) if is_forked => Err(Error::FORKED),
+            (true, Phase::Closing) => Err(Error::SHUT_DOWN),
+            (true, _) => Err(Error::RUNNING),
+        }
+    }
+
+    /// What close does to all that is pending: it ends, is released, and does not run. In a forked child it is forgotten
+    /// instead, since no user code may run there (S33).
+    pub(crate) fn end_everything(&self) {
+        if !self.owner.process().is_current() {
+            self.forget_everything();
+            return;
+        }
+        self.phase.set(Phase::Closing);
+        if let Some(trace) = self.slow.trace() {
+            trace.flush();
+        }
+        if self.slow.debug() {
+            self.walk_pending(|info| inspect::print_pending(self, info));
+        }
+        // What the kernel does not let go of is not freed.
+        let _ = self.drain(u64::MAX);
+        if !self.owner.process().is_current() {
+            // A signal handler of the program's has forked meanwhile, and this is the child.
+            self.forget_everything();
+            return;
+        }
+        while let Some(unseen) = { self.schedule.borrow_mut().discard_result() } {
+            unseen.into_iter().for_each(op::close_unseen);
+        }
+        self.cancel_everything(End::Now);
+        self.phase.set(Phase::Closed);
+    }
+
+    /// Cancels all operations and waits until the kernel has let go of them and begun work has ended, at most `limit`
+    /// nanoseconds: then ETIMEDOUT.
+    /// Their results stay queued. Allocates nothing that it cannot do without (S31).
+    fn drain(&self, limit: u64) -> Result<()> {
+        let (mut schedule, mut ring) = (self.schedule.borrow_mut(), self.ring.borrow_mut());
+        if !schedule.is_kernel_busy() && !schedule.has_operations() {
+            return Ok(());
+        }
+        schedule.ask_all_to_end();
+        let until = time::monotonic().saturating_add(limit);
+        if let Err(error) = self.executor.wait(until) {
+            schedule.rearm_polls();
+            return Err(error);
+        }
+        while schedule.has_to_drain() {
+            // What the kernel does not take now, it takes when it has completed something.
+            let waited = match self.submit_deferred(&mut schedule, &mut ring) {
+                Err(Error::NO_SUBMISSION_FOR_LONG) => Err(Error::NO_SUBMISSION_FOR_LONG),
+                _ => ring.wait_for_completion(until),
+            };
+            if !self.owner.process().is_current() {
+                return Err(Error::FORKED);
+            }
+            let room = schedule.reserve_completions(ring.batch_len());
+            if let Some(error) = room.err().filter(|_| limit < u64::MAX) {
+                // Who may give up loses no result.
+                schedule.rearm_polls();
+                return Err(error);
+            }
+            let has_room = room.is_ok();
+            ring.reap(|completed| if has_room { schedule.completed(completed) } else { schedule.discard(completed) });
+            if ring.take_loss() {
+                schedule.completion_lost();
+            }
+            if !schedule.has_to_drain() {
+                break;
+            }
+            match waited {
+                Err(Error::COMPLETION_LOST) => {}
+                Err(_) if ring.batch_len() > 0 => {}
+                // The ring was bound to a thread that has exited.
+                Err(_) if self.owner.is_inherited() => {
+                    self.owner.await_exit(until)?;
+                    ring.for_each_untaken(|number| schedule.was_not_taken(number));
+                    schedule.kernel_has_let_go();
+                    return Ok(());
+                }
+                // The kernel is not to be entered any more, and tells nothing. What it has in its hands is never released.
+                Err(_) if limit == u64::MAX => {
+                    ring.for_each_untaken(|number| schedule.was_not_taken(number));
+                    schedule.give_up_on_kernel();
+                    return Ok(());
+                }
+                Err(error) => {
+                    schedule.rearm_polls();
+                    return Err(error);
+                }
+                Ok(_) if time::monotonic() >= until => {
+                    schedule.rearm_polls();
+                    return Err(Error::CLOSE_TIMED_OUT);
+                }
+                Ok(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks what a device may be busy with to end, and waits for that, at the latest until `until`: the thread that the ring is bound to
+    /// exits. All else, and the results, stay for whoever closes the loop.
+    #[cfg(feature = "capi")]
+    pub(crate) fn wait_for_devices(&self, until: u64) {
+        let (Ok(mut schedule), Ok(mut ring)) = (self.schedule.try_borrow_mut(), self.ring.try_borrow_mut()) else {
+            return;
+        };
+        let mut is_first = true;
+        while schedule.ask_devices_to_end() && (is_first || time::monotonic() < until) {
+            is_first = false;
+            let _ = self.submit_deferred(&mut schedule, &mut ring);
+            let waited = ring.wait_for_completion(until);
+            // Without room, completions stay where they are.
+            if schedule.reserve_completions(ring.batch_len()).is_err() {
+                return;
+            }
+            ring.reap(|completed| schedule.completed(completed));
+            if ring.take_loss() {
+                schedule.completion_lost();
+            } else if waited.is_err() && ring.batch_len() == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Ends all that is pending. A panic in one Drop or release hook does not keep the others from theirs; the first goes
+    /// on its way when all is done. Allocates nothing (S31).
+    fn cancel_everything(&self, end: End) {
+        let _together = EndTogether::begin(self);
+        // Those that are ready came before those that are not.
+        let (mut ready, mut posts) = (self.schedule.borrow_mut().end_posts(), self.shared.inbox.close());
+        let mut index = 0;
+        let mut first_panic = None;
+        let mut next_post = || ready.pop().or_else(|| posts.pop()).map(|post| self.unpack_ended(post));
+        while let Some(ended) = next_post().or_else(|| self.end_next(&mut index, end)) {
+            let panic = catch_unwind(AssertUnwindSafe(|| self.release_catching(ended))).err();
+            if first_panic.is_none() {
+                first_panic = panic;
+            } else {
+                // A payload may panic when it is dropped.
+                std::mem::forget(panic);
+            }
+            if !self.owner.process().is_current() {
+                // That was user code which has forked, and this is the child.
+                self.forget_everything();
+                return;
+            }
+        }
+        // A loop that is dropped by a panic must not begin another.
+        if let Some(payload) = first_panic.filter(|_| !std::thread::panicking()) {
+            resume_unwind(payload);
+        }
+    }
+
+    /// The rest of a post that will not run. Work that is done tells its callback all the same, if that is still to come.
+    fn unpack_ended(&self, post: Post) -> Held {
+        match remote::what(post.at()) {
+            What::Work => self.executor.tell_later(post),
+            _ => return remote::unpack(post),
+        }
+        Held { callback: Callback::EMPTY, release: None }
+    }
+
+    /// Ends what stands in the next slot that is not empty, from `index` on.
+    fn end_next(&self, index: &mut u32, end: End) -> Option<Held> {
+        let mut schedule = self.schedule.borrow_mut();
+        while *index < schedule.len() {
+            *index += 1;
+            let ended = if schedule.is_filled(*index - 1) { schedule.end_at(*index - 1, end) } else { None };
+            if ended.is_some() {
+                return ended;
+            }
+        }
+        None
+    }
+
+    /// Forgets all user code without running any of it, Drops included.
+    fn forget_everything(&self) {
+        // Posts are leaked when they are not unpacked.
+        self.schedule.borrow_mut().end_posts();
+        self.shared.inbox.close();
+        if self.schedule.borrow_mut().forget_all() {
+            // A task that has not ended relies on its loop for this: whoever aborts or wakes it asks which process it is.
+            std::mem::forget(self.shared.clone());
+        }
+        self.exception_handler.forget();
+        self.slow.forget_handler();
+    }
+}

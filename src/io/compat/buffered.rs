@@ -1,0 +1,159 @@
+//! Polled reading and writing over owned buffers.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use crate::error::{Error, Result};
+use crate::io::net::{self, TcpStream, UnixStream};
+use crate::io::{Receive, SendAll, Socket, TryRc};
+
+/// A stream whose reads and writes go by way of buffers of its own, one for each: made of a stream with `From`.
+///
+/// A read copies from what has come. The receive that waits for more belongs to this, not to the future that began it: when that is
+/// dropped, nothing is lost. A write copies what there is room for, begins to send it, and is done; the next write waits until it has been
+/// sent. An error of sending is told by the next write, flush or close. What has been written goes out for certain
+/// when flush or close has said so; when this is dropped before, it may be lost. (Before Linux 6.1, what the socket takes in parts goes on with
+/// the next write, flush or close.)
+pub struct Buffered<S> {
+    stream: S,
+    socket: TryRc<Socket>,
+    capacity: usize,
+    input: Vec<u8>,
+    /// IoKind much of the input has been read.
+    read: usize,
+    receive: Option<Receive<Vec<u8>>>,
+    /// What is written into. Empty, but for its capacity, or being sent.
+    output: Vec<u8>,
+    send: Option<SendAll<Vec<u8>>>,
+    is_closed: bool,
+}
+
+/// The size of each buffer, in bytes, unless another is asked for.
+const CAPACITY: usize = 16 << 10;
+
+impl From<TcpStream> for Buffered<TcpStream> {
+    fn from(stream: TcpStream) -> Buffered<TcpStream> {
+        Buffered::new(stream.socket().clone(), stream)
+    }
+}
+
+impl From<UnixStream> for Buffered<UnixStream> {
+    fn from(stream: UnixStream) -> Buffered<UnixStream> {
+        Buffered::new(stream.socket().clone(), stream)
+    }
+}
+
+impl<S> Buffered<S> {
+    fn new(socket: TryRc<Socket>, stream: S) -> Buffered<S> {
+        Buffered {
+            stream,
+            socket,
+            capacity: CAPACITY,
+            input: Vec::new(),
+            read: 0,
+            receive: None,
+            output: Vec::new(),
+            send: None,
+            is_closed: false,
+        }
+    }
+
+    /// With buffers of another size than 16 KiB, of a byte at least. They are allocated when they are used first.
+    pub fn with_capacity(mut self, capacity: usize) -> Buffered<S> {
+        self.capacity = capacity.max(1);
+        self
+    }
+
+    /// The stream, for its addresses and options.
+    pub fn get_ref(&self) -> &S {
+        &self.stream
+    }
+
+    /// What has been received and not been read yet. When it is empty, this waits for more; empty when it is ready: the end of the
+    /// stream.
+    pub(super) fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<Result<&[u8]>> {
+        if self.read == self.input.len() {
+            if self.receive.is_none() {
+                let mut input = std::mem::take(&mut self.input);
+                self.read = 0;
+                input.clear();
+                input.try_reserve_exact(self.capacity)?;
+                self.receive = Some(Receive::new(self.socket.clone(), input));
+            }
+            let receive = self.receive.as_mut().expect("it has begun");
+            let (got, input) = ready!(Pin::new(receive).poll(context));
+            self.receive = None;
+            self.input = input;
+            got?;
+        }
+        Poll::Ready(Ok(&self.input[self.read..]))
+    }
+
+    /// So much has been read.
+    pub(super) fn consume(&mut self, count: usize) {
+        self.read = self.input.len().min(self.read + count);
+    }
+
+    /// Copies what there is room for into the buffer, and sees to it that something is being sent.
+    pub(super) fn poll_write_some(
+        &mut self,
+        context: &mut Context<'_>,
+        from: &[io::IoSlice<'_>],
+    ) -> Poll<Result<usize>> {
+        ready!(self.poll_send(context))?;
+        self.output.try_reserve_exact(self.capacity)?;
+        for slice in from {
+            let room = self.capacity - self.output.len();
+            self.output.extend_from_slice(&slice[..slice.len().min(room)]);
+        }
+        let count = self.output.len();
+        if count > 0 {
+            self.send = Some(SendAll::new(self.socket.clone(), std::mem::take(&mut self.output)));
+            // It begins at once; what comes of it, the next call says.
+            let _ = self.poll_send(context)?;
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    /// Sends what has been written, until nothing of it is left.
+    pub(super) fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+        if let Some(send) = &mut self.send {
+            let (result, mut sent) = ready!(Pin::new(send).poll(context));
+            self.send = None;
+            sent.clear();
+            self.output = sent;
+            result?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends what has been written, and tells the other end that nothing more comes.
+    pub(super) fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+        ready!(self.poll_send(context))?;
+        if !std::mem::replace(&mut self.is_closed, true) {
+            // The other end may have gone already.
+            return Poll::Ready(match net::shutdown(&self.socket, Shutdown::Write) {
+                Err(error) if error.raw_os_error() == libc::ENOTCONN => Ok(()),
+                result => result,
+            });
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S> Unpin for Buffered<S> {}
+
+impl<S: fmt::Debug> fmt::Debug for Buffered<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Buffered").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
+
+/// As the traits have it.
+pub(super) fn io_result<T>(result: Result<T>) -> io::Result<T> {
+    result.map_err(|error: Error| error.into())
+}

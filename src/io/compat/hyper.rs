@@ -1,0 +1,182 @@
+//! What hyper asks of a runtime: its traits for streams, an executor, a timer.
+
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::{Duration, Instant};
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+
+use super::buffered::{Buffered, io_result};
+use crate::abi::handle::Handle;
+use crate::error::{Error, Result};
+use crate::event_loop::Loop;
+use crate::sys::try_arc::TryArc;
+use crate::task::{cancel, spawn};
+use crate::threads::remote::Shared;
+
+impl<S> Read for Buffered<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        mut to: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        if to.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let data = io_result(ready!(self.poll_fill(context)))?;
+        let count = data.len().min(to.remaining());
+        to.put_slice(&data[..count]);
+        self.consume(count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S> Write for Buffered<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_some(context, &[IoSlice::new(from)]).map(io_result)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        from: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_some(context, from).map(io_result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_send(context).map(io_result)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_end(context).map(io_result)
+    }
+}
+
+/// Starts tasks on the loop that is running on this thread; they need not be `Send`. What cannot be started, where there is no loop or no
+/// memory, is dropped.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Executor;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for Executor {
+    fn execute(&self, future: F) {
+        drop(spawn(future));
+    }
+}
+
+/// Timers of a loop for hyper, which wants them `Send` and `Sync`. The times are the loop's, also those of a virtual clock.
+///
+/// A sleep begins when it is polled on the loop. When there is no timer for it, as on a loop that is shut down, it is over at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Timer {
+    /// What is the same time.
+    instant: Instant,
+    time: crate::Time,
+}
+
+impl Timer {
+    /// Timers of the loop that is running on this thread. Errors: EINVAL when none is.
+    pub fn new() -> Result<Timer> {
+        let time = Loop::with_running(|lp| lp.map(Loop::time)).ok_or(Error::NO_LOOP)?;
+        Ok(Timer { instant: Instant::now(), time })
+    }
+}
+
+impl Timer {
+    fn time_of(&self, instant: Instant) -> crate::Time {
+        self.time + instant.saturating_duration_since(self.instant)
+    }
+}
+
+impl hyper::rt::Timer for Timer {
+    fn sleep(&self, delay: Duration) -> Pin<Box<dyn hyper::rt::Sleep>> {
+        // A time has an end where an instant has not.
+        Box::pin(Sleep { when: self.time_of(self.now()) + delay, timer: None })
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {
+        Box::pin(Sleep { when: self.time_of(deadline), timer: None })
+    }
+
+    fn now(&self) -> Instant {
+        let time = Loop::with_running(|lp| lp.map(Loop::time));
+        time.map_or_else(Instant::now, |time| self.instant + (time - self.time))
+    }
+}
+
+struct Sleep {
+    when: crate::Time,
+    timer: Option<(TryArc<Shared>, Handle, TryArc<Alarm>)>,
+}
+
+/// What the timer and the sleep share, which may be on different threads.
+#[derive(Default)]
+struct Alarm {
+    is_over: AtomicBool,
+    sleeper: Mutex<Option<Waker>>,
+}
+
+impl Alarm {
+    fn set_sleeper(&self, sleeper: Option<Waker>) -> Option<Waker> {
+        std::mem::replace(&mut self.sleeper.lock().unwrap_or_else(PoisonError::into_inner), sleeper)
+    }
+
+    fn ring(&self) {
+        self.is_over.store(true, Relaxed);
+        self.set_sleeper(None).into_iter().for_each(Waker::wake);
+    }
+}
+
+/// Rings when the timer is over or is dropped.
+struct Ringing(TryArc<Alarm>);
+
+impl Drop for Ringing {
+    fn drop(&mut self) {
+        self.0.ring();
+    }
+}
+
+impl Sleep {
+    fn begin(&self) -> Result<(TryArc<Shared>, Handle, TryArc<Alarm>)> {
+        Loop::with_running(|lp| {
+            let lp = lp.ok_or(Error::NO_LOOP)?;
+            let alarm = TryArc::new(Alarm::default())?;
+            let ringing = Ringing(alarm.clone());
+            let handle = lp.call_at(self.when, move |_| drop(ringing))?;
+            Ok((lp.shared.clone(), handle, alarm))
+        })
+    }
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.timer.is_none() {
+            self.timer = self.begin().ok();
+        }
+        let Some((_, _, alarm)) = &self.timer else { return Poll::Ready(()) };
+        drop(alarm.set_sleeper(Some(context.waker().clone())));
+        // It is set before the sleeper is taken, both under the lock or before it.
+        if alarm.is_over.load(Relaxed) { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl hyper::rt::Sleep for Sleep {}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        if let Some((shared, handle, alarm)) = self.timer.take() {
+            drop(alarm.set_sleeper(None));
+            cancel(&shared, handle);
+        }
+    }
+}

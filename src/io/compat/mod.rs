@@ -1,0 +1,34 @@
+//! Streams with the traits that libraries ask for.
+//!
+//! [`Buffered`] makes of a stream of [`net`](crate::io::net) one whose reads and writes are polled, over buffers of its own: with the feature
+//! `futures-io` it has `AsyncRead`, `AsyncBufRead` and `AsyncWrite` of that crate, with `hyper` the traits of `hyper::rt`.
+//!
+//! ```
+//! # #[cfg(feature = "futures-io")] {
+//! use futures_util::io::{AsyncReadExt, AsyncWriteExt};
+//! use ringloop::{Loop, compat::Buffered, net::UnixStream};
+//!
+//! let lp = Loop::new()?;
+//! lp.run_until_complete(async {
+//!     let (one, other) = UnixStream::pair()?;
+//!     let (mut one, mut other) = (Buffered::from(one), Buffered::from(other));
+//!     one.write_all(b"hello").await?;
+//!     one.close().await?;
+//!     let mut text = String::new();
+//!     other.read_to_string(&mut text).await?;
+//!     assert_eq!(text, "hello");
+//!     std::io::Result::Ok(())
+//! })??;
+//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod buffered;
+#[cfg(feature = "futures-io")]
+mod futures_io;
+#[cfg(feature = "hyper")]
+mod hyper;
+
+pub use self::buffered::Buffered;
+#[cfg(feature = "hyper")]
+pub use self::hyper::{Executor, Timer};

@@ -1,0 +1,176 @@
+//! Files for tasks, over owned buffers, which come back with the result in every case.
+//!
+//! ```
+//! use ringloop::{Loop, fs::File};
+//!
+//! let lp = Loop::new()?;
+//! let start = lp.run_until_complete(async {
+//!     let file = File::open("/proc/self/status").await?;
+//!     let (read, buffer) = file.read_at(Vec::with_capacity(5), 0).await;
+//!     read?;
+//!     file.close().await?;
+//!     ringloop::Result::Ok(buffer)
+//! })??;
+//! assert_eq!(start, b"Name:");
+//! # Ok::<(), ringloop::Error>(())
+//! ```
+//!
+//! An operation is one allocation, and submitted with the next iteration's system call; where it cannot be done at once, a thread of the
+//! kernel's waits. Errors are those of the kernel, and EAGAIN, ENOMEM, ESHUTDOWN and ECANCELED as for [`net`](crate::io::net). A future that is
+//! dropped asks the kernel to cancel, but for a read at the file's position: what has begun on a disk ends by itself, and the buffer lives
+//! until then.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use io_uring::opcode;
+use io_uring::types::FsyncFlags;
+
+use crate::abi::sqe::Sqe;
+use crate::error::{Error, Result};
+use crate::event_loop::Loop;
+use crate::io::{IoKind, Kept, Socket, TryRc, begin, read_at, reading, write_all_at, write_at, writing};
+use crate::op::buffer::{Buffer, BufferMut};
+use crate::op::{CWD, FileStatus, OpenOptions, STATX_MASK, entries};
+use crate::task::{operation, spawn_blocking};
+
+/// An open file.
+pub struct File {
+    socket: TryRc<Socket>,
+}
+
+impl OpenOptions {
+    /// Opens a file with these options, close-on-exec. A relative path begins at the working directory.
+    ///
+    /// Dropped before that, the future leaves nothing open; but a file may have been made. Errors: EINVAL for options
+    /// that disagree and for a NUL in the path.
+    pub async fn open(self, path: impl AsRef<Path>) -> Result<File> {
+        let opened = operation(|lp, done| lp.open_at(CWD, path, self, move |_, opened| drop(done.send(opened))))?;
+        File::of(opened.await??)
+    }
+}
+
+/// What is kept by an operation that needs nothing.
+struct Nothing;
+
+impl Kept for Nothing {}
+
+/// Room for what is known of a file.
+struct Status(libc::statx);
+
+impl Kept for Status {}
+
+impl File {
+    /// Opens a file for reading; see [`OpenOptions::open`].
+    pub async fn open(path: impl AsRef<Path>) -> Result<File> {
+        OpenOptions::new().read().open(path).await
+    }
+
+    /// Opens a file for writing: makes it if it is not there, throws away what it holds if it is.
+    pub async fn create(path: impl AsRef<Path>) -> Result<File> {
+        OpenOptions::new().write().create().truncate().open(path).await
+    }
+
+    /// A file of the standard library's. Errors: ENOMEM.
+    pub fn from_std(file: std::fs::File) -> Result<File> {
+        File::of(file.into())
+    }
+
+    fn of(fd: OwnedFd) -> Result<File> {
+        Ok(File { socket: Socket::new(fd, IoKind::File)? })
+    }
+
+    reading!();
+
+    writing!();
+
+    /// Reads at an offset into the room of a buffer: how many bytes, 0 at the end of the file. The file's own position stays.
+    ///
+    /// Cancel-safe: the file is as it was. Errors: those of [`read`](File::read); ESPIPE for what has no offsets.
+    pub async fn read_at<B: BufferMut>(&self, buffer: B, offset: u64) -> (Result<usize>, B) {
+        read_at(&self.socket, buffer, offset).await
+    }
+
+    /// Writes from a buffer at an offset: how many bytes, which may be fewer than there are. The file's own position stays.
+    ///
+    /// Not cancel-safe: when the future is dropped, any part may have been written, and may still be until the kernel has done with it.
+    pub async fn write_at<B: Buffer>(&self, buffer: B, offset: u64) -> (Result<usize>, B) {
+        write_at(&self.socket, buffer, offset).await
+    }
+
+    /// As [`write_at`](File::write_at), all of it. After an error, a part from the beginning of the buffer may have been written.
+    pub async fn write_all_at<B: Buffer>(&self, buffer: B, offset: u64) -> (Result<()>, B) {
+        write_all_at(&self.socket, buffer, offset).await
+    }
+
+    /// fsync(2): what has been written, and what is known of the file, is on the disk after this.
+    pub async fn sync_all(&self) -> Result<()> {
+        self.plain(|fd| entries::fsync(fd, 0)).await
+    }
+
+    /// fdatasync(2): as [`sync_all`](File::sync_all), but for times and the like.
+    pub async fn sync_data(&self) -> Result<()> {
+        self.plain(|fd| entries::fsync(fd, FsyncFlags::DATASYNC.bits())).await
+    }
+
+    /// Makes the file so many bytes long; what is new is zeros. Before Linux 6.9 on a thread of the loop's executor.
+    pub async fn set_len(&self, size: u64) -> Result<()> {
+        if Loop::with_running(|lp| lp.is_none_or(|lp| lp.supports(opcode::Ftruncate::CODE))) {
+            return self.plain(|fd| entries::ftruncate(fd, size)).await;
+        }
+        let copy = self.socket.fd.try_clone().map_err(|error| Error::of_io(&error))?;
+        let work = spawn_blocking(move || std::fs::File::from(copy).set_len(size))?;
+        work.await.map_err(|_| Error::CANCELLED)?.map_err(|error| Error::of_io(&error))
+    }
+
+    /// What is known of the file.
+    pub async fn metadata(&self) -> Result<FileStatus> {
+        let fd = self.socket.fd.as_raw_fd();
+        let entry = |_: &Loop, status: &mut Status| {
+            Ok(entries::statx(fd, c"".as_ptr().cast(), libc::AT_EMPTY_PATH, STATX_MASK, &mut status.0))
+        };
+        // SAFETY: zeros are numbers.
+        let status = Status(unsafe { std::mem::zeroed() });
+        // SAFETY: the room is kept, and the path lives for ever; the descriptor is the file's.
+        let mut flight = unsafe { begin(status, &self.socket, entry) }.map_err(|(error, _)| error)?;
+        let (result, status) = poll_fn(|context| flight.poll(context)).await;
+        result.map(|_| FileStatus::new(&status.0))
+    }
+
+    /// Closes the file on a thread of the kernel's, since closing may block, and tells what that says: on some file systems, that a
+    /// write has failed. A file that is dropped is closed too, on this thread.
+    ///
+    /// It is closed also when the future is dropped. If a cancelled operation has not ended, it is closed when that has, and this says Ok.
+    pub async fn close(self) -> Result<()> {
+        let Some(socket) = self.socket.into_inner() else { return Ok(()) };
+        let closing = operation(|lp, done| {
+            lp.close_fd(socket.fd, move |_, closed| {
+                let _ = done.send(closed);
+            })
+        })?;
+        closing.await?
+    }
+
+    /// An operation that only says whether it went well.
+    async fn plain(&self, entry: impl FnOnce(i32) -> Sqe) -> Result<()> {
+        let fd = self.socket.fd.as_raw_fd();
+        // SAFETY: the entries of those above point at nothing; the descriptor is the file's.
+        let begun = unsafe { begin(Nothing, &self.socket, |_, _| Ok(entry(fd))) };
+        let mut flight = begun.map_err(|(error, _)| error)?;
+        poll_fn(|context| flight.poll(context)).await.0.map(drop)
+    }
+}
+
+impl AsFd for File {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.fd.as_fd()
+    }
+}
+
+impl fmt::Debug for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("File").field(&self.socket.fd).finish()
+    }
+}

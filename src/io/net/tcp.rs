@@ -1,0 +1,151 @@
+//! TCP.
+
+use std::fmt;
+use std::net::{self, Shutdown, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::socket::{self, done, lend};
+use super::split::{self, ReadHalf, WriteHalf};
+use crate::error::{Error, Result};
+use crate::io::{Accept, IoKind, Listening, Socket, TryRc, reading, writing};
+use crate::task::operation;
+
+/// A TCP connection.
+pub struct TcpStream {
+    socket: TryRc<Socket>,
+}
+
+impl TcpStream {
+    /// Connects. Dropped before that, the future gives up and closes the socket. Errors: ECONNREFUSED, ETIMEDOUT and so on.
+    pub async fn connect(address: SocketAddr) -> Result<TcpStream> {
+        let domain = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+        TcpStream::of(socket::connect(socket::stream(domain)?, address.into()).await?)
+    }
+
+    /// Connects to a host by its name (or a number): its addresses are looked up, on a thread of the loop's executor, and tried one
+    /// after the other. Errors: ENOENT when there is no such host, and else as [`Loop::resolve`](crate::Loop::resolve); that of the last
+    /// address.
+    pub async fn connect_host(name: &str, port: u16) -> Result<TcpStream> {
+        let port = port.to_string();
+        let found = operation(|lp, done| lp.resolve(name, &port, move |_, found| drop(done.send(found))))?.await??;
+        let mut refusal = Error::BAD_ADDRESS;
+        for address in found {
+            match TcpStream::connect(address).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => refusal = error,
+            }
+        }
+        Err(refusal)
+    }
+
+    /// A connection of the standard library's. O_NONBLOCK is taken from it. Errors: ENOMEM.
+    pub fn from_std(stream: net::TcpStream) -> Result<TcpStream> {
+        socket::make_blocking(&stream)?;
+        TcpStream::of(stream.into())
+    }
+
+    fn of(fd: OwnedFd) -> Result<TcpStream> {
+        Ok(TcpStream { socket: Socket::new(fd, IoKind::Stream)? })
+    }
+
+    #[cfg(any(feature = "futures-io", feature = "hyper"))]
+    pub(crate) fn socket(&self) -> &TryRc<Socket> {
+        &self.socket
+    }
+
+    reading!();
+
+    writing!();
+
+    /// Ends one direction or both: with `Write`, the other end reads to the end of what has been written, and no further. One system
+    /// call. Errors: ENOTCONN when the other end has broken it off.
+    pub fn shutdown(&mut self, how: Shutdown) -> Result<()> {
+        socket::shutdown(&self.socket, how)
+    }
+
+    /// With `true`, small writes are sent at once, and not kept for others to join them. One system call.
+    pub fn set_nodelay(&self, nodelay: bool) -> Result<()> {
+        done(self.as_std().set_nodelay(nodelay))
+    }
+
+    /// The address of the other end. One system call.
+    pub fn peer_addr(&self) -> Result<SocketAddr> {
+        done(self.as_std().peer_addr())
+    }
+
+    /// The address of this end. One system call.
+    pub fn local_addr(&self) -> Result<SocketAddr> {
+        done(self.as_std().local_addr())
+    }
+
+    /// Two halves, for two tasks. Costs nothing.
+    pub fn into_split(self) -> (ReadHalf, WriteHalf) {
+        split::split(self.socket)
+    }
+
+    fn as_std(&self) -> impl std::ops::Deref<Target = net::TcpStream> {
+        lend::<net::TcpStream>(&self.socket.fd)
+    }
+}
+
+impl AsFd for TcpStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.fd.as_fd()
+    }
+}
+
+impl fmt::Debug for TcpStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (*self.as_std()).fmt(f)
+    }
+}
+
+/// A TCP socket that listens.
+pub struct TcpListener {
+    listening: TryRc<Listening>,
+}
+
+impl TcpListener {
+    /// Listens at an address; at port 0, at any that is free. A port that a former server has used can be used at once (SO_REUSEADDR).
+    /// As many connections wait to be accepted as the system allows (somaxconn). Errors: EADDRINUSE, EACCES and so on.
+    pub fn bind(address: SocketAddr) -> Result<TcpListener> {
+        let listener = done(net::TcpListener::bind(address))?;
+        socket::listen_to_many(&listener)?;
+        TcpListener::from_std(listener)
+    }
+
+    /// A socket of the standard library's. O_NONBLOCK is taken from it. Errors: ENOMEM.
+    pub fn from_std(listener: net::TcpListener) -> Result<TcpListener> {
+        socket::make_blocking(&listener)?;
+        Ok(TcpListener { listening: Listening::new(listener.into())? })
+    }
+
+    /// Waits for a connection, close-on-exec. Cancel-safe: one that had come when the future is dropped is given to the next accept.
+    ///
+    /// Errors: EMFILE, ENFILE, ENOBUFS and ENOMEM pass, and are to be tried again in a while; ECONNABORTED is a connection that has
+    /// ended before it was accepted. EBUSY while another accept lives.
+    pub async fn accept(&self) -> Result<TcpStream> {
+        TcpStream::of(Accept::new(self.listening.clone()).await?)
+    }
+
+    /// The address that it listens at. One system call.
+    pub fn local_addr(&self) -> Result<SocketAddr> {
+        done(self.as_std().local_addr())
+    }
+
+    fn as_std(&self) -> impl std::ops::Deref<Target = net::TcpListener> {
+        lend::<net::TcpListener>(&self.listening.fd)
+    }
+}
+
+impl AsFd for TcpListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listening.fd.as_fd()
+    }
+}
+
+impl fmt::Debug for TcpListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (*self.as_std()).fmt(f)
+    }
+}

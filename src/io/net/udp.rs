@@ -1,0 +1,101 @@
+//! UDP.
+
+use std::fmt;
+use std::net::{self, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use super::socket::{self, done, lend};
+use crate::error::{Error, Result};
+use crate::io::{IoKind, Receive, Send, Socket, TryRc};
+use crate::op::buffer::{Buffer, BufferMut};
+
+/// A UDP socket. Sending and receiving may be in different tasks, which share it in an `Rc`.
+///
+/// ```
+/// use ringloop::{Loop, net::UdpSocket};
+///
+/// let lp = Loop::new()?;
+/// lp.run_until_complete(async {
+///     let one = UdpSocket::bind("127.0.0.1:0".parse().unwrap())?;
+///     let other = UdpSocket::bind("127.0.0.1:0".parse().unwrap())?;
+///     one.send_to("hello", other.local_addr()?).await.0?;
+///     let (received, buffer) = other.recv_from(Vec::with_capacity(1500)).await;
+///     assert_eq!((received, &buffer[..]), (Ok((5, one.local_addr()?)), &b"hello"[..]));
+///     ringloop::Result::Ok(())
+/// })??;
+/// # Ok::<(), ringloop::Error>(())
+/// ```
+pub struct UdpSocket {
+    socket: TryRc<Socket>,
+}
+
+impl UdpSocket {
+    /// A socket with an address of its own. Errors: EADDRINUSE, EACCES and so on.
+    pub fn bind(address: SocketAddr) -> Result<UdpSocket> {
+        UdpSocket::from_std(done(net::UdpSocket::bind(address))?)
+    }
+
+    /// A socket of the standard library's. O_NONBLOCK is taken from it. Errors: ENOMEM.
+    pub fn from_std(socket: net::UdpSocket) -> Result<UdpSocket> {
+        socket::make_blocking(&socket)?;
+        Ok(UdpSocket { socket: Socket::new(socket.into(), IoKind::Datagrams)? })
+    }
+
+    /// From now on, `send` sends there, and nothing is received from anywhere else. One system call.
+    pub fn connect(&self, address: SocketAddr) -> Result<()> {
+        done(self.as_std().connect(address))
+    }
+
+    /// Sends a datagram to the address that the socket is connected to.
+    ///
+    /// Not cancel-safe: when the future is dropped, it may have been sent. Errors: EDESTADDRREQ when it is not connected, EMSGSIZE.
+    pub async fn send<B: Buffer>(&self, buffer: B) -> (Result<usize>, B) {
+        Send::new(self.socket.clone(), buffer).await
+    }
+
+    /// As [`send`](UdpSocket::send), to this address.
+    pub async fn send_to<B: Buffer>(&self, buffer: B, address: SocketAddr) -> (Result<usize>, B) {
+        Send::to(self.socket.clone(), buffer, address.into()).await
+    }
+
+    /// Receives a datagram: its length. What the buffer has no room for is lost.
+    ///
+    /// Cancel-safe: a datagram that had come when the future is dropped is given to the next receive, as much of it as there had been room
+    /// for in the buffer of this one. Errors: EINVAL when the buffer has no room; EBUSY while another receive lives; ECONNREFUSED when one
+    /// that was sent to where the socket is connected to has been refused.
+    pub async fn recv<B: BufferMut>(&self, buffer: B) -> (Result<usize>, B) {
+        let (got, buffer) = Receive::new(self.socket.clone(), buffer).await;
+        (got.map(|(count, _)| count), buffer)
+    }
+
+    /// As [`recv`](UdpSocket::recv), and tells who has sent it.
+    pub async fn recv_from<B: BufferMut>(&self, buffer: B) -> (Result<(usize, SocketAddr)>, B) {
+        let (got, buffer) = Receive::new(self.socket.clone(), buffer).await;
+        let got = got.and_then(|(count, sender)| {
+            let sender = sender.and_then(|sender| sender.to_inet()).ok_or(Error::BAD_ADDRESS)?;
+            Ok((count, sender))
+        });
+        (got, buffer)
+    }
+
+    /// The address of this socket. One system call.
+    pub fn local_addr(&self) -> Result<SocketAddr> {
+        done(self.as_std().local_addr())
+    }
+
+    fn as_std(&self) -> impl std::ops::Deref<Target = net::UdpSocket> {
+        lend::<net::UdpSocket>(&self.socket.fd)
+    }
+}
+
+impl AsFd for UdpSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.fd.as_fd()
+    }
+}
+
+impl fmt::Debug for UdpSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (*self.as_std()).fmt(f)
+    }
+}

@@ -1,0 +1,152 @@
+//! Unix sockets.
+
+use std::fmt;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{self, SocketAddr};
+use std::path::Path;
+
+use super::socket::{self, done, lend};
+use super::split::{self, ReadHalf, WriteHalf};
+use crate::error::{Error, Result};
+use crate::io::{Accept, IoKind, Listening, Socket, TryRc, reading, writing};
+
+/// The address that a path is.
+fn address_of(path: impl AsRef<Path>) -> Result<SocketAddr> {
+    let path = path.as_ref();
+    let has_nul = path.as_os_str().as_bytes().contains(&0);
+    let refusal = if has_nul { Error::NUL_INSIDE } else { Error::PATH_TOO_LONG };
+    SocketAddr::from_pathname(path).map_err(|_| refusal)
+}
+
+/// A Unix stream socket.
+pub struct UnixStream {
+    socket: TryRc<Socket>,
+}
+
+impl UnixStream {
+    /// Connects to a listener by its path. Dropped before that, the future gives up. Errors: ENOENT, ECONNREFUSED and so on; EINVAL when
+    /// the path is too long or has a NUL inside.
+    pub async fn connect(path: impl AsRef<Path>) -> Result<UnixStream> {
+        UnixStream::connect_addr(&address_of(path)?).await
+    }
+
+    /// The same by its address, which may be an abstract one.
+    pub async fn connect_addr(address: &SocketAddr) -> Result<UnixStream> {
+        UnixStream::of(socket::connect(socket::stream(libc::AF_UNIX)?, address.clone().into()).await?)
+    }
+
+    /// Two that are connected.
+    pub fn pair() -> Result<(UnixStream, UnixStream)> {
+        let (one, other) = done(net::UnixStream::pair())?;
+        Ok((UnixStream::of(one.into())?, UnixStream::of(other.into())?))
+    }
+
+    /// A socket of the standard library's. O_NONBLOCK is taken from it. Errors: ENOMEM.
+    pub fn from_std(stream: net::UnixStream) -> Result<UnixStream> {
+        socket::make_blocking(&stream)?;
+        UnixStream::of(stream.into())
+    }
+
+    fn of(fd: OwnedFd) -> Result<UnixStream> {
+        Ok(UnixStream { socket: Socket::new(fd, IoKind::Stream)? })
+    }
+
+    #[cfg(any(feature = "futures-io", feature = "hyper"))]
+    pub(crate) fn socket(&self) -> &TryRc<Socket> {
+        &self.socket
+    }
+
+    reading!();
+
+    writing!();
+
+    /// Ends one direction or both: with `Write`, the other end reads to the end of what has been written, and no further. One system
+    /// call.
+    pub fn shutdown(&mut self, how: Shutdown) -> Result<()> {
+        socket::shutdown(&self.socket, how)
+    }
+
+    /// The address of the other end. One system call.
+    pub fn peer_addr(&self) -> Result<SocketAddr> {
+        done(self.as_std().peer_addr())
+    }
+
+    /// The address of this end. One system call.
+    pub fn local_addr(&self) -> Result<SocketAddr> {
+        done(self.as_std().local_addr())
+    }
+
+    /// Two halves, for two tasks. Costs nothing.
+    pub fn into_split(self) -> (ReadHalf, WriteHalf) {
+        split::split(self.socket)
+    }
+
+    fn as_std(&self) -> impl std::ops::Deref<Target = net::UnixStream> {
+        lend::<net::UnixStream>(&self.socket.fd)
+    }
+}
+
+impl AsFd for UnixStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.fd.as_fd()
+    }
+}
+
+impl fmt::Debug for UnixStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (*self.as_std()).fmt(f)
+    }
+}
+
+/// A Unix socket that listens.
+pub struct UnixListener {
+    listening: TryRc<Listening>,
+}
+
+impl UnixListener {
+    /// Listens at a path, which it makes and does not remove. Errors: EADDRINUSE when the path is there, and so on.
+    pub fn bind(path: impl AsRef<Path>) -> Result<UnixListener> {
+        UnixListener::bind_addr(&address_of(path)?)
+    }
+
+    /// The same at an address, which may be an abstract one.
+    pub fn bind_addr(address: &SocketAddr) -> Result<UnixListener> {
+        let listener = done(net::UnixListener::bind_addr(address))?;
+        socket::listen_to_many(&listener)?;
+        UnixListener::from_std(listener)
+    }
+
+    /// A socket of the standard library's. O_NONBLOCK is taken from it. Errors: ENOMEM.
+    pub fn from_std(listener: net::UnixListener) -> Result<UnixListener> {
+        socket::make_blocking(&listener)?;
+        Ok(UnixListener { listening: Listening::new(listener.into())? })
+    }
+
+    /// Waits for a connection: as [`TcpListener::accept`](super::TcpListener::accept), cancel-safe too.
+    pub async fn accept(&self) -> Result<UnixStream> {
+        UnixStream::of(Accept::new(self.listening.clone()).await?)
+    }
+
+    /// The address that it listens at. One system call.
+    pub fn local_addr(&self) -> Result<SocketAddr> {
+        done(self.as_std().local_addr())
+    }
+
+    fn as_std(&self) -> impl std::ops::Deref<Target = net::UnixListener> {
+        lend::<net::UnixListener>(&self.listening.fd)
+    }
+}
+
+impl AsFd for UnixListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listening.fd.as_fd()
+    }
+}
+
+impl fmt::Debug for UnixListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (*self.as_std()).fmt(f)
+    }
+}

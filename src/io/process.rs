@@ -1,0 +1,204 @@
+//! Child processes for tasks: their ends, and pipes to and from them.
+//!
+//! ```
+//! use std::process::{Command, Stdio};
+//! use ringloop::{Loop, process::Child};
+//!
+//! let lp = Loop::new()?;
+//! lp.run_until_complete(async {
+//!     let mut cat = Child::spawn(Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()))?;
+//!     cat.stdin.take().expect("it is piped").write_all("hello").await.0?;
+//!     let (read, text) = cat.stdout.as_mut().expect("it is piped").read(Vec::with_capacity(100)).await;
+//!     assert_eq!((read, &text[..]), (Ok(5), &b"hello"[..]));
+//!     assert!(cat.wait().await?.success());
+//!     ringloop::Result::Ok(())
+//! })??;
+//! # Ok::<(), ringloop::Error>(())
+//! ```
+
+use std::cell::Cell;
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::{self, Command, ExitStatus};
+use std::rc::Rc;
+
+use libc::pid_t;
+
+use crate::error::{Error, Result};
+use crate::io::{IoKind, Socket, TryRc, reading, writing};
+use crate::op::children::{kill, open_pidfd};
+use crate::task::operation;
+
+/// A child process. Dropping it leaves the process running, and unreaped when it has ended.
+#[derive(Debug)]
+pub struct Child {
+    /// Its standard input, if that is a pipe to it. Dropping it closes it.
+    pub stdin: Option<PipeWriter>,
+    /// Its standard output, if that is a pipe from it.
+    pub stdout: Option<PipeReader>,
+    /// Its standard error, if that is a pipe from it.
+    pub stderr: Option<PipeReader>,
+    child: process::Child,
+    /// It, whatever becomes of its number. None where there are no pidfds.
+    pidfd: Option<OwnedFd>,
+    /// IoKind it has ended. Shared with the loop, which reaps it.
+    ended: Rc<Cell<Option<Ended>>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Ended {
+    With(ExitStatus),
+    /// Another has waited for it.
+    Reaped,
+}
+
+/// What a child of the standard library's gives.
+struct Parts {
+    stdin: Option<PipeWriter>,
+    stdout: Option<PipeReader>,
+    stderr: Option<PipeReader>,
+    pidfd: Option<OwnedFd>,
+}
+
+impl Parts {
+    fn of(child: &mut process::Child) -> Result<Parts> {
+        Ok(Parts {
+            stdin: child.stdin.take().map(|pipe| PipeWriter::of(pipe.into())).transpose()?,
+            stdout: child.stdout.take().map(|pipe| PipeReader::of(pipe.into())).transpose()?,
+            stderr: child.stderr.take().map(|pipe| PipeReader::of(pipe.into())).transpose()?,
+            pidfd: open_pidfd(child.id() as pid_t)?,
+        })
+    }
+
+    fn with(self, child: process::Child) -> Child {
+        let Parts { stdin, stdout, stderr, pidfd } = self;
+        Child { stdin, stdout, stderr, child, pidfd, ended: Rc::default() }
+    }
+}
+
+impl Child {
+    /// Starts a process: fork and exec, for which the standard library waits. It has a descriptor (a pidfd), so that no other process is
+    /// taken for it. Errors: ENOENT and so on; EINVAL for a NUL in a name or an argument; EMFILE, ENFILE, ENOMEM, also when the process has been started: then it has been killed.
+    pub fn spawn(command: &mut Command) -> Result<Child> {
+        let spawned = command.spawn().map_err(|error| match error.raw_os_error() {
+            // The standard library has found it, before the kernel could.
+            None => Error::NUL_INSIDE,
+            Some(_) => Error::of_io(&error),
+        });
+        let mut child = spawned?;
+        match Parts::of(&mut child) {
+            Ok(parts) => Ok(parts.with(child)),
+            Err(error) => {
+                // It fails when there is nothing left to be done.
+                let _ = child.kill().and_then(|()| child.wait());
+                Err(error)
+            }
+        }
+    }
+
+    /// A child of the standard library's, which nobody has waited for. Errors: ECHILD when another has, EMFILE, ENFILE, ENOMEM.
+    pub fn from_std(mut child: process::Child) -> Result<Child> {
+        Ok(Parts::of(&mut child)?.with(child))
+    }
+
+    /// The number of the process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Closes its standard input, unless that has been taken out, and waits until it has ended; the loop reaps it then. Afterwards it
+    /// says the same at once.
+    ///
+    /// Cancel-safe: a child that has ended when the future is dropped, reaped or not, is told of by the next wait. Errors: ECHILD when
+    /// another has waited for it, and as [`Loop::watch_child`](crate::Loop::watch_child).
+    pub async fn wait(&mut self) -> Result<ExitStatus> {
+        self.stdin = None;
+        if self.ended.get().is_none() {
+            let (pid, ended) = (self.id() as pid_t, Rc::clone(&self.ended));
+            let pidfd =
+                || self.pidfd.as_ref().map(|pidfd| pidfd.try_clone().map_err(|error| Error::of_io(&error))).transpose();
+            operation(|lp, done| {
+                lp.watch_child_of(pid, pidfd, move |_, status| {
+                    ended.set(Some(status.map_or(Ended::Reaped, Ended::With)));
+                    let _ = done.send(());
+                })
+            })?
+            .await?;
+        }
+        match self.ended.get() {
+            Some(Ended::With(status)) => Ok(status),
+            _ => Err(Error::NOT_A_CHILD),
+        }
+    }
+
+    /// Kills it (SIGKILL), which it ends of soon; nothing happens if it has ended. Errors: EPERM for one that runs as another user.
+    pub fn kill(&mut self) -> Result<()> {
+        match (self.ended.get(), &self.pidfd) {
+            // Its number may be another's.
+            (Some(_), _) => Ok(()),
+            (None, Some(pidfd)) => kill(pidfd),
+            (None, None) => self.child.kill().map_err(|error| Error::of_io(&error)),
+        }
+    }
+}
+
+/// The end of a pipe that is read from.
+pub struct PipeReader {
+    socket: TryRc<Socket>,
+}
+
+impl PipeReader {
+    fn of(fd: OwnedFd) -> Result<PipeReader> {
+        Ok(PipeReader { socket: Socket::new(fd, IoKind::File)? })
+    }
+
+    /// One of the standard library's. Errors: ENOMEM.
+    pub fn from_std(pipe: std::io::PipeReader) -> Result<PipeReader> {
+        PipeReader::of(pipe.into())
+    }
+
+    reading!();
+}
+
+/// The end of a pipe that is written to. When the other end has been closed, writing raises SIGPIPE where that is not ignored, as Rust
+/// programs ignore it.
+pub struct PipeWriter {
+    socket: TryRc<Socket>,
+}
+
+impl PipeWriter {
+    fn of(fd: OwnedFd) -> Result<PipeWriter> {
+        Ok(PipeWriter { socket: Socket::new(fd, IoKind::File)? })
+    }
+
+    /// One of the standard library's. Errors: ENOMEM.
+    pub fn from_std(pipe: std::io::PipeWriter) -> Result<PipeWriter> {
+        PipeWriter::of(pipe.into())
+    }
+
+    writing!();
+}
+
+impl AsFd for PipeReader {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.fd.as_fd()
+    }
+}
+
+impl AsFd for PipeWriter {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.fd.as_fd()
+    }
+}
+
+impl fmt::Debug for PipeReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PipeReader").field(&self.socket.fd).finish()
+    }
+}
+
+impl fmt::Debug for PipeWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PipeWriter").field(&self.socket.fd).finish()
+    }
+}

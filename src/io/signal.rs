@@ -1,0 +1,119 @@
+//! Signals for tasks.
+//!
+//! ```
+//! use ringloop::{Loop, signal::signal, task};
+//!
+//! let lp = Loop::new()?;
+//! lp.run_until_complete(async {
+//!     let mut hangups = signal(libc::SIGHUP)?;
+//!     let waiting = task::spawn(async move { hangups.next().await })?;
+//!     // SAFETY: the signal is handled.
+//!     unsafe { libc::raise(libc::SIGHUP) };
+//!     waiting.await.expect("it does not panic")
+//! })??;
+//! # Ok::<(), ringloop::Error>(())
+//! ```
+
+use std::cell::Cell;
+use std::fmt;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use crate::abi::handle::Handle;
+use crate::error::{Error, Result};
+use crate::event_loop::Loop;
+use crate::sys::try_arc::TryArc;
+use crate::task::{Notify, cancel};
+use crate::threads::remote::Shared;
+
+/// Waits for one signal again and again; made by [`signal`]. The signal is handled while this lives.
+pub struct Signals {
+    came: Rc<Came>,
+    shared: TryArc<Shared>,
+    handle: Handle,
+}
+
+#[derive(Default)]
+struct Came {
+    has_come: Cell<bool>,
+    is_over: Cell<bool>,
+    waiter: Cell<Option<Notify>>,
+}
+
+impl Came {
+    fn wake(&self) {
+        self.waiter.take().into_iter().for_each(Notify::wake);
+    }
+}
+
+/// What the loop has.
+struct Handler(Rc<Came>);
+
+impl Drop for Handler {
+    fn drop(&mut self) {
+        self.0.is_over.set(true);
+        self.0.wake();
+    }
+}
+
+/// Begins to handle a signal (SIGTERM and so on), on the loop that is running: as
+/// [`add_signal_handler`](Loop::add_signal_handler), with its errors, and EINVAL when no loop is running on this thread.
+pub fn signal(number: i32) -> Result<Signals> {
+    Loop::with_running(|lp| {
+        let lp = lp.ok_or(Error::NO_LOOP)?;
+        let came = Rc::new(Came::default());
+        let handler = Handler(Rc::clone(&came));
+        let handle = lp.add_signal_handler(number, move |_| {
+            handler.0.has_come.set(true);
+            handler.0.wake();
+        })?;
+        Ok(Signals { came, shared: lp.shared.clone(), handle })
+    })
+}
+
+impl Signals {
+    /// Waits for the signal. One that comes between two of these is not lost, and several are one, as the loop has it.
+    ///
+    /// Cancel-safe. Errors: ECANCELED when the loop is shut down.
+    pub async fn next(&mut self) -> Result<()> {
+        poll_fn(|context| self.poll_signal(context)).await
+    }
+
+    fn poll_signal(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+        let Came { has_come, is_over, waiter } = &*self.came;
+        if !has_come.get() && !is_over.get() {
+            let former = waiter.take().filter(|former| former.is_for(context.waker()));
+            let notify = former.unwrap_or_else(|| Notify::of(context.waker()));
+            // The wakers of others are user code, which may have ended the handler.
+            if !has_come.get() && !is_over.get() {
+                waiter.set(Some(notify));
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(if has_come.take() { Ok(()) } else { Err(Error::CANCELLED) })
+    }
+}
+
+/// Ends with the loop.
+#[cfg(feature = "futures-core")]
+impl futures_core::Stream for Signals {
+    type Item = ();
+
+    fn poll_next(mut self: std::pin::Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<()>> {
+        self.poll_signal(context).map(Result::ok)
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        // It is stale when the loop has been shut down.
+        cancel(&self.shared, self.handle);
+    }
+}
+
+impl fmt::Debug for Signals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signals").field("handle", &self.handle).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,3 @@
+//! What a loop asks of a kernel, and who answers.
+
+pub(crate) mod uring;

@@ -1,0 +1,564 @@
+//! The only room that talks to io_uring: setup, submission, the wait, completions, the armed timeout, the eventfd.
+//!
+//! A ring is used by one thread at a time, its owner's. It promises that a wait costs one `io_uring_enter`, with
+//! whatever was queued submitted by it; that a look at a busy ring costs no system call unless the shared flags say
+//! that something waits in the kernel; and that no completion is lost, an overflow of the queue included (the kernel
+//! keeps what did not fit: FEAT_NODROP, 5.5).
+//!
+//! What comes out of it are completions of others' submissions; its own, for the armed timeout, it keeps to itself.
+
+mod refusal;
+mod setup;
+mod timeout;
+
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+use io_uring::types::{SubmitArgs, Timespec};
+use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use nix::sys::eventfd::EventFd;
+
+pub(crate) use setup::{Features, Sizes};
+
+use self::setup::uninterrupted;
+use self::timeout::ArmedTimeout;
+use crate::abi::sqe::{Sqe, flags, poll_events};
+use crate::error::{Error, Result, Sentence};
+use crate::sys::fork::Process;
+
+/// What a wait came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Waited {
+    /// Something completed, or the kernel takes no submissions at the moment.
+    Completed,
+    /// A signal ended it before anything completed.
+    Interrupted,
+}
+
+/// Counts of what passed through a ring.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Traffic {
+    pub(crate) submitted: u64,
+    pub(crate) completed: u64,
+    pub(crate) enters: u64,
+    pub(crate) overflows: u64,
+}
+
+/// A completion of an entry that is not the ring's own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Completed {
+    /// What the entry was submitted with.
+    pub(crate) number: u64,
+    pub(crate) result: i32,
+    /// `IORING_CQE_F_*`, and the number of a provided buffer above them.
+    pub(crate) flags: u32,
+}
+
+/// Set in the number of a completion that answers a request to cancel.
+pub(crate) const CANCEL_REPLY: u64 = 1 << 63;
+
+/// The user data of the ring's own entries begins here: those of which nobody wants to know the end, of the poll for wakes, and of
+/// the timeout. The numbers of others, with `CANCEL_REPLY`, are below: generations of handles end before that.
+const IGNORED: u64 = 0xffff_fffc_0000_0000;
+const WAKE: u64 = 0xffff_fffd_0000_0000;
+
+const _: () = assert!(size_of::<squeue::Entry>() == size_of::<Sqe>());
+
+/// At most so many completions are taken at once, so that a flood of them cannot hold up due timers (S9).
+const BATCH: usize = 256;
+
+pub(crate) struct Ring {
+    uring: ManuallyDrop<IoUring>,
+    process: Process,
+    timeout: ArmedTimeout,
+    traffic: Traffic,
+    bound: bool,
+    features: Features,
+    /// How many entries have been queued.
+    pushed: u64,
+    /// Whether a poll for the wakes of other threads stands in the kernel, or is queued for it.
+    watches_wakes: bool,
+    /// Since when the kernel has taken no submissions, with nothing to be reaped; 0: it takes them.
+    refused_since: u64,
+    /// Whether the kernel has lost a completion, and nobody has asked since.
+    has_lost: bool,
+    /// How many it has lost, where it counts them and does not say so (5.13 to 5.18).
+    dropped: u32,
+    /// Why the kernel refuses the ring's own poll or timeout; 0: it does not.
+    own_error: i32,
+    #[cfg(test)]
+    pub(crate) faults: refusal::Faults,
+    /// What a host loop waits for where that is not an eventfd alone.
+    host: Option<ManuallyDrop<Epoll>>,
+}
+
+impl Ring {
+    /// Sets a ring up: it belongs to whichever thread first enters the kernel with it.
+    pub(crate) fn new(sizes: Sizes, process: Process) -> Result<Ring> {
+        let timeout = ArmedTimeout::new()?;
+        let (uring, features) = setup::set_up(sizes)?;
+        Ok(Ring {
+            uring: ManuallyDrop::new(uring),
+            process,
+            timeout,
+            traffic: Traffic::default(),
+            bound: false,
+            features,
+            pushed: 0,
+            watches_wakes: false,
+            refused_since: 0,
+            has_lost: false,
+            dropped: 0,
+            own_error: 0,
+            #[cfg(test)]
+            faults: refusal::Faults::default(),
+            host: None,
+        })
+    }
+
+    /// What the kernel can do.
+    pub(crate) fn features(&self) -> &Features {
+        &self.features
+    }
+
+    /// Whether the ring has been bound to a thread by its first entry into the kernel.
+    pub(crate) fn is_bound(&self) -> bool {
+        self.bound
+    }
+
+    /// How many completions stand in the queue, at most as many as one batch takes.
+    #[inline]
+    pub(crate) fn batch_len(&mut self) -> usize {
+        self.uring.completion().len().min(BATCH)
+    }
+
+    /// Whether completions wait, in the queue or in the kernel. Looks at shared memory only.
+    #[inline]
+    pub(crate) fn has_completions(&mut self) -> bool {
+        !self.uring.completion().is_empty() || self.kernel_has_work()
+    }
+
+    /// Whether anything is queued that the kernel has not taken.
+    #[inline]
+    pub(crate) fn has_queued(&mut self) -> bool {
+        !self.uring.submission().is_empty()
+    }
+
+    /// Whether the shared flags say that only an entry with GETEVENTS brings more completions.
+    #[inline]
+    fn kernel_has_work(&mut self) -> bool {
+        let queue = self.uring.submission();
+        queue.taskrun() || queue.cq_overflow()
+    }
+
+    /// Submits what is queued and lets the kernel post what it holds back. No system call when neither is there.
+    #[inline]
+    pub(crate) fn submit(&mut self) -> Result<()> {
+        let queue = self.uring.submission();
+        let queued = queue.len();
+        if queued == 0 && !queue.taskrun() && !queue.cq_overflow() {
+            return Ok(());
+        }
+        drop(queue);
+        self.enter(queued, 0).map(|_| ())
+    }
+
+    /// Submits what is queued and sleeps until something completes, at the latest until `until` on CLOCK_MONOTONIC
+    /// (`u64::MAX`: without limit). One system call. It may come back early, for a timeout that was armed before.
+    pub(crate) fn wait(&mut self, until: u64) -> Result<Waited> {
+        self.check_own()?;
+        let armed = self.arm(until);
+        let queued = self.uring.submission().len();
+        // Where there was no room for the poll for wakes, or it was lost (EBADR), the wait does not sleep.
+        let waited = armed.and_then(|()| self.enter(queued, u32::from(self.watches_wakes)));
+        self.pause_if_refused(waited, until)
+    }
+
+    /// Submits what is queued and waits until something completes, which may have happened already, or until `until`.
+    pub(crate) fn wait_for_completion(&mut self, until: u64) -> Result<Waited> {
+        let armed = self.arm(until);
+        let queued = self.uring.submission().len();
+        let waited = armed.and_then(|()| self.enter(queued, 1));
+        self.pause_if_refused(waited, until)
+    }
+
+    /// Submits what is queued, and has the kernel do the work that it has put off for this ring, of which there are `most` pieces at
+    /// most. One system call as a rule. Where the kernel does 20 pieces in a call (6.18), another does the rest: it asks for as many
+    /// completions as the queue holds, and waits for none.
+    pub(crate) fn settle(&mut self, most: usize) -> Result<()> {
+        const NO_TIME: Timespec = Timespec::new();
+        const PIECES: usize = 20;
+        let queued = self.uring.submission().len();
+        self.enter(queued, 0)?;
+        let mut done = 0;
+        while done < most && self.uring.submission().taskrun() {
+            done += PIECES;
+            self.traffic.enters += 1;
+            let all = self.uring.params().cq_entries() as usize;
+            let arguments = SubmitArgs::new().timespec(&NO_TIME);
+            let settled = self.uring.submitter().submit_with_args(all, &arguments);
+            #[cfg(test)]
+            let settled = self.faults.settled(settled);
+            match settled.as_ref().map_err(setup::errno) {
+                Ok(_) | Err(Errno::ETIME | Errno::EINTR | Errno::EBUSY | Errno::EAGAIN) => {}
+                // It says so once.
+                Err(Errno::EBADR) => return Err(self.lost()),
+                Err(errno) => return Err(Error::new(errno, Sentence::EnterFailed)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the kernel bring the completions for which the queue had no room, into the queue that has been emptied. Whether there were any.
+    pub(crate) fn fetch_overflow(&mut self) -> Result<bool> {
+        let queue = self.uring.submission();
+        let (queued, has_overflowed) = (queue.len(), queue.cq_overflow());
+        drop(queue);
+        if has_overflowed {
+            self.enter(queued, 0)?;
+        }
+        Ok(has_overflowed)
+    }
+
+    /// Queues the poll that completes, and so ends a wait, when `wakes` is written from now on; unless it stands in the kernel, or the
+    /// kernel takes no submissions at the moment.
+    pub(crate) fn watch_wakes(&mut self, wakes: &EventFd) -> Result<()> {
+        if self.watches_wakes {
+            return Ok(());
+        }
+        if !self.features.polls_multishot {
+            // Such a poll would complete at once, for what was written before.
+            let _ = wakes.read();
+        }
+        let fd = io_uring::types::Fd(wakes.as_fd().as_raw_fd());
+        // With EPOLLET it never has to be read.
+        let events = (libc::POLLIN as u32) | libc::EPOLLET as u32;
+        let poll = opcode::PollAdd::new(fd, events).multi(self.features.polls_multishot).build().user_data(WAKE);
+        // SAFETY: a poll's entry points at nothing.
+        match unsafe { self.push(&poll) } {
+            Err(Error::NO_SUBMISSION) => {}
+            pushed => {
+                pushed?;
+                self.watches_wakes = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Submits a timeout for `until` without waiting for it, unless one is armed that comes no later.
+    pub(crate) fn arm_and_submit(&mut self, until: u64) -> Result<()> {
+        self.arm(until)?;
+        self.submit()
+    }
+
+    /// Takes one batch of completions, at most `BATCH`, and gives those that are not the ring's own to `completed`.
+    #[inline]
+    pub(crate) fn reap(&mut self, mut completed: impl FnMut(Completed)) {
+        let mut taken = 0;
+        for entry in self.uring.completion().take(BATCH) {
+            taken += 1;
+            match entry.user_data() {
+                #[cfg(test)]
+                number if number < IGNORED && self.faults.loses_next => {
+                    self.faults.lose(self.features.waits_to_register);
+                }
+                number if number < IGNORED => {
+                    completed(Completed { number, result: entry.result(), flags: entry.flags() });
+                }
+                _ => completed_own(&mut self.timeout, &mut self.watches_wakes, &mut self.own_error, &entry),
+            }
+        }
+        self.traffic.completed += taken;
+    }
+
+    /// Takes the ring's own completions that stand before any other. Whether others are left, which stay where they are.
+    pub(crate) fn reap_own(&mut self) -> bool {
+        loop {
+            let mut queue = self.uring.completion();
+            let Some(entry) = queue.next() else { return false };
+            if entry.user_data() < IGNORED {
+                // Its drop would tell the kernel that the entry has been taken.
+                std::mem::forget(queue);
+                return true;
+            }
+            drop(queue);
+            self.traffic.completed += 1;
+            completed_own(&mut self.timeout, &mut self.watches_wakes, &mut self.own_error, &entry);
+        }
+    }
+
+    pub(crate) fn traffic(&self) -> Traffic {
+        self.traffic
+    }
+
+    /// Makes the descriptor that is readable, from now on, when something completes and when `fd` is.
+    ///
+    /// It is `fd` itself, which the kernel writes. The ring's own descriptor would not do: it does not wake a poller on a ring with
+    /// DEFER_TASKRUN (measured on 6.12 and 6.18). But a kernel that waits to register would wait for all that is in flight
+    /// (measured on 5.10), and has no such ring: there it is an epoll of both.
+    pub(crate) fn make_host_fd(&mut self, fd: &EventFd) -> Result<()> {
+        if !self.features.waits_to_register {
+            let registered = uninterrupted(|| self.uring.submitter().register_eventfd(fd.as_fd().as_raw_fd()));
+            return registered.map_err(|error| setup::error(&error, Sentence::EventFdFailed));
+        }
+        let both = || {
+            let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+            // SAFETY: the ring is open as long as `self.uring` is.
+            let ring = unsafe { BorrowedFd::borrow_raw(self.uring.as_raw_fd()) };
+            epoll.add(ring, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
+            epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
+            Ok(epoll)
+        };
+        self.host = Some(ManuallyDrop::new(both().map_err(|errno| Error::new(errno, Sentence::EventFdFailed))?));
+        Ok(())
+    }
+
+    /// The descriptor that was made for `fd`.
+    pub(crate) fn host_fd(&self, fd: &EventFd) -> RawFd {
+        self.host.as_ref().map_or(fd.as_fd().as_raw_fd(), |epoll| epoll.0.as_raw_fd())
+    }
+
+    /// As on a kernel from 5.13 to 5.18, which counts the completions that it has lost.
+    #[cfg(test)]
+    pub(crate) fn count_losses(&mut self) {
+        self.features.waits_to_register = true;
+    }
+
+    /// As on a kernel before 5.13.
+    #[cfg(test)]
+    pub(crate) fn poll_once_only(&mut self) {
+        self.features.polls_multishot = false;
+    }
+
+    /// Submits operations that complete at once and belong to nobody.
+    #[cfg(test)]
+    pub(crate) fn flood(&mut self, count: u64) {
+        let nop = io_uring::opcode::Nop::new().build().user_data(IGNORED);
+        for _ in 0..count {
+            // SAFETY: a NOP points at nothing.
+            unsafe { self.push(&nop).unwrap() };
+        }
+        self.submit().unwrap();
+    }
+
+    fn arm(&mut self, until: u64) -> Result<()> {
+        if until == u64::MAX {
+            return Ok(());
+        }
+        let queued = self.uring.submission().len() as u64;
+        let numbers = (self.pushed, self.pushed - queued);
+        let Some(arming) = self.timeout.arm(until, numbers, self.features.updates_timeouts) else {
+            return Ok(());
+        };
+        for entry in arming.entries(self.features.skips_success).into_iter().flatten() {
+            // SAFETY: a timeout's entry points at nothing but the timespec, which is boxed and lives as long as the ring.
+            if let Err(error) = unsafe { self.push(&entry) } {
+                self.timeout.forget();
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes sure that the next `count` entries can be queued: a queue without the room is submitted first. EAGAIN when the
+    /// kernel takes none at the moment.
+    pub(crate) fn reserve(&mut self, count: usize) -> Result<()> {
+        let has_room = |ring: &mut Ring| {
+            let queue = ring.uring.submission();
+            queue.capacity() - queue.len() >= count
+        };
+        if has_room(self) {
+            return Ok(());
+        }
+        let queued = self.uring.submission().len();
+        self.enter(queued, 0)?;
+        if has_room(self) { Ok(()) } else { Err(Error::NO_SUBMISSION) }
+    }
+
+    /// The descriptor.
+    pub(crate) fn fd(&self) -> RawFd {
+        self.uring.as_raw_fd()
+    }
+
+    /// Registers a ring of provided buffers; with `in_parts`, the kernel fills each bit by bit.
+    ///
+    /// # Safety
+    /// The ring, and the buffers whose addresses are put into it, live until `unregister_buffers` or the end of this ring.
+    pub(crate) unsafe fn register_buffers(&self, ring: u64, count: u16, group: u16, in_parts: bool) -> Result<()> {
+        const IOU_PBUF_RING_INC: u16 = 2;
+        let flags = if in_parts { IOU_PBUF_RING_INC } else { 0 };
+        // SAFETY: as the caller says.
+        let register = || unsafe { self.uring.submitter().register_buf_ring_with_flags(ring, count, group, flags) };
+        uninterrupted(register).map_err(|error| setup::error(&error, Sentence::BuffersRefused))
+    }
+
+    /// Takes a ring of provided buffers back.
+    pub(crate) fn unregister_buffers(&self, group: u16) -> Result<()> {
+        uninterrupted(|| self.uring.submitter().unregister_buf_ring(group))
+            .map_err(|error| setup::error(&error, Sentence::BuffersRefused))
+    }
+
+    /// How many entries can be queued at once.
+    pub(crate) fn capacity(&mut self) -> usize {
+        self.uring.submission().capacity()
+    }
+
+    /// Queues an entry of the loop's user, after `reserve`; its completions bear the number given.
+    ///
+    /// # Safety
+    /// What the entry points to lives until the kernel has let go of it: until its last completion.
+    pub(crate) unsafe fn push_user(&mut self, sqe: &Sqe, number: u64) {
+        debug_assert!(number < CANCEL_REPLY);
+        // SAFETY: the caller vouches for what the entry points to.
+        unsafe { self.push_sqe(&Sqe { user_data: number, ..*sqe }) };
+    }
+
+    /// Queues an entry, after `reserve`.
+    ///
+    /// # Safety
+    /// What the entry points to lives until the kernel has let go of it.
+    unsafe fn push_sqe(&mut self, sqe: &Sqe) {
+        // SAFETY: both are the kernel's structure, of 64 bytes (asserted above) in which any bits are valid.
+        let entry = unsafe { std::mem::transmute::<Sqe, squeue::Entry>(*sqe) };
+        self.pushed += 1;
+        // SAFETY: the caller vouches for what the entry points to.
+        let pushed = unsafe { self.uring.submission().push(&entry) };
+        debug_assert!(pushed.is_ok(), "reserve() made room");
+    }
+
+    /// Queues the request to cancel the entry whose completions bear the number given. A refusal comes as a completion whose number
+    /// has the bit `CANCEL_REPLY` besides.
+    pub(crate) fn push_cancel(&mut self, number: u64) -> Result<()> {
+        let skip = if self.features.skips_success { squeue::Flags::SKIP_SUCCESS } else { squeue::Flags::empty() };
+        let cancel = opcode::AsyncCancel::new(number).build().user_data(CANCEL_REPLY | number).flags(skip);
+        // SAFETY: a request to cancel points at nothing.
+        unsafe { self.push(&cancel) }
+    }
+
+    /// Queues the request that a poll, whose completion bears the number given, wait for other events. A refusal comes as one to cancel does. Before 5.17 the poll is
+    /// cancelled instead, and is to be submitted again: polls can be updated since 5.13, but one that is ready at once then ends
+    /// without a completion (measured on Debian's 5.10.223, which has the io_uring of 5.15).
+    pub(crate) fn push_poll_update(&mut self, number: u64, events: u32) -> Result<()> {
+        const UPDATE_EVENTS: u32 = 1 << 1;
+        if !self.features.skips_success {
+            return self.push_cancel(number);
+        }
+        let opcode = opcode::PollRemove::CODE;
+        let flags = flags::CQE_SKIP_SUCCESS;
+        let update =
+            Sqe { opcode, flags, addr: number, len: UPDATE_EVENTS, op_flags: poll_events(events), ..Sqe::default() };
+        self.reserve(1)?;
+        // SAFETY: the entry points at nothing.
+        unsafe { self.push_sqe(&Sqe { user_data: CANCEL_REPLY | number, ..update }) };
+        Ok(())
+    }
+
+    /// Queues an entry; a full queue is submitted first.
+    ///
+    /// # Safety
+    /// What the entry points to lives until the kernel has let go of it.
+    unsafe fn push(&mut self, entry: &squeue::Entry) -> Result<()> {
+        self.reserve(1)?;
+        self.pushed += 1;
+        // SAFETY: the caller vouches for the entry.
+        unsafe { self.uring.submission().push(entry) }.map_err(|_| Error::NO_SUBMISSION)
+    }
+
+    /// `io_uring_enter`, once: submits `queued` entries, waits for `wanted` completions.
+    fn enter(&mut self, queued: usize, wanted: u32) -> Result<Waited> {
+        if !self.process.is_current() {
+            return Err(Error::FORKED);
+        }
+        self.bind()?;
+        if self.features.waits_to_register && self.count_dropped() != self.dropped {
+            return Err(self.lost());
+        }
+        self.traffic.enters += 1;
+        if self.uring.submission().cq_overflow() {
+            self.traffic.overflows += 1;
+        }
+        let result = self.call_enter(queued as u32, wanted);
+        // A signal handler of the program's may have forked meanwhile, and this may be the child.
+        if !self.process.is_current() {
+            return Err(Error::FORKED);
+        }
+        if result.is_ok() {
+            self.refused_since = 0;
+        }
+        let left = self.uring.submission().len();
+        self.traffic.submitted += (queued - left.min(queued)) as u64;
+        match result.as_ref().map_err(setup::errno) {
+            // An entry that submits and sleeps does not say EINTR, it says how many it has submitted (S21).
+            Ok(_) if wanted > 0 && left == 0 && !self.has_completions() => Ok(Waited::Interrupted),
+            Ok(_) => Ok(Waited::Completed),
+            Err(Errno::EINTR) => Ok(Waited::Interrupted),
+            Err(Errno::EBUSY | Errno::EAGAIN) => self.refused(),
+            Err(Errno::EBADR) => Err(self.lost()),
+            Err(errno) => Err(setup::refusal(errno, Sentence::EnterFailed)),
+        }
+    }
+
+    #[inline]
+    fn call_enter(&mut self, queued: u32, wanted: u32) -> io::Result<usize> {
+        #[cfg(test)]
+        if let Some(errno) = self.faults.next_errno() {
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        let flags = EnterFlags::GETEVENTS.bits();
+        // SAFETY: no argument is passed, and the entries in the queue were vouched for when they were pushed.
+        unsafe { self.uring.submitter().enter::<()>(queued, wanted, flags, None) }
+    }
+
+    /// Binds the ring to the calling thread, once.
+    fn bind(&mut self) -> Result<()> {
+        if !self.bound && self.features.starts_disabled {
+            uninterrupted(|| self.uring.submitter().register_enable_rings())
+                .map_err(|error| setup::refusal(setup::errno(&error), Sentence::EnableFailed))?;
+        }
+        self.bound = true;
+        Ok(())
+    }
+}
+
+/// Takes note of a completion of the ring's own.
+fn completed_own(timeout: &mut ArmedTimeout, watches_wakes: &mut bool, error: &mut i32, entry: &cqueue::Entry) {
+    match entry.user_data() {
+        IGNORED => return,
+        WAKE => *watches_wakes &= cqueue::more(entry.flags()),
+        own => timeout.completed(own, entry.result()),
+    }
+    // These say that a timeout has come or was taken back, or that a change came too late for it.
+    const EXPECTED: [i32; 5] = [libc::ETIME, libc::ECANCELED, libc::ENOENT, libc::EALREADY, libc::EBUSY];
+    if entry.result() < 0 && !EXPECTED.contains(&-entry.result()) {
+        *error = -entry.result();
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        // In a forked child the ring is the parent's, its addresses may hold the child's own memory by now, and the descriptors
+        // may be others: nothing is unmapped and nothing is closed there (S33).
+        if self.process.is_current() {
+            if let Some(host) = &mut self.host {
+                // SAFETY: dropped once, here, and not used again.
+                unsafe { ManuallyDrop::drop(host) };
+            }
+            // SAFETY: dropped once, here, and not used again.
+            unsafe { ManuallyDrop::drop(&mut self.uring) };
+        }
+    }
+}
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ring").field("traffic", &self.traffic).field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+/// A deadline in nanoseconds as the kernel takes it.
+fn timespec(nanos: u64) -> Timespec {
+    Timespec::new().sec(nanos / 1_000_000_000).nsec((nanos % 1_000_000_000) as u32)
+}

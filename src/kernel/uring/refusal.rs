@@ -1,0 +1,146 @@
+//! Refusals of the kernel: of submissions for which there is no memory, of every enter, of the keeping of a completion.
+//!
+//! Submissions that are refused stay queued. They are tried again, with pauses in the place of sleep, until that has lasted so long that it
+//! is an error.
+
+use std::ptr::null_mut;
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use super::{Ring, Waited};
+use crate::abi::sqe::Sqe;
+use crate::error::{Error, Result, Sentence};
+use crate::time::monotonic;
+
+/// How long the kernel may take no submissions before that is an error, and how long a wait pauses before the next try, in nanoseconds.
+const PATIENCE: u64 = 1_000_000_000;
+const PAUSE: u64 = 1_000_000;
+
+impl Ring {
+    /// While the kernel takes no submissions, a wait that did not sleep lasts until the next try, at the latest until `until`.
+    pub(crate) fn pause_if_refused(&mut self, waited: Result<Waited>, until: u64) -> Result<Waited> {
+        let is_refused = self.refused_since > 0 && self.uring.completion().is_empty();
+        if is_refused && matches!(waited, Ok(_) | Err(Error::NO_SUBMISSION)) {
+            let left = until.saturating_sub(monotonic());
+            std::thread::sleep(Duration::from_nanos(left.min(PAUSE)));
+        }
+        waited.or_else(|error| if error == Error::NO_SUBMISSION { Ok(Waited::Completed) } else { Err(error) })
+    }
+
+    /// The kernel has no memory for submissions, or takes none before completions are reaped, which the caller does next.
+    #[cold]
+    pub(super) fn refused(&mut self) -> Result<Waited> {
+        if self.uring.completion().is_empty() {
+            let now = monotonic();
+            if self.refused_since == 0 {
+                self.refused_since = now;
+            } else if now - self.refused_since >= PATIENCE {
+                self.refused_since = 0;
+                return Err(Error::NO_SUBMISSION_FOR_LONG);
+            }
+        }
+        Ok(Waited::Completed)
+    }
+
+    /// How many completions the kernel has lost.
+    pub(super) fn count_dropped(&mut self) -> u32 {
+        #[cfg(test)]
+        if self.faults.drops > 0 {
+            return self.faults.drops;
+        }
+        self.uring.completion().overflow()
+    }
+
+    /// The kernel had no memory to keep a completion that did not fit into the queue: the ring's own may be the one.
+    #[cold]
+    pub(super) fn lost(&mut self) -> Error {
+        self.timeout.forget();
+        self.watches_wakes = false;
+        self.has_lost = true;
+        self.dropped = self.count_dropped();
+        Error::COMPLETION_LOST
+    }
+
+    /// Tells that the kernel has refused what ends a wait, once: without the poll for wakes or the timeout no wait would sleep.
+    #[inline]
+    pub(super) fn check_own(&mut self) -> Result<()> {
+        match std::mem::take(&mut self.own_error) {
+            0 => Ok(()),
+            libc::ENOMEM => Err(Error::NO_MEMORY),
+            errno => Err(Error::new(Errno::from_raw(errno), Sentence::OwnRefused)),
+        }
+    }
+
+    /// Whether the kernel has lost a completion since `take_loss` was called last.
+    pub(crate) fn has_loss(&self) -> bool {
+        self.has_lost
+    }
+
+    /// Whether the kernel has lost a completion since this was asked last. Which one it was is not known.
+    pub(crate) fn take_loss(&mut self) -> bool {
+        std::mem::take(&mut self.has_lost)
+    }
+
+    /// Gives the numbers of the entries that are queued and that the kernel has not taken to `untaken`; none if the kernel does not
+    /// show them.
+    #[cold]
+    pub(crate) fn for_each_untaken(&mut self, mut untaken: impl FnMut(u64)) {
+        let queue = self.uring.submission();
+        let (queued, capacity) = (queue.len() as u64, queue.capacity());
+        drop(queue);
+        /// `IORING_OFF_SQES`.
+        const OFFSET: libc::off_t = 0x1000_0000;
+        let bytes = capacity * size_of::<Sqe>();
+        // SAFETY: a fresh mapping of the ring's entries, to be read; nothing of the process's is replaced.
+        let mapped = unsafe { libc::mmap(null_mut(), bytes, libc::PROT_READ, libc::MAP_SHARED, self.fd(), OFFSET) };
+        if mapped == libc::MAP_FAILED {
+            return;
+        }
+        for number in self.pushed - queued..self.pushed {
+            // SAFETY: the n-th entry since the beginning stands in the place n modulo the capacity, which was written when it was
+            // queued; the kernel only reads it.
+            let sqe = unsafe { mapped.cast::<Sqe>().add(number as usize % capacity).read() };
+            untaken(sqe.user_data);
+        }
+        // SAFETY: the mapping is the one made above.
+        unsafe { libc::munmap(mapped, bytes) };
+    }
+}
+
+/// Faults that a test injects.
+#[cfg(test)]
+#[derive(Default, Debug)]
+pub(crate) struct Faults {
+    /// The next completion that is not the ring's own is lost.
+    pub(crate) loses_next: bool,
+    /// So many of the next enters fail, with this errno.
+    pub(crate) enters: (u32, i32),
+    /// So many completions the kernel says to have lost, where it counts them.
+    pub(crate) drops: u32,
+    /// The next call that settles more than one enter does says that a completion has been lost.
+    pub(crate) settle_loses: bool,
+}
+
+#[cfg(test)]
+impl Faults {
+    /// One is lost now. The next enter says so, or the count.
+    pub(super) fn lose(&mut self, is_counted: bool) {
+        self.loses_next = false;
+        if is_counted {
+            self.drops += 1;
+        } else {
+            self.enters = (1, libc::EBADR);
+        }
+    }
+
+    pub(super) fn settled(&mut self, settled: std::io::Result<usize>) -> std::io::Result<usize> {
+        let loses = std::mem::take(&mut self.settle_loses);
+        if loses { Err(std::io::Error::from_raw_os_error(libc::EBADR)) } else { settled }
+    }
+
+    pub(super) fn next_errno(&mut self) -> Option<i32> {
+        self.enters.0 = self.enters.0.checked_sub(1)?;
+        Some(self.enters.1)
+    }
+}

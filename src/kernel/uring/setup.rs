@@ -1,0 +1,234 @@
+//! Setting a ring up: the ladder of flags, the sizes, and what to say when the kernel refuses (S32).
+
+use std::io;
+
+use io_uring::{IoUring, Probe, opcode};
+use nix::errno::Errno;
+
+use crate::error::{Error, Result, Sentence};
+use crate::sys::environment::variable;
+
+/// Entries of the two queues; the kernel rounds up to powers of two.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    sq: u32,
+    cq: u32,
+}
+
+impl Sizes {
+    const DEFAULT_SQ: u32 = 128;
+    const LARGEST_SQ: u32 = 32768;
+    const LARGEST_CQ: u32 = 65536;
+
+    /// Zero asks for the default: 128 submissions, and 8 completions for each of the submissions.
+    pub(crate) fn new(sq: u32, cq: u32) -> Result<Sizes> {
+        let sq = if sq == 0 { Sizes::DEFAULT_SQ.min(if cq == 0 { u32::MAX } else { cq }) } else { sq };
+        let cq = if cq == 0 { sq.saturating_mul(8).min(Sizes::LARGEST_CQ) } else { cq };
+        if sq > Sizes::LARGEST_SQ || cq > Sizes::LARGEST_CQ || cq < sq {
+            return Err(Error::ENTRIES_OUT_OF_RANGE);
+        }
+        Ok(Sizes { sq, cq })
+    }
+}
+
+/// Sets the flags of one rung.
+type Rung = fn(&mut io_uring::Builder);
+
+/// The rungs from the best down, each with the version that has its flags. A kernel that does not know a flag says EINVAL.
+/// Those of a ring that belongs to a thread make it disabled: it is bound to the thread that enables it.
+const LADDER: [(Version, Rung); 3] = [
+    // 6.1: completions are posted only when the loop's own thread asks for them, with nothing to lock.
+    (Version(6, 1), |builder| {
+        builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag().setup_submit_all().setup_r_disabled();
+    }),
+    // 5.19: completions are posted at the next transition to the kernel; no interrupt to the thread.
+    (Version(5, 19), |builder| {
+        builder.setup_coop_taskrun().setup_taskrun_flag().setup_submit_all().setup_r_disabled();
+    }),
+    // 5.10. It belongs to no thread.
+    (Version(0, 0), |_| {}),
+];
+
+/// What the kernel can do.
+#[derive(Clone, Debug)]
+pub(crate) struct Features {
+    /// A bit for each operation that it knows.
+    operations: [u64; 4],
+    pub(super) skips_success: bool,
+    pub(super) updates_timeouts: bool,
+    pub(super) polls_multishot: bool,
+    /// Whether the ring is to be enabled before it is used.
+    pub(super) starts_disabled: bool,
+    /// Whether to register anything with the ring is to wait until nothing is in flight on it: until 5.17.
+    pub(super) waits_to_register: bool,
+    /// Whether a buffer may be filled bit by bit: 6.12, if the kernel does not refuse.
+    pub(crate) fills_buffers_in_parts: bool,
+}
+
+impl Features {
+    fn new(uring: &IoUring, probe: &Probe, rung: Version, pretended: Version) -> Features {
+        let mut operations = [0; 4];
+        for opcode in 0..=u8::MAX {
+            let is_known = probe.is_supported(opcode) && opcode <= pretended.last_operation();
+            operations[usize::from(opcode) / 64] |= u64::from(is_known) << (opcode % 64);
+        }
+        let params = uring.params();
+        Features {
+            operations,
+            // 5.17.
+            skips_success: params.is_feature_skip_cqe_on_success() && pretended >= Version(5, 17),
+            // TIMEOUT_UPDATE has no probe of its own; EXT_ARG came with it, in 5.11.
+            updates_timeouts: params.is_feature_ext_arg() && pretended >= Version(5, 11),
+            // Nor have multishot polls; tags for resources came with them, in 5.13.
+            fills_buffers_in_parts: pretended >= Version(6, 12),
+            polls_multishot: params.is_feature_resource_tagging() && pretended >= Version(5, 13),
+            starts_disabled: rung > Version(0, 0),
+            // It has no probe either; the next rung came soon after.
+            waits_to_register: rung < Version(5, 19),
+        }
+    }
+
+    /// Whether it knows an operation.
+    #[inline]
+    pub(crate) fn supports(&self, opcode: u8) -> bool {
+        self.operations[usize::from(opcode) / 64] >> (opcode % 64) & 1 == 1
+    }
+
+    /// Whether one accept can give many connections: 5.19, when sockets came as an operation.
+    pub(crate) fn accepts_multishot(&self) -> bool {
+        self.supports(opcode::Socket::CODE)
+    }
+
+    /// Whether one receive can give many results, from a ring of buffers: 6.0, when sending without a copy came.
+    pub(crate) fn receives_multishot(&self) -> bool {
+        self.supports(opcode::SendZc::CODE)
+    }
+}
+
+/// A version of the kernel.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Version(u32, u32);
+
+impl Version {
+    const ANY: Version = Version(u32::MAX, 0);
+
+    /// The version that the variable `RINGLOOP_KERNEL` names (`5.10`): what came later is not used, so that a program can be tried
+    /// as it would be on that kernel. Not set: all is used that is there.
+    fn pretended() -> Result<Version> {
+        let Some(value) = variable(c"RINGLOOP_KERNEL") else { return Ok(Version::ANY) };
+        let version = value.to_str().ok().and_then(|value| value.split_once('.'));
+        match version.map(|(major, minor)| (major.parse(), minor.parse())) {
+            Some((Ok(major), Ok(minor))) => Ok(Version(major, minor)),
+            _ => Err(Error::new(Errno::EINVAL, Sentence::NoVersion)),
+        }
+    }
+
+    /// The last operation that this version has, by the numbers in `linux/io_uring.h`.
+    fn last_operation(self) -> u8 {
+        const LAST: [(Version, u8); 14] = [
+            (Version(5, 11), 33),
+            (Version(5, 15), 36),
+            (Version(5, 18), 39),
+            (Version(5, 19), 40),
+            (Version(6, 0), 46),
+            (Version(6, 1), 47),
+            (Version(6, 7), 48),
+            (Version(6, 8), 53),
+            (Version(6, 9), 54),
+            (Version(6, 11), 55),
+            (Version(6, 15), 57),
+            (Version(6, 16), 61),
+            (Version(6, 19), 62),
+            (Version::ANY, 64),
+        ];
+        LAST.iter().find(|(before, _)| self < *before).map_or(u8::MAX, |(_, last)| *last)
+    }
+}
+
+pub(super) fn set_up(sizes: Sizes) -> Result<(IoUring, Features)> {
+    let pretended = Version::pretended()?;
+    let mut refusal = Errno::EINVAL;
+    for (since, rung) in LADDER {
+        if pretended < since {
+            continue;
+        }
+        let mut builder = IoUring::builder();
+        // A forked child inherits the mapping, and is kept out of it by `Process`. Without it (MADV_DONTFORK) valgrind 3.19 crashes
+        // in a child that maps memory.
+        builder.setup_cqsize(sizes.cq);
+        rung(&mut builder);
+        match builder.build(sizes.sq) {
+            Ok(uring) => return probe(uring, since, pretended),
+            Err(error) => refusal = errno(&error),
+        }
+        if refusal != Errno::EINVAL {
+            break;
+        }
+    }
+    Err(Error::new(refusal, what_to_change(refusal)))
+}
+
+/// Asks the kernel what it can do, whatever its version says: distributions backport.
+fn probe(uring: IoUring, rung: Version, pretended: Version) -> Result<(IoUring, Features)> {
+    let mut probe = Probe::new();
+    if let Err(error) = uninterrupted(|| uring.submitter().register_probe(&mut probe)) {
+        // EINVAL: it is so old that it cannot be asked (before 5.6).
+        return Err(match errno(&error) {
+            Errno::EINVAL => Error::new(Errno::ENOSYS, what_to_change(Errno::ENOSYS)),
+            errno => refusal(errno, what_to_change(errno)),
+        });
+    }
+    check_enter(&uring)?;
+    let can_time = probe.is_supported(opcode::Timeout::CODE) && probe.is_supported(opcode::TimeoutRemove::CODE);
+    if can_time && uring.params().is_feature_nodrop() {
+        let features = Features::new(&uring, &probe, rung, pretended);
+        Ok((uring, features))
+    } else {
+        Err(Error::new(Errno::ENOSYS, what_to_change(Errno::ENOSYS)))
+    }
+}
+
+/// Whether the kernel can be entered with the ring. While it is disabled, an enter says EBADFD and binds it to no thread; on the
+/// oldest rung, an enter that asks for nothing does nothing.
+fn check_enter(uring: &IoUring) -> Result<()> {
+    // SAFETY: nothing is queued, and no argument is passed.
+    match unsafe { uring.submitter().enter::<()>(0, 0, 0, None) } {
+        Err(error) if errno(&error) != Errno::EBADFD => Err(refusal(errno(&error), what_to_change(errno(&error)))),
+        _ => Ok(()),
+    }
+}
+
+/// The error of a call that comes after a setup that succeeded: what a filter says, or `other`.
+pub(super) fn refusal(errno: Errno, other: Sentence) -> Error {
+    let is_filtered = matches!(errno, Errno::EPERM | Errno::EACCES | Errno::ENOSYS);
+    Error::new(errno, if is_filtered { Sentence::CallRefused } else { other })
+}
+
+fn what_to_change(errno: Errno) -> Sentence {
+    match errno {
+        Errno::ENOSYS | Errno::EINVAL => Sentence::NoIoUring,
+        Errno::EPERM | Errno::EACCES => Sentence::SwitchedOff,
+        Errno::ENOMEM => Sentence::NoRingMemory,
+        Errno::EMFILE => Sentence::NoDescriptor,
+        Errno::ENFILE => Sentence::NoSystemDescriptor,
+        _ => Sentence::SetupFailed,
+    }
+}
+
+/// Makes a system call again when a signal has ended it: registering waits, on kernels before 5.18.
+pub(super) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+pub(super) fn errno(error: &io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+pub(super) fn error(error: &io::Error, sentence: Sentence) -> Error {
+    Error::new(errno(error), sentence)
+}

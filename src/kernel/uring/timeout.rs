@@ -1,0 +1,132 @@
+//! The armed timeout: the one IORING_OP_TIMEOUT that stands in the kernel for the earliest deadline.
+//!
+//! It is absolute, on CLOCK_MONOTONIC; in a time namespace it is relative, since the kernel does not translate deadlines of
+//! io_uring's by the namespace's offset (measured on 6.18: they came by the offset too late, or at once). An earlier deadline updates it (5.11; before that it is removed and another one
+//! armed); a later one leaves it alone, since one needless wakeup is cheaper than an update each time. Its completion
+//! is a reason to look at the timer queue, never the truth.
+
+use std::fs::File;
+use std::io::Read;
+
+use io_uring::opcode;
+use io_uring::squeue::{Entry, Flags};
+use io_uring::types::{TimeoutFlags, Timespec};
+
+use super::timespec;
+use crate::error::Result;
+use crate::sys::memory::try_box;
+use crate::time::monotonic;
+
+/// The user data of the ring's own entries: all ones above, what it was in bit 32, the round of arming below.
+const TIMEOUT: u64 = 0xffff_fffe_0000_0000;
+const CHANGE: u64 = 0xffff_ffff_0000_0000;
+
+#[derive(Debug)]
+pub(super) struct ArmedTimeout {
+    /// Read by the kernel when an entry that points to it is submitted.
+    timespec: Box<Timespec>,
+    /// The deadline in the kernel, or queued for it.
+    armed: Option<u64>,
+    /// The number of the entry for it among all that were queued, if there is one.
+    queued: Option<u64>,
+    /// Tells completions of this timeout from those of its predecessors.
+    round: u32,
+    is_absolute: bool,
+}
+
+/// The entries that arm a timeout.
+pub(super) struct Arming<'a> {
+    timeout: &'a ArmedTimeout,
+    change: Change,
+}
+
+enum Change {
+    First,
+    Update,
+    /// Remove the timeout of the round before, arm another.
+    Replace,
+}
+
+impl ArmedTimeout {
+    pub(super) fn new() -> Result<ArmedTimeout> {
+        let timespec = try_box(Timespec::new())?;
+        Ok(ArmedTimeout { timespec, armed: None, queued: None, round: 0, is_absolute: !in_time_namespace() })
+    }
+
+    /// What is to be queued so that a timeout comes at `deadline` or before; None if that holds already.
+    /// So many entries have been `queued` with the ring so far, and so many of them has the kernel `taken`.
+    pub(super) fn arm(&mut self, deadline: u64, (queued, taken): (u64, u64), can_update: bool) -> Option<Arming<'_>> {
+        let before = self.armed;
+        if before.is_some_and(|armed| armed <= deadline) {
+            return None;
+        }
+        // A relative one begins when it is submitted, which is later: it comes late rather than early.
+        let nanos = if self.is_absolute { deadline } else { deadline.saturating_sub(monotonic()).max(1) };
+        *self.timespec = timespec(nanos);
+        self.armed = Some(deadline);
+        if self.queued.is_some_and(|number| number >= taken) {
+            // The entry that points to the timespec has not been read yet: it now says the new deadline.
+            return None;
+        }
+        let change = match before {
+            None => Change::First,
+            Some(_) if can_update => Change::Update,
+            Some(_) => Change::Replace,
+        };
+        // Of two entries, the second is the one that points to the timespec.
+        self.queued = Some(queued + u64::from(matches!(change, Change::Replace)));
+        if !matches!(change, Change::Update) {
+            self.round = self.round.wrapping_add(1);
+        }
+        Some(Arming { timeout: self, change })
+    }
+
+    /// Nothing is known of the kernel's timeout any more.
+    pub(super) fn forget(&mut self) {
+        self.armed = None;
+        self.queued = None;
+    }
+
+    /// Takes note of a completion of the timeout's own.
+    #[inline]
+    pub(super) fn completed(&mut self, user_data: u64, result: i32) {
+        // A timeout that has come or gone, or a change that came too late for it: forget it and look again.
+        let ended = user_data < CHANGE || result < 0;
+        if ended && user_data as u32 == self.round {
+            self.armed = None;
+        }
+    }
+}
+
+impl Arming<'_> {
+    pub(super) fn entries(&self, can_skip_success: bool) -> [Option<Entry>; 2] {
+        let timespec: *const Timespec = &*self.timeout.timespec;
+        let round = u64::from(self.timeout.round);
+        let flags = if self.timeout.is_absolute { TimeoutFlags::ABS } else { TimeoutFlags::empty() };
+        let arm = || opcode::Timeout::new(timespec).flags(flags).build().user_data(TIMEOUT | round);
+        match self.change {
+            Change::First => [Some(arm()), None],
+            Change::Update => {
+                let update = opcode::TimeoutUpdate::new(TIMEOUT | round, timespec).flags(flags).build();
+                // Unskipped, the completion of the update would end the wait (5.17; before that it does).
+                let skip = if can_skip_success { Flags::SKIP_SUCCESS } else { Flags::empty() };
+                [Some(update.user_data(CHANGE | round).flags(skip)), None]
+            }
+            Change::Replace => {
+                let before = u64::from(self.timeout.round.wrapping_sub(1));
+                let remove = opcode::TimeoutRemove::new(TIMEOUT | before).build().user_data(CHANGE | before);
+                [Some(remove), Some(arm())]
+            }
+        }
+    }
+}
+
+/// Whether CLOCK_MONOTONIC has an offset here: that of a time namespace (5.6).
+fn in_time_namespace() -> bool {
+    // Two lines of a name, seconds and nanoseconds; no such file: no such namespaces.
+    let mut offsets = [0; 256];
+    let read = File::open("/proc/self/timens_offsets").and_then(|mut file| file.read(&mut offsets));
+    let Ok(text) = std::str::from_utf8(&offsets[..read.unwrap_or(0)]) else { return false };
+    let monotonic = text.lines().find_map(|line| line.trim_start().strip_prefix("monotonic"));
+    monotonic.is_some_and(|offset| offset.split_whitespace().any(|number| number != "0"))
+}

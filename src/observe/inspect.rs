@@ -1,0 +1,196 @@
+//! Seeing what happens: what is pending, which callback was slow, what `RINGLOOP_DEBUG=1` prints.
+
+use std::fmt;
+use std::io::Write;
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+use crate::abi::handle::{Handle, Kind};
+use crate::error::Result;
+use crate::event_loop::{Loop, UserCode};
+use crate::observe::metrics::Metrics;
+use crate::observe::symbol::Symbol;
+use crate::pending::callback::Source;
+use crate::sys::environment::variable;
+use crate::time::Time;
+
+/// One pending thing, as [`Loop::walk`] shows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Info {
+    kind: Kind,
+    handle: Handle,
+    source: Source,
+    when: Time,
+    referenced: bool,
+    fd: Option<RawFd>,
+}
+
+impl Info {
+    pub(crate) fn new(
+        kind: Kind,
+        handle: Handle,
+        source: Source,
+        when: u64,
+        referenced: bool,
+        fd: Option<RawFd>,
+    ) -> Info {
+        Info { kind, handle, source, when: Time::from_nanos(when), referenced, fd }
+    }
+
+    /// What kind of thing it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Its handle.
+    pub fn handle(&self) -> Handle {
+        self.handle
+    }
+
+    /// The deadline of a timer or an operation; [`Time::NEVER`] for everything else.
+    pub fn when(&self) -> Time {
+        self.when
+    }
+
+    /// Whether it counts for [`Loop::run`].
+    pub fn is_referenced(&self) -> bool {
+        self.referenced
+    }
+
+    /// The descriptor that an operation or a watcher is on.
+    pub fn fd(&self) -> Option<RawFd> {
+        self.fd
+    }
+
+    /// The callback, for people: a closure's type, or a C function's address and symbol.
+    pub fn callback(&self) -> impl fmt::Display + use<> {
+        Symbol(self.source)
+    }
+
+    #[cfg(feature = "capi")]
+    pub(crate) fn source(&self) -> Source {
+        self.source
+    }
+}
+
+/// A callback that held the loop for the limit or longer; see [`Loop::set_slow_callback`].
+#[derive(Clone, Copy, Debug)]
+pub struct SlowCallback {
+    kind: Kind,
+    source: Source,
+    duration: Duration,
+}
+
+impl SlowCallback {
+    pub(crate) fn new(kind: Kind, source: Source, duration: Duration) -> SlowCallback {
+        SlowCallback { kind, source, duration }
+    }
+
+    /// What kind of thing it was.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// How long it held the loop, on CLOCK_MONOTONIC.
+    pub fn duration(&self) -> Duration {
+        self.duration
+    }
+
+    /// The callback, for people: a closure's type, or a C function's address and symbol.
+    pub fn callback(&self) -> impl fmt::Display + use<> {
+        Symbol(self.source)
+    }
+
+    #[cfg(feature = "capi")]
+    pub(crate) fn source(&self) -> Source {
+        self.source
+    }
+}
+
+/// From this long on, the debug mode reports a callback; asyncio's `slow_callback_duration` is the same.
+pub(crate) const DEBUG_LIMIT: Duration = Duration::from_millis(100);
+
+/// Whether the environment asks for the debug mode.
+pub(crate) fn debug_mode() -> bool {
+    variable(c"RINGLOOP_DEBUG").is_some_and(|value| value == c"1")
+}
+
+pub(crate) fn print_slow(slow: &SlowCallback) {
+    let milliseconds = slow.duration.as_secs_f64() * 1e3;
+    print(format_args!(
+        "ringloop: slow callback: {} {} held the loop for {milliseconds:.3} ms",
+        slow.kind.name(),
+        slow.callback(),
+    ));
+}
+
+/// One line for each thing that is pending when the loop is closed.
+pub(crate) fn print_pending(lp: &Loop, info: &Info) {
+    let (kind, callback, handle) = (info.kind.name(), info.callback(), info.handle.as_raw());
+    let due = Due { when: info.when, now: lp.time() };
+    print(format_args!("ringloop: pending at close: {kind} {callback}, handle {handle}{due}"));
+}
+
+/// When something is due, if it ever is.
+struct Due {
+    when: Time,
+    now: Time,
+}
+
+impl fmt::Display for Due {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Due { when, now } = *self;
+        match when {
+            Time::NEVER => Ok(()),
+            when if when <= now => write!(f, ", overdue by {:.6} s", (now - when).as_secs_f64()),
+            when => write!(f, ", due in {:.6} s", (when - now).as_secs_f64()),
+        }
+    }
+}
+
+/// A line on stderr, in one piece; what is too long is cut off. That stderr is closed or full must not hurt the program. No lock is
+/// taken: that of the standard library's stderr may be held in a forked child by a thread that is not there.
+fn print(line: fmt::Arguments<'_>) {
+    let mut text = [0; 4096];
+    let mut room = &mut text[..4095];
+    let _ = room.write_fmt(line);
+    let length = 4095 - room.len();
+    text[length] = b'\n';
+    let _ = nix::unistd::write(std::io::stderr(), &text[..=length]);
+}
+
+impl Loop {
+    /// The counters since the loop was made (S35).
+    pub fn metrics(&self) -> Metrics {
+        let traffic = self.ring.borrow().traffic();
+        let metrics = self.schedule.borrow().metrics;
+        Metrics {
+            submitted: traffic.submitted,
+            completed: traffic.completed,
+            enters: traffic.enters,
+            overflows: traffic.overflows,
+            wakes: self.shared.wakes(),
+            ..metrics
+        }
+    }
+
+    /// Shows everything that is pending to `f`, in no order that is promised: to find leaks. `f` may call anything,
+    /// cancel included; what it schedules may or may not be shown. Posts of other threads have no handles and are not shown, but for
+    /// delayed ones. O(n). Errors: ESHUTDOWN while closing.
+    pub fn walk(&self, mut f: impl FnMut(&Loop, &Info)) -> Result<()> {
+        self.check()?;
+        let _user_code = UserCode::begin(self);
+        self.walk_pending(|info| f(self, info));
+        Ok(())
+    }
+
+    pub(crate) fn walk_pending(&self, mut f: impl FnMut(&Info)) {
+        let slots = self.schedule.borrow().len();
+        for index in 0..slots {
+            let info = self.schedule.borrow().info(index);
+            if let Some(info) = info {
+                f(&info);
+            }
+        }
+    }
+}

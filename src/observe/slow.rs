@@ -1,0 +1,157 @@
+//! The watch over callbacks: which were slow (S34), and when each of them ran, for a trace. A clock read a callback while somebody
+//! wants to know, nothing otherwise.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use crate::abi::handle::Kind;
+use crate::error::Result;
+use crate::event_loop::Loop;
+use crate::observe::handler::Handler;
+use crate::observe::inspect::{self, SlowCallback};
+use crate::observe::trace::Trace;
+use crate::pending::Call;
+use crate::pending::callback::Source;
+use crate::sys::memory::try_box;
+use crate::time;
+
+#[derive(Debug)]
+pub(crate) struct SlowWatch {
+    /// The least duration that anybody wants to hear of; `OFF` while nobody does.
+    limit: Cell<u64>,
+    handler_limit: Cell<u64>,
+    handler: Handler<SlowHandler>,
+    /// Whether `RINGLOOP_DEBUG=1` wants to hear of them too.
+    debug: bool,
+    trace: Option<Trace>,
+    is_on: Cell<bool>,
+    /// The clock when the last callback ended; `UNKNOWN` when something else has passed time since.
+    since: Cell<u64>,
+}
+
+/// What is being watched, remembered from before it ran: it may be gone afterwards.
+pub(crate) struct Watched {
+    kind: Kind,
+    source: Source,
+    since: u64,
+    late: Option<u64>,
+}
+
+type SlowHandler = dyn FnMut(&Loop, &SlowCallback);
+
+const OFF: u64 = u64::MAX;
+const UNKNOWN: u64 = 0;
+
+impl SlowWatch {
+    pub(crate) fn new(debug: bool, trace: Option<Trace>) -> SlowWatch {
+        let watch = SlowWatch {
+            limit: Cell::new(OFF),
+            handler_limit: Cell::new(OFF),
+            handler: Handler::default(),
+            debug,
+            trace,
+            is_on: Cell::new(false),
+            since: Cell::new(UNKNOWN),
+        };
+        watch.set_limit(OFF);
+        watch
+    }
+
+    /// Whether `RINGLOOP_DEBUG=1` was set when the loop was made.
+    pub(crate) fn debug(&self) -> bool {
+        self.debug
+    }
+
+    pub(crate) fn forget_handler(&self) {
+        self.handler.forget();
+    }
+
+    fn set_limit(&self, limit: u64) {
+        self.handler_limit.set(limit);
+        self.limit.set(if self.debug { limit.min(time::nanos(inspect::DEBUG_LIMIT)) } else { limit });
+        self.is_on.set(self.limit.get() != OFF || self.trace.is_some());
+        self.restart();
+    }
+
+    /// Time has passed that is no callback's.
+    #[inline]
+    pub(crate) fn restart(&self) {
+        self.since.set(UNKNOWN);
+    }
+
+    /// Whether anybody wants to know.
+    #[inline]
+    pub(crate) fn is_on(&self) -> bool {
+        self.is_on.get()
+    }
+
+    /// Where trace events go.
+    pub(crate) fn trace(&self) -> Option<Trace> {
+        self.trace
+    }
+
+    /// A callback begins.
+    pub(crate) fn begin(&self, lp: &Loop, call: &Call) -> Option<Watched> {
+        if !self.is_on() {
+            return None;
+        }
+        if self.since.get() == UNKNOWN {
+            self.since.set(time::monotonic());
+        }
+        let late = self.trace.and(call.due).map(|due| lp.clock.now().saturating_sub(due));
+        Some(Watched { kind: call.kind, source: call.callback.source(), since: self.since.get(), late })
+    }
+
+    /// The callback has returned; reports it if it was slow.
+    pub(crate) fn end(&self, lp: &Loop, watched: Watched) {
+        let now = time::monotonic();
+        self.since.set(now);
+        if let Some(trace) = self.trace {
+            trace.callback(watched.kind, watched.source, watched.since, now, watched.late);
+            // What that took is not the next callback's.
+            self.restart();
+        }
+        let nanos = now - watched.since;
+        if nanos < self.limit.get() {
+            return;
+        }
+        let slow = SlowCallback::new(watched.kind, watched.source, Duration::from_nanos(nanos));
+        if self.debug && slow.duration() >= inspect::DEBUG_LIMIT {
+            inspect::print_slow(&slow);
+        }
+        if nanos >= self.handler_limit.get() {
+            self.handler.with(|handler| handler(lp, &slow));
+        }
+        self.restart();
+    }
+}
+
+impl Loop {
+    /// Calls `handler` after every callback that held the loop for `limit` or longer, with its duration and what it was
+    /// (S34). Replaces the handler there was. A zero limit is as good as [`clear_slow_callback`](Loop::clear_slow_callback).
+    ///
+    /// Costs one reading of the clock, about 25 ns, for each callback while it is set. Durations are CLOCK_MONOTONIC's,
+    /// on a virtual clock too. Errors: ESHUTDOWN, ENOMEM.
+    pub fn set_slow_callback(
+        &self,
+        limit: Duration,
+        handler: impl FnMut(&Loop, &SlowCallback) + 'static,
+    ) -> Result<()> {
+        self.check_open()?;
+        if limit.is_zero() {
+            return self.clear_slow_callback();
+        }
+        let handler = try_box(handler)?;
+        self.slow.set_limit(time::nanos(limit));
+        self.slow.handler.set(Some(handler));
+        Ok(())
+    }
+
+    /// Ends the reports that [`set_slow_callback`](Loop::set_slow_callback) asked for. Errors: ESHUTDOWN.
+    pub fn clear_slow_callback(&self) -> Result<()> {
+        self.check()?;
+        self.slow.set_limit(OFF);
+        self.slow.handler.set(None);
+        Ok(())
+    }
+}

@@ -1,0 +1,248 @@
+//! A file of trace events: what a loop does, as Perfetto and chrome://tracing show it.
+//!
+//! `RINGLOOP_TRACE` or `Builder::trace` names the file. It is JSON, an array of events of the trace event format, and is complete
+//! whenever a run has ended, a loop has been closed, or some 60 KiB have gathered. All loops of a process that name the same
+//! file share it; it stays open until the process ends. Without a name there is nothing here: what a loop asks is whether it has a trace.
+
+use std::ffi::CStr;
+use std::fmt::{self, Write};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use nix::errno::Errno;
+use nix::unistd::gettid;
+
+use crate::abi::handle::Kind;
+use crate::error::{Error, Result, Sentence};
+use crate::observe::symbol::Symbol;
+use crate::pending::callback::Source;
+use crate::sys::environment;
+use crate::sys::fork::{PerProcess, Process};
+use crate::sys::memory::try_box;
+use crate::time::monotonic;
+
+/// A file that trace events go to. It is never closed.
+pub(crate) type Trace = &'static TraceFile;
+
+pub(crate) struct TraceFile {
+    /// Which file it is, by device and inode: it may have many names.
+    identity: (u64, u64),
+    process: Process,
+    events: Mutex<Events>,
+}
+
+struct Events {
+    file: File,
+    /// How much of the file is events already; behind them it ends.
+    written: u64,
+    gathered: Vec<u8>,
+}
+
+/// The files of this process.
+static FILES: PerProcess<Mutex<Vec<Trace>>> = PerProcess::new();
+
+/// So much is gathered before it is written.
+const GATHER: usize = 60 << 10;
+
+/// An event that is longer is left out: there is room for what is not the callback's name many times over.
+const LONGEST: usize = 4 << 10;
+
+const END: &[u8] = b"\n]\n";
+
+impl TraceFile {
+    /// The file with this name, a regular one or a device, in which `%p` is the process's number.
+    pub(crate) fn open(name: &[u8]) -> Result<Trace> {
+        let name = with_process_number(name)?;
+        let process = Process::current()?;
+        let cannot = |error: io::Error| {
+            Error::new(Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)), Sentence::NoTraceFile)
+        };
+        let name = CStr::from_bytes_with_nul(&name).map_err(|_| Error::NUL_INSIDE)?;
+        // O_NONBLOCK: a pipe that nobody reads is refused, instead of waiting for a reader.
+        let file = environment::open(name, libc::O_WRONLY | libc::O_CREAT | libc::O_NONBLOCK);
+        let file = file.map_err(|errno| Error::new(errno, Sentence::NoTraceFile))?;
+        let metadata = file.metadata().map_err(cannot)?;
+        let kind = metadata.file_type();
+        if !kind.is_file() && !kind.is_char_device() {
+            return Err(Error::new(Errno::EINVAL, Sentence::NoTraceFile));
+        }
+        let identity = (metadata.dev(), metadata.ino());
+        let mut files = lock(FILES.get(Mutex::default)?);
+        if let Some(file) = files.iter().find(|file| file.identity == identity) {
+            return Ok(file);
+        }
+        if kind.is_file() {
+            file.set_len(0).map_err(cannot)?;
+        }
+        files.try_reserve(1)?;
+        let mut gathered = Vec::new();
+        gathered.try_reserve_exact(GATHER + 2 + LONGEST + END.len())?;
+        let events = Mutex::new(Events { file, written: 0, gathered });
+        let file: Trace = Box::leak(try_box(TraceFile { identity, process, events })?);
+        files.push(file);
+        Ok(file)
+    }
+
+    /// A callback ran from `begin` to `end`, on CLOCK_MONOTONIC; `late` is how late it was, if it is a timer's.
+    pub(crate) fn callback(&self, kind: Kind, source: Source, begin: u64, end: u64, late: Option<u64>) {
+        self.add("X", kind.name(), begin, |event| {
+            write!(Escaped(event), "{:#}", Symbol(source))?;
+            write!(event, r#"","dur":{}"#, Micros(end.saturating_sub(begin)))?;
+            late.map_or(Ok(()), |late| write!(event, r#","args":{{"late_us":{}}}"#, Micros(late)))
+        });
+    }
+
+    /// The loop slept since `begin`; `woken` is whether another thread or a signal ended that.
+    pub(crate) fn sleep(&self, begin: u64, woken: bool) {
+        let end = monotonic();
+        self.add("X", "loop", begin, |event| write!(event, r#"sleep","dur":{}"#, Micros(end.saturating_sub(begin))));
+        if woken {
+            self.add("i", "loop", end, |event| event.write_str(r#"wake","s":"t""#));
+        }
+    }
+
+    /// The calling thread posts something.
+    pub(crate) fn post(&self) {
+        self.add("i", "post", monotonic(), |event| event.write_str(r#"post","s":"t""#));
+    }
+
+    /// Writes what has been gathered.
+    pub(crate) fn flush(&self) {
+        if self.process.is_current() {
+            lock(&self.events).write();
+        }
+    }
+
+    /// Adds an event: `rest` begins in the string that is its name. One that is too long is left out.
+    fn add(&self, phase: &str, category: &str, at: u64, rest: impl FnOnce(&mut Line) -> fmt::Result) {
+        // In a forked child the file is the parent's (S33).
+        if !self.process.is_current() {
+            return;
+        }
+        let (process, thread, at) = (std::process::id(), gettid(), Micros(at));
+        let mut line = Line { text: [0; LONGEST], length: 0 };
+        let head =
+            write!(line, r#"{{"ph":"{phase}","pid":{process},"tid":{thread},"ts":{at},"cat":"{category}","name":""#);
+        if head.and_then(|()| rest(&mut line)).and_then(|()| line.write_str("}")).is_ok() {
+            lock(&self.events).add(&line.text[..line.length]);
+        }
+    }
+}
+
+impl Events {
+    fn add(&mut self, event: &[u8]) {
+        if self.gathered.len() >= GATHER {
+            self.write();
+        }
+        let is_first = self.written == 0 && self.gathered.is_empty();
+        self.gathered.extend_from_slice(if is_first { b"[\n" } else { b",\n" });
+        self.gathered.extend_from_slice(event);
+    }
+
+    /// Writes over the end of the file, and ends it anew. What cannot be written is left out: a full disk must not hurt the
+    /// program.
+    fn write(&mut self) {
+        if self.gathered.is_empty() {
+            return;
+        }
+        let events = self.gathered.len();
+        self.gathered.extend_from_slice(END);
+        if self.file.write_all_at(&self.gathered, self.written).is_ok() {
+            self.written += events as u64;
+        }
+        self.gathered.clear();
+    }
+}
+
+/// An event that is being written.
+struct Line {
+    text: [u8; LONGEST],
+    length: usize,
+}
+
+impl fmt::Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = self.text.get_mut(self.length..self.length + text.len()).ok_or(fmt::Error)?;
+        room.copy_from_slice(text.as_bytes());
+        self.length += text.len();
+        Ok(())
+    }
+}
+
+/// Writes text as it stands in a string of JSON.
+struct Escaped<'a>(&'a mut Line);
+
+impl fmt::Write for Escaped<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.chars().try_for_each(|char| match char {
+            '"' | '\\' => write!(self.0, "\\{char}"),
+            '\0'..' ' => write!(self.0, "\\u{:04x}", u32::from(char)),
+            _ => self.0.write_char(char),
+        })
+    }
+}
+
+/// Nanoseconds as the format wants them: in microseconds.
+struct Micros(u64);
+
+impl fmt::Display for Micros {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:03}", self.0 / 1000, self.0 % 1000)
+    }
+}
+
+/// The trace that the environment asks for.
+pub(crate) fn from_environment() -> Result<Option<Trace>> {
+    let name = environment::variable(c"RINGLOOP_TRACE").filter(|name| !name.is_empty());
+    name.map(|name| TraceFile::open(name.to_bytes())).transpose()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A name with the process's number in it, and a NUL at its end.
+fn with_process_number(name: &[u8]) -> Result<Vec<u8>> {
+    let mut number = [0; 10];
+    let mut room = &mut number[..];
+    // A number has ten digits at most.
+    let _ = io::Write::write_fmt(&mut room, format_args!("{}", std::process::id()));
+    let digits = 10 - room.len();
+    let mut result = Vec::new();
+    result.try_reserve(name.len() + 1)?;
+    let mut rest = name;
+    while let Some((&first, others)) = rest.split_first() {
+        if let Some(after) = rest.strip_prefix(b"%p") {
+            result.try_reserve(digits + after.len() + 1)?;
+            result.extend_from_slice(&number[..digits]);
+            rest = after;
+        } else {
+            result.push(first);
+            rest = others;
+        }
+    }
+    result.push(0);
+    Ok(result)
+}
+
+impl fmt::Debug for TraceFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TraceFile").field(&self.identity).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_escaped_and_what_is_too_long_is_left_out() {
+        let mut line = Line { text: [0; LONGEST], length: 0 };
+        write!(Escaped(&mut line), "a\"b\\c\nd").unwrap();
+        assert_eq!(&line.text[..line.length], br#"a\"b\\c\u000ad"#);
+        assert!(line.write_str(&"x".repeat(LONGEST)).is_err());
+        assert_eq!(Micros(1_234_005).to_string(), "1234.005");
+    }
+}

@@ -1,0 +1,228 @@
+//! Child processes: who has ended, and how.
+//!
+//! A child is known by a pidfd: should another reap it, and its number come to another child, that one is not met. The kernel polls the
+//! pidfd, which reaps nothing, and holds no memory of the loop's meanwhile. The loop reaps the child just before it calls back, so that
+//! a watcher that is cancelled leaves it to whoever wants it.
+//!
+//! (WAITID, since 6.7, saves the descriptor where it is given the number. It is for where pidfd_open is not known: a filter's work, or
+//! valgrind's.)
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::ptr;
+
+use io_uring::opcode;
+use libc::{c_int, pid_t};
+use nix::errno::Errno;
+
+use crate::abi::handle::Handle;
+use crate::abi::sqe::{Sqe, poll_events};
+use crate::error::{Error, Result, Sentence};
+use crate::event_loop::Loop;
+use crate::op::driver::Given;
+use crate::op::number;
+use crate::pending::callback::Callback;
+use crate::pending::slots::SlotRef;
+use crate::pending::{Call, Child, Schedule};
+
+/// The wait status of a child that another has waited for.
+pub(crate) const REAPED_BY_ANOTHER: c_int = -1;
+
+/// `IORING_OP_WAITID`.
+const WAITID: u8 = 50;
+
+impl Loop {
+    /// Calls `f` when the child process `pid` has ended, with how; None when another has waited for it. The loop waits for it
+    /// just before it calls `f`: let nobody else do so, and have one watcher a child.
+    ///
+    /// A watcher that is cancelled leaves the child to the caller. Signals are not used: SIGCHLD may be handled, ignored (then
+    /// the status is None) or blocked. Two system calls, and a descriptor (a pidfd): should another wait for the child all the same, none
+    /// that gets its number is taken for it. Errors: ECHILD when there is no such child; EINVAL when `pid` is no process's number; EMFILE,
+    /// ENFILE, EAGAIN, ENOMEM, ESHUTDOWN.
+    pub fn watch_child(&self, pid: u32, f: impl FnOnce(&Loop, Option<ExitStatus>) + 'static) -> Result<Handle> {
+        let pid = check_pid(pid_t::try_from(pid).unwrap_or(0))?;
+        self.watch_child_of(pid, || open_pidfd(pid), f)
+    }
+
+    /// As `watch_child`, with a pidfd of the caller's choice.
+    pub(crate) fn watch_child_of(
+        &self,
+        pid: pid_t,
+        pidfd: impl FnOnce() -> Result<Option<OwnedFd>>,
+        f: impl FnOnce(&Loop, Option<ExitStatus>) + 'static,
+    ) -> Result<Handle> {
+        self.check_open()?;
+        let callback = Callback::once(move |lp: &Loop| {
+            let (_, status) = lp.ended_child();
+            f(lp, (status != REAPED_BY_ANOTHER).then(|| ExitStatus::from_raw(status)));
+        })?;
+        self.schedule_child(pid, pidfd()?, callback)
+    }
+
+    pub(crate) fn schedule_child(&self, pid: pid_t, pidfd: Option<OwnedFd>, callback: Callback) -> Result<Handle> {
+        let child = Child::new(pid, pidfd);
+        wait(&child, libc::WNOWAIT).map_err(|errno| Error::new(errno, Sentence::NotAChild))?;
+        // The borrows end before the callback does: it is dropped with none held when there is an error.
+        let (mut schedule, mut ring) = (self.schedule.borrow_mut(), self.ring.borrow_mut());
+        if child.pidfd.is_none() && !ring.features().supports(WAITID) {
+            return Err(Error::new(Errno::ENOSYS, Sentence::NoPidFd));
+        }
+        schedule.reserve_child()?;
+        ring.reserve(1)?;
+        let sqe = entry(&child);
+        let handle = schedule.add_child(child, callback);
+        // SAFETY: the entry points at nothing.
+        unsafe { ring.push_user(&sqe, number(handle)) };
+        Ok(handle)
+    }
+
+    /// Hands out the callback of what is next in the batch. A child is reaped before; None when it has not ended.
+    pub(crate) fn take_call(&self, schedule: &mut Schedule, next: SlotRef) -> Result<Option<Call>> {
+        let mut reaped = None;
+        if let Some(child) = schedule.child_at(next) {
+            let pid = child.pid;
+            match reap(child) {
+                Some(status) => reaped = Some(Given::new(status, pid as u32)),
+                None => {
+                    let again = self.watch_again(schedule, next);
+                    if again.is_err() {
+                        schedule.put_back(next);
+                    }
+                    return again.map(|()| None);
+                }
+            }
+        }
+        let mut call = schedule.take_call(next)?;
+        call.given = reaped.unwrap_or(call.given);
+        Ok(Some(call))
+    }
+
+    /// The kernel was told to forget the child, by a close that gave up.
+    #[cold]
+    fn watch_again(&self, schedule: &mut Schedule, next: SlotRef) -> Result<()> {
+        let Some(sqe) = schedule.child_at(next).map(entry) else { return Ok(()) };
+        let mut ring = self.ring.borrow_mut();
+        schedule.reserve_watch_again()?;
+        ring.reserve(1)?;
+        let handle = schedule.watch_again(next);
+        // SAFETY: the entry points at nothing.
+        unsafe { ring.push_user(&sqe, number(handle)) };
+        Ok(())
+    }
+
+    /// The child for which the callback is running, and its wait status.
+    pub(crate) fn ended_child(&self) -> (pid_t, c_int) {
+        let Given { result, flags, .. } = self.result.get();
+        (flags as pid_t, result)
+    }
+}
+
+/// What the kernel is asked.
+fn entry(child: &Child) -> Sqe {
+    match &child.pidfd {
+        None => Sqe {
+            opcode: WAITID,
+            fd: child.pid,
+            len: libc::P_PID,
+            file_index: (libc::WEXITED | libc::WNOWAIT) as u32,
+            ..Sqe::default()
+        },
+        Some(pidfd) => Sqe {
+            opcode: opcode::PollAdd::CODE,
+            fd: pidfd.as_raw_fd(),
+            op_flags: poll_events(libc::POLLIN as u32),
+            ..Sqe::default()
+        },
+    }
+}
+
+/// Reaps a child that should have ended: its wait status, or None when it has not.
+fn reap(child: &Child) -> Option<c_int> {
+    if child.is_gone { Some(REAPED_BY_ANOTHER) } else { wait(child, 0).unwrap_or(Some(REAPED_BY_ANOTHER)) }
+}
+
+/// Asks how a child has ended; reaps it unless WNOWAIT is among the flags. Its wait status, or None when it has not ended.
+fn wait(child: &Child, flags: c_int) -> nix::Result<Option<c_int>> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let (kind, id) = match &child.pidfd {
+        Some(pidfd) => (libc::P_PIDFD, pidfd.as_raw_fd()),
+        None => (libc::P_PID, child.pid),
+    };
+    // SAFETY: what is known is written to a live variable, of which all-zero is a valid value; the fields are those of SIGCHLD.
+    let (pid, code, status) = unsafe {
+        Errno::result(libc::waitid(kind, id as libc::id_t, info.as_mut_ptr(), libc::WEXITED | libc::WNOHANG | flags))?;
+        let info = info.assume_init();
+        (info.si_pid(), info.si_code, info.si_status())
+    };
+    Ok((pid != 0).then_some(match code {
+        libc::CLD_EXITED => (status & 0xff) << 8,
+        libc::CLD_DUMPED => status | 0x80,
+        _ => status,
+    }))
+}
+
+/// Refuses what is no process's number.
+pub(crate) fn check_pid(pid: pid_t) -> Result<pid_t> {
+    if pid > 0 { Ok(pid) } else { Err(Error::new(Errno::EINVAL, Sentence::BadPid)) }
+}
+
+/// A descriptor for a child. None: pidfd_open is not known here.
+pub(crate) fn open_pidfd(pid: pid_t) -> Result<Option<OwnedFd>> {
+    // SAFETY: pidfd_open takes any number.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    match Errno::result(fd) {
+        // SAFETY: the descriptor is fresh, and nobody else knows of it.
+        Ok(fd) => Ok(Some(unsafe { OwnedFd::from_raw_fd(fd as c_int) })),
+        Err(Errno::ENOSYS | Errno::EPERM) => Ok(None),
+        Err(errno @ Errno::EMFILE) => Err(Error::new(errno, Sentence::NoDescriptor)),
+        Err(errno @ Errno::ENFILE) => Err(Error::new(errno, Sentence::NoSystemDescriptor)),
+        // There is none of that number, or it is that of a thread (6.9).
+        Err(Errno::ESRCH | Errno::EINVAL | Errno::ENOENT) => Err(Error::NOT_A_CHILD),
+        Err(errno) => Err(Error::new(errno, Sentence::NoPidFd)),
+    }
+}
+
+/// Kills a process (SIGKILL), which may have ended.
+pub(crate) fn kill(pidfd: &OwnedFd) -> Result<()> {
+    let no_info = ptr::null::<libc::siginfo_t>();
+    // SAFETY: no information is given with the signal.
+    let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), libc::SIGKILL, no_info, 0) };
+    match Errno::result(sent) {
+        Ok(_) | Err(Errno::ESRCH) => Ok(()),
+        Err(errno) => Err(Error::of_operation(-(errno as i32))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::process::{Command, Stdio};
+    use std::rc::Rc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::kernel::uring::Completed;
+
+    #[test]
+    fn s13_a_child_that_another_has_reaped_is_not_met_by_its_number() {
+        // By now the number is another child's, which lives.
+        let mut other = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let pid = other.id() as pid_t;
+        let lp = Loop::new().unwrap();
+        let status = Rc::new(Cell::new(0));
+        let told = Rc::clone(&status);
+        let callback = Callback::once(move |lp: &Loop| told.set(lp.ended_child().1)).unwrap();
+        {
+            let mut schedule = lp.schedule.borrow_mut();
+            schedule.reserve_child().unwrap();
+            let handle = schedule.add_child(Child::new(pid, None), callback);
+            schedule.completed(Completed { number: number(handle), result: -libc::ECHILD, flags: 0 });
+        }
+        assert_eq!(lp.run_once(Duration::ZERO), Ok(1));
+        assert_eq!(status.get(), REAPED_BY_ANOTHER);
+        drop(other.stdin.take());
+        assert!(other.wait().unwrap().success());
+    }
+}

@@ -1,0 +1,92 @@
+//! An operation that goes on until all of its buffer is through.
+
+use super::driver::{Driver, Step};
+use super::entries::CURRENT;
+use crate::abi::sqe::Sqe;
+use crate::kernel::uring::Completed;
+
+/// Submits what is left of a buffer again and again. The result is the length, or how far it came: an error only when that
+/// was nowhere.
+#[derive(Debug)]
+pub(crate) struct WriteAll {
+    rest: Sqe,
+    done: i32,
+    /// Whether the data has a place in a file, which moves on with it.
+    has_place: bool,
+}
+
+impl WriteAll {
+    /// To finish what an entry with a buffer begins, at `off` of a file unless that is `CURRENT`.
+    pub(crate) fn of_file(sqe: Sqe) -> WriteAll {
+        WriteAll { rest: sqe, done: 0, has_place: sqe.off != CURRENT }
+    }
+
+    /// The same for a socket.
+    pub(crate) fn of_socket(sqe: Sqe) -> WriteAll {
+        WriteAll { rest: sqe, done: 0, has_place: false }
+    }
+}
+
+// SAFETY: its entries point at what is left of the first one's buffer.
+unsafe impl Driver for WriteAll {
+    fn entry(&mut self) -> Option<Sqe> {
+        Some(self.rest)
+    }
+
+    fn completed(&mut self, mut completed: Completed) -> Step {
+        let count = u32::try_from(completed.result).unwrap_or(0).min(self.rest.len);
+        self.rest.addr += u64::from(count);
+        self.rest.len -= count;
+        self.rest.off += if self.has_place { count.into() } else { 0 };
+        self.done += count as i32;
+        if count > 0 && self.rest.len > 0 {
+            return Step::AGAIN;
+        }
+        if self.done > 0 {
+            completed.result = self.done;
+        }
+        Step::give(completed)
+    }
+
+    /// Data without an offset goes where another's data ends.
+    fn takes_turns(&self) -> bool {
+        !self.has_place
+    }
+
+    fn cancelled(&self) -> i32 {
+        if self.done > 0 { self.done } else { -libc::ECANCELED }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::entries;
+
+    fn completed(result: i32) -> Completed {
+        Completed { number: 1, result, flags: 0 }
+    }
+
+    #[test]
+    fn the_rest_follows_until_all_is_through() {
+        let mut whole = WriteAll::of_file(entries::write(3, std::ptr::without_provenance(0x1000), 100, 50));
+        assert_eq!(whole.cancelled(), -libc::ECANCELED);
+        assert!(whole.completed(completed(30)).again);
+        let rest = whole.entry().unwrap();
+        assert_eq!((rest.addr, rest.len, rest.off, whole.cancelled()), (0x101e, 70, 80, 30));
+        let step = whole.completed(completed(70));
+        assert_eq!((step.again, step.given.unwrap().result), (false, 100));
+    }
+
+    #[test]
+    fn an_error_after_the_beginning_is_a_short_result() {
+        for ending in [-libc::ECONNRESET, 0] {
+            let mut whole = WriteAll::of_socket(entries::send(3, std::ptr::without_provenance(0x1000), 100, 0));
+            assert!(whole.completed(completed(1)).again);
+            assert_eq!(whole.entry().unwrap().off, 0);
+            assert_eq!(whole.completed(completed(ending)).given.unwrap().result, 1);
+        }
+        let mut whole = WriteAll::of_socket(entries::send(3, std::ptr::without_provenance(0x1000), 100, 0));
+        assert_eq!(whole.completed(completed(-libc::EPIPE)).given.unwrap().result, -libc::EPIPE);
+    }
+}

@@ -1,0 +1,145 @@
+//! Tasks: a slot each, which stands in the ready queue while its task is woken, and in the timer queue as well while it waits for a time.
+//!
+//! A task that is woken again before it has had its turn is polled once. Waking needs memory only where the ready queue has to grow.
+//! A task that sleeps needs no timer beside its slot. Woken by something else, it goes on to wait: what it is polled for may not be
+//! the sleep.
+
+use std::mem::ManuallyDrop;
+
+use super::Schedule;
+use crate::abi::handle::{Handle, Kind};
+use crate::error::Result;
+use crate::pending::callback::Callback;
+use crate::pending::slots::{Held, Location, SlotRef};
+
+/// Fewer slots, and what is behind them, are in the cache anyway: these are 160 KiB, and half a megabyte of tasks.
+const MANY: u32 = 4096;
+
+impl Schedule {
+    /// Makes sure that the next `add_task` needs no memory.
+    #[inline]
+    pub(crate) fn reserve_task(&mut self) -> Result<()> {
+        self.slots.reserve()?;
+        self.reserve_ready()
+    }
+
+    /// Adds a task, which is ready: `poll` is called whenever it has its turn, until it is cancelled.
+    pub(crate) fn add_task(&mut self, poll: Callback) -> Handle {
+        let slot = self.slots.fill(Kind::Task, Location::Ready, u64::MAX, poll);
+        self.referenced += 1;
+        self.ready.push(slot);
+        self.slots.handle(slot.index)
+    }
+
+    /// Whether what is next is a task: then `begin_task` will do for `take_call`.
+    #[inline]
+    pub(crate) fn is_task(&self, next: SlotRef) -> bool {
+        self.slots.is_task(next)
+    }
+
+    /// Hands out the callback of a task that has its turn. It stays in its slot, which is not emptied before `task_returned`.
+    #[inline]
+    pub(crate) fn begin_task(&mut self, next: SlotRef) -> (Handle, ManuallyDrop<Callback>) {
+        self.metrics.callbacks += 1;
+        self.on_stack = Some(next.index);
+        if self.slots.len() > MANY
+            && let Some(upcoming) = self.ready.upcoming_task()
+        {
+            self.slots.prefetch_task(upcoming);
+        }
+        self.slots.begin_task(next.index)
+    }
+
+    /// Ends the task whose callback is on the stack. True: its slot is empty, and what the callback held is the caller's. False: that is
+    /// to come, when the callback has returned: there is a release hook, or the task was cancelled meanwhile, or its callback is
+    /// not in its slot.
+    #[inline]
+    pub(crate) fn complete_task(&mut self, handle: Handle) -> bool {
+        let Ok(index) = self.slots.find(handle) else { return false };
+        if self.slots[index].has_extra() || !self.slots.callback(index).needs_drop() {
+            drop(self.end(index));
+            return false;
+        }
+        self.leave(index);
+        self.on_stack = None;
+        std::mem::forget(self.slots.empty(index));
+        true
+    }
+
+    /// The callback of a task has returned: what the task held is handed out if it has ended and still has it.
+    #[inline]
+    pub(crate) fn task_returned(&mut self, next: SlotRef) -> Option<Held> {
+        let is_there = self.on_stack.take() == Some(next.index);
+        (is_there && self.slots[next.index].location() == Location::Ended).then(|| self.empty(next.index))
+    }
+
+    /// Makes sure that the next `wake_task` needs no memory.
+    #[inline]
+    pub(crate) fn reserve_wake(&mut self) -> Result<()> {
+        self.reserve_ready()
+    }
+
+    /// Puts a task at the end of the ready queue, unless it stands there already or has ended.
+    #[inline]
+    pub(crate) fn wake_task(&mut self, handle: Handle) {
+        if let Some(slot) = self.slots.wake(handle) {
+            self.ready.push(slot);
+        }
+    }
+
+    /// Has a task woken at a time. False: it waits for another one already, or has been cancelled. When memory is refused, nothing
+    /// changes.
+    #[inline]
+    pub(crate) fn sleep_until(&mut self, handle: Handle, when: u64) -> Result<bool> {
+        let index = self.slots.find(handle).ok().filter(|&index| !self.is_asleep_at(index));
+        let Some(index) = index else { return Ok(false) };
+        self.reserve_timers(when)?;
+        if when != u64::MAX {
+            self.slots[index].set_when(when);
+            self.timers.insert(when, self.slots.reference(index));
+        }
+        Ok(true)
+    }
+
+    /// Whether a task waits for a time.
+    #[inline]
+    pub(crate) fn is_asleep(&self, handle: Handle) -> bool {
+        self.slots.find(handle).is_ok_and(|index| self.is_asleep_at(index))
+    }
+
+    /// Whether what is in a slot is a task that waits for a time.
+    #[inline]
+    pub(super) fn is_asleep_at(&self, index: u32) -> bool {
+        self.slots[index].is_task() && self.slots[index].when() != u64::MAX
+    }
+
+    /// Has a task that waits for a time wait no more. A place in the ready queue is kept.
+    pub(crate) fn stop_sleeping(&mut self, handle: Handle) {
+        let Ok(index) = self.slots.find(handle) else { return };
+        if !self.is_asleep_at(index) {
+            return;
+        }
+        self.timers.note_cancelled();
+        self.slots[index].set_when(u64::MAX);
+        let is_ready = self.slots[index].location() == Location::Ready;
+        let former = self.slots.reference(index);
+        if !self.slots.restamp(index) {
+            self.sweep_for(index, is_ready.then_some(former));
+        }
+        if is_ready {
+            self.ready.replace(former, self.slots.reference(index));
+        }
+    }
+
+    /// The time has come that a task waited for. There is room for it in the ready queue.
+    #[inline]
+    pub(super) fn sleeper_is_due(&mut self, slot: SlotRef, late: u64) {
+        self.slots[slot.index].set_when(u64::MAX);
+        self.metrics.timers_fired += 1;
+        self.metrics.became_ready(late);
+        if self.slots[slot.index].location() == Location::Unqueued {
+            self.slots[slot.index].set_location(Location::Ready);
+            self.ready.push(slot);
+        }
+    }
+}

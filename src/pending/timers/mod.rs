@@ -1,0 +1,684 @@
+//! The timer queue: which deadline comes first. It knows no kernel, no clock and no callback.
+//!
+//! A radix heap. All deadlines lie ahead of `base`, the time up to which everything has been taken out, and are sorted into
+//! buckets by the highest digit (of six bits) in which they differ from it, and by the value of that digit. Time only moves
+//! forward, so a bucket never has to change its place: when time has passed its end it is due as a whole; when time stands
+//! inside it, what is due is taken out and the rest goes to the buckets of the digits below. Insert is O(1). A timer is moved at most once for each
+//! digit of its distance (two or three times for seconds), always from one run of memory to another.
+//!
+//! Equal deadlines stand in one bucket in the order of scheduling, and opening and sorting keep that order: so they leave
+//! (S8). Cancelling does not touch the queue: the reference in it dies with the slot's stamp (O(1), S11), is dropped when it
+//! comes up, and the dead are swept out before they are twice as many as the living.
+
+mod chunks;
+mod front;
+
+use self::chunks::{Bucket, Chunks};
+use self::front::Front;
+use crate::error::Result;
+use crate::pending::slots::{Liveness, SlotRef};
+
+/// One timer in the queue.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    when: u64,
+    slot: SlotRef,
+}
+
+/// A timer whose deadline was not ahead of `base` when it was scheduled, and its place among such.
+#[derive(Clone, Copy, Debug)]
+struct Past {
+    entry: Entry,
+    order: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Timers {
+    base: u64,
+    /// `LEVELS * DIGITS` of them, once there has been a timer.
+    buckets: Vec<Bucket>,
+    /// A bit for each level that holds something, and for each bucket of it.
+    filled_levels: u16,
+    filled: [u64; LEVELS],
+    chunks: Chunks,
+    /// How many entries are in the buckets, and how many there are chunks for.
+    stored: usize,
+    room: usize,
+    /// In order once it is being popped, the next one last.
+    past: Vec<Past>,
+    past_is_sorted: bool,
+    past_orders: u64,
+    /// What has been taken out of a bucket, in the order of deadlines, and how much of it has been popped; `SORTED` at most.
+    due: Vec<Entry>,
+    popped: usize,
+    /// The rest of a bucket of equal deadlines that is being popped.
+    equal: Bucket,
+    front: Front,
+    live: usize,
+    dead: usize,
+}
+
+/// A level for each digit of a deadline, a bucket for each value of the digit.
+const BITS: usize = 6;
+const DIGITS: usize = 1 << BITS;
+const LEVELS: usize = 64usize.div_ceil(BITS);
+
+/// Dead references are left alone while there are fewer than this.
+const SWEEP_FROM: usize = 64;
+
+/// A slot is fetched into the cache so many timers before its turn: memory answers meanwhile.
+const AHEAD: usize = 16;
+
+/// The slots of a bucket of so many are fetched when it is opened.
+const FETCHED: usize = 1024;
+
+/// A bucket of so many gives out what is due, sorted; a larger one is opened first. The standard library sorts so many stably
+/// without memory from the heap.
+const SORTED: usize = 128;
+
+/// Where a bucket is: its level, and the value of the digit.
+#[derive(Clone, Copy)]
+struct Location {
+    level: usize,
+    digit: usize,
+}
+
+impl Location {
+    /// The bucket for `when`, which is not before `base`.
+    #[inline]
+    fn of(when: u64, base: u64) -> Location {
+        let differing = (when ^ base) | 1;
+        let level = (63 - differing.leading_zeros() as usize) / BITS;
+        Location { level, digit: (when >> (BITS * level)) as usize % DIGITS }
+    }
+
+    #[inline]
+    fn index(self) -> usize {
+        self.level * DIGITS + self.digit
+    }
+
+    /// The first time that belongs to the bucket.
+    fn start(self, base: u64) -> u64 {
+        let above = u64::MAX.checked_shl((BITS * (self.level + 1)) as u32).unwrap_or(0);
+        base & above | (self.digit as u64) << (BITS * self.level)
+    }
+
+    /// The last time that belongs to the bucket.
+    fn end(self, base: u64) -> u64 {
+        self.start(base) | !(u64::MAX << (BITS * self.level))
+    }
+}
+
+impl Timers {
+    /// An empty queue for deadlines that are mostly after `base`.
+    pub(crate) fn new(base: u64) -> Timers {
+        Timers {
+            base,
+            buckets: Vec::new(),
+            filled_levels: 0,
+            filled: [0; LEVELS],
+            chunks: Chunks::new(),
+            stored: 0,
+            room: 0,
+            past: Vec::new(),
+            past_is_sorted: true,
+            past_orders: 0,
+            due: Vec::new(),
+            popped: 0,
+            equal: Bucket::EMPTY,
+            front: Front::new(),
+            live: 0,
+            dead: 0,
+        }
+    }
+
+    /// Whether no timer is pending.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    /// Makes sure that the next `insert`, of a timer for `when`, needs no memory, nor anything that is done until then: a
+    /// timer that has been scheduled runs even if no more memory can be had. That costs up to a chunk for each bucket, 180
+    /// KiB in all. `slots` tells whether a reference is live.
+    #[inline]
+    pub(crate) fn reserve(&mut self, when: u64, slots: &impl Liveness) -> Result<()> {
+        if self.dead > SWEEP_FROM && self.dead > 2 * self.live {
+            self.sweep(slots);
+        }
+        if when <= self.base {
+            self.past.try_reserve(1)?;
+        }
+        let stored = self.stored + self.equal.len() + 1;
+        if stored > self.room { self.make_room(stored) } else { Ok(()) }
+    }
+
+    /// Makes sure that there are chunks for `stored` entries.
+    #[cold]
+    fn make_room(&mut self, stored: usize) -> Result<()> {
+        if self.buckets.is_empty() {
+            self.set_up()?;
+        }
+        // Every bucket may end in a chunk that is not full.
+        let ends = LEVELS * DIGITS;
+        self.chunks.reserve(stored / chunks::ENTRIES + stored.min(ends) + 1)?;
+        // The same the other way round, when there is a chunk for each end.
+        let full = self.chunks.len().checked_sub(ends + 1);
+        self.room = full.map_or(stored, |full| stored.max(full * chunks::ENTRIES + chunks::ENTRIES - 1));
+        Ok(())
+    }
+
+    #[cold]
+    fn set_up(&mut self) -> Result<()> {
+        self.due.try_reserve_exact(SORTED)?;
+        self.buckets.try_reserve_exact(LEVELS * DIGITS)?;
+        self.buckets.resize(LEVELS * DIGITS, Bucket::EMPTY);
+        Ok(())
+    }
+
+    /// Queues a slot behind all that have the same deadline. Needs no memory after `reserve`.
+    #[inline]
+    pub(crate) fn insert(&mut self, when: u64, slot: SlotRef) {
+        let entry = Entry { when, slot };
+        self.live += 1;
+        if when > self.base {
+            self.stored += 1;
+            self.store(entry);
+        } else {
+            self.past_orders += 1;
+            self.past.push(Past { entry, order: self.past_orders });
+            self.past_is_sorted = false;
+        }
+    }
+
+    /// One of the references in here has died.
+    #[inline]
+    pub(crate) fn note_cancelled(&mut self) {
+        self.live -= 1;
+        self.dead += 1;
+    }
+
+    /// A time that no deadline is before: the earliest of them, or that of a timer that has been cancelled. None when no
+    /// timer is pending. O(1).
+    #[inline]
+    pub(crate) fn earliest_bound(&self) -> Option<u64> {
+        if self.live == 0 {
+            return None;
+        }
+        if self.has_taken_out() {
+            return Some(self.base);
+        }
+        self.lowest().map(|place| self.buckets[place.index()].min())
+    }
+
+    /// Whether there is something that is not in the buckets, or not any more.
+    #[inline]
+    fn has_taken_out(&self) -> bool {
+        !self.past.is_empty() || self.popped < self.due.len() || self.equal.len() > 0
+    }
+
+    /// As `earliest_bound`, but that of a timer that has been cancelled only if many are in the bucket with it. O(1).
+    pub(crate) fn earliest_bound_cleaned(&mut self, slots: &impl Liveness) -> Option<u64> {
+        while let Some(place) = self.lowest() {
+            let bucket = &self.buckets[place.index()];
+            if bucket.len() > SORTED || slots.is_live(bucket.first().slot) {
+                break;
+            }
+            self.sweep_bucket(place, slots);
+        }
+        self.earliest_bound()
+    }
+
+    /// The earliest deadline. O(1); O(log n) amortized after the timer that had it was cancelled.
+    pub(crate) fn earliest(&mut self, slots: &impl Liveness) -> Option<u64> {
+        if self.live == 0 {
+            return None;
+        }
+        if self.has_taken_out() {
+            self.sweep_taken_out(slots);
+            let past = self.past.iter().map(|past| &past.entry);
+            let out = past.chain(&self.due[self.popped..]).chain(self.chunks.iter(&self.equal));
+            if let Some(when) = out.map(|entry| entry.when).min() {
+                return Some(when);
+            }
+        }
+        while let Some(place) = self.lowest() {
+            let bucket = &self.buckets[place.index()];
+            if slots.is_live(bucket.first().slot) {
+                return Some(bucket.min());
+            }
+            if let Some(when) = self.earliest_of_rest(place, slots) {
+                return Some(when);
+            }
+        }
+        None
+    }
+
+    /// The earliest deadline of a bucket whose first timer was cancelled. None: ask again, the dead have been swept out.
+    #[cold]
+    #[inline(never)]
+    fn earliest_of_rest(&mut self, place: Location, slots: &impl Liveness) -> Option<u64> {
+        let id = (place.index(), place.start(self.base));
+        let is_large = |timers: &Timers| timers.buckets[id.0].len() > SORTED;
+        if is_large(self)
+            && let Some(when) = self.front.earliest(id, &self.buckets[id.0], &self.chunks, slots)
+        {
+            return Some(when);
+        }
+        self.sweep_bucket(place, slots);
+        if is_large(self) {
+            // Without memory the next one is looked for as this one was.
+            let _ = self.front.keep(id, &self.buckets[id.0], &self.chunks);
+        }
+        None
+    }
+
+    /// Takes out the earliest timer that is due at `now`, with its deadline.
+    #[inline]
+    pub(crate) fn pop_due(&mut self, now: u64, slots: &impl Liveness) -> Option<(u64, SlotRef)> {
+        while let Some(Entry { when, slot }) = self.next_due(now, slots) {
+            if slots.is_live(slot) {
+                self.live -= 1;
+                return Some((when, slot));
+            }
+            self.dead -= 1;
+        }
+        None
+    }
+
+    #[inline]
+    fn next_due(&mut self, now: u64, slots: &impl Liveness) -> Option<Entry> {
+        while self.popped == self.due.len() {
+            let is_past_first = !self.past.is_empty() && self.equal.len() == 0;
+            if is_past_first || !self.refill(now, slots) {
+                return self.next_past(u64::MAX);
+            }
+            self.due.iter().take(AHEAD).for_each(|entry| slots.prefetch(entry.slot));
+        }
+        if !self.past.is_empty()
+            && let Some(past) = self.next_past(self.due[self.popped].when)
+        {
+            return Some(past);
+        }
+        if let Some(ahead) = self.due.get(self.popped + AHEAD) {
+            slots.prefetch(ahead.slot);
+        }
+        self.popped += 1;
+        Some(self.due[self.popped - 1])
+    }
+
+    /// The first of those that were past when they were scheduled, if it is due before `limit`. They are before all that is in
+    /// the buckets; but what has been taken out of these was there before them, so that with equal deadlines it goes first.
+    #[cold]
+    fn next_past(&mut self, limit: u64) -> Option<Entry> {
+        if !self.past_is_sorted {
+            // With the order as part of the key, an unstable sort keeps it; a stable one would need memory.
+            self.past.sort_unstable_by_key(|past| std::cmp::Reverse((past.entry.when, past.order)));
+            self.past_is_sorted = true;
+        }
+        self.past.pop_if(|past| past.entry.when < limit).map(|past| past.entry)
+    }
+
+    /// Takes some of what is due at `now` out of the buckets, in the order of deadlines. False when nothing is. `base` moves on,
+    /// at most to `now`, and never past a deadline that stays in the buckets: those that it has come close to are sorted in anew.
+    fn refill(&mut self, now: u64, slots: &impl Liveness) -> bool {
+        self.due.clear();
+        self.popped = 0;
+        if self.equal.len() > 0 {
+            self.take_equal();
+            return true;
+        }
+        let Some(place) = self.lowest() else {
+            self.base = self.base.max(now);
+            return false;
+        };
+        let (start, end) = (place.start(self.base), place.end(self.base));
+        if self.buckets[place.index()].min() > now {
+            // The bucket stays closed while nothing in it is due, so time must not seem to stand inside it.
+            self.base = self.base.max(now.min(start.saturating_sub(1)));
+            return false;
+        }
+        let len = self.buckets[place.index()].len();
+        let mut bucket = self.cut_off(place);
+        if len <= SORTED {
+            self.base = end.min(now);
+            while let Some(chunk) = self.chunks.pop(&mut bucket) {
+                for &entry in chunk.entries() {
+                    if entry.when <= self.base {
+                        self.due.push(entry);
+                    } else {
+                        self.store(entry);
+                    }
+                }
+            }
+            self.stored -= self.due.len();
+            self.due.sort_by_key(|entry| entry.when);
+        } else if place.level == 0 {
+            self.base = end;
+            self.stored -= len;
+            self.equal = bucket;
+        } else {
+            self.base = start;
+            while let Some(chunk) = self.chunks.pop(&mut bucket) {
+                for &entry in chunk.entries() {
+                    self.store(entry);
+                    if len <= FETCHED {
+                        slots.prefetch(entry.slot);
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    /// Takes some out of a bucket of equal deadlines: as many as `due` has room for.
+    fn take_equal(&mut self) {
+        while self.due.len() + chunks::ENTRIES <= SORTED
+            && let Some(chunk) = self.chunks.pop(&mut self.equal)
+        {
+            self.due.extend_from_slice(chunk.entries());
+        }
+    }
+
+    #[inline(always)]
+    fn store(&mut self, entry: Entry) {
+        let place = Location::of(entry.when, self.base);
+        self.filled_levels |= 1 << place.level;
+        self.filled[place.level] |= 1 << place.digit;
+        self.chunks.push(&mut self.buckets[place.index()], entry);
+    }
+
+    /// The bucket that has the earliest deadlines.
+    #[inline]
+    fn lowest(&self) -> Option<Location> {
+        if self.filled_levels == 0 {
+            return None;
+        }
+        let level = self.filled_levels.trailing_zeros() as usize;
+        Some(Location { level, digit: self.filled[level].trailing_zeros() as usize })
+    }
+
+    /// Cuts a bucket off, to be emptied.
+    fn cut_off(&mut self, place: Location) -> Bucket {
+        self.mark_empty(place);
+        std::mem::replace(&mut self.buckets[place.index()], Bucket::EMPTY)
+    }
+
+    fn mark_empty(&mut self, place: Location) {
+        self.filled[place.level] &= !(1 << place.digit);
+        if self.filled[place.level] == 0 {
+            self.filled_levels &= !(1 << place.level);
+        }
+    }
+
+    /// Drops the dead from everywhere.
+    #[cold]
+    pub(crate) fn sweep(&mut self, slots: &impl Liveness) {
+        self.sweep_taken_out(slots);
+        for level in 0..LEVELS {
+            for digit in 0..DIGITS {
+                if self.filled[level] & 1 << digit != 0 {
+                    self.sweep_bucket(Location { level, digit }, slots);
+                }
+            }
+        }
+    }
+
+    /// Drops the dead from what is not in the buckets, or not any more.
+    fn sweep_taken_out(&mut self, slots: &impl Liveness) {
+        let before = self.past.len() + self.due.len() - self.popped + self.equal.len();
+        self.past.retain(|past| slots.is_live(past.entry.slot));
+        self.due.drain(..self.popped);
+        self.popped = 0;
+        self.due.retain(|entry| slots.is_live(entry.slot));
+        self.chunks.retain_live(&mut self.equal, slots);
+        self.dead -= before - self.past.len() - self.due.len() - self.equal.len();
+    }
+
+    /// Drops the dead from one bucket.
+    fn sweep_bucket(&mut self, place: Location, slots: &impl Liveness) {
+        self.front.forget(place.index());
+        let bucket = &mut self.buckets[place.index()];
+        let before = bucket.len();
+        self.chunks.retain_live(bucket, slots);
+        let dropped = before - bucket.len();
+        self.dead -= dropped;
+        self.stored -= dropped;
+        if before == dropped {
+            self.mark_empty(place);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::cell::{Cell, RefCell};
+    use std::collections::{BTreeSet, HashSet};
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Insert(u64),
+        Cancel(usize),
+        /// Cancels all but every n-th.
+        CancelMost(usize),
+        Take(u64),
+    }
+
+    /// Deadlines and times at all distances, many of them equal, many of them past.
+    fn time() -> impl Strategy<Value = u64> {
+        prop_oneof![
+            0..40u64,
+            0..100_000u64,
+            0..1_000_000_000u64,
+            any::<u64>().prop_map(|bits| bits >> (bits % 64)),
+            Just(u64::MAX - 1),
+        ]
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            8 => time().prop_map(Step::Insert),
+            4 => (0..500usize).prop_map(Step::Cancel),
+            1 => time().prop_map(Step::Take),
+        ];
+        // Now and then so many are cancelled that the dead are swept out.
+        let most = (2..40usize).prop_map(Step::CancelMost);
+        proptest::collection::vec(prop_oneof![150 => step, 1 => most], 0..1200)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+        #[test]
+        fn s08_the_queue_agrees_with_a_sorted_list(start in time(), steps in steps()) {
+            let mut timers = Timers::new(start);
+            let mut model: Vec<(u64, u32)> = Vec::new();
+            let mut live = HashSet::new();
+            let mut next = 0;
+            let mut now = start;
+            for step in steps {
+                if !matches!(step, Step::Insert(_) | Step::Cancel(_)) {
+                    timers.check();
+                }
+                match step {
+                    Step::Insert(when) => {
+                        timers.reserve(when, &|slot: SlotRef| live.contains(&slot.index)).unwrap();
+                        timers.insert(when, SlotRef { index: next, stamp: 0 });
+                        live.insert(next);
+                        let at = model.partition_point(|&(other, _)| other <= when);
+                        model.insert(at, (when, next));
+                        next += 1;
+                    }
+                    Step::Cancel(at) if !model.is_empty() => {
+                        let (_, index) = model.remove(at % model.len());
+                        live.remove(&index);
+                        timers.note_cancelled();
+                    }
+                    Step::Cancel(_) => {}
+                    Step::CancelMost(n) => {
+                        let (kept, cancelled): (Vec<_>, Vec<_>) =
+                            std::mem::take(&mut model).into_iter().enumerate().partition(|(at, _)| at % n == 0);
+                        model = kept.into_iter().map(|(_, timer)| timer).collect();
+                        for (_, (_, index)) in cancelled {
+                            live.remove(&index);
+                            timers.note_cancelled();
+                        }
+                    }
+                    Step::Take(time) => {
+                        now = now.max(time);
+                        let due = model.partition_point(|&(when, _)| when <= now);
+                        for (when, index) in model.drain(..due) {
+                            let next = timers.pop_due(now, &|slot: SlotRef| live.contains(&slot.index));
+                            prop_assert_eq!(next, Some((when, SlotRef { index, stamp: 0 })));
+                            live.remove(&index);
+                        }
+                        prop_assert_eq!(timers.pop_due(now, &|slot: SlotRef| live.contains(&slot.index)), None);
+                    }
+                }
+                let first = model.first().map(|&(when, _)| when);
+                let bound = timers.earliest_bound();
+                prop_assert!(bound.is_none() == first.is_none());
+                prop_assert!(bound <= first || first.is_some_and(|first| first <= now));
+                prop_assert_eq!(timers.earliest(&|slot: SlotRef| live.contains(&slot.index)), first);
+                prop_assert_eq!(timers.is_empty(), model.is_empty());
+            }
+        }
+    }
+
+    impl Timers {
+        /// That everything is where it belongs, and counted.
+        fn check(&self) {
+            let mut stored = 0;
+            for (index, bucket) in self.buckets.iter().enumerate() {
+                stored += bucket.len();
+                for entry in self.chunks.iter(bucket) {
+                    assert!(entry.when > self.base && entry.when >= bucket.min());
+                    assert_eq!(Location::of(entry.when, self.base).index(), index);
+                }
+            }
+            assert_eq!(stored, self.stored);
+            let taken_out = self.past.len() + self.due.len() - self.popped + self.equal.len();
+            assert_eq!(self.live + self.dead, stored + taken_out);
+        }
+    }
+
+    #[test]
+    fn s11_the_earliest_is_cheap_to_ask_for_after_cancels() {
+        const COUNT: u32 = 100_000;
+        let looked_at = Cell::new(0u64);
+        let live = RefCell::new(BTreeSet::new());
+        let deadline = |index: u32| (1 << 40) + u64::from(index.wrapping_mul(2_654_435_761) >> 8);
+        let slots = |slot: SlotRef| {
+            looked_at.set(looked_at.get() + 1);
+            live.borrow().contains(&(deadline(slot.index), slot.index))
+        };
+        let mut timers = Timers::new(0);
+        let insert = |timers: &mut Timers, index| {
+            timers.reserve(deadline(index), &slots).unwrap();
+            timers.insert(deadline(index), SlotRef { index, stamp: 0 });
+            live.borrow_mut().insert((deadline(index), index));
+        };
+        (0..COUNT).for_each(|index| insert(&mut timers, index));
+        // Each cancel is of the earliest; now and then another one comes, earlier or later than what is kept.
+        for index in COUNT..2 * COUNT {
+            if index % 3 == 0 {
+                insert(&mut timers, index);
+            }
+            if index > COUNT + COUNT / 2 && index % 1000 == 0 {
+                // Time goes on, and opens the bucket.
+                let now = live.borrow().first().unwrap().0 + 1000;
+                while let Some((when, slot)) = timers.pop_due(now, &slots) {
+                    let first = live.borrow_mut().pop_first();
+                    assert_eq!(first, Some((when, slot.index)));
+                }
+            }
+            let earliest = live.borrow_mut().pop_first().unwrap();
+            timers.note_cancelled();
+            assert_eq!(
+                timers.earliest(&slots),
+                live.borrow().first().map(|&(when, _)| when),
+                "{index}, after {earliest:?}"
+            );
+        }
+        assert!(looked_at.get() < 200 * u64::from(COUNT), "{} for {COUNT} cancels", looked_at.get());
+    }
+
+    #[test]
+    fn s08_what_has_been_taken_out_goes_before_what_was_scheduled_since() {
+        // Few are sorted, many with one deadline are kept as they are.
+        for count in [3, 300] {
+            let mut timers = Timers::new(0);
+            let insert = |timers: &mut Timers, when, index| {
+                timers.reserve(when, &|_: SlotRef| true).unwrap();
+                timers.insert(when, SlotRef { index, stamp: 0 });
+            };
+            (0..count).for_each(|index| insert(&mut timers, 1000, index));
+            let mut taken = Vec::new();
+            while let Some((_, slot)) = timers.pop_due(1000, &|_: SlotRef| true) {
+                taken.push(slot.index);
+                if slot.index == 0 {
+                    insert(&mut timers, 1000, count);
+                    insert(&mut timers, 999, count + 1);
+                }
+            }
+            let expected: Vec<u32> = [0, count + 1].into_iter().chain(1..=count).collect();
+            assert_eq!(taken, expected);
+        }
+    }
+
+    #[test]
+    fn s08_many_at_once_leave_in_order() {
+        let mut timers = Timers::new(0);
+        let deadline = |n: u32| u64::from(n.wrapping_mul(2_654_435_761) >> 12);
+        for index in 0..50_000 {
+            timers.reserve(deadline(index), &|_: SlotRef| true).unwrap();
+            timers.insert(deadline(index), SlotRef { index, stamp: 0 });
+        }
+        let mut expected: Vec<u32> = (0..50_000).collect();
+        expected.sort_by_key(|&index| deadline(index));
+        let mut taken = Vec::new();
+        for now in [0, 1, 77, 5_000, 70_000, 1 << 20] {
+            while let Some((when, slot)) = timers.pop_due(now, &|_: SlotRef| true) {
+                assert!(when <= now);
+                taken.push(slot.index);
+            }
+        }
+        assert_eq!(taken, expected);
+    }
+
+    #[test]
+    fn s31_taking_timers_out_needs_no_memory() {
+        for count in [1, 10, 100, 1000, 10_000] {
+            let start = 1 << 36;
+            let mut timers = Timers::new(0);
+            for index in 0..count {
+                // At all distances from the start of the bucket, so that it is opened to all the levels below.
+                let when = start + (1 << (index % 36)) + u64::from(index);
+                timers.reserve(when, &|_: SlotRef| true).unwrap();
+                timers.insert(when, SlotRef { index, stamp: 0 });
+            }
+            let (chunks, due) = (timers.chunks.len(), timers.due.capacity());
+            let mut taken = 0;
+            for step in 0..2000 {
+                while timers.pop_due(start + (step << 26), &|_: SlotRef| true).is_some() {
+                    taken += 1;
+                }
+            }
+            assert_eq!(taken, count);
+            assert_eq!((timers.chunks.len(), timers.due.capacity()), (chunks, due), "more memory was taken");
+        }
+    }
+
+    #[test]
+    fn s11_cancelling_for_ever_needs_no_memory_for_ever() {
+        let mut timers = Timers::new(0);
+        for n in 0..1_000_000u32 {
+            let when = 1_000_000_000 + u64::from(n) * 4001;
+            timers.reserve(when, &|slot: SlotRef| slot.index >= n).unwrap();
+            timers.insert(when, SlotRef { index: n, stamp: 0 });
+            timers.note_cancelled();
+        }
+        assert!(timers.chunks.len() < 300, "{}", timers.chunks.len());
+    }
+}

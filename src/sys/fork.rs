@@ -1,0 +1,196 @@
+//! Which process this is: a number that a forked child does not have in common with its parent (S33).
+//!
+//! The number stands in a page that the kernel wipes on fork (MADV_WIPEONFORK, 4.14), so asking costs one load and no
+//! system call. A child that makes a loop of its own gets the next number. The page is never unmapped.
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+
+use nix::errno::Errno;
+use nix::unistd::gettid;
+
+use crate::error::{Error, Result, Sentence};
+use crate::sys::environment;
+use crate::sys::memory::try_box;
+
+/// The process in which this was made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Process {
+    page: &'static AtomicU64,
+    number: u64,
+}
+
+static PAGE: AtomicPtr<AtomicU64> = AtomicPtr::new(ptr::null_mut());
+static LAST_NUMBER: AtomicU64 = AtomicU64::new(0);
+
+impl Process {
+    /// The process that asks.
+    pub(crate) fn current() -> Result<Process> {
+        let page = page()?;
+        let mut number = page.load(Ordering::Acquire);
+        if number == 0 {
+            let fresh = LAST_NUMBER.fetch_add(1, Ordering::Relaxed) + 1;
+            number = match page.compare_exchange(0, fresh, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => fresh,
+                Err(other) => other,
+            };
+        }
+        Ok(Process { page, number })
+    }
+
+    /// Whether the process that asks is the one in which this was made, and not a forked child of it.
+    #[inline]
+    pub(crate) fn is_current(&self) -> bool {
+        self.page.load(Ordering::Relaxed) == self.number
+    }
+}
+
+/// What each process makes for itself when it first asks. A forked child does not get its parent's, in which another thread may
+/// have held a lock. It is never freed.
+pub(crate) struct PerProcess<T> {
+    latest: AtomicPtr<Made<T>>,
+}
+
+struct Made<T> {
+    process: Process,
+    value: T,
+    /// That of the parent process. It is of no use but to those who look for leaks.
+    _former: *mut Made<T>,
+}
+
+impl<T: Sync> PerProcess<T> {
+    pub(crate) const fn new() -> PerProcess<T> {
+        PerProcess { latest: AtomicPtr::new(ptr::null_mut()) }
+    }
+
+    /// What this process has made. Async-signal-safe.
+    pub(crate) fn made(&self) -> Option<&'static T> {
+        // SAFETY: what has been published is never freed.
+        let latest: Option<&'static Made<T>> = unsafe { self.latest.load(Ordering::Acquire).as_ref() };
+        latest.filter(|made| made.process.is_current()).map(|made| &made.value)
+    }
+
+    /// What this process has made, or makes now.
+    pub(crate) fn get(&self, make: impl Fn() -> T) -> Result<&'static T> {
+        let process = Process::current()?;
+        loop {
+            let former = self.latest.load(Ordering::Acquire);
+            if let Some(made) = self.made() {
+                return Ok(made);
+            }
+            let fresh = Box::into_raw(try_box(Made { process, value: make(), _former: former })?);
+            if self.latest.compare_exchange(former, fresh, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+                // SAFETY: it was not published, so it is still ours alone.
+                drop(unsafe { Box::from_raw(fresh) });
+            }
+        }
+    }
+}
+
+/// The page, mapped when it is first asked for.
+fn page() -> Result<&'static AtomicU64> {
+    let mut page = PAGE.load(Ordering::Acquire);
+    if page.is_null() {
+        let fresh = map()?;
+        page = match PAGE.compare_exchange(ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => fresh,
+            Err(other) => {
+                // SAFETY: `fresh` is a mapping of this size that nobody else has seen.
+                unsafe { libc::munmap(fresh.cast(), PAGE_SIZE) };
+                other
+            }
+        };
+    }
+    // SAFETY: the mapping is aligned, zeroed, valid for an AtomicU64 and never unmapped.
+    Ok(unsafe { &*page })
+}
+
+/// The kernel rounds up to whole pages of whatever size it has.
+const PAGE_SIZE: usize = 4096;
+
+fn map() -> Result<*mut AtomicU64> {
+    // SAFETY: an anonymous mapping at an address of the kernel's choice touches no memory that is in use.
+    let page = unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            PAGE_SIZE,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    if page == libc::MAP_FAILED {
+        return Err(Error::NO_MEMORY);
+    }
+    // SAFETY: the range is the mapping made above.
+    if unsafe { libc::madvise(page, PAGE_SIZE, libc::MADV_WIPEONFORK) } != 0 {
+        // SAFETY: as above, and nobody else has seen it.
+        unsafe { libc::munmap(page, PAGE_SIZE) };
+        return Err(Error::new(Errno::ENOSYS, Sentence::NoWipeOnFork));
+    }
+    Ok(page.cast())
+}
+
+/// Whether a thread of this process, by the kernel's number, has not ended for the kernel. `exited_at` is when it ended for the
+/// program, by CLOCK_BOOTTIME: a thread that has begun since is another one, to which the number has come; 0 if that is not known.
+///
+/// A main thread that leaves others behind stays as a zombie, which tgkill takes for alive: what is in /proc decides. Without /proc,
+/// it is alive.
+///
+/// Where a filter refuses tgkill, /proc alone is asked. What cannot be told is alive: its loops are not taken from it.
+pub(crate) fn is_thread_alive(tid: i32, exited_at: u64) -> bool {
+    // SAFETY: signal 0 asks, and sends nothing.
+    let asked = Errno::result(unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, 0) });
+    if asked == Err(Errno::ESRCH) {
+        return false;
+    }
+    match open_stat(tid) {
+        Ok(file) => !thread_state(file)
+            .is_some_and(|(state, began)| matches!(state, b'Z' | b'X') || exited_at != 0 && began > exited_at),
+        // It tells of this thread, and not of that one.
+        Err(Errno::ENOENT) => asked.is_ok() || open_stat(gettid().as_raw()).is_err(),
+        Err(_) => true,
+    }
+}
+
+/// What /proc tells of a thread.
+fn open_stat(tid: i32) -> nix::Result<File> {
+    let mut path = [0; 40];
+    // The last byte stays NUL: a number has eleven characters at most.
+    let _ = write!(&mut path[..39], "/proc/self/task/{tid}/stat");
+    environment::open(CStr::from_bytes_until_nul(&path).unwrap_or_default(), libc::O_RDONLY)
+}
+
+/// The state of a thread, by its letter, and when it began, by CLOCK_BOOTTIME. Allocates nothing.
+fn thread_state(mut file: File) -> Option<(u8, u64)> {
+    // The fields that are wanted stand in the first 300 bytes, of which the name has 16.
+    let mut text = [0; 512];
+    let length = file.read(&mut text).ok()?;
+    // The name, which is in brackets, may hold brackets.
+    let rest = &text[..length][text[..length].iter().rposition(|&byte| byte == b')')? + 1..];
+    let mut fields = rest.split(|&byte| byte == b' ').skip(1);
+    let state = *fields.next()?.first()?;
+    let ticks: u64 = str::from_utf8(fields.nth(18)?).ok()?.parse().ok()?;
+    // SAFETY: sysconf takes any number.
+    let ticks_a_second = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).ok()?;
+    Some((state, ticks * (1_000_000_000 / ticks_a_second.max(1))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::boottime;
+
+    #[test]
+    fn s25_a_thread_that_has_begun_since_is_another_one() {
+        let tid = nix::unistd::gettid().as_raw();
+        assert!(thread_state(open_stat(tid).unwrap()).is_some_and(|(state, _)| state == b'R'));
+        assert!(is_thread_alive(tid, 0) && is_thread_alive(tid, boottime()));
+        assert!(!is_thread_alive(tid, 1));
+        assert!(!is_thread_alive(i32::MAX, 0));
+    }
+}

@@ -1,0 +1,15 @@
+//! What is the process's: its forks, signal dispositions, children, environment, and memory that can be refused.
+
+#[allow(unsafe_code, reason = "it calls the C library")]
+pub(crate) mod environment;
+#[allow(unsafe_code)]
+pub(crate) mod fork;
+#[allow(unsafe_code)]
+pub(crate) mod memory;
+pub(crate) mod owner;
+#[allow(unsafe_code)]
+pub(crate) mod signals;
+#[allow(unsafe_code)]
+pub(crate) mod try_arc;
+#[allow(unsafe_code)]
+pub(crate) mod try_rc;

@@ -1,0 +1,109 @@
+//! The loop that is running on this thread, for those that have no `&Loop`: tasks, and what they call.
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use crate::abi::handle::Handle;
+use crate::error::{Error, Result};
+use crate::event_loop::Loop;
+use crate::sys::try_arc::TryArc;
+use crate::task::JoinHandle;
+use crate::threads::remote::{Remote, Shared};
+use crate::time::Time;
+
+/// A loop as its tasks know it; made by [`Loop::current`]. It can be kept over awaits and in structures, where a `&Loop` cannot, since a
+/// loop may be moved between two runs.
+///
+/// All of it is for the loop's thread, while the loop is the innermost one that runs there: else it says EINVAL. What has no function here is
+/// done by [`with`](Current::with).
+///
+/// ```
+/// use std::time::Duration;
+/// use ringloop::{Loop, Result, task};
+///
+/// let lp = Loop::new()?;
+/// let task = lp.spawn(async {
+///     let lp = Loop::current()?;
+///     lp.call_later(Duration::from_millis(1), |_| println!("a callback"))?;
+///     task::sleep(Duration::from_millis(2)).await?;
+///     println!("a task at {:?}", lp.time()?);
+///     Result::Ok(())
+/// })?;
+/// lp.run()?;
+/// # drop(task);
+/// # Ok::<(), ringloop::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Current {
+    shared: TryArc<Shared>,
+    /// It is the thread's.
+    thread: PhantomData<*const ()>,
+}
+
+impl Loop {
+    /// The loop that is running on this thread, the innermost one where loops are nested. Errors: EINVAL when none is.
+    pub fn current() -> Result<Current> {
+        Loop::with_running(|lp| {
+            let shared = lp.ok_or(Error::NO_LOOP)?.shared.clone();
+            Ok(Current { shared, thread: PhantomData })
+        })
+    }
+}
+
+impl Current {
+    /// Hands the loop to `f`.
+    pub fn with<R>(&self, f: impl FnOnce(&Loop) -> R) -> Result<R> {
+        Loop::with_running(|lp| {
+            let lp = lp.filter(|lp| TryArc::is_same(&lp.shared, &self.shared));
+            lp.map(f).ok_or(Error::NO_LOOP)
+        })
+    }
+
+    /// [`Loop::time`].
+    pub fn time(&self) -> Result<Time> {
+        self.with(Loop::time)
+    }
+
+    /// [`Loop::call_soon`].
+    pub fn call_soon(&self, f: impl FnOnce(&Loop) + 'static) -> Result<Handle> {
+        self.with(|lp| lp.call_soon(f))?
+    }
+
+    /// [`Loop::call_later`].
+    pub fn call_later(&self, delay: Duration, f: impl FnOnce(&Loop) + 'static) -> Result<Handle> {
+        self.with(|lp| lp.call_later(delay, f))?
+    }
+
+    /// [`Loop::call_at`].
+    pub fn call_at(&self, when: Time, f: impl FnOnce(&Loop) + 'static) -> Result<Handle> {
+        self.with(|lp| lp.call_at(when, f))?
+    }
+
+    /// [`Loop::cancel`].
+    pub fn cancel(&self, handle: Handle) -> Result<()> {
+        self.with(|lp| lp.cancel(handle))?
+    }
+
+    /// [`Loop::spawn`].
+    pub fn spawn<F: Future + 'static>(&self, future: F) -> Result<JoinHandle<F::Output>> {
+        self.with(|lp| lp.spawn(future))?
+    }
+
+    /// [`Loop::stop`].
+    pub fn stop(&self) -> Result<()> {
+        self.with(Loop::stop)?
+    }
+
+    /// [`Loop::remote`]: the loop as other threads know it, also when it does not run.
+    pub fn remote(&self) -> Remote {
+        Remote::new(self.shared.clone())
+    }
+}
+
+impl fmt::Debug for Current {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Current").finish_non_exhaustive()
+    }
+}
