@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ringloop::fs::File;
+use ringloop::net::UnixStream;
 use ringloop::task::{self, Queue};
 use ringloop::{Loop, Result};
 
@@ -56,19 +58,51 @@ async fn queue(n: u64) -> Result<()> {
     Ok(())
 }
 
+/// One task sends a byte, then receives it at the other end.
+async fn recv_send(n: u64) -> Result<()> {
+    let (mut here, mut there) = UnixStream::pair()?;
+    let (mut byte, mut got) = (vec![b'x'], Vec::with_capacity(1));
+    for _ in 0..n {
+        let sent;
+        (sent, byte) = here.write(byte).await;
+        assert_eq!(sent?, 1);
+        got.clear();
+        let received;
+        (received, got) = there.read(got).await;
+        assert_eq!(received?, 1);
+    }
+    Ok(())
+}
+
+/// One task reads the first byte of the program.
+async fn file_read(n: u64) -> Result<()> {
+    let file = File::open(std::env::args().next().unwrap()).await?;
+    let mut got = Vec::with_capacity(1);
+    for _ in 0..n {
+        got.clear();
+        let read;
+        (read, got) = file.read_at(got, 0).await;
+        assert_eq!(read?, 1);
+    }
+    Ok(())
+}
+
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let n = arguments[1].parse().unwrap();
-    // Time is virtual: the kernel's sleep is not what is counted.
-    let lp = Loop::builder().virtual_time(ringloop::Time::default()).build()?;
-    lp.run_until_complete(async {
-        match arguments[0].as_str() {
-            "task-spawn" => spawn(n).await,
-            "task-spawn-many" => spawn_many(n).await,
-            "task-yield" => yield_often(n).await,
-            "task-sleep" => sleep(n).await,
-            "task-queue" => queue(n).await,
-            other => panic!("{other}: no such case"),
-        }
-    })?
+    // With a virtual clock `task-sleep` does not sleep in the kernel.
+    let io = matches!(arguments[0].as_str(), "task-recv-send" | "task-file-read");
+    let builder = Loop::builder();
+    let lp = if io { builder } else { builder.virtual_time(ringloop::Time::default()) }.build()?;
+    // A run for each case, so that one does not make the future of another larger.
+    match arguments[0].as_str() {
+        "task-spawn" => lp.run_until_complete(spawn(n)),
+        "task-spawn-many" => lp.run_until_complete(spawn_many(n)),
+        "task-yield" => lp.run_until_complete(yield_often(n)),
+        "task-sleep" => lp.run_until_complete(sleep(n)),
+        "task-queue" => lp.run_until_complete(queue(n)),
+        "task-recv-send" => lp.run_until_complete(recv_send(n)),
+        "task-file-read" => lp.run_until_complete(file_read(n)),
+        other => panic!("{other}: no such case"),
+    }?
 }
