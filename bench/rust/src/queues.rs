@@ -21,10 +21,10 @@ use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 
 use crossbeam_queue::SegQueue;
-use threads::inbox::{Inbox, Link};
-use threads::post_box::PostBox;
 use ringloop_bench::threads::pin;
 use ringloop_bench::*;
+use threads::inbox::{Inbox, Link};
+use threads::post_box::PostBox;
 
 /// Who pushed an item, and which of his items it is.
 #[derive(Clone, Copy)]
