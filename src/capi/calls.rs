@@ -5,13 +5,15 @@ use std::ptr::NonNull;
 
 use super::types::{loop_callback_t, loop_handle_t, loop_release_t};
 use super::{
-    NULL_POINTER, UNKNOWN_HOOK_POINT, handle, handle_from_c, loop_t, number, public, status, with_args, with_loop,
+    NULL_POINTER, UNKNOWN_HOOK_POINT, callbacks, handle, handle_from_c, loop_t, number, public, status, with_args,
+    with_loop,
 };
 use crate::abi::handle::Handle;
+use crate::abi::source::Source;
 use crate::error::Result;
+use crate::event_loop::Callback;
 use crate::event_loop::Loop;
 use crate::event_loop::calls::period_of;
-use crate::pending::callback::{Callback, Source};
 use crate::pending::{Cancelled, HookPoint};
 use crate::time::{Time, monotonic};
 
@@ -33,7 +35,7 @@ unsafe fn add(
 ) -> loop_handle_t {
     let add = |lp: &Loop, callback| {
         lp.check_accepts()?;
-        schedule(lp, Callback::c_call(callback, arg))
+        schedule(lp, callbacks::call(callback, arg))
     };
     // SAFETY: as the caller says.
     handle(unsafe { with_args(lp, callback.ok_or(NULL_POINTER), add) })
@@ -232,7 +234,7 @@ pub unsafe extern "C" fn loop_on_release(r#loop: *mut loop_t, handle: loop_handl
         lp.check_accepts()?;
         let handle = handle_from_c(handle);
         let Source::C(function) = lp.source(handle)? else { return Err(crate::error::Error::STALE_HANDLE) };
-        lp.set_release(handle, release.map(|release| Callback::c_release(release, function.arg)))
+        lp.set_release(handle, release.map(|release| callbacks::release(release, function.arg)))
     };
     // SAFETY: the header asks for an open loop.
     status(unsafe { with_loop(r#loop, on_release) })

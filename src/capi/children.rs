@@ -5,10 +5,9 @@ use std::ffi::{c_int, c_void};
 use libc::pid_t;
 
 use super::types::loop_handle_t;
-use super::{NULL_POINTER, handle, loop_t, with_args};
+use super::{NULL_POINTER, callbacks, handle, loop_t, with_args};
 use crate::event_loop::Loop;
 use crate::op::children::{check_pid, open_pidfd};
-use crate::pending::callback::Callback;
 
 /// Gets a child that has ended: `wait_status` is what waitpid() gave, for WIFEXITED() and the like; -1 when another has waited for
 /// the child.
@@ -34,7 +33,7 @@ pub unsafe extern "C" fn loop_watch_child(
     let args = callback.ok_or(NULL_POINTER).and_then(|callback| check_pid(pid).map(|_| callback));
     let watch = |lp: &Loop, callback| {
         lp.check_accepts()?;
-        lp.schedule_child(pid, open_pidfd(pid)?, Callback::c_child(callback, arg))
+        lp.schedule_child(pid, open_pidfd(pid)?, callbacks::child(callback, arg))
     };
     // SAFETY: the header asks for an open loop.
     handle(unsafe { with_args(r#loop, args, watch) })

@@ -7,13 +7,14 @@ use libc::iovec;
 use nix::errno::Errno;
 
 use super::types::loop_handle_t;
-use super::{NULL_POINTER, handle, handle_from_c, io_uring_sqe, loop_t, number, status, with_args, with_loop};
+use super::{
+    NULL_POINTER, callbacks, handle, handle_from_c, io_uring_sqe, loop_t, number, status, with_args, with_loop,
+};
 use crate::abi::sqe::Sqe;
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
-use crate::op::driver::{Driver, KeepAlive};
 use crate::op::{check, copy, entries};
-use crate::pending::callback::Callback;
+use crate::pending::driver::{Driver, KeepAlive};
 use crate::time::Time;
 
 /// A flag of a result: more of the same operation will come. Without it, this is the final callback.
@@ -21,7 +22,7 @@ pub const LOOP_MORE: u32 = 2;
 /// A flag of the final result: the deadline came before the operation's end, and has cut it short where that was possible.
 pub const LOOP_TIMED_OUT: u32 = 8192;
 
-const _: () = assert!(LOOP_MORE == crate::op::driver::MORE && LOOP_TIMED_OUT == crate::op::driver::TIMED_OUT);
+const _: () = assert!(LOOP_MORE == crate::pending::event::MORE && LOOP_TIMED_OUT == crate::pending::event::TIMED_OUT);
 
 /// Gets the result of an operation: what the kernel said, often a number of bytes, or -errno. `flags` has LOOP_MORE when
 /// this is not the final callback, LOOP_TIMED_OUT, and IORING_CQE_F_* of the kernel's.
@@ -64,7 +65,7 @@ pub(super) unsafe fn submit_on<T>(
         lp.check_accepts()?;
         let (sqe, driver) = finish(lp, checked)?;
         // SAFETY: as the caller says.
-        unsafe { lp.submit_operation(&sqe, driver, Callback::c_io(callback, arg)) }
+        unsafe { lp.submit_operation(&sqe, driver, callbacks::io(callback, arg)) }
     };
     // SAFETY: as the caller says.
     handle(unsafe { with_args(lp, args, submit) })
@@ -139,7 +140,7 @@ pub unsafe extern "C" fn loop_submit_chain(
             let (sqes, args) = (slice::from_raw_parts(sqes.cast::<Sqe>(), count), slice::from_raw_parts(args, count));
             lp.submit_chain(
                 sqes,
-                |at| Callback::c_io(callback, args[at]),
+                |at| callbacks::io(callback, args[at]),
                 |at, handle| {
                     if !handles.is_null() {
                         handles.add(at).write(handle.as_raw());

@@ -6,12 +6,13 @@ use std::ptr;
 use libc::addrinfo;
 
 use super::types::loop_handle_t;
-use super::{NULL_POINTER, handle, loop_t, with_args};
+use super::{NULL_POINTER, callbacks, handle, loop_t, with_args};
+use crate::abi::source::CFunction;
 use crate::error::Result;
 use crate::event_loop::Loop;
 use crate::op::copy;
 use crate::op::resolve::{Addresses, Question};
-use crate::pending::callback::{CFunction, Callback};
+use crate::pending::event::Event;
 use crate::threads::executor::c::CJob;
 use crate::threads::executor::{Job, Packet, Worked};
 
@@ -47,7 +48,7 @@ pub unsafe extern "C" fn loop_run_in_executor(
 ) -> loop_handle_t {
     let run = |lp: &Loop, (work, done)| {
         lp.check_accepts()?;
-        lp.execute(Job::C(CJob::new(work, arg)), Callback::c_done(done, arg))
+        lp.execute(Job::C(CJob::new(work, arg)), callbacks::done(done, arg))
     };
     // SAFETY: the header asks for an open loop.
     handle(unsafe { with_args(r#loop, work.zip(done).ok_or(NULL_POINTER), run) })
@@ -81,8 +82,8 @@ pub unsafe extern "C" fn loop_getaddrinfo(
             }
         };
         let (job, packet) = Packet::new(move || question.ask())?;
-        let give = move |lp: &Loop| {
-            let (status, result) = match packet.open(lp) {
+        let give = move |lp: &Loop, _: &Event| {
+            let (status, result) = match packet.open() {
                 Worked::Done(Ok(found)) => (0, Addresses::into_raw(found)),
                 Worked::Done(Err((status, errno))) => {
                     errno.set();
@@ -95,7 +96,7 @@ pub unsafe extern "C" fn loop_getaddrinfo(
             unsafe { callback(lp.as_c(), status, result, arg) };
         };
         let function = CFunction { address: callback as *mut c_void, arg };
-        lp.execute(job, Callback::c_once(function, give)?)
+        lp.execute(job, callbacks::once(function, give)?)
     };
     // SAFETY: the header asks for an open loop.
     handle(unsafe { with_args(r#loop, callback.ok_or(NULL_POINTER), look_up) })

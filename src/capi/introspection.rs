@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::types::loop_handle_t;
 use super::{NULL_POINTER, SIZE_TOO_SMALL, loop_t, status, with_args, with_loop};
 use crate::abi::handle::Kind;
+use crate::abi::source::Source;
 use crate::event_loop::Loop;
-use crate::pending::callback::Source;
 
 /// A loop_call_soon().
 pub const LOOP_KIND_CALL: u32 = 1;

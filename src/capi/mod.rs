@@ -7,6 +7,7 @@
 #![allow(non_camel_case_types, reason = "the names are C's")]
 #![allow(unreachable_pub, reason = "it is C that reaches them; cbindgen wants them pub")]
 
+mod callbacks;
 pub(crate) mod calls;
 pub(crate) mod children;
 pub(crate) mod completions;

@@ -5,11 +5,10 @@ use std::ptr::NonNull;
 
 use super::completions::loop_io_callback_t;
 use super::types::loop_handle_t;
-use super::{NULL_POINTER, handle, loop_t, status, with_args, with_loop};
+use super::{NULL_POINTER, callbacks, handle, loop_t, status, with_args, with_loop};
 use crate::error::Result;
 use crate::event_loop::Loop;
 use crate::op::buffers::Pool;
-use crate::pending::callback::Callback;
 use crate::sys::memory::try_box;
 use crate::sys::try_arc::TryArc;
 
@@ -48,7 +47,7 @@ pub unsafe extern "C" fn loop_accept_multi(
 ) -> loop_handle_t {
     let accept = |lp: &Loop, callback| {
         lp.check_accepts()?;
-        lp.schedule_accept_multi(fd, flags, Callback::c_io(callback, arg))
+        lp.schedule_accept_multi(fd, flags, callbacks::io(callback, arg))
     };
     // SAFETY: the header asks for an open loop.
     handle(unsafe { with_args(r#loop, callback.ok_or(NULL_POINTER), accept) })
@@ -151,7 +150,7 @@ pub unsafe extern "C" fn loop_recv_multi(
         lp.check_accepts()?;
         // SAFETY: the header asks for buffers of an open loop. Another loop's are refused: of these, the address of the pool is looked at.
         let pool = unsafe { &buffers.as_ref().pool };
-        lp.schedule_recv_multi(fd, pool, Callback::c_recv(callback, arg))
+        lp.schedule_recv_multi(fd, pool, callbacks::recv(callback, arg))
     };
     // SAFETY: the header asks for an open loop.
     handle(unsafe { with_args(r#loop, args, recv) })

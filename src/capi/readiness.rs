@@ -3,11 +3,10 @@
 use std::ffi::{c_int, c_void};
 
 use super::types::loop_handle_t;
-use super::{NULL_POINTER, handle, handle_from_c, loop_t, number, status, with_args, with_loop};
+use super::{NULL_POINTER, callbacks, handle, handle_from_c, loop_t, number, status, with_args, with_loop};
 use crate::event_loop::Loop;
 use crate::op::check_pollable;
 use crate::op::readiness::Events;
-use crate::pending::callback::Callback;
 
 /// A watcher's callback: `events` says what `fd` is ready for, POLLIN, POLLOUT and so on of poll(2).
 pub type loop_fd_callback_t =
@@ -35,7 +34,7 @@ pub unsafe extern "C" fn loop_watch_fd(
     let watch = |lp: &Loop, (callback, events)| {
         lp.check_accepts()?;
         check_pollable(fd)?;
-        lp.schedule_watch(fd, events, Callback::c_watch(callback, arg))
+        lp.schedule_watch(fd, events, callbacks::watch(callback, arg))
     };
     // SAFETY: the header asks for an open loop.
     handle(unsafe { with_args(r#loop, args, watch) })

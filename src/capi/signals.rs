@@ -3,9 +3,8 @@
 use std::ffi::{c_int, c_void};
 
 use super::types::loop_handle_t;
-use super::{NULL_POINTER, handle, loop_t, with_args};
+use super::{NULL_POINTER, callbacks, handle, loop_t, with_args};
 use crate::event_loop::Loop;
-use crate::pending::callback::Callback;
 use crate::sys::signals::check_catchable;
 
 /// A signal handler: gets the signal's number, on the loop's thread, where it may call anything.
@@ -34,7 +33,7 @@ pub unsafe extern "C" fn loop_add_signal_handler(
     let args = callback.ok_or(NULL_POINTER).and_then(|callback| check_catchable(signum).map(|_| callback));
     let add = |lp: &Loop, callback| {
         lp.check_accepts()?;
-        lp.schedule_signal(signum, Callback::c_signal(callback, arg))
+        lp.schedule_signal(signum, callbacks::signal(callback, arg))
     };
     // SAFETY: the header asks for an open loop.
     handle(unsafe { with_args(r#loop, args, add) })

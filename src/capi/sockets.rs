@@ -15,10 +15,10 @@ use super::types::loop_handle_t;
 use super::{NULL_POINTER, loop_t};
 use crate::error::{Error, Result, Sentence};
 use crate::kernel::uring::Completed;
-use crate::op::driver::{Driver, Step};
 use crate::op::kernel_box::KernelBox;
 use crate::op::write_all::WriteAll;
 use crate::op::{close_unseen, entries, flags};
+use crate::pending::driver::{Driver, Step};
 use crate::sys::memory::try_box;
 
 /// Receives up to `length` bytes from a socket, as recv(2): the result is their number, 0 at the end of a stream.

@@ -4,12 +4,15 @@ use std::ffi::{c_int, c_void};
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
+use super::callbacks;
 use super::types::{loop_callback_t, loop_release_t};
 use super::{NULL_POINTER, loop_t, public, status, status_without_sentence, with_args};
 use crate::error::Result;
+use crate::event_loop::Held;
 use crate::event_loop::Loop;
 use crate::sys::try_arc::{Inner, TryArc};
-use crate::threads::remote::Shared;
+use crate::threads::post_box::PostBox;
+use crate::threads::remote::{Node, Posted, Shared};
 
 /// A loop as other threads know it. It is counted, and may outlive its loop: then everything answers -ESHUTDOWN.
 #[derive(Debug)]
@@ -42,7 +45,7 @@ pub unsafe extern "C" fn loop_call_soon_threadsafe(
 ) -> c_int {
     // SAFETY: the header asks for an open loop.
     let lp = unsafe { public(r#loop) };
-    status(lp.and_then(|lp| lp.shared.post_c(callback.ok_or(NULL_POINTER)?, arg, None, None)))
+    status(lp.and_then(|lp| post(lp.shared, callback, arg, None, None)))
 }
 
 /// Makes the loop's sleep return at once, or its next one if it is awake. Async-signal-safe; leaves errno alone. The loop
@@ -109,7 +112,7 @@ pub unsafe extern "C" fn loop_remote_call_soon(
     release: loop_release_t,
 ) -> c_int {
     // SAFETY: the header asks for a remote that the caller holds.
-    status(unsafe { with_remote(remote, |shared| shared.post_c(callback.ok_or(NULL_POINTER)?, arg, release, None)) })
+    status(unsafe { with_remote(remote, |shared| post(shared, callback, arg, release, None)) })
 }
 
 /// Runs `callback` on the loop's thread, as loop_remote_call_soon() does, `delay_ns` from now; on a virtual clock, from
@@ -125,7 +128,7 @@ pub unsafe extern "C" fn loop_remote_call_later(
     release: loop_release_t,
 ) -> c_int {
     // SAFETY: the header asks for a remote that the caller holds.
-    let post = |shared: &Shared| shared.post_c(callback.ok_or(NULL_POINTER)?, arg, release, Some(delay_ns));
+    let post = |shared: &Shared| post(shared, callback, arg, release, Some(delay_ns));
     // SAFETY: the header asks for a remote that the caller holds.
     status(unsafe { with_remote(remote, post) })
 }
@@ -145,4 +148,35 @@ pub unsafe extern "C" fn loop_remote_wakeup(remote: *mut loop_remote_t) -> c_int
 pub unsafe extern "C" fn loop_remote_stop(remote: *mut loop_remote_t) -> c_int {
     // SAFETY: the header asks for a remote that the caller holds.
     status(unsafe { with_remote(remote, |shared| shared.stop()) })
+}
+
+/// A C function that is posted, for which the header asks that it may be called with this `arg` on the loop's thread.
+struct CPost {
+    callback: callbacks::Call,
+    arg: *mut c_void,
+    release: loop_release_t,
+}
+
+// SAFETY: the header says that callback and argument are used on the loop's thread.
+unsafe impl Send for CPost {}
+
+impl Posted for CPost {
+    fn unpack(node: PostBox<Node<CPost>>) -> Held {
+        let CPost { callback, arg, release } = node.open().value;
+        Held {
+            callback: callbacks::call(callback, arg),
+            release: release.map(|release| callbacks::release(release, arg)),
+        }
+    }
+}
+
+fn post(
+    shared: &Shared,
+    callback: loop_callback_t,
+    arg: *mut c_void,
+    release: loop_release_t,
+    delay: Option<u64>,
+) -> Result<()> {
+    let callback = callback.ok_or(NULL_POINTER)?;
+    shared.post(CPost { callback, arg, release }, delay).map_err(|(_, error)| error)
 }

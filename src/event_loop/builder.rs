@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::event_loop::Schedule;
 use crate::event_loop::{Loop, Phase};
 use crate::kernel::uring::{Ring, Sizes};
 use crate::observe::handler::Handler;
 use crate::observe::inspect;
 use crate::observe::slow::SlowWatch;
 use crate::observe::trace::{self, TraceFile};
-use crate::pending::Schedule;
 use crate::sys::owner::Owner;
 use crate::threads::executor::Executor;
 use crate::threads::remote::{Remote, Shared};
@@ -119,7 +119,6 @@ impl Builder {
             user_code: Cell::new(0),
             releases: Cell::new(0),
             current: Cell::new(None),
-            result: Cell::default(),
             pools: RefCell::default(),
             stopping: Cell::new(false),
             breaking: Cell::new(false),

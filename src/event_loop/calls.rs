@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use crate::abi::handle::{Handle, Kind};
 use crate::error::{Error, Result};
+use crate::event_loop::Callback;
+use crate::event_loop::Held;
 use crate::event_loop::Loop;
 use crate::op::readiness::EndTogether;
-use crate::pending::callback::Callback;
-use crate::pending::slots::Held;
 use crate::pending::{Cancelled, HookPoint};
 use crate::sys::signals::{Registration, check_catchable};
 use crate::time::{self, Time};
@@ -106,7 +106,7 @@ impl Loop {
             self.release_files();
             return Ok(cancelled);
         }
-        let (kind, (cancelled, ended)) = self.schedule.borrow_mut().cancel(handle)?;
+        let (kind, cancelled, ended) = self.schedule.borrow_mut().cancel(handle)?;
         // Before the Drop and the release hook, which may close the descriptor. A task may have several watchers.
         self.release_files();
         let _together = (kind == Kind::Task).then(|| EndTogether::begin(self));
@@ -247,15 +247,9 @@ impl Loop {
         Ok(schedule.add_signal(signal, callback, registration))
     }
 
-    /// The signal of the handler that is running; 0 if none is.
-    #[cfg(feature = "capi")]
-    pub(crate) fn current_signal(&self) -> i32 {
-        self.current_handle().map_or(0, |handle| self.schedule.borrow().signal_of(handle))
-    }
-
     /// The callback that a handle names.
     #[cfg(feature = "capi")]
-    pub(crate) fn source(&self, handle: Handle) -> Result<crate::pending::callback::Source> {
+    pub(crate) fn source(&self, handle: Handle) -> Result<crate::abi::source::Source> {
         self.schedule.borrow().source(handle)
     }
 

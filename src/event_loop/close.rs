@@ -7,13 +7,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::event_loop::Callback;
+use crate::event_loop::Held;
 use crate::event_loop::{Loop, Phase, Run};
 use crate::observe::inspect;
 use crate::op;
 use crate::op::readiness::EndTogether;
 use crate::pending::End;
-use crate::pending::callback::Callback;
-use crate::pending::slots::Held;
 use crate::threads::inbox::Post;
 use crate::threads::remote::{self, What};
 use crate::time::{self, Clock, Time};

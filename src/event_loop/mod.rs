@@ -16,11 +16,10 @@ use crate::kernel::uring::{Ring, Waited};
 use crate::observe::handler::Handler;
 use crate::observe::slow::SlowWatch;
 use crate::op::buffers::Pool;
-use crate::op::driver::Given;
-use crate::pending::callback::Callback;
+use crate::pending::event::Event;
 use crate::pending::ready::{List, list_of};
 use crate::pending::slots::SlotRef;
-use crate::pending::{Call, HookPoint, Schedule};
+use crate::pending::{self, HookPoint};
 use crate::sys::owner::Owner;
 use crate::sys::try_arc::TryArc;
 use crate::threads::executor::Executor;
@@ -79,8 +78,6 @@ pub struct Loop {
     /// How many releases are on the stack, nested.
     pub(crate) releases: Cell<u32>,
     pub(crate) current: Cell<Option<Handle>>,
-    /// The result for the operation's callback that is about to be called.
-    pub(crate) result: Cell<Given>,
     /// Its rings of buffers.
     pub(crate) pools: RefCell<Vec<Option<TryArc<Pool>>>>,
     pub(crate) stopping: Cell<bool>,
@@ -90,6 +87,11 @@ pub struct Loop {
     #[cfg(feature = "capi")]
     pub(crate) c: crate::capi::CSide,
 }
+
+pub(crate) type Callback = pending::callback::Callback<Loop>;
+pub(crate) type Call = pending::Call<Loop>;
+pub(crate) type Held = pending::slots::Held<Loop>;
+pub(crate) type Schedule = pending::Schedule<Loop>;
 
 /// What a loop may still do.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Debug)]
@@ -426,7 +428,7 @@ impl Loop {
     #[inline(always)]
     fn invoke_plain(&self, handle: Option<Handle>, callback: Callback) -> Result<()> {
         self.current.set(handle);
-        let in_callback = attempt(|| callback.call_once(self));
+        let in_callback = attempt(|| callback.call_once(self, &Event::Turn));
         self.current.set(None);
         if in_callback.is_some() && self.owner.process().is_current() {
             self.handle_panics([in_callback, None, None]);
@@ -440,7 +442,7 @@ impl Loop {
         let (handle, mut callback) = schedule.begin_task(next);
         drop(schedule);
         self.current.set(Some(handle));
-        let in_callback = attempt(|| callback.call(self));
+        let in_callback = attempt(|| callback.call(self, &Event::Turn));
         self.current.set(None);
         self.check_not_forked()?;
         let ended = self.schedule.borrow_mut().task_returned(next);
@@ -510,8 +512,7 @@ impl Loop {
     fn invoke(&self, mut call: Call) -> Result<()> {
         let watched = self.slow.begin(self, &call);
         self.current.set(call.handle);
-        self.result.set(call.given);
-        let in_callback = attempt(|| call.callback.call(self));
+        let in_callback = attempt(|| call.callback.call(self, &call.event));
         self.current.set(None);
         if let Err(error) = self.check_not_forked() {
             std::mem::forget(call);

@@ -6,7 +6,8 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use super::Loop;
-use crate::pending::slots::Held;
+use crate::event_loop::Held;
+use crate::pending::event::Event;
 
 /// How deep releases nest: a hook or a Drop that ends the next thing, whose hook or Drop ends another. Sixteen levels of nested task groups
 /// take less than 128 KiB of stack in a debug build.
@@ -52,7 +53,7 @@ impl Loop {
             std::mem::forget((release, in_drop));
             return None;
         }
-        match release.and_then(|release| attempt(|| release.call_once(self))) {
+        match release.and_then(|release| attempt(|| release.call_once(self, &Event::Turn))) {
             Some(in_hook) => {
                 drop_quietly(in_drop);
                 Some(in_hook)

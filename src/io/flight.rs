@@ -10,8 +10,9 @@ use std::task::{Context, Poll};
 use crate::abi::handle::Handle;
 use crate::abi::sqe::Sqe;
 use crate::error::{Error, Result};
+use crate::event_loop::Callback;
 use crate::event_loop::Loop;
-use crate::pending::callback::Callback;
+use crate::pending::event::Event;
 use crate::sys::try_arc::TryArc;
 use crate::sys::try_rc::{Inner, TryRc};
 use crate::task::{Notify, cancel};
@@ -89,9 +90,9 @@ pub(crate) unsafe fn begin<K: Kept, D: 'static>(
         let sqe = entry(lp, &mut flight.kept.borrow_mut());
         let begun = sqe.and_then(|sqe| {
             let mut landing = Landing(Some((flight.clone(), keeper.clone())));
-            let land = move |lp: &Loop| landing.end(State::Landed(lp.completion().result()));
+            let land = move |_: &Loop, event: &Event| landing.end(State::Landed(event.completed().count()));
             // SAFETY: the callback keeps what the caller says that the entry points to.
-            unsafe { lp.submit_operation(&sqe, None, Callback::once_for::<K, _>(land)) }
+            unsafe { lp.submit_operation(&sqe, None, Callback::once_for::<K, _>(land)?) }
         });
         match begun {
             Ok(handle) => {

@@ -6,11 +6,11 @@ use std::os::fd::RawFd;
 use std::time::Duration;
 
 use crate::abi::handle::{Handle, Kind};
+use crate::abi::source::Source;
 use crate::error::Result;
 use crate::event_loop::{Loop, UserCode};
 use crate::observe::metrics::Metrics;
 use crate::observe::symbol::Symbol;
-use crate::pending::callback::Source;
 use crate::sys::environment::variable;
 use crate::time::Time;
 

@@ -5,13 +5,13 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use crate::abi::handle::Kind;
+use crate::abi::source::Source;
 use crate::error::Result;
+use crate::event_loop::Call;
 use crate::event_loop::Loop;
 use crate::observe::handler::Handler;
 use crate::observe::inspect::{self, SlowCallback};
 use crate::observe::trace::Trace;
-use crate::pending::Call;
-use crate::pending::callback::Source;
 use crate::sys::memory::try_box;
 use crate::time;
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::pending::callback::Source;
+use crate::abi::source::Source;
 
 /// Prints a callback: `prog::main::{{closure}}`, or `0x55d0c0ffee00 (tick)`, and `tick` alone with `{:#}`.
 pub(crate) struct Symbol(pub(crate) Source);

@@ -15,9 +15,9 @@ use nix::errno::Errno;
 use nix::unistd::gettid;
 
 use crate::abi::handle::Kind;
+use crate::abi::source::Source;
 use crate::error::{Error, Result, Sentence};
 use crate::observe::symbol::Symbol;
-use crate::pending::callback::Source;
 use crate::sys::environment;
 use crate::sys::fork::{PerProcess, Process};
 use crate::sys::memory::try_box;

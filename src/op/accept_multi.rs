@@ -5,11 +5,12 @@ use io_uring::opcode;
 use io_uring::types::Timespec;
 use libc::c_int;
 
-use super::driver::{Driver, Given, MORE, Step};
 use super::entries;
 use crate::abi::sqe::Sqe;
 use crate::error::Result;
 use crate::kernel::uring::{Completed, Features};
+use crate::pending::driver::{Driver, Step};
+use crate::pending::event::{MORE, OpResult};
 use crate::sys::memory::try_box;
 
 /// `IORING_ACCEPT_MULTISHOT`, in `ioprio`.
@@ -76,11 +77,11 @@ unsafe impl Driver for AcceptMulti {
         match result.saturating_neg() {
             ..=0 => {
                 self.is_said = false;
-                Step { given: Some(Given::new(result, MORE)), again }
+                Step { given: Some(OpResult::new(result, MORE)), again }
             }
             libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM => {
                 self.waits_for = WaitsFor::Time;
-                let given = Some(Given::new(result, MORE)).filter(|_| !self.is_said);
+                let given = Some(OpResult::new(result, MORE)).filter(|_| !self.is_said);
                 self.is_said = true;
                 Step { given, again }
             }

@@ -20,12 +20,13 @@ use nix::errno::Errno;
 use crate::abi::handle::Handle;
 use crate::abi::sqe::{Sqe, poll_events};
 use crate::error::{Error, Result, Sentence};
+use crate::event_loop::Callback;
 use crate::event_loop::Loop;
-use crate::op::driver::Given;
+use crate::event_loop::{Call, Schedule};
 use crate::op::number;
-use crate::pending::callback::Callback;
+use crate::pending::Child;
+use crate::pending::event::Event;
 use crate::pending::slots::SlotRef;
-use crate::pending::{Call, Child, Schedule};
 
 /// The wait status of a child that another has waited for.
 pub(crate) const REAPED_BY_ANOTHER: c_int = -1;
@@ -54,8 +55,8 @@ impl Loop {
         f: impl FnOnce(&Loop, Option<ExitStatus>) + 'static,
     ) -> Result<Handle> {
         self.check_open()?;
-        let callback = Callback::once(move |lp: &Loop| {
-            let (_, status) = lp.ended_child();
+        let callback = Callback::once_event(move |lp: &Loop, event: &Event| {
+            let Event::Exited(_, status) = *event else { unreachable!("a child's watcher was called for {event:?}") };
             f(lp, (status != REAPED_BY_ANOTHER).then(|| ExitStatus::from_raw(status)));
         })?;
         self.schedule_child(pid, pidfd()?, callback)
@@ -84,7 +85,7 @@ impl Loop {
         if let Some(child) = schedule.child_at(next) {
             let pid = child.pid;
             match reap(child) {
-                Some(status) => reaped = Some(Given::new(status, pid as u32)),
+                Some(status) => reaped = Some(Event::Exited(pid, status)),
                 None => {
                     let again = self.watch_again(schedule, next);
                     if again.is_err() {
@@ -95,7 +96,7 @@ impl Loop {
             }
         }
         let mut call = schedule.take_call(next)?;
-        call.given = reaped.unwrap_or(call.given);
+        call.event = reaped.unwrap_or(call.event);
         Ok(Some(call))
     }
 
@@ -110,12 +111,6 @@ impl Loop {
         // SAFETY: the entry points at nothing.
         unsafe { ring.push_user(&sqe, number(handle)) };
         Ok(())
-    }
-
-    /// The child for which the callback is running, and its wait status.
-    pub(crate) fn ended_child(&self) -> (pid_t, c_int) {
-        let Given { result, flags, .. } = self.result.get();
-        (flags as pid_t, result)
     }
 }
 
@@ -211,9 +206,13 @@ mod tests {
         let mut other = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         let pid = other.id() as pid_t;
         let lp = Loop::new().unwrap();
-        let status = Rc::new(Cell::new(0));
+        let status = Rc::new(Cell::new(false));
         let told = Rc::clone(&status);
-        let callback = Callback::once(move |lp: &Loop| told.set(lp.ended_child().1)).unwrap();
+        let tell = move |_: &Loop, event: &Event| {
+            assert!(matches!(event, Event::Exited(_, REAPED_BY_ANOTHER)), "{event:?}");
+            told.set(true);
+        };
+        let callback = Callback::once_event(tell).unwrap();
         {
             let mut schedule = lp.schedule.borrow_mut();
             schedule.reserve_child().unwrap();
@@ -221,7 +220,7 @@ mod tests {
             schedule.completed(Completed { number: number(handle), result: -libc::ECHILD, flags: 0 });
         }
         assert_eq!(lp.run_once(Duration::ZERO), Ok(1));
-        assert_eq!(status.get(), REAPED_BY_ANOTHER);
+        assert!(status.get());
         drop(other.stdin.take());
         assert!(other.wait().unwrap().success());
     }

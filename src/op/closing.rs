@@ -2,8 +2,8 @@
 
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
-use super::driver::{Driver, Step};
 use crate::kernel::uring::Completed;
+use crate::pending::driver::{Driver, Step};
 
 #[derive(Debug)]
 pub(super) struct Closing(pub(super) RawFd);

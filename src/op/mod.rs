@@ -10,7 +10,6 @@ pub(crate) mod buffer;
 pub(crate) mod buffers;
 pub(crate) mod children;
 mod closing;
-pub(crate) mod driver;
 pub(crate) mod entries;
 mod files;
 pub(crate) mod flags;
@@ -31,7 +30,6 @@ use io_uring::opcode;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
 
-use self::driver::{Driver, MORE, TIMED_OUT};
 pub(crate) use self::files::STATX_MASK;
 pub use self::files::{FileStatus, OpenOptions};
 pub use self::owned::CWD;
@@ -40,10 +38,13 @@ pub(crate) use self::sockets::Message;
 use crate::abi::handle::Handle;
 use crate::abi::sqe::{self, Sqe};
 use crate::error::{Error, Result, Sentence};
+use crate::event_loop::Callback;
 use crate::event_loop::Loop;
+use crate::event_loop::Schedule;
 use crate::kernel::uring::Ring;
-use crate::pending::callback::Callback;
-use crate::pending::{DeferredSubmission, Schedule};
+use crate::pending::DeferredSubmission;
+use crate::pending::driver::Driver;
+use crate::pending::event::{Event, MORE, OpResult, TIMED_OUT};
 use crate::time::Time;
 
 pub use self::multi::Buffers;
@@ -53,6 +54,12 @@ pub use self::multi::Buffers;
 pub struct Completion {
     result: i32,
     flags: u32,
+}
+
+impl From<OpResult> for Completion {
+    fn from(OpResult { result, flags, .. }: OpResult) -> Completion {
+        Completion { result, flags }
+    }
 }
 
 impl Completion {
@@ -293,7 +300,7 @@ impl Loop {
     pub unsafe fn submit(&self, entry: &Sqe, mut f: impl FnMut(&Loop, Completion) + 'static) -> Result<Handle> {
         self.check_open()?;
         check(entry, 0)?;
-        let callback = Callback::many(move |lp: &Loop| f(lp, lp.completion()))?;
+        let callback = Callback::many_event(move |lp: &Loop, event: &Event| f(lp, event.completed().into()))?;
         // SAFETY: the caller vouches for the entry.
         unsafe { self.submit_operation(entry, None, callback) }
     }
@@ -317,12 +324,6 @@ impl Loop {
     /// came only since 6.1, when messages could be sent without a copy.
     pub(crate) fn send_whole_flag(&self) -> libc::c_int {
         if self.supports(opcode::SendMsgZc::CODE) { libc::MSG_WAITALL } else { 0 }
-    }
-
-    /// The result for the callback that is running.
-    pub(crate) fn completion(&self) -> Completion {
-        let given = self.result.get();
-        Completion { result: given.result, flags: given.flags }
     }
 
     /// The descriptor of the ring, for `io_uring_register` of files and buffers: never to submit on, nor to close. Completions of tags of

@@ -5,13 +5,15 @@ use std::slice;
 
 use libc::c_int;
 
+use super::Completion;
 use super::accept_multi::AcceptMulti;
 use super::buffers::Pool;
 use super::recv_multi::RecvMulti;
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
+use crate::event_loop::Callback;
 use crate::event_loop::Loop;
-use crate::pending::callback::Callback;
+use crate::pending::event::Event;
 use crate::sys::memory::try_box;
 use crate::sys::try_arc::TryArc;
 
@@ -32,9 +34,9 @@ impl Loop {
     ) -> Result<Handle> {
         self.check_open()?;
         let raw = fd.as_fd().as_raw_fd();
-        let callback = Callback::many(move |lp: &Loop| {
+        let callback = Callback::many_event(move |lp: &Loop, event: &Event| {
             let _kept = &fd;
-            let connection = lp.completion().result();
+            let connection = Completion::from(event.completed()).result();
             // SAFETY: the kernel made the descriptor for this operation, and nobody else knows of it.
             f(lp, connection.map(|raw| unsafe { OwnedFd::from_raw_fd(raw as RawFd) }));
         })?;
@@ -80,10 +82,10 @@ impl Loop {
     ) -> Result<Handle> {
         self.check_open()?;
         let raw = fd.as_fd().as_raw_fd();
-        let callback = Callback::many(move |lp: &Loop| {
+        let callback = Callback::many_event(move |lp: &Loop, event: &Event| {
             let _kept = &fd;
-            let data = lp.result.get().data;
-            let received = lp.completion().result().map(|length| match length {
+            let data = event.completed().data;
+            let received = Completion::from(event.completed()).result().map(|length| match length {
                 0 => &[][..],
                 // SAFETY: so many bytes are there, and the buffer stays in this callback's hands until it has returned.
                 length => unsafe { slice::from_raw_parts(data, length as usize) },

@@ -10,15 +10,16 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
-use super::driver::Driver;
 use super::kernel_box::KernelBox;
 use super::{Completion, entries};
 use crate::abi::handle::Handle;
 use crate::abi::sqe::Sqe;
 use crate::error::{Error, Result, Sentence};
+use crate::event_loop::Callback;
 use crate::event_loop::Loop;
 use crate::op::buffer::{Buffer, BufferMut};
-use crate::pending::callback::Callback;
+use crate::pending::driver::Driver;
+use crate::pending::event::Event;
 
 /// The working directory, where a function asks for the directory that a path begins at.
 // SAFETY: AT_FDCWD is no descriptor that could be closed.
@@ -48,10 +49,10 @@ impl Loop {
         self.check_open()?;
         let mut place = KernelBox::new(Owned { kept, f })?;
         let (sqe, driver) = entry(&mut place.get().kept)?;
-        let callback = Callback::once_for::<F, _>(move |lp: &Loop| {
+        let callback = Callback::once_for::<F, _>(move |lp: &Loop, event: &Event| {
             let Owned { kept, f } = place.into_inner();
-            end(lp, lp.completion(), kept, f);
-        });
+            end(lp, event.completed().into(), kept, f);
+        })?;
         // SAFETY: the callback keeps what the caller says that the entry points to.
         unsafe { self.submit_operation(&sqe, driver, callback) }
     }

@@ -6,9 +6,10 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
+use crate::event_loop::Callback;
 use crate::event_loop::Loop;
 use crate::op;
-use crate::pending::callback::Callback;
+use crate::pending::event::Event;
 
 /// What a descriptor is watched for, and what it is ready for: `POLL*` of poll(2).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -94,9 +95,10 @@ impl Loop {
         let raw = fd.as_fd().as_raw_fd();
         self.check_open()?;
         op::check_pollable(raw)?;
-        let callback = Callback::many(move |lp: &Loop| {
+        let callback = Callback::many_event(move |lp: &Loop, event: &Event| {
             let _kept = &fd;
-            f(lp, Events(lp.result.get().flags));
+            let Event::Ready(_, events) = *event else { unreachable!("a watcher was called for {event:?}") };
+            f(lp, Events(events));
         })?;
         self.schedule_watch(raw, events, callback)
     }

@@ -4,11 +4,12 @@ use io_uring::opcode;
 use libc::c_int;
 
 use super::buffers::Pool;
-use super::driver::{Driver, Given, MORE, Step};
 use super::entries;
 use crate::abi::handle::Handle;
 use crate::abi::sqe::{Sqe, flags};
 use crate::kernel::uring::Completed;
+use crate::pending::driver::{Driver, Step};
+use crate::pending::event::{MORE, OpResult};
 use crate::sys::try_arc::TryArc;
 
 /// `IORING_RECV_MULTISHOT`, in `ioprio`.
@@ -60,11 +61,11 @@ impl RecvMulti {
             return Step::end(-libc::EIO);
         }
         if result > 0 {
-            return Step { given: Some(Given { result, flags: MORE, data }), again };
+            return Step { given: Some(OpResult { result, flags: MORE, data }), again };
         }
         self.pool.part_done(data);
         if result == 0 && is_empty_message(self.fd) {
-            return Step { given: Some(Given::new(0, MORE)), again };
+            return Step { given: Some(OpResult::new(0, MORE)), again };
         }
         if result == -libc::ENOBUFS { self.want_buffer(number, again) } else { Step::end(result) }
     }
@@ -78,7 +79,7 @@ impl RecvMulti {
         match recv_now(self.fd, buffer, size) {
             received if received > 0 => {
                 let data = self.pool.take(bid, received as u32, false);
-                Step { given: Some(Given { result: received, flags: MORE, data }), again: true }
+                Step { given: Some(OpResult { result: received, flags: MORE, data }), again: true }
             }
             ended => {
                 self.pool.put_free(bid);
@@ -86,7 +87,7 @@ impl RecvMulti {
                     // Datagrams that have been shut down: the poll would say the same again and again.
                     libc::EAGAIN if result & c_int::from(libc::POLLRDHUP) != 0 => Step::end(0),
                     libc::EAGAIN | libc::EINTR => Step::AGAIN,
-                    0 if is_empty_message(self.fd) => Step { given: Some(Given::new(0, MORE)), again: true },
+                    0 if is_empty_message(self.fd) => Step { given: Some(OpResult::new(0, MORE)), again: true },
                     _ => Step::end(ended),
                 }
             }
@@ -115,7 +116,7 @@ unsafe impl Driver for RecvMulti {
         if self.pool.group().is_some() { self.received(completed) } else { self.receive(completed) }
     }
 
-    fn seen(&mut self, given: Given) {
+    fn seen(&mut self, given: OpResult) {
         self.pool.part_done(given.data);
     }
 

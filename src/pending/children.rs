@@ -43,7 +43,7 @@ impl Child {
     }
 }
 
-impl Schedule {
+impl<L: 'static> Schedule<L> {
     /// Makes sure that the next `add_child` needs no memory, nor whatever becomes of it.
     pub(crate) fn reserve_child(&mut self) -> Result<()> {
         self.extras.try_reserve(1)?;
@@ -51,7 +51,7 @@ impl Schedule {
     }
 
     /// Adds a watcher, whose entry the caller submits under its handle.
-    pub(crate) fn add_child(&mut self, child: Child, callback: Callback) -> Handle {
+    pub(crate) fn add_child(&mut self, child: Child, callback: Callback<L>) -> Handle {
         let index = self.slots.fill(Kind::Child, Location::Unqueued, u64::MAX, callback).index;
         self.referenced += 1;
         self.children.count += 1;

@@ -6,14 +6,14 @@ use crate::error::Result;
 use crate::pending::callback::Callback;
 use crate::pending::slots::Location;
 
-impl Schedule {
+impl<L: 'static> Schedule<L> {
     /// Makes sure that the next `add_hook` needs no memory.
     pub(crate) fn reserve_hook(&mut self, point: HookPoint) -> Result<()> {
         self.slots.reserve()?;
         Ok(self.hooks[point as usize - 1].try_reserve(1)?)
     }
 
-    pub(crate) fn add_hook(&mut self, point: HookPoint, callback: Callback) -> Handle {
+    pub(crate) fn add_hook(&mut self, point: HookPoint, callback: Callback<L>) -> Handle {
         let slot = self.slots.fill(Kind::Hook, Location::Hooks, u64::MAX, callback);
         let handle = self.slots.handle(slot.index);
         self.hooks[point as usize - 1].push(handle);
@@ -48,7 +48,7 @@ impl Schedule {
     }
 
     /// One hook of the round, if it has not been cancelled since the round began.
-    pub(crate) fn hook_call(&mut self, point: HookPoint, at: usize) -> Option<Call> {
+    pub(crate) fn hook_call(&mut self, point: HookPoint, at: usize) -> Option<Call<L>> {
         let index = self.slots.find(self.hooks[point as usize - 1][at]).ok()?;
         Some(self.borrow_out(index))
     }

@@ -7,6 +7,9 @@
 pub(crate) mod callback;
 mod children;
 mod descriptors;
+#[allow(unsafe_code)]
+pub(crate) mod driver;
+pub(crate) mod event;
 mod hooks;
 mod operations;
 mod posts;
@@ -20,12 +23,12 @@ use std::collections::HashMap;
 
 use libc::c_int;
 
+use self::callback::Callback;
+use self::event::Event;
 use crate::abi::handle::{Handle, Kind};
 use crate::error::{Error, Result};
 use crate::observe::inspect::Info;
 use crate::observe::metrics::Metrics;
-use crate::op::driver::Given;
-use crate::pending::callback::Callback;
 use crate::pending::ready::ReadyQueue;
 use crate::pending::slots::{Held, Liveness, Location, SlotRef, Slots};
 use crate::pending::timers::Timers;
@@ -49,8 +52,8 @@ pub enum HookPoint {
 }
 
 #[derive(Debug)]
-pub(crate) struct Schedule {
-    slots: Slots,
+pub(crate) struct Schedule<L: 'static> {
+    slots: Slots<L>,
     ready: ReadyQueue,
     /// The posts of other threads that are ready, in the order of their turns.
     posts: Posts,
@@ -63,7 +66,7 @@ pub(crate) struct Schedule {
     /// The signal handlers, the oldest first.
     signals: Vec<(c_int, Handle)>,
     /// What few slots have and the others do not pay for, by the slot's index.
-    extras: HashMap<u32, Extra, IndexHash>,
+    extras: HashMap<u32, Extra<L>, IndexHash>,
     /// How many slots count for `run` (S19).
     referenced: usize,
     /// The one of those that stay in their slots whose callback is on the stack, and so not in its slot.
@@ -95,30 +98,36 @@ pub(crate) enum Cancelled {
 
 /// A callback that is to run now.
 #[derive(Debug)]
-pub(crate) struct Call {
-    pub(crate) callback: Callback,
+pub(crate) struct Call<L: 'static> {
+    pub(crate) callback: Callback<L>,
     /// None for a post.
     pub(crate) handle: Option<Handle>,
     pub(crate) kind: Kind,
     /// The deadline of a timer.
     pub(crate) due: Option<u64>,
     index: u32,
-    release: Option<Callback>,
+    release: Option<Callback<L>>,
     /// Whether it goes back to its slot afterwards.
     stays: bool,
-    /// What an operation came to; for a watcher, its descriptor and the events.
-    pub(crate) given: Given,
+    /// What it is called for.
+    pub(crate) event: Event,
 }
 
 /// What a repeating timer, a signal handler, a child watcher, or anything with a release hook has beside its slot.
-#[derive(Debug, Default)]
-struct Extra {
+#[derive(Debug)]
+struct Extra<L: 'static> {
     signal: Option<Registration>,
     child: Option<Child>,
     /// Zero unless it repeats.
     period: u64,
     skipped: u64,
-    release: Option<Callback>,
+    release: Option<Callback<L>>,
+}
+
+impl<L: 'static> Default for Extra<L> {
+    fn default() -> Extra<L> {
+        Extra { signal: None, child: None, period: 0, skipped: 0, release: None }
+    }
 }
 
 /// Hashes a slot's index: one multiplication spreads it well enough.
@@ -141,9 +150,9 @@ impl std::hash::Hasher for IndexHasher {
     }
 }
 
-impl Schedule {
+impl<L: 'static> Schedule<L> {
     /// An empty schedule: `seed` is for the slots, `now` for the timers.
-    pub(crate) fn new(seed: u64, now: u64) -> Schedule {
+    pub(crate) fn new(seed: u64, now: u64) -> Schedule<L> {
         Schedule {
             slots: Slots::new(seed),
             ready: ReadyQueue::default(),
@@ -174,7 +183,7 @@ impl Schedule {
 
     /// Puts a call at the end of the ready queue.
     #[inline(always)]
-    pub(crate) fn call_soon(&mut self, callback: Callback) -> Handle {
+    pub(crate) fn call_soon(&mut self, callback: Callback<L>) -> Handle {
         let slot = self.slots.fill(Kind::Call, Location::Ready, u64::MAX, callback);
         self.referenced += 1;
         self.ready.push(slot);
@@ -191,7 +200,7 @@ impl Schedule {
 
     /// Queues a timer that runs once.
     #[inline(always)]
-    pub(crate) fn call_at(&mut self, when: u64, callback: Callback) -> Handle {
+    pub(crate) fn call_at(&mut self, when: u64, callback: Callback<L>) -> Handle {
         self.add_timer(Kind::Timer, when, callback)
     }
 
@@ -202,7 +211,7 @@ impl Schedule {
     }
 
     /// Queues a timer that repeats.
-    pub(crate) fn call_every(&mut self, first: u64, period: u64, callback: Callback) -> Handle {
+    pub(crate) fn call_every(&mut self, first: u64, period: u64, callback: Callback<L>) -> Handle {
         let handle = self.add_timer(Kind::Repeat, first, callback);
         self.slots[handle.index()].set_has_extra(true);
         self.extras.insert(handle.index(), Extra { period, ..Extra::default() });
@@ -210,19 +219,13 @@ impl Schedule {
     }
 
     #[inline(always)]
-    fn add_timer(&mut self, kind: Kind, when: u64, callback: Callback) -> Handle {
-        let slot = self.slots.fill(kind, Schedule::location_of_timer(when), when, callback);
+    fn add_timer(&mut self, kind: Kind, when: u64, callback: Callback<L>) -> Handle {
+        let slot = self.slots.fill(kind, location_of_timer(when), when, callback);
         self.referenced += 1;
         if when != u64::MAX {
             self.timers.insert(when, slot);
         }
         self.slots.handle(slot.index)
-    }
-
-    /// Where a timer stands: a deadline of NEVER stays outside of the queue (S4).
-    #[inline]
-    fn location_of_timer(when: u64) -> Location {
-        if when == u64::MAX { Location::Unqueued } else { Location::Timers }
     }
 
     /// Ends what a handle names, if it is a call or a timer that leaves nothing to be dropped; else false, and nothing has changed.
@@ -240,10 +243,11 @@ impl Schedule {
 
     /// Ends what a handle names, or asks an operation to end. What it held is handed out if it has to be dropped, and unless its
     /// callback is on the stack: `finished` does it then.
-    pub(crate) fn cancel(&mut self, handle: Handle) -> Result<(Kind, (Cancelled, Option<Held>))> {
+    pub(crate) fn cancel(&mut self, handle: Handle) -> Result<(Kind, Cancelled, Option<Held<L>>)> {
         let index = self.slots.find(handle)?;
         let kind = self.slots[index].kind();
-        Ok((kind, self.end(index)))
+        let (cancelled, held) = self.end(index);
+        Ok((kind, cancelled, held))
     }
 
     /// As `cancel`; but what would be handed out stays in its slot until `next_deferred` hands it out. Allocates nothing.
@@ -262,7 +266,7 @@ impl Schedule {
     }
 
     /// Hands out what `cancel_deferred` has ended, the oldest first.
-    pub(crate) fn next_deferred(&mut self) -> Option<Held> {
+    pub(crate) fn next_deferred(&mut self) -> Option<Held<L>> {
         let (first, last) = self.deferred?;
         self.deferred = (first != last).then(|| (self.slots[first].when() as u32, last));
         Some(self.empty(first))
@@ -275,7 +279,7 @@ impl Schedule {
     }
 
     /// Ends what stands in a slot that is filled.
-    pub(crate) fn end_at(&mut self, index: u32, end: End) -> Option<Held> {
+    pub(crate) fn end_at(&mut self, index: u32, end: End) -> Option<Held<L>> {
         match (self.slots[index].kind(), end) {
             (kind, End::Now) if kind.is_operation() => self.end_operation(index),
             _ => self.end(index).1,
@@ -283,7 +287,7 @@ impl Schedule {
     }
 
     #[cold]
-    fn end(&mut self, index: u32) -> (Cancelled, Option<Held>) {
+    fn end(&mut self, index: u32) -> (Cancelled, Option<Held<L>>) {
         let cancelled = self.detach(index);
         let is_there = cancelled == Cancelled::Gone && self.on_stack != Some(index);
         (cancelled, is_there.then(|| self.empty(index)))
@@ -317,7 +321,7 @@ impl Schedule {
 
     /// Empties a slot that is in no queue.
     #[inline]
-    fn empty(&mut self, index: u32) -> Held {
+    fn empty(&mut self, index: u32) -> Held<L> {
         let release = if self.slots[index].has_extra() { self.remove_extra(index) } else { None };
         // The entry of a child in the kernel keeps the slot until its completion has come.
         let is_held = self.slots[index].kind() == Kind::Child && self.operations.is_in_kernel(index);
@@ -326,7 +330,7 @@ impl Schedule {
     }
 
     #[cold]
-    fn remove_extra(&mut self, index: u32) -> Option<Callback> {
+    fn remove_extra(&mut self, index: u32) -> Option<Callback<L>> {
         self.extras.remove(&index).and_then(|extra| extra.release)
     }
 
@@ -375,7 +379,7 @@ impl Schedule {
     }
 
     /// Sets or removes the release hook of what a handle names; the former one is handed out.
-    pub(crate) fn on_release(&mut self, handle: Handle, release: Option<Callback>) -> Result<Option<Callback>> {
+    pub(crate) fn on_release(&mut self, handle: Handle, release: Option<Callback<L>>) -> Result<Option<Callback<L>>> {
         let index = self.slots.find(handle)?;
         self.slots[index].set_has_extra(true);
         let extra = self.extras.entry(index).or_default();
@@ -384,7 +388,7 @@ impl Schedule {
 
     /// The callback that a handle names.
     #[cfg(feature = "capi")]
-    pub(crate) fn source(&self, handle: Handle) -> Result<crate::pending::callback::Source> {
+    pub(crate) fn source(&self, handle: Handle) -> Result<crate::abi::source::Source> {
         Ok(self.slots.callback(self.slots.find(handle)?).source())
     }
 
@@ -492,7 +496,7 @@ impl Schedule {
 
     /// Ends what is next, which is plain, and hands its callback out.
     #[inline]
-    pub(crate) fn take_plain(&mut self, next: SlotRef) -> (Handle, Callback) {
+    pub(crate) fn take_plain(&mut self, next: SlotRef) -> (Handle, Callback<L>) {
         let slot = &self.slots[next.index];
         self.metrics.callbacks += 1;
         self.metrics.timers_fired += u64::from(slot.is_timer());
@@ -501,13 +505,17 @@ impl Schedule {
     }
 
     /// Hands out the callback of what is next, of any kind. When memory is refused, it stays next in the batch.
-    pub(crate) fn take_call(&mut self, next: SlotRef) -> Result<Call> {
+    pub(crate) fn take_call(&mut self, next: SlotRef) -> Result<Call<L>> {
         let index = next.index;
         let kind = self.slots[index].kind();
         if matches!(kind, Kind::Signal | Kind::Task) {
             self.metrics.callbacks += 1;
             self.slots[index].set_location(Location::Unqueued);
-            return Ok(self.borrow_out(index));
+            let call = self.borrow_out(index);
+            return Ok(match kind {
+                Kind::Signal => Call { event: Event::Signal(self.signal_of(index)), ..call },
+                _ => call,
+            });
         }
         if kind == Kind::Watch {
             return Ok(self.take_watch(index));
@@ -527,7 +535,7 @@ impl Schedule {
                 index,
                 release,
                 stays: false,
-                given: Given::default(),
+                event: Event::Turn,
             });
         }
         let due = self.due_of(index);
@@ -544,14 +552,14 @@ impl Schedule {
 
     /// Takes back what a call leaves: a callback that repeats goes back to its slot, the rest is handed out.
     #[inline]
-    pub(crate) fn finished(&mut self, call: Call) -> Held {
-        let Call { callback, index, release, stays, given, kind, .. } = call;
+    pub(crate) fn finished(&mut self, call: Call<L>) -> Held<L> {
+        let Call { callback, index, release, stays, event, .. } = call;
         if !stays {
             return Held { callback, release };
         }
         self.on_stack = None;
-        if kind == Kind::Operation {
-            self.result_seen(index, given);
+        if let Event::Completed(result) = event {
+            self.result_seen(index, result);
         }
         if self.slots[index].location() == Location::Ended {
             let Held { release, .. } = self.empty(index);
@@ -617,7 +625,7 @@ impl Schedule {
     fn queue_timer(&mut self, index: u32, when: u64) {
         let slot = &mut self.slots[index];
         slot.set_when(when);
-        slot.set_location(Schedule::location_of_timer(when));
+        slot.set_location(location_of_timer(when));
         if when != u64::MAX {
             self.timers.insert(when, self.slots.reference(index));
         }
@@ -685,7 +693,7 @@ impl Schedule {
     }
 
     /// Takes the callback of what stays in its slot out for the time it runs.
-    fn borrow_out(&mut self, index: u32) -> Call {
+    fn borrow_out(&mut self, index: u32) -> Call<L> {
         self.on_stack = Some(index);
         let handle = Some(self.slots.handle(index));
         let stand_in = self.slots.callback(index).stand_in();
@@ -698,23 +706,29 @@ impl Schedule {
             index,
             release: None,
             stays: true,
-            given: Given::default(),
+            event: Event::Turn,
         }
     }
+}
+
+/// Where a timer stands: a deadline of NEVER stays outside of the queue (S4).
+#[inline]
+fn location_of_timer(when: u64) -> Location {
+    if when == u64::MAX { Location::Unqueued } else { Location::Timers }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn timer(schedule: &mut Schedule, when: u64) -> Handle {
+    fn timer(schedule: &mut Schedule<()>, when: u64) -> Handle {
         schedule.reserve_timer(when).unwrap();
         schedule.call_at(when, Callback::EMPTY)
     }
 
     #[test]
     fn s10_a_dead_reference_stays_dead_when_the_stamps_come_round() {
-        let mut schedule = Schedule::new(0, 0);
+        let mut schedule = Schedule::<()>::new(0, 0);
         let first = timer(&mut schedule, 1000);
         drop(schedule.cancel(first).unwrap());
         schedule.slots.use_up_stamps(0);
@@ -730,7 +744,7 @@ mod tests {
 
     #[test]
     fn s13_a_second_deadline_undoes_no_first_one() {
-        let mut schedule = Schedule::new(0, 0);
+        let mut schedule = Schedule::<()>::new(0, 0);
         schedule.reserve_operations(1).unwrap();
         let handle = schedule.add_operation(&crate::abi::sqe::Sqe::default(), None, Callback::EMPTY);
         for now in [1000, 2000] {
@@ -740,13 +754,13 @@ mod tests {
         schedule.reserve_completions(1).unwrap();
         let number = handle.as_raw() as u64;
         schedule.completed(crate::kernel::uring::Completed { number, result: -libc::ECANCELED, flags: 0 });
-        let given = schedule.take_result().unwrap().given;
-        assert_eq!((given.result, given.flags), (-libc::ETIMEDOUT, crate::op::driver::TIMED_OUT));
+        let Event::Completed(given) = schedule.take_result().unwrap().event else { panic!("it is an operation") };
+        assert_eq!((given.result, given.flags), (-libc::ETIMEDOUT, event::TIMED_OUT));
     }
 
     #[test]
     fn s06_a_task_that_sleeps_no_more_keeps_its_turn_when_the_stamps_come_round() {
-        let mut schedule = Schedule::new(0, 0);
+        let mut schedule = Schedule::<()>::new(0, 0);
         let mut task = || {
             schedule.reserve_task().unwrap();
             schedule.add_task(Callback::EMPTY)

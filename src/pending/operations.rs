@@ -13,9 +13,10 @@ use crate::abi::handle::{Handle, Kind};
 use crate::abi::sqe::Sqe;
 use crate::error::{Error, Result};
 use crate::kernel::uring::{CANCEL_REPLY, Completed};
-use crate::op::driver::{Driver, Given, MORE, Step, TIMED_OUT};
 use crate::op::{close_unseen, descriptor_of, gives_descriptor, may_outlive_thread, number, second_descriptor_of};
 use crate::pending::callback::Callback;
+use crate::pending::driver::{Driver, Step};
+use crate::pending::event::{Event, MORE, OpResult, TIMED_OUT};
 use crate::pending::ready::List;
 use crate::pending::slots::{Held, Location, NO_SLOT};
 
@@ -165,7 +166,7 @@ const MOST_REFUSALS: u16 = 4096;
 #[derive(Clone, Copy, Debug)]
 struct Outcome {
     index: u32,
-    given: Given,
+    given: OpResult,
 }
 
 /// What the kernel is to be told.
@@ -176,7 +177,7 @@ pub(crate) enum DeferredSubmission {
     Update(Handle, u32),
 }
 
-impl Schedule {
+impl<L: 'static> Schedule<L> {
     /// Makes sure that the next `count` times `add_operation` need no memory, nor whatever becomes of these operations.
     pub(crate) fn reserve_operations(&mut self, count: usize) -> Result<()> {
         let highest = self.slots.reserve_many(count)? as usize;
@@ -194,7 +195,12 @@ impl Schedule {
     }
 
     /// Adds an operation, which the caller submits under its handle.
-    pub(crate) fn add_operation(&mut self, sqe: &Sqe, driver: Option<Box<dyn Driver>>, callback: Callback) -> Handle {
+    pub(crate) fn add_operation(
+        &mut self,
+        sqe: &Sqe,
+        driver: Option<Box<dyn Driver>>,
+        callback: Callback<L>,
+    ) -> Handle {
         let operation = Operation {
             fd: descriptor_of(sqe),
             second_fd: second_descriptor_of(sqe),
@@ -209,12 +215,12 @@ impl Schedule {
     }
 
     /// Adds work for another thread, which the caller hands over under its handle; `reserve_operations` comes before.
-    pub(crate) fn add_work(&mut self, driver: Box<dyn Driver>, callback: Callback) -> Handle {
+    pub(crate) fn add_work(&mut self, driver: Box<dyn Driver>, callback: Callback<L>) -> Handle {
         let operation = Operation { fd: -1, driver: Some(driver), ..Operation::default() };
         self.add(Kind::Work, operation, callback)
     }
 
-    fn add(&mut self, kind: Kind, operation: Operation, callback: Callback) -> Handle {
+    fn add(&mut self, kind: Kind, operation: Operation, callback: Callback<L>) -> Handle {
         let index = self.slots.fill(kind, Location::Unqueued, u64::MAX, callback).index;
         self.referenced += 1;
         let Operations { entries, by_fd, by_second_fd, pending, .. } = &mut self.operations;
@@ -268,7 +274,7 @@ impl Schedule {
     pub(crate) fn completed(&mut self, completed: Completed) {
         if completed.number & CANCEL_REPLY != 0 {
             if let Some(lost) = self.not_cancelled(completed) {
-                self.give(lost, Given::new(-libc::EBADR, 0));
+                self.give(lost, OpResult::new(-libc::EBADR, 0));
                 self.look_for_resumable(lost);
             }
             return;
@@ -295,7 +301,7 @@ impl Schedule {
             self.give(index, given);
         }
         match cancelled {
-            Some(result) => self.give(index, Given::new(result, 0)),
+            Some(result) => self.give(index, OpResult::new(result, 0)),
             None if step.again => self.operations.defer_submission(index),
             None => {}
         }
@@ -371,7 +377,7 @@ impl Schedule {
 
     /// The callback has returned from a result that is not the final one.
     #[inline]
-    pub(super) fn result_seen(&mut self, index: u32, given: Given) {
+    pub(super) fn result_seen(&mut self, index: u32, given: OpResult) {
         let Some(driver) = &mut self.operations.entries[index as usize].driver else { return };
         driver.seen(given);
         self.look_for_resumable(index);
@@ -403,13 +409,13 @@ impl Schedule {
     /// Takes it that work is done. There is room for the result.
     pub(crate) fn work_done(&mut self, handle: Handle) {
         if let Some(index) = self.slots.find_in_use(handle) {
-            self.give(index, Given::default());
+            self.give(index, OpResult::new(0, 0));
         }
     }
 
     /// Appends a result to the ready queue. There is room for it.
     #[inline]
-    fn give(&mut self, index: u32, mut given: Given) {
+    fn give(&mut self, index: u32, mut given: OpResult) {
         if given.is_final() {
             let Operation { asked_to_end, timed_out, .. } = self.operations.entries[index as usize];
             if matches!(given.result.saturating_neg(), libc::EINTR | RESTART_FIRST..=RESTART_LAST) {
@@ -468,11 +474,12 @@ impl Schedule {
 
     /// Takes the result whose turn it is, and the callback for it.
     #[inline]
-    pub(crate) fn take_result(&mut self) -> Option<Call> {
+    pub(crate) fn take_result(&mut self) -> Option<Call<L>> {
         let Outcome { index, given } = self.operations.results.pop_front()?;
         self.metrics.callbacks += 1;
+        let event = Event::Completed(given);
         if !given.is_final() {
-            return Some(Call { given, ..self.borrow_out(index) });
+            return Some(Call { event, ..self.borrow_out(index) });
         }
         self.referenced -= usize::from(self.slots[index].is_referenced());
         self.operations.entries[index as usize].clear();
@@ -480,7 +487,7 @@ impl Schedule {
         let (handle, kind) = (self.slots.handle(index), self.slots[index].kind());
         let callback = self.slots.empty(index);
         let handle = Some(handle);
-        Some(Call { callback, handle, kind, due: None, index, release, stays: false, given })
+        Some(Call { callback, handle, kind, due: None, index, release, stays: false, event })
     }
 
     /// Asks for an operation's end (S13). Its final callback is still to come.
@@ -576,7 +583,7 @@ impl Schedule {
         }
         let Some(driver) = &mut operation.driver else { return Ok(None) };
         if operation.asked_to_end {
-            let given = Given::new(driver.cancelled(), 0);
+            let given = OpResult::new(driver.cancelled(), 0);
             self.give(index, given);
             return Ok(None);
         }
@@ -665,7 +672,7 @@ impl Schedule {
     }
 
     /// Nobody will see a result; the descriptor, if it is a fresh one.
-    fn result_discarded(&mut self, index: u32, given: Given) -> Option<i32> {
+    fn result_discarded(&mut self, index: u32, given: OpResult) -> Option<i32> {
         let operation = &mut self.operations.entries[index as usize];
         operation.driver.iter_mut().for_each(|driver| driver.discarded(given.result));
         (given.result >= 0 && operation.gives_descriptor).then_some(given.result)
@@ -732,7 +739,7 @@ impl Schedule {
             return Ok((!is_asked).then(|| self.slots.handle(index)));
         }
         let result = self.operations.entries[index as usize].driver.as_ref().map(|driver| driver.cancelled());
-        self.give(index, Given::new(result.unwrap_or(-libc::ECANCELED), 0));
+        self.give(index, OpResult::new(result.unwrap_or(-libc::ECANCELED), 0));
         Ok(None)
     }
 
@@ -747,7 +754,7 @@ impl Schedule {
     }
 
     /// Ends an operation that will see no result any more; unless the kernel may hold what it kept.
-    pub(super) fn end_operation(&mut self, index: u32) -> Option<Held> {
+    pub(super) fn end_operation(&mut self, index: u32) -> Option<Held<L>> {
         self.leave(index);
         let operation = &mut self.operations.entries[index as usize];
         let is_held = operation.in_kernel;

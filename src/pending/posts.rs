@@ -5,16 +5,16 @@ use libc::c_int;
 use super::{Call, Extra, Schedule};
 use crate::abi::handle::{Handle, Kind};
 use crate::error::Result;
-use crate::op::driver::Given;
 use crate::pending::callback::Callback;
+use crate::pending::event::Event;
 use crate::pending::ready::List;
 use crate::pending::slots::{Held, Location, Slots};
 use crate::sys::signals::Registration;
 use crate::threads::inbox::{Post, Posts};
 
-impl Call {
+impl<L: 'static> Call<L> {
     /// The call of a post.
-    pub(crate) fn of_post(post: Held) -> Call {
+    pub(crate) fn of_post(post: Held<L>) -> Call<L> {
         let Held { callback, release } = post;
         Call {
             callback,
@@ -24,12 +24,12 @@ impl Call {
             index: u32::MAX,
             release,
             stays: false,
-            given: Given::default(),
+            event: Event::Turn,
         }
     }
 }
 
-impl Schedule {
+impl<L: 'static> Schedule<L> {
     /// Makes sure that the next `add_post` needs no memory.
     pub(crate) fn reserve_post(&mut self) -> Result<()> {
         self.reserve_ready()
@@ -50,7 +50,7 @@ impl Schedule {
     }
 
     /// Queues what another thread has posted for a later time.
-    pub(crate) fn add_delayed_post(&mut self, when: u64, held: Held) {
+    pub(crate) fn add_delayed_post(&mut self, when: u64, held: Held<L>) {
         let Held { callback, release } = held;
         let handle = self.call_at(when, callback);
         if release.is_some() {
@@ -82,7 +82,7 @@ impl Schedule {
         Ok(self.signals.try_reserve(1)?)
     }
 
-    pub(crate) fn add_signal(&mut self, signal: c_int, callback: Callback, registration: Registration) -> Handle {
+    pub(crate) fn add_signal(&mut self, signal: c_int, callback: Callback<L>, registration: Registration) -> Handle {
         let slot = self.slots.fill(Kind::Signal, Location::Unqueued, u64::MAX, callback);
         let handle = self.slots.handle(slot.index);
         self.slots[slot.index].set_has_extra(true);
@@ -91,17 +91,16 @@ impl Schedule {
         handle
     }
 
-    /// The signal of a handler; 0 if the handle is not one's.
-    #[cfg(feature = "capi")]
-    pub(crate) fn signal_of(&self, handle: Handle) -> c_int {
-        self.signals.iter().find(|(_, other)| *other == handle).map_or(0, |(signal, _)| *signal)
+    /// The signal of the handler in a slot.
+    pub(super) fn signal_of(&self, index: u32) -> c_int {
+        self.signals.iter().find(|(_, handle)| handle.index() == index).map_or(0, |(signal, _)| *signal)
     }
 
     /// Appends the handlers of the signals that have come to the ready queue, the oldest first; bit 0 is signal 1. One that
     /// stands there already is not appended again. If memory is refused, none is: the signal will be told to all of them.
     pub(crate) fn signals_came(&mut self, came: u64) -> Result<()> {
         let Schedule { signals, slots, ready, .. } = self;
-        let is_due = |slots: &Slots, (signal, handle): (c_int, Handle)| {
+        let is_due = |slots: &Slots<L>, (signal, handle): (c_int, Handle)| {
             came >> (signal - 1) & 1 == 1 && slots[handle.index()].location() == Location::Unqueued
         };
         ready.reserve_many(signals.iter().filter(|&&handler| is_due(slots, handler)).count())?;

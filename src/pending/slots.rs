@@ -98,12 +98,12 @@ impl State {
 
 /// What a slot held when it ended, to be dropped where no borrow is held.
 #[derive(Debug)]
-pub(crate) struct Held {
-    pub(crate) callback: Callback,
-    pub(crate) release: Option<Callback>,
+pub(crate) struct Held<L: 'static> {
+    pub(crate) callback: Callback<L>,
+    pub(crate) release: Option<Callback<L>>,
 }
 
-impl Held {
+impl<L: 'static> Held<L> {
     /// Whether dropping it does nothing.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
@@ -119,17 +119,17 @@ const LAST_STAMP: u32 = u32::MAX >> State::STAMP_SHIFT;
 
 /// All slots of a loop.
 #[derive(Debug)]
-pub(crate) struct Slots {
+pub(crate) struct Slots<L: 'static> {
     slots: Vec<Slot>,
     /// What is in each slot; in a free one, what is left of something that needs no drop.
-    callbacks: Vec<Callback>,
+    callbacks: Vec<Callback<L>>,
     free: u32,
     first_generation: u32,
 }
 
-impl Slots {
+impl<L: 'static> Slots<L> {
     /// `seed` tells loops apart: handles of loops with different seeds seldom have a generation in common.
-    pub(crate) fn new(seed: u64) -> Slots {
+    pub(crate) fn new(seed: u64) -> Slots<L> {
         // Fibonacci hashing spreads neighbouring seeds; half of all generations stay ahead of the first.
         let spread = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 34;
         Slots { slots: Vec::new(), callbacks: Vec::new(), free: NO_SLOT, first_generation: 1 + spread as u32 }
@@ -174,7 +174,7 @@ impl Slots {
 
     /// Fills the slot that `reserve` made sure of. It stands in no queue yet; the caller puts it into `place`.
     #[inline(always)]
-    pub(crate) fn fill(&mut self, kind: Kind, place: Location, when: u64, callback: Callback) -> SlotRef {
+    pub(crate) fn fill(&mut self, kind: Kind, place: Location, when: u64, callback: Callback<L>) -> SlotRef {
         let index = self.free;
         let mut state = kind as u32 | (place as u32) << State::PLACE_SHIFT;
         if kind.can_be_referenced() {
@@ -194,7 +194,7 @@ impl Slots {
     /// Empties a slot: its handle is stale from here on, and its generation never comes back. The slot must be in no queue
     /// but for references that are dead.
     #[inline]
-    pub(crate) fn empty(&mut self, index: u32) -> Callback {
+    pub(crate) fn empty(&mut self, index: u32) -> Callback<L> {
         self.discard(index);
         self.callbacks[index as usize].take()
     }
@@ -212,7 +212,7 @@ impl Slots {
     }
 
     /// As `empty`, but the slot stays the loop's own, under the same number for the kernel.
-    pub(crate) fn keep_internally(&mut self, index: u32) -> Callback {
+    pub(crate) fn keep_internally(&mut self, index: u32) -> Callback<L> {
         let slot = &mut self.slots[index as usize];
         slot.set_location(Location::Internal);
         slot.set_has_extra(false);
@@ -249,13 +249,13 @@ impl Slots {
     }
 
     #[inline]
-    pub(crate) fn callback(&self, index: u32) -> &Callback {
+    pub(crate) fn callback(&self, index: u32) -> &Callback<L> {
         &self.callbacks[index as usize]
     }
 
     /// Takes a task out of its place, to be polled: its handle, and its callback, which stays in the slot meanwhile.
     #[inline]
-    pub(crate) fn begin_task(&mut self, index: u32) -> (Handle, ManuallyDrop<Callback>) {
+    pub(crate) fn begin_task(&mut self, index: u32) -> (Handle, ManuallyDrop<Callback<L>>) {
         let slot = &mut self.slots[index as usize];
         debug_assert!(slot.is_task());
         slot.set_location(Location::Unqueued);
@@ -274,7 +274,7 @@ impl Slots {
     }
 
     /// Puts another callback into a slot, or what stands in for it, and hands the former one out.
-    pub(crate) fn replace_callback(&mut self, index: u32, callback: Callback) -> Callback {
+    pub(crate) fn replace_callback(&mut self, index: u32, callback: Callback<L>) -> Callback<L> {
         std::mem::replace(&mut self.callbacks[index as usize], callback)
     }
 
@@ -333,7 +333,7 @@ impl Slots {
     }
 }
 
-impl Liveness for Slots {
+impl<L: 'static> Liveness for Slots<L> {
     #[inline]
     fn is_live(&self, slot: SlotRef) -> bool {
         // What is no slot's is not live.
@@ -451,14 +451,14 @@ impl std::fmt::Debug for State {
     }
 }
 
-impl std::ops::Index<u32> for Slots {
+impl<L: 'static> std::ops::Index<u32> for Slots<L> {
     type Output = Slot;
     fn index(&self, index: u32) -> &Slot {
         &self.slots[index as usize]
     }
 }
 
-impl std::ops::IndexMut<u32> for Slots {
+impl<L: 'static> std::ops::IndexMut<u32> for Slots<L> {
     fn index_mut(&mut self, index: u32) -> &mut Slot {
         &mut self.slots[index as usize]
     }
@@ -468,7 +468,7 @@ impl std::ops::IndexMut<u32> for Slots {
 mod tests {
     use super::*;
 
-    fn fill(slots: &mut Slots) -> u32 {
+    fn fill(slots: &mut Slots<()>) -> u32 {
         slots.reserve().unwrap();
         slots.fill(Kind::Call, Location::Unqueued, 0, Callback::EMPTY).index
     }
@@ -499,7 +499,7 @@ mod tests {
 
     #[test]
     fn s10_loops_start_their_generations_apart() {
-        let mut first: Vec<u32> = (0..1000).map(|seed| Slots::new(seed).first_generation).collect();
+        let mut first: Vec<u32> = (0..1000).map(|seed| Slots::<()>::new(seed).first_generation).collect();
         first.sort_unstable();
         first.dedup();
         assert_eq!(first.len(), 1000);

@@ -15,7 +15,7 @@ use crate::pending::slots::{Held, Location, SlotRef};
 /// Fewer slots, and what is behind them, are in the cache anyway: these are 160 KiB, and half a megabyte of tasks.
 const MANY: u32 = 4096;
 
-impl Schedule {
+impl<L: 'static> Schedule<L> {
     /// Makes sure that the next `add_task` needs no memory.
     #[inline]
     pub(crate) fn reserve_task(&mut self) -> Result<()> {
@@ -24,7 +24,7 @@ impl Schedule {
     }
 
     /// Adds a task, which is ready: `poll` is called whenever it has its turn, until it is cancelled.
-    pub(crate) fn add_task(&mut self, poll: Callback) -> Handle {
+    pub(crate) fn add_task(&mut self, poll: Callback<L>) -> Handle {
         let slot = self.slots.fill(Kind::Task, Location::Ready, u64::MAX, poll);
         self.referenced += 1;
         self.ready.push(slot);
@@ -39,7 +39,7 @@ impl Schedule {
 
     /// Hands out the callback of a task that has its turn. It stays in its slot, which is not emptied before `task_returned`.
     #[inline]
-    pub(crate) fn begin_task(&mut self, next: SlotRef) -> (Handle, ManuallyDrop<Callback>) {
+    pub(crate) fn begin_task(&mut self, next: SlotRef) -> (Handle, ManuallyDrop<Callback<L>>) {
         self.metrics.callbacks += 1;
         self.on_stack = Some(next.index);
         if self.slots.len() > MANY
@@ -68,7 +68,7 @@ impl Schedule {
 
     /// The callback of a task has returned: what the task held is handed out if it has ended and still has it.
     #[inline]
-    pub(crate) fn task_returned(&mut self, next: SlotRef) -> Option<Held> {
+    pub(crate) fn task_returned(&mut self, next: SlotRef) -> Option<Held<L>> {
         let is_there = self.on_stack.take() == Some(next.index);
         (is_there && self.slots[next.index].location() == Location::Ended).then(|| self.empty(next.index))
     }

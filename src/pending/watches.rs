@@ -15,8 +15,8 @@ use super::{Call, IndexHash, Schedule};
 use crate::abi::handle::{Handle, Kind};
 use crate::abi::sqe::{Sqe, poll_events};
 use crate::error::{Error, Result};
-use crate::op::driver::Given;
 use crate::pending::callback::Callback;
+use crate::pending::event::Event;
 use crate::pending::slots::{Held, Location, NO_SLOT};
 
 /// What is watched.
@@ -50,7 +50,7 @@ const ALWAYS: u32 = (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) as u32;
 /// In a slot's `when`, above the events: the watcher ends with them.
 const LAST: u64 = 1 << 32;
 
-impl Schedule {
+impl<L: 'static> Schedule<L> {
     /// Makes sure that the next `add_watcher`, on this descriptor, needs no memory, nor whatever becomes of it.
     pub(crate) fn reserve_watcher(&mut self, fd: i32) -> Result<()> {
         // A slot for the watcher and one for the poll.
@@ -69,7 +69,7 @@ impl Schedule {
     }
 
     /// Adds a watcher, after `reserve_watcher`.
-    pub(crate) fn add_watcher(&mut self, fd: i32, events: u32, callback: Callback) -> Handle {
+    pub(crate) fn add_watcher(&mut self, fd: i32, events: u32, callback: Callback<L>) -> Handle {
         let index = self.slots.fill(Kind::Watch, Location::Unqueued, 0, callback).index;
         self.referenced += 1;
         self.watches.watchers += 1;
@@ -202,20 +202,20 @@ impl Schedule {
     }
 
     /// Hands out the callback of a watcher whose turn it is.
-    pub(super) fn take_watch(&mut self, index: u32) -> Call {
+    pub(super) fn take_watch(&mut self, index: u32) -> Call<L> {
         let ready = self.slots[index].when();
         self.slots[index].set_when(0);
         self.slots[index].set_location(Location::Unqueued);
         self.metrics.callbacks += 1;
-        let given = Given::new(self.operations.descriptor(index), ready as u32);
+        let event = Event::Ready(self.operations.descriptor(index), ready as u32);
         if ready & LAST == 0 {
-            return Call { given, ..self.borrow_out(index) };
+            return Call { event, ..self.borrow_out(index) };
         }
         let handle = Some(self.slots.handle(index));
         self.leave(index);
         self.leave_watch(index);
         let Held { callback, release } = self.empty(index);
-        Call { callback, handle, kind: Kind::Watch, due: None, index, release, stays: false, given }
+        Call { callback, handle, kind: Kind::Watch, due: None, index, release, stays: false, event }
     }
 
     /// What the kernel is to be told of a poll.

@@ -17,9 +17,11 @@ use super::join::JoinError;
 use super::state::State;
 use super::waker::{self, Notify};
 use crate::abi::handle::Handle;
+use crate::abi::source::Source;
 use crate::error::Result;
 use crate::event_loop::{Loop, Payload, Unjoined, drop_quietly};
-use crate::pending::callback::Polled;
+use crate::pending::callback::Callable;
+use crate::pending::event::Event;
 use crate::sys::memory::try_box;
 use crate::sys::try_arc::{Inner, TryArc};
 use crate::threads::inbox::Link;
@@ -174,10 +176,11 @@ pub(super) unsafe fn post(task: NonNull<Header>) {
     }
 }
 
-impl<F: Future> Polled for Slotted<F> {
-    type Future = F;
+impl<F: Future> Callable<Loop> for Slotted<F> {
+    const ONCE: bool = false;
 
-    fn poll(&self, lp: &Loop) {
+    /// Polls it.
+    fn call(&mut self, lp: &Loop, _: &Event) {
         // SAFETY: the slot refers to it.
         let Body { header, stage } = unsafe { self.0.as_ref() };
         if header.to_abort.get() {
@@ -201,6 +204,12 @@ impl<F: Future> Polled for Slotted<F> {
             Ok(Poll::Ready(output)) => self.complete(lp, Ok(output)),
             Err(payload) => self.complete(lp, Err(JoinError::panicked(payload, &lp.shared))),
         }
+    }
+
+    fn call_once(self, _: &Loop, _: &Event) {}
+
+    fn source_of_type() -> Source {
+        Source::Rust(std::any::type_name::<F>())
     }
 }
 

@@ -12,9 +12,9 @@ use super::join::JoinError;
 use super::oneshot::{Receiver, Sender, oneshot};
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
+use crate::event_loop::Callback;
 use crate::event_loop::{Loop, Unjoined};
 use crate::op::readiness::Events;
-use crate::pending::callback::Callback;
 use crate::sys::try_arc::TryArc;
 use crate::threads::executor::{Packet, Worked};
 use crate::threads::remote::Shared;
@@ -146,7 +146,7 @@ pub fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
         lp.check_open()?;
         let (job, packet) = Packet::new(work)?;
         let callback = Callback::once(move |lp: &Loop| {
-            let result = match packet.open(lp) {
+            let result = match packet.open() {
                 Worked::Done(result) => Ok(result),
                 Worked::Panicked(payload) => Err(JoinError::panicked(payload, &lp.shared)),
                 Worked::Cancelled => Err(JoinError::cancelled()),

@@ -6,8 +6,8 @@ use std::mem::ManuallyDrop;
 use super::body;
 use super::join::JoinHandle;
 use crate::error::{Error, Result};
+use crate::event_loop::Callback;
 use crate::event_loop::{Loop, Outcome};
-use crate::pending::callback::Callback;
 
 /// Starts a task on the loop that is running on this thread; see [`Loop::spawn`]. Errors: EINVAL when none is, and those of that.
 pub fn spawn<F: Future + 'static>(future: F) -> Result<JoinHandle<F::Output>> {
@@ -66,7 +66,7 @@ impl Loop {
         let (slotted, task) = body::make(future, self)?;
         // SAFETY: one reference is the slot's, this is the other one.
         let join = unsafe { JoinHandle::new(task) };
-        let poll = ManuallyDrop::new(Callback::for_task(slotted));
+        let poll = ManuallyDrop::new(Callback::inline(slotted));
         let mut schedule = self.schedule.borrow_mut();
         // What was posted before comes before (S26).
         let posts = self.collect_posts(&mut schedule);

@@ -27,10 +27,10 @@ use nix::errno::Errno;
 
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result, Sentence};
+use crate::event_loop::Callback;
 use crate::event_loop::Loop;
-use crate::op::driver::Driver;
-use crate::pending::Schedule;
-use crate::pending::callback::Callback;
+use crate::event_loop::Schedule;
+use crate::pending::driver::Driver;
 use crate::sys::fork::Process;
 use crate::sys::memory::try_box;
 use crate::sys::try_arc::{Inner, TryArc};
@@ -157,7 +157,7 @@ impl Loop {
     ) -> Result<Handle> {
         self.check_open()?;
         let (job, packet) = Packet::new(work)?;
-        let callback = Callback::once(move |lp: &Loop| match packet.open(lp) {
+        let callback = Callback::once(move |lp: &Loop| match packet.open() {
             Worked::Done(result) => done(lp, Ok(result)),
             Worked::Panicked(payload) => resume_unwind(payload),
             Worked::Cancelled => done(lp, Err(Error::CANCELLED)),
@@ -575,12 +575,11 @@ impl<T: Send + 'static, F: FnOnce() -> T + Send + 'static> Packet<F, T> {
     }
 
     /// What came of it: for the callback of the work, on the loop's thread.
-    pub(crate) fn open(self, lp: &Loop) -> Worked<T> {
+    pub(crate) fn open(self) -> Worked<T> {
         match self.swap(Stage::Taken) {
             Stage::Done(Ok(result)) => Worked::Done(result),
             Stage::Done(Err(payload)) => Worked::Panicked(payload),
             waiting => {
-                debug_assert!(lp.result.get().result == -libc::ECANCELED, "work that is not done was cancelled");
                 drop(waiting);
                 Worked::Cancelled
             }

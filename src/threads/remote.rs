@@ -13,11 +13,12 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result, Sentence};
+use crate::event_loop::Callback;
+use crate::event_loop::Held;
 use crate::event_loop::Loop;
+use crate::event_loop::Schedule;
 use crate::observe::trace::Trace;
-use crate::pending::Schedule;
-use crate::pending::callback::Callback;
-use crate::pending::slots::Held;
+use crate::pending::event::Event;
 use crate::sys::fork::Process;
 use crate::sys::try_arc::TryArc;
 use crate::threads::inbox::{Inbox, Link, Post, Posts};
@@ -76,11 +77,16 @@ pub(crate) struct Shared {
 
 /// A post with a value.
 #[repr(C)]
-struct Node<T> {
+pub(crate) struct Node<T> {
     head: Head,
     /// When it is due: a time, or a delay on a virtual clock. None: as soon as the loop has taken it.
     when: Option<u64>,
-    value: T,
+    pub(crate) value: T,
+}
+
+/// A value that can be posted: the loop's thread makes of it what is to run.
+pub(crate) trait Posted: Send + Sized {
+    fn unpack(node: PostBox<Node<Self>>) -> Held;
 }
 
 /// What is known of every post.
@@ -166,22 +172,13 @@ impl Shared {
         self.wakes.load(Relaxed)
     }
 
-    /// Posts a value, of which the loop's thread makes what `what` says, `delay` from now where there is one. A value that is refused
-    /// comes back.
-    ///
-    /// # Safety
-    /// The value may be sent to the loop's thread; `what` is a call that is right for a `Node<T>`.
-    pub(crate) unsafe fn post<T>(
-        &self,
-        value: T,
-        delay: Option<u64>,
-        what: &'static What,
-    ) -> std::result::Result<(), (T, Error)> {
+    /// Posts a value, `delay` from now where there is one. A value that is refused comes back.
+    pub(crate) fn post<T: Posted>(&self, value: T, delay: Option<u64>) -> std::result::Result<(), (T, Error)> {
         if !self.process.is_current() {
             return Err((value, Error::FORKED));
         }
         let when = delay.map(|delay| if self.is_virtual { delay } else { monotonic().saturating_add(delay) });
-        let node = Node { head: Head::new(what), when, value };
+        let node = Node { head: Head::new(const { &What::Call(unpack_value::<T>) }), when, value };
         let node = match PostBox::new(node) {
             Ok(node) => node.into_raw(),
             Err(node) => return Err((node.value, Error::NO_MEMORY)),
@@ -238,8 +235,7 @@ impl Shared {
     where
         F: FnOnce(&Loop) + Send + 'static,
     {
-        // SAFETY: the closure is Send, and `unpack_closure` is the one for its type.
-        unsafe { self.post(f, delay, const { &What::Call(unpack_closure::<F>) }) }
+        self.post(Closure(f), delay).map_err(|(Closure(f), error)| (f, error))
     }
 
     /// Tells the loop that a signal has come. Async-signal-safe, and leaves errno alone.
@@ -425,16 +421,25 @@ pub(crate) fn unpack(post: Post) -> Held {
 }
 
 /// # Safety
-/// The post is a `Node<F>` that nobody else has.
-unsafe fn unpack_closure<F: FnOnce(&Loop) + Send + 'static>(post: NonNull<Link>) -> Held {
-    // SAFETY: the caller says so.
-    let node = unsafe { PostBox::from_raw(post.cast::<Node<F>>()) };
-    let callback = if Callback::is_inline::<F>() {
-        Callback::once_inline(node.open().value)
-    } else {
-        Callback::once_for::<F, _>(move |lp: &Loop| (node.open().value)(lp))
-    };
-    Held { callback, release: None }
+/// The post is a `Node<T>` that nobody else has.
+unsafe fn unpack_value<T: Posted>(post: NonNull<Link>) -> Held {
+    // SAFETY: the post was made of a box for a `Node<T>`, and is nobody else's.
+    T::unpack(unsafe { PostBox::from_raw(post.cast()) })
+}
+
+/// A closure that is posted.
+struct Closure<F>(F);
+
+impl<F: FnOnce(&Loop) + Send + 'static> Posted for Closure<F> {
+    fn unpack(node: PostBox<Node<Closure<F>>>) -> Held {
+        let callback = if Callback::is_inline::<F>() {
+            Callback::once(node.open().value.0)
+        } else {
+            Callback::once_for::<F, _>(move |lp: &Loop, _: &Event| (node.open().value.0)(lp))
+        };
+        // Both are inline, which is never refused.
+        Held { callback: callback.unwrap_or(Callback::EMPTY), release: None }
+    }
 }
 
 impl<F> From<(F, Error)> for Refused<F> {
@@ -472,54 +477,5 @@ impl fmt::Debug for Shared {
 impl fmt::Debug for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Remote").finish_non_exhaustive()
-    }
-}
-
-#[cfg(feature = "capi")]
-pub(crate) mod c {
-    //! Posts from C.
-
-    use std::ptr::NonNull;
-
-    use libc::c_void;
-
-    use super::{Node, Shared, What};
-    use crate::error::Result;
-    use crate::pending::callback::Callback;
-    use crate::pending::callback::c::{Call, Release};
-    use crate::pending::slots::Held;
-    use crate::threads::inbox::Link;
-    use crate::threads::post_box::PostBox;
-
-    struct CPost {
-        callback: Call,
-        arg: *mut c_void,
-        release: Option<Release>,
-    }
-
-    impl Shared {
-        /// Posts a C function. Whoever does promises that calling it with this `arg` on the loop's thread is sound.
-        pub(crate) fn post_c(
-            &self,
-            callback: Call,
-            arg: *mut c_void,
-            release: Option<Release>,
-            delay: Option<u64>,
-        ) -> Result<()> {
-            // SAFETY: the header says that callback and argument are used on the loop's thread.
-            let posted = unsafe { self.post(CPost { callback, arg, release }, delay, &What::Call(unpack)) };
-            posted.map_err(|(_, error)| error)
-        }
-    }
-
-    /// # Safety
-    /// The post is a `Node<CPost>` that nobody else has.
-    unsafe fn unpack(post: NonNull<Link>) -> Held {
-        // SAFETY: the caller says so.
-        let CPost { callback, arg, release } = unsafe { PostBox::from_raw(post.cast::<Node<CPost>>()) }.open().value;
-        Held {
-            callback: Callback::c_call(callback, arg),
-            release: release.map(|release| Callback::c_release(release, arg)),
-        }
     }
 }

@@ -1,7 +1,6 @@
 //! What stands behind an operation that is more than one entry for the kernel.
 
-use std::ptr;
-
+use super::event::OpResult;
 use crate::abi::sqe::Sqe;
 use crate::kernel::uring::Completed;
 
@@ -41,7 +40,7 @@ pub(crate) unsafe trait Driver: std::fmt::Debug {
     }
 
     /// The callback has returned from a result that is not the final one.
-    fn seen(&mut self, _given: Given) {}
+    fn seen(&mut self, _given: OpResult) {}
 
     /// Whether operations wait for what this one uses, and some of it is free.
     fn may_resume_others(&self) -> bool {
@@ -61,44 +60,19 @@ unsafe impl<T: std::fmt::Debug> Driver for KeepAlive<T> {}
 /// What comes of a completion: a result for the user, another entry for the kernel, both or neither.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Step {
-    pub(crate) given: Option<Given>,
+    pub(crate) given: Option<OpResult>,
     pub(crate) again: bool,
-}
-
-/// A result for the user. The operation has ended with it unless `MORE` is among the flags.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Given {
-    pub(crate) result: i32,
-    pub(crate) flags: u32,
-    /// What was received; null where that is in no buffer of the loop's.
-    pub(crate) data: *const u8,
-}
-
-impl Default for Given {
-    fn default() -> Given {
-        Given::new(0, 0)
-    }
-}
-
-impl Given {
-    pub(crate) fn new(result: i32, flags: u32) -> Given {
-        Given { result, flags, data: ptr::null() }
-    }
-
-    pub(crate) fn is_final(self) -> bool {
-        self.flags & MORE == 0
-    }
 }
 
 impl Step {
     /// The result as it came.
     pub(crate) fn give(completed: Completed) -> Step {
-        Step { given: Some(Given::new(completed.result, completed.flags)), again: false }
+        Step { given: Some(OpResult::new(completed.result, completed.flags)), again: false }
     }
 
     /// The last result.
     pub(crate) fn end(result: i32) -> Step {
-        Step { given: Some(Given::new(result, 0)), again: false }
+        Step { given: Some(OpResult::new(result, 0)), again: false }
     }
 
     /// No result: the kernel gets the next entry.
@@ -107,8 +81,3 @@ impl Step {
     /// No result, and nothing for the kernel until something has come back.
     pub(crate) const WAIT: Step = Step { given: None, again: false };
 }
-
-/// More results will come: `IORING_CQE_F_MORE`.
-pub(crate) const MORE: u32 = 1 << 1;
-/// The deadline cut the operation short. The kernel has no flag at this place.
-pub(crate) const TIMED_OUT: u32 = 1 << 13;

@@ -1,0 +1,364 @@
+//! A stored callback: what to call, and what it carries.
+//!
+//! A closure of two words or less and a C function with its argument are stored inline and cost no allocation;
+//! anything larger is boxed. A callback can be called again after it has run: a closure that runs once has then
+//! nothing left to do. `L` is the loop that it is called with, of which this room knows nothing.
+//!
+//! `unsafe` lives here because the type of what is stored is known only to the table of functions that was made for it: `Table::of::<T>`
+//! goes with data that is a `T`, from `Callback::store` until the callback is dropped or called for the last time.
+
+use std::any::type_name;
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::{ManuallyDrop, MaybeUninit, align_of, needs_drop, size_of};
+
+use super::event::Event;
+use crate::abi::source::Source;
+use crate::error::Result;
+use crate::sys::memory::{prefetch_at, try_box};
+
+/// Room for what a callback carries inline.
+type Data = [Word; 2];
+type Word = MaybeUninit<usize>;
+
+/// How much of a task is fetched before it is polled: its head, and the beginning of its future.
+const TASK_LINES: usize = 3;
+
+/// A callback and what it carries. Dropping it drops what it carries.
+pub(crate) struct Callback<L: 'static> {
+    table: &'static Table<L>,
+    data: Data,
+}
+
+/// What can be stored as a callback.
+pub(crate) trait Callable<L> {
+    /// Whether it is gone when it has been called once.
+    const ONCE: bool;
+
+    /// Calls it. Not used where `ONCE` is set.
+    fn call(&mut self, lp: &L, event: &Event);
+
+    /// Calls it for the last time.
+    fn call_once(self, lp: &L, event: &Event);
+
+    /// What it is, for the reports to people, as far as its type tells.
+    fn source_of_type() -> Source;
+
+    /// What it is, for the reports to people.
+    fn source(&self) -> Source {
+        Self::source_of_type()
+    }
+}
+
+/// The functions for one type of callback. Each takes the data of a callback that was made with this table.
+struct Table<L: 'static> {
+    /// Calls it for the last time, and drops what it carries. The data comes by value, in two registers.
+    call_once: unsafe fn(Word, Word, &L, &Event),
+    call: unsafe fn(&mut Callback<L>, &L, &Event),
+    drop: unsafe fn(&mut Data),
+    needs_drop: bool,
+    describe: unsafe fn(&Data) -> Source,
+    /// A table that describes the same callback, and does nothing else with its data; None: it is that one.
+    stand_in: Option<&'static Table<L>>,
+}
+
+impl<L: 'static> Callback<L> {
+    /// Does nothing, carries nothing.
+    pub(crate) const EMPTY: Callback<L> = Callback { table: TablesOf::<L, Nothing>::TABLE, data: [Word::uninit(); 2] };
+
+    /// A closure that runs once.
+    pub(crate) fn once<F: FnOnce(&L) + 'static>(f: F) -> Result<Callback<L>> {
+        Callback::once_for::<F, _>(move |lp: &L, _: &Event| f(lp))
+    }
+
+    /// The same, for one that is told why it is called.
+    pub(crate) fn once_event<F: FnOnce(&L, &Event) + 'static>(f: F) -> Result<Callback<L>> {
+        Callback::once_for::<F, _>(f)
+    }
+
+    /// The same, for one that is known by the name of a `D`.
+    pub(crate) fn once_for<D: 'static, F: FnOnce(&L, &Event) + 'static>(f: F) -> Result<Callback<L>> {
+        Callback::new(Once(f, PhantomData::<D>))
+    }
+
+    /// A closure that runs many times.
+    pub(crate) fn many<F: FnMut(&L) + 'static>(mut f: F) -> Result<Callback<L>> {
+        Callback::new(Many(move |lp: &L, _: &Event| f(lp), PhantomData::<F>))
+    }
+
+    /// The same, for one that is told why it is called.
+    pub(crate) fn many_event<F: FnMut(&L, &Event) + 'static>(f: F) -> Result<Callback<L>> {
+        Callback::new(Many(f, PhantomData::<F>))
+    }
+
+    /// Anything that can be called: inline if it fits, else in a box.
+    #[inline]
+    pub(crate) fn new<T: Callable<L>>(value: T) -> Result<Callback<L>> {
+        if fits::<T>() { Ok(Callback::inline(value)) } else { Ok(Callback::inline(try_box(value)?)) }
+    }
+
+    /// What is two words or less, and may borrow what does not live for ever, if it is dropped before that is gone.
+    #[inline]
+    pub(crate) fn inline<T: Callable<L>>(value: T) -> Callback<L> {
+        assert!(fits::<T>());
+        let mut data: Data = [Word::uninit(); 2];
+        // SAFETY: `fits` says that a `T` has room in `data`, in size and in alignment.
+        unsafe { data.as_mut_ptr().cast::<T>().write(value) };
+        Callback { table: TablesOf::<L, T>::TABLE, data }
+    }
+
+    /// Whether a closure is stored inline.
+    pub(crate) const fn is_inline<F>() -> bool {
+        fits::<F>()
+    }
+
+    /// Has the task that this callback polls fetched into the cache.
+    #[inline]
+    pub(crate) fn prefetch_task(&self) {
+        // SAFETY: what polls a task begins with its address.
+        prefetch_at(std::ptr::without_provenance(unsafe { self.data[0].assume_init() }), TASK_LINES);
+    }
+
+    /// A task's callback, to be called while it stays where it is: it must not be dropped meanwhile.
+    #[inline]
+    pub(crate) fn lend(&self) -> ManuallyDrop<Callback<L>> {
+        ManuallyDrop::new(Callback { table: self.table, data: self.data })
+    }
+
+    /// Calls it for the last time.
+    #[inline]
+    pub(crate) fn call_once(self, lp: &L, event: &Event) {
+        let this = ManuallyDrop::new(self);
+        let [first, second] = this.data;
+        // SAFETY: `data` was stored by the constructor that chose `table`, and is not used again.
+        unsafe { (this.table.call_once)(first, second, lp, event) }
+    }
+
+    /// Calls it. A closure that runs once is gone afterwards, and with it what it carried.
+    #[inline]
+    pub(crate) fn call(&mut self, lp: &L, event: &Event) {
+        // SAFETY: `data` was stored by the constructor that chose `table`, and nothing else writes either of them.
+        unsafe { (self.table.call)(self, lp, event) }
+    }
+
+    pub(crate) fn source(&self) -> Source {
+        // SAFETY: `data` was stored by the constructor that chose `table`.
+        unsafe { (self.table.describe)(&self.data) }
+    }
+
+    /// Whether dropping it does anything.
+    #[inline]
+    pub(crate) fn needs_drop(&self) -> bool {
+        self.table.needs_drop
+    }
+
+    /// Takes the callback out and leaves one that needs no drop: nothing is written if it is one itself.
+    #[inline]
+    pub(crate) fn take(&mut self) -> Callback<L> {
+        let taken = Callback { table: self.table, data: self.data };
+        if taken.needs_drop() {
+            self.table = TablesOf::<L, Nothing>::TABLE;
+        }
+        taken
+    }
+
+    /// Drops it, on a path that is seldom taken: its words go there in registers, so that they need not be in memory on
+    /// the other path either.
+    #[inline(always)]
+    pub(crate) fn refuse(this: ManuallyDrop<Callback<L>>) {
+        #[cold]
+        fn drop_words<L>(table: &'static Table<L>, first: Word, second: Word) {
+            drop(Callback { table, data: [first, second] });
+        }
+        let [first, second] = this.data;
+        drop_words(this.table, first, second);
+    }
+
+    /// Puts it in the place of one that needs no drop, and that is not even read: it may be far away in memory.
+    #[inline(always)]
+    pub(crate) fn put_over(self, place: &mut Callback<L>) {
+        debug_assert!(!place.needs_drop());
+        std::mem::forget(std::mem::replace(place, self));
+    }
+
+    /// What describes this callback while the callback itself is elsewhere. Calling it does nothing.
+    pub(crate) fn stand_in(&self) -> Callback<L> {
+        Callback { table: self.table.stand_in.unwrap_or(self.table), data: self.data }
+    }
+}
+
+impl<L> Drop for Callback<L> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.table.needs_drop {
+            // SAFETY: `data` was stored by the constructor that chose `table`, and a dropped callback is used no more.
+            unsafe { (self.table.drop)(&mut self.data) }
+        }
+    }
+}
+
+impl<L> fmt::Debug for Callback<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source().fmt(f)
+    }
+}
+
+const fn fits<T>() -> bool {
+    size_of::<T>() <= size_of::<Data>() && align_of::<T>() <= align_of::<Data>()
+}
+
+/// The tables for what is stored as a `T`.
+struct TablesOf<L, T>(PhantomData<(L, T)>);
+
+impl<L: 'static, T: Callable<L>> TablesOf<L, T> {
+    const TABLE: &'static Table<L> = &Table {
+        call_once: |first, second, lp, event| {
+            let data: Data = [first, second];
+            // SAFETY: the data is a `T`, which is read once.
+            unsafe { data.as_ptr().cast::<T>().read() }.call_once(lp, event);
+        },
+        call: |callback, lp, event| {
+            let this = callback.data.as_mut_ptr().cast::<T>();
+            if T::ONCE {
+                // SAFETY: the data is a `T`, which is read once: the empty table says from here on that it is gone.
+                let this = unsafe { this.read() };
+                callback.table = TablesOf::<L, Nothing>::TABLE;
+                this.call_once(lp, event);
+            } else {
+                // SAFETY: the data is a `T`, borrowed for the call alone.
+                unsafe { &mut *this }.call(lp, event);
+            }
+        },
+        // SAFETY: the data is a `T`, of which this is the end.
+        drop: |data| unsafe { data.as_mut_ptr().cast::<T>().drop_in_place() },
+        needs_drop: needs_drop::<T>(),
+        // SAFETY: the data is a `T`.
+        describe: |data| unsafe { &*data.as_ptr().cast::<T>() }.source(),
+        stand_in: Some(Self::STAND_IN),
+    };
+    /// Describes a `T`, which is elsewhere: only what needs no drop is still in the data.
+    const STAND_IN: &'static Table<L> = &Table {
+        call_once: |_, _, _, _| {},
+        call: |_, _, _| {},
+        drop: |_| {},
+        needs_drop: false,
+        describe: |data| match needs_drop::<T>() {
+            true => T::source_of_type(),
+            // SAFETY: the data is a copy of a `T` that owns nothing.
+            false => unsafe { &*data.as_ptr().cast::<T>() }.source(),
+        },
+        stand_in: None,
+    };
+}
+
+/// Does nothing.
+struct Nothing;
+
+impl<L> Callable<L> for Nothing {
+    const ONCE: bool = false;
+
+    fn call(&mut self, _: &L, _: &Event) {}
+
+    fn call_once(self, _: &L, _: &Event) {}
+
+    fn source_of_type() -> Source {
+        Source::Rust("nothing")
+    }
+}
+
+/// Calls an `F` once, and is known by the name of a `D`.
+struct Once<F, D>(F, PhantomData<D>);
+
+impl<L, F: FnOnce(&L, &Event), D> Callable<L> for Once<F, D> {
+    const ONCE: bool = true;
+
+    fn call(&mut self, _: &L, _: &Event) {}
+
+    fn call_once(self, lp: &L, event: &Event) {
+        (self.0)(lp, event);
+    }
+
+    fn source_of_type() -> Source {
+        Source::Rust(type_name::<D>())
+    }
+}
+
+/// Calls an `F` any number of times, and is known by the name of a `D`.
+struct Many<F, D>(F, PhantomData<D>);
+
+impl<L, F: FnMut(&L, &Event), D> Callable<L> for Many<F, D> {
+    const ONCE: bool = false;
+
+    fn call(&mut self, lp: &L, event: &Event) {
+        (self.0)(lp, event);
+    }
+
+    fn call_once(mut self, lp: &L, event: &Event) {
+        (self.0)(lp, event);
+    }
+
+    fn source_of_type() -> Source {
+        Source::Rust(type_name::<D>())
+    }
+}
+
+impl<L, T: Callable<L>> Callable<L> for Box<T> {
+    const ONCE: bool = T::ONCE;
+
+    fn call(&mut self, lp: &L, event: &Event) {
+        (**self).call(lp, event);
+    }
+
+    fn call_once(self, lp: &L, event: &Event) {
+        (*self).call_once(lp, event);
+    }
+
+    fn source_of_type() -> Source {
+        T::source_of_type()
+    }
+
+    fn source(&self) -> Source {
+        (**self).source()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::rc::Rc;
+
+    #[test]
+    fn two_words_are_stored_inline_and_three_are_boxed() {
+        assert!(fits::<[usize; 2]>() && !fits::<[usize; 3]>() && !fits::<u128>());
+        assert_eq!(size_of::<Callback<()>>(), 24);
+    }
+
+    #[test]
+    fn what_a_closure_carries_is_dropped_once() {
+        let token = Rc::new(());
+        for large in [false, true] {
+            let (t, room) = (Rc::clone(&token), [0usize; 8]);
+            let mut callback = if large {
+                Callback::once(move |&()| drop((t, std::hint::black_box(room)))).unwrap()
+            } else {
+                Callback::once(move |&()| drop(t)).unwrap()
+            };
+            assert_eq!(Rc::strong_count(&token), 2);
+            callback.call(&(), &Event::Turn);
+            assert_eq!(Rc::strong_count(&token), 1);
+            callback.call(&(), &Event::Turn);
+            drop(callback);
+            assert_eq!(Rc::strong_count(&token), 1);
+
+            let (t, room) = (Rc::clone(&token), [0usize; 8]);
+            let unused = if large {
+                Callback::many(move |&()| drop((Rc::clone(&t), std::hint::black_box(room)))).unwrap()
+            } else {
+                Callback::many(move |&()| drop(Rc::clone(&t))).unwrap()
+            };
+            assert_eq!(Rc::strong_count(&token), 2);
+            drop(unused);
+            assert_eq!(Rc::strong_count(&token), 1);
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! What a callback is called for: the argument that it gets beside the loop.
+
+use std::ptr;
+
+use libc::{c_int, pid_t};
+
+use crate::error::{Error, Result};
+
+/// What has happened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Event {
+    /// The callback has its turn, and there is no more to say: a call, a timer, a hook, a task, a release.
+    Turn,
+    /// An operation, or work on another thread, came to a result.
+    Completed(OpResult),
+    /// A descriptor is ready for these `POLL*`.
+    Ready(c_int, u32),
+    /// A signal has come.
+    Signal(c_int),
+    /// A child has ended, with this wait status.
+    Exited(pid_t, c_int),
+}
+
+/// A result of an operation. The operation has ended with it unless `MORE` is among the flags.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OpResult {
+    pub(crate) result: i32,
+    pub(crate) flags: u32,
+    /// What was received; null where that is in no buffer of the loop's.
+    pub(crate) data: *const u8,
+}
+
+impl Event {
+    /// The result of an operation, for a callback that is called for nothing else.
+    #[inline]
+    pub(crate) fn completed(&self) -> OpResult {
+        let Event::Completed(result) = self else { unreachable!("an operation's callback was called for {self:?}") };
+        *result
+    }
+}
+
+impl OpResult {
+    pub(crate) fn new(result: i32, flags: u32) -> OpResult {
+        OpResult { result, flags, data: ptr::null() }
+    }
+
+    /// The number that the kernel gave, which often is one of bytes, or the error.
+    pub(crate) fn count(self) -> Result<u32> {
+        u32::try_from(self.result).map_err(|_| Error::of_operation(self.result))
+    }
+
+    pub(crate) fn is_final(self) -> bool {
+        self.flags & MORE == 0
+    }
+}
+
+/// More results will come: `IORING_CQE_F_MORE`.
+pub(crate) const MORE: u32 = 1 << 1;
+/// The deadline cut the operation short. The kernel has no flag at this place.
+pub(crate) const TIMED_OUT: u32 = 1 << 13;
