@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 
 /// What has happened.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "capi"), expect(dead_code, reason = "C is told more than closures, which know it"))]
 pub(crate) enum Event {
     /// The callback has its turn, and there is no more to say: a call, a timer, a hook, a task, a release.
     Turn,
