@@ -7,12 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::event_loop::Schedule;
-use crate::event_loop::{Loop, Phase};
+use crate::event_loop::handler::Handler;
+use crate::event_loop::slow::SlowWatch;
+use crate::event_loop::{Loop, Phase, Schedule};
 use crate::kernel::uring::{Ring, Sizes};
-use crate::observe::handler::Handler;
 use crate::observe::inspect;
-use crate::observe::slow::SlowWatch;
 use crate::observe::trace::{self, TraceFile};
 use crate::sys::owner::Owner;
 use crate::threads::executor::Executor;

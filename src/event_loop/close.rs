@@ -150,7 +150,7 @@ impl Loop {
             trace.flush();
         }
         if self.slow.debug() {
-            self.walk_pending(|info| inspect::print_pending(self, info));
+            self.walk_pending(|info| inspect::print_pending(info, self.time()));
         }
         // What the kernel does not let go of is not freed.
         let _ = self.drain(u64::MAX);

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
+use crate::event_loop::handler::Handler;
 use crate::event_loop::running::Running;
+use crate::event_loop::slow::SlowWatch;
 use crate::kernel::uring::{Ring, Waited};
-use crate::observe::handler::Handler;
-use crate::observe::slow::SlowWatch;
 use crate::op::buffers::Pool;
 use crate::pending::event::Event;
 use crate::pending::ready::{List, list_of};
@@ -608,8 +608,11 @@ pub(crate) mod calls;
 pub(crate) mod close;
 mod control;
 mod embed;
+mod handler;
+mod introspection;
 mod release;
 #[allow(unsafe_code)]
 pub(crate) mod running;
+mod slow;
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,6 @@
-//! Seeing what happens: what is pending, which callback was slow, what `RINGLOOP_DEBUG=1` prints.
+//! What the loop shows to people: a pending thing, a slow callback, and the lines that `RINGLOOP_DEBUG=1` prints.
+//!
+//! Plain data and its text. Printing takes no lock and ignores a stderr that is closed or full.
 
 use std::fmt;
 use std::io::Write;
@@ -7,14 +9,11 @@ use std::time::Duration;
 
 use crate::abi::handle::{Handle, Kind};
 use crate::abi::source::Source;
-use crate::error::Result;
-use crate::event_loop::{Loop, UserCode};
-use crate::observe::metrics::Metrics;
 use crate::observe::symbol::Symbol;
 use crate::sys::environment::variable;
 use crate::time::Time;
 
-/// One pending thing, as [`Loop::walk`] shows it.
+/// One pending thing, as [`Loop::walk`](crate::Loop::walk) shows it.
 #[derive(Clone, Copy, Debug)]
 pub struct Info {
     kind: Kind,
@@ -52,7 +51,7 @@ impl Info {
         self.when
     }
 
-    /// Whether it counts for [`Loop::run`].
+    /// Whether it counts for [`Loop::run`](crate::Loop::run).
     pub fn is_referenced(&self) -> bool {
         self.referenced
     }
@@ -73,7 +72,7 @@ impl Info {
     }
 }
 
-/// A callback that held the loop for the limit or longer; see [`Loop::set_slow_callback`].
+/// A callback that held the loop for the limit or longer; see [`Loop::set_slow_callback`](crate::Loop::set_slow_callback).
 #[derive(Clone, Copy, Debug)]
 pub struct SlowCallback {
     kind: Kind,
@@ -124,10 +123,10 @@ pub(crate) fn print_slow(slow: &SlowCallback) {
     ));
 }
 
-/// One line for each thing that is pending when the loop is closed.
-pub(crate) fn print_pending(lp: &Loop, info: &Info) {
+/// One line for each thing that is pending when the loop is closed, at `now`.
+pub(crate) fn print_pending(info: &Info, now: Time) {
     let (kind, callback, handle) = (info.kind.name(), info.callback(), info.handle.as_raw());
-    let due = Due { when: info.when, now: lp.time() };
+    let due = Due { when: info.when, now };
     print(format_args!("ringloop: pending at close: {kind} {callback}, handle {handle}{due}"));
 }
 
@@ -157,40 +156,4 @@ fn print(line: fmt::Arguments<'_>) {
     let length = 4095 - room.len();
     text[length] = b'\n';
     let _ = nix::unistd::write(std::io::stderr(), &text[..=length]);
-}
-
-impl Loop {
-    /// The counters since the loop was made (S35).
-    pub fn metrics(&self) -> Metrics {
-        let traffic = self.ring.borrow().traffic();
-        let metrics = self.schedule.borrow().metrics;
-        Metrics {
-            submitted: traffic.submitted,
-            completed: traffic.completed,
-            enters: traffic.enters,
-            overflows: traffic.overflows,
-            wakes: self.shared.wakes(),
-            ..metrics
-        }
-    }
-
-    /// Shows everything that is pending to `f`, in no order that is promised: to find leaks. `f` may call anything,
-    /// cancel included; what it schedules may or may not be shown. Posts of other threads have no handles and are not shown, but for
-    /// delayed ones. O(n). Errors: ESHUTDOWN while closing.
-    pub fn walk(&self, mut f: impl FnMut(&Loop, &Info)) -> Result<()> {
-        self.check()?;
-        let _user_code = UserCode::begin(self);
-        self.walk_pending(|info| f(self, info));
-        Ok(())
-    }
-
-    pub(crate) fn walk_pending(&self, mut f: impl FnMut(&Info)) {
-        let slots = self.schedule.borrow().len();
-        for index in 0..slots {
-            let info = self.schedule.borrow().info(index);
-            if let Some(info) = info {
-                f(&info);
-            }
-        }
-    }
 }

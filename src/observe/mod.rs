@@ -1,9 +1,7 @@
 //! Seeing what a loop does: counters, what is pending, slow callbacks, a trace.
 
-pub(crate) mod handler;
 pub(crate) mod inspect;
 pub(crate) mod metrics;
-pub(crate) mod slow;
 #[allow(unsafe_code)]
 pub(crate) mod symbol;
 pub(crate) mod trace;

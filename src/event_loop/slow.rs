@@ -1,5 +1,7 @@
-//! The watch over callbacks: which were slow (S34), and when each of them ran, for a trace. A clock read a callback while somebody
-//! wants to know, nothing otherwise.
+//! The watch over callbacks: reports slow ones (S34), and records each of them in the trace.
+//!
+//! While a handler, the debug mode or a trace is on, a callback costs one reading of the clock; otherwise nothing. Time that
+//! passes between two callbacks, asleep or in a report, counts for neither.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -7,9 +9,8 @@ use std::time::Duration;
 use crate::abi::handle::Kind;
 use crate::abi::source::Source;
 use crate::error::Result;
-use crate::event_loop::Call;
-use crate::event_loop::Loop;
-use crate::observe::handler::Handler;
+use crate::event_loop::handler::Handler;
+use crate::event_loop::{Call, Loop};
 use crate::observe::inspect::{self, SlowCallback};
 use crate::observe::trace::Trace;
 use crate::sys::memory::try_box;
