@@ -6,7 +6,6 @@
 #[allow(unsafe_code)]
 pub(crate) mod callback;
 mod children;
-mod descriptors;
 #[allow(unsafe_code)]
 pub(crate) mod driver;
 pub(crate) mod event;

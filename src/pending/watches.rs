@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use io_uring::opcode;
 
-use super::descriptors::List;
+use super::operations::descriptors::List;
 use super::operations::{DeferredSubmission, Operation};
 use super::{Call, IndexHash, Schedule};
 use crate::abi::handle::{Handle, Kind};

@@ -5,9 +5,13 @@
 //! submitted next. Room for an operation's final result and for one errand is had when it is added: cancelling and closing
 //! allocate nothing (S31).
 
+pub(super) mod descriptors;
+mod stage;
+
 use std::collections::VecDeque;
 
-use super::descriptors::{Link, Lists};
+use self::descriptors::{Link, Lists};
+use self::stage::Stage;
 use super::{Call, Schedule};
 use crate::abi::handle::{Handle, Kind};
 use crate::abi::sqe::Sqe;
@@ -72,18 +76,13 @@ pub(super) struct Operation {
     ahead: Option<u32>,
     behind: Option<u32>,
     gives_descriptor: bool,
-    /// Whether its final result has not come.
-    is_pending: bool,
-    in_kernel: bool,
     may_outlive_thread: bool,
+    stage: Stage,
+    /// Whether somebody has asked for its end.
+    is_to_end: bool,
+    timed_out: bool,
     /// How often the kernel has not found it, to cancel it.
     refusals: u16,
-    /// Whether the one before it in its chain has not ended.
-    has_to_wait: bool,
-    asked_to_end: bool,
-    /// Whether the kernel has been asked to cancel its entry, and has not said that it does not know it.
-    is_asked: bool,
-    timed_out: bool,
     is_deferred: bool,
     driver: Option<Box<dyn Driver>>,
 }
@@ -110,21 +109,22 @@ impl Operations {
 
     /// The entry in a slot has been queued for the kernel.
     pub(super) fn submitted(&mut self, index: u32) {
-        let entry = &mut self.entries[index as usize];
-        (entry.in_kernel, entry.is_asked) = (true, false);
+        self.entries[index as usize].stage = Stage::Submitted;
         self.outstanding += 1;
     }
 
-    /// The kernel has let go of the entry in a slot.
-    fn completed(&mut self, index: u32) {
-        self.entries[index as usize].in_kernel = false;
+    /// The kernel has let go of the entry in a slot, which now waits, or is idle.
+    fn left_kernel(&mut self, index: u32, stage: Stage) {
+        self.entries[index as usize].stage = stage;
         // Once the kernel has been given up, nothing is counted any more.
         self.outstanding = self.outstanding.saturating_sub(1);
     }
 
     /// Has the kernel told to let go of the entry of a poll or a child, once. There is room for it.
     pub(super) fn add_orphan(&mut self, handle: Handle) {
-        if !std::mem::replace(&mut self.entries[handle.index() as usize].is_asked, true) {
+        let entry = &mut self.entries[handle.index() as usize];
+        if entry.stage == Stage::Submitted {
+            entry.stage = Stage::Cancelling;
             self.orphans.push(handle);
         }
     }
@@ -139,7 +139,7 @@ impl Operations {
     }
 
     pub(super) fn is_in_kernel(&self, index: u32) -> bool {
-        self.entries[index as usize].in_kernel
+        self.entries[index as usize].stage.is_in_kernel()
     }
 }
 
@@ -226,7 +226,7 @@ impl<L: 'static> Schedule<L> {
         let Operations { entries, by_fd, by_second_fd, pending, .. } = &mut self.operations;
         let Operation { fd, second_fd, .. } = operation;
         let is_deferred = entries[index as usize].is_deferred;
-        entries[index as usize] = Operation { is_pending: true, is_deferred, ..operation };
+        entries[index as usize] = Operation { stage: Stage::Waiting, is_deferred, ..operation };
         by_fd.push(fd, entries, Operation::link, index);
         if let Some(second_fd) = second_fd {
             by_second_fd.push(second_fd, entries, Operation::second_link, index);
@@ -239,7 +239,7 @@ impl<L: 'static> Schedule<L> {
     pub(crate) fn chain(&mut self, first: Handle, second: Handle) {
         let operation = &mut self.operations.entries[first.index() as usize];
         (operation.is_linked, operation.chained) = (true, Some(second));
-        self.operations.entries[second.index() as usize].has_to_wait = true;
+        self.operations.entries[second.index() as usize].stage = Stage::Chained;
     }
 
     /// Has an operation that has just been added take turns with others on its descriptor. False: it waits, and is an errand when its
@@ -255,7 +255,7 @@ impl<L: 'static> Schedule<L> {
         (operation.is_linked, operation.takes_turns, operation.ahead) = (true, true, ahead);
         let Some(ahead) = ahead else { return true };
         entries[ahead as usize].behind = Some(index);
-        self.operations.completed(index);
+        self.operations.left_kernel(index, Stage::Waiting);
         false
     }
 
@@ -281,7 +281,8 @@ impl<L: 'static> Schedule<L> {
         }
         let Some(index) = self.find_in_kernel(completed.number) else { return };
         if completed.flags & MORE == 0 {
-            self.operations.completed(index);
+            let is_operation = self.slots[index].kind().is_operation();
+            self.operations.left_kernel(index, if is_operation { Stage::Waiting } else { Stage::Idle });
         }
         match self.slots[index].kind() {
             Kind::Child => return self.child_changed(index, completed.result),
@@ -294,8 +295,8 @@ impl<L: 'static> Schedule<L> {
             Some(driver) => driver.completed(completed),
         };
         // What would go on, at once or when something has come back, ends instead when it has been asked to.
-        let goes_on = !operation.in_kernel && step.given.is_none_or(|given| !given.is_final());
-        let is_to_end = goes_on && operation.asked_to_end;
+        let goes_on = operation.stage == Stage::Waiting && step.given.is_none_or(|given| !given.is_final());
+        let is_to_end = goes_on && operation.is_to_end;
         let cancelled = operation.driver.as_ref().filter(|_| is_to_end).map(|driver| driver.cancelled());
         if let Some(given) = step.given {
             self.give(index, given);
@@ -313,7 +314,7 @@ impl<L: 'static> Schedule<L> {
     #[inline]
     fn find_in_kernel(&self, number: u64) -> Option<u32> {
         let index = Handle::from_raw(number as i64).and_then(|handle| self.slots.find_in_use(handle))?;
-        self.operations.entries.get(index as usize).filter(|entry| entry.in_kernel).map(|_| index)
+        self.operations.entries.get(index as usize).filter(|entry| entry.stage.is_in_kernel()).map(|_| index)
     }
 
     /// The kernel refuses to cancel. When it says that it does not know an operation that has not ended, it had that in its hands just
@@ -329,16 +330,15 @@ impl<L: 'static> Schedule<L> {
             return None;
         }
         let operation = &mut self.operations.entries[index as usize];
-        let was_asked = std::mem::replace(&mut operation.is_asked, false);
-        if !operation.is_pending {
+        let was_asked = operation.stage == Stage::Cancelling;
+        if was_asked {
+            operation.stage = Stage::Submitted;
+        }
+        if !self.slots[index].kind().is_operation() {
             // A poll or a child. Its completion came before this answer, if it was not lost.
             if was_asked && self.operations.has_lost {
                 self.completed(Completed { number: number & !CANCEL_REPLY, result: -libc::ECANCELED, flags: 0 });
             }
-            return None;
-        }
-        // One in a chain that has not begun is asked when it begins.
-        if operation.has_to_wait {
             return None;
         }
         operation.refusals = MOST_REFUSALS.min(operation.refusals + 1);
@@ -349,7 +349,7 @@ impl<L: 'static> Schedule<L> {
         // A device may have what is read or written.
         let is_lost = self.operations.has_lost && !operation.may_outlive_thread;
         if is_lost {
-            self.operations.completed(index);
+            self.operations.left_kernel(index, Stage::Waiting);
         }
         is_lost.then_some(index)
     }
@@ -361,13 +361,15 @@ impl<L: 'static> Schedule<L> {
         self.operations.has_lost = true;
         self.operations.orphans.clear();
         for index in 0..self.operations.entries.len() as u32 {
-            let Operation { is_pending, in_kernel, asked_to_end, is_asked, .. } =
-                &mut self.operations.entries[index as usize];
-            if !*in_kernel || *is_pending && !*asked_to_end {
+            let is_operation = self.slots[index].kind().is_operation();
+            let Operation { stage, is_to_end, .. } = &mut self.operations.entries[index as usize];
+            if !stage.is_in_kernel() || is_operation && !*is_to_end {
                 continue;
             }
-            *is_asked = false;
-            if *is_pending {
+            if *stage == Stage::Cancelling {
+                *stage = Stage::Submitted;
+            }
+            if is_operation {
                 self.operations.defer_submission(index);
             } else {
                 self.operations.add_orphan(self.slots.handle(index));
@@ -401,7 +403,8 @@ impl<L: 'static> Schedule<L> {
 
     /// Has an operation go on that waited for something; false if it has ended.
     pub(crate) fn resume(&mut self, handle: Handle) -> bool {
-        let index = self.slots.find_in_use(handle).filter(|&index| self.operations.entries[index as usize].is_pending);
+        let is_pending = |&index: &u32| self.operations.entries[index as usize].stage != Stage::Idle;
+        let index = self.slots.find_in_use(handle).filter(is_pending);
         index.into_iter().for_each(|index| self.operations.defer_submission(index));
         index.is_some()
     }
@@ -417,9 +420,9 @@ impl<L: 'static> Schedule<L> {
     #[inline]
     fn give(&mut self, index: u32, mut given: OpResult) {
         if given.is_final() {
-            let Operation { asked_to_end, timed_out, .. } = self.operations.entries[index as usize];
+            let Operation { is_to_end, timed_out, .. } = self.operations.entries[index as usize];
             if matches!(given.result.saturating_neg(), libc::EINTR | RESTART_FIRST..=RESTART_LAST) {
-                given.result = if asked_to_end { -libc::ECANCELED } else { -libc::EINTR };
+                given.result = if is_to_end { -libc::ECANCELED } else { -libc::EINTR };
             }
             if timed_out {
                 given.flags |= TIMED_OUT;
@@ -437,7 +440,7 @@ impl<L: 'static> Schedule<L> {
         let Operations { entries, by_fd, by_second_fd, pending, .. } = &mut self.operations;
         *pending -= 1;
         let operation = &mut entries[index as usize];
-        operation.is_pending = false;
+        operation.stage = Stage::Idle;
         let Operation { fd, second_fd, .. } = *operation;
         by_fd.remove(fd, entries, Operation::link, index);
         if let Some(second_fd) = second_fd {
@@ -465,9 +468,12 @@ impl<L: 'static> Schedule<L> {
             }
         }
         let Some(next) = chained.and_then(|handle| self.slots.find_in_use(handle)) else { return };
-        self.operations.entries[next as usize].has_to_wait = false;
-        if self.operations.entries[next as usize].asked_to_end {
-            // The kernel did not find it before: it had not begun.
+        let Operation { stage, is_to_end, .. } = &mut self.operations.entries[next as usize];
+        if *stage == Stage::Chained {
+            *stage = Stage::Submitted;
+        }
+        if *is_to_end {
+            // The kernel would not have found it before: it had not begun.
             self.operations.defer_submission(next);
         }
     }
@@ -493,9 +499,9 @@ impl<L: 'static> Schedule<L> {
     /// Asks for an operation's end (S13). Its final callback is still to come.
     pub(super) fn ask_to_end(&mut self, index: u32) {
         let operation = &mut self.operations.entries[index as usize];
-        let may_end = operation.is_pending && !operation.asked_to_end;
+        let may_end = operation.stage != Stage::Idle && !operation.is_to_end;
         if may_end && operation.driver.as_mut().is_none_or(|driver| driver.withdraw()) {
-            operation.asked_to_end = true;
+            operation.is_to_end = true;
             self.operations.defer_submission(index);
         }
     }
@@ -504,7 +510,7 @@ impl<L: 'static> Schedule<L> {
     pub(super) fn deadline_came(&mut self, index: u32) {
         self.slots[index].set_location(Location::Unqueued);
         let operation = &mut self.operations.entries[index as usize];
-        operation.timed_out |= !operation.asked_to_end;
+        operation.timed_out |= !operation.is_to_end;
         self.ask_to_end(index);
     }
 
@@ -516,7 +522,7 @@ impl<L: 'static> Schedule<L> {
             self.reserve_timers(when)?;
         }
         self.remove_deadline(index);
-        if self.operations.entries[index as usize].is_pending {
+        if self.operations.entries[index as usize].stage != Stage::Idle {
             self.queue_timer(index, when);
         }
         Ok(())
@@ -559,12 +565,11 @@ impl<L: 'static> Schedule<L> {
     /// What the kernel is to be told next. None: that one has settled itself. When memory is refused it stays for later.
     pub(crate) fn next_submission(&mut self) -> Result<Option<DeferredSubmission>> {
         let Some(&next) = self.operations.submissions.last() else { return Ok(None) };
-        let in_kernel = |operations: &Operations, index: u32| operations.entries[index as usize].in_kernel;
-        if !in_kernel(&self.operations, next)
+        if !self.operations.is_in_kernel(next)
             && let Err(error) = self.reserve_completions(1)
         {
             // Who is in the kernel needs no room, and closing waits for it.
-            let other = self.operations.submissions.iter().position(|&index| in_kernel(&self.operations, index));
+            let other = self.operations.submissions.iter().position(|&index| self.operations.is_in_kernel(index));
             let last = self.operations.submissions.len() - 1;
             self.operations.submissions.swap(other.ok_or(error)?, last);
         }
@@ -574,15 +579,17 @@ impl<L: 'static> Schedule<L> {
         if self.slots[index].kind() == Kind::Poll {
             return Ok(self.submission_of_poll(index));
         }
-        if !operation.is_pending {
-            return Ok(None);
-        }
-        if operation.in_kernel {
-            let is_to_ask = operation.asked_to_end && !std::mem::replace(&mut operation.is_asked, true);
-            return Ok(is_to_ask.then(|| DeferredSubmission::Cancel(self.slots.handle(index))));
+        match operation.stage {
+            Stage::Submitted if operation.is_to_end => {
+                operation.stage = Stage::Cancelling;
+                return Ok(Some(DeferredSubmission::Cancel(self.slots.handle(index))));
+            }
+            // One in a chain that has not begun is asked when it begins.
+            Stage::Idle | Stage::Chained | Stage::Submitted | Stage::Cancelling => return Ok(None),
+            Stage::Waiting => {}
         }
         let Some(driver) = &mut operation.driver else { return Ok(None) };
-        if operation.asked_to_end {
+        if operation.is_to_end {
             let given = OpResult::new(driver.cancelled(), 0);
             self.give(index, given);
             return Ok(None);
@@ -619,14 +626,18 @@ impl<L: 'static> Schedule<L> {
             return self.is_kernel_busy();
         }
         // The count is wrong by what was lost. Polls have no memory that the kernel uses, and end with the ring.
-        let is_in_kernel = |operation: &Operation| operation.is_pending && operation.in_kernel;
-        self.operations.entries.iter().any(|entry| is_in_kernel(entry) && entry.refusals < MOST_REFUSALS)
+        let holds_memory = |(index, entry): (usize, &Operation)| {
+            entry.stage.is_in_kernel()
+                && entry.refusals < MOST_REFUSALS
+                && self.slots[index as u32].kind().is_operation()
+        };
+        self.operations.entries.iter().enumerate().any(holds_memory)
     }
 
     /// The kernel has not taken the entry with this number, and never will.
     pub(crate) fn was_not_taken(&mut self, number: u64) {
         let index = self.find_in_kernel(number).filter(|&index| self.slots[index].kind().is_operation());
-        index.into_iter().for_each(|index| self.operations.completed(index));
+        index.into_iter().for_each(|index| self.operations.left_kernel(index, Stage::Waiting));
     }
 
     /// Nothing more comes from the kernel.
@@ -639,8 +650,8 @@ impl<L: 'static> Schedule<L> {
     pub(crate) fn ask_devices_to_end(&mut self) -> bool {
         let mut are_there = false;
         for index in 0..self.operations.entries.len() as u32 {
-            let Operation { is_pending, in_kernel, may_outlive_thread, .. } = self.operations.entries[index as usize];
-            if is_pending && in_kernel && may_outlive_thread {
+            let Operation { stage, may_outlive_thread, .. } = self.operations.entries[index as usize];
+            if stage.is_in_kernel() && may_outlive_thread {
                 are_there = true;
                 self.ask_to_end(index);
             }
@@ -652,7 +663,7 @@ impl<L: 'static> Schedule<L> {
     pub(crate) fn ask_all_to_end(&mut self) {
         self.stop_watching();
         for index in 0..self.operations.entries.len() as u32 {
-            if self.operations.entries[index as usize].is_pending {
+            if self.slots[index].kind().is_operation() {
                 self.ask_to_end(index);
             }
         }
@@ -686,10 +697,11 @@ impl<L: 'static> Schedule<L> {
         }
         let is_last = completed.flags & MORE == 0;
         let Some(index) = self.find_in_kernel(completed.number) else { return };
+        let is_operation = self.slots[index].kind().is_operation();
         if is_last {
-            self.operations.completed(index);
+            self.operations.left_kernel(index, if is_operation { Stage::Waiting } else { Stage::Idle });
         }
-        if !self.slots[index].kind().is_operation() {
+        if !is_operation {
             return;
         }
         // The driver knows the meaning of the result: an accept may have waited for readiness, or for time.
@@ -705,7 +717,11 @@ impl<L: 'static> Schedule<L> {
     pub(crate) fn kernel_has_let_go(&mut self) {
         self.operations.outstanding = 0;
         // But for what hardware may be busy with: that is never released.
-        self.operations.entries.iter_mut().for_each(|operation| operation.in_kernel &= operation.may_outlive_thread);
+        for entry in &mut self.operations.entries {
+            if entry.stage.is_in_kernel() && !entry.may_outlive_thread {
+                entry.stage = Stage::Waiting;
+            }
+        }
     }
 
     /// The operation that comes after `index` on a descriptor, the first after None: the newest first, which the kernel finds soonest among
@@ -729,14 +745,18 @@ impl<L: 'static> Schedule<L> {
 
     /// Ends an operation that the kernel does not have; else it is named, so that the kernel can be asked, if it has not been.
     pub(crate) fn end_on_the_spot(&mut self, index: u32) -> Result<Option<Handle>> {
-        if !self.operations.entries[index as usize].in_kernel {
+        if !self.operations.is_in_kernel(index) {
             self.reserve_completions(1)?;
         }
         let operation = &mut self.operations.entries[index as usize];
-        operation.asked_to_end = true;
-        if operation.in_kernel {
-            let is_asked = std::mem::replace(&mut operation.is_asked, true);
-            return Ok((!is_asked).then(|| self.slots.handle(index)));
+        operation.is_to_end = true;
+        match operation.stage {
+            Stage::Submitted => {
+                operation.stage = Stage::Cancelling;
+                return Ok(Some(self.slots.handle(index)));
+            }
+            Stage::Chained | Stage::Cancelling => return Ok(None),
+            Stage::Idle | Stage::Waiting => {}
         }
         let result = self.operations.entries[index as usize].driver.as_ref().map(|driver| driver.cancelled());
         self.give(index, OpResult::new(result.unwrap_or(-libc::ECANCELED), 0));
@@ -757,7 +777,7 @@ impl<L: 'static> Schedule<L> {
     pub(super) fn end_operation(&mut self, index: u32) -> Option<Held<L>> {
         self.leave(index);
         let operation = &mut self.operations.entries[index as usize];
-        let is_held = operation.in_kernel;
+        let is_held = operation.stage.is_in_kernel();
         if is_held {
             std::mem::forget(operation.driver.take());
         }
