@@ -196,7 +196,10 @@ impl Loop {
                 return Err(error);
             }
             let has_room = room.is_ok();
-            ring.reap(|completed| if has_room { schedule.completed(completed) } else { schedule.discard(completed) });
+            ring.reap(|completed| match has_room {
+                true => schedule.completed(completed),
+                false => schedule.discard(completed).into_iter().for_each(op::close_unseen),
+            });
             if ring.take_loss() {
                 schedule.completion_lost();
             }

@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell, RefMut};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use crate::abi::handle::Handle;
+use crate::abi::handle::{Handle, Kind};
 use crate::error::{Error, Result};
 use crate::event_loop::handler::Handler;
 use crate::event_loop::running::Running;
@@ -481,7 +481,7 @@ impl Loop {
         if held.release.is_none() && !self.slow.is_on() {
             self.invoke_plain(None, held.callback)
         } else {
-            self.invoke(Call::of_post(held))
+            self.invoke(Call::last(None, Kind::Call, held, Event::Turn))
         }
     }
 

@@ -4,6 +4,7 @@ use super::{Call, HookPoint, Schedule};
 use crate::abi::handle::{Handle, Kind};
 use crate::error::Result;
 use crate::pending::callback::Callback;
+use crate::pending::event::Event;
 use crate::pending::slots::Location;
 
 impl<L: 'static> Schedule<L> {
@@ -50,6 +51,6 @@ impl<L: 'static> Schedule<L> {
     /// One hook of the round, if it has not been cancelled since the round began.
     pub(crate) fn hook_call(&mut self, point: HookPoint, at: usize) -> Option<Call<L>> {
         let index = self.slots.find(self.hooks[point as usize - 1][at]).ok()?;
-        Some(self.borrow_out(index))
+        Some(self.borrow_out(index, Event::Turn))
     }
 }

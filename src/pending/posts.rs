@@ -2,32 +2,14 @@
 
 use libc::c_int;
 
-use super::{Call, Extra, Schedule};
+use super::{Extra, Schedule};
 use crate::abi::handle::{Handle, Kind};
 use crate::error::Result;
 use crate::pending::callback::Callback;
-use crate::pending::event::Event;
 use crate::pending::ready::List;
 use crate::pending::slots::{Held, Location, Slots};
 use crate::sys::signals::Registration;
 use crate::threads::inbox::{Post, Posts};
-
-impl<L: 'static> Call<L> {
-    /// The call of a post.
-    pub(crate) fn of_post(post: Held<L>) -> Call<L> {
-        let Held { callback, release } = post;
-        Call {
-            callback,
-            handle: None,
-            kind: Kind::Call,
-            due: None,
-            index: u32::MAX,
-            release,
-            stays: false,
-            event: Event::Turn,
-        }
-    }
-}
 
 impl<L: 'static> Schedule<L> {
     /// Makes sure that the next `add_post` needs no memory.

@@ -17,7 +17,7 @@ use crate::abi::sqe::{Sqe, poll_events};
 use crate::error::{Error, Result};
 use crate::pending::callback::Callback;
 use crate::pending::event::Event;
-use crate::pending::slots::{Held, Location, NO_SLOT};
+use crate::pending::slots::{Location, NO_SLOT};
 
 /// What is watched.
 #[derive(Debug, Default)]
@@ -209,13 +209,12 @@ impl<L: 'static> Schedule<L> {
         self.metrics.callbacks += 1;
         let event = Event::Ready(self.operations.descriptor(index), ready as u32);
         if ready & LAST == 0 {
-            return Call { event, ..self.borrow_out(index) };
+            return self.borrow_out(index, event);
         }
         let handle = Some(self.slots.handle(index));
         self.leave(index);
         self.leave_watch(index);
-        let Held { callback, release } = self.empty(index);
-        Call { callback, handle, kind: Kind::Watch, due: None, index, release, stays: false, event }
+        Call::last(handle, Kind::Watch, self.empty(index), event)
     }
 
     /// What the kernel is to be told of a poll.

@@ -1,0 +1,182 @@
+//! Timers, and the deadlines of what is no timer: when they are due, and what becomes of them then (S2 to S4, S8, S15, S16).
+
+use super::callback::Callback;
+use super::slots::Location;
+use super::{Extra, Schedule};
+use crate::abi::handle::{Handle, Kind};
+use crate::error::{Error, Result};
+
+impl<L: 'static> Schedule<L> {
+    /// Makes sure that the next `call_at` needs no memory.
+    #[inline]
+    pub(crate) fn reserve_timer(&mut self, when: u64) -> Result<()> {
+        self.slots.reserve()?;
+        self.reserve_ready()?;
+        self.reserve_timers(when)
+    }
+
+    /// Queues a timer that runs once.
+    #[inline(always)]
+    pub(crate) fn call_at(&mut self, when: u64, callback: Callback<L>) -> Handle {
+        self.add_timer(Kind::Timer, when, callback)
+    }
+
+    /// Makes sure that the next `call_every` needs no memory.
+    pub(crate) fn reserve_repeating_timer(&mut self, first: u64) -> Result<()> {
+        self.extras.try_reserve(1)?;
+        self.reserve_timer(first)
+    }
+
+    /// Queues a timer that repeats.
+    pub(crate) fn call_every(&mut self, first: u64, period: u64, callback: Callback<L>) -> Handle {
+        let handle = self.add_timer(Kind::Repeat, first, callback);
+        self.slots[handle.index()].set_has_extra(true);
+        self.extras.insert(handle.index(), Extra { period, ..Extra::default() });
+        handle
+    }
+
+    #[inline(always)]
+    pub(super) fn add_timer(&mut self, kind: Kind, when: u64, callback: Callback<L>) -> Handle {
+        let slot = self.slots.fill(kind, location_of_timer(when), when, callback);
+        self.referenced += 1;
+        if when != u64::MAX {
+            self.timers.insert(when, slot);
+        }
+        self.slots.handle(slot.index)
+    }
+
+    /// Moves a timer to another deadline, behind those that have it already (S15).
+    #[inline]
+    pub(crate) fn reschedule(&mut self, handle: Handle, when: u64) -> Result<()> {
+        let index = self.find_timer(handle)?;
+        self.reserve_timers(when)?;
+        self.unqueue(index);
+        self.queue_timer(index, when);
+        Ok(())
+    }
+
+    pub(crate) fn when(&self, handle: Handle) -> Result<u64> {
+        Ok(self.slots[self.find_timer(handle)?].when())
+    }
+
+    pub(crate) fn skipped(&self, handle: Handle) -> Result<u64> {
+        let index = self.find_timer(handle)?;
+        Ok(self.extras.get(&index).map_or(0, |extra| extra.skipped))
+    }
+
+    /// Whether the clock has to be read for timers: to see which are due, or what those are late by that a batch which was
+    /// broken off has left.
+    #[inline]
+    pub(crate) fn has_timers(&self) -> bool {
+        !self.timers.is_empty() || self.ready.has_rest()
+    }
+
+    /// A time that no deadline is before: the earliest one, or that of a timer that has been cancelled. O(1).
+    #[inline]
+    pub(crate) fn deadline_bound(&self) -> Option<u64> {
+        self.timers.earliest_bound()
+    }
+
+    /// As `deadline_bound`, and seldom that of a timer that has been cancelled: for sleeping until then.
+    pub(crate) fn wake_up_bound(&mut self) -> Option<u64> {
+        let Schedule { slots, timers, .. } = self;
+        timers.earliest_bound_cleaned(slots)
+    }
+
+    /// The clock as it was when due timers were last collected.
+    #[inline]
+    pub(crate) fn collected_at(&self) -> u64 {
+        self.collected_at
+    }
+
+    /// Whether a timer is due at `now`. O(1) amortized.
+    #[inline]
+    pub(crate) fn is_due(&mut self, now: u64) -> bool {
+        self.deadline_bound().is_some_and(|bound| bound <= now)
+            && self.next_deadline().is_some_and(|deadline| deadline <= now)
+    }
+
+    /// The earliest deadline of the timers that are not ready yet.
+    pub(crate) fn next_deadline(&mut self) -> Option<u64> {
+        let Schedule { slots, timers, .. } = self;
+        timers.earliest(slots)
+    }
+
+    /// Appends every timer that is due to the ready queue, in the order of deadlines (S5 c). If the ready queue cannot grow,
+    /// the rest waits for the next iteration: there is room for one at least.
+    #[inline]
+    pub(crate) fn collect_due(&mut self, now: u64) -> Result<()> {
+        self.collected_at = now;
+        loop {
+            let Schedule { slots, timers, ready, .. } = self;
+            if timers.earliest_bound().is_none_or(|bound| bound > now) {
+                return Ok(());
+            }
+            if let Err(error) = ready.reserve(slots) {
+                return if ready.is_empty() { Err(error) } else { Ok(()) };
+            }
+            let Some((when, slot)) = timers.pop_due(now, slots) else { return Ok(()) };
+            if slots[slot.index].is_timer() {
+                ready.push(slot);
+                slots[slot.index].set_location(Location::Ready);
+                self.metrics.became_ready(now - when);
+            } else if slots[slot.index].is_task() {
+                self.sleeper_is_due(slot, now - when);
+            } else {
+                self.deadline_came(slot.index);
+            }
+        }
+    }
+
+    #[inline]
+    pub(super) fn find_timer(&self, handle: Handle) -> Result<u32> {
+        let index = self.slots.find(handle)?;
+        if self.slots[index].is_timer() { Ok(index) } else { Err(Error::NOT_A_TIMER) }
+    }
+
+    #[inline]
+    pub(super) fn reserve_timers(&mut self, when: u64) -> Result<()> {
+        let Schedule { slots, timers, .. } = self;
+        timers.reserve(when, slots)
+    }
+
+    /// Puts a slot that is in no queue into the timer queue, which has room.
+    #[inline]
+    pub(super) fn queue_timer(&mut self, index: u32, when: u64) {
+        let slot = &mut self.slots[index];
+        slot.set_when(when);
+        slot.set_location(location_of_timer(when));
+        if when != u64::MAX {
+            self.timers.insert(when, self.slots.reference(index));
+        }
+    }
+
+    /// The deadline of what is in a slot, if it has one.
+    pub(super) fn due_of(&self, index: u32) -> Option<u64> {
+        let slot = &self.slots[index];
+        slot.is_timer().then(|| slot.when())
+    }
+
+    /// When a repeating timer is due next, in phase and after now, and how many calls are left out for that (S16).
+    pub(super) fn next_call_of(&self, index: u32) -> (u64, u64) {
+        let when = self.slots[index].when();
+        let period = self.extras.get(&index).map_or(u64::MAX, |extra| extra.period);
+        let missed = self.collected_at.saturating_sub(when) / period;
+        (when.saturating_add(period.saturating_mul(missed.saturating_add(1))), missed)
+    }
+
+    /// Queues the next call of a repeating timer.
+    pub(super) fn rearm(&mut self, index: u32, when: u64, missed: u64) {
+        if let Some(extra) = self.extras.get_mut(&index) {
+            extra.skipped = extra.skipped.saturating_add(missed);
+        }
+        self.metrics.timers_skipped = self.metrics.timers_skipped.saturating_add(missed);
+        self.queue_timer(index, when);
+    }
+}
+
+/// Where a timer stands: a deadline of NEVER stays outside of the queue (S4).
+#[inline]
+fn location_of_timer(when: u64) -> Location {
+    if when == u64::MAX { Location::Unqueued } else { Location::Timers }
+}

@@ -1,0 +1,306 @@
+//! What comes of operations: completions from the kernel, the results that they give, and whom an end concerns.
+//!
+//! A result stands in a list of its own until its callback has its turn. Room for it was had when the operation was added, or by
+//! `reserve_completions`.
+
+use super::stage::Stage;
+use super::{Operation, Operations, QueuedResult};
+use crate::abi::handle::{Handle, Kind};
+use crate::error::Result;
+use crate::kernel::uring::{CANCEL_REPLY, Completed};
+use crate::pending::driver::Step;
+use crate::pending::event::{Event, MORE, OpResult, TIMED_OUT};
+use crate::pending::ready::List;
+use crate::pending::slots::Held;
+use crate::pending::{Call, Schedule};
+
+/// What the kernel says to itself when a thread of its own was interrupted, by a request to cancel as a rule; a splice lets it
+/// out (6.18).
+const RESTART_FIRST: i32 = 512;
+const RESTART_LAST: i32 = 516;
+
+/// What the kernel has not found so often it has given to a device, which nothing cancels: it ends by itself. What it has in its hands
+/// for a moment it finds before that, also behind thousands of others, of which it does 20 at a time (6.18).
+pub(super) const MOST_REFUSALS: u16 = 4096;
+
+impl<L: 'static> Schedule<L> {
+    /// Makes sure that so many completions can be taken.
+    #[inline]
+    pub(crate) fn reserve_completions(&mut self, count: usize) -> Result<()> {
+        let Operations { results, pending, .. } = &mut self.operations;
+        // One may give a result and its end at once.
+        results.try_reserve(2 * count + *pending)?;
+        // A poll may make all watchers of its descriptor ready; no watcher stands in the queue twice.
+        self.ready.reserve_many(count + self.watches.watchers)
+    }
+
+    /// Takes what the kernel says of an entry.
+    #[inline]
+    pub(crate) fn completed(&mut self, completed: Completed) {
+        if completed.number & CANCEL_REPLY != 0 {
+            if let Some(lost) = self.not_cancelled(completed) {
+                self.give(lost, OpResult::new(-libc::EBADR, 0));
+                self.look_for_resumable(lost);
+            }
+            return;
+        }
+        let Some(index) = self.find_in_kernel(completed.number) else { return };
+        if completed.flags & MORE == 0 {
+            let is_operation = self.slots[index].kind().is_operation();
+            self.operations.left_kernel(index, if is_operation { Stage::Waiting } else { Stage::Idle });
+        }
+        match self.slots[index].kind() {
+            Kind::Child => return self.child_changed(index, completed.result),
+            Kind::Poll => return self.poll_completed(index, completed.result),
+            _ => {}
+        }
+        let operation = &mut self.operations.entries[index as usize];
+        let step = match &mut operation.driver {
+            None => Step::give(completed),
+            Some(driver) => driver.completed(completed),
+        };
+        // What would go on, at once or when something has come back, ends instead when it has been asked to.
+        let goes_on = operation.stage == Stage::Waiting && step.given.is_none_or(|given| !given.is_final());
+        let is_to_end = goes_on && operation.is_to_end;
+        let cancelled = operation.driver.as_ref().filter(|_| is_to_end).map(|driver| driver.cancelled());
+        if let Some(given) = step.given {
+            self.give(index, given);
+        }
+        match cancelled {
+            Some(result) => self.give(index, OpResult::new(result, 0)),
+            None if step.again => self.operations.defer_submission(index),
+            None => {}
+        }
+        self.look_for_resumable(index);
+    }
+
+    /// The index of the slot whose entry in the kernel has this number. None: it is that of something else, such as the tag of a registered
+    /// resource.
+    #[inline]
+    pub(super) fn find_in_kernel(&self, number: u64) -> Option<u32> {
+        let index = Handle::from_raw(number as i64).and_then(|handle| self.slots.find_in_use(handle))?;
+        self.operations.entries.get(index as usize).filter(|entry| entry.stage.is_in_kernel()).map(|_| index)
+    }
+
+    /// The kernel refuses to cancel. When it says that it does not know an operation that has not ended, it had that in its hands just
+    /// then (a receive that had data at once and is to be tried again: 6.18): it is asked once more. After so many refusals, once a
+    /// completion has been lost, it was this operation's: that is named, and the kernel has let go of it.
+    #[cold]
+    fn not_cancelled(&mut self, Completed { number, result, .. }: Completed) -> Option<u32> {
+        let index = self.find_in_kernel(number & !CANCEL_REPLY).filter(|_| result < 0)?;
+        if self.slots[index].kind() == Kind::Poll {
+            self.poll_not_changed(index);
+        }
+        if result != -libc::ENOENT {
+            return None;
+        }
+        let operation = &mut self.operations.entries[index as usize];
+        let was_asked = operation.stage == Stage::Cancelling;
+        if was_asked {
+            operation.stage = Stage::Submitted;
+        }
+        if !self.slots[index].kind().is_operation() {
+            // A poll or a child. Its completion came before this answer, if it was not lost.
+            if was_asked && self.operations.has_lost {
+                self.completed(Completed { number: number & !CANCEL_REPLY, result: -libc::ECANCELED, flags: 0 });
+            }
+            return None;
+        }
+        operation.refusals = MOST_REFUSALS.min(operation.refusals + 1);
+        if operation.refusals < MOST_REFUSALS {
+            self.operations.defer_submission(index);
+            return None;
+        }
+        // A device may have what is read or written.
+        let is_lost = self.operations.has_lost && !operation.may_outlive_thread;
+        if is_lost {
+            self.operations.left_kernel(index, Stage::Waiting);
+        }
+        is_lost.then_some(index)
+    }
+
+    /// The kernel has lost a completion, it does not say which. What has been asked to end is asked again: by now it may have ended.
+    /// Polls and children are asked for, too: watchers go on, whichever it was.
+    #[cold]
+    pub(crate) fn completion_lost(&mut self) {
+        self.operations.has_lost = true;
+        self.operations.orphans.clear();
+        for index in 0..self.operations.entries.len() as u32 {
+            let is_operation = self.slots[index].kind().is_operation();
+            let Operation { stage, is_to_end, .. } = &mut self.operations.entries[index as usize];
+            if !stage.is_in_kernel() || is_operation && !*is_to_end {
+                continue;
+            }
+            if *stage == Stage::Cancelling {
+                *stage = Stage::Submitted;
+            }
+            if is_operation {
+                self.operations.defer_submission(index);
+            } else {
+                self.operations.add_orphan(self.slots.handle(index));
+            }
+        }
+    }
+
+    /// The callback has returned from a result that is not the final one.
+    #[inline]
+    pub(in crate::pending) fn result_seen(&mut self, index: u32, given: OpResult) {
+        let Some(driver) = &mut self.operations.entries[index as usize].driver else { return };
+        driver.seen(given);
+        self.look_for_resumable(index);
+    }
+
+    /// An operation may have given back what others wait for.
+    fn look_for_resumable(&mut self, index: u32) {
+        let driver = self.operations.entries[index as usize].driver.as_ref();
+        self.note_resumable(driver.is_some_and(|driver| driver.may_resume_others()));
+    }
+
+    /// Notes whether some operation waits for what is free.
+    pub(crate) fn note_resumable(&mut self, may_resume: bool) {
+        self.operations.may_resume |= may_resume;
+    }
+
+    /// Whether some operation may wait for what is free; it is not noted any more.
+    pub(crate) fn take_resumable(&mut self) -> bool {
+        std::mem::take(&mut self.operations.may_resume)
+    }
+
+    /// Has an operation go on that waited for something; false if it has ended.
+    pub(crate) fn resume(&mut self, handle: Handle) -> bool {
+        let is_pending = |&index: &u32| self.operations.entries[index as usize].stage != Stage::Idle;
+        let index = self.slots.find_in_use(handle).filter(is_pending);
+        index.into_iter().for_each(|index| self.operations.defer_submission(index));
+        index.is_some()
+    }
+
+    /// Takes it that work is done. There is room for the result.
+    pub(crate) fn work_done(&mut self, handle: Handle) {
+        if let Some(index) = self.slots.find_in_use(handle) {
+            self.give(index, OpResult::new(0, 0));
+        }
+    }
+
+    /// Appends a result to the ready queue. There is room for it.
+    #[inline]
+    pub(super) fn give(&mut self, index: u32, mut given: OpResult) {
+        if given.is_final() {
+            let Operation { is_to_end, timed_out, .. } = self.operations.entries[index as usize];
+            if matches!(given.result.saturating_neg(), libc::EINTR | RESTART_FIRST..=RESTART_LAST) {
+                given.result = if is_to_end { -libc::ECANCELED } else { -libc::EINTR };
+            }
+            if timed_out {
+                given.flags |= TIMED_OUT;
+                given.result = if given.result == -libc::ECANCELED { -libc::ETIMEDOUT } else { given.result };
+            }
+            self.operation_ended(index);
+        }
+        self.operations.results.push_back(QueuedResult { index, given });
+        self.ready.push_turn(List::Results);
+    }
+
+    /// The kernel has let go of an operation. Its slot stays until the callback has had the result.
+    fn operation_ended(&mut self, index: u32) {
+        self.remove_deadline(index);
+        let Operations { entries, by_fd, by_second_fd, pending, .. } = &mut self.operations;
+        *pending -= 1;
+        let operation = &mut entries[index as usize];
+        operation.stage = Stage::Idle;
+        let Operation { fd, second_fd, .. } = *operation;
+        by_fd.remove(fd, entries, Operation::link, index);
+        if let Some(second_fd) = second_fd {
+            by_second_fd.remove(second_fd, entries, Operation::second_link, index);
+        }
+        if entries[index as usize].is_linked {
+            self.linked_operation_ended(index);
+        }
+    }
+
+    /// Has those begin that waited for the end of an operation.
+    #[cold]
+    fn linked_operation_ended(&mut self, index: u32) {
+        let entries = &mut self.operations.entries;
+        let operation = &mut entries[index as usize];
+        operation.takes_turns = false;
+        let (ahead, behind, chained) = (operation.ahead.take(), operation.behind.take(), operation.chained.take());
+        if let Some(ahead) = ahead {
+            entries[ahead as usize].behind = behind;
+        }
+        if let Some(behind) = behind {
+            entries[behind as usize].ahead = ahead;
+            if ahead.is_none() {
+                self.operations.defer_submission(behind);
+            }
+        }
+        let Some(next) = chained.and_then(|handle| self.slots.find_in_use(handle)) else { return };
+        let Operation { stage, is_to_end, .. } = &mut self.operations.entries[next as usize];
+        if *stage == Stage::Chained {
+            *stage = Stage::Submitted;
+        }
+        if *is_to_end {
+            // The kernel would not have found it before: it had not begun.
+            self.operations.defer_submission(next);
+        }
+    }
+
+    /// Takes the result whose turn it is, and the callback for it.
+    #[inline]
+    pub(crate) fn take_result(&mut self) -> Option<Call<L>> {
+        let QueuedResult { index, given } = self.operations.results.pop_front()?;
+        self.metrics.callbacks += 1;
+        let event = Event::Completed(given);
+        if !given.is_final() {
+            return Some(self.borrow_out(index, event));
+        }
+        self.referenced -= usize::from(self.slots[index].is_referenced());
+        self.operations.entries[index as usize].clear();
+        let release = if self.slots[index].has_extra() { self.remove_extra(index) } else { None };
+        let (handle, kind) = (self.slots.handle(index), self.slots[index].kind());
+        let callback = self.slots.empty(index);
+        Some(Call::last(Some(handle), kind, Held { callback, release }, event))
+    }
+
+    /// The kernel has not taken the entry with this number, and never will.
+    pub(crate) fn was_not_taken(&mut self, number: u64) {
+        let index = self.find_in_kernel(number).filter(|&index| self.slots[index].kind().is_operation());
+        index.into_iter().for_each(|index| self.operations.left_kernel(index, Stage::Waiting));
+    }
+
+    /// Takes a result that nobody will see out of the queue; the descriptor, if it is a fresh one.
+    pub(crate) fn discard_result(&mut self) -> Option<Option<i32>> {
+        let QueuedResult { index, given } = self.operations.results.pop_front()?;
+        Some(self.result_discarded(index, given))
+    }
+
+    /// Nobody will see a result; the descriptor, if it is a fresh one.
+    pub(super) fn result_discarded(&mut self, index: u32, given: OpResult) -> Option<i32> {
+        let operation = &mut self.operations.entries[index as usize];
+        operation.driver.iter_mut().for_each(|driver| driver.discarded(given.result));
+        (given.result >= 0 && operation.gives_descriptor).then_some(given.result)
+    }
+
+    /// As `completed`, when there is no room: the result is lost, as closing the loop loses it. The descriptor, if it is a fresh one.
+    pub(crate) fn discard(&mut self, completed: Completed) -> Option<i32> {
+        if completed.number & CANCEL_REPLY != 0 {
+            self.not_cancelled(completed).into_iter().for_each(|lost| self.operation_ended(lost));
+            return None;
+        }
+        let is_last = completed.flags & MORE == 0;
+        let Some(index) = self.find_in_kernel(completed.number) else { return None };
+        let is_operation = self.slots[index].kind().is_operation();
+        if is_last {
+            self.operations.left_kernel(index, if is_operation { Stage::Waiting } else { Stage::Idle });
+        }
+        if !is_operation {
+            return None;
+        }
+        // The driver knows the meaning of the result: an accept may have waited for readiness, or for time.
+        let driver = &mut self.operations.entries[index as usize].driver;
+        let given = driver.as_mut().map_or(Step::give(completed).given, |driver| driver.completed(completed).given);
+        let unseen = given.and_then(|given| self.result_discarded(index, given));
+        if is_last {
+            self.operation_ended(index);
+        }
+        unseen
+    }
+}

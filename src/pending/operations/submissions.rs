@@ -1,0 +1,229 @@
+//! What the kernel is to be told with what is submitted next: what to cancel, what to begin again, what to let go of.
+//!
+//! Cancelling is a request (S13): it is noted here, for which there is room, and goes out in the loop's next iteration.
+
+use super::Operation;
+use super::completions::MOST_REFUSALS;
+use super::stage::Stage;
+use crate::abi::handle::{Handle, Kind};
+use crate::abi::sqe::Sqe;
+use crate::error::Result;
+use crate::op::number;
+use crate::pending::Schedule;
+use crate::pending::event::OpResult;
+use crate::pending::slots::{Held, Location};
+
+/// What the kernel is to be told.
+pub(crate) enum DeferredSubmission {
+    Submit(Sqe, Handle),
+    Cancel(Handle),
+    /// A poll shall wait for other events.
+    Update(Handle, u32),
+}
+
+impl<L: 'static> Schedule<L> {
+    /// Asks for an operation's end (S13). Its final callback is still to come.
+    pub(in crate::pending) fn ask_to_end(&mut self, index: u32) {
+        let operation = &mut self.operations.entries[index as usize];
+        let may_end = operation.stage != Stage::Idle && !operation.is_to_end;
+        if may_end && operation.driver.as_mut().is_none_or(|driver| driver.withdraw()) {
+            operation.is_to_end = true;
+            self.operations.defer_submission(index);
+        }
+    }
+
+    /// The deadline of an operation has come (S13).
+    pub(in crate::pending) fn deadline_came(&mut self, index: u32) {
+        self.slots[index].set_location(Location::Unqueued);
+        let operation = &mut self.operations.entries[index as usize];
+        operation.timed_out |= !operation.is_to_end;
+        self.ask_to_end(index);
+    }
+
+    /// Gives an operation a deadline, or none (`u64::MAX`).
+    pub(crate) fn set_deadline(&mut self, handle: Handle, when: u64) -> Result<()> {
+        let index = self.find_operation(handle)?;
+        // To remove one takes no memory.
+        if when != u64::MAX {
+            self.reserve_timers(when)?;
+        }
+        self.remove_deadline(index);
+        if self.operations.entries[index as usize].stage != Stage::Idle {
+            self.queue_timer(index, when);
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove_deadline(&mut self, index: u32) {
+        if self.slots[index].location() == Location::Timers {
+            self.unqueue(index);
+            self.slots[index].set_location(Location::Unqueued);
+        }
+    }
+
+    /// Whether the kernel is to be told something.
+    #[inline]
+    pub(crate) fn has_submissions(&self) -> bool {
+        !self.operations.submissions.is_empty() || self.operations.may_resume || self.has_orphans()
+    }
+
+    /// The same, but for what comes of a look at those that wait, and for orphans.
+    pub(crate) fn has_submissions_now(&self) -> bool {
+        !self.operations.submissions.is_empty()
+    }
+
+    /// Whether the kernel is to be told to let go of what has ended.
+    #[inline]
+    pub(crate) fn has_orphans(&self) -> bool {
+        !self.operations.orphans.is_empty()
+    }
+
+    /// The next of those that the kernel is to let go of.
+    pub(crate) fn next_orphan(&mut self) -> Option<Handle> {
+        loop {
+            let orphan = self.operations.orphans.pop()?;
+            if self.find_in_kernel(number(orphan)).is_some() {
+                return Some(orphan);
+            }
+        }
+    }
+
+    /// What the kernel is to be told next. None: that one has settled itself. When memory is refused it stays for later.
+    pub(crate) fn next_submission(&mut self) -> Result<Option<DeferredSubmission>> {
+        let Some(&next) = self.operations.submissions.last() else { return Ok(None) };
+        if !self.operations.is_in_kernel(next)
+            && let Err(error) = self.reserve_completions(1)
+        {
+            // Who is in the kernel needs no room, and closing waits for it.
+            let other = self.operations.submissions.iter().position(|&index| self.operations.is_in_kernel(index));
+            let last = self.operations.submissions.len() - 1;
+            self.operations.submissions.swap(other.ok_or(error)?, last);
+        }
+        let Some(index) = self.operations.submissions.pop() else { return Ok(None) };
+        let operation = &mut self.operations.entries[index as usize];
+        operation.is_deferred = false;
+        if self.slots[index].kind() == Kind::Poll {
+            return Ok(self.submission_of_poll(index));
+        }
+        match operation.stage {
+            Stage::Submitted if operation.is_to_end => {
+                operation.stage = Stage::Cancelling;
+                return Ok(Some(DeferredSubmission::Cancel(self.slots.handle(index))));
+            }
+            // One in a chain that has not begun is asked when it begins.
+            Stage::Idle | Stage::Chained | Stage::Submitted | Stage::Cancelling => return Ok(None),
+            Stage::Waiting => {}
+        }
+        let Some(driver) = &mut operation.driver else { return Ok(None) };
+        if operation.is_to_end {
+            let given = OpResult::new(driver.cancelled(), 0);
+            self.give(index, given);
+            return Ok(None);
+        }
+        // An errand of whoever had the slot before does not change whose turn it is.
+        if operation.ahead.is_some() {
+            return Ok(None);
+        }
+        let Some(sqe) = driver.entry() else { return Ok(None) };
+        self.operations.submitted(index);
+        Ok(Some(DeferredSubmission::Submit(sqe, self.slots.handle(index))))
+    }
+
+    /// Whether a close has to wait for the kernel.
+    pub(crate) fn has_to_drain(&self) -> bool {
+        if !self.operations.has_lost {
+            return self.is_kernel_busy();
+        }
+        // The count is wrong by what was lost. Polls have no memory that the kernel uses, and end with the ring.
+        let holds_memory = |(index, entry): (usize, &Operation)| {
+            entry.stage.is_in_kernel()
+                && entry.refusals < MOST_REFUSALS
+                && self.slots[index as u32].kind().is_operation()
+        };
+        self.operations.entries.iter().enumerate().any(holds_memory)
+    }
+
+    /// Nothing more comes from the kernel.
+    pub(crate) fn give_up_on_kernel(&mut self) {
+        self.operations.outstanding = 0;
+    }
+
+    /// Asks for the end of what a device may be busy with; false if there is nothing of that kind.
+    #[cfg(feature = "capi")]
+    pub(crate) fn ask_devices_to_end(&mut self) -> bool {
+        let mut are_there = false;
+        for index in 0..self.operations.entries.len() as u32 {
+            let Operation { stage, may_outlive_thread, .. } = self.operations.entries[index as usize];
+            if stage.is_in_kernel() && may_outlive_thread {
+                are_there = true;
+                self.ask_to_end(index);
+            }
+        }
+        are_there
+    }
+
+    /// Asks the kernel to let go of everything, polls for watchers included.
+    pub(crate) fn ask_all_to_end(&mut self) {
+        self.stop_watching();
+        for index in 0..self.operations.entries.len() as u32 {
+            if self.slots[index].kind().is_operation() {
+                self.ask_to_end(index);
+            }
+        }
+        self.release_children();
+    }
+
+    /// Has watchers wait again after all.
+    pub(crate) fn rearm_polls(&mut self) {
+        self.watches.is_closing = false;
+        self.send_all_polls();
+    }
+
+    /// The thread has exited that the ring was bound to, and with it all that it had in the kernel.
+    pub(crate) fn kernel_has_let_go(&mut self) {
+        self.operations.outstanding = 0;
+        // But for what hardware may be busy with: that is never released.
+        for entry in &mut self.operations.entries {
+            if entry.stage.is_in_kernel() && !entry.may_outlive_thread {
+                entry.stage = Stage::Waiting;
+            }
+        }
+    }
+
+    /// Ends an operation that the kernel does not have; else it is named, so that the kernel can be asked, if it has not been.
+    pub(crate) fn end_on_the_spot(&mut self, index: u32) -> Result<Option<Handle>> {
+        if !self.operations.is_in_kernel(index) {
+            self.reserve_completions(1)?;
+        }
+        let operation = &mut self.operations.entries[index as usize];
+        operation.is_to_end = true;
+        match operation.stage {
+            Stage::Submitted => {
+                operation.stage = Stage::Cancelling;
+                return Ok(Some(self.slots.handle(index)));
+            }
+            Stage::Chained | Stage::Cancelling => return Ok(None),
+            Stage::Idle | Stage::Waiting => {}
+        }
+        let result = self.operations.entries[index as usize].driver.as_ref().map(|driver| driver.cancelled());
+        self.give(index, OpResult::new(result.unwrap_or(-libc::ECANCELED), 0));
+        Ok(None)
+    }
+
+    /// Ends an operation that will see no result any more; unless the kernel may hold what it kept.
+    pub(in crate::pending) fn end_operation(&mut self, index: u32) -> Option<Held<L>> {
+        self.leave(index);
+        let operation = &mut self.operations.entries[index as usize];
+        let is_held = operation.stage.is_in_kernel();
+        if is_held {
+            std::mem::forget(operation.driver.take());
+        }
+        operation.clear();
+        let held = self.empty(index);
+        if is_held {
+            std::mem::forget(held);
+            return None;
+        }
+        Some(held)
+    }
+}

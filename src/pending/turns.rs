@@ -1,0 +1,130 @@
+//! From the ready queue to a call: what is next in the batch, its callback handed out, and what the call leaves.
+
+use super::Schedule;
+use super::callback::Callback;
+use super::event::Event;
+use super::slots::{Held, Location, SlotRef};
+use crate::abi::handle::{Handle, Kind};
+use crate::error::Result;
+
+/// A callback that is to run now.
+#[derive(Debug)]
+pub(crate) struct Call<L: 'static> {
+    pub(crate) callback: Callback<L>,
+    /// None for a post.
+    pub(crate) handle: Option<Handle>,
+    pub(crate) kind: Kind,
+    /// The deadline of a timer.
+    pub(crate) due: Option<u64>,
+    /// What it is called for.
+    pub(crate) event: Event,
+    release: Option<Callback<L>>,
+    /// The slot that it goes back to afterwards, if it does.
+    slot: Option<u32>,
+}
+
+impl<L: 'static> Call<L> {
+    /// The last call of something, which has left its slot, or never had one.
+    pub(crate) fn last(handle: Option<Handle>, kind: Kind, held: Held<L>, event: Event) -> Call<L> {
+        let Held { callback, release } = held;
+        Call { callback, handle, kind, due: None, event, release, slot: None }
+    }
+}
+
+impl<L: 'static> Schedule<L> {
+    /// Whether a callback stands in the ready queue.
+    #[inline]
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    #[inline]
+    pub(crate) fn begin_batch(&mut self) {
+        self.ready.begin_batch();
+    }
+
+    /// Takes the next reference out of the batch. What it refers to is then to be taken, too.
+    #[inline(always)]
+    pub(crate) fn next_in_batch(&mut self) -> Option<SlotRef> {
+        let Schedule { slots, ready, .. } = self;
+        if let Some(upcoming) = ready.upcoming() {
+            slots.prefetch_all(upcoming);
+        }
+        ready.pop(slots)
+    }
+
+    /// Whether what is next runs once and has no release hook: then `take_plain` will do for `take_call`.
+    #[inline]
+    pub(crate) fn is_plain(&self, next: SlotRef) -> bool {
+        self.slots.is_plain(next)
+    }
+
+    /// Ends what is next, which is plain, and hands its callback out.
+    #[inline]
+    pub(crate) fn take_plain(&mut self, next: SlotRef) -> (Handle, Callback<L>) {
+        let slot = &self.slots[next.index];
+        self.metrics.callbacks += 1;
+        self.metrics.timers_fired += u64::from(slot.is_timer());
+        self.referenced -= usize::from(slot.is_referenced());
+        (self.slots.handle(next.index), self.slots.empty(next.index))
+    }
+
+    /// Hands out the callback of what is next, of any kind. When memory is refused, it stays next in the batch.
+    pub(crate) fn take_call(&mut self, next: SlotRef) -> Result<Call<L>> {
+        let index = next.index;
+        let kind = self.slots[index].kind();
+        if matches!(kind, Kind::Signal | Kind::Task) {
+            self.metrics.callbacks += 1;
+            self.slots[index].set_location(Location::Unqueued);
+            let event = if kind == Kind::Signal { Event::Signal(self.signal_of(index)) } else { Event::Turn };
+            return Ok(self.borrow_out(index, event));
+        }
+        if kind == Kind::Watch {
+            return Ok(self.take_watch(index));
+        }
+        if kind != Kind::Repeat {
+            let due = self.due_of(index);
+            if kind == Kind::Child {
+                self.leave_child(index);
+            }
+            let release = self.remove_extra(index);
+            let (handle, callback) = self.take_plain(next);
+            return Ok(Call { due, ..Call::last(Some(handle), kind, Held { callback, release }, Event::Turn) });
+        }
+        let due = self.due_of(index);
+        let (when, missed) = self.next_call_of(index);
+        if let Err(error) = self.reserve_timers(when) {
+            self.ready.put_back(next);
+            return Err(error);
+        }
+        self.metrics.callbacks += 1;
+        self.metrics.timers_fired += 1;
+        self.rearm(index, when, missed);
+        Ok(Call { due, ..self.borrow_out(index, Event::Turn) })
+    }
+
+    /// Takes back what a call leaves: a callback that repeats goes back to its slot, the rest is handed out.
+    #[inline]
+    pub(crate) fn finished(&mut self, call: Call<L>) -> Held<L> {
+        let Call { callback, release, slot, event, .. } = call;
+        let Some(index) = slot else { return Held { callback, release } };
+        self.on_stack = None;
+        if let Event::Completed(result) = event {
+            self.result_seen(index, result);
+        }
+        if self.slots[index].location() == Location::Ended {
+            let Held { release, .. } = self.empty(index);
+            return Held { callback, release };
+        }
+        Held { callback: self.slots.replace_callback(index, callback), release: None }
+    }
+
+    /// Takes the callback of what stays in its slot out for the time it runs.
+    pub(super) fn borrow_out(&mut self, index: u32, event: Event) -> Call<L> {
+        self.on_stack = Some(index);
+        let (handle, kind) = (Some(self.slots.handle(index)), self.slots[index].kind());
+        let stand_in = self.slots.callback(index).stand_in();
+        let callback = self.slots.replace_callback(index, stand_in);
+        Call { callback, handle, kind, due: None, event, release: None, slot: Some(index) }
+    }
+}
