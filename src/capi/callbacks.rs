@@ -5,7 +5,7 @@
 
 use libc::{c_int, c_void, pid_t};
 
-use super::loop_t;
+use super::{as_c, loop_t};
 use crate::abi::source::{CFunction, Source};
 use crate::error::Result;
 use crate::event_loop::{Callback, Loop};
@@ -94,45 +94,45 @@ macro_rules! kind {
 
 kind!(
     /// Gets the loop and `arg`.
-    call: Call, |function, lp, _event, arg| function(lp.as_c(), arg)
+    call: Call, |function, lp, _event, arg| function(as_c(lp), arg)
 );
 kind!(
     /// Gets the loop, the signal that has come, and `arg`.
     signal: Signal, |function, lp, event, arg| {
         let Event::Signal(signal) = *event else { unreachable!("a signal handler was called for {event:?}") };
-        function(lp.as_c(), signal, arg);
+        function(as_c(lp), signal, arg);
     }
 );
 kind!(
     /// Gets the loop, the result of the operation, its flags, and `arg`.
     io: Io, |function, lp, event, arg| {
         let OpResult { result, flags, .. } = event.completed();
-        function(lp.as_c(), result, flags, arg);
+        function(as_c(lp), result, flags, arg);
     }
 );
 kind!(
     /// Gets the loop, the descriptor, the events, and `arg`.
     watch: Watch, |function, lp, event, arg| {
         let Event::Ready(fd, events) = *event else { unreachable!("a watcher was called for {event:?}") };
-        function(lp.as_c(), fd, events, arg);
+        function(as_c(lp), fd, events, arg);
     }
 );
 kind!(
     /// Gets the loop, the result of the operation, where its data is, its flags, and `arg`.
     recv: Recv, |function, lp, event, arg| {
         let OpResult { result, flags, data } = event.completed();
-        function(lp.as_c(), result, data.cast(), flags, arg);
+        function(as_c(lp), result, data.cast(), flags, arg);
     }
 );
 kind!(
     /// Gets the loop, the result of the work, and `arg`.
-    done: Done, |function, lp, event, arg| function(lp.as_c(), event.completed().result, arg)
+    done: Done, |function, lp, event, arg| function(as_c(lp), event.completed().result, arg)
 );
 kind!(
     /// Gets the loop, the child that has ended, its wait status, and `arg`.
     child: Child, |function, lp, event, arg| {
         let Event::Exited(pid, status) = *event else { unreachable!("a child's watcher was called for {event:?}") };
-        function(lp.as_c(), pid, status, arg);
+        function(as_c(lp), pid, status, arg);
     }
 );
 kind!(

@@ -6,7 +6,7 @@ use std::ptr;
 use libc::addrinfo;
 
 use super::types::loop_handle_t;
-use super::{NULL_POINTER, callbacks, handle, loop_t, with_args};
+use super::{NULL_POINTER, as_c, callbacks, handle, loop_t, with_args};
 use crate::abi::source::CFunction;
 use crate::error::Result;
 use crate::event_loop::Loop;
@@ -93,7 +93,7 @@ pub unsafe extern "C" fn loop_getaddrinfo(
                 Worked::Cancelled => (EAI_CANCELED, ptr::null_mut()),
             };
             // SAFETY: the header says that callback and argument are used on the loop's thread.
-            unsafe { callback(lp.as_c(), status, result, arg) };
+            unsafe { callback(as_c(lp), status, result, arg) };
         };
         let function = CFunction { address: callback as *mut c_void, arg };
         lp.execute(job, callbacks::once(function, give)?)

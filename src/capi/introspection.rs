@@ -5,7 +5,7 @@ use std::ptr;
 use std::time::Duration;
 
 use super::types::loop_handle_t;
-use super::{NULL_POINTER, SIZE_TOO_SMALL, loop_t, status, with_args, with_loop};
+use super::{NULL_POINTER, SIZE_TOO_SMALL, as_c, loop_t, status, with_args, with_loop};
 use crate::abi::handle::Kind;
 use crate::abi::source::Source;
 use crate::event_loop::Loop;
@@ -178,7 +178,7 @@ pub unsafe extern "C" fn loop_set_slow_callback(
             let duration = u64::try_from(slow.duration().as_nanos()).unwrap_or(u64::MAX);
             let (address, _) = address_and_arg(slow.source());
             // SAFETY: the header asks for a callback that may be called with `arg` until it is replaced.
-            unsafe { callback(lp.as_c(), duration, kind_to_c(slow.kind()), address, arg) };
+            unsafe { callback(as_c(lp), duration, kind_to_c(slow.kind()), address, arg) };
         })
     };
     // SAFETY: the header asks for an open loop.
@@ -206,7 +206,7 @@ pub unsafe extern "C" fn loop_walk(r#loop: *mut loop_t, callback: loop_walk_call
                 referenced: info.is_referenced(),
             };
             // SAFETY: the header asks for a callback that may be called with `arg` during the walk.
-            unsafe { callback(lp.as_c(), &raw const info, arg) };
+            unsafe { callback(as_c(lp), &raw const info, arg) };
         })
     };
     // SAFETY: the header asks for an open loop.

@@ -10,11 +10,10 @@ use std::{mem, ptr};
 
 use nix::errno::Errno;
 
-use super::{NULL_POINTER, SIZE_TOO_SMALL, loop_t, number, pointer, public, status, with_loop};
+use super::{NULL_POINTER, SIZE_TOO_SMALL, loop_t, number, public, status, with_loop};
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
 use crate::event_loop::builder::Builder;
-use crate::sys::memory::try_box;
 use crate::time::Time;
 
 /// The loop has a clock of its own, which starts at `start_ns` and jumps to the next deadline, or to the limit of
@@ -58,7 +57,6 @@ pub struct loop_options_t {
 }
 
 const OPTIONS_TOO_NEW: Error = Error::new(Errno::E2BIG, Sentence::OptionsTooNew);
-const MADE_IN_RUST: Error = Error::new(Errno::EINVAL, Sentence::MadeInRust);
 const UNKNOWN_FLAG: Error = Error::new(Errno::EINVAL, Sentence::UnknownFlag);
 
 /// No options are larger than this: a larger size is garbage.
@@ -155,12 +153,9 @@ unsafe fn make(options: *const loop_options_t, out: *mut *mut loop_t) -> Result<
         // SAFETY: as the caller says; a string in the options is a C string.
         unsafe { builder(&read_options(options)?)? }
     };
-    let this = Box::into_raw(try_box(builder.build()?)?);
-    // SAFETY: `this` is the Box's, `out` may be written.
-    unsafe {
-        (*this).c.this.set(this.cast());
-        out.write(this.cast());
-    }
+    let made = builder.build()?.into_raw()?;
+    // SAFETY: `out` may be written.
+    unsafe { out.write(made.cast()) };
     Ok(())
 }
 
@@ -174,12 +169,8 @@ unsafe fn make(options: *const loop_options_t, out: *mut *mut loop_t) -> Result<
 /// -EOWNERDEAD, -ESHUTDOWN, -ENOMEM, -EINVAL. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_adopt(r#loop: *mut loop_t) -> c_int {
-    let adopt = || {
-        // SAFETY: the header asks for an open loop.
-        unsafe { public(r#loop) }?.owner.check_adoptable()?;
-        // SAFETY: it has not run; the header says that the former owner's last call has returned.
-        unsafe { &*r#loop.cast::<Loop>() }.adopt()
-    };
+    // SAFETY: the header asks for an open loop, and that the former owner's last call has returned.
+    let adopt = || unsafe { public(r#loop)?.adopt() };
     status(adopt())
 }
 
@@ -253,25 +244,15 @@ pub unsafe extern "C" fn loop_close_within(r#loop: *mut loop_t, timeout_ns: u64)
     if r#loop.is_null() {
         return 0;
     }
-    let end = |lp: &Loop| {
-        if !lp.is_made_for_c() {
-            return Err(MADE_IN_RUST);
-        }
-        lp.prepare_close(timeout_ns)?;
-        // Shared: release hooks reach the loop through the same pointer.
-        lp.end_everything();
-        lp.free_c_buffers();
-        Ok(())
-    };
-    // SAFETY: the header asks for an open loop; `end` refuses one that loop_new() has not made.
-    status(unsafe { pointer::close(r#loop, end) })
+    // SAFETY: the header asks for an open loop, and says that the pointer is dead from then on.
+    status(unsafe { Loop::close_raw(r#loop.cast(), timeout_ns) })
 }
 
 /// Keeps a pointer for the program; NULL at first. Does nothing from another thread. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_set_data(r#loop: *mut loop_t, data: *mut c_void) {
     let set = |lp: &Loop| {
-        lp.c.data.set(data);
+        lp.word().set(data);
         Ok(())
     };
     // SAFETY: the header asks for an open loop.
@@ -281,7 +262,7 @@ pub unsafe extern "C" fn loop_set_data(r#loop: *mut loop_t, data: *mut c_void) {
 /// The pointer that loop_set_data() keeps; NULL from another thread. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_data(r#loop: *const loop_t) -> *mut c_void {
-    let get = |lp: &Loop| Ok(lp.c.data.get());
+    let get = |lp: &Loop| Ok(lp.word().get());
     // SAFETY: the header asks for an open loop.
     unsafe { with_loop(r#loop, get) }.unwrap_or(ptr::null_mut())
 }

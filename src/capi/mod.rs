@@ -15,7 +15,6 @@ pub(crate) mod embedding;
 pub(crate) mod executor;
 pub(crate) mod files;
 pub(crate) mod introspection;
-mod leaving;
 pub(crate) mod library;
 pub(crate) mod lifecycle;
 pub(crate) mod multi;
@@ -27,59 +26,19 @@ pub(crate) mod sockets;
 pub(crate) mod threads;
 pub(crate) mod types;
 
-use std::cell::{Cell, RefCell};
-use std::ffi::{c_int, c_void};
-use std::ptr;
+use std::ffi::c_int;
 
 use nix::errno::Errno;
 
-pub(crate) use self::pointer::loop_t;
-use self::pointer::{public, with_args, with_loop};
+use self::pointer::{as_c, loop_t, public, with_args, with_loop};
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result, Sentence};
-use crate::event_loop::Loop;
 
 /// The kernel's submission queue entry, as C knows it.
 #[repr(C)]
 #[derive(Debug)]
 pub struct io_uring_sqe {
     _private: [u8; 0],
-}
-
-/// What only C needs of a loop.
-#[derive(Debug)]
-pub(crate) struct CSide {
-    /// The pointer that `loop_new` handed out; null for a loop that was made in Rust.
-    this: Cell<*mut loop_t>,
-    data: Cell<*mut c_void>,
-    /// The rings of buffers that C knows.
-    buffers: RefCell<Vec<*mut multi::Buffers>>,
-    links: leaving::Links,
-}
-
-impl Default for CSide {
-    fn default() -> CSide {
-        CSide {
-            this: Cell::new(ptr::null_mut()),
-            data: Cell::new(ptr::null_mut()),
-            buffers: RefCell::default(),
-            links: leaving::Links::default(),
-        }
-    }
-}
-
-impl Loop {
-    /// Whether `loop_new` made it.
-    pub(crate) fn is_made_for_c(&self) -> bool {
-        !self.c.this.get().is_null()
-    }
-
-    /// The loop as C knows it.
-    #[inline]
-    pub(crate) fn as_c(&self) -> *mut loop_t {
-        let this = self.c.this.get();
-        if this.is_null() { ptr::from_ref(self).cast_mut().cast() } else { this }
-    }
 }
 
 const NULL_POINTER: Error = Error::new(Errno::EINVAL, Sentence::NullPointer);

@@ -1,6 +1,7 @@
 //! Operations with many results.
 
 use std::ffi::{c_int, c_void};
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use super::completions::loop_io_callback_t;
@@ -9,19 +10,11 @@ use super::{NULL_POINTER, callbacks, handle, loop_t, status, with_args, with_loo
 use crate::error::Result;
 use crate::event_loop::Loop;
 use crate::op::buffers::Pool;
-use crate::sys::memory::try_box;
-use crate::sys::try_arc::TryArc;
+use crate::sys::try_arc::{Inner, TryArc};
 
 /// A ring of buffers that the kernel picks from when data has come: a connection that waits holds none.
 #[derive(Debug)]
 pub struct loop_buffers_t(());
-
-/// The target of a pointer to a ring of buffers. The pool is for the loop's thread alone.
-#[derive(Debug)]
-pub(super) struct Buffers {
-    lp: *mut loop_t,
-    pool: TryArc<Pool>,
-}
 
 /// Gets what loop_recv_multi() has received: `result` bytes at `data`, which are valid until the callback returns, or as
 /// long as loop_buffer_keep() says. Without LOOP_MORE in `flags` it is the final callback: 0 at the end of the stream, or -errno.
@@ -69,16 +62,9 @@ pub unsafe extern "C" fn loop_buffers_new(
     let args = if out.is_null() { Err(NULL_POINTER) } else { Pool::check_sizes(count, size) };
     let make = |lp: &Loop, _| {
         lp.check_accepts()?;
-        lp.c.buffers.borrow_mut().try_reserve(1)?;
-        let buffers = Buffers { lp: r#loop, pool: lp.new_pool(count, size)? };
-        let pool = buffers.pool.clone();
-        let buffers = try_box(buffers).inspect_err(|_| {
-            let _ = lp.free_pool(&pool);
-        })?;
-        let buffers = Box::into_raw(buffers);
-        lp.c.buffers.borrow_mut().push(buffers);
+        let pool = lp.new_pool(count, size)?;
         // SAFETY: the header asks for an `out` that may be written.
-        unsafe { out.write(buffers.cast()) };
+        unsafe { out.write(TryArc::as_raw(&pool).as_ptr().cast()) };
         Ok(())
     };
     // SAFETY: the header asks for an open loop.
@@ -92,18 +78,8 @@ pub unsafe extern "C" fn loop_buffers_free(buffers: *mut loop_buffers_t) -> c_in
     if buffers.is_null() {
         return 0;
     }
-    let free = |lp: &Loop, pool: &TryArc<Pool>| {
-        lp.free_pool(pool)?;
-        lp.c.buffers.borrow_mut().retain(|&other| other != buffers.cast());
-        Ok(())
-    };
     // SAFETY: the header asks for buffers of an open loop.
-    let freed = unsafe { with_buffers(buffers, free) };
-    if freed.is_ok() {
-        // SAFETY: `loop_buffers_new` made it of a Box, and the loop does not know it any more.
-        drop(unsafe { Box::from_raw(buffers.cast::<Buffers>()) });
-    }
-    status(freed)
+    status(unsafe { with_buffers(buffers, Loop::free_pool) })
 }
 
 /// Keeps the data of the callback of loop_recv_multi() that is running: it stays valid, and its buffer is not used for anything else,
@@ -145,15 +121,24 @@ pub unsafe extern "C" fn loop_recv_multi(
     callback: loop_recv_callback_t,
     arg: *mut c_void,
 ) -> loop_handle_t {
-    let args = callback.zip(NonNull::new(buffers.cast::<Buffers>())).ok_or(NULL_POINTER);
-    let recv = |lp: &Loop, (callback, buffers): (_, NonNull<Buffers>)| {
+    let args = callback.zip(NonNull::new(buffers)).ok_or(NULL_POINTER);
+    let recv = |lp: &Loop, (callback, buffers)| {
         lp.check_accepts()?;
         // SAFETY: the header asks for buffers of an open loop. Another loop's are refused: of these, the address of the pool is looked at.
-        let pool = unsafe { &buffers.as_ref().pool };
-        lp.schedule_recv_multi(fd, pool, callbacks::recv(callback, arg))
+        let pool = unsafe { pool(buffers) };
+        lp.schedule_recv_multi(fd, &pool, callbacks::recv(callback, arg))
     };
     // SAFETY: the header asks for an open loop.
     handle(unsafe { with_args(r#loop, args, recv) })
+}
+
+/// The buffers behind a pointer, which are owned by their loop.
+///
+/// # Safety
+/// The pointer is that of buffers of a loop that has not been closed.
+unsafe fn pool(buffers: NonNull<loop_buffers_t>) -> ManuallyDrop<TryArc<Pool>> {
+    // SAFETY: the caller says so; the owner is the loop, so it is not dropped here.
+    ManuallyDrop::new(unsafe { TryArc::from_raw(buffers.cast::<Inner<Pool>>()) })
 }
 
 /// Calls `f` with the loop and the buffers behind a pointer.
@@ -164,11 +149,11 @@ unsafe fn with_buffers<T>(
     buffers: *mut loop_buffers_t,
     f: impl FnOnce(&Loop, &TryArc<Pool>) -> Result<T>,
 ) -> Result<T> {
-    let buffers = NonNull::new(buffers.cast::<Buffers>()).ok_or(NULL_POINTER)?.as_ptr();
-    // SAFETY: as the caller says; the pointer to the loop never changes.
-    let lp = unsafe { (*buffers).lp };
-    // SAFETY: the loop is open, and the pool its thread's, which this is by then; it is never borrowed mutably while C can reach it.
-    unsafe { with_loop(lp, |lp| f(lp, &(*buffers).pool)) }
+    let buffers = NonNull::new(buffers).ok_or(NULL_POINTER)?;
+    // SAFETY: the caller says so.
+    let pool = unsafe { pool(buffers) };
+    // SAFETY: the loop is open; the address of it never changes.
+    unsafe { with_loop(pool.lp.cast(), |lp| f(lp, &pool)) }
 }
 
 /// As `with_buffers`, for something in one of them.
@@ -185,14 +170,4 @@ unsafe fn with_part<T>(
     }
     // SAFETY: as the caller says.
     unsafe { with_buffers(buffers, f) }
-}
-
-impl Loop {
-    /// Frees what C knows of its buffers: the loop is closed.
-    pub(crate) fn free_c_buffers(&self) {
-        for buffers in self.c.buffers.take() {
-            // SAFETY: `loop_buffers_new` made it of a Box, and C knows that it is dead with the loop.
-            drop(unsafe { Box::from_raw(buffers) });
-        }
-    }
 }

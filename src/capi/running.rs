@@ -3,7 +3,7 @@
 use std::ffi::c_int;
 use std::ptr;
 
-use super::{loop_t, number, status, with_loop};
+use super::{as_c, loop_t, number, status, with_loop};
 use crate::error::Result;
 use crate::event_loop::{Loop, Outcome};
 
@@ -97,5 +97,5 @@ pub unsafe extern "C" fn loop_is_alive(r#loop: *const loop_t) -> bool {
 /// The innermost loop that is running on the calling thread, or NULL. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn loop_running() -> *mut loop_t {
-    Loop::with_running(|lp| lp.filter(|lp| lp.check_not_forked().is_ok()).map_or(ptr::null_mut(), Loop::as_c))
+    Loop::with_running(|lp| lp.filter(|lp| lp.check_not_forked().is_ok()).map_or(ptr::null_mut(), as_c))
 }

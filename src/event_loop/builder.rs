@@ -124,7 +124,7 @@ impl Builder {
             slow: SlowWatch::new(inspect::debug_mode(), trace),
             exception_handler: Handler::default(),
             #[cfg(feature = "capi")]
-            c: crate::capi::CSide::default(),
+            raw: super::raw::Raw::default(),
         })
     }
 

@@ -239,7 +239,7 @@ impl Loop {
     /// Asks what a device may be busy with to end, and waits for that, at the latest until `until`: the thread that the ring is bound to
     /// exits. All else, and the results, stay for whoever closes the loop.
     #[cfg(feature = "capi")]
-    pub(crate) fn wait_for_devices(&self, until: u64) {
+    pub(super) fn wait_for_devices(&self, until: u64) {
         let (Ok(mut schedule), Ok(mut ring)) = (self.schedule.try_borrow_mut(), self.ring.try_borrow_mut()) else {
             return;
         };

@@ -85,7 +85,7 @@ pub struct Loop {
     pub(crate) slow: SlowWatch,
     pub(crate) exception_handler: Handler<ExceptionHandler>,
     #[cfg(feature = "capi")]
-    pub(crate) c: crate::capi::CSide,
+    raw: raw::Raw,
 }
 
 pub(crate) type Callback = pending::callback::Callback<Loop>;
@@ -610,6 +610,12 @@ mod control;
 mod embed;
 mod handler;
 mod introspection;
+#[cfg(feature = "capi")]
+#[allow(unsafe_code)]
+mod leaving;
+#[cfg(feature = "capi")]
+#[allow(unsafe_code)]
+pub(crate) mod raw;
 mod release;
 #[allow(unsafe_code)]
 pub(crate) mod running;

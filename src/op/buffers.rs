@@ -13,11 +13,16 @@ use std::sync::atomic::{AtomicU16, Ordering::Release};
 
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
+#[cfg(feature = "capi")]
+use crate::event_loop::Loop;
 use crate::kernel::uring::Ring;
 
 /// Buffers of one size. They stay with the loop that they were made for, until they are freed or it is closed.
 #[derive(Debug)]
 pub(crate) struct Pool {
+    /// The loop, which does not move while it is behind a pointer.
+    #[cfg(feature = "capi")]
+    pub(crate) lp: *const Loop,
     /// The kernel's name for the ring; None: the kernel has no such ring.
     group: Option<u16>,
     size: u32,
@@ -100,6 +105,8 @@ impl Pool {
         let mut free = Vec::new();
         free.try_reserve_exact(count as usize)?;
         let mut pool = Pool {
+            #[cfg(feature = "capi")]
+            lp: std::ptr::null(),
             group: None,
             size,
             states: states.into_boxed_slice(),
@@ -129,6 +136,12 @@ impl Pool {
             pool.make_available(bid);
         }
         Ok(pool)
+    }
+
+    /// The same, as the buffers of a loop.
+    #[cfg(feature = "capi")]
+    pub(crate) fn of(self, lp: &Loop) -> Pool {
+        Pool { lp, ..self }
     }
 
     /// The kernel's name for the ring, where it has one.

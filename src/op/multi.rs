@@ -138,6 +138,8 @@ impl Loop {
             pools.push(None);
         }
         let pool = Pool::new(count, size, &self.ring.borrow(), group)?;
+        #[cfg(feature = "capi")]
+        let pool = pool.of(self);
         let registered = pool.group();
         let pool = TryArc::new(pool).inspect_err(|_| {
             // Nothing has used them; a place that is taken would refuse the next.
