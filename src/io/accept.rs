@@ -7,10 +7,10 @@ use std::task::{Context, Poll, ready};
 
 use super::flight::{InFlight, Kept, begin};
 use super::source::Turns;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::event_loop::Loop;
 use crate::op::entries;
-use crate::sys::try_rc::TryRc;
+use crate::sys::try_arc::TryRc;
 
 /// A socket that listens, and a connection that was accepted for nobody.
 pub(crate) struct Listening {
@@ -20,7 +20,7 @@ pub(crate) struct Listening {
 
 impl Listening {
     pub(crate) fn new(fd: OwnedFd) -> Result<TryRc<Listening>> {
-        TryRc::new(Listening { fd, accepting: Turns::default() }).map_err(|_| Error::NO_MEMORY)
+        TryRc::new(Listening { fd, accepting: Turns::default() })
     }
 }
 

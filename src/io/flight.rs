@@ -13,8 +13,7 @@ use crate::error::{Error, Result};
 use crate::event_loop::Callback;
 use crate::event_loop::Loop;
 use crate::pending::event::Event;
-use crate::sys::try_arc::TryArc;
-use crate::sys::try_rc::{Inner, TryRc};
+use crate::sys::try_arc::{TryArc, TryRc};
 use crate::task::{Notify, cancel};
 use crate::threads::remote::Shared;
 
@@ -86,7 +85,7 @@ pub(crate) unsafe fn begin<K: Kept, D: 'static>(
             shared: lp.shared.clone(),
             kept: RefCell::new(kept),
         };
-        let flight = TryRc::new(flight).map_err(|flight| (Error::NO_MEMORY, flight.kept.into_inner()))?;
+        let flight = TryRc::new_or_back(flight).map_err(|flight| (Error::NO_MEMORY, flight.kept.into_inner()))?;
         let sqe = entry(lp, &mut flight.kept.borrow_mut());
         let begun = sqe.and_then(|sqe| {
             let mut landing = Landing(Some((flight.clone(), keeper.clone())));
@@ -148,8 +147,7 @@ impl<K: ?Sized> Flight<K> {
 impl<K: Kept> TryRc<Flight<K>> {
     /// The flight of anything that is kept.
     pub(crate) fn erase(self) -> TryRc<Flight<dyn Kept>> {
-        // SAFETY: it gives back its argument.
-        unsafe { self.unsize(|inner: *mut Inner<Flight<K>>| inner as *mut Inner<Flight<dyn Kept>>) }
+        self.unsize(|inner| inner)
     }
 }
 

@@ -23,4 +23,4 @@ pub(crate) use self::methods::{reading, writing};
 pub(crate) use self::receive::{Receive, fill, read_at};
 pub(crate) use self::send::{Send, SendAll, write_all_at, write_at};
 pub(crate) use self::source::{IoKind, Socket};
-pub(crate) use crate::sys::try_rc::TryRc;
+pub(crate) use crate::sys::try_arc::TryRc;

@@ -15,7 +15,7 @@ use crate::event_loop::Loop;
 use crate::op::address::Address;
 use crate::op::buffer::BufferMut;
 use crate::op::{Message, entries, room};
-use crate::sys::try_rc::{Inner, TryRc};
+use crate::sys::try_arc::TryRc;
 
 /// A buffer that data has been received into, or is to be.
 pub(crate) trait Received: 'static {
@@ -169,8 +169,7 @@ fn take_left(
 }
 
 fn erase<B: BufferMut>(flight: TryRc<Flight<Filling<B>>>) -> TryRc<Flight<dyn Received>> {
-    // SAFETY: it gives back its argument.
-    unsafe { flight.unsize(|inner: *mut Inner<Flight<Filling<B>>>| inner as *mut Inner<Flight<dyn Received>>) }
+    flight.unsize(|inner| inner)
 }
 
 impl<B: BufferMut> Future for Receive<B> {

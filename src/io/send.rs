@@ -13,7 +13,7 @@ use crate::event_loop::Loop;
 use crate::op::address::Address;
 use crate::op::buffer::Buffer;
 use crate::op::{Message, entries};
-use crate::sys::try_rc::TryRc;
+use crate::sys::try_arc::TryRc;
 
 /// A buffer that the kernel has.
 struct Draining<B> {

@@ -10,7 +10,7 @@ use libc::c_int;
 use super::flight::{Flight, Kept};
 use super::receive::Received;
 use crate::error::{Error, Result};
-use crate::sys::try_rc::TryRc;
+use crate::sys::try_arc::TryRc;
 
 /// IoKind a descriptor is read from and written to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,7 +34,7 @@ pub(crate) struct Socket {
 impl Socket {
     pub(crate) fn new(fd: OwnedFd, how: IoKind) -> Result<TryRc<Socket>> {
         let socket = Socket { fd, how, receiving: Turns::default(), sending: Turns::default() };
-        TryRc::new(socket).map_err(|_| Error::NO_MEMORY)
+        TryRc::new(socket)
     }
 
     /// Whether it is a regular file, and then how large. A file system whose server does not answer is not asked: the loop's thread would

@@ -11,5 +11,3 @@ pub(crate) mod owner;
 pub(crate) mod signals;
 #[allow(unsafe_code)]
 pub(crate) mod try_arc;
-#[allow(unsafe_code)]
-pub(crate) mod try_rc;

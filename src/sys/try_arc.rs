@@ -1,41 +1,80 @@
-//! Shared ownership whose making can be refused: as `Arc`, which would abort (S31).
+//! Shared ownership whose making can be refused: [`TryArc`] and [`TryRc`] are as `Arc` and `Rc`, whose `new` would abort (S31).
+//!
+//! The value lives as long as it has an owner, and is dropped by the last one. There are no weak owners, and nobody gets the value
+//! mutably but the last owner. A `TryRc` is for one thread.
 
+use std::cell::{Cell, UnsafeCell};
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sys::memory::try_box;
 
-/// One of the owners of a `T`, which is dropped with the last of them.
-pub(crate) struct TryArc<T> {
-    inner: NonNull<Inner<T>>,
-}
+/// One of the owners of a `T`, on any thread.
+pub(crate) type TryArc<T> = Counted<T, AtomicUsize>;
 
-pub(crate) struct Inner<T> {
-    owners: AtomicUsize,
+/// One of the owners of a `T`, all of which are on one thread.
+pub(crate) type TryRc<T> = Counted<T, Cell<usize>>;
+
+/// One of the owners of a value, which `C` counts.
+pub(crate) struct Counted<T: ?Sized, C: Count>(NonNull<Inner<T, C>>);
+
+/// In a cell, so that whoever has a reference to all of it may free it.
+pub(crate) struct Inner<T: ?Sized, C = AtomicUsize>(UnsafeCell<Content<C, T>>);
+
+struct Content<C, T: ?Sized> {
+    owners: C,
     value: T,
 }
 
-impl<T> TryArc<T> {
-    /// Whether two are the same.
-    pub(crate) fn is_same(this: &TryArc<T>, other: &TryArc<T>) -> bool {
-        this.inner == other.inner
+/// A count of owners.
+pub(crate) trait Count {
+    const ONE: Self;
+
+    fn add(&self);
+
+    /// Whether none is left. Then all that was done before on behalf of an owner comes before what follows.
+    fn subtract(&self) -> bool;
+
+    fn is_one(&self) -> bool;
+}
+
+impl<T, C: Count> Counted<T, C> {
+    pub(crate) fn new(value: T) -> Result<Counted<T, C>> {
+        Counted::new_or_back(value).map_err(|_| Error::NO_MEMORY)
     }
 
-    pub(crate) fn new(value: T) -> Result<TryArc<T>> {
-        let inner = try_box(Inner { owners: AtomicUsize::new(1), value })?;
-        Ok(TryArc { inner: NonNull::from(Box::leak(inner)) })
+    /// As `new`; the value comes back when there is no memory.
+    pub(crate) fn new_or_back(value: T) -> std::result::Result<Counted<T, C>, T> {
+        match try_box(MaybeUninit::uninit()) {
+            Ok(room) => {
+                let inner = Box::write(room, Inner(UnsafeCell::new(Content { owners: C::ONE, value })));
+                Ok(Counted(NonNull::from(Box::leak(inner))))
+            }
+            Err(_) => Err(value),
+        }
+    }
+
+    /// The value, if this is the only owner.
+    pub(crate) fn into_inner(self) -> Option<T> {
+        if !self.content().owners.is_one() {
+            return None;
+        }
+        let this = ManuallyDrop::new(self);
+        // SAFETY: it came from a box, and its only owner is used up.
+        Some(unsafe { Box::from_raw(this.0.as_ptr()) }.0.into_inner().value)
     }
 
     /// This owner as a pointer, for C. It owns on until `from_raw`.
-    pub(crate) fn into_raw(self) -> *mut Inner<T> {
-        std::mem::ManuallyDrop::new(self).inner.as_ptr()
+    pub(crate) fn into_raw(self) -> *mut Inner<T, C> {
+        ManuallyDrop::new(self).0.as_ptr()
     }
 
     /// Where it is. No owner more; tells those that are the same, and is good for `from_raw` while there is an owner.
-    pub(crate) fn as_raw(this: &TryArc<T>) -> NonNull<Inner<T>> {
-        this.inner
+    pub(crate) fn as_raw(this: &Counted<T, C>) -> NonNull<Inner<T, C>> {
+        this.0
     }
 
     /// The owner behind a pointer.
@@ -43,63 +82,120 @@ impl<T> TryArc<T> {
     /// # Safety
     /// The pointer came from `into_raw`, and this is the only use of that owner; or it is forgotten, and there is another owner
     /// meanwhile.
-    pub(crate) unsafe fn from_raw(inner: NonNull<Inner<T>>) -> TryArc<T> {
-        TryArc { inner }
+    pub(crate) unsafe fn from_raw(inner: NonNull<Inner<T, C>>) -> Counted<T, C> {
+        Counted(inner)
     }
 
-    fn inner(&self) -> &Inner<T> {
+    /// The same owner, which knows less of what it owns: `unsize` has nothing to give back but its argument, unsized.
+    pub(crate) fn unsize<U: ?Sized>(self, unsize: for<'a> fn(&'a Inner<T, C>) -> &'a Inner<U, C>) -> Counted<U, C> {
+        Counted(NonNull::from(unsize(ManuallyDrop::new(self).inner())))
+    }
+}
+
+impl<T: ?Sized, C: Count> Counted<T, C> {
+    /// Whether two are the same.
+    pub(crate) fn is_same(this: &Counted<T, C>, other: &Counted<T, C>) -> bool {
+        std::ptr::addr_eq(this.0.as_ptr(), other.0.as_ptr())
+    }
+
+    fn inner(&self) -> &Inner<T, C> {
         // SAFETY: it lives as long as it has owners, and this is one.
-        unsafe { self.inner.as_ref() }
+        unsafe { self.0.as_ref() }
+    }
+
+    fn content(&self) -> &Content<C, T> {
+        // SAFETY: nobody but the last owner has it mutably.
+        unsafe { &*self.inner().0.get() }
     }
 }
 
-impl<T: std::fmt::Debug> std::fmt::Debug for TryArc<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.inner().value.fmt(f)
-    }
-}
-
-impl<T> Deref for TryArc<T> {
+impl<T: ?Sized, C: Count> Deref for Counted<T, C> {
     type Target = T;
 
     #[inline]
     fn deref(&self) -> &T {
-        &self.inner().value
+        &self.content().value
     }
 }
 
-impl<T> Clone for TryArc<T> {
-    fn clone(&self) -> TryArc<T> {
-        let before = self.inner().owners.fetch_add(1, Ordering::Relaxed);
-        // So many can only have been leaked; one more round and the count would lie.
-        assert!(before < usize::MAX / 2, "too many owners");
-        TryArc { inner: self.inner }
+impl<T: ?Sized, C: Count> Clone for Counted<T, C> {
+    #[inline]
+    fn clone(&self) -> Counted<T, C> {
+        self.content().owners.add();
+        Counted(self.0)
     }
 }
 
-impl<T> Drop for TryArc<T> {
+impl<T: ?Sized, C: Count> Drop for Counted<T, C> {
+    #[inline]
     fn drop(&mut self) {
-        if self.inner().owners.fetch_sub(1, Ordering::Release) == 1 {
-            // What the other owners did with it comes before its end. A fence would do; a thread sanitizer knows none.
-            self.inner().owners.load(Ordering::Acquire);
-            // SAFETY: it came from a Box, and the last owner is going.
-            drop(unsafe { Box::from_raw(self.inner.as_ptr()) });
+        if self.content().owners.subtract() {
+            // SAFETY: it came from a box, and the last owner is going.
+            drop(unsafe { Box::from_raw(self.0.as_ptr()) });
         }
     }
 }
 
+impl<T: ?Sized + std::fmt::Debug, C: Count> std::fmt::Debug for Counted<T, C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
 // SAFETY: owners on several threads share the value, and the last one drops it: as for Arc.
-unsafe impl<T: Send + Sync> Send for TryArc<T> {}
+unsafe impl<T: ?Sized + Send + Sync> Send for TryArc<T> {}
 // SAFETY: as above.
-unsafe impl<T: Send + Sync> Sync for TryArc<T> {}
+unsafe impl<T: ?Sized + Send + Sync> Sync for TryArc<T> {}
+
+impl Count for AtomicUsize {
+    const ONE: AtomicUsize = AtomicUsize::new(1);
+
+    #[inline]
+    fn add(&self) {
+        let before = self.fetch_add(1, Ordering::Relaxed);
+        // So many can only have been leaked; one more round and the count would lie.
+        assert!(before < usize::MAX / 2, "too many owners");
+    }
+
+    #[inline]
+    fn subtract(&self) -> bool {
+        let is_last = self.fetch_sub(1, Ordering::Release) == 1;
+        if is_last {
+            // What the other owners did with it comes before its end. A fence would do; a thread sanitizer knows none.
+            self.load(Ordering::Acquire);
+        }
+        is_last
+    }
+
+    fn is_one(&self) -> bool {
+        self.load(Ordering::Acquire) == 1
+    }
+}
+
+impl Count for Cell<usize> {
+    const ONE: Cell<usize> = Cell::new(1);
+
+    #[inline]
+    fn add(&self) {
+        self.set(self.get().checked_add(1).expect("fewer owners than memory has room for"));
+    }
+
+    #[inline]
+    fn subtract(&self) -> bool {
+        self.set(self.get() - 1);
+        self.get() == 0
+    }
+
+    fn is_one(&self) -> bool {
+        self.get() == 1
+    }
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::cell::Cell;
 
-    #[test]
-    fn the_last_owner_drops_it() {
+    fn the_last_owner_drops_it_or_gets_it<C: Count>() {
         struct Tell<'a>(&'a Cell<u32>);
         impl Drop for Tell<'_> {
             fn drop(&mut self) {
@@ -107,11 +203,31 @@ mod tests {
             }
         }
         let dropped = Cell::new(0);
-        let first = TryArc::new(Tell(&dropped)).unwrap();
+        let first = Counted::<_, C>::new(Tell(&dropped)).unwrap();
         let second = first.clone();
-        drop(first);
+        assert!(first.into_inner().is_none());
         assert_eq!(dropped.get(), 0);
-        drop(second);
+        let value = second.into_inner();
+        assert_eq!((value.is_some(), dropped.get()), (true, 0));
+        drop(Counted::<_, C>::new(value).unwrap());
         assert_eq!(dropped.get(), 1);
+    }
+
+    #[test]
+    fn the_last_owner_on_any_thread_drops_it_or_gets_it() {
+        the_last_owner_drops_it_or_gets_it::<AtomicUsize>();
+    }
+
+    #[test]
+    fn the_last_owner_on_one_thread_drops_it_or_gets_it() {
+        the_last_owner_drops_it_or_gets_it::<Cell<usize>>();
+    }
+
+    #[test]
+    fn an_owner_that_knows_less_owns_on() {
+        let first = TryRc::new("text".to_owned()).unwrap();
+        let second: TryRc<dyn std::fmt::Debug> = first.clone().unsize(|inner| inner);
+        drop(first);
+        assert_eq!(format!("{second:?}"), "\"text\"");
     }
 }
