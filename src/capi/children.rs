@@ -7,7 +7,7 @@ use libc::pid_t;
 use super::types::loop_handle_t;
 use super::{NULL_POINTER, callbacks, handle, loop_t, with_args};
 use crate::event_loop::Loop;
-use crate::op::children::{check_pid, open_pidfd};
+use crate::sys::children::{check_pid, open_pidfd};
 
 /// Gets a child that has ended: `wait_status` is what waitpid() gave, for WIFEXITED() and the like; -1 when another has waited for
 /// the child.

@@ -26,7 +26,7 @@ use libc::pid_t;
 
 use crate::error::{Error, Result};
 use crate::io::{IoKind, Socket, TryRc, reading, writing};
-use crate::op::children::{kill, open_pidfd};
+use crate::sys::children::{kill, open_pidfd};
 use crate::task::operation;
 
 /// A child process. Dropping it leaves the process running, and unreaped when it has ended.
@@ -136,7 +136,7 @@ impl Child {
         match (self.ended.get(), &self.pidfd) {
             // Its number may be another's.
             (Some(_), _) => Ok(()),
-            (None, Some(pidfd)) => kill(pidfd),
+            (None, Some(pidfd)) => kill(pidfd.as_fd()),
             (None, None) => self.child.kill().map_err(|error| Error::of_io(&error)),
         }
     }

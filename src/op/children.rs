@@ -1,17 +1,13 @@
 //! Child processes: who has ended, and how.
 //!
-//! A child is known by a pidfd: should another reap it, and its number come to another child, that one is not met. The kernel polls the
-//! pidfd, which reaps nothing, and holds no memory of the loop's meanwhile. The loop reaps the child just before it calls back, so that
-//! a watcher that is cancelled leaves it to whoever wants it.
+//! The kernel polls a child's pidfd, which reaps nothing, and holds no memory of the loop's meanwhile. The loop reaps the child just
+//! before it calls back, so that a watcher that is cancelled leaves it to whoever wants it.
 //!
-//! (WAITID, since 6.7, saves the descriptor where it is given the number. It is for where pidfd_open is not known: a filter's work, or
-//! valgrind's.)
+//! (WAITID, since 6.7, saves the descriptor where it is given the number. It is for where there are no pidfds.)
 
-use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
-use std::ptr;
 
 use io_uring::opcode;
 use libc::{c_int, pid_t};
@@ -27,6 +23,7 @@ use crate::op::number;
 use crate::pending::Child;
 use crate::pending::event::Event;
 use crate::pending::slots::SlotRef;
+use crate::sys::children::{self, check_pid, open_pidfd};
 
 /// The wait status of a child that another has waited for.
 pub(crate) const REAPED_BY_ANOTHER: c_int = -1;
@@ -64,7 +61,7 @@ impl Loop {
 
     pub(crate) fn schedule_child(&self, pid: pid_t, pidfd: Option<OwnedFd>, callback: Callback) -> Result<Handle> {
         let child = Child::new(pid, pidfd);
-        wait(&child, libc::WNOWAIT).map_err(|errno| Error::new(errno, Sentence::NotAChild))?;
+        children::peek(pid, child.pidfd.as_ref())?;
         // The borrows end before the callback does: it is dropped with none held when there is an error.
         let (mut schedule, mut ring) = (self.schedule.borrow_mut(), self.ring.borrow_mut());
         if child.pidfd.is_none() && !ring.features().supports(WAITID) {
@@ -135,59 +132,10 @@ fn entry(child: &Child) -> Sqe {
 
 /// Reaps a child that should have ended: its wait status, or None when it has not.
 fn reap(child: &Child) -> Option<c_int> {
-    if child.is_gone { Some(REAPED_BY_ANOTHER) } else { wait(child, 0).unwrap_or(Some(REAPED_BY_ANOTHER)) }
-}
-
-/// Asks how a child has ended; reaps it unless WNOWAIT is among the flags. Its wait status, or None when it has not ended.
-fn wait(child: &Child, flags: c_int) -> nix::Result<Option<c_int>> {
-    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-    let (kind, id) = match &child.pidfd {
-        Some(pidfd) => (libc::P_PIDFD, pidfd.as_raw_fd()),
-        None => (libc::P_PID, child.pid),
-    };
-    // SAFETY: what is known is written to a live variable, of which all-zero is a valid value; the fields are those of SIGCHLD.
-    let (pid, code, status) = unsafe {
-        Errno::result(libc::waitid(kind, id as libc::id_t, info.as_mut_ptr(), libc::WEXITED | libc::WNOHANG | flags))?;
-        let info = info.assume_init();
-        (info.si_pid(), info.si_code, info.si_status())
-    };
-    Ok((pid != 0).then_some(match code {
-        libc::CLD_EXITED => (status & 0xff) << 8,
-        libc::CLD_DUMPED => status | 0x80,
-        _ => status,
-    }))
-}
-
-/// Refuses what is no process's number.
-pub(crate) fn check_pid(pid: pid_t) -> Result<pid_t> {
-    if pid > 0 { Ok(pid) } else { Err(Error::new(Errno::EINVAL, Sentence::BadPid)) }
-}
-
-/// A descriptor for a child. None: pidfd_open is not known here.
-pub(crate) fn open_pidfd(pid: pid_t) -> Result<Option<OwnedFd>> {
-    // SAFETY: pidfd_open takes any number.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    match Errno::result(fd) {
-        // SAFETY: the descriptor is fresh, and nobody else knows of it.
-        Ok(fd) => Ok(Some(unsafe { OwnedFd::from_raw_fd(fd as c_int) })),
-        Err(Errno::ENOSYS | Errno::EPERM) => Ok(None),
-        Err(errno @ Errno::EMFILE) => Err(Error::new(errno, Sentence::NoDescriptor)),
-        Err(errno @ Errno::ENFILE) => Err(Error::new(errno, Sentence::NoSystemDescriptor)),
-        // There is none of that number, or it is that of a thread (6.9).
-        Err(Errno::ESRCH | Errno::EINVAL | Errno::ENOENT) => Err(Error::NOT_A_CHILD),
-        Err(errno) => Err(Error::new(errno, Sentence::NoPidFd)),
+    if child.is_gone {
+        return Some(REAPED_BY_ANOTHER);
     }
-}
-
-/// Kills a process (SIGKILL), which may have ended.
-pub(crate) fn kill(pidfd: &OwnedFd) -> Result<()> {
-    let no_info = ptr::null::<libc::siginfo_t>();
-    // SAFETY: no information is given with the signal.
-    let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), libc::SIGKILL, no_info, 0) };
-    match Errno::result(sent) {
-        Ok(_) | Err(Errno::ESRCH) => Ok(()),
-        Err(errno) => Err(Error::of_operation(-(errno as i32))),
-    }
+    children::reap(child.pid, child.pidfd.as_ref()).unwrap_or(Some(REAPED_BY_ANOTHER))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ pub(crate) mod environment;
 pub(crate) mod fork;
 #[allow(unsafe_code)]
 pub(crate) mod memory;
+pub(crate) mod children;
 pub(crate) mod owner;
 #[allow(unsafe_code)]
 pub(crate) mod signals;

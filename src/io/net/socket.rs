@@ -1,12 +1,17 @@
-//! What sockets of all kinds ask of the system.
+//! What sockets of all kinds ask of the system: each function is one system call.
 
+use std::ffi::OsStr;
+use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::mem::ManuallyDrop;
-use std::net::Shutdown;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::SocketAddr as UnixAddr;
 
-use nix::errno::Errno;
+use rustix::io::Errno;
+use rustix::net::{self, AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::error::{Error, Result};
 use crate::io::{Kept, Socket, TryRc, begin};
@@ -18,29 +23,65 @@ pub(super) fn done<T>(result: io::Result<T>) -> Result<T> {
     result.map_err(|error| Error::of_io(&error))
 }
 
+pub(super) fn refused(errno: Errno) -> Error {
+    Error::of_operation(-errno.raw_os_error())
+}
+
 /// A stream socket that is not connected.
-pub(super) fn stream(domain: i32) -> Result<OwnedFd> {
-    // SAFETY: socket takes any numbers.
-    let fd = unsafe { libc::socket(domain, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
-    let fd = Errno::result(fd).map_err(|errno| Error::of_operation(-(errno as i32)))?;
-    // SAFETY: the descriptor is fresh, and nobody else knows of it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+pub(super) fn stream(family: AddressFamily) -> Result<OwnedFd> {
+    net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(refused)
 }
 
 /// Has a socket that listens keep as many connections for accept as the system allows (somaxconn): the standard library asks for 128, and
 /// those of a burst that have no room are lost, though the other end may take itself for connected.
 pub(super) fn listen_to_many(fd: impl AsFd) -> Result<()> {
-    // SAFETY: listen takes any numbers.
-    let result = unsafe { libc::listen(fd.as_fd().as_raw_fd(), libc::c_int::MAX) };
-    Errno::result(result).map(drop).map_err(|errno| Error::of_operation(-(errno as i32)))
+    net::listen(fd, i32::MAX).map_err(refused)
 }
 
 /// Has operations wait, whatever the kernel: before 5.16 those on a descriptor with O_NONBLOCK may not.
 pub(super) fn make_blocking(fd: impl AsFd) -> Result<()> {
-    let mut off: libc::c_int = 0;
-    // SAFETY: the number is read from a live variable.
-    let result = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::FIONBIO, &raw mut off) };
-    Errno::result(result).map(drop).map_err(|errno| Error::of_operation(-(errno as i32)))
+    rustix::io::ioctl_fionbio(fd, false).map_err(refused)
+}
+
+/// An address of the standard library's for one family.
+pub(super) trait Family: fmt::Debug + Sized {
+    fn of(address: SocketAddrAny) -> Option<Self>;
+}
+
+impl Family for SocketAddr {
+    fn of(address: SocketAddrAny) -> Option<SocketAddr> {
+        SocketAddr::try_from(address).ok()
+    }
+}
+
+impl Family for UnixAddr {
+    fn of(address: SocketAddrAny) -> Option<UnixAddr> {
+        let address = SocketAddrUnix::try_from(address).ok()?;
+        match address.abstract_name() {
+            Some(name) => UnixAddr::from_abstract_name(name).ok(),
+            None => UnixAddr::from_pathname(OsStr::from_bytes(address.path_bytes().unwrap_or_default())).ok(),
+        }
+    }
+}
+
+pub(super) fn local_addr<A: Family>(fd: impl AsFd) -> Result<A> {
+    A::of(net::getsockname(fd).map_err(refused)?).ok_or(Error::BAD_ADDRESS)
+}
+
+pub(super) fn peer_addr<A: Family>(fd: impl AsFd) -> Result<A> {
+    net::getpeername(fd).map_err(refused)?.and_then(A::of).ok_or(Error::BAD_ADDRESS)
+}
+
+/// Prints a socket, with the addresses that it has.
+pub(super) fn debug<A: Family>(name: &str, fd: &OwnedFd, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut all = f.debug_struct(name);
+    all.field("fd", &fd.as_raw_fd());
+    for (name, address) in [("local", local_addr::<A>(fd)), ("peer", peer_addr(fd))] {
+        if let Ok(address) = address {
+            all.field(name, &address);
+        }
+    }
+    all.finish()
 }
 
 struct Connecting(Address);
@@ -49,7 +90,7 @@ impl Kept for Connecting {}
 
 /// Connects a socket, and gives it back. It is closed when that fails, or the future is dropped.
 pub(super) async fn connect(fd: OwnedFd, address: Address) -> Result<OwnedFd> {
-    let fd = TryRc::new(fd).map_err(|_| Error::NO_MEMORY)?;
+    let fd = TryRc::new(fd)?;
     let raw = fd.as_raw_fd();
     let entry = |_: &crate::Loop, connecting: &mut Connecting| {
         let (address, length) = connecting.0.as_raw();
@@ -63,17 +104,9 @@ pub(super) async fn connect(fd: OwnedFd, address: Address) -> Result<OwnedFd> {
 
 pub(crate) fn shutdown(socket: &Socket, how: Shutdown) -> Result<()> {
     let how = match how {
-        Shutdown::Read => libc::SHUT_RD,
-        Shutdown::Write => libc::SHUT_WR,
-        Shutdown::Both => libc::SHUT_RDWR,
+        Shutdown::Read => net::Shutdown::Read,
+        Shutdown::Write => net::Shutdown::Write,
+        Shutdown::Both => net::Shutdown::Both,
     };
-    // SAFETY: shutdown takes any numbers.
-    let result = unsafe { libc::shutdown(socket.fd.as_raw_fd(), how) };
-    Errno::result(result).map(drop).map_err(|errno| Error::of_operation(-(errno as i32)))
-}
-
-/// A socket of the standard library's that stands for this descriptor, to ask for what it knows; its Drop does not close it.
-pub(super) fn lend<S: FromRawFd>(fd: &OwnedFd) -> ManuallyDrop<S> {
-    // SAFETY: it is borrowed from one that is open, for as long as the caller has that, and is not dropped.
-    ManuallyDrop::new(unsafe { S::from_raw_fd(fd.as_raw_fd()) })
+    net::shutdown(&socket.fd, how).map_err(refused)
 }

@@ -4,7 +4,9 @@ use std::fmt;
 use std::net::{self, Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::socket::{self, done, lend};
+use rustix::net::{AddressFamily, sockopt};
+
+use super::socket::{self, done, refused};
 use super::split::{self, ReadHalf, WriteHalf};
 use crate::error::{Error, Result};
 use crate::io::{Accept, IoKind, Listening, Socket, TryRc, reading, writing};
@@ -18,8 +20,8 @@ pub struct TcpStream {
 impl TcpStream {
     /// Connects. Dropped before that, the future gives up and closes the socket. Errors: ECONNREFUSED, ETIMEDOUT and so on.
     pub async fn connect(address: SocketAddr) -> Result<TcpStream> {
-        let domain = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-        TcpStream::of(socket::connect(socket::stream(domain)?, address.into()).await?)
+        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        TcpStream::of(socket::connect(socket::stream(family)?, address.into()).await?)
     }
 
     /// Connects to a host by its name (or a number): its addresses are looked up, on a thread of the loop's executor, and tried one
@@ -65,26 +67,22 @@ impl TcpStream {
 
     /// With `true`, small writes are sent at once, and not kept for others to join them. One system call.
     pub fn set_nodelay(&self, nodelay: bool) -> Result<()> {
-        done(self.as_std().set_nodelay(nodelay))
+        sockopt::set_tcp_nodelay(self, nodelay).map_err(refused)
     }
 
     /// The address of the other end. One system call.
     pub fn peer_addr(&self) -> Result<SocketAddr> {
-        done(self.as_std().peer_addr())
+        socket::peer_addr(self)
     }
 
     /// The address of this end. One system call.
     pub fn local_addr(&self) -> Result<SocketAddr> {
-        done(self.as_std().local_addr())
+        socket::local_addr(self)
     }
 
     /// Two halves, for two tasks. Costs nothing.
     pub fn into_split(self) -> (ReadHalf, WriteHalf) {
         split::split(self.socket)
-    }
-
-    fn as_std(&self) -> impl std::ops::Deref<Target = net::TcpStream> {
-        lend::<net::TcpStream>(&self.socket.fd)
     }
 }
 
@@ -96,7 +94,7 @@ impl AsFd for TcpStream {
 
 impl fmt::Debug for TcpStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (*self.as_std()).fmt(f)
+        socket::debug::<SocketAddr>("TcpStream", &self.socket.fd, f)
     }
 }
 
@@ -130,11 +128,7 @@ impl TcpListener {
 
     /// The address that it listens at. One system call.
     pub fn local_addr(&self) -> Result<SocketAddr> {
-        done(self.as_std().local_addr())
-    }
-
-    fn as_std(&self) -> impl std::ops::Deref<Target = net::TcpListener> {
-        lend::<net::TcpListener>(&self.listening.fd)
+        socket::local_addr(self)
     }
 }
 
@@ -146,6 +140,6 @@ impl AsFd for TcpListener {
 
 impl fmt::Debug for TcpListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (*self.as_std()).fmt(f)
+        socket::debug::<SocketAddr>("TcpListener", &self.listening.fd, f)
     }
 }

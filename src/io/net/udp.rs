@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{self, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::socket::{self, done, lend};
+use super::socket::{self, done, refused};
 use crate::error::{Error, Result};
 use crate::io::{IoKind, Receive, Send, Socket, TryRc};
 use crate::op::buffer::{Buffer, BufferMut};
@@ -43,7 +43,7 @@ impl UdpSocket {
 
     /// From now on, `send` sends there, and nothing is received from anywhere else. One system call.
     pub fn connect(&self, address: SocketAddr) -> Result<()> {
-        done(self.as_std().connect(address))
+        rustix::net::connect(self, &address).map_err(refused)
     }
 
     /// Sends a datagram to the address that the socket is connected to.
@@ -80,11 +80,7 @@ impl UdpSocket {
 
     /// The address of this socket. One system call.
     pub fn local_addr(&self) -> Result<SocketAddr> {
-        done(self.as_std().local_addr())
-    }
-
-    fn as_std(&self) -> impl std::ops::Deref<Target = net::UdpSocket> {
-        lend::<net::UdpSocket>(&self.socket.fd)
+        socket::local_addr(self)
     }
 }
 
@@ -96,6 +92,6 @@ impl AsFd for UdpSocket {
 
 impl fmt::Debug for UdpSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (*self.as_std()).fmt(f)
+        socket::debug::<SocketAddr>("UdpSocket", &self.socket.fd, f)
     }
 }

@@ -7,7 +7,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{self, SocketAddr};
 use std::path::Path;
 
-use super::socket::{self, done, lend};
+use rustix::net::AddressFamily;
+
+use super::socket::{self, done};
 use super::split::{self, ReadHalf, WriteHalf};
 use crate::error::{Error, Result};
 use crate::io::{Accept, IoKind, Listening, Socket, TryRc, reading, writing};
@@ -34,7 +36,7 @@ impl UnixStream {
 
     /// The same by its address, which may be an abstract one.
     pub async fn connect_addr(address: &SocketAddr) -> Result<UnixStream> {
-        UnixStream::of(socket::connect(socket::stream(libc::AF_UNIX)?, address.clone().into()).await?)
+        UnixStream::of(socket::connect(socket::stream(AddressFamily::UNIX)?, address.clone().into()).await?)
     }
 
     /// Two that are connected.
@@ -70,21 +72,17 @@ impl UnixStream {
 
     /// The address of the other end. One system call.
     pub fn peer_addr(&self) -> Result<SocketAddr> {
-        done(self.as_std().peer_addr())
+        socket::peer_addr(self)
     }
 
     /// The address of this end. One system call.
     pub fn local_addr(&self) -> Result<SocketAddr> {
-        done(self.as_std().local_addr())
+        socket::local_addr(self)
     }
 
     /// Two halves, for two tasks. Costs nothing.
     pub fn into_split(self) -> (ReadHalf, WriteHalf) {
         split::split(self.socket)
-    }
-
-    fn as_std(&self) -> impl std::ops::Deref<Target = net::UnixStream> {
-        lend::<net::UnixStream>(&self.socket.fd)
     }
 }
 
@@ -96,7 +94,7 @@ impl AsFd for UnixStream {
 
 impl fmt::Debug for UnixStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (*self.as_std()).fmt(f)
+        socket::debug::<SocketAddr>("UnixStream", &self.socket.fd, f)
     }
 }
 
@@ -131,11 +129,7 @@ impl UnixListener {
 
     /// The address that it listens at. One system call.
     pub fn local_addr(&self) -> Result<SocketAddr> {
-        done(self.as_std().local_addr())
-    }
-
-    fn as_std(&self) -> impl std::ops::Deref<Target = net::UnixListener> {
-        lend::<net::UnixListener>(&self.listening.fd)
+        socket::local_addr(self)
     }
 }
 
@@ -147,6 +141,6 @@ impl AsFd for UnixListener {
 
 impl fmt::Debug for UnixListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (*self.as_std()).fmt(f)
+        socket::debug::<SocketAddr>("UnixListener", &self.listening.fd, f)
     }
 }
