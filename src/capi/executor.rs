@@ -11,8 +11,9 @@ use crate::abi::source::CFunction;
 use crate::error::Result;
 use crate::event_loop::Loop;
 use crate::op::copy;
-use crate::op::resolve::{Addresses, Question};
+use crate::op::resolve::Question;
 use crate::pending::event::Event;
+use crate::sys::c_library::Addresses;
 use crate::threads::executor::c::CJob;
 use crate::threads::executor::{Job, Packet, Worked};
 

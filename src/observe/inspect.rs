@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::abi::handle::{Handle, Kind};
 use crate::abi::source::Source;
 use crate::observe::symbol::Symbol;
-use crate::sys::environment::variable;
+use crate::sys::c_library::variable;
 use crate::time::Time;
 
 /// One pending thing, as [`Loop::walk`](crate::Loop::walk) shows it.

@@ -2,6 +2,5 @@
 
 pub(crate) mod inspect;
 pub(crate) mod metrics;
-#[allow(unsafe_code)]
 pub(crate) mod symbol;
 pub(crate) mod trace;

@@ -34,11 +34,12 @@ mod c {
 
     use std::cell::RefCell;
     use std::collections::HashMap;
-    use std::ffi::CStr;
     use std::path::Path;
     use std::rc::Rc;
 
     use object::{Object, ObjectSymbol};
+
+    use crate::sys::c_library::{Linked, linked_at};
 
     thread_local! {
         /// What the thread has asked before. A trace asks for the same few again and again.
@@ -56,22 +57,11 @@ mod c {
     }
 
     fn find(address: usize) -> Option<String> {
-        // SAFETY: all-zero is a valid Dl_info.
-        let mut found: libc::Dl_info = unsafe { std::mem::zeroed() };
-        // SAFETY: dladdr takes any address, and writes to the struct it is given.
-        if unsafe { libc::dladdr(address as *const libc::c_void, &mut found) } == 0 {
-            return None;
+        let Linked { symbol, file, base } = linked_at(address)?;
+        if symbol.is_some() {
+            return symbol;
         }
-        if !found.dli_sname.is_null() {
-            // SAFETY: dladdr gives a C string that lives as long as the object is loaded; it is copied at once.
-            return Some(unsafe { CStr::from_ptr(found.dli_sname) }.to_string_lossy().into_owned());
-        }
-        if found.dli_fname.is_null() {
-            return None;
-        }
-        // SAFETY: as above.
-        let file = unsafe { CStr::from_ptr(found.dli_fname) }.to_string_lossy();
-        let base = found.dli_fbase as usize;
+        let file = file?;
         // The program itself is known by how it was called, which need not be where it is.
         let in_file = |path: &str| in_symbol_table(Path::new(path), address, base);
         in_file(&file)

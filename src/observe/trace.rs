@@ -12,13 +12,15 @@ use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
 use nix::unistd::gettid;
 
 use crate::abi::handle::Kind;
 use crate::abi::source::Source;
 use crate::error::{Error, Result, Sentence};
 use crate::observe::symbol::Symbol;
-use crate::sys::environment;
+use crate::sys::c_library::variable;
 use crate::sys::fork::{PerProcess, Process};
 use crate::sys::memory::try_box;
 use crate::time::monotonic;
@@ -61,8 +63,10 @@ impl TraceFile {
         };
         let name = CStr::from_bytes_with_nul(&name).map_err(|_| Error::NUL_INSIDE)?;
         // O_NONBLOCK: a pipe that nobody reads is refused, instead of waiting for a reader.
-        let file = environment::open(name, libc::O_WRONLY | libc::O_CREAT | libc::O_NONBLOCK);
-        let file = file.map_err(|errno| Error::new(errno, Sentence::NoTraceFile))?;
+        // (The standard library copies a long name, and aborts where there is no memory for that.)
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let file = open(name, flags, Mode::from_bits_retain(0o666));
+        let file = File::from(file.map_err(|errno| Error::new(errno, Sentence::NoTraceFile))?);
         let metadata = file.metadata().map_err(cannot)?;
         let kind = metadata.file_type();
         if !kind.is_file() && !kind.is_char_device() {
@@ -195,7 +199,7 @@ impl fmt::Display for Micros {
 
 /// The trace that the environment asks for.
 pub(crate) fn from_environment() -> Result<Option<Trace>> {
-    let name = environment::variable(c"RINGLOOP_TRACE").filter(|name| !name.is_empty());
+    let name = variable(c"RINGLOOP_TRACE").filter(|name| !name.is_empty());
     name.map(|name| TraceFile::open(name.to_bytes())).transpose()
 }
 

@@ -77,7 +77,7 @@ impl Address {
     }
 
     /// Of these parts, one after the other.
-    fn of(parts: &[&[u8]]) -> Address {
+    pub(crate) fn of(parts: &[&[u8]]) -> Address {
         let mut bytes = [0; SIZE];
         let mut length = 0;
         for part in parts {

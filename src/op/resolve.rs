@@ -1,38 +1,15 @@
 //! Names of hosts and services: getaddrinfo(3), on the executor, since it blocks.
 
 use std::ffi::{CStr, c_int};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::ptr;
+use std::net::SocketAddr;
 
-use libc::addrinfo;
 use nix::errno::Errno;
 
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
-
-/// What a name was found to be: a list of getaddrinfo's.
-pub(crate) struct Addresses(*mut addrinfo);
-
-// SAFETY: the list is its owner's alone, and belongs to no thread.
-unsafe impl Send for Addresses {}
-
-impl Addresses {
-    /// The list, which belongs to the caller from here on.
-    #[cfg(feature = "capi")]
-    pub(crate) fn into_raw(self) -> *mut addrinfo {
-        std::mem::ManuallyDrop::new(self).0
-    }
-}
-
-impl Drop for Addresses {
-    fn drop(&mut self) {
-        if !self.0.is_null() {
-            // SAFETY: the list came from getaddrinfo, and is freed once.
-            unsafe { libc::freeaddrinfo(self.0) };
-        }
-    }
-}
+use crate::op::address::Address;
+use crate::sys::c_library::Addresses;
 
 /// A question for getaddrinfo: names that end in a zero byte.
 pub(crate) struct Question {
@@ -45,27 +22,8 @@ pub(crate) struct Question {
 impl Question {
     /// Asks, and blocks meanwhile. The error is an EAI_*, and the errno for EAI_SYSTEM.
     pub(crate) fn ask(self) -> std::result::Result<Addresses, (c_int, Errno)> {
-        let name = |name: &Option<Box<[u8]>>| {
-            let name = name.as_ref().and_then(|name| CStr::from_bytes_until_nul(name).ok());
-            name.map_or(ptr::null(), CStr::as_ptr)
-        };
-        let hints = self.hints.map(|[flags, family, socktype, protocol]| addrinfo {
-            ai_flags: flags,
-            ai_family: family,
-            ai_socktype: socktype,
-            ai_protocol: protocol,
-            ai_addrlen: 0,
-            ai_addr: ptr::null_mut(),
-            ai_canonname: ptr::null_mut(),
-            ai_next: ptr::null_mut(),
-        });
-        let hints = hints.as_ref().map_or(ptr::null(), ptr::from_ref);
-        let mut found = ptr::null_mut();
-        // SAFETY: the names are C strings or null, the hints are null or set but for what must be zero.
-        match unsafe { libc::getaddrinfo(name(&self.node), name(&self.service), hints, &mut found) } {
-            0 => Ok(Addresses(found)),
-            error => Err((error, Errno::last())),
-        }
+        let [node, service] = [&self.node, &self.service].map(|name| CStr::from_bytes_until_nul(name.as_ref()?).ok());
+        Addresses::look_up(node, service, self.hints)
     }
 }
 
@@ -117,27 +75,9 @@ fn error_of(error: c_int, errno: Errno) -> Error {
 /// The addresses of a list, of the families that Rust knows.
 fn read(found: &Addresses) -> Result<Vec<SocketAddr>> {
     let mut addresses = Vec::new();
-    let mut at = found.0;
-    // SAFETY: the list is getaddrinfo's: each address is of the family and the length that it says.
-    while let Some(entry) = unsafe { at.as_ref() } {
+    for address in found.iter().filter_map(|address| Address::of(&[address]).to_inet()) {
         addresses.try_reserve(1)?;
-        match entry.ai_family {
-            libc::AF_INET => {
-                // SAFETY: as above.
-                let address = unsafe { entry.ai_addr.cast::<libc::sockaddr_in>().read_unaligned() };
-                let ip = Ipv4Addr::from(u32::from_be(address.sin_addr.s_addr));
-                addresses.push(SocketAddrV4::new(ip, u16::from_be(address.sin_port)).into());
-            }
-            libc::AF_INET6 => {
-                // SAFETY: as above.
-                let address = unsafe { entry.ai_addr.cast::<libc::sockaddr_in6>().read_unaligned() };
-                let ip = Ipv6Addr::from(address.sin6_addr.s6_addr);
-                let port = u16::from_be(address.sin6_port);
-                addresses.push(SocketAddrV6::new(ip, port, address.sin6_flowinfo, address.sin6_scope_id).into());
-            }
-            _ => {}
-        }
-        at = entry.ai_next;
+        addresses.push(address);
     }
     Ok(addresses)
 }

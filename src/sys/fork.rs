@@ -6,15 +6,16 @@
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
-use nix::unistd::gettid;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use nix::unistd::{SysconfVar, gettid, sysconf};
 
 use crate::error::{Error, Result, Sentence};
-use crate::sys::environment;
-use crate::sys::memory::try_box;
+use crate::sys::c_library::{find_thread, wiped_on_fork};
+use crate::sys::memory::{Published, try_box};
 
 /// The process in which this was made.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +24,7 @@ pub(crate) struct Process {
     number: u64,
 }
 
-static PAGE: AtomicPtr<AtomicU64> = AtomicPtr::new(ptr::null_mut());
+static PAGE: Published<&AtomicU64> = Published::none();
 static LAST_NUMBER: AtomicU64 = AtomicU64::new(0);
 
 impl Process {
@@ -50,89 +51,50 @@ impl Process {
 
 /// What each process makes for itself when it first asks. A forked child does not get its parent's, in which another thread may
 /// have held a lock. It is never freed.
-pub(crate) struct PerProcess<T> {
-    latest: AtomicPtr<Made<T>>,
-}
+pub(crate) struct PerProcess<T: 'static>(Published<Made<T>>);
 
-struct Made<T> {
+struct Made<T: 'static> {
     process: Process,
     value: T,
     /// That of the parent process. It is of no use but to those who look for leaks.
-    _former: *mut Made<T>,
+    _former: Option<&'static Made<T>>,
 }
 
-impl<T: Sync> PerProcess<T> {
+impl<T: Send + Sync> PerProcess<T> {
     pub(crate) const fn new() -> PerProcess<T> {
-        PerProcess { latest: AtomicPtr::new(ptr::null_mut()) }
+        PerProcess(Published::none())
     }
 
     /// What this process has made. Async-signal-safe.
     pub(crate) fn made(&self) -> Option<&'static T> {
-        // SAFETY: what has been published is never freed.
-        let latest: Option<&'static Made<T>> = unsafe { self.latest.load(Ordering::Acquire).as_ref() };
-        latest.filter(|made| made.process.is_current()).map(|made| &made.value)
+        self.0.get().filter(|made| made.process.is_current()).map(|made| &made.value)
     }
 
     /// What this process has made, or makes now.
     pub(crate) fn get(&self, make: impl Fn() -> T) -> Result<&'static T> {
         let process = Process::current()?;
         loop {
-            let former = self.latest.load(Ordering::Acquire);
+            let former = self.0.get();
             if let Some(made) = self.made() {
                 return Ok(made);
             }
-            let fresh = Box::into_raw(try_box(Made { process, value: make(), _former: former })?);
-            if self.latest.compare_exchange(former, fresh, Ordering::AcqRel, Ordering::Relaxed).is_err() {
-                // SAFETY: it was not published, so it is still ours alone.
-                drop(unsafe { Box::from_raw(fresh) });
-            }
+            self.0.replace(former, try_box(Made { process, value: make(), _former: former })?);
         }
     }
 }
 
 /// The page, mapped when it is first asked for.
 fn page() -> Result<&'static AtomicU64> {
-    let mut page = PAGE.load(Ordering::Acquire);
-    if page.is_null() {
-        let fresh = map()?;
-        page = match PAGE.compare_exchange(ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => fresh,
-            Err(other) => {
-                // SAFETY: `fresh` is a mapping of this size that nobody else has seen.
-                unsafe { libc::munmap(fresh.cast(), PAGE_SIZE) };
-                other
-            }
-        };
+    loop {
+        if let Some(page) = PAGE.get() {
+            return Ok(page);
+        }
+        let fresh = wiped_on_fork().map_err(|errno| match errno {
+            Errno::ENOMEM => Error::NO_MEMORY,
+            _ => Error::new(Errno::ENOSYS, Sentence::NoWipeOnFork),
+        })?;
+        PAGE.replace(None, try_box(fresh)?);
     }
-    // SAFETY: the mapping is aligned, zeroed, valid for an AtomicU64 and never unmapped.
-    Ok(unsafe { &*page })
-}
-
-/// The kernel rounds up to whole pages of whatever size it has.
-const PAGE_SIZE: usize = 4096;
-
-fn map() -> Result<*mut AtomicU64> {
-    // SAFETY: an anonymous mapping at an address of the kernel's choice touches no memory that is in use.
-    let page = unsafe {
-        libc::mmap(
-            ptr::null_mut(),
-            PAGE_SIZE,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-            -1,
-            0,
-        )
-    };
-    if page == libc::MAP_FAILED {
-        return Err(Error::NO_MEMORY);
-    }
-    // SAFETY: the range is the mapping made above.
-    if unsafe { libc::madvise(page, PAGE_SIZE, libc::MADV_WIPEONFORK) } != 0 {
-        // SAFETY: as above, and nobody else has seen it.
-        unsafe { libc::munmap(page, PAGE_SIZE) };
-        return Err(Error::new(Errno::ENOSYS, Sentence::NoWipeOnFork));
-    }
-    Ok(page.cast())
 }
 
 /// Whether a thread of this process, by the kernel's number, has not ended for the kernel. `exited_at` is when it ended for the
@@ -143,8 +105,7 @@ fn map() -> Result<*mut AtomicU64> {
 ///
 /// Where a filter refuses tgkill, /proc alone is asked. What cannot be told is alive: its loops are not taken from it.
 pub(crate) fn is_thread_alive(tid: i32, exited_at: u64) -> bool {
-    // SAFETY: signal 0 asks, and sends nothing.
-    let asked = Errno::result(unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, 0) });
+    let asked = find_thread(tid);
     if asked == Err(Errno::ESRCH) {
         return false;
     }
@@ -162,7 +123,8 @@ fn open_stat(tid: i32) -> nix::Result<File> {
     let mut path = [0; 40];
     // The last byte stays NUL: a number has eleven characters at most.
     let _ = write!(&mut path[..39], "/proc/self/task/{tid}/stat");
-    environment::open(CStr::from_bytes_until_nul(&path).unwrap_or_default(), libc::O_RDONLY)
+    let path = CStr::from_bytes_until_nul(&path).unwrap_or_default();
+    open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map(File::from)
 }
 
 /// The state of a thread, by its letter, and when it began, by CLOCK_BOOTTIME. Allocates nothing.
@@ -175,8 +137,7 @@ fn thread_state(mut file: File) -> Option<(u8, u64)> {
     let mut fields = rest.split(|&byte| byte == b' ').skip(1);
     let state = *fields.next()?.first()?;
     let ticks: u64 = str::from_utf8(fields.nth(18)?).ok()?.parse().ok()?;
-    // SAFETY: sysconf takes any number.
-    let ticks_a_second = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).ok()?;
+    let ticks_a_second = u64::try_from(sysconf(SysconfVar::CLK_TCK).ok()??).ok()?;
     Some((state, ticks * (1_000_000_000 / ticks_a_second.max(1))))
 }
 

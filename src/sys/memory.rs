@@ -1,8 +1,9 @@
-//! Boxes that can be refused, and hints to the processor about what will be read soon.
+//! Boxes that can be refused, boxes that all threads may read for ever, and hints to the processor about what will be read soon.
 
 use std::alloc::{Layout, alloc};
 use std::mem::MaybeUninit;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::error::{Error, Result};
 
@@ -39,8 +40,36 @@ pub(crate) fn try_box<T>(value: T) -> Result<Box<T>> {
     if layout.size() == 0 {
         return Ok(Box::new(value));
     }
-    // SAFETY: the layout's size is not zero.
-    let room = NonNull::new(unsafe { alloc(layout) }.cast::<MaybeUninit<T>>()).ok_or(Error::NO_MEMORY)?;
-    // SAFETY: `room` is fresh from the global allocator with the layout of a `T`.
-    Ok(Box::write(unsafe { Box::from_raw(room.as_ptr()) }, value))
+    // SAFETY: the layout is that of a `T`, which is not of size zero; what the global allocator gives for it makes a box.
+    let room = unsafe {
+        let room = NonNull::new(alloc(layout).cast::<MaybeUninit<T>>()).ok_or(Error::NO_MEMORY)?;
+        Box::from_raw(room.as_ptr())
+    };
+    Ok(Box::write(room, value))
+}
+
+/// A box that anybody may read once it has been published: it is never freed. Reading it is async-signal-safe.
+pub(crate) struct Published<T>(AtomicPtr<T>);
+
+impl<T: Send + Sync + 'static> Published<T> {
+    pub(crate) const fn none() -> Published<T> {
+        Published(AtomicPtr::new(ptr::null_mut()))
+    }
+
+    /// What was published last.
+    #[inline]
+    pub(crate) fn get(&self) -> Option<&'static T> {
+        // SAFETY: what is there came from a box that nobody frees.
+        unsafe { self.0.load(Ordering::Acquire).as_ref() }
+    }
+
+    /// Publishes a box in the place of `former`; it is dropped if that is not what was published last.
+    pub(crate) fn replace(&self, former: Option<&'static T>, fresh: Box<T>) {
+        let former = former.map_or(ptr::null_mut(), |former| ptr::from_ref(former).cast_mut());
+        let fresh = Box::into_raw(fresh);
+        if self.0.compare_exchange(former, fresh, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            // SAFETY: it was not published, so it is still ours alone.
+            drop(unsafe { Box::from_raw(fresh) });
+        }
+    }
 }

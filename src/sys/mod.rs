@@ -1,12 +1,11 @@
 //! What is the process's: its forks, signal dispositions, children, environment, and memory that can be refused.
 
-#[allow(unsafe_code, reason = "it calls the C library")]
-pub(crate) mod environment;
 #[allow(unsafe_code)]
+pub(crate) mod c_library;
+pub(crate) mod children;
 pub(crate) mod fork;
 #[allow(unsafe_code)]
 pub(crate) mod memory;
-pub(crate) mod children;
 pub(crate) mod owner;
 #[allow(unsafe_code)]
 pub(crate) mod signals;

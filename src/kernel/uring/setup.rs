@@ -6,7 +6,7 @@ use io_uring::{IoUring, Probe, opcode};
 use nix::errno::Errno;
 
 use crate::error::{Error, Result, Sentence};
-use crate::sys::environment::variable;
+use crate::sys::c_library::variable;
 
 /// Entries of the two queues; the kernel rounds up to powers of two.
 #[derive(Clone, Copy, Debug)]
