@@ -63,7 +63,34 @@ const _: () = {
     assert!(offset_of!(Sqe, pad) == 56);
 };
 
-/// Flags that concern where in the queue an entry stands.
+/// An entry for which somebody vouches: what it points to lives until its last completion.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry(Sqe);
+
+impl Entry {
+    /// # Safety
+    /// What the entry points to lives until the kernel has let go of it: until its last completion.
+    #[allow(unsafe_code)]
+    #[inline]
+    pub(crate) unsafe fn new(sqe: Sqe) -> Entry {
+        Entry(sqe)
+    }
+
+    /// An entry that points at nothing, by what is known of its operation.
+    #[inline]
+    pub(crate) fn pointless(sqe: Sqe) -> Entry {
+        assert!(sqe.points_at_nothing(), "somebody has to vouch for what the entry points to");
+        Entry(sqe)
+    }
+
+    /// The entry as the kernel gets it, which tells the number with each completion.
+    #[inline]
+    pub(crate) fn with_number(self, number: u64) -> Sqe {
+        Sqe { user_data: number, ..self.0 }
+    }
+}
+
+/// `IOSQE_*`.
 pub(crate) mod flags {
     pub(crate) const FIXED_FILE: u8 = 1 << 0;
     pub(crate) const IO_DRAIN: u8 = 1 << 1;
@@ -73,6 +100,20 @@ pub(crate) mod flags {
     pub(crate) const BUFFER_SELECT: u8 = 1 << 5;
     pub(crate) const CQE_SKIP_SUCCESS: u8 = 1 << 6;
     pub(crate) const KNOWN: u8 = (1 << 7) - 1;
+}
+
+/// A time as the kernel takes it: `struct __kernel_timespec`.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(crate) struct Timespec {
+    seconds: i64,
+    nanoseconds: i64,
+}
+
+impl Timespec {
+    pub(crate) const fn from_nanos(nanos: u64) -> Timespec {
+        Timespec { seconds: (nanos / 1_000_000_000) as i64, nanoseconds: (nanos % 1_000_000_000) as i64 }
+    }
 }
 
 /// `POLL*` as an entry of a poll has them: on big-endian machines its halves change places, since the field once had 16 bits.

@@ -10,6 +10,7 @@ use super::types::loop_handle_t;
 use super::{
     NULL_POINTER, callbacks, handle, handle_from_c, io_uring_sqe, loop_t, number, status, with_args, with_loop,
 };
+use crate::abi::completion::{MORE, TIMED_OUT};
 use crate::abi::sqe::Sqe;
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
@@ -22,7 +23,7 @@ pub const LOOP_MORE: u32 = 2;
 /// A flag of the final result: the deadline came before the operation's end, and has cut it short where that was possible.
 pub const LOOP_TIMED_OUT: u32 = 8192;
 
-const _: () = assert!(LOOP_MORE == crate::pending::event::MORE && LOOP_TIMED_OUT == crate::pending::event::TIMED_OUT);
+const _: () = assert!(LOOP_MORE == MORE && LOOP_TIMED_OUT == TIMED_OUT);
 
 /// Gets the result of an operation: what the kernel said, often a number of bytes, or -errno. `flags` has LOOP_MORE when
 /// this is not the final callback, LOOP_TIMED_OUT, and IORING_CQE_F_* of the kernel's.

@@ -25,8 +25,7 @@ pub const LOOP_CURRENT: u64 = u64::MAX;
 /// For loop_fsync(): the data and what is needed to find it, as fdatasync(2).
 pub const LOOP_DATASYNC: u32 = 1;
 
-const _: () =
-    assert!(LOOP_CURRENT == entries::CURRENT && LOOP_DATASYNC == io_uring::types::FsyncFlags::DATASYNC.bits());
+const _: () = assert!(LOOP_CURRENT == entries::CURRENT && LOOP_DATASYNC == entries::DATA_ONLY);
 
 /// Reads up to `length` bytes at `offset` of a file, or at its own position with LOOP_CURRENT. The result is a number
 /// of bytes, 0 at the end of the file. The buffer belongs to the kernel until the final callback.

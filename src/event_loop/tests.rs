@@ -273,7 +273,7 @@ fn s28_a_loss_that_a_cancel_meets_is_told_by_the_run() {
 
 #[test]
 fn s22_what_an_accept_waits_for_is_not_closed_for_a_connection() {
-    use crate::kernel::uring::Completed;
+    use crate::abi::completion::Completed;
     use crate::pending::DeferredSubmission;
     use std::os::fd::AsRawFd;
 
@@ -286,7 +286,7 @@ fn s22_what_an_accept_waits_for_is_not_closed_for_a_connection() {
     // It would not wait, as kernels until 5.17 say of O_NONBLOCK, and a poll does that.
     schedule.completed(completed(-libc::EAGAIN));
     assert!(
-        matches!(schedule.next_submission(), Ok(Some(DeferredSubmission::Submit(sqe, _))) if sqe.opcode == io_uring::opcode::PollAdd::CODE)
+        matches!(schedule.next_submission(), Ok(Some(DeferredSubmission::Submit(sqe, _))) if sqe.opcode == crate::abi::opcodes::POLL_ADD)
     );
     // There is no memory for the result, which says for what it is ready: a number that is also that of a descriptor.
     schedule.discard(completed(bystander.as_raw_fd()));

@@ -25,9 +25,7 @@ use std::future::poll_fn;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use io_uring::opcode;
-use io_uring::types::FsyncFlags;
-
+use crate::abi::opcodes;
 use crate::abi::sqe::Sqe;
 use crate::error::{Error, Result};
 use crate::event_loop::Loop;
@@ -112,12 +110,12 @@ impl File {
 
     /// fdatasync(2): as [`sync_all`](File::sync_all), but for times and the like.
     pub async fn sync_data(&self) -> Result<()> {
-        self.plain(|fd| entries::fsync(fd, FsyncFlags::DATASYNC.bits())).await
+        self.plain(|fd| entries::fsync(fd, entries::DATA_ONLY)).await
     }
 
     /// Makes the file so many bytes long; what is new is zeros. Before Linux 6.9 on a thread of the loop's executor.
     pub async fn set_len(&self, size: u64) -> Result<()> {
-        if Loop::with_running(|lp| lp.is_none_or(|lp| lp.supports(opcode::Ftruncate::CODE))) {
+        if Loop::with_running(|lp| lp.is_none_or(|lp| lp.supports(opcodes::FTRUNCATE))) {
             return self.plain(|fd| entries::ftruncate(fd, size)).await;
         }
         let copy = self.socket.fd.try_clone().map_err(|error| Error::of_io(&error))?;

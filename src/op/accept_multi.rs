@@ -1,23 +1,23 @@
 //! One accept for any number of connections (5.19); before that, one after the other. On a descriptor with O_NONBLOCK, kernels until
 //! 5.17 say EAGAIN where an accept would wait: a poll waits instead.
 
-use io_uring::opcode;
-use io_uring::types::Timespec;
 use libc::c_int;
 
 use super::entries;
-use crate::abi::sqe::Sqe;
+use crate::abi::completion::{Completed, MORE};
+use crate::abi::opcodes;
+use crate::abi::sqe::{Sqe, Timespec};
 use crate::error::Result;
-use crate::kernel::uring::{Completed, Features};
+use crate::kernel::uring::Features;
 use crate::pending::driver::{Driver, Step};
-use crate::pending::event::{MORE, OpResult};
+use crate::pending::event::OpResult;
 use crate::sys::memory::try_box;
 
 /// `IORING_ACCEPT_MULTISHOT`, in `ioprio`.
 const MULTISHOT: u16 = 1;
 
 /// How long it rests when descriptors or memory have run out.
-const REST: Timespec = Timespec::new().nsec(100_000_000);
+const REST: Timespec = Timespec::from_nanos(100_000_000);
 
 #[derive(Debug)]
 pub(crate) struct AcceptMulti {
@@ -61,7 +61,7 @@ unsafe impl Driver for AcceptMulti {
             WaitsFor::Readiness => entries::poll(self.fd, libc::POLLIN),
             WaitsFor::Time => {
                 let rest: *const Timespec = &*self.rest;
-                Sqe { opcode: opcode::Timeout::CODE, fd: -1, addr: rest as u64, len: 1, ..Sqe::default() }
+                Sqe { opcode: opcodes::TIMEOUT, fd: -1, addr: rest as u64, len: 1, ..Sqe::default() }
             }
         })
     }
@@ -106,14 +106,14 @@ mod tests {
         let (waits_for, flags) = (WaitsFor::Connection, libc::SOCK_CLOEXEC);
         let mut accept = AcceptMulti { fd: 7, flags, is_multishot: false, waits_for, is_said: false, rest };
         let completed = |result| Completed { number: 1, result, flags: 0 };
-        assert_eq!(accept.entry().unwrap().opcode, opcode::Accept::CODE);
+        assert_eq!(accept.entry().unwrap().opcode, opcodes::ACCEPT);
         let step = accept.completed(completed(-libc::EAGAIN));
         assert!(step.given.is_none() && step.again);
         let poll = accept.entry().unwrap();
-        assert_eq!((poll.opcode, poll.fd), (opcode::PollAdd::CODE, 7));
+        assert_eq!((poll.opcode, poll.fd), (opcodes::POLL_ADD, 7));
         let step = accept.completed(completed(libc::POLLIN.into()));
         assert!(step.given.is_none() && step.again);
-        assert_eq!(accept.entry().unwrap().opcode, opcode::Accept::CODE);
+        assert_eq!(accept.entry().unwrap().opcode, opcodes::ACCEPT);
         assert_eq!(accept.completed(completed(9)).given.unwrap().result, 9);
         accept.completed(completed(-libc::EAGAIN));
         assert_eq!(accept.completed(completed(-libc::ECANCELED)).given.unwrap().result, -libc::ECANCELED);

@@ -9,12 +9,12 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
-use io_uring::opcode;
 use libc::{c_int, pid_t};
 use nix::errno::Errno;
 
 use crate::abi::handle::Handle;
-use crate::abi::sqe::{Sqe, poll_events};
+use crate::abi::opcodes;
+use crate::abi::sqe::{Entry, Sqe, poll_events};
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Callback;
 use crate::event_loop::Loop;
@@ -27,9 +27,6 @@ use crate::sys::children::{self, check_pid, open_pidfd};
 
 /// The wait status of a child that another has waited for.
 pub(crate) const REAPED_BY_ANOTHER: c_int = -1;
-
-/// `IORING_OP_WAITID`.
-const WAITID: u8 = 50;
 
 impl Loop {
     /// Calls `f` when the child process `pid` has ended, with how; None when another has waited for it. The loop waits for it
@@ -64,15 +61,14 @@ impl Loop {
         children::peek(pid, child.pidfd.as_ref())?;
         // The borrows end before the callback does: it is dropped with none held when there is an error.
         let (mut schedule, mut ring) = (self.schedule.borrow_mut(), self.ring.borrow_mut());
-        if child.pidfd.is_none() && !ring.features().supports(WAITID) {
+        if child.pidfd.is_none() && !ring.features().supports(opcodes::WAITID) {
             return Err(Error::new(Errno::ENOSYS, Sentence::NoPidFd));
         }
         schedule.reserve_child()?;
         ring.reserve(1)?;
-        let sqe = entry(&child);
+        let entry = entry(&child);
         let handle = schedule.add_child(child, callback);
-        // SAFETY: the entry points at nothing.
-        unsafe { ring.push_user(&sqe, number(handle)) };
+        ring.push(entry, number(handle));
         Ok(handle)
     }
 
@@ -100,34 +96,33 @@ impl Loop {
     /// The kernel was told to forget the child, by a close that gave up.
     #[cold]
     fn watch_again(&self, schedule: &mut Schedule, next: SlotRef) -> Result<()> {
-        let Some(sqe) = schedule.child_at(next).map(entry) else { return Ok(()) };
+        let Some(entry) = schedule.child_at(next).map(entry) else { return Ok(()) };
         let mut ring = self.ring.borrow_mut();
         schedule.reserve_watch_again()?;
         ring.reserve(1)?;
         let handle = schedule.watch_again(next);
-        // SAFETY: the entry points at nothing.
-        unsafe { ring.push_user(&sqe, number(handle)) };
+        ring.push(entry, number(handle));
         Ok(())
     }
 }
 
 /// What the kernel is asked.
-fn entry(child: &Child) -> Sqe {
-    match &child.pidfd {
+fn entry(child: &Child) -> Entry {
+    Entry::pointless(match &child.pidfd {
         None => Sqe {
-            opcode: WAITID,
+            opcode: opcodes::WAITID,
             fd: child.pid,
             len: libc::P_PID,
             file_index: (libc::WEXITED | libc::WNOWAIT) as u32,
             ..Sqe::default()
         },
         Some(pidfd) => Sqe {
-            opcode: opcode::PollAdd::CODE,
+            opcode: opcodes::POLL_ADD,
             fd: pidfd.as_raw_fd(),
             op_flags: poll_events(libc::POLLIN as u32),
             ..Sqe::default()
         },
-    }
+    })
 }
 
 /// Reaps a child that should have ended: its wait status, or None when it has not.
@@ -146,7 +141,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::kernel::uring::Completed;
+    use crate::abi::completion::Completed;
 
     #[test]
     fn s13_a_child_that_another_has_reaped_is_not_met_by_its_number() {

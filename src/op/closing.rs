@@ -2,7 +2,7 @@
 
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
-use crate::kernel::uring::Completed;
+use crate::abi::completion::Completed;
 use crate::pending::driver::{Driver, Step};
 
 #[derive(Debug)]

@@ -213,7 +213,7 @@ impl Loop {
         data_only: bool,
         f: impl FnOnce(&Loop, Result<()>) + 'static,
     ) -> Result<Handle> {
-        let flags = if data_only { io_uring::types::FsyncFlags::DATASYNC.bits() } else { 0 };
+        let flags = if data_only { entries::DATA_ONLY } else { 0 };
         // SAFETY: the entry points at nothing.
         unsafe { self.submit_plain(fd, f, |fd| Ok((entries::fsync(raw(fd), flags), None))) }
     }

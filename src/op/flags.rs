@@ -1,11 +1,9 @@
 //! The flags that sends and receives take: those with which the kernel has let go of the buffer, and filled it, when the result
 //! comes (S13). A list of what is known, since the next kernel may have one more that is not so.
 
-use io_uring::opcode;
 use libc::c_int;
 use nix::errno::Errno;
 
-use crate::abi::sqe::Sqe;
 use crate::error::{Error, Result, Sentence};
 
 const SENDING: c_int = libc::MSG_CONFIRM
@@ -55,16 +53,8 @@ pub(super) fn filling(flags: c_int) -> Result<c_int> {
     receiving(flags)
 }
 
-/// Of an entry that the user has made, only what is known to be no operation that ends with its final completion.
-pub(super) fn check_entry(sqe: &Sqe) -> Result<()> {
-    match sqe.opcode {
-        opcode::Send::CODE | opcode::SendMsg::CODE => check_buffer_stays(sqe.op_flags as c_int),
-        opcode::Recv::CODE | opcode::RecvMsg::CODE => check_data_comes(sqe.op_flags as c_int),
-        _ => Ok(()),
-    }
-}
-
-fn check_buffer_stays(flags: c_int) -> Result<()> {
+/// Of an entry that the user has made, only what is known to let no operation end with its final completion is refused.
+pub(super) fn check_buffer_stays(flags: c_int) -> Result<()> {
     let sentence = match flags {
         set if set & ZEROCOPY != 0 => Sentence::FlagZeroCopy,
         set if set & SPLICE_PAGES != 0 => Sentence::FlagSplicePages,
@@ -73,6 +63,7 @@ fn check_buffer_stays(flags: c_int) -> Result<()> {
     Err(Error::new(Errno::EINVAL, sentence))
 }
 
-fn check_data_comes(flags: c_int) -> Result<()> {
+/// The same, of a receive.
+pub(super) fn check_data_comes(flags: c_int) -> Result<()> {
     if flags & SOCK_DEVMEM != 0 { Err(Error::new(Errno::EINVAL, Sentence::FlagDeviceMemory)) } else { Ok(()) }
 }

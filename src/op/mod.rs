@@ -26,7 +26,7 @@ pub(crate) mod write_all;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-use io_uring::opcode;
+use libc::c_int;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
 
@@ -35,8 +35,11 @@ pub use self::files::{FileStatus, OpenOptions};
 pub use self::owned::CWD;
 pub(crate) use self::owned::room;
 pub(crate) use self::sockets::Message;
+pub(crate) use crate::abi::completion::number;
+use crate::abi::completion::{MORE, TIMED_OUT};
 use crate::abi::handle::Handle;
-use crate::abi::sqe::{self, Sqe};
+use crate::abi::opcodes::{self, Check};
+use crate::abi::sqe::{self, Entry, Sqe};
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Callback;
 use crate::event_loop::Loop;
@@ -44,7 +47,7 @@ use crate::event_loop::Schedule;
 use crate::kernel::uring::Ring;
 use crate::pending::DeferredSubmission;
 use crate::pending::driver::Driver;
-use crate::pending::event::{Event, MORE, OpResult, TIMED_OUT};
+use crate::pending::event::{Event, OpResult};
 use crate::time::Time;
 
 pub use self::multi::Buffers;
@@ -85,45 +88,6 @@ impl Completion {
         self.flags & !TIMED_OUT
     }
 }
-
-/// Whether the result of an operation is a descriptor that belongs to whoever gets it, and not a place in the ring's table.
-pub(crate) fn gives_descriptor(sqe: &Sqe) -> bool {
-    match sqe.opcode {
-        opcode::Accept::CODE | opcode::OpenAt::CODE | opcode::OpenAt2::CODE | opcode::Socket::CODE => {
-            sqe.file_index == 0
-        }
-        opcode::FixedFdInstall::CODE => true,
-        _ => false,
-    }
-}
-
-/// The descriptor that an operation is on, or -1 where the entry has something else in its place: a family, a process, flags, a
-/// place in the ring's table.
-pub(crate) fn descriptor_of(sqe: &Sqe) -> i32 {
-    let is_other = match sqe.opcode {
-        opcode::Socket::CODE
-        | opcode::Nop::CODE
-        | opcode::Timeout::CODE
-        | opcode::ProvideBuffers::CODE
-        | opcode::RemoveBuffers::CODE
-        | WAITID..=FUTEX_WAITV => true,
-        // Of the table.
-        opcode::Close::CODE => sqe.file_index != 0,
-        _ => false,
-    };
-    if is_other || sqe.flags & sqe::flags::FIXED_FILE != 0 { -1 } else { sqe.fd }
-}
-
-/// The other descriptor that an operation is on, if there is one: what it splices from.
-pub(crate) fn second_descriptor_of(sqe: &Sqe) -> Option<i32> {
-    const FROM_TABLE: u32 = 1 << 31;
-    let has_one = matches!(sqe.opcode, opcode::Splice::CODE | opcode::Tee::CODE) && sqe.op_flags & FROM_TABLE == 0;
-    has_one.then_some(sqe.file_index as i32)
-}
-
-/// `IORING_OP_WAITID`, and the last of those for futexes, which come next.
-const WAITID: u8 = 50;
-const FUTEX_WAITV: u8 = 53;
 
 /// Closes a descriptor that an operation gave and that nobody has seen.
 pub(crate) fn close_unseen(fd: i32) {
@@ -197,21 +161,17 @@ pub(crate) fn cancel_on(fd: RawFd, schedule: &mut Schedule, ring: &mut Ring) -> 
     Ok(asked)
 }
 
-/// The number under which the kernel knows an operation.
-pub(crate) fn number(handle: Handle) -> u64 {
-    handle.as_raw() as u64
-}
-
 /// Refuses what would take an operation out of the loop's hands; `links` are the flags that are allowed for once.
 pub(crate) fn check(sqe: &Sqe, links: u8) -> Result<()> {
     let refusal = |sentence| Err(Error::new(Errno::EINVAL, sentence));
-    match sqe.opcode {
-        opcode::AsyncCancel::CODE | opcode::PollRemove::CODE => return refusal(Sentence::OpcodeCancel),
-        opcode::TimeoutRemove::CODE | opcode::LinkTimeout::CODE => return refusal(Sentence::OpcodeTimeout),
-        // Its completion would be taken for one of an entry of the other ring's.
-        MSG_RING => return refusal(Sentence::OpcodeMessage),
-        NOP_128 | URING_CMD_128 => return refusal(Sentence::Opcode128),
-        _ => flags::check_entry(sqe)?,
+    match sqe.operation().check {
+        Check::None => {}
+        Check::SendFlags => flags::check_buffer_stays(sqe.op_flags as c_int)?,
+        Check::RecvFlags => flags::check_data_comes(sqe.op_flags as c_int)?,
+        Check::Cancels => return refusal(Sentence::OpcodeCancel),
+        Check::ChangesTimeout => return refusal(Sentence::OpcodeTimeout),
+        Check::Messages => return refusal(Sentence::OpcodeMessage),
+        Check::Has128Bytes => return refusal(Sentence::Opcode128),
     }
     match sqe.flags & !links {
         set if set & sqe::flags::IO_DRAIN != 0 => refusal(Sentence::FlagIoDrain),
@@ -221,33 +181,6 @@ pub(crate) fn check(sqe: &Sqe, links: u8) -> Result<()> {
         _ => Ok(()),
     }
 }
-
-/// Whether what the kernel reads or writes may be in its hands when the thread that submitted it has exited: block devices do not
-/// stop, nor does a network card that sends without a copy (measured on 6.18: 60 of 64 direct reads went on).
-pub(crate) fn may_outlive_thread(sqe: &Sqe) -> bool {
-    matches!(
-        sqe.opcode,
-        opcode::Readv::CODE
-            | opcode::Writev::CODE
-            | opcode::ReadFixed::CODE
-            | opcode::WriteFixed::CODE
-            | opcode::Read::CODE
-            | opcode::Write::CODE
-            | opcode::UringCmd16::CODE
-            | opcode::SendZc::CODE
-            | opcode::SendMsgZc::CODE
-            | READV_FIXED
-            | WRITEV_FIXED
-    )
-}
-
-const MSG_RING: u8 = 40;
-const READV_FIXED: u8 = 60;
-const WRITEV_FIXED: u8 = 61;
-
-/// Those with entries of 128 bytes, in rings that have both sizes (6.19).
-const NOP_128: u8 = 63;
-const URING_CMD_128: u8 = 64;
 
 impl Loop {
     /// Tells the kernel what it is to be told: what to cancel, what to begin again. When it takes no more, the rest stays for the
@@ -270,7 +203,7 @@ impl Loop {
             ring.reserve(1)?;
             match schedule.next_submission()? {
                 // SAFETY: entries of errands are a driver's, which vouches for what they point to.
-                Some(DeferredSubmission::Submit(sqe, handle)) => unsafe { ring.push_user(&sqe, number(handle)) },
+                Some(DeferredSubmission::Submit(sqe, handle)) => ring.push(unsafe { Entry::new(sqe) }, number(handle)),
                 Some(DeferredSubmission::Cancel(handle)) => ring.push_cancel(number(handle))?,
                 Some(DeferredSubmission::Update(handle, events)) => ring.push_poll_update(number(handle), events)?,
                 None => {}
@@ -322,8 +255,8 @@ impl Loop {
 
     /// The flag with which a kernel finishes what it has begun to send. It came in 5.19, but one that is cancelled tells how far it
     /// came only since 6.1, when messages could be sent without a copy.
-    pub(crate) fn send_whole_flag(&self) -> libc::c_int {
-        if self.supports(opcode::SendMsgZc::CODE) { libc::MSG_WAITALL } else { 0 }
+    pub(crate) fn send_whole_flag(&self) -> c_int {
+        if self.supports(opcodes::SENDMSG_ZC) { libc::MSG_WAITALL } else { 0 }
     }
 
     /// The descriptor of the ring, for `io_uring_register` of files and buffers: never to submit on, nor to close. Completions of tags of
@@ -364,7 +297,8 @@ impl Loop {
             let link = if is_linked { sqe::flags::IO_LINK } else { 0 };
             let handle = schedule.add_operation(sqe, None, callback(at));
             // SAFETY: the caller vouches for the entries.
-            unsafe { ring.push_user(&Sqe { flags: sqe.flags | link, ..*sqe }, number(handle)) };
+            let entry = unsafe { Entry::new(Sqe { flags: sqe.flags | link, ..*sqe }) };
+            ring.push(entry, number(handle));
             if let Some(before) = before.replace(handle) {
                 schedule.chain(before, handle);
             }
@@ -396,7 +330,7 @@ impl Loop {
         let handle = schedule.add_operation(sqe, driver, ManuallyDrop::into_inner(callback));
         if !takes_turns || schedule.has_turn(handle) {
             // SAFETY: the caller vouches for the entry.
-            unsafe { ring.push_user(sqe, number(handle)) };
+            ring.push(unsafe { Entry::new(*sqe) }, number(handle));
         }
         Ok(handle)
     }

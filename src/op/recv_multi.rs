@@ -1,23 +1,19 @@
 //! One receive for any number of results, from a ring of buffers (6.0); before that, a poll and a receive for each.
 
-use io_uring::opcode;
 use libc::c_int;
 
 use super::buffers::Pool;
 use super::entries;
+use crate::abi::completion::{BUFFER_GOES_ON, Completed, HAS_BUFFER, MORE};
 use crate::abi::handle::Handle;
+use crate::abi::opcodes;
 use crate::abi::sqe::{Sqe, flags};
-use crate::kernel::uring::Completed;
 use crate::pending::driver::{Driver, Step};
-use crate::pending::event::{MORE, OpResult};
+use crate::pending::event::OpResult;
 use crate::sys::try_arc::TryArc;
 
 /// `IORING_RECV_MULTISHOT`, in `ioprio`.
 const MULTISHOT: u16 = 1 << 1;
-/// `IORING_CQE_F_BUFFER`: a buffer was used, whose number is in the upper half of the flags.
-const HAS_BUFFER: u32 = 1;
-/// `IORING_CQE_F_BUF_MORE`: the kernel goes on to use the rest of it.
-const BUFFER_GOES_ON: u32 = 1 << 4;
 
 #[derive(Debug)]
 pub(crate) struct RecvMulti {
@@ -41,7 +37,7 @@ impl RecvMulti {
         // Without a group, this says what is wrong with the descriptor.
         let Some(group) = self.pool.group() else { return entries::recv(self.fd, std::ptr::null_mut(), 0, 0) };
         Sqe {
-            opcode: opcode::Recv::CODE,
+            opcode: opcodes::RECV,
             flags: flags::BUFFER_SELECT,
             ioprio: MULTISHOT,
             fd: self.fd,

@@ -1,8 +1,8 @@
 //! An operation that goes on until all of its buffer is through.
 
 use super::entries::CURRENT;
+use crate::abi::completion::Completed;
 use crate::abi::sqe::Sqe;
-use crate::kernel::uring::Completed;
 use crate::pending::driver::{Driver, Step};
 
 /// Submits what is left of a buffer again and again. The result is the length, or how far it came: an error only when that

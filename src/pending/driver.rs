@@ -1,8 +1,8 @@
 //! What stands behind an operation that is more than one entry for the kernel.
 
 use super::event::OpResult;
+use crate::abi::completion::Completed;
 use crate::abi::sqe::Sqe;
-use crate::kernel::uring::Completed;
 
 /// Keeps what the kernel reads or writes, and says what comes of a completion. It is dropped when the operation has ended.
 ///

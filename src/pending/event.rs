@@ -4,6 +4,7 @@ use std::ptr;
 
 use libc::{c_int, pid_t};
 
+use crate::abi::completion::MORE;
 use crate::error::{Error, Result};
 
 /// What has happened.
@@ -54,8 +55,3 @@ impl OpResult {
         self.flags & MORE == 0
     }
 }
-
-/// More results will come: `IORING_CQE_F_MORE`.
-pub(crate) const MORE: u32 = 1 << 1;
-/// The deadline cut the operation short. The kernel has no flag at this place.
-pub(crate) const TIMED_OUT: u32 = 1 << 13;

@@ -273,9 +273,11 @@ mod tests {
         }
         schedule.reserve_completions(1).unwrap();
         let number = handle.as_raw() as u64;
-        schedule.completed(crate::kernel::uring::Completed { number, result: -libc::ECANCELED, flags: 0 });
-        let event::Event::Completed(given) = schedule.take_result().unwrap().event else { panic!("it is an operation") };
-        assert_eq!((given.result, given.flags), (-libc::ETIMEDOUT, event::TIMED_OUT));
+        schedule.completed(crate::abi::completion::Completed { number, result: -libc::ECANCELED, flags: 0 });
+        let event::Event::Completed(given) = schedule.take_result().unwrap().event else {
+            panic!("it is an operation")
+        };
+        assert_eq!((given.result, given.flags), (-libc::ETIMEDOUT, crate::abi::completion::TIMED_OUT));
     }
 
     #[test]

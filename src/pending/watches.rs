@@ -7,12 +7,11 @@
 
 use std::collections::HashMap;
 
-use io_uring::opcode;
-
 use super::operations::descriptors::List;
 use super::operations::{DeferredSubmission, Operation};
 use super::{Call, IndexHash, Schedule};
 use crate::abi::handle::{Handle, Kind};
+use crate::abi::opcodes;
 use crate::abi::sqe::{Sqe, poll_events};
 use crate::error::{Error, Result};
 use crate::pending::callback::Callback;
@@ -253,7 +252,7 @@ impl<L: 'static> Schedule<L> {
             return Some(DeferredSubmission::Update(handle, wanted));
         }
         operations.submitted(poll);
-        let sqe = Sqe { opcode: opcode::PollAdd::CODE, fd, op_flags: poll_events(wanted), ..Sqe::default() };
+        let sqe = Sqe { opcode: opcodes::POLL_ADD, fd, op_flags: poll_events(wanted), ..Sqe::default() };
         Some(DeferredSubmission::Submit(sqe, handle))
     }
 

@@ -7,25 +7,30 @@
 //!
 //! What comes out of it are completions of others' submissions; its own, for the armed timeout, it keeps to itself.
 
+#[allow(unsafe_code)]
+mod queues;
 mod refusal;
 mod setup;
+#[allow(unsafe_code)]
 mod timeout;
 
 use std::io;
-use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 
+use io_uring::cqueue;
 use io_uring::types::{SubmitArgs, Timespec};
-use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::eventfd::EventFd;
 
 pub(crate) use setup::{Features, Sizes};
 
+use self::queues::Queues;
 use self::setup::uninterrupted;
 use self::timeout::ArmedTimeout;
-use crate::abi::sqe::{Sqe, flags, poll_events};
+use crate::abi::completion::{CANCEL_REPLY, Completed};
+use crate::abi::opcodes;
+use crate::abi::sqe::{Entry, Sqe, flags, poll_events};
 use crate::error::{Error, Result, Sentence};
 use crate::sys::fork::Process;
 
@@ -47,38 +52,20 @@ pub(crate) struct Traffic {
     pub(crate) overflows: u64,
 }
 
-/// A completion of an entry that is not the ring's own.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Completed {
-    /// What the entry was submitted with.
-    pub(crate) number: u64,
-    pub(crate) result: i32,
-    /// `IORING_CQE_F_*`, and the number of a provided buffer above them.
-    pub(crate) flags: u32,
-}
-
-/// Set in the number of a completion that answers a request to cancel.
-pub(crate) const CANCEL_REPLY: u64 = 1 << 63;
-
 /// The user data of the ring's own entries begins here: those of which nobody wants to know the end, of the poll for wakes, and of
 /// the timeout. The numbers of others, with `CANCEL_REPLY`, are below: generations of handles end before that.
 const IGNORED: u64 = 0xffff_fffc_0000_0000;
 const WAKE: u64 = 0xffff_fffd_0000_0000;
 
-const _: () = assert!(size_of::<squeue::Entry>() == size_of::<Sqe>());
-
 /// At most so many completions are taken at once, so that a flood of them cannot hold up due timers (S9).
 const BATCH: usize = 256;
 
 pub(crate) struct Ring {
-    uring: ManuallyDrop<IoUring>,
-    process: Process,
+    queues: Queues,
     timeout: ArmedTimeout,
     traffic: Traffic,
     bound: bool,
     features: Features,
-    /// How many entries have been queued.
-    pushed: u64,
     /// Whether a poll for the wakes of other threads stands in the kernel, or is queued for it.
     watches_wakes: bool,
     /// Since when the kernel has taken no submissions, with nothing to be reaped; 0: it takes them.
@@ -92,7 +79,7 @@ pub(crate) struct Ring {
     #[cfg(test)]
     pub(crate) faults: refusal::Faults,
     /// What a host loop waits for where that is not an eventfd alone.
-    host: Option<ManuallyDrop<Epoll>>,
+    host: Option<Epoll>,
 }
 
 impl Ring {
@@ -101,13 +88,11 @@ impl Ring {
         let timeout = ArmedTimeout::new()?;
         let (uring, features) = setup::set_up(sizes)?;
         Ok(Ring {
-            uring: ManuallyDrop::new(uring),
-            process,
+            queues: Queues::new(uring, process)?,
             timeout,
             traffic: Traffic::default(),
             bound: false,
             features,
-            pushed: 0,
             watches_wakes: false,
             refused_since: 0,
             has_lost: false,
@@ -132,32 +117,32 @@ impl Ring {
     /// How many completions stand in the queue, at most as many as one batch takes.
     #[inline]
     pub(crate) fn batch_len(&mut self) -> usize {
-        self.uring.completion().len().min(BATCH)
+        self.queues.completion().len().min(BATCH)
     }
 
     /// Whether completions wait, in the queue or in the kernel. Looks at shared memory only.
     #[inline]
     pub(crate) fn has_completions(&mut self) -> bool {
-        !self.uring.completion().is_empty() || self.kernel_has_work()
+        !self.queues.completion().is_empty() || self.kernel_has_work()
     }
 
     /// Whether anything is queued that the kernel has not taken.
     #[inline]
     pub(crate) fn has_queued(&mut self) -> bool {
-        !self.uring.submission().is_empty()
+        !self.queues.submission().is_empty()
     }
 
     /// Whether the shared flags say that only an entry with GETEVENTS brings more completions.
     #[inline]
     fn kernel_has_work(&mut self) -> bool {
-        let queue = self.uring.submission();
+        let queue = self.queues.submission();
         queue.taskrun() || queue.cq_overflow()
     }
 
     /// Submits what is queued and lets the kernel post what it holds back. No system call when neither is there.
     #[inline]
     pub(crate) fn submit(&mut self) -> Result<()> {
-        let queue = self.uring.submission();
+        let queue = self.queues.submission();
         let queued = queue.len();
         if queued == 0 && !queue.taskrun() && !queue.cq_overflow() {
             return Ok(());
@@ -171,7 +156,7 @@ impl Ring {
     pub(crate) fn wait(&mut self, until: u64) -> Result<Waited> {
         self.check_own()?;
         let armed = self.arm(until);
-        let queued = self.uring.submission().len();
+        let queued = self.queues.submission().len();
         // Where there was no room for the poll for wakes, or it was lost (EBADR), the wait does not sleep.
         let waited = armed.and_then(|()| self.enter(queued, u32::from(self.watches_wakes)));
         self.pause_if_refused(waited, until)
@@ -180,7 +165,7 @@ impl Ring {
     /// Submits what is queued and waits until something completes, which may have happened already, or until `until`.
     pub(crate) fn wait_for_completion(&mut self, until: u64) -> Result<Waited> {
         let armed = self.arm(until);
-        let queued = self.uring.submission().len();
+        let queued = self.queues.submission().len();
         let waited = armed.and_then(|()| self.enter(queued, 1));
         self.pause_if_refused(waited, until)
     }
@@ -191,15 +176,15 @@ impl Ring {
     pub(crate) fn settle(&mut self, most: usize) -> Result<()> {
         const NO_TIME: Timespec = Timespec::new();
         const PIECES: usize = 20;
-        let queued = self.uring.submission().len();
+        let queued = self.queues.submission().len();
         self.enter(queued, 0)?;
         let mut done = 0;
-        while done < most && self.uring.submission().taskrun() {
+        while done < most && self.queues.submission().taskrun() {
             done += PIECES;
             self.traffic.enters += 1;
-            let all = self.uring.params().cq_entries() as usize;
+            let all = self.queues.params().cq_entries() as usize;
             let arguments = SubmitArgs::new().timespec(&NO_TIME);
-            let settled = self.uring.submitter().submit_with_args(all, &arguments);
+            let settled = self.queues.submitter().submit_with_args(all, &arguments);
             #[cfg(test)]
             let settled = self.faults.settled(settled);
             match settled.as_ref().map_err(setup::errno) {
@@ -214,7 +199,7 @@ impl Ring {
 
     /// Has the kernel bring the completions for which the queue had no room, into the queue that has been emptied. Whether there were any.
     pub(crate) fn fetch_overflow(&mut self) -> Result<bool> {
-        let queue = self.uring.submission();
+        let queue = self.queues.submission();
         let (queued, has_overflowed) = (queue.len(), queue.cq_overflow());
         drop(queue);
         if has_overflowed {
@@ -229,16 +214,16 @@ impl Ring {
         if self.watches_wakes {
             return Ok(());
         }
-        if !self.features.polls_multishot {
+        let is_multishot = self.features.polls_multishot;
+        if !is_multishot {
             // Such a poll would complete at once, for what was written before.
             let _ = wakes.read();
         }
-        let fd = io_uring::types::Fd(wakes.as_fd().as_raw_fd());
         // With EPOLLET it never has to be read.
-        let events = (libc::POLLIN as u32) | libc::EPOLLET as u32;
-        let poll = opcode::PollAdd::new(fd, events).multi(self.features.polls_multishot).build().user_data(WAKE);
-        // SAFETY: a poll's entry points at nothing.
-        match unsafe { self.push(&poll) } {
+        let op_flags = poll_events((libc::POLLIN as u32) | libc::EPOLLET as u32);
+        // IORING_POLL_ADD_MULTI is the lowest bit.
+        let (fd, len) = (wakes.as_fd().as_raw_fd(), is_multishot.into());
+        match self.push_own(Sqe { opcode: opcodes::POLL_ADD, fd, op_flags, len, ..Sqe::default() }, WAKE) {
             Err(Error::NO_SUBMISSION) => {}
             pushed => {
                 pushed?;
@@ -258,7 +243,7 @@ impl Ring {
     #[inline]
     pub(crate) fn reap(&mut self, mut completed: impl FnMut(Completed)) {
         let mut taken = 0;
-        for entry in self.uring.completion().take(BATCH) {
+        for entry in self.queues.completion().take(BATCH) {
             taken += 1;
             match entry.user_data() {
                 #[cfg(test)]
@@ -277,7 +262,7 @@ impl Ring {
     /// Takes the ring's own completions that stand before any other. Whether others are left, which stay where they are.
     pub(crate) fn reap_own(&mut self) -> bool {
         loop {
-            let mut queue = self.uring.completion();
+            let mut queue = self.queues.completion();
             let Some(entry) = queue.next() else { return false };
             if entry.user_data() < IGNORED {
                 // Its drop would tell the kernel that the entry has been taken.
@@ -301,18 +286,16 @@ impl Ring {
     /// (measured on 5.10), and has no such ring: there it is an epoll of both.
     pub(crate) fn make_host_fd(&mut self, fd: &EventFd) -> Result<()> {
         if !self.features.waits_to_register {
-            let registered = uninterrupted(|| self.uring.submitter().register_eventfd(fd.as_fd().as_raw_fd()));
+            let registered = uninterrupted(|| self.queues.submitter().register_eventfd(fd.as_fd().as_raw_fd()));
             return registered.map_err(|error| setup::error(&error, Sentence::EventFdFailed));
         }
         let both = || {
             let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-            // SAFETY: the ring is open as long as `self.uring` is.
-            let ring = unsafe { BorrowedFd::borrow_raw(self.uring.as_raw_fd()) };
-            epoll.add(ring, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
+            epoll.add(&*self.queues, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
             epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
             Ok(epoll)
         };
-        self.host = Some(ManuallyDrop::new(both().map_err(|errno| Error::new(errno, Sentence::EventFdFailed))?));
+        self.host = Some(both().map_err(|errno| Error::new(errno, Sentence::EventFdFailed))?);
         Ok(())
     }
 
@@ -336,10 +319,8 @@ impl Ring {
     /// Submits operations that complete at once and belong to nobody.
     #[cfg(test)]
     pub(crate) fn flood(&mut self, count: u64) {
-        let nop = io_uring::opcode::Nop::new().build().user_data(IGNORED);
         for _ in 0..count {
-            // SAFETY: a NOP points at nothing.
-            unsafe { self.push(&nop).unwrap() };
+            self.push_own(Sqe { opcode: opcodes::NOP, fd: -1, ..Sqe::default() }, IGNORED).unwrap();
         }
         self.submit().unwrap();
     }
@@ -348,17 +329,15 @@ impl Ring {
         if until == u64::MAX {
             return Ok(());
         }
-        let queued = self.uring.submission().len() as u64;
-        let numbers = (self.pushed, self.pushed - queued);
-        let Some(arming) = self.timeout.arm(until, numbers, self.features.updates_timeouts) else {
+        let Some(arming) = self.timeout.arm(until, self.queues.counts(), self.features.updates_timeouts) else {
             return Ok(());
         };
-        for entry in arming.entries(self.features.skips_success).into_iter().flatten() {
-            // SAFETY: a timeout's entry points at nothing but the timespec, which is boxed and lives as long as the ring.
-            if let Err(error) = unsafe { self.push(&entry) } {
+        for (entry, number) in arming.entries(self.features.skips_success).into_iter().flatten() {
+            if let Err(error) = self.reserve(1) {
                 self.timeout.forget();
                 return Err(error);
             }
+            self.queues.push(entry, number);
         }
         Ok(())
     }
@@ -367,20 +346,20 @@ impl Ring {
     /// kernel takes none at the moment.
     pub(crate) fn reserve(&mut self, count: usize) -> Result<()> {
         let has_room = |ring: &mut Ring| {
-            let queue = ring.uring.submission();
+            let queue = ring.queues.submission();
             queue.capacity() - queue.len() >= count
         };
         if has_room(self) {
             return Ok(());
         }
-        let queued = self.uring.submission().len();
+        let queued = self.queues.submission().len();
         self.enter(queued, 0)?;
         if has_room(self) { Ok(()) } else { Err(Error::NO_SUBMISSION) }
     }
 
     /// The descriptor.
     pub(crate) fn fd(&self) -> RawFd {
-        self.uring.as_raw_fd()
+        self.queues.as_raw_fd()
     }
 
     /// Registers a ring of provided buffers; with `in_parts`, the kernel fills each bit by bit.
@@ -390,52 +369,42 @@ impl Ring {
     pub(crate) unsafe fn register_buffers(&self, ring: u64, count: u16, group: u16, in_parts: bool) -> Result<()> {
         const IOU_PBUF_RING_INC: u16 = 2;
         let flags = if in_parts { IOU_PBUF_RING_INC } else { 0 };
-        // SAFETY: as the caller says.
-        let register = || unsafe { self.uring.submitter().register_buf_ring_with_flags(ring, count, group, flags) };
-        uninterrupted(register).map_err(|error| setup::error(&error, Sentence::BuffersRefused))
+        // SAFETY: the caller keeps the ring and the buffers.
+        uninterrupted(|| unsafe { self.queues.register_buffers(ring, count, group, flags) })
+            .map_err(|error| setup::error(&error, Sentence::BuffersRefused))
     }
 
     /// Takes a ring of provided buffers back.
     pub(crate) fn unregister_buffers(&self, group: u16) -> Result<()> {
-        uninterrupted(|| self.uring.submitter().unregister_buf_ring(group))
+        uninterrupted(|| self.queues.submitter().unregister_buf_ring(group))
             .map_err(|error| setup::error(&error, Sentence::BuffersRefused))
     }
 
     /// How many entries can be queued at once.
     pub(crate) fn capacity(&mut self) -> usize {
-        self.uring.submission().capacity()
+        self.queues.submission().capacity()
     }
 
-    /// Queues an entry of the loop's user, after `reserve`; its completions bear the number given.
-    ///
-    /// # Safety
-    /// What the entry points to lives until the kernel has let go of it: until its last completion.
-    pub(crate) unsafe fn push_user(&mut self, sqe: &Sqe, number: u64) {
+    /// Queues an entry, after `reserve`; its completions bear the number given.
+    #[inline]
+    pub(crate) fn push(&mut self, entry: Entry, number: u64) {
         debug_assert!(number < CANCEL_REPLY);
-        // SAFETY: the caller vouches for what the entry points to.
-        unsafe { self.push_sqe(&Sqe { user_data: number, ..*sqe }) };
+        self.queues.push(entry, number);
     }
 
-    /// Queues an entry, after `reserve`.
-    ///
-    /// # Safety
-    /// What the entry points to lives until the kernel has let go of it.
-    unsafe fn push_sqe(&mut self, sqe: &Sqe) {
-        // SAFETY: both are the kernel's structure, of 64 bytes (asserted above) in which any bits are valid.
-        let entry = unsafe { std::mem::transmute::<Sqe, squeue::Entry>(*sqe) };
-        self.pushed += 1;
-        // SAFETY: the caller vouches for what the entry points to.
-        let pushed = unsafe { self.uring.submission().push(&entry) };
-        debug_assert!(pushed.is_ok(), "reserve() made room");
+    /// Queues an entry that points at nothing; a full queue is submitted first.
+    fn push_own(&mut self, sqe: Sqe, number: u64) -> Result<()> {
+        self.reserve(1)?;
+        self.queues.push(Entry::pointless(sqe), number);
+        Ok(())
     }
 
     /// Queues the request to cancel the entry whose completions bear the number given. A refusal comes as a completion whose number
     /// has the bit `CANCEL_REPLY` besides.
     pub(crate) fn push_cancel(&mut self, number: u64) -> Result<()> {
-        let skip = if self.features.skips_success { squeue::Flags::SKIP_SUCCESS } else { squeue::Flags::empty() };
-        let cancel = opcode::AsyncCancel::new(number).build().user_data(CANCEL_REPLY | number).flags(skip);
-        // SAFETY: a request to cancel points at nothing.
-        unsafe { self.push(&cancel) }
+        let flags = if self.features.skips_success { flags::CQE_SKIP_SUCCESS } else { 0 };
+        let cancel = Sqe { opcode: opcodes::ASYNC_CANCEL, flags, fd: -1, addr: number, ..Sqe::default() };
+        self.push_own(cancel, CANCEL_REPLY | number)
     }
 
     /// Queues the request that a poll, whose completion bears the number given, wait for other events. A refusal comes as one to cancel does. Before 5.17 the poll is
@@ -446,30 +415,15 @@ impl Ring {
         if !self.features.skips_success {
             return self.push_cancel(number);
         }
-        let opcode = opcode::PollRemove::CODE;
-        let flags = flags::CQE_SKIP_SUCCESS;
-        let update =
-            Sqe { opcode, flags, addr: number, len: UPDATE_EVENTS, op_flags: poll_events(events), ..Sqe::default() };
-        self.reserve(1)?;
-        // SAFETY: the entry points at nothing.
-        unsafe { self.push_sqe(&Sqe { user_data: CANCEL_REPLY | number, ..update }) };
-        Ok(())
-    }
-
-    /// Queues an entry; a full queue is submitted first.
-    ///
-    /// # Safety
-    /// What the entry points to lives until the kernel has let go of it.
-    unsafe fn push(&mut self, entry: &squeue::Entry) -> Result<()> {
-        self.reserve(1)?;
-        self.pushed += 1;
-        // SAFETY: the caller vouches for the entry.
-        unsafe { self.uring.submission().push(entry) }.map_err(|_| Error::NO_SUBMISSION)
+        let (flags, op_flags) = (flags::CQE_SKIP_SUCCESS, poll_events(events));
+        let opcode = opcodes::POLL_REMOVE;
+        let update = Sqe { opcode, flags, addr: number, len: UPDATE_EVENTS, op_flags, ..Sqe::default() };
+        self.push_own(update, CANCEL_REPLY | number)
     }
 
     /// `io_uring_enter`, once: submits `queued` entries, waits for `wanted` completions.
     fn enter(&mut self, queued: usize, wanted: u32) -> Result<Waited> {
-        if !self.process.is_current() {
+        if !self.queues.process.is_current() {
             return Err(Error::FORKED);
         }
         self.bind()?;
@@ -477,18 +431,18 @@ impl Ring {
             return Err(self.lost());
         }
         self.traffic.enters += 1;
-        if self.uring.submission().cq_overflow() {
+        if self.queues.submission().cq_overflow() {
             self.traffic.overflows += 1;
         }
-        let result = self.call_enter(queued as u32, wanted);
+        let result = self.call_enter(queued, wanted);
         // A signal handler of the program's may have forked meanwhile, and this may be the child.
-        if !self.process.is_current() {
+        if !self.queues.process.is_current() {
             return Err(Error::FORKED);
         }
         if result.is_ok() {
             self.refused_since = 0;
         }
-        let left = self.uring.submission().len();
+        let left = self.queues.submission().len();
         self.traffic.submitted += (queued - left.min(queued)) as u64;
         match result.as_ref().map_err(setup::errno) {
             // An entry that submits and sleeps does not say EINTR, it says how many it has submitted (S21).
@@ -502,20 +456,18 @@ impl Ring {
     }
 
     #[inline]
-    fn call_enter(&mut self, queued: u32, wanted: u32) -> io::Result<usize> {
+    fn call_enter(&mut self, queued: usize, wanted: u32) -> io::Result<usize> {
         #[cfg(test)]
         if let Some(errno) = self.faults.next_errno() {
             return Err(io::Error::from_raw_os_error(errno));
         }
-        let flags = EnterFlags::GETEVENTS.bits();
-        // SAFETY: no argument is passed, and the entries in the queue were vouched for when they were pushed.
-        unsafe { self.uring.submitter().enter::<()>(queued, wanted, flags, None) }
+        self.queues.enter(queued, wanted)
     }
 
     /// Binds the ring to the calling thread, once.
     fn bind(&mut self) -> Result<()> {
         if !self.bound && self.features.starts_disabled {
-            uninterrupted(|| self.uring.submitter().register_enable_rings())
+            uninterrupted(|| self.queues.submitter().register_enable_rings())
                 .map_err(|error| setup::refusal(setup::errno(&error), Sentence::EnableFailed))?;
         }
         self.bound = true;
@@ -539,15 +491,9 @@ fn completed_own(timeout: &mut ArmedTimeout, watches_wakes: &mut bool, error: &m
 
 impl Drop for Ring {
     fn drop(&mut self) {
-        // In a forked child the ring is the parent's, its addresses may hold the child's own memory by now, and the descriptors
-        // may be others: nothing is unmapped and nothing is closed there (S33).
-        if self.process.is_current() {
-            if let Some(host) = &mut self.host {
-                // SAFETY: dropped once, here, and not used again.
-                unsafe { ManuallyDrop::drop(host) };
-            }
-            // SAFETY: dropped once, here, and not used again.
-            unsafe { ManuallyDrop::drop(&mut self.uring) };
+        // In a forked child the descriptor may be another one.
+        if !self.queues.process.is_current() {
+            std::mem::forget(self.host.take());
         }
     }
 }
@@ -556,9 +502,4 @@ impl std::fmt::Debug for Ring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Ring").field("traffic", &self.traffic).field("timeout", &self.timeout).finish_non_exhaustive()
     }
-}
-
-/// A deadline in nanoseconds as the kernel takes it.
-fn timespec(nanos: u64) -> Timespec {
-    Timespec::new().sec(nanos / 1_000_000_000).nsec((nanos % 1_000_000_000) as u32)
 }

@@ -3,13 +3,11 @@
 //! Submissions that are refused stay queued. They are tried again, with pauses in the place of sleep, until that has lasted so long that it
 //! is an error.
 
-use std::ptr::null_mut;
 use std::time::Duration;
 
 use nix::errno::Errno;
 
 use super::{Ring, Waited};
-use crate::abi::sqe::Sqe;
 use crate::error::{Error, Result, Sentence};
 use crate::time::monotonic;
 
@@ -20,7 +18,7 @@ const PAUSE: u64 = 1_000_000;
 impl Ring {
     /// While the kernel takes no submissions, a wait that did not sleep lasts until the next try, at the latest until `until`.
     pub(crate) fn pause_if_refused(&mut self, waited: Result<Waited>, until: u64) -> Result<Waited> {
-        let is_refused = self.refused_since > 0 && self.uring.completion().is_empty();
+        let is_refused = self.refused_since > 0 && self.queues.completion().is_empty();
         if is_refused && matches!(waited, Ok(_) | Err(Error::NO_SUBMISSION)) {
             let left = until.saturating_sub(monotonic());
             std::thread::sleep(Duration::from_nanos(left.min(PAUSE)));
@@ -31,7 +29,7 @@ impl Ring {
     /// The kernel has no memory for submissions, or takes none before completions are reaped, which the caller does next.
     #[cold]
     pub(super) fn refused(&mut self) -> Result<Waited> {
-        if self.uring.completion().is_empty() {
+        if self.queues.completion().is_empty() {
             let now = monotonic();
             if self.refused_since == 0 {
                 self.refused_since = now;
@@ -49,7 +47,7 @@ impl Ring {
         if self.faults.drops > 0 {
             return self.faults.drops;
         }
-        self.uring.completion().overflow()
+        self.queues.completion().overflow()
     }
 
     /// The kernel had no memory to keep a completion that did not fit into the queue: the ring's own may be the one.
@@ -82,29 +80,10 @@ impl Ring {
         std::mem::take(&mut self.has_lost)
     }
 
-    /// Gives the numbers of the entries that are queued and that the kernel has not taken to `untaken`; none if the kernel does not
-    /// show them.
+    /// Gives the numbers of the entries that are queued and that the kernel has not taken to `untaken`.
     #[cold]
-    pub(crate) fn for_each_untaken(&mut self, mut untaken: impl FnMut(u64)) {
-        let queue = self.uring.submission();
-        let (queued, capacity) = (queue.len() as u64, queue.capacity());
-        drop(queue);
-        /// `IORING_OFF_SQES`.
-        const OFFSET: libc::off_t = 0x1000_0000;
-        let bytes = capacity * size_of::<Sqe>();
-        // SAFETY: a fresh mapping of the ring's entries, to be read; nothing of the process's is replaced.
-        let mapped = unsafe { libc::mmap(null_mut(), bytes, libc::PROT_READ, libc::MAP_SHARED, self.fd(), OFFSET) };
-        if mapped == libc::MAP_FAILED {
-            return;
-        }
-        for number in self.pushed - queued..self.pushed {
-            // SAFETY: the n-th entry since the beginning stands in the place n modulo the capacity, which was written when it was
-            // queued; the kernel only reads it.
-            let sqe = unsafe { mapped.cast::<Sqe>().add(number as usize % capacity).read() };
-            untaken(sqe.user_data);
-        }
-        // SAFETY: the mapping is the one made above.
-        unsafe { libc::munmap(mapped, bytes) };
+    pub(crate) fn for_each_untaken(&mut self, untaken: impl FnMut(u64)) {
+        self.queues.untaken().for_each(untaken);
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::io;
 
-use io_uring::{IoUring, Probe, opcode};
+use io_uring::{IoUring, Probe};
 use nix::errno::Errno;
 
+use crate::abi::opcodes::{self, Version};
 use crate::error::{Error, Result, Sentence};
 use crate::sys::c_library::variable;
 
@@ -69,7 +70,7 @@ impl Features {
     fn new(uring: &IoUring, probe: &Probe, rung: Version, pretended: Version) -> Features {
         let mut operations = [0; 4];
         for opcode in 0..=u8::MAX {
-            let is_known = probe.is_supported(opcode) && opcode <= pretended.last_operation();
+            let is_known = probe.is_supported(opcode) && pretended >= opcodes::of(opcode).since;
             operations[usize::from(opcode) / 64] |= u64::from(is_known) << (opcode % 64);
         }
         let params = uring.params();
@@ -96,57 +97,28 @@ impl Features {
 
     /// Whether one accept can give many connections: 5.19, when sockets came as an operation.
     pub(crate) fn accepts_multishot(&self) -> bool {
-        self.supports(opcode::Socket::CODE)
+        self.supports(opcodes::SOCKET)
     }
 
     /// Whether one receive can give many results, from a ring of buffers: 6.0, when sending without a copy came.
     pub(crate) fn receives_multishot(&self) -> bool {
-        self.supports(opcode::SendZc::CODE)
+        self.supports(opcodes::SEND_ZC)
     }
 }
 
-/// A version of the kernel.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct Version(u32, u32);
-
-impl Version {
-    const ANY: Version = Version(u32::MAX, 0);
-
-    /// The version that the variable `RINGLOOP_KERNEL` names (`5.10`): what came later is not used, so that a program can be tried
-    /// as it would be on that kernel. Not set: all is used that is there.
-    fn pretended() -> Result<Version> {
-        let Some(value) = variable(c"RINGLOOP_KERNEL") else { return Ok(Version::ANY) };
-        let version = value.to_str().ok().and_then(|value| value.split_once('.'));
-        match version.map(|(major, minor)| (major.parse(), minor.parse())) {
-            Some((Ok(major), Ok(minor))) => Ok(Version(major, minor)),
-            _ => Err(Error::new(Errno::EINVAL, Sentence::NoVersion)),
-        }
-    }
-
-    /// The last operation that this version has, by the numbers in `linux/io_uring.h`.
-    fn last_operation(self) -> u8 {
-        const LAST: [(Version, u8); 14] = [
-            (Version(5, 11), 33),
-            (Version(5, 15), 36),
-            (Version(5, 18), 39),
-            (Version(5, 19), 40),
-            (Version(6, 0), 46),
-            (Version(6, 1), 47),
-            (Version(6, 7), 48),
-            (Version(6, 8), 53),
-            (Version(6, 9), 54),
-            (Version(6, 11), 55),
-            (Version(6, 15), 57),
-            (Version(6, 16), 61),
-            (Version(6, 19), 62),
-            (Version::ANY, 64),
-        ];
-        LAST.iter().find(|(before, _)| self < *before).map_or(u8::MAX, |(_, last)| *last)
+/// The version that the variable `RINGLOOP_KERNEL` names (`5.10`): what came later is not used, so that a program can be tried
+/// as it would be on that kernel. Not set: all is used that is there.
+fn pretended_version() -> Result<Version> {
+    let Some(value) = variable(c"RINGLOOP_KERNEL") else { return Ok(Version::ANY) };
+    let version = value.to_str().ok().and_then(|value| value.split_once('.'));
+    match version.map(|(major, minor)| (major.parse(), minor.parse())) {
+        Some((Ok(major), Ok(minor))) => Ok(Version(major, minor)),
+        _ => Err(Error::new(Errno::EINVAL, Sentence::NoVersion)),
     }
 }
 
 pub(super) fn set_up(sizes: Sizes) -> Result<(IoUring, Features)> {
-    let pretended = Version::pretended()?;
+    let pretended = pretended_version()?;
     let mut refusal = Errno::EINVAL;
     for (since, rung) in LADDER {
         if pretended < since {
@@ -179,7 +151,7 @@ fn probe(uring: IoUring, rung: Version, pretended: Version) -> Result<(IoUring, 
         });
     }
     check_enter(&uring)?;
-    let can_time = probe.is_supported(opcode::Timeout::CODE) && probe.is_supported(opcode::TimeoutRemove::CODE);
+    let can_time = probe.is_supported(opcodes::TIMEOUT) && probe.is_supported(opcodes::TIMEOUT_REMOVE);
     if can_time && uring.params().is_feature_nodrop() {
         let features = Features::new(&uring, &probe, rung, pretended);
         Ok((uring, features))
@@ -191,8 +163,8 @@ fn probe(uring: IoUring, rung: Version, pretended: Version) -> Result<(IoUring, 
 /// Whether the kernel can be entered with the ring. While it is disabled, an enter says EBADFD and binds it to no thread; on the
 /// oldest rung, an enter that asks for nothing does nothing.
 fn check_enter(uring: &IoUring) -> Result<()> {
-    // SAFETY: nothing is queued, and no argument is passed.
-    match unsafe { uring.submitter().enter::<()>(0, 0, 0, None) } {
+    // Nothing is queued.
+    match uring.submitter().submit() {
         Err(error) if errno(&error) != Errno::EBADFD => Err(refusal(errno(&error), what_to_change(errno(&error)))),
         _ => Ok(()),
     }

@@ -8,11 +8,8 @@
 use std::fs::File;
 use std::io::Read;
 
-use io_uring::opcode;
-use io_uring::squeue::{Entry, Flags};
-use io_uring::types::{TimeoutFlags, Timespec};
-
-use super::timespec;
+use crate::abi::opcodes;
+use crate::abi::sqe::{Entry, Sqe, Timespec, flags};
 use crate::error::Result;
 use crate::sys::memory::try_box;
 use crate::time::monotonic;
@@ -49,7 +46,7 @@ enum Change {
 
 impl ArmedTimeout {
     pub(super) fn new() -> Result<ArmedTimeout> {
-        let timespec = try_box(Timespec::new())?;
+        let timespec = try_box(Timespec::default())?;
         Ok(ArmedTimeout { timespec, armed: None, queued: None, round: 0, is_absolute: !in_time_namespace() })
     }
 
@@ -62,7 +59,7 @@ impl ArmedTimeout {
         }
         // A relative one begins when it is submitted, which is later: it comes late rather than early.
         let nanos = if self.is_absolute { deadline } else { deadline.saturating_sub(monotonic()).max(1) };
-        *self.timespec = timespec(nanos);
+        *self.timespec = Timespec::from_nanos(nanos);
         self.armed = Some(deadline);
         if self.queued.is_some_and(|number| number >= taken) {
             // The entry that points to the timespec has not been read yet: it now says the new deadline.
@@ -99,23 +96,30 @@ impl ArmedTimeout {
 }
 
 impl Arming<'_> {
-    pub(super) fn entries(&self, can_skip_success: bool) -> [Option<Entry>; 2] {
-        let timespec: *const Timespec = &*self.timeout.timespec;
+    /// The entries, and the number of each.
+    pub(super) fn entries(&self, can_skip_success: bool) -> [Option<(Entry, u64)>; 2] {
+        const ABSOLUTE: u32 = 1 << 0;
+        const UPDATE: u32 = 1 << 1;
+        let timespec = &raw const *self.timeout.timespec as u64;
         let round = u64::from(self.timeout.round);
-        let flags = if self.timeout.is_absolute { TimeoutFlags::ABS } else { TimeoutFlags::empty() };
-        let arm = || opcode::Timeout::new(timespec).flags(flags).build().user_data(TIMEOUT | round);
+        let op_flags = if self.timeout.is_absolute { ABSOLUTE } else { 0 };
+        // SAFETY: they point at nothing but the timespec, which is boxed and lives as long as the ring.
+        let entry = |sqe, number| Some((unsafe { Entry::new(Sqe { fd: -1, ..sqe }) }, number));
+        let timeout = Sqe { opcode: opcodes::TIMEOUT, addr: timespec, len: 1, op_flags, ..Sqe::default() };
+        let remove = Sqe { opcode: opcodes::TIMEOUT_REMOVE, ..Sqe::default() };
         match self.change {
-            Change::First => [Some(arm()), None],
+            Change::First => [entry(timeout, TIMEOUT | round), None],
             Change::Update => {
-                let update = opcode::TimeoutUpdate::new(TIMEOUT | round, timespec).flags(flags).build();
                 // Unskipped, the completion of the update would end the wait (5.17; before that it does).
-                let skip = if can_skip_success { Flags::SKIP_SUCCESS } else { Flags::empty() };
-                [Some(update.user_data(CHANGE | round).flags(skip)), None]
+                let flags = if can_skip_success { flags::CQE_SKIP_SUCCESS } else { 0 };
+                let op_flags = op_flags | UPDATE;
+                let update = Sqe { flags, addr: TIMEOUT | round, off: timespec, op_flags, ..remove };
+                [entry(update, CHANGE | round), None]
             }
             Change::Replace => {
                 let before = u64::from(self.timeout.round.wrapping_sub(1));
-                let remove = opcode::TimeoutRemove::new(TIMEOUT | before).build().user_data(CHANGE | before);
-                [Some(remove), Some(arm())]
+                let remove = Sqe { addr: TIMEOUT | before, ..remove };
+                [entry(remove, CHANGE | before), entry(timeout, TIMEOUT | round)]
             }
         }
     }

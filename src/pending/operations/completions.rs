@@ -5,11 +5,11 @@
 
 use super::stage::Stage;
 use super::{Operation, Operations, QueuedResult};
+use crate::abi::completion::{CANCEL_REPLY, Completed, MORE, TIMED_OUT};
 use crate::abi::handle::{Handle, Kind};
 use crate::error::Result;
-use crate::kernel::uring::{CANCEL_REPLY, Completed};
 use crate::pending::driver::Step;
-use crate::pending::event::{Event, MORE, OpResult, TIMED_OUT};
+use crate::pending::event::{Event, OpResult};
 use crate::pending::ready::List;
 use crate::pending::slots::Held;
 use crate::pending::{Call, Schedule};

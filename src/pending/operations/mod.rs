@@ -19,7 +19,6 @@ use super::Schedule;
 use crate::abi::handle::{Handle, Kind};
 use crate::abi::sqe::Sqe;
 use crate::error::{Error, Result};
-use crate::op::{descriptor_of, gives_descriptor, may_outlive_thread, second_descriptor_of};
 use crate::pending::callback::Callback;
 use crate::pending::driver::Driver;
 use crate::pending::event::OpResult;
@@ -186,10 +185,10 @@ impl<L: 'static> Schedule<L> {
         callback: Callback<L>,
     ) -> Handle {
         let operation = Operation {
-            fd: descriptor_of(sqe),
-            second_fd: second_descriptor_of(sqe),
-            gives_descriptor: gives_descriptor(sqe),
-            may_outlive_thread: may_outlive_thread(sqe),
+            fd: sqe.descriptor(),
+            second_fd: sqe.second_descriptor(),
+            gives_descriptor: sqe.gives_descriptor(),
+            may_outlive_thread: sqe.may_outlive_thread(),
             driver,
             ..Operation::default()
         };

@@ -5,10 +5,10 @@
 use super::Operation;
 use super::completions::MOST_REFUSALS;
 use super::stage::Stage;
+use crate::abi::completion::number;
 use crate::abi::handle::{Handle, Kind};
 use crate::abi::sqe::Sqe;
 use crate::error::Result;
-use crate::op::number;
 use crate::pending::Schedule;
 use crate::pending::event::OpResult;
 use crate::pending::slots::{Held, Location};
