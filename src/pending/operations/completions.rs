@@ -286,7 +286,7 @@ impl<L: 'static> Schedule<L> {
             return None;
         }
         let is_last = completed.flags & MORE == 0;
-        let Some(index) = self.find_in_kernel(completed.number) else { return None };
+        let index = self.find_in_kernel(completed.number)?;
         let is_operation = self.slots[index].kind().is_operation();
         if is_last {
             self.operations.left_kernel(index, if is_operation { Stage::Waiting } else { Stage::Idle });
