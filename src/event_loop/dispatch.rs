@@ -1,0 +1,165 @@
+//! S5 (d): from a ready slot to its callback, and what the end of a callback brings.
+//!
+//! No borrow is held while user code runs: callbacks, hooks, handlers, and the Drop of what they carry. After each of them the loop asks
+//! whether this is a forked child, where nothing of the loop's runs any more (S33).
+
+use std::cell::RefMut;
+
+use super::release::attempt;
+use super::{Call, Callback, Loop, Schedule};
+use crate::abi::handle::{Handle, Kind};
+use crate::error::{Error, Result};
+use crate::pending::HookPoint;
+use crate::pending::event::Event;
+use crate::pending::ready::{List, list_of};
+use crate::pending::slots::SlotRef;
+use crate::threads::inbox::Post;
+use crate::threads::remote;
+
+impl Loop {
+    /// S5 (d): runs what stands in the ready queue now, and tells how many callbacks that were.
+    #[inline(always)]
+    pub(super) fn run_batch(&self) -> Result<usize> {
+        self.schedule.borrow_mut().begin_batch();
+        self.slow.restart();
+        let mut ran = 0;
+        while !self.breaking.get() {
+            let mut schedule = self.schedule.borrow_mut();
+            let Some(next) = schedule.next_in_batch() else { break };
+            if schedule.is_plain(next) && !self.slow.is_on() {
+                let (handle, callback) = schedule.take_plain(next);
+                drop(schedule);
+                self.invoke_plain(Some(handle), callback)?;
+            } else if let Some(list) = list_of(next) {
+                self.take_turn(list, schedule)?;
+            } else if schedule.is_task(next) && !self.slow.is_on() {
+                self.poll_task(schedule, next)?;
+            } else if !self.run_call(schedule, next)? {
+                continue;
+            }
+            ran += 1;
+        }
+        Ok(ran)
+    }
+
+    /// Runs what is next, of any kind; false when it turns out that nothing is to be run for it.
+    #[inline(never)]
+    pub(super) fn run_call(&self, mut schedule: RefMut<'_, Schedule>, next: SlotRef) -> Result<bool> {
+        let Some(call) = self.take_call(&mut schedule, next)? else { return Ok(false) };
+        drop(schedule);
+        self.invoke(call).map(|()| true)
+    }
+
+    /// Runs a callback that has nothing to come after it: what `invoke` does for most.
+    #[inline(always)]
+    pub(super) fn invoke_plain(&self, handle: Option<Handle>, callback: Callback) -> Result<()> {
+        self.current.set(handle);
+        let in_callback = attempt(|| callback.call_once(self, &Event::Turn));
+        self.current.set(None);
+        if in_callback.is_some() && self.owner.process().is_current() {
+            self.handle_panics([in_callback, None, None]);
+        }
+        self.check_not_forked()
+    }
+
+    /// What `invoke` does, for a task: its callback stays in its slot.
+    #[inline(never)]
+    pub(super) fn poll_task(&self, mut schedule: RefMut<'_, Schedule>, next: SlotRef) -> Result<()> {
+        let (handle, mut callback) = schedule.begin_task(next);
+        drop(schedule);
+        self.current.set(Some(handle));
+        let in_callback = attempt(|| callback.call(self, &Event::Turn));
+        self.current.set(None);
+        self.check_not_forked()?;
+        let ended = self.schedule.borrow_mut().task_returned(next);
+        if ended.is_none() && in_callback.is_none() {
+            return Ok(());
+        }
+        let in_release = ended.and_then(|ended| self.release(ended));
+        if in_callback.is_some() || in_release.is_some() {
+            self.handle_panics([in_callback, in_release, None]);
+        }
+        self.check_not_forked()
+    }
+
+    /// Runs what a member of a list has its turn for.
+    #[inline(never)]
+    pub(super) fn take_turn(&self, list: List, mut schedule: RefMut<'_, Schedule>) -> Result<()> {
+        match list {
+            List::Posts => {
+                let post = schedule.take_post();
+                drop(schedule);
+                self.invoke_post(post)
+            }
+            List::Results => {
+                let Some(call) = schedule.take_result() else { return Ok(()) };
+                drop(schedule);
+                self.invoke(call)
+            }
+        }
+    }
+
+    /// Runs what another thread has posted.
+    #[inline(never)]
+    pub(super) fn invoke_post(&self, post: Option<Post>) -> Result<()> {
+        let Some(post) = post else { return Ok(()) };
+        let held = remote::unpack(post);
+        if held.release.is_none() && !self.slow.is_on() {
+            self.invoke_plain(None, held.callback)
+        } else {
+            self.invoke(Call::last(None, Kind::Call, held, Event::Turn))
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn run_hooks(&self, point: HookPoint) -> Result<()> {
+        if self.schedule.borrow().has_hooks() { self.run_hooks_at(point) } else { Ok(()) }
+    }
+
+    #[cold]
+    pub(super) fn run_hooks_at(&self, point: HookPoint) -> Result<()> {
+        let count = self.schedule.borrow_mut().begin_hooks(point);
+        self.slow.restart();
+        for at in 0..count {
+            if self.breaking.get() {
+                break;
+            }
+            let call = self.schedule.borrow_mut().hook_call(point, at);
+            if let Some(call) = call {
+                self.invoke(call)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs one callback, and what its end brings: the report that it was slow, its release, the handling of a panic.
+    ///
+    /// When it returns in a forked child, nothing of the loop's runs there any more (S33).
+    pub(super) fn invoke(&self, mut call: Call) -> Result<()> {
+        let watched = self.slow.begin(self, &call);
+        self.current.set(call.handle);
+        let in_callback = attempt(|| call.callback.call(self, &call.event));
+        self.current.set(None);
+        if let Err(error) = self.check_not_forked() {
+            std::mem::forget(call);
+            return Err(error);
+        }
+        let in_report = watched.and_then(|watched| attempt(|| self.slow.end(self, watched)));
+        if let Err(error) = self.check_not_forked() {
+            std::mem::forget(call);
+            return Err(error);
+        }
+        let ended = self.schedule.borrow_mut().finished(call);
+        let in_release = if ended.is_empty() { None } else { self.release_after_call(ended) };
+        if in_callback.is_some() || in_report.is_some() || in_release.is_some() {
+            self.handle_panics([in_callback, in_report, in_release]);
+        }
+        self.check_not_forked()
+    }
+
+    /// Asked after all user code: it may have forked, and this may be the child, where nothing of the loop's may run.
+    #[inline]
+    pub(crate) fn check_not_forked(&self) -> Result<()> {
+        if self.owner.process().is_current() { Ok(()) } else { Err(Error::FORKED) }
+    }
+}

@@ -1,0 +1,176 @@
+//! S5 (a): what was queued goes to the kernel, and the loop sleeps if there is nothing else to do; or its virtual clock jumps (S36).
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::{Loop, Schedule};
+use crate::error::{Error, Result};
+use crate::kernel::uring::{Ring, Waited};
+use crate::time::{self, Clock};
+
+/// No limit to how long an iteration may sleep.
+pub(super) const FOREVER: u64 = u64::MAX;
+
+/// What came of step (a).
+pub(super) struct Waiting {
+    pub(super) interrupted: bool,
+    /// The clock as it was read last, unless there was no need to.
+    pub(super) now: Option<u64>,
+}
+
+impl Loop {
+    /// S5 (a): submits what was queued, and sleeps if there is nothing else to do. `while_alive`: and if something counts (S19).
+    #[inline(always)]
+    pub(super) fn wait(
+        &self,
+        schedule: &mut Schedule,
+        ring: &mut Ring,
+        limit: u64,
+        while_alive: bool,
+    ) -> Result<Waiting> {
+        // A hook may have ended the last thing that counts: then a run for these does not sleep.
+        let limit = if while_alive && !schedule.is_alive() { 0 } else { limit };
+        let waiting = self.submit_and_wait(schedule, ring, limit);
+        if waiting.is_err() && ring.take_loss() {
+            schedule.completion_lost();
+        }
+        waiting
+    }
+
+    #[inline(always)]
+    fn submit_and_wait(&self, schedule: &mut Schedule, ring: &mut Ring, limit: u64) -> Result<Waiting> {
+        let limit = if schedule.has_submissions() { self.submit_deferred_first(schedule, ring, limit)? } else { limit };
+        if limit == 0 || self.must_not_sleep(schedule) {
+            ring.submit()?;
+            return Ok(Waiting { interrupted: false, now: None });
+        }
+        let now = self.clock.now();
+        if schedule.is_due(now) {
+            ring.submit()?;
+            return Ok(Waiting { interrupted: false, now: Some(now) });
+        }
+        match &self.clock {
+            Clock::Monotonic => self.sleep(schedule, ring, now, now.saturating_add(limit)),
+            Clock::Virtual(clock) => self.jump(clock, schedule, ring, now, limit),
+        }
+    }
+
+    /// Tells the kernel what it is to be told. When it takes no more at the moment, that waits for the next iteration. When memory is
+    /// refused, what the kernel has completed is collected first, without sleep.
+    #[cold]
+    pub(super) fn submit_deferred_first(&self, schedule: &mut Schedule, ring: &mut Ring, limit: u64) -> Result<u64> {
+        if ring.has_loss() {
+            // A cancel has met it, which does not fail for that.
+            return Err(Error::COMPLETION_LOST);
+        }
+        match self.submit_deferred(schedule, ring) {
+            // Some operations go on in the next iteration.
+            Ok(()) if schedule.has_submissions() => Ok(0),
+            Ok(()) | Err(Error::NO_SUBMISSION) => Ok(limit),
+            Err(Error::NO_MEMORY) if ring.has_completions() => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
+    #[inline]
+    pub(super) fn must_not_sleep(&self, schedule: &Schedule) -> bool {
+        self.stopping.get() || self.breaking.get() || schedule.is_ready() || self.shared.inbox.has_posts()
+    }
+
+    /// When the loop wakes up for a deadline: `slack` later than it could (S3).
+    pub(crate) fn wake_up_time(&self, deadline: Option<u64>) -> u64 {
+        deadline.map_or(FOREVER, |deadline| deadline.saturating_add(self.slack))
+    }
+
+    /// Sleeps from `now` until something completes or a timer is due, at the latest until `limit`, by CLOCK_MONOTONIC. The timers of a
+    /// virtual clock end no sleep.
+    #[cold]
+    pub(super) fn sleep(&self, schedule: &mut Schedule, ring: &mut Ring, mut now: u64, limit: u64) -> Result<Waiting> {
+        let is_virtual = matches!(self.clock, Clock::Virtual(_));
+        loop {
+            let deadline = if is_virtual { None } else { schedule.wake_up_bound() };
+            let until = self.wake_up_time(deadline).min(limit);
+            let wake_up = if until == FOREVER { FOREVER } else { until.saturating_sub(self.spin) };
+            let mut waited = Waited::Completed;
+            now = self.spin(ring, now, until);
+            let would_sleep = now < wake_up && !ring.has_completions();
+            if would_sleep {
+                // Before the loop counts as asleep: from then on, others write to it.
+                ring.watch_wakes(self.shared.eventfd())?;
+            }
+            let is_wanted = if would_sleep && self.shared.inbox.fall_asleep() {
+                let asleep = now;
+                let traced = self.slow.trace().map(|trace| (trace, time::monotonic()));
+                let result = ring.wait(wake_up);
+                let is_wanted = self.shared.inbox.wake_up();
+                if let Some((trace, asleep)) = traced {
+                    trace.sleep(asleep, is_wanted);
+                }
+                waited = result?;
+                now = time::monotonic();
+                schedule.metrics.asleep_ns += if is_virtual { 0 } else { now - asleep };
+                is_wanted
+            } else {
+                let submitted = ring.submit().map(|()| Waited::Completed);
+                ring.pause_if_refused(submitted, wake_up)?;
+                now = time::monotonic();
+                self.shared.inbox.wake_up()
+            };
+            // They are taken by the iteration, after the posts.
+            let has_come = ring.reap_own();
+            let interrupted = waited == Waited::Interrupted;
+            if !interrupted && !has_come {
+                now = self.spin(ring, now, until);
+            }
+            // Once, as a rule. It goes round again when all that came was a timeout for what has been cancelled since.
+            let is_awake = is_wanted || interrupted || has_come || now >= limit || self.must_not_sleep(schedule);
+            if is_awake || !is_virtual && schedule.is_due(now) {
+                return Ok(Waiting { interrupted, now: Some(now) });
+            }
+        }
+    }
+
+    /// What a loop on a virtual clock does instead of sleeping: the clock jumps to the next deadline (S36). With none
+    /// ahead, it sleeps for real.
+    #[cold]
+    pub(super) fn jump(
+        &self,
+        clock: &AtomicU64,
+        schedule: &mut Schedule,
+        ring: &mut Ring,
+        now: u64,
+        limit: u64,
+    ) -> Result<Waiting> {
+        let deadline = schedule.next_deadline();
+        // The world's time is not the virtual clock's: while operations are in flight that clock stands still.
+        if schedule.has_operations() || deadline.is_none() && limit == FOREVER {
+            let asleep = time::monotonic();
+            let waiting = self.sleep(schedule, ring, asleep, asleep.saturating_add(limit))?;
+            return Ok(Waiting { now: Some(now), ..waiting });
+        }
+        if schedule.is_kernel_busy() {
+            // Descriptors that are ready by now come before the jump.
+            ring.submit()?;
+            if ring.has_completions() {
+                return Ok(Waiting { interrupted: false, now: Some(now) });
+            }
+        }
+        if self.shared.inbox.wake_up() {
+            ring.submit()?;
+            return Ok(Waiting { interrupted: false, now: Some(now) });
+        }
+        let until = self.wake_up_time(deadline).min(now.saturating_add(limit));
+        clock.store(until, Relaxed);
+        schedule.metrics.asleep_ns += until - now;
+        Ok(Waiting { interrupted: false, now: Some(until) })
+    }
+
+    /// Looks at the ring and the clock instead of sleeping, from `now` for up to the loop's `spin`; tells the time then.
+    pub(super) fn spin(&self, ring: &mut Ring, now: u64, until: u64) -> u64 {
+        let mut last = now;
+        while last < until && last - now < self.spin && !ring.has_completions() && !self.shared.inbox.is_wanted() {
+            std::hint::spin_loop();
+            last = time::monotonic();
+        }
+        last
+    }
+}
