@@ -79,7 +79,6 @@ mod observe;
 mod op;
 mod pending;
 mod sys;
-#[allow(unsafe_code)]
 pub mod task;
 mod threads;
 mod time;

@@ -194,5 +194,6 @@ mod run;
 pub(crate) mod running;
 mod sleep;
 mod slow;
+mod tasks;
 #[cfg(test)]
 mod tests;

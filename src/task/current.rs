@@ -13,11 +13,11 @@ use crate::task::JoinHandle;
 use crate::threads::remote::{Remote, Shared};
 use crate::time::Time;
 
-/// A loop as its tasks know it; made by [`Loop::current`]. It can be kept over awaits and in structures, where a `&Loop` cannot, since a
-/// loop may be moved between two runs.
+/// A loop as its tasks know it; made by [`Loop::current`]. It can be kept over awaits and in structures, where a
+/// `&Loop` cannot, since a loop may be moved between two runs.
 ///
-/// All of it is for the loop's thread, while the loop is the innermost one that runs there: else it says EINVAL. What has no function here is
-/// done by [`with`](Current::with).
+/// All of it is for the loop's thread, while the loop is the innermost one that runs there: else it says EINVAL. What
+/// has no function here is done by [`with`](Current::with).
 ///
 /// ```
 /// use std::time::Duration;
@@ -46,7 +46,7 @@ impl Loop {
     /// The loop that is running on this thread, the innermost one where loops are nested. Errors: EINVAL when none is.
     pub fn current() -> Result<Current> {
         Loop::with_running(|lp| {
-            let shared = lp.ok_or(Error::NO_LOOP)?.shared.clone();
+            let shared = lp.ok_or(Error::NO_LOOP)?.shared().clone();
             Ok(Current { shared, thread: PhantomData })
         })
     }
@@ -56,7 +56,7 @@ impl Current {
     /// Hands the loop to `f`.
     pub fn with<R>(&self, f: impl FnOnce(&Loop) -> R) -> Result<R> {
         Loop::with_running(|lp| {
-            let lp = lp.filter(|lp| TryArc::is_same(&lp.shared, &self.shared));
+            let lp = lp.filter(|lp| TryArc::is_same(lp.shared(), &self.shared));
             lp.map(f).ok_or(Error::NO_LOOP)
         })
     }

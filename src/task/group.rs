@@ -9,21 +9,23 @@ use std::rc::{Rc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
-use super::join::{JoinError, JoinHandle};
+use super::error::JoinError;
+use super::header::Notify;
+use super::join::JoinHandle;
 use super::run::spawn;
 use super::sleep::timeout;
-use super::waker::Notify;
 use crate::error::{Error, Result};
 use crate::event_loop::{Loop, Payload};
 use crate::op::readiness::EndTogether;
 
 /// Tasks whose ends belong together, as asyncio's `TaskGroup`.
 ///
-/// Each gives a `T` or fails with an `E`. The first one that fails, panics or is aborted by somebody else has all others aborted, at once:
-/// their futures have been dropped, those of the newest first, before anything else runs. Dropping the group aborts what is left in the same way, so a task
-/// that is aborted takes the tasks of its groups with it, before the locals that it had declared before the group. Outside of a run of the
-/// loop, they are dropped by its next iteration, as by [`JoinHandle::abort`]. A panic that the group has not given by then goes to the
-/// exception handler, as that of a task that nobody joins (S41); so does one that comes after the first failure.
+/// Each gives a `T` or fails with an `E`. The first one that fails, panics or is aborted by somebody else has all
+/// others aborted, at once: their futures have been dropped, those of the newest first, before anything else runs.
+/// Dropping the group aborts what is left in the same way, so a task that is aborted takes the tasks of its groups with
+/// it, before the locals that it had declared before the group. Outside of a run of the loop, they are dropped by its
+/// next iteration, as by [`JoinHandle::abort`]. A panic that the group has not given by then goes to the exception
+/// handler, as that of a task that nobody joins (S41); so does one that comes after the first failure.
 ///
 /// ```
 /// use std::time::Duration;
@@ -63,8 +65,8 @@ pub enum GroupError<E> {
 }
 
 struct Members<T, E> {
-    /// By number, in the order in which they were started. One that has ended, or is being aborted, has no join handle here, and goes
-    /// when there are many of these: a group may live as long as its program.
+    /// By number, in the order in which they were started. One that has ended, or is being aborted, has no join handle
+    /// here, and goes when there are many of these: a group may live as long as its program.
     tasks: RefCell<Vec<(u64, Option<JoinHandle<()>>)>>,
     ended: Cell<usize>,
     next_number: Cell<u64>,
@@ -103,8 +105,8 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
         TaskGroup { members: Rc::new(members) }
     }
 
-    /// Starts a task in the group. Errors: those of [`spawn`](super::spawn), and ECANCELED when a task has failed already; the future
-    /// is dropped then.
+    /// Starts a task in the group. Errors: those of [`spawn`](super::spawn), and ECANCELED when a task has failed
+    /// already; the future is dropped then.
     pub fn spawn<F>(&self, future: F) -> Result<()>
     where
         F: Future<Output = std::result::Result<T, E>> + 'static,
@@ -127,10 +129,11 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
         self.len() == 0
     }
 
-    /// Waits until all tasks have ended, and gives what they gave, in the order in which they were started; or the first failure.
+    /// Waits until all tasks have ended, and gives what they gave, in the order in which they were started; or the
+    /// first failure.
     ///
-    /// Until then the group keeps the outputs. Where they are `()`, a group may live as long as the program: it keeps nothing of tasks that
-    /// have ended.
+    /// Until then the group keeps the outputs. Where they are `()`, a group may live as long as the program: it keeps
+    /// nothing of tasks that have ended.
     pub async fn join(self) -> std::result::Result<Vec<T>, GroupError<E>> {
         self.members.ended().await;
         match self.members.failure.take() {
@@ -207,7 +210,7 @@ impl<T: 'static, E: 'static> Members<T, E> {
     /// The failure of a task that is being polled.
     fn panicked(payload: Payload) -> GroupError<E> {
         let error =
-            Loop::with_running(|lp| JoinError::panicked(payload, &lp.expect("a task is polled by its loop").shared));
+            Loop::with_running(|lp| JoinError::panicked(payload, lp.expect("a task is polled by its loop").shared()));
         GroupError::Ended(error)
     }
 }

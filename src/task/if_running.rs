@@ -7,7 +7,7 @@ use crate::threads::remote::{Remote, Shared};
 
 /// Calls `f` if the loop is the one that is running on this thread; else gives it back.
 pub(super) fn if_running<R, F: FnOnce(&Loop) -> R>(shared: &TryArc<Shared>, f: F) -> Result<R, F> {
-    Loop::with_running(|lp| match lp.filter(|lp| TryArc::is_same(&lp.shared, shared)) {
+    Loop::with_running(|lp| match lp.filter(|lp| TryArc::is_same(lp.shared(), shared)) {
         Some(lp) => Ok(f(lp)),
         None => Err(f),
     })

@@ -1,9 +1,9 @@
 //! Coroutines: futures that a loop runs beside its callbacks.
 //!
-//! A *task* is a future that the loop polls. [`Loop::run_until_complete`](crate::Loop::run_until_complete) runs the loop until a future
-//! is complete, [`spawn`] starts tasks beside it, [`sleep`] and the rest wait. What is woken goes to the end of the ready queue, in one
-//! order with callbacks, timers and completions (S6), and is polled in a later iteration (S7): a task that wakes itself for ever
-//! starves nobody.
+//! A *task* is a future that the loop polls. [`Loop::run_until_complete`](crate::Loop::run_until_complete) runs the
+//! loop until a future is complete, [`spawn`] starts tasks beside it, [`sleep`] and the rest wait. What is woken goes
+//! to the end of the ready queue, in one order with callbacks, timers and completions (S6), and is polled in a later
+//! iteration (S7): a task that wakes itself for ever starves nobody.
 //!
 //! ```
 //! use std::time::Duration;
@@ -22,18 +22,22 @@
 //! # Ok::<(), ringloop::Error>(())
 //! ```
 //!
-//! Tasks belong to the loop's thread: they need not be `Send`, and nothing is locked to run or to wake them there. Their wakers are for any
-//! thread, and may outlive the loop. A task costs one allocation, with its future in it.
+//! Tasks belong to the loop's thread: they need not be `Send`, and nothing is locked to run or to wake them there.
+//! Their wakers are for any thread, and may outlive the loop. A task costs one allocation, with its future in it.
 //!
 //! # Ends
 //!
-//! A task ends by itself, by a panic, by [`JoinHandle::abort`], or with its loop; in each case its future is dropped on the loop's thread.
-//! A panic is the join handle's; where that is dropped, it goes to the exception handler, and the loop goes on in any case (S41). A task
-//! that has not ended counts for [`Loop::run`](crate::Loop::run) (S19).
+//! A task ends by itself, by a panic, by [`JoinHandle::abort`], or with its loop; in each case its future is dropped on
+//! the loop's thread. A panic is the join handle's; where that is dropped, it goes to the exception handler, and the
+//! loop goes on in any case (S41). A task that has not ended counts for [`Loop::run`](crate::Loop::run) (S19).
 
+#[allow(unsafe_code)]
 mod body;
 pub(crate) mod current;
+mod error;
 mod group;
+#[allow(unsafe_code)]
+mod header;
 mod if_running;
 mod join;
 mod oneshot;
@@ -42,20 +46,22 @@ mod queue;
 mod run;
 mod sleep;
 mod state;
-mod waker;
+#[cfg(all(test, loom))]
+mod tests;
 
 use std::future::poll_fn;
 use std::task::Poll;
 
+pub use self::error::JoinError;
 pub use self::group::{GroupError, Spawner, TaskGroup};
+pub(crate) use self::header::Notify;
 pub(crate) use self::if_running::cancel;
-pub use self::join::{JoinError, JoinHandle};
+pub use self::join::JoinHandle;
 pub use self::oneshot::{Receiver, Sender, oneshot};
 pub use self::operation::{Blocking, Operation, operation, ready, spawn_blocking};
 pub use self::queue::{Pop, Queue};
 pub use self::run::spawn;
 pub use self::sleep::{Interval, Sleep, interval, sleep, sleep_until, timeout};
-pub(crate) use self::waker::Notify;
 
 /// Lets all that is ready have its turn: completes in the next iteration of the loop.
 pub async fn yield_now() {

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use super::waker::Notify;
+use super::header::Notify;
 use crate::error::{Error, Result};
 use crate::sys::try_arc::TryArc;
 
@@ -40,8 +40,8 @@ struct Shared<T> {
 /// # Ok::<(), ringloop::Error>(())
 /// ```
 ///
-/// For one thread: from another one, a value comes through any channel, since the wakers of tasks are for any thread. One
-/// allocation. Errors: ENOMEM.
+/// For one thread: from another one, a value comes through any channel, since the wakers of tasks are for any thread.
+/// One allocation. Errors: ENOMEM.
 pub fn oneshot<T>() -> Result<(Sender<T>, Receiver<T>)> {
     let shared = TryArc::new(Shared {
         value: Cell::new(None),

@@ -7,8 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use super::error::JoinError;
 use super::if_running;
-use super::join::JoinError;
 use super::oneshot::{Receiver, Sender, oneshot};
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
@@ -27,10 +27,11 @@ pub struct Operation<T> {
     handle: Handle,
 }
 
-/// Begins something that the loop will call back for, and awaits that: `begin` is given a [`Sender`] to move into the callback.
+/// Begins something that the loop will call back for, and awaits that: `begin` is given a [`Sender`] to move into the
+/// callback.
 ///
-/// Dropping the future cancels what was begun. The callback of an operation still comes then, since the kernel has the buffer until that
-/// (S13): the sender gives back what nobody awaits any more.
+/// Dropping the future cancels what was begun. The callback of an operation still comes then, since the kernel has the
+/// buffer until that (S13): the sender gives back what nobody awaits any more.
 ///
 /// ```
 /// use ringloop::{Loop, task};
@@ -49,19 +50,20 @@ pub struct Operation<T> {
 /// # Ok::<(), ringloop::Error>(())
 /// ```
 ///
-/// Errors: EINVAL when no loop is running on this thread; ENOMEM; those of `begin`. Awaiting it says ECANCELED when the sender was
-/// dropped without a value, as when the loop is closed.
+/// Errors: EINVAL when no loop is running on this thread; ENOMEM; those of `begin`. Awaiting it says ECANCELED when the
+/// sender was dropped without a value, as when the loop is closed.
 pub fn operation<T>(begin: impl FnOnce(&Loop, Sender<T>) -> Result<Handle>) -> Result<Operation<T>> {
     Loop::with_running(|lp| {
         let lp = lp.ok_or(Error::NO_LOOP)?;
         let (sender, receiver) = oneshot()?;
         let handle = begin(lp, sender)?;
-        Ok(Operation { receiver, shared: lp.shared.clone(), handle })
+        Ok(Operation { receiver, shared: lp.shared().clone(), handle })
     })
 }
 
 impl<T> Operation<T> {
-    /// The handle of what was begun: for a [deadline](Loop::set_deadline), to cancel it, or to have [`Loop::run`] not wait for it.
+    /// The handle of what was begun: for a [deadline](Loop::set_deadline), to cancel it, or to have [`Loop::run`] not
+    /// wait for it.
     pub fn handle(&self) -> Handle {
         self.handle
     }
@@ -89,10 +91,11 @@ impl<T> fmt::Debug for Operation<T> {
     }
 }
 
-/// Waits until a descriptor is ready for one of `events`, and tells for which; see [`Loop::watch_fd`]: for what reads and writes by
-/// itself. The descriptor, which may be an `Rc` or a duplicate, is kept until then.
+/// Waits until a descriptor is ready for one of `events`, and tells for which; see [`Loop::watch_fd`]: for what reads
+/// and writes by itself. The descriptor, which may be an `Rc` or a duplicate, is kept until then.
 ///
-/// Level-triggered: at once when it is ready already. Errors: EINVAL when no loop is running on this thread; those of `watch_fd`.
+/// Level-triggered: at once when it is ready already. Errors: EINVAL when no loop is running on this thread; those of
+/// `watch_fd`.
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -127,8 +130,9 @@ pub struct Blocking<T>(Operation<std::result::Result<T, JoinError>>);
 /// Runs `work` on a thread of the loop's executor, for what blocks or takes long, and awaits what it returns; see
 /// [`Loop::run_in_executor`].
 ///
-/// A panic in `work` is the future's; when that is dropped, before it or after it, it goes where that of a task goes whose join handle is
-/// dropped (S41). Errors: EINVAL when no loop is running on this thread; EAGAIN, ENOMEM, ESHUTDOWN.
+/// A panic in `work` is the future's; when that is dropped, before it or after it, it goes where that of a task goes
+/// whose join handle is dropped (S41). Errors: EINVAL when no loop is running on this thread; EAGAIN, ENOMEM,
+/// ESHUTDOWN.
 ///
 /// ```
 /// use ringloop::{Loop, task};
@@ -148,7 +152,7 @@ pub fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
         let callback = Callback::once(move |lp: &Loop| {
             let result = match packet.open() {
                 Worked::Done(result) => Ok(result),
-                Worked::Panicked(payload) => Err(JoinError::panicked(payload, &lp.shared)),
+                Worked::Panicked(payload) => Err(JoinError::panicked(payload, lp.shared())),
                 Worked::Cancelled => Err(JoinError::cancelled()),
             };
             let panic = match sender.send(result) {

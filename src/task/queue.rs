@@ -9,12 +9,12 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use super::waker::Notify;
+use super::header::Notify;
 
 /// A queue between tasks of one thread: what is pushed is popped in order, each value once. It is shared by cloning it.
 ///
-/// It has no bound, takes no lock, and wakes one task for a value. Between threads, a channel of any crate will do: the wakers of tasks are
-/// for any thread.
+/// It has no bound, takes no lock, and wakes one task for a value. Between threads, a channel of any crate will do: the
+/// wakers of tasks are for any thread.
 ///
 /// ```
 /// use ringloop::{Loop, task::{self, Queue}};
@@ -65,8 +65,8 @@ impl<T> Queue<T> {
         Queue { shared: Rc::new(shared) }
     }
 
-    /// Puts a value at the end, and wakes the task that has waited longest. When the queue is closed, or has no memory for it, the value
-    /// comes back. O(1).
+    /// Puts a value at the end, and wakes the task that has waited longest. When the queue is closed, or has no memory
+    /// for it, the value comes back. O(1).
     pub fn push(&self, value: T) -> Result<(), T> {
         let mut values = self.shared.values.borrow_mut();
         if self.shared.is_closed.get() || values.try_reserve(1).is_err() {
@@ -78,8 +78,8 @@ impl<T> Queue<T> {
         Ok(())
     }
 
-    /// Waits for the first value; None when the queue is closed and empty. Who waits first is served first, but for values that are there
-    /// when somebody comes. Dropped at any time, it takes no value with it.
+    /// Waits for the first value; None when the queue is closed and empty. Who waits first is served first, but for
+    /// values that are there when somebody comes. Dropped at any time, it takes no value with it.
     pub fn pop(&self) -> Pop<'_, T> {
         Pop { queue: self, ticket: None }
     }

@@ -1,15 +1,14 @@
 //! Starting tasks, and running a loop for one of them.
 
 use std::future::Future;
-use std::mem::ManuallyDrop;
 
 use super::body;
 use super::join::JoinHandle;
 use crate::error::{Error, Result};
-use crate::event_loop::Callback;
 use crate::event_loop::{Loop, Outcome};
 
-/// Starts a task on the loop that is running on this thread; see [`Loop::spawn`]. Errors: EINVAL when none is, and those of that.
+/// Starts a task on the loop that is running on this thread; see [`Loop::spawn`]. Errors: EINVAL when none is, and
+/// those of that.
 pub fn spawn<F: Future + 'static>(future: F) -> Result<JoinHandle<F::Output>> {
     Loop::with_running(|lp| lp.ok_or(Error::NO_LOOP)?.spawn(future))
 }
@@ -22,26 +21,28 @@ struct Root<'a, T> {
     has_returned: bool,
 }
 
-/// Stops the run of its loop when it is dropped: when the future is complete, has panicked, or has been cancelled, polled or not.
+/// Stops the run of its loop when it is dropped: when the future is complete, has panicked, or has been cancelled,
+/// polled or not.
 struct Stop<'a>(&'a Loop);
 
 impl Loop {
-    /// Starts a task: the future is polled in a later iteration, after all that is ready already (S6, S7), and then whenever it has been
-    /// woken, until it is complete. It counts for [`run`](Loop::run) until then (S19).
+    /// Starts a task: the future is polled in a later iteration, after all that is ready already (S6, S7), and then
+    /// whenever it has been woken, until it is complete. It counts for [`run`](Loop::run) until then (S19).
     ///
     /// O(1), one allocation, no system call. Errors: ENOMEM, ESHUTDOWN, which drop the future.
     pub fn spawn<F: Future + 'static>(&self, future: F) -> Result<JoinHandle<F::Output>> {
-        // SAFETY: the future lives as long as it likes.
-        unsafe { self.spawn_task(future) }
+        body::spawn(self, future).map(JoinHandle::new)
     }
 
-    /// Runs the loop until `future` is complete, and gives its output. The future may borrow what it likes, the loop included.
+    /// Runs the loop until `future` is complete, and gives its output. The future may borrow what it likes, the loop
+    /// included.
     ///
-    /// The batch in which it completes is run to its end, as after [`stop`](Loop::stop); what is still pending then waits for the next
-    /// run. A panic of the future comes up here.
+    /// The batch in which it completes is run to its end, as after [`stop`](Loop::stop); what is still pending then
+    /// waits for the next run. A panic of the future comes up here.
     ///
     /// Errors: ECANCELED when the loop was stopped or broken off first, or the future's task was cancelled; those of
-    /// [`run_forever`](Loop::run_forever). The future is dropped then: who wants to go on with it gives `&mut` of a pinned one.
+    /// [`run_forever`](Loop::run_forever). The future is dropped then: who wants to go on with it gives `&mut` of a
+    /// pinned one.
     ///
     /// # Panics
     /// When the future does, and as [`run`](Loop::run).
@@ -52,32 +53,12 @@ impl Loop {
             let _stop = stop;
             future.await
         };
-        // SAFETY: `root` empties the slot before this returns: no release is on the stack by then, so that cancel drops at once.
-        let mut root = Root { lp: self, join: unsafe { self.spawn_task(stopping) }?, has_returned: false };
-        let ran = self.run_forever();
-        root.has_returned = ran.is_ok();
-        root.output(ran)
-    }
-
-    /// # Safety
-    /// The lifetime of the future lasts until its slot has been emptied.
-    unsafe fn spawn_task<F: Future>(&self, future: F) -> Result<JoinHandle<F::Output>> {
-        self.check_open()?;
-        let (slotted, task) = body::make(future, self)?;
-        // SAFETY: one reference is the slot's, this is the other one.
-        let join = unsafe { JoinHandle::new(task) };
-        let poll = ManuallyDrop::new(Callback::inline(slotted));
-        let mut schedule = self.schedule.borrow_mut();
-        // What was posted before comes before (S26).
-        let posts = self.collect_posts(&mut schedule);
-        if let Err(error) = posts.and_then(|()| schedule.reserve_task()) {
-            drop(schedule);
-            Callback::refuse(poll);
-            return Err(error);
-        }
-        let handle = schedule.add_task(ManuallyDrop::into_inner(poll));
-        join.header().handle.set(Some(handle));
-        Ok(join)
+        body::spawn_scoped(self, stopping, |task| {
+            let mut root = Root { lp: self, join: JoinHandle::new(task), has_returned: false };
+            let ran = self.run_forever();
+            root.has_returned = ran.is_ok();
+            root.output(ran)
+        })?
     }
 }
 
@@ -112,7 +93,7 @@ impl<T> Drop for Root<'_, T> {
     fn drop(&mut self) {
         if !self.has_returned && self.join.is_finished() {
             // A callback behind it in the batch has panicked: its stop is not for the next run.
-            self.lp.stopping.set(false);
+            self.lp.take_back_stop();
         }
         self.end();
     }

@@ -6,8 +6,8 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use super::header::{Notify, TaskRef};
 use super::if_running;
-use super::waker::{Local, Notify};
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
 use crate::event_loop::Callback;
@@ -38,17 +38,19 @@ enum Until {
 enum Wait {
     Nothing,
     /// The task's own slot, which stands in the timer queue: the how-many-eth of its sleeps this is.
-    Slot(Local, u32),
+    Slot(TaskRef, u32),
     /// A timer, for the second of two sleeps at a time, and for what is no task of the loop's.
     Timer {
         shared: TryArc<Shared>,
         handle: Handle,
-        /// Tells the waker that the timer wakes from others. What a timer wakes lives as long, so no other is at its address.
+        /// Tells the waker that the timer wakes from others. What a timer wakes lives as long, so no other is at its
+        /// address.
         waker: (*const (), *const ()),
     },
 }
 
-/// Waits for `delay`, from the first poll on (S2, S3). In a task it takes no allocation and no more memory than the task's.
+/// Waits for `delay`, from the first poll on (S2, S3). In a task it takes no allocation and no more memory than the
+/// task's.
 ///
 /// Errors: EINVAL when no loop is running on this thread; ENOMEM; ESHUTDOWN.
 pub fn sleep(delay: Duration) -> Sleep {
@@ -66,22 +68,17 @@ impl Sleep {
             Wait::Nothing => return self.begin(lp, waker),
             Wait::Slot(task, count) => {
                 let is_polled = task.is_for(waker);
-                is_polled && task.header().sleeps.get() == *count && lp.schedule.borrow().is_asleep(handle_of(task))
+                is_polled && task.sleeps.get() == *count && lp.is_task_asleep(task.handle())
             }
             Wait::Timer { shared, handle, waker: of_timer } => {
-                *of_timer == identity(waker) && TryArc::is_same(shared, &lp.shared) && lp.is_pending(*handle)
+                *of_timer == identity(waker) && TryArc::is_same(shared, lp.shared()) && lp.is_pending(*handle)
             }
         };
         match self.until {
             _ if is_pending => Poll::Pending,
-            Until::At(when) if self.is_over(lp, when) => Poll::Ready(Ok(())),
+            Until::At(when) if lp.is_past(when) => Poll::Ready(Ok(())),
             _ => self.begin(lp, waker),
         }
-    }
-
-    fn is_over(&self, lp: &Loop, when: u64) -> bool {
-        // A timer that is due is collected: then the clock need not be read.
-        lp.schedule.borrow().collected_at() >= when || lp.time().as_nanos() >= when
     }
 
     /// Begins to wait, or begins anew.
@@ -101,16 +98,13 @@ impl Sleep {
             Until::At(when) => when,
         };
         self.until = Until::At(when);
-        if let Some(task) = Local::of(waker, lp) {
-            let mut schedule = lp.schedule.borrow_mut();
-            // What was posted before comes before timers that are due at the same time (S8).
-            lp.collect_posts(&mut schedule)?;
+        if let Some(task) = TaskRef::of(waker, lp) {
             // One that has used up its numbers has timers.
-            let count = task.header().sleeps.get().checked_add(1);
+            let count = task.sleeps.get().checked_add(1);
             if let Some(count) = count
-                && schedule.sleep_until(handle_of(&task), when)?
+                && lp.sleep_task_until(task.handle(), when)?
             {
-                task.header().sleeps.set(count);
+                task.sleeps.set(count);
                 self.wait = Wait::Slot(task, count);
                 return Ok(());
             }
@@ -126,7 +120,7 @@ impl Sleep {
             // That counts for a run.
             lp.unref(handle)?;
         }
-        self.wait = Wait::Timer { shared: lp.shared.clone(), handle, waker };
+        self.wait = Wait::Timer { shared: lp.shared().clone(), handle, waker };
         Ok(())
     }
 
@@ -134,20 +128,16 @@ impl Sleep {
         match std::mem::replace(&mut self.wait, Wait::Nothing) {
             Wait::Nothing => {}
             // Outside of a run it is left as it is: the task is then polled once in vain.
-            Wait::Slot(task, count) if task.header().sleeps.get() == count => {
+            Wait::Slot(task, count) if task.sleeps.get() == count => {
                 Loop::with_running(|lp| {
-                    let lp = lp.filter(|lp| task.header().is_of(lp));
-                    lp.into_iter().for_each(|lp| lp.schedule.borrow_mut().stop_sleeping(handle_of(&task)));
+                    let lp = lp.filter(|lp| task.is_of(lp));
+                    lp.into_iter().for_each(|lp| lp.stop_sleeping(task.handle()));
                 });
             }
             Wait::Slot(..) => {}
             Wait::Timer { shared, handle, .. } => if_running::cancel(&shared, handle),
         }
     }
-}
-
-fn handle_of(task: &Local) -> Handle {
-    task.header().handle.get().expect("a task has a handle before it is polled")
 }
 
 impl fmt::Debug for Wait {
@@ -181,8 +171,8 @@ fn identity(waker: &Waker) -> (*const (), *const ()) {
     (waker.data(), std::ptr::from_ref(waker.vtable()).cast())
 }
 
-/// Awaits `future`, for `limit` at most: then ETIMEDOUT, and the future has been dropped, which cancels what it awaited. A future that
-/// is ready in the same iteration as its limit wins.
+/// Awaits `future`, for `limit` at most: then ETIMEDOUT, and the future has been dropped, which cancels what it
+/// awaited. A future that is ready in the same iteration as its limit wins.
 ///
 /// Errors: those of [`sleep`] as well.
 ///
@@ -217,8 +207,8 @@ pub struct Interval {
     skipped: u64,
 }
 
-/// Ticks every `period`, in phase: the k-th tick is due at `start + k * period`, whatever is done between them, and ticks that nobody
-/// came for in time are left out and counted (S16).
+/// Ticks every `period`, in phase: the k-th tick is due at `start + k * period`, whatever is done between them, and
+/// ticks that nobody came for in time are left out and counted (S16).
 ///
 /// Errors: EINVAL when the period is zero, or no loop is running on this thread.
 pub fn interval(period: Duration) -> Result<Interval> {
@@ -228,7 +218,8 @@ pub fn interval(period: Duration) -> Result<Interval> {
 }
 
 impl Interval {
-    /// Waits for the next tick, and tells when it was due. Dropped before that, it loses no tick. Errors: those of [`sleep`].
+    /// Waits for the next tick, and tells when it was due. Dropped before that, it loses no tick. Errors: those of
+    /// [`sleep`].
     pub async fn tick(&mut self) -> Result<Time> {
         let sleep = self.sleep.get_or_insert_with(|| sleep_until(self.next));
         sleep.await?;

@@ -1,0 +1,107 @@
+//! Why a task has no output.
+//!
+//! A panic is told once: to who awaits the task, or, where nobody does, to the exception handler of its loop (S41).
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::{Mutex, PoisonError};
+
+use crate::error::Error;
+use crate::event_loop::{Payload, Unjoined, drop_quietly};
+use crate::sys::try_arc::TryArc;
+use crate::threads::remote::{Remote, Shared};
+
+/// Why a task has no output: it was aborted, or it has panicked.
+pub struct JoinError {
+    panic: Option<Box<Panic>>,
+}
+
+struct Panic {
+    /// Threads may share the error, but not what is in here.
+    payload: Mutex<Payload>,
+    /// The loop that tells of the panic if nobody sees this.
+    teller: Option<TryArc<Shared>>,
+    /// As `Payload`, it is not unwind-safe.
+    unwind: PhantomData<dyn Any + Send + Sync>,
+}
+
+impl JoinError {
+    pub(super) fn cancelled() -> JoinError {
+        JoinError { panic: None }
+    }
+
+    /// A panic in what a loop runs, for whoever awaits that.
+    pub(super) fn panicked(payload: Payload, teller: &TryArc<Shared>) -> JoinError {
+        let (payload, teller) = (Mutex::new(payload), Some(teller.clone()));
+        JoinError { panic: Some(Box::new(Panic { payload, teller, unwind: PhantomData })) }
+    }
+
+    /// The user has it now.
+    pub(super) fn seen(mut self) -> JoinError {
+        self.panic.iter_mut().for_each(|panic| panic.teller = None);
+        self
+    }
+
+    /// Nobody will see it: a panic goes to the exception handler, by the next iteration of its loop (S41). Here the
+    /// user's code is on the stack, with what it has borrowed. A loop that takes nothing more tells nobody.
+    pub(super) fn unseen(mut self) {
+        let teller = self.panic.as_mut().and_then(|panic| panic.teller.take());
+        if let (Some(payload), Some(teller)) = (self.into_payload(), teller)
+            && let Err(refused) = Remote::new(teller).call_soon(move |_| Unjoined::raise(payload))
+        {
+            drop_quietly(refused);
+        }
+    }
+
+    /// Whether the task was aborted: by [`JoinHandle::abort`](super::JoinHandle::abort),
+    /// [`Loop::cancel`](crate::Loop::cancel), or the end of its loop.
+    pub fn is_cancelled(&self) -> bool {
+        self.panic.is_none()
+    }
+
+    /// Whether the task has panicked, in its future or in what was dropped at its end.
+    pub fn is_panic(&self) -> bool {
+        self.panic.is_some()
+    }
+
+    /// What the task panicked with, for [`std::panic::resume_unwind`]; None if it was aborted.
+    pub fn into_payload(self) -> Option<Box<dyn Any + Send>> {
+        self.panic.map(|panic| panic.payload.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Panic {
+    /// A copy, as the lock is not held while user code writes it.
+    fn message(&self) -> Option<Cow<'static, str>> {
+        let payload = self.payload.lock().unwrap_or_else(PoisonError::into_inner);
+        let message = payload.downcast_ref::<&str>().map(|&message| Cow::Borrowed(message));
+        message.or_else(|| payload.downcast_ref::<String>().map(|message| Cow::Owned(message.clone())))
+    }
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(panic) = &self.panic else { return f.write_str("the task was aborted") };
+        match panic.message() {
+            Some(message) => write!(f, "the task panicked: {message}"),
+            None => f.write_str("the task panicked"),
+        }
+    }
+}
+
+impl fmt::Debug for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for JoinError {}
+
+/// ECANCELED for a task that was aborted, ENOTRECOVERABLE for one that has panicked; the payload is dropped.
+impl From<JoinError> for Error {
+    fn from(error: JoinError) -> Error {
+        if error.is_panic() { Error::TASK_PANICKED } else { Error::TASK_ABORTED }
+    }
+}

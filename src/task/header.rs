@@ -1,0 +1,397 @@
+//! What is known of any task, whatever its future is: who refers to it, and how it is woken.
+//!
+//! A task's memory lives as long as it is referred to, in one of two ways. Other threads have wakers, which are counted
+//! in one word with the inbox's reference; they touch the state, the head and the shared part of the loop, and nothing
+//! else. The loop's thread counts its own, which together are one of those: the slot's, the join handle's, and those of
+//! the loop's timers and cells that will wake the task. By the time that it has none left, future and output have been
+//! dropped there; then it is memory alone that goes, on whichever thread.
+//!
+//! Inside of a run of its loop a woken task goes to the end of the ready queue at once. From elsewhere, it goes to the
+//! loop's inbox, which keeps the order with what is scheduled there. Neither allocates, but for the ready queue when
+//! that has to grow; if it cannot, the inbox will do as well. Of several threads that wake a task, one brings it to the
+//! inbox. While that thread is on its way there, the wakes of the others wait for it: unlike a post, a wake may be held
+//! up by a thread that is stopped half-way.
+//!
+//! What stands behind the header, its future and its output, is `body`'s.
+
+use std::cell::{Cell, UnsafeCell};
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
+use std::ptr::NonNull;
+use std::task::{RawWaker, RawWakerVTable, Waker};
+
+use super::state::State;
+use crate::abi::handle::Handle;
+use crate::event_loop::Loop;
+use crate::event_loop::running::with_innermost;
+use crate::sys::try_arc::TryArc;
+use crate::threads::inbox::Link;
+use crate::threads::remote::{Head, Shared, What};
+
+/// What is known of any task. It stands at the beginning of the task's body.
+#[repr(C)]
+pub(crate) struct Header {
+    /// The inbox writes to it, but not to the pointer to the table.
+    head: UnsafeCell<Head>,
+    state: State,
+    // The loop's thread's, but for the next one.
+    /// The references of the loop's thread.
+    owners: Cell<u32>,
+    /// Is there while the task is in a slot, and from the first waker on that is not borrowed from a poll: only then is
+    /// it one of the owners.
+    shared: ManuallyDrop<TryArc<Shared>>,
+    /// The slot's. It has one before there is a waker or a join handle.
+    handle: Cell<Option<Handle>>,
+    /// Counts how often the task has had its slot wait for a time; see `Sleep`.
+    pub(super) sleeps: Cell<u32>,
+    pub(super) status: Cell<Status>,
+    /// It was aborted where the loop could not be reached: it ends at its next turn.
+    pub(super) to_abort: Cell<bool>,
+    /// Whether there is a join handle.
+    pub(super) is_joined: Cell<bool>,
+    /// Who waits for the end.
+    pub(super) joiner: Cell<Option<Notify>>,
+}
+
+/// How far a task has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Status {
+    /// Its future is there, and its slot is filled.
+    Running,
+    /// Its future is being dropped.
+    Ending,
+    /// Its output is there.
+    Ended,
+    /// Nothing is there.
+    Empty,
+}
+
+/// The functions for one type of future. Each takes a task whose body was made with this table.
+#[repr(C)]
+pub(super) struct Table {
+    /// What the head of a post says.
+    what: What,
+    /// Moves the output of a task, whose status is `Ended`, to where there is room for an `Option` of it. The loop's
+    /// thread.
+    pub(super) take: unsafe fn(NonNull<Header>, *mut ()),
+    /// Frees a task that nobody refers to any more.
+    free: unsafe fn(NonNull<Header>),
+}
+
+impl Table {
+    pub(super) const fn new(take: unsafe fn(NonNull<Header>, *mut ()), free: unsafe fn(NonNull<Header>)) -> Table {
+        Table { what: What::Wake(woken), take, free }
+    }
+}
+
+impl Header {
+    /// The header of a task that the loop with this shared part will have in a slot; one reference is counted.
+    pub(super) fn new(table: &'static Table, shared: &TryArc<Shared>) -> Header {
+        Header {
+            // SAFETY: the table lives for ever.
+            head: UnsafeCell::new(unsafe { Head::of_task(NonNull::from(table).cast()) }),
+            state: State::new(),
+            owners: Cell::new(1),
+            // SAFETY: the loop is an owner while the task is in a slot, `share` makes this one, and it is not dropped
+            // before.
+            shared: ManuallyDrop::new(unsafe { TryArc::from_raw(TryArc::as_raw(shared)) }),
+            handle: Cell::new(None),
+            sleeps: Cell::new(0),
+            status: Cell::new(Status::Running),
+            to_abort: Cell::new(false),
+            is_joined: Cell::new(true),
+            joiner: Cell::new(None),
+        }
+    }
+
+    #[inline]
+    pub(super) fn table(&self) -> &'static Table {
+        // SAFETY: `new` has given the head a table, which begins with what the head says.
+        unsafe { Head::what(self.head.get()).cast::<Table>().as_ref() }
+    }
+
+    /// The shared part of the task's loop. For those who have a waker, or while the task is in a slot.
+    #[inline]
+    pub(super) fn shared(&self) -> &TryArc<Shared> {
+        &self.shared
+    }
+
+    /// Whether it is a task of this loop.
+    #[inline]
+    pub(super) fn is_of(&self, lp: &Loop) -> bool {
+        TryArc::is_same(&self.shared, lp.shared())
+    }
+
+    /// The slot's handle.
+    #[inline]
+    pub(super) fn handle(&self) -> Handle {
+        self.handle.get().expect("a task has a handle before it is polled, and before it has a join handle")
+    }
+
+    /// The task has been given a slot.
+    #[inline]
+    pub(super) fn set_slot(&self, handle: Handle) {
+        self.handle.set(Some(handle));
+    }
+
+    /// One more reference of the loop's thread; false if it has none any more, which comes before the end of the last
+    /// waker.
+    #[inline]
+    fn own(&self) -> bool {
+        let owners = self.owners.get();
+        if owners > 0 {
+            self.owners.set(owners.checked_add(1).expect("fewer references than memory has room for"));
+        }
+        owners > 0
+    }
+
+    /// One more reference, for a waker.
+    #[inline]
+    fn share(&self) {
+        if self.state.share() {
+            std::mem::forget(TryArc::clone(&self.shared));
+        }
+    }
+
+    /// Puts the task into the ready queue of its loop; false if it is another one's, or if there is no memory. Inside
+    /// of a run of the loop.
+    #[inline]
+    fn wake_on(&self, lp: &Loop) -> bool {
+        if !self.is_of(lp) {
+            return false;
+        }
+        let Some(handle) = self.handle.get().filter(|_| lp.check_not_forked().is_ok()) else { return true };
+        lp.wake_task(handle)
+    }
+}
+
+impl Drop for Header {
+    #[inline]
+    fn drop(&mut self) {
+        if self.state.is_shared() {
+            // SAFETY: it has been an owner from the first waker on, and is not used again.
+            unsafe { ManuallyDrop::drop(&mut self.shared) };
+        }
+    }
+}
+
+/// One of those that refer to a task and that all threads count: a waker, the inbox, or the loop's thread with all that
+/// it has. What it points to is a whole body.
+struct SharedRef(NonNull<Header>);
+
+impl SharedRef {
+    /// The task that is the data of a waker, or whose post this is.
+    ///
+    /// # Safety
+    /// The reference is that of the waker or the inbox: if it is dropped here, it is not used there again.
+    #[inline]
+    unsafe fn from_raw(data: *const ()) -> ManuallyDrop<SharedRef> {
+        ManuallyDrop::new(SharedRef(NonNull::new(data.cast_mut().cast()).expect("a reference is not null")))
+    }
+
+    #[inline]
+    fn wake(&self) {
+        if !with_innermost(|lp| lp.is_some_and(|lp| self.wake_on(lp))) {
+            self.post();
+        }
+    }
+
+    /// Posts the task to its loop, unless it is on its way already.
+    #[cold]
+    fn post(&self) {
+        if self.shared().process().is_current() && self.state.begin_post() {
+            let of_inbox = ManuallyDrop::new(SharedRef(self.0));
+            // SAFETY: the head stands at the beginning of the task, in no inbox, and is there until `woken` takes the
+            // inbox's reference.
+            if !unsafe { self.shared().post_head(self.0.cast()) } {
+                drop(ManuallyDrop::into_inner(of_inbox));
+            }
+        }
+    }
+}
+
+impl Deref for SharedRef {
+    type Target = Header;
+
+    #[inline]
+    fn deref(&self) -> &Header {
+        // SAFETY: the task is not freed while this is counted.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Drop for SharedRef {
+    #[inline]
+    fn drop(&mut self) {
+        let free = self.table().free;
+        if self.state.release() {
+            // SAFETY: nobody refers to the task any more; future and output are gone, since the loop's thread has no
+            // reference.
+            unsafe { free(self.0) };
+        }
+    }
+}
+
+/// A reference of the loop's thread to a task.
+pub(crate) struct TaskRef(ManuallyDrop<SharedRef>);
+
+impl TaskRef {
+    /// The first reference to a task that has been made.
+    ///
+    /// # Safety
+    /// The pointer is to the whole of a body, which the table's `free` can free, and whose header is new.
+    pub(super) unsafe fn new(task: NonNull<Header>) -> TaskRef {
+        TaskRef(ManuallyDrop::new(SharedRef(task)))
+    }
+
+    /// The task that a waker wakes, if it is one of the loop that is running on this thread.
+    #[inline]
+    pub(super) fn of(waker: &Waker, lp: &Loop) -> Option<TaskRef> {
+        if !is_of_task(waker) {
+            return None;
+        }
+        // SAFETY: it is the waker's, which is there meanwhile; what is made of it is not dropped before it is counted.
+        let task = unsafe { SharedRef::from_raw(waker.data()) };
+        (task.is_of(lp) && task.own()).then(|| TaskRef(task))
+    }
+
+    /// Whether this is the task that a waker wakes.
+    #[inline]
+    pub(super) fn is_for(&self, waker: &Waker) -> bool {
+        std::ptr::eq(self.as_ptr().as_ptr().cast(), waker.data()) && is_of_task(waker)
+    }
+
+    /// Where the whole body is.
+    #[inline]
+    pub(super) fn as_ptr(&self) -> NonNull<Header> {
+        self.0.0
+    }
+
+    /// A waker for a poll, which need not be counted.
+    #[inline]
+    pub(super) fn waker(&self) -> BorrowedWaker<'_> {
+        // SAFETY: the functions are those for a task, and keep the contract of RawWaker; the waker is not dropped.
+        let waker = unsafe { Waker::new(self.as_ptr().as_ptr().cast(), &VTABLE) };
+        BorrowedWaker(ManuallyDrop::new(waker), PhantomData)
+    }
+
+    #[inline]
+    pub(super) fn wake(&self) {
+        // One that has ended may have lost its loop.
+        if self.status.get() == Status::Running {
+            self.0.wake();
+        }
+    }
+}
+
+impl Clone for TaskRef {
+    #[inline]
+    fn clone(&self) -> TaskRef {
+        self.own();
+        TaskRef(ManuallyDrop::new(SharedRef(self.as_ptr())))
+    }
+}
+
+impl Deref for TaskRef {
+    type Target = Header;
+
+    #[inline]
+    fn deref(&self) -> &Header {
+        &self.0
+    }
+}
+
+impl Drop for TaskRef {
+    #[inline]
+    fn drop(&mut self) {
+        let left = self.owners.get() - 1;
+        self.owners.set(left);
+        if left == 0 {
+            // The loop's thread has none left. It is not `Send`, so this is that thread.
+            drop(SharedRef(self.as_ptr()));
+        }
+    }
+}
+
+/// A waker that refers to no more than a reference of the loop's thread does.
+pub(super) struct BorrowedWaker<'a>(ManuallyDrop<Waker>, PhantomData<&'a TaskRef>);
+
+impl Deref for BorrowedWaker<'_> {
+    type Target = Waker;
+
+    #[inline]
+    fn deref(&self) -> &Waker {
+        &self.0
+    }
+}
+
+/// The functions of wakers. The data of a waker is a task, which it refers to, or which a poll refers to meanwhile.
+static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake_by_ref, drop_waker);
+
+fn is_of_task(waker: &Waker) -> bool {
+    std::ptr::eq(waker.vtable(), &VTABLE)
+}
+
+unsafe fn clone(data: *const ()) -> RawWaker {
+    // SAFETY: the waker is there meanwhile.
+    unsafe { SharedRef::from_raw(data) }.share();
+    RawWaker::new(data, &VTABLE)
+}
+
+unsafe fn wake(data: *const ()) {
+    // SAFETY: the waker's reference is given up.
+    ManuallyDrop::into_inner(unsafe { SharedRef::from_raw(data) }).wake();
+}
+
+unsafe fn wake_by_ref(data: *const ()) {
+    // SAFETY: the waker is there meanwhile.
+    unsafe { SharedRef::from_raw(data) }.wake();
+}
+
+unsafe fn drop_waker(data: *const ()) {
+    // SAFETY: the waker's reference is given up.
+    drop(ManuallyDrop::into_inner(unsafe { SharedRef::from_raw(data) }));
+}
+
+/// Takes a task out of its loop's inbox, and tells which it is. On the loop's thread, or for an inbox that is closed.
+///
+/// # Safety
+/// The link is that of a task which stood in an inbox.
+unsafe fn woken(link: NonNull<Link>) -> Handle {
+    // SAFETY: the inbox's reference is given up.
+    let task = ManuallyDrop::into_inner(unsafe { SharedRef::from_raw(link.as_ptr().cast()) });
+    task.state.taken();
+    task.handle()
+}
+
+/// Wakes whoever polled something on this thread: without an atomic instruction if that was a task of the loop that
+/// runs here.
+pub(crate) enum Notify {
+    Task(TaskRef),
+    Other(Waker),
+}
+
+impl Notify {
+    #[inline]
+    pub(crate) fn of(waker: &Waker) -> Notify {
+        with_innermost(|lp| lp.and_then(|lp| TaskRef::of(waker, lp)))
+            .map_or_else(|| Notify::Other(waker.clone()), Notify::Task)
+    }
+
+    /// Whether it wakes the same as this waker does.
+    pub(crate) fn is_for(&self, waker: &Waker) -> bool {
+        match self {
+            Notify::Task(task) => task.is_for(waker),
+            Notify::Other(other) => other.will_wake(waker),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn wake(self) {
+        match self {
+            Notify::Task(task) => task.wake(),
+            Notify::Other(waker) => waker.wake(),
+        }
+    }
+}
