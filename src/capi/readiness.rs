@@ -5,8 +5,8 @@ use std::ffi::{c_int, c_void};
 use super::types::loop_handle_t;
 use super::{NULL_POINTER, callbacks, handle, handle_from_c, loop_t, number, status, with_args, with_loop};
 use crate::event_loop::Loop;
-use crate::op::check_pollable;
 use crate::op::readiness::Events;
+use crate::sys::descriptors::check_pollable;
 
 /// A watcher's callback: `events` says what `fd` is ready for, POLLIN, POLLOUT and so on of poll(2).
 pub type loop_fd_callback_t =
@@ -30,7 +30,7 @@ pub unsafe extern "C" fn loop_watch_fd(
     callback: loop_fd_callback_t,
     arg: *mut c_void,
 ) -> loop_handle_t {
-    let args = callback.ok_or(NULL_POINTER).and_then(|callback| Ok((callback, Events::from_bits(events)?)));
+    let args = callback.ok_or(NULL_POINTER).and_then(|callback| Ok((callback, Events::from_bits(events)?.bits())));
     let watch = |lp: &Loop, (callback, events)| {
         lp.check_accepts()?;
         check_pollable(fd)?;
@@ -52,7 +52,7 @@ pub unsafe extern "C" fn loop_watch_update(r#loop: *mut loop_t, handle: loop_han
         lp.update_watch(handle_from_c(handle), events)
     };
     // SAFETY: the header asks for an open loop.
-    status(unsafe { with_args(r#loop, Events::from_bits(events), update) })
+    status(unsafe { with_args(r#loop, Events::from_bits(events).map(Events::bits), update) })
 }
 
 /// Ends every watcher of `fd`, asks every operation on it to end, and makes the kernel let go of it: call it before

@@ -17,8 +17,9 @@ use crate::abi::completion::Completed;
 use crate::error::{Error, Result, Sentence};
 use crate::op::kernel_box::KernelBox;
 use crate::op::write_all::WriteAll;
-use crate::op::{close_unseen, entries, flags};
+use crate::op::{entries, flags};
 use crate::pending::driver::{Driver, Step};
+use crate::sys::descriptors::close_unseen;
 use crate::sys::memory::try_box;
 
 /// Receives up to `length` bytes from a socket, as recv(2): the result is their number, 0 at the end of a stream.

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::event_loop::Callback;
+use crate::event_loop::EndTogether;
 use crate::event_loop::Held;
 use crate::event_loop::{Loop, Phase, Run};
 use crate::observe::inspect;
-use crate::op;
-use crate::op::readiness::EndTogether;
 use crate::pending::End;
+use crate::sys::descriptors::close_unseen;
 use crate::threads::inbox::Post;
 use crate::threads::remote::{self, What};
 use crate::time::{self, Clock, Time};
@@ -160,7 +160,7 @@ impl Loop {
             return;
         }
         while let Some(unseen) = { self.schedule.borrow_mut().discard_result() } {
-            unseen.into_iter().for_each(op::close_unseen);
+            unseen.into_iter().for_each(close_unseen);
         }
         self.cancel_everything(End::Now);
         self.phase.set(Phase::Closed);
@@ -198,7 +198,7 @@ impl Loop {
             let has_room = room.is_ok();
             ring.reap(|completed| match has_room {
                 true => schedule.completed(completed),
-                false => schedule.discard(completed).into_iter().for_each(op::close_unseen),
+                false => schedule.discard(completed).into_iter().for_each(close_unseen),
             });
             if ring.take_loss() {
                 schedule.completion_lost();

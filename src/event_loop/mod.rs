@@ -23,6 +23,7 @@ use crate::time::Clock;
 pub(crate) use self::release::{Payload, Unjoined, UserCode, drop_quietly};
 pub use self::run::Outcome;
 pub(crate) use self::run::Run;
+pub(crate) use self::watch::EndTogether;
 
 /// An event loop on a ring of its own.
 ///
@@ -176,6 +177,7 @@ impl std::fmt::Debug for Loop {
 #[allow(unsafe_code)]
 pub(crate) mod builder;
 pub(crate) mod calls;
+mod children;
 pub(crate) mod close;
 mod control;
 mod dispatch;
@@ -185,6 +187,7 @@ mod introspection;
 #[cfg(feature = "capi")]
 #[allow(unsafe_code)]
 mod leaving;
+mod pools;
 #[cfg(feature = "capi")]
 #[allow(unsafe_code)]
 pub(crate) mod raw;
@@ -194,6 +197,9 @@ mod run;
 pub(crate) mod running;
 mod sleep;
 mod slow;
+#[allow(unsafe_code)]
+mod submit;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod watch;

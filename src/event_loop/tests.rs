@@ -280,7 +280,7 @@ fn s22_what_an_accept_waits_for_is_not_closed_for_a_connection() {
     let lp = Loop::new().unwrap();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let handle = lp.accept_multi(listener, |_, _| panic!("nobody connects")).unwrap();
-    let completed = |result| Completed { number: crate::op::number(handle), result, flags: 0 };
+    let completed = |result| Completed { number: crate::abi::completion::number(handle), result, flags: 0 };
     let (bystander, _peer) = UnixStream::pair().unwrap();
     let mut schedule = lp.schedule.borrow_mut();
     // It would not wait, as kernels until 5.17 say of O_NONBLOCK, and a poll does that.

@@ -1,9 +1,10 @@
 //! A descriptor that is closed whatever comes of the operation that does it.
 
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::RawFd;
 
 use crate::abi::completion::Completed;
 use crate::pending::driver::{Driver, Step};
+use crate::sys::descriptors::close_unseen;
 
 #[derive(Debug)]
 pub(super) struct Closing(pub(super) RawFd);
@@ -12,8 +13,8 @@ pub(super) struct Closing(pub(super) RawFd);
 unsafe impl Driver for Closing {
     fn completed(&mut self, completed: Completed) -> Step {
         if completed.result == -libc::ECANCELED {
-            // SAFETY: the operation owned the descriptor, and the kernel says that it has not begun to close it.
-            drop(unsafe { OwnedFd::from_raw_fd(self.0) });
+            // The kernel says that it has not begun.
+            close_unseen(self.0);
         }
         Step::give(completed)
     }

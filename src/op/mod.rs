@@ -23,32 +23,22 @@ mod sockets;
 mod streams;
 pub(crate) mod write_all;
 
-use std::mem::{ManuallyDrop, MaybeUninit};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-
 use libc::c_int;
 use nix::errno::Errno;
-use nix::sys::epoll::{Epoll, EpollCreateFlags};
 
 pub(crate) use self::files::STATX_MASK;
 pub use self::files::{FileStatus, OpenOptions};
 pub use self::owned::CWD;
 pub(crate) use self::owned::room;
 pub(crate) use self::sockets::Message;
-pub(crate) use crate::abi::completion::number;
 use crate::abi::completion::{MORE, TIMED_OUT};
 use crate::abi::handle::Handle;
 use crate::abi::opcodes::{self, Check};
-use crate::abi::sqe::{self, Entry, Sqe};
+use crate::abi::sqe::{self, Sqe};
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Callback;
 use crate::event_loop::Loop;
-use crate::event_loop::Schedule;
-use crate::kernel::uring::Ring;
-use crate::pending::DeferredSubmission;
-use crate::pending::driver::Driver;
 use crate::pending::event::{Event, OpResult};
-use crate::time::Time;
 
 pub use self::multi::Buffers;
 
@@ -89,12 +79,6 @@ impl Completion {
     }
 }
 
-/// Closes a descriptor that an operation gave and that nobody has seen.
-pub(crate) fn close_unseen(fd: i32) {
-    // SAFETY: the kernel made the descriptor for an operation of the loop's, and nobody else knows of it.
-    drop(unsafe { OwnedFd::from_raw_fd(fd) });
-}
-
 /// A copy on the heap.
 #[cfg(feature = "capi")]
 pub(crate) fn copy<T: Copy>(from: &[T]) -> Result<Box<[T]>> {
@@ -102,63 +86,6 @@ pub(crate) fn copy<T: Copy>(from: &[T]) -> Result<Box<[T]>> {
     copy.try_reserve_exact(from.len())?;
     copy.extend_from_slice(from);
     Ok(copy.into_boxed_slice())
-}
-
-/// Whether a descriptor can be watched, as epoll sees it: EBADF, and EPERM for files and directories. An epoll is made for the
-/// question, 1.3 µs; a process that has no descriptor left for that asks fstat instead.
-pub(crate) fn check_pollable(fd: RawFd) -> Result<()> {
-    let refusal = match Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC) {
-        // The number was free.
-        Ok(epoll) if epoll.0.as_raw_fd() == fd => Some(Errno::EBADF),
-        Ok(epoll) => {
-            let mut event = libc::epoll_event { events: 0, u64: 0 };
-            // SAFETY: the event lives for the call; a number that is no descriptor is answered with EBADF.
-            Errno::result(unsafe { libc::epoll_ctl(epoll.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) }).err()
-        }
-        Err(_) => stat_as_epoll(fd).err(),
-    };
-    match refusal {
-        None => Ok(()),
-        Some(Errno::EPERM) => Err(Error::new(Errno::EPERM, Sentence::NotPollable)),
-        Some(errno @ Errno::EBADF) => Err(Error::new(errno, Sentence::BadDescriptor)),
-        Some(errno) => Err(Error::new(errno, Sentence::WatchRefused)),
-    }
-}
-
-fn stat_as_epoll(fd: RawFd) -> nix::Result<()> {
-    let mut stat = MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: the room is that of a stat; a number that is no descriptor is answered with EBADF.
-    Errno::result(unsafe { libc::fstat(fd, stat.as_mut_ptr()) })?;
-    // SAFETY: fstat has filled it in.
-    let format = unsafe { stat.assume_init() }.st_mode & libc::S_IFMT;
-    if matches!(format, libc::S_IFREG | libc::S_IFDIR) { Err(Errno::EPERM) } else { Ok(()) }
-}
-
-/// Asks the kernel to let go of what has ended.
-pub(crate) fn cancel_orphans(schedule: &mut Schedule, ring: &mut Ring) -> Result<()> {
-    ring.reserve(1)?;
-    while let Some(orphan) = schedule.next_orphan() {
-        ring.push_cancel(number(orphan))?;
-        ring.reserve(1)?;
-    }
-    Ok(())
-}
-
-/// Asks the kernel to let go of what is on a descriptor, and of nothing else: other descriptors may be in the batch that is being run, and
-/// are not to be polled before their callbacks have run. Of what it has been asked already, only what it did not know is asked
-/// again. Tells whether there was anything to ask.
-pub(crate) fn cancel_on(fd: RawFd, schedule: &mut Schedule, ring: &mut Ring) -> Result<bool> {
-    let mut asked = false;
-    let mut next = schedule.next_on(fd, None);
-    while let Some(index) = next {
-        next = schedule.next_on(fd, Some(index));
-        ring.reserve(1)?;
-        if let Some(handle) = schedule.end_on_the_spot(index)? {
-            asked = true;
-            ring.push_cancel(number(handle))?;
-        }
-    }
-    Ok(asked)
 }
 
 /// Refuses what would take an operation out of the loop's hands; `links` are the flags that are allowed for once.
@@ -183,35 +110,6 @@ pub(crate) fn check(sqe: &Sqe, links: u8) -> Result<()> {
 }
 
 impl Loop {
-    /// Tells the kernel what it is to be told: what to cancel, what to begin again. When it takes no more, the rest stays for the
-    /// next iteration.
-    #[cold]
-    pub(crate) fn submit_deferred(&self, schedule: &mut Schedule, ring: &mut Ring) -> Result<()> {
-        if ring.take_loss() {
-            schedule.completion_lost();
-        }
-        if schedule.take_resumable() {
-            for pool in self.pools.borrow().iter().flatten() {
-                pool.resume_waiting(|handle| schedule.resume(handle));
-                schedule.note_resumable(pool.may_resume());
-            }
-        }
-        if schedule.has_orphans() {
-            cancel_orphans(schedule, ring)?;
-        }
-        while schedule.has_submissions_now() {
-            ring.reserve(1)?;
-            match schedule.next_submission()? {
-                // SAFETY: entries of errands are a driver's, which vouches for what they point to.
-                Some(DeferredSubmission::Submit(sqe, handle)) => ring.push(unsafe { Entry::new(sqe) }, number(handle)),
-                Some(DeferredSubmission::Cancel(handle)) => ring.push_cancel(number(handle))?,
-                Some(DeferredSubmission::Update(handle, events)) => ring.push_poll_update(number(handle), events)?,
-                None => {}
-            }
-        }
-        Ok(())
-    }
-
     /// Submits any operation that the kernel knows: `entry` is copied, its `user_data` is the loop's. `f` gets each
     /// completion; the last is the one for which [`Completion::more`] says no.
     ///
@@ -238,39 +136,10 @@ impl Loop {
         unsafe { self.submit_operation(entry, None, callback) }
     }
 
-    /// Cuts an operation short at `when`: its final completion then says [`timed_out`](Completion::timed_out), with what the
-    /// kernel had done, or ETIMEDOUT if that was nothing. Replaces the deadline it had; [`Time::NEVER`] removes it.
-    ///
-    /// It is a timer of the loop's, as exact as any, and costs as much. What the kernel will not cancel, file I/O that has
-    /// begun, ends when it ends. Errors: EINVAL when the handle is not an operation's, ENOENT, ENOMEM, ESHUTDOWN.
-    pub fn set_deadline(&self, handle: Handle, when: Time) -> Result<()> {
-        self.check_open()?;
-        self.schedule.borrow_mut().set_deadline(handle, when.as_nanos())
-    }
-
-    /// Whether this kernel has an operation, an `IORING_OP_*`. Asked when the loop was made, never by the version.
-    pub fn supports(&self, opcode: u8) -> bool {
-        self.ring.borrow().features().supports(opcode)
-    }
-
-    /// The flag with which a kernel finishes what it has begun to send. It came in 5.19, but one that is cancelled tells how far it
-    /// came only since 6.1, when messages could be sent without a copy.
-    pub(crate) fn send_whole_flag(&self) -> c_int {
-        if self.supports(opcodes::SENDMSG_ZC) { libc::MSG_WAITALL } else { 0 }
-    }
-
-    /// The descriptor of the ring, for `io_uring_register` of files and buffers: never to submit on, nor to close. Completions of tags of
-    /// registered resources are passed over; tags below 2^32 are never numbers of the loop's own.
-    pub fn ring_fd(&self) -> Result<RawFd> {
-        self.check()?;
-        Ok(self.ring.borrow().fd())
-    }
-
-    /// Adds the operations of a chain and queues their entries, none or all: `callback` makes the callback of each,
-    /// `added` gets its handle.
+    /// Submits the operations of a chain, none or all: `callback` makes the callback of each, `added` gets its handle.
     ///
     /// # Safety
-    /// As for `submit_operation`.
+    /// What the entries point to lives until the final completions.
     #[cfg_attr(not(feature = "capi"), allow(dead_code, reason = "so far for C alone"))]
     pub(crate) unsafe fn submit_chain(
         &self,
@@ -278,60 +147,23 @@ impl Loop {
         callback: impl Fn(usize) -> Callback,
         added: impl Fn(usize, Handle),
     ) -> Result<()> {
-        let (mut schedule, mut ring) = (self.schedule.borrow_mut(), self.ring.borrow_mut());
         let Some(last) = sqes.len().checked_sub(1) else { return Ok(()) };
-        if sqes.len() > ring.capacity() {
+        if sqes.len() > self.queue_capacity() {
             return Err(Error::CHAIN_TOO_LONG);
         }
         for (at, sqe) in sqes.iter().enumerate() {
             check(sqe, if at == last { 0 } else { sqe::flags::IO_LINK | sqe::flags::IO_HARDLINK })?;
-            if !ring.features().supports(sqe.opcode) {
+            if !self.supports(sqe.opcode) {
                 return Err(Error::UNSUPPORTED);
             }
         }
-        schedule.reserve_operations(sqes.len())?;
-        ring.reserve(sqes.len())?;
-        let mut before = None;
-        for (at, sqe) in sqes.iter().enumerate() {
-            let is_linked = at < last && sqe.flags & sqe::flags::IO_HARDLINK == 0;
-            let link = if is_linked { sqe::flags::IO_LINK } else { 0 };
-            let handle = schedule.add_operation(sqe, None, callback(at));
-            // SAFETY: the caller vouches for the entries.
-            let entry = unsafe { Entry::new(Sqe { flags: sqe.flags | link, ..*sqe }) };
-            ring.push(entry, number(handle));
-            if let Some(before) = before.replace(handle) {
-                schedule.chain(before, handle);
-            }
-            added(at, handle);
-        }
-        Ok(())
+        // SAFETY: the caller vouches for the entries.
+        unsafe { self.submit_linked(sqes, callback, added) }
     }
 
-    /// Adds an operation and queues its entry.
-    ///
-    /// # Safety
-    /// What the entry points to lives until the final completion: it is the user's, the driver's, or the callback's.
-    pub(crate) unsafe fn submit_operation(
-        &self,
-        sqe: &Sqe,
-        driver: Option<Box<dyn Driver>>,
-        callback: Callback,
-    ) -> Result<Handle> {
-        let callback = ManuallyDrop::new(callback);
-        let (mut schedule, mut ring) = (self.schedule.borrow_mut(), self.ring.borrow_mut());
-        let is_known = if ring.features().supports(sqe.opcode) { Ok(()) } else { Err(Error::UNSUPPORTED) };
-        let room = is_known.and_then(|()| schedule.reserve_operations(1)).and_then(|()| ring.reserve(1));
-        if let Err(error) = room {
-            drop((schedule, ring));
-            Callback::refuse(callback);
-            return Err(error);
-        }
-        let takes_turns = driver.as_ref().is_some_and(|driver| driver.takes_turns());
-        let handle = schedule.add_operation(sqe, driver, ManuallyDrop::into_inner(callback));
-        if !takes_turns || schedule.has_turn(handle) {
-            // SAFETY: the caller vouches for the entry.
-            ring.push(unsafe { Entry::new(*sqe) }, number(handle));
-        }
-        Ok(handle)
+    /// The flag with which a kernel finishes what it has begun to send. It came in 5.19, but one that is cancelled tells how far it
+    /// came only since 6.1, when messages could be sent without a copy.
+    pub(crate) fn send_whole_flag(&self) -> c_int {
+        if self.supports(opcodes::SENDMSG_ZC) { libc::MSG_WAITALL } else { 0 }
     }
 }

@@ -1,6 +1,5 @@
 //! Readiness: watchers of descriptors (S12), for libraries that read and write by themselves.
 
-use std::mem::ManuallyDrop;
 use std::ops::{BitOr, BitOrAssign};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
@@ -8,8 +7,8 @@ use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
 use crate::event_loop::Callback;
 use crate::event_loop::Loop;
-use crate::op;
 use crate::pending::event::Event;
+use crate::sys::descriptors::check_pollable;
 
 /// What a descriptor is watched for, and what it is ready for: `POLL*` of poll(2).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -94,13 +93,13 @@ impl Loop {
     ) -> Result<Handle> {
         let raw = fd.as_fd().as_raw_fd();
         self.check_open()?;
-        op::check_pollable(raw)?;
+        check_pollable(raw)?;
         let callback = Callback::many_event(move |lp: &Loop, event: &Event| {
             let _kept = &fd;
             let Event::Ready(_, events) = *event else { unreachable!("a watcher was called for {event:?}") };
             f(lp, Events(events));
         })?;
-        self.schedule_watch(raw, events, callback)
+        self.schedule_watch(raw, events.0, callback)
     }
 
     /// Changes what a watcher waits for. What is queued for it and is asked for no more is dropped; with [`Events::NONE`] it is paused,
@@ -109,12 +108,7 @@ impl Loop {
     /// Errors: EINVAL when the handle is not a watcher's, ENOENT, ESHUTDOWN.
     pub fn watch_update(&self, handle: Handle, events: Events) -> Result<()> {
         self.check_open()?;
-        self.update_watch(handle, events)
-    }
-
-    /// As `watch_update`. Who calls, and that the loop is open, has been checked.
-    pub(crate) fn update_watch(&self, handle: Handle, events: Events) -> Result<()> {
-        self.schedule.borrow_mut().update_watcher(handle, events.0)
+        self.update_watch(handle, events.0)
     }
 
     /// Ends every watcher of a descriptor, asks every operation on it to end, and makes the kernel let go of it, in one system
@@ -126,104 +120,6 @@ impl Loop {
     /// Errors: EBADF for a negative number; those of `io_uring_enter`; ENOMEM when there is no room for results, which then wait in the kernel.
     pub fn forget_fd(&self, fd: RawFd) -> Result<usize> {
         self.check()?;
-        if fd < 0 {
-            return Err(Error::BAD_DESCRIPTOR);
-        }
-        // Watchers end in any case.
-        let released = self.release_fd(fd);
-        while let Some(handle) = { self.schedule.borrow().watcher_on(fd) } {
-            self.cancel(handle)?;
-        }
-        // What a watcher carried was dropped, or its release hook has run.
-        self.check_not_forked()?;
-        released.map(|()| self.schedule.borrow().count_on(fd))
-    }
-
-    /// Makes the kernel let go of all on a descriptor that it can. Its watchers stay.
-    fn release_fd(&self, fd: RawFd) -> Result<()> {
-        let (mut schedule, mut ring) = (self.schedule.borrow_mut(), self.ring.borrow_mut());
-        // Posts come before completions (S5 b).
-        self.collect_posts(&mut schedule)?;
-        let mut asked = schedule.has_orphans();
-        op::cancel_orphans(&mut schedule, &mut ring)?;
-        if let Some(poll) = schedule.armed_poll_on(fd) {
-            ring.push_cancel(op::number(poll))?;
-            asked = true;
-        }
-        // One round, as a rule. The kernel does not know what it has in its hands just then (6.18): it is asked once more. An
-        // operation that it still does not know, or will not end, ends by itself.
-        let (mut left, mut vain) = (schedule.count_on(fd), 0);
-        while asked || left > 0 && vain < 2 {
-            asked |= op::cancel_on(fd, &mut schedule, &mut ring)?;
-            if !asked && vain > 0 {
-                break;
-            }
-            ring.settle(schedule.outstanding())?;
-            loop {
-                while ring.batch_len() > 0 {
-                    self.collect_completions(&mut schedule, &mut ring)?;
-                }
-                // The answers may be among those.
-                if !ring.fetch_overflow()? {
-                    break;
-                }
-            }
-            let before = std::mem::replace(&mut left, schedule.count_on(fd));
-            vain = if left < before { 0 } else { vain + 1 };
-            asked = false;
-        }
-        Ok(())
-    }
-
-    /// Makes the kernel let go of files whose last watcher has ended (S12), unless several are ending together. What it does not take
-    /// now it takes with the next enter.
-    #[inline]
-    pub(crate) fn release_files(&self) {
-        if self.ending_together.get() == 0 && self.schedule.borrow_mut().take_file_to_release() {
-            let (mut schedule, mut ring) = (self.schedule.borrow_mut(), self.ring.borrow_mut());
-            let _ = op::cancel_orphans(&mut schedule, &mut ring).and_then(|()| ring.settle(schedule.outstanding()));
-            if ring.has_loss() {
-                // The next iteration tells of it.
-                schedule.note_resumable(true);
-            }
-        }
-    }
-
-    /// As `release_files`, of all that is watched: the loop takes no more watchers.
-    pub(crate) fn release_all_files(&self) {
-        let (mut schedule, mut ring) = (self.schedule.borrow_mut(), self.ring.borrow_mut());
-        if schedule.stop_watching() {
-            let _ = self.submit_deferred(&mut schedule, &mut ring).and_then(|()| ring.settle(schedule.outstanding()));
-        }
-    }
-
-    pub(crate) fn schedule_watch(&self, fd: RawFd, events: Events, callback: Callback) -> Result<Handle> {
-        let callback = ManuallyDrop::new(callback);
-        let mut schedule = self.schedule.borrow_mut();
-        if let Err(error) = schedule.reserve_watcher(fd) {
-            drop(schedule);
-            Callback::refuse(callback);
-            return Err(error);
-        }
-        Ok(schedule.add_watcher(fd, events.0, ManuallyDrop::into_inner(callback)))
-    }
-}
-
-/// While this lives, watchers end together: the kernel lets go of their files in one call, when the outermost of these is dropped.
-pub(crate) struct EndTogether<'a>(&'a Loop);
-
-impl<'a> EndTogether<'a> {
-    pub(crate) fn begin(lp: &'a Loop) -> EndTogether<'a> {
-        lp.ending_together.set(lp.ending_together.get() + 1);
-        EndTogether(lp)
-    }
-}
-
-impl Drop for EndTogether<'_> {
-    fn drop(&mut self) {
-        self.0.ending_together.set(self.0.ending_together.get() - 1);
-        if self.0.check_not_forked().is_ok() {
-            self.0.release_files();
-        }
+        if fd < 0 { Err(Error::BAD_DESCRIPTOR) } else { self.forget_descriptor(fd) }
     }
 }

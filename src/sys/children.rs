@@ -11,6 +11,9 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStat
 
 use crate::error::{Error, Result, Sentence};
 
+/// The wait status of a child that another has waited for.
+pub(crate) const REAPED_BY_ANOTHER: c_int = -1;
+
 /// Refuses what is no process's number.
 pub(crate) fn check_pid(pid: pid_t) -> Result<pid_t> {
     if pid > 0 { Ok(pid) } else { Err(Error::new(Errno::EINVAL, Sentence::BadPid)) }

@@ -3,6 +3,7 @@
 #[allow(unsafe_code)]
 pub(crate) mod c_library;
 pub(crate) mod children;
+pub(crate) mod descriptors;
 pub(crate) mod fork;
 #[allow(unsafe_code)]
 pub(crate) mod memory;

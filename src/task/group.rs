@@ -15,8 +15,8 @@ use super::join::JoinHandle;
 use super::run::spawn;
 use super::sleep::timeout;
 use crate::error::{Error, Result};
+use crate::event_loop::EndTogether;
 use crate::event_loop::{Loop, Payload};
-use crate::op::readiness::EndTogether;
 
 /// Tasks whose ends belong together, as asyncio's `TaskGroup`.
 ///

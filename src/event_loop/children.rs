@@ -1,0 +1,133 @@
+//! Watchers of children: the kernel polls a child's pidfd, and the loop reaps the child just before it calls back (S11).
+//!
+//! (WAITID, since 6.7, saves the descriptor where it is given the number. It is for where there are no pidfds.)
+
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use libc::{c_int, pid_t};
+use nix::errno::Errno;
+
+use super::{Call, Callback, Loop, Schedule};
+use crate::abi::completion::number;
+use crate::abi::handle::Handle;
+use crate::abi::opcodes;
+use crate::abi::sqe::{Entry, Sqe, poll_events};
+use crate::error::{Error, Result, Sentence};
+use crate::pending::Child;
+use crate::pending::event::Event;
+use crate::pending::slots::SlotRef;
+use crate::sys::children::{self, REAPED_BY_ANOTHER};
+
+impl Loop {
+    pub(crate) fn schedule_child(&self, pid: pid_t, pidfd: Option<OwnedFd>, callback: Callback) -> Result<Handle> {
+        let child = Child::new(pid, pidfd);
+        children::peek(pid, child.pidfd.as_ref())?;
+        // The borrows end before the callback does: it is dropped with none held when there is an error.
+        let (mut schedule, mut ring) = (self.schedule.borrow_mut(), self.ring.borrow_mut());
+        if child.pidfd.is_none() && !ring.features().supports(opcodes::WAITID) {
+            return Err(Error::new(Errno::ENOSYS, Sentence::NoPidFd));
+        }
+        schedule.reserve_child()?;
+        ring.reserve(1)?;
+        let entry = entry(&child);
+        let handle = schedule.add_child(child, callback);
+        ring.push(entry, number(handle));
+        Ok(handle)
+    }
+
+    /// Hands out the callback of what is next in the batch. A child is reaped before; None when it has not ended.
+    pub(crate) fn take_call(&self, schedule: &mut Schedule, next: SlotRef) -> Result<Option<Call>> {
+        let mut reaped = None;
+        if let Some(child) = schedule.child_at(next) {
+            let pid = child.pid;
+            match reap(child) {
+                Some(status) => reaped = Some(Event::Exited(pid, status)),
+                None => {
+                    let again = self.watch_again(schedule, next);
+                    if again.is_err() {
+                        schedule.put_back(next);
+                    }
+                    return again.map(|()| None);
+                }
+            }
+        }
+        let mut call = schedule.take_call(next)?;
+        call.event = reaped.unwrap_or(call.event);
+        Ok(Some(call))
+    }
+
+    /// The kernel was told to forget the child, by a close that gave up.
+    #[cold]
+    fn watch_again(&self, schedule: &mut Schedule, next: SlotRef) -> Result<()> {
+        let Some(entry) = schedule.child_at(next).map(entry) else { return Ok(()) };
+        let mut ring = self.ring.borrow_mut();
+        schedule.reserve_watch_again()?;
+        ring.reserve(1)?;
+        let handle = schedule.watch_again(next);
+        ring.push(entry, number(handle));
+        Ok(())
+    }
+}
+
+/// What the kernel is asked.
+fn entry(child: &Child) -> Entry {
+    Entry::pointless(match &child.pidfd {
+        None => Sqe {
+            opcode: opcodes::WAITID,
+            fd: child.pid,
+            len: libc::P_PID,
+            file_index: (libc::WEXITED | libc::WNOWAIT) as u32,
+            ..Sqe::default()
+        },
+        Some(pidfd) => Sqe {
+            opcode: opcodes::POLL_ADD,
+            fd: pidfd.as_raw_fd(),
+            op_flags: poll_events(libc::POLLIN as u32),
+            ..Sqe::default()
+        },
+    })
+}
+
+/// Reaps a child that should have ended: its wait status, or None when it has not.
+fn reap(child: &Child) -> Option<c_int> {
+    if child.is_gone {
+        return Some(REAPED_BY_ANOTHER);
+    }
+    children::reap(child.pid, child.pidfd.as_ref()).unwrap_or(Some(REAPED_BY_ANOTHER))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::process::{Command, Stdio};
+    use std::rc::Rc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::abi::completion::Completed;
+
+    #[test]
+    fn s13_a_child_that_another_has_reaped_is_not_met_by_its_number() {
+        // By now the number is another child's, which lives.
+        let mut other = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let pid = other.id() as pid_t;
+        let lp = Loop::new().unwrap();
+        let status = Rc::new(Cell::new(false));
+        let told = Rc::clone(&status);
+        let tell = move |_: &Loop, event: &Event| {
+            assert!(matches!(event, Event::Exited(_, REAPED_BY_ANOTHER)), "{event:?}");
+            told.set(true);
+        };
+        let callback = Callback::once_event(tell).unwrap();
+        {
+            let mut schedule = lp.schedule.borrow_mut();
+            schedule.reserve_child().unwrap();
+            let handle = schedule.add_child(Child::new(pid, None), callback);
+            schedule.completed(Completed { number: number(handle), result: -libc::ECHILD, flags: 0 });
+        }
+        assert_eq!(lp.run_once(Duration::ZERO), Ok(1));
+        assert!(status.get());
+        drop(other.stdin.take());
+        assert!(other.wait().unwrap().success());
+    }
+}

@@ -1,0 +1,162 @@
+//! What goes to the kernel: operations, and what is told of them later. This is the one way in.
+//!
+//! `unsafe` lives here because an entry points at memory that the kernel uses until the final completion: whoever submits it vouches for
+//! that, or the driver does.
+
+use std::mem::ManuallyDrop;
+use std::os::fd::RawFd;
+
+use super::{Callback, Loop, Schedule};
+use crate::abi::completion::number;
+use crate::abi::handle::Handle;
+use crate::abi::sqe::{Entry, Sqe};
+use crate::error::{Error, Result};
+use crate::kernel::uring::Ring;
+use crate::pending::DeferredSubmission;
+use crate::pending::driver::Driver;
+use crate::time::Time;
+
+impl Loop {
+    /// Adds an operation and queues its entry.
+    ///
+    /// # Safety
+    /// What the entry points to lives until the final completion: it is the user's, the driver's, or the callback's.
+    pub(crate) unsafe fn submit_operation(
+        &self,
+        sqe: &Sqe,
+        driver: Option<Box<dyn Driver>>,
+        callback: Callback,
+    ) -> Result<Handle> {
+        let callback = ManuallyDrop::new(callback);
+        let (mut schedule, mut ring) = (self.schedule.borrow_mut(), self.ring.borrow_mut());
+        let is_known = if ring.features().supports(sqe.opcode) { Ok(()) } else { Err(Error::UNSUPPORTED) };
+        let room = is_known.and_then(|()| schedule.reserve_operations(1)).and_then(|()| ring.reserve(1));
+        if let Err(error) = room {
+            drop((schedule, ring));
+            Callback::refuse(callback);
+            return Err(error);
+        }
+        let takes_turns = driver.as_ref().is_some_and(|driver| driver.takes_turns());
+        let handle = schedule.add_operation(sqe, driver, ManuallyDrop::into_inner(callback));
+        if !takes_turns || schedule.has_turn(handle) {
+            // SAFETY: the caller vouches for the entry.
+            ring.push(unsafe { Entry::new(*sqe) }, number(handle));
+        }
+        Ok(handle)
+    }
+
+    /// Adds the operations of a chain, which fit into the queue, and queues their entries, none or all: `callback` makes the callback of
+    /// each, `added` gets its handle.
+    ///
+    /// # Safety
+    /// What the entries point to lives until the final completions.
+    #[cfg_attr(not(feature = "capi"), allow(dead_code, reason = "so far for C alone"))]
+    pub(crate) unsafe fn submit_linked(
+        &self,
+        sqes: &[Sqe],
+        callback: impl Fn(usize) -> Callback,
+        added: impl Fn(usize, Handle),
+    ) -> Result<()> {
+        let (mut schedule, mut ring) = (self.schedule.borrow_mut(), self.ring.borrow_mut());
+        schedule.reserve_operations(sqes.len())?;
+        ring.reserve(sqes.len())?;
+        let mut before = None;
+        for (at, sqe) in sqes.iter().enumerate() {
+            let is_linked = at + 1 < sqes.len() && sqe.flags & crate::abi::sqe::flags::IO_HARDLINK == 0;
+            let link = if is_linked { crate::abi::sqe::flags::IO_LINK } else { 0 };
+            let handle = schedule.add_operation(sqe, None, callback(at));
+            // SAFETY: the caller vouches for the entries.
+            let entry = unsafe { Entry::new(Sqe { flags: sqe.flags | link, ..*sqe }) };
+            ring.push(entry, number(handle));
+            if let Some(before) = before.replace(handle) {
+                schedule.chain(before, handle);
+            }
+            added(at, handle);
+        }
+        Ok(())
+    }
+
+    /// How many entries can be queued at once.
+    #[cfg_attr(not(feature = "capi"), allow(dead_code, reason = "so far for C alone"))]
+    pub(crate) fn queue_capacity(&self) -> usize {
+        self.ring.borrow_mut().capacity()
+    }
+
+    /// Cuts an operation short at `when`: its final completion then says [`timed_out`](Completion::timed_out), with what the
+    /// kernel had done, or ETIMEDOUT if that was nothing. Replaces the deadline it had; [`Time::NEVER`] removes it.
+    ///
+    /// It is a timer of the loop's, as exact as any, and costs as much. What the kernel will not cancel, file I/O that has
+    /// begun, ends when it ends. Errors: EINVAL when the handle is not an operation's, ENOENT, ENOMEM, ESHUTDOWN.
+    pub fn set_deadline(&self, handle: Handle, when: Time) -> Result<()> {
+        self.check_open()?;
+        self.schedule.borrow_mut().set_deadline(handle, when.as_nanos())
+    }
+
+    /// Whether this kernel has an operation, an `IORING_OP_*`. Asked when the loop was made, never by the version.
+    pub fn supports(&self, opcode: u8) -> bool {
+        self.ring.borrow().features().supports(opcode)
+    }
+
+    /// The descriptor of the ring, for `io_uring_register` of files and buffers: never to submit on, nor to close. Completions of tags of
+    /// registered resources are passed over; tags below 2^32 are never numbers of the loop's own.
+    pub fn ring_fd(&self) -> Result<RawFd> {
+        self.check()?;
+        Ok(self.ring.borrow().fd())
+    }
+
+    /// Tells the kernel what it is to be told: what to cancel, what to begin again. When it takes no more, the rest stays for the
+    /// next iteration.
+    #[cold]
+    pub(crate) fn submit_deferred(&self, schedule: &mut Schedule, ring: &mut Ring) -> Result<()> {
+        if ring.take_loss() {
+            schedule.completion_lost();
+        }
+        if schedule.take_resumable() {
+            for pool in self.pools.borrow().iter().flatten() {
+                pool.resume_waiting(|handle| schedule.resume(handle));
+                schedule.note_resumable(pool.may_resume());
+            }
+        }
+        if schedule.has_orphans() {
+            cancel_orphans(schedule, ring)?;
+        }
+        while schedule.has_submissions_now() {
+            ring.reserve(1)?;
+            match schedule.next_submission()? {
+                // SAFETY: entries of errands are a driver's, which vouches for what they point to.
+                Some(DeferredSubmission::Submit(sqe, handle)) => ring.push(unsafe { Entry::new(sqe) }, number(handle)),
+                Some(DeferredSubmission::Cancel(handle)) => ring.push_cancel(number(handle))?,
+                Some(DeferredSubmission::Update(handle, events)) => ring.push_poll_update(number(handle), events)?,
+                None => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Asks the kernel to let go of what has ended.
+pub(super) fn cancel_orphans(schedule: &mut Schedule, ring: &mut Ring) -> Result<()> {
+    ring.reserve(1)?;
+    while let Some(orphan) = schedule.next_orphan() {
+        ring.push_cancel(number(orphan))?;
+        ring.reserve(1)?;
+    }
+    Ok(())
+}
+
+/// Asks the kernel to let go of what is on a descriptor, and of nothing else: other descriptors may be in the batch that is being run, and
+/// are not to be polled before their callbacks have run. Of what it has been asked already, only what it did not know is asked
+/// again. Tells whether there was anything to ask.
+pub(super) fn cancel_on(fd: RawFd, schedule: &mut Schedule, ring: &mut Ring) -> Result<bool> {
+    let mut asked = false;
+    let mut next = schedule.next_on(fd, None);
+    while let Some(index) = next {
+        next = schedule.next_on(fd, Some(index));
+        ring.reserve(1)?;
+        if let Some(handle) = schedule.end_on_the_spot(index)? {
+            asked = true;
+            ring.push_cancel(number(handle))?;
+        }
+    }
+    Ok(asked)
+}

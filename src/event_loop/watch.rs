@@ -1,0 +1,117 @@
+//! Watchers of descriptors, and when the kernel lets go of a file (S12).
+
+use std::mem::{ManuallyDrop, replace};
+use std::os::fd::RawFd;
+
+use super::submit::{cancel_on, cancel_orphans};
+use super::{Callback, Loop};
+use crate::abi::completion::number;
+use crate::abi::handle::Handle;
+use crate::error::Result;
+
+impl Loop {
+    pub(crate) fn schedule_watch(&self, fd: RawFd, events: u32, callback: Callback) -> Result<Handle> {
+        let callback = ManuallyDrop::new(callback);
+        let mut schedule = self.schedule.borrow_mut();
+        if let Err(error) = schedule.reserve_watcher(fd) {
+            drop(schedule);
+            Callback::refuse(callback);
+            return Err(error);
+        }
+        Ok(schedule.add_watcher(fd, events, ManuallyDrop::into_inner(callback)))
+    }
+
+    /// Changes what a watcher waits for. Who calls, and that the loop is open, has been checked.
+    pub(crate) fn update_watch(&self, handle: Handle, events: u32) -> Result<()> {
+        self.schedule.borrow_mut().update_watcher(handle, events)
+    }
+
+    /// Ends every watcher of a descriptor, and makes the kernel let go of all on it that it can. Tells how many operations are left.
+    pub(crate) fn forget_descriptor(&self, fd: RawFd) -> Result<usize> {
+        // Watchers end in any case.
+        let released = self.release_fd(fd);
+        while let Some(handle) = { self.schedule.borrow().watcher_on(fd) } {
+            self.cancel(handle)?;
+        }
+        // What a watcher carried was dropped, or its release hook has run.
+        self.check_not_forked()?;
+        released.map(|()| self.schedule.borrow().count_on(fd))
+    }
+
+    /// Makes the kernel let go of all on a descriptor that it can. Its watchers stay.
+    fn release_fd(&self, fd: RawFd) -> Result<()> {
+        let (mut schedule, mut ring) = (self.schedule.borrow_mut(), self.ring.borrow_mut());
+        // Posts come before completions (S5 b).
+        self.collect_posts(&mut schedule)?;
+        let mut asked = schedule.has_orphans();
+        cancel_orphans(&mut schedule, &mut ring)?;
+        if let Some(poll) = schedule.armed_poll_on(fd) {
+            ring.push_cancel(number(poll))?;
+            asked = true;
+        }
+        // One round, as a rule. The kernel does not know what it has in its hands just then (6.18): it is asked once more. An
+        // operation that it still does not know, or will not end, ends by itself.
+        let (mut left, mut vain) = (schedule.count_on(fd), 0);
+        while asked || left > 0 && vain < 2 {
+            asked |= cancel_on(fd, &mut schedule, &mut ring)?;
+            if !asked && vain > 0 {
+                break;
+            }
+            ring.settle(schedule.outstanding())?;
+            loop {
+                while ring.batch_len() > 0 {
+                    self.collect_completions(&mut schedule, &mut ring)?;
+                }
+                // The answers may be among those.
+                if !ring.fetch_overflow()? {
+                    break;
+                }
+            }
+            let before = replace(&mut left, schedule.count_on(fd));
+            vain = if left < before { 0 } else { vain + 1 };
+            asked = false;
+        }
+        Ok(())
+    }
+
+    /// Makes the kernel let go of files whose last watcher has ended (S12), unless several are ending together. What it does not take
+    /// now it takes with the next enter.
+    #[inline]
+    pub(crate) fn release_files(&self) {
+        if self.ending_together.get() == 0 && self.schedule.borrow_mut().take_file_to_release() {
+            let (mut schedule, mut ring) = (self.schedule.borrow_mut(), self.ring.borrow_mut());
+            let _ = cancel_orphans(&mut schedule, &mut ring).and_then(|()| ring.settle(schedule.outstanding()));
+            if ring.has_loss() {
+                // The next iteration tells of it.
+                schedule.note_resumable(true);
+            }
+        }
+    }
+
+    /// As `release_files`, of all that is watched: the loop takes no more watchers.
+    pub(crate) fn release_all_files(&self) {
+        let (mut schedule, mut ring) = (self.schedule.borrow_mut(), self.ring.borrow_mut());
+        if schedule.stop_watching() {
+            let _ = self.submit_deferred(&mut schedule, &mut ring).and_then(|()| ring.settle(schedule.outstanding()));
+        }
+    }
+}
+
+/// While this lives, watchers end together: the kernel lets go of their files in one call, when the outermost of these is dropped.
+pub(crate) struct EndTogether<'a>(&'a Loop);
+
+impl<'a> EndTogether<'a> {
+    pub(crate) fn begin(lp: &'a Loop) -> EndTogether<'a> {
+        lp.ending_together.set(lp.ending_together.get() + 1);
+        EndTogether(lp)
+    }
+}
+
+impl Drop for EndTogether<'_> {
+    fn drop(&mut self) {
+        self.0.ending_together.set(self.0.ending_together.get() - 1);
+        if self.0.check_not_forked().is_ok() {
+            self.0.release_files();
+        }
+    }
+}
