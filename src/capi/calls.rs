@@ -68,7 +68,7 @@ pub unsafe extern "C" fn loop_call_later(
     callback: loop_callback_t,
     arg: *mut c_void,
 ) -> loop_handle_t {
-    let later = |lp: &Loop, callback| lp.schedule_at(lp.clock.now().saturating_add(delay_ns), callback);
+    let later = |lp: &Loop, callback| lp.schedule_at(lp.time().as_nanos().saturating_add(delay_ns), callback);
     // SAFETY: the header asks for what `add` needs.
     unsafe { add(r#loop, callback, arg, later) }
 }

@@ -67,7 +67,7 @@ pub unsafe extern "C" fn loop_remote_new(r#loop: *mut loop_t, out: *mut *mut loo
     let make = |lp: &Loop, out: NonNull<*mut loop_remote_t>| {
         lp.check_accepts()?;
         // SAFETY: the header asks for a pointer to write to.
-        unsafe { out.write(TryArc::clone(&lp.shared).into_raw().cast()) };
+        unsafe { out.write(TryArc::clone(lp.shared()).into_raw().cast()) };
         Ok(())
     };
     // SAFETY: the header asks for an open loop.

@@ -82,7 +82,7 @@ pub(crate) unsafe fn begin<K: Kept, D: 'static>(
             state: Cell::new(State::Flying),
             waiter: Cell::new(None),
             handle: Cell::new(None),
-            shared: lp.shared.clone(),
+            shared: lp.shared().clone(),
             kept: RefCell::new(kept),
         };
         let flight = TryRc::new_or_back(flight).map_err(|flight| (Error::NO_MEMORY, flight.kept.into_inner()))?;

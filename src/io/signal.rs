@@ -68,7 +68,7 @@ pub fn signal(number: i32) -> Result<Signals> {
             handler.0.has_come.set(true);
             handler.0.wake();
         })?;
-        Ok(Signals { came, shared: lp.shared.clone(), handle })
+        Ok(Signals { came, shared: lp.shared().clone(), handle })
     })
 }
 

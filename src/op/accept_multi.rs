@@ -8,7 +8,7 @@ use crate::abi::completion::{Completed, MORE};
 use crate::abi::opcodes;
 use crate::abi::sqe::{Sqe, Timespec};
 use crate::error::Result;
-use crate::kernel::uring::Features;
+
 use crate::pending::driver::{Driver, Step};
 use crate::pending::event::OpResult;
 use crate::sys::memory::try_box;
@@ -41,9 +41,8 @@ enum WaitsFor {
 }
 
 impl AcceptMulti {
-    pub(crate) fn new(fd: i32, flags: c_int, features: &Features) -> Result<Box<AcceptMulti>> {
+    pub(crate) fn new(fd: i32, flags: c_int, is_multishot: bool) -> Result<Box<AcceptMulti>> {
         let rest = try_box(REST)?;
-        let is_multishot = features.accepts_multishot();
         try_box(AcceptMulti { fd, flags, is_multishot, waits_for: WaitsFor::Connection, is_said: false, rest })
     }
 

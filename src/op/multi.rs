@@ -109,7 +109,7 @@ impl Loop {
     }
 
     pub(crate) fn schedule_accept_multi(&self, fd: RawFd, flags: c_int, callback: Callback) -> Result<Handle> {
-        let driver = AcceptMulti::new(fd, flags, self.ring.borrow().features());
+        let driver = AcceptMulti::new(fd, flags, self.supports_multishot_accept());
         match driver {
             // SAFETY: the entry points at nothing.
             Ok(driver) => unsafe { self.submit_operation(&driver.sqe(), Some(driver), callback) },

@@ -370,7 +370,7 @@ mod tests {
     #[test]
     fn s11_a_watcher_is_freed_when_no_signal_handler_can_see_it() {
         let lp = Loop::new().unwrap();
-        let registration = Registration::new(libc::SIGUSR2, lp.shared.clone()).unwrap();
+        let registration = Registration::new(libc::SIGUSR2, lp.shared().clone()).unwrap();
         // As a signal handler has it that walks the list.
         let registry = REGISTRY.get(Registry::new).unwrap();
         registry.running.fetch_add(1, Ordering::SeqCst);

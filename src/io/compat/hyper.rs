@@ -151,7 +151,7 @@ impl Sleep {
             let alarm = TryArc::new(Alarm::default())?;
             let ringing = Ringing(alarm.clone());
             let handle = lp.call_at(self.when, move |_| drop(ringing))?;
-            Ok((lp.shared.clone(), handle, alarm))
+            Ok((lp.shared().clone(), handle, alarm))
         })
     }
 }
