@@ -103,3 +103,80 @@ impl Drop for Queues {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::abi::sqe::flags;
+    use io_uring::{opcode, types};
+    use std::ptr;
+
+    /// The entries of the io-uring crate, which the ring takes, have each field where ours has it.
+    #[test]
+    fn s13_an_entry_is_what_the_crate_would_make() {
+        let address = |number: usize| ptr::without_provenance_mut::<u8>(number);
+        let common = |entry: squeue::Entry| {
+            entry.user_data(0x3132_3334_3536_3738).personality(0x4142).flags(squeue::Flags::ASYNC)
+        };
+        let ours = Sqe { flags: flags::ASYNC, user_data: 0x3132_3334_3536_3738, personality: 0x4142, ..Sqe::default() };
+        let slot = types::DestinationSlot::try_from_slot_target(0x5152).unwrap();
+        let open = opcode::OpenAt::new(types::Fd(0x1112), address(0x2122_2324).cast());
+        let pairs = [
+            (
+                common(open.flags(0x6162).mode(0x7172).file_index(Some(slot)).build()),
+                Sqe {
+                    opcode: opcode::OpenAt::CODE,
+                    fd: 0x1112,
+                    addr: 0x2122_2324,
+                    len: 0x7172,
+                    op_flags: 0x6162,
+                    file_index: 0x5153,
+                    ..ours
+                },
+            ),
+            (
+                common(
+                    opcode::ReadFixed::new(types::Fixed(0x1112), address(0x2122), 0x3132, 0x4142)
+                        .offset(0x5152_5354)
+                        .ioprio(0x6162)
+                        .rw_flags(0x7172)
+                        .build(),
+                ),
+                Sqe {
+                    opcode: opcode::ReadFixed::CODE,
+                    // To set flags leaves those that are set: it is a registered file.
+                    flags: flags::ASYNC | flags::FIXED_FILE,
+                    ioprio: 0x6162,
+                    fd: 0x1112,
+                    off: 0x5152_5354,
+                    addr: 0x2122,
+                    len: 0x3132,
+                    op_flags: 0x7172,
+                    buf_index: 0x4142,
+                    ..ours
+                },
+            ),
+            (
+                common(opcode::Splice::new(types::Fd(1), 0x2122, types::Fd(3), 0x4142, 0x5152).flags(0x62).build()),
+                Sqe {
+                    opcode: opcode::Splice::CODE,
+                    fd: 3,
+                    off: 0x4142,
+                    addr: 0x2122,
+                    len: 0x5152,
+                    op_flags: 0x62,
+                    file_index: 1,
+                    ..ours
+                },
+            ),
+            (
+                common(opcode::FutexWait::new(address(0x1112).cast_const().cast(), 0x2122, 0x3132, 0x42).build()),
+                Sqe { opcode: opcode::FutexWait::CODE, fd: 0x42, off: 0x2122, addr: 0x1112, addr3: 0x3132, ..ours },
+            ),
+        ];
+        for (theirs, ours) in pairs {
+            // SAFETY: both are the kernel's structure, of 64 bytes (asserted above) in which any bits are valid.
+            assert_eq!(unsafe { std::mem::transmute::<squeue::Entry, Sqe>(theirs) }, ours);
+        }
+    }
+}
