@@ -1,21 +1,16 @@
 //! Completions: operations of the kernel's, and their results.
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{c_int, c_void};
 use std::slice;
 
-use libc::iovec;
-use nix::errno::Errno;
-
+use super::operations::submit_entry;
 use super::types::loop_handle_t;
-use super::{
-    NULL_POINTER, callbacks, handle, handle_from_c, io_uring_sqe, loop_t, number, status, with_args, with_loop,
-};
+use super::{NULL_POINTER, callbacks, handle_from_c, io_uring_sqe, loop_t, number, status, with_args, with_loop};
 use crate::abi::completion::{MORE, TIMED_OUT};
 use crate::abi::sqe::Sqe;
-use crate::error::{Error, Result, Sentence};
+use crate::error::Error;
 use crate::event_loop::Loop;
-use crate::op::{check, copy, entries};
-use crate::pending::driver::{Driver, KeepAlive};
+use crate::op::check;
 use crate::time::Time;
 
 /// A flag of a result: more of the same operation will come. Without it, this is the final callback.
@@ -29,48 +24,6 @@ const _: () = assert!(LOOP_MORE == MORE && LOOP_TIMED_OUT == TIMED_OUT);
 /// this is not the final callback, LOOP_TIMED_OUT, and IORING_CQE_F_* of the kernel's.
 pub type loop_io_callback_t =
     Option<unsafe extern "C-unwind" fn(r#loop: *mut loop_t, result: i32, flags: u32, arg: *mut c_void)>;
-
-/// An operation's entry, and the driver behind it.
-pub(super) type Made = (Sqe, Option<Box<dyn Driver>>);
-
-/// Submits what `entry` makes.
-///
-/// # Safety
-/// The pointer is null or that of an open loop; the callback may be called with `arg` until it has ended; what the entry
-/// points to lives until then, or is the driver's.
-#[inline]
-pub(super) unsafe fn submit(
-    lp: *mut loop_t,
-    callback: loop_io_callback_t,
-    arg: *mut c_void,
-    entry: impl FnOnce() -> Result<Made>,
-) -> loop_handle_t {
-    // SAFETY: as the caller says.
-    unsafe { submit_on(lp, callback, arg, entry, |_, made| Ok(made)) }
-}
-
-/// As `submit`, for what depends on what the kernel can do: `finish` makes of what `check` lets pass.
-///
-/// # Safety
-/// As for `submit`.
-#[inline]
-pub(super) unsafe fn submit_on<T>(
-    lp: *mut loop_t,
-    callback: loop_io_callback_t,
-    arg: *mut c_void,
-    check: impl FnOnce() -> Result<T>,
-    finish: impl FnOnce(&Loop, T) -> Result<Made>,
-) -> loop_handle_t {
-    let args = callback.ok_or(NULL_POINTER).and_then(|callback| Ok((callback, check()?)));
-    let submit = |lp: &Loop, (callback, checked)| {
-        lp.check_accepts()?;
-        let (sqe, driver) = finish(lp, checked)?;
-        // SAFETY: as the caller says.
-        unsafe { lp.submit_operation(&sqe, driver, callbacks::io(callback, arg)) }
-    };
-    // SAFETY: as the caller says.
-    handle(unsafe { with_args(lp, args, submit) })
-}
 
 /// Submits any operation that the kernel knows, as liburing's io_uring_prep_*() fill it in: the entry is copied, its user_data
 /// is the loop's. `callback` gets every completion; what the entry points to must live until the final one, or until the release
@@ -95,7 +48,7 @@ pub unsafe extern "C" fn loop_submit(
 ) -> loop_handle_t {
     // SAFETY: the header asks for an entry that is valid until the final callback.
     unsafe {
-        submit(r#loop, callback, arg, || {
+        submit_entry(r#loop, callback, arg, || {
             let sqe = sqe.cast::<Sqe>().as_ref().copied().ok_or(NULL_POINTER)?;
             check(&sqe, 0)?;
             Ok((sqe, None))
@@ -184,60 +137,4 @@ pub unsafe extern "C" fn loop_supports(r#loop: *const loop_t, opcode: u8) -> boo
 pub unsafe extern "C" fn loop_set_deadline(r#loop: *mut loop_t, handle: loop_handle_t, when_ns: u64) -> c_int {
     // SAFETY: the header asks for an open loop.
     status(unsafe { with_loop(r#loop, |lp| lp.set_deadline(handle_from_c(handle), Time::from_nanos(when_ns))) })
-}
-
-/// A copy of what C passes by address.
-///
-/// # Safety
-/// The pointer is null or that of so many bytes.
-pub(super) unsafe fn bytes(from: *const u8, length: usize) -> Result<Box<[u8]>> {
-    if from.is_null() {
-        return Err(NULL_POINTER);
-    }
-    // SAFETY: as the caller says.
-    copy(unsafe { slice::from_raw_parts(from, length) })
-}
-
-/// A driver that keeps a copy until the kernel has let go of it.
-pub(super) fn keep<T: std::fmt::Debug + 'static>(kept: T) -> Result<Box<dyn Driver>> {
-    Ok(crate::sys::memory::try_box(KeepAlive(kept))?)
-}
-
-/// A copy of a path, or of any string.
-///
-/// # Safety
-/// The pointer is null or that of a string.
-pub(super) unsafe fn path(from: *const c_char) -> Result<Box<[u8]>> {
-    if from.is_null() {
-        return Err(NULL_POINTER);
-    }
-    // SAFETY: as the caller says.
-    copy(unsafe { CStr::from_ptr(from) }.to_bytes_with_nul())
-}
-
-/// A copy of an array of buffers, which together are no longer than a result can tell: of as many as the kernel takes, so that
-/// no count that makes no sense is copied.
-///
-/// # Safety
-/// The pointer is null or that of so many.
-pub(super) unsafe fn vectors(from: *const iovec, count: usize) -> Result<Box<[iovec]>> {
-    if count == 0 {
-        return Ok(Box::default());
-    }
-    if from.is_null() {
-        return Err(NULL_POINTER);
-    }
-    if count > libc::UIO_MAXIOV as usize {
-        return Err(Error::new(Errno::EINVAL, Sentence::TooManyBuffers));
-    }
-    // SAFETY: as the caller says.
-    let vectors = copy(unsafe { slice::from_raw_parts(from, count) })?;
-    let together = vectors.iter().try_fold(0usize, |sum, vector| sum.checked_add(vector.iov_len));
-    entries::length(together.unwrap_or(usize::MAX))?;
-    Ok(vectors)
-}
-
-/// The length of a buffer, which may be NULL when it is empty.
-pub(super) fn length(buffer: *const c_void, length: usize) -> Result<u32> {
-    if buffer.is_null() && length > 0 { Err(NULL_POINTER) } else { entries::length(length) }
 }

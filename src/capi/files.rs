@@ -13,19 +13,24 @@ use std::ffi::{c_char, c_int, c_void};
 
 use libc::{iovec, mode_t};
 
-use super::completions::{keep, length as bytes_of, loop_io_callback_t, path, submit, vectors};
+use super::completions::loop_io_callback_t;
+use super::loop_t;
+use super::operations::{self, Span, Status, Vectors, path, submit};
 use super::types::loop_handle_t;
-use super::{NULL_POINTER, loop_t};
-use crate::op::entries;
-use crate::op::write_all::WriteAll;
-use crate::sys::memory::try_box;
+use crate::op::buffer::length as bytes;
+use crate::op::data::All;
+use crate::op::files::{
+    DATA_ONLY, fallocate, fsync, ftruncate, link_at, mkdir_at, open_at, rename_at, statx, symlink_at, unlink_at,
+};
+use crate::op::operation::{NoData, Number};
+use crate::op::streams::{CURRENT, close, read, readv, splice, write, writev};
 
 /// For loop_read(), loop_write() and the like: at the file's own position, and for what has none (pipes, sockets, terminals).
 pub const LOOP_CURRENT: u64 = u64::MAX;
 /// For loop_fsync(): the data and what is needed to find it, as fdatasync(2).
 pub const LOOP_DATASYNC: u32 = 1;
 
-const _: () = assert!(LOOP_CURRENT == entries::CURRENT && LOOP_DATASYNC == entries::DATA_ONLY);
+const _: () = assert!(LOOP_CURRENT == CURRENT && LOOP_DATASYNC == DATA_ONLY);
 
 /// Reads up to `length` bytes at `offset` of a file, or at its own position with LOOP_CURRENT. The result is a number
 /// of bytes, 0 at the end of the file. The buffer belongs to the kernel until the final callback.
@@ -40,11 +45,7 @@ pub unsafe extern "C" fn loop_read(
     arg: *mut c_void,
 ) -> loop_handle_t {
     // SAFETY: the header asks for a buffer that lives until the final callback.
-    unsafe {
-        submit(r#loop, callback, arg, || {
-            Ok((entries::read(fd, buffer.cast(), bytes_of(buffer, length)?, offset), None))
-        })
-    }
+    unsafe { submit(r#loop, callback, arg, || Ok(read(Number(fd), Span::new(buffer, length)?, offset))) }
 }
 
 /// Writes up to `length` bytes at `offset` of a file, or at its own position with LOOP_CURRENT. The result is the
@@ -61,11 +62,7 @@ pub unsafe extern "C" fn loop_write(
     arg: *mut c_void,
 ) -> loop_handle_t {
     // SAFETY: the header asks for a buffer that lives until the final callback.
-    unsafe {
-        submit(r#loop, callback, arg, || {
-            Ok((entries::write(fd, buffer.cast(), bytes_of(buffer, length)?, offset), None))
-        })
-    }
+    unsafe { submit(r#loop, callback, arg, || Ok(write(Number(fd), Span::new(buffer, length)?, offset))) }
 }
 
 /// Writes as loop_write() does, until all of it is written. The result is `length`; fewer when an error, a cancel or a
@@ -82,12 +79,7 @@ pub unsafe extern "C" fn loop_write_all(
     arg: *mut c_void,
 ) -> loop_handle_t {
     // SAFETY: the header asks for a buffer that lives until the final callback.
-    unsafe {
-        submit(r#loop, callback, arg, || {
-            let sqe = entries::write(fd, buffer.cast(), bytes_of(buffer, length)?, offset);
-            Ok((sqe, Some(try_box(WriteAll::of_file(sqe))?)))
-        })
-    }
+    unsafe { submit(r#loop, callback, arg, || Ok(write(Number(fd), All(Span::new(buffer, length)?), offset))) }
 }
 
 /// Reads into `count` buffers, one after the other, as loop_read() does with one; at most 1024.
@@ -101,14 +93,8 @@ pub unsafe extern "C" fn loop_readv(
     callback: loop_io_callback_t,
     arg: *mut c_void,
 ) -> loop_handle_t {
-    // SAFETY: the header asks for buffers that live until the final callback; the driver keeps the copy of the array.
-    unsafe {
-        submit(r#loop, callback, arg, || {
-            let vectors = vectors(iov, count)?;
-            let sqe = entries::readv(fd, vectors.as_ptr(), entries::length(count)?, offset);
-            Ok((sqe, Some(keep(Vectors(vectors))?)))
-        })
-    }
+    // SAFETY: the header asks for an array of buffers that live until the final callback.
+    unsafe { submit(r#loop, callback, arg, || Ok(readv(Number(fd), Vectors::new(iov, count)?, offset))) }
 }
 
 /// Writes from `count` buffers, one after the other, as loop_write() does with one; at most 1024.
@@ -122,14 +108,8 @@ pub unsafe extern "C" fn loop_writev(
     callback: loop_io_callback_t,
     arg: *mut c_void,
 ) -> loop_handle_t {
-    // SAFETY: the header asks for buffers that live until the final callback; the driver keeps the copy of the array.
-    unsafe {
-        submit(r#loop, callback, arg, || {
-            let vectors = vectors(iov, count)?;
-            let sqe = entries::writev(fd, vectors.as_ptr(), entries::length(count)?, offset);
-            Ok((sqe, Some(keep(Vectors(vectors))?)))
-        })
-    }
+    // SAFETY: the header asks for an array of buffers that live until the final callback.
+    unsafe { submit(r#loop, callback, arg, || Ok(writev(Number(fd), Vectors::new(iov, count)?, offset))) }
 }
 
 /// Opens a file, as openat(2): the result is the descriptor. `dirfd` may be AT_FDCWD. A descriptor that no callback has
@@ -144,13 +124,8 @@ pub unsafe extern "C" fn loop_openat(
     callback: loop_io_callback_t,
     arg: *mut c_void,
 ) -> loop_handle_t {
-    // SAFETY: the header asks for a string; the driver keeps the copy.
-    unsafe {
-        submit(r#loop, callback, arg, || {
-            let copy = self::path(path)?;
-            Ok((entries::openat(dirfd, copy.as_ptr(), flags, mode), Some(keep(copy)?)))
-        })
-    }
+    // SAFETY: the header asks for a string.
+    unsafe { submit(r#loop, callback, arg, || Ok(open_at(Number(dirfd), operations::path(path)?, flags, mode))) }
 }
 
 /// Closes a descriptor, as close(2), on a thread of the kernel's, because closing may block (SO_LINGER, a file on a
@@ -164,7 +139,7 @@ pub unsafe extern "C" fn loop_close_fd(
     arg: *mut c_void,
 ) -> loop_handle_t {
     // SAFETY: the entry points at nothing.
-    unsafe { submit(r#loop, callback, arg, || Ok((entries::close(fd), None))) }
+    unsafe { submit(r#loop, callback, arg, || Ok(close(Number(fd), NoData::<()>::NEW))) }
 }
 
 /// Brings what was written to a file to its device, as fsync(2); with LOOP_DATASYNC in `flags`, as fdatasync(2). The
@@ -178,7 +153,7 @@ pub unsafe extern "C" fn loop_fsync(
     arg: *mut c_void,
 ) -> loop_handle_t {
     // SAFETY: the entry points at nothing.
-    unsafe { submit(r#loop, callback, arg, || Ok((entries::fsync(fd, flags), None))) }
+    unsafe { submit(r#loop, callback, arg, || Ok(fsync(Number(fd), flags))) }
 }
 
 /// Asks about a file, as statx(2): the result is 0. `flags` are AT_*, `mask` is of STATX_*; `out` belongs to the kernel
@@ -194,14 +169,10 @@ pub unsafe extern "C" fn loop_statx(
     callback: loop_io_callback_t,
     arg: *mut c_void,
 ) -> loop_handle_t {
-    // SAFETY: the header asks for a string and for room that lives until the final callback; the driver keeps the copy.
+    // SAFETY: the header asks for a string, and for room that lives until the final callback.
     unsafe {
         submit(r#loop, callback, arg, || {
-            let copy = self::path(path)?;
-            if out.is_null() {
-                return Err(NULL_POINTER);
-            }
-            Ok((entries::statx(dirfd, copy.as_ptr(), flags, mask, out), Some(keep(copy)?)))
+            Ok(statx(Number(dirfd), Status::new(operations::path(path)?, out)?, flags, mask))
         })
     }
 }
@@ -218,12 +189,10 @@ pub unsafe extern "C" fn loop_renameat(
     callback: loop_io_callback_t,
     arg: *mut c_void,
 ) -> loop_handle_t {
-    // SAFETY: the header asks for a string; the driver keeps the copy.
+    // SAFETY: the header asks for strings.
     unsafe {
         submit(r#loop, callback, arg, || {
-            let copies = (path(oldpath)?, path(newpath)?);
-            let (from, to) = ((olddirfd, copies.0.as_ptr()), (newdirfd, copies.1.as_ptr()));
-            Ok((entries::renameat(from, to, flags), Some(keep(copies)?)))
+            Ok(rename_at((Number(olddirfd), path(oldpath)?), (Number(newdirfd), path(newpath)?), flags))
         })
     }
 }
@@ -239,13 +208,8 @@ pub unsafe extern "C" fn loop_unlinkat(
     callback: loop_io_callback_t,
     arg: *mut c_void,
 ) -> loop_handle_t {
-    // SAFETY: the header asks for a string; the driver keeps the copy.
-    unsafe {
-        submit(r#loop, callback, arg, || {
-            let copy = self::path(path)?;
-            Ok((entries::unlinkat(dirfd, copy.as_ptr(), flags), Some(keep(copy)?)))
-        })
-    }
+    // SAFETY: the header asks for a string.
+    unsafe { submit(r#loop, callback, arg, || Ok(unlink_at(Number(dirfd), operations::path(path)?, flags))) }
 }
 
 /// Makes a directory, as mkdirat(2): the result is 0. Since Linux 5.15.
@@ -258,13 +222,8 @@ pub unsafe extern "C" fn loop_mkdirat(
     callback: loop_io_callback_t,
     arg: *mut c_void,
 ) -> loop_handle_t {
-    // SAFETY: the header asks for a string; the driver keeps the copy.
-    unsafe {
-        submit(r#loop, callback, arg, || {
-            let copy = self::path(path)?;
-            Ok((entries::mkdirat(dirfd, copy.as_ptr(), mode), Some(keep(copy)?)))
-        })
-    }
+    // SAFETY: the header asks for a string.
+    unsafe { submit(r#loop, callback, arg, || Ok(mkdir_at(Number(dirfd), operations::path(path)?, mode))) }
 }
 
 /// Makes a symbolic link, as symlinkat(2): the result is 0. Since Linux 5.15.
@@ -277,14 +236,8 @@ pub unsafe extern "C" fn loop_symlinkat(
     callback: loop_io_callback_t,
     arg: *mut c_void,
 ) -> loop_handle_t {
-    // SAFETY: the header asks for a string; the driver keeps the copy.
-    unsafe {
-        submit(r#loop, callback, arg, || {
-            let copies = (path(target)?, path(linkpath)?);
-            let sqe = entries::symlinkat(copies.0.as_ptr(), newdirfd, copies.1.as_ptr());
-            Ok((sqe, Some(keep(copies)?)))
-        })
-    }
+    // SAFETY: the header asks for strings.
+    unsafe { submit(r#loop, callback, arg, || Ok(symlink_at(path(target)?, Number(newdirfd), path(linkpath)?))) }
 }
 
 /// Makes a hard link, as linkat(2): the result is 0. Since Linux 5.15.
@@ -299,12 +252,10 @@ pub unsafe extern "C" fn loop_linkat(
     callback: loop_io_callback_t,
     arg: *mut c_void,
 ) -> loop_handle_t {
-    // SAFETY: the header asks for a string; the driver keeps the copy.
+    // SAFETY: the header asks for strings.
     unsafe {
         submit(r#loop, callback, arg, || {
-            let copies = (path(oldpath)?, path(newpath)?);
-            let (from, to) = ((olddirfd, copies.0.as_ptr()), (newdirfd, copies.1.as_ptr()));
-            Ok((entries::linkat(from, to, flags), Some(keep(copies)?)))
+            Ok(link_at((Number(olddirfd), path(oldpath)?), (Number(newdirfd), path(newpath)?), flags))
         })
     }
 }
@@ -319,7 +270,7 @@ pub unsafe extern "C" fn loop_ftruncate(
     arg: *mut c_void,
 ) -> loop_handle_t {
     // SAFETY: the entry points at nothing.
-    unsafe { submit(r#loop, callback, arg, || Ok((entries::ftruncate(fd, size), None))) }
+    unsafe { submit(r#loop, callback, arg, || Ok(ftruncate(Number(fd), size))) }
 }
 
 /// Changes the room that a file has, as fallocate(2): the result is 0. `mode` is 0 or of FALLOC_FL_*.
@@ -334,7 +285,7 @@ pub unsafe extern "C" fn loop_fallocate(
     arg: *mut c_void,
 ) -> loop_handle_t {
     // SAFETY: the entry points at nothing.
-    unsafe { submit(r#loop, callback, arg, || Ok((entries::fallocate(fd, mode, offset, length), None))) }
+    unsafe { submit(r#loop, callback, arg, || Ok(fallocate(Number(fd), mode, offset, length))) }
 }
 
 /// Moves up to `length` bytes between a pipe and another descriptor, as splice(2): the result is their number, 0 at the
@@ -355,12 +306,7 @@ pub unsafe extern "C" fn loop_splice(
     // SAFETY: the entry points at nothing.
     unsafe {
         submit(r#loop, callback, arg, || {
-            let length = entries::length(length)?;
-            Ok((entries::splice((fd_in, offset_in), (fd_out, offset_out), length, flags), None))
+            Ok(splice((Number(fd_in), offset_in), (Number(fd_out), offset_out), bytes(length)?, flags))
         })
     }
 }
-
-/// A copy of an array of buffers.
-#[derive(Debug)]
-struct Vectors(#[expect(dead_code, reason = "it is the kernel that reads them")] Box<[iovec]>);

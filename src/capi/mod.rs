@@ -18,6 +18,7 @@ pub(crate) mod introspection;
 pub(crate) mod library;
 pub(crate) mod lifecycle;
 pub(crate) mod multi;
+mod operations;
 mod pointer;
 pub(crate) mod readiness;
 pub(crate) mod running;

@@ -7,17 +7,18 @@
 
 use std::ffi::{c_int, c_void};
 
-use libc::{iovec, msghdr, sockaddr, socklen_t};
-use nix::errno::Errno;
+use libc::{msghdr, sockaddr, socklen_t};
 
-use super::completions::{bytes, keep, length as bytes_of, loop_io_callback_t, submit, submit_on, vectors};
+use super::completions::loop_io_callback_t;
+use super::loop_t;
+use super::operations::{self, Message, Span, submit, submit_entry};
 use super::types::loop_handle_t;
-use super::{NULL_POINTER, loop_t};
 use crate::abi::completion::Completed;
-use crate::error::{Error, Result, Sentence};
+use crate::op::data::All;
+use crate::op::flags;
 use crate::op::kernel_box::KernelBox;
-use crate::op::write_all::WriteAll;
-use crate::op::{entries, flags};
+use crate::op::operation::{Number, Op};
+use crate::op::sockets::{accept, connect, recv, recvmsg, send, sendmsg, shutdown, socket};
 use crate::pending::driver::{Driver, Step};
 use crate::sys::descriptors::close_unseen;
 use crate::sys::memory::try_box;
@@ -38,9 +39,7 @@ pub unsafe extern "C" fn loop_recv(
 ) -> loop_handle_t {
     // SAFETY: the header asks for a buffer that lives until the final callback.
     unsafe {
-        submit(r#loop, callback, arg, || {
-            Ok((entries::recv(fd, buffer.cast(), bytes_of(buffer, length)?, flags::receiving(flags)?), None))
-        })
+        submit(r#loop, callback, arg, || Ok(recv(Number(fd), Span::new(buffer, length)?, flags::receiving(flags)?)))
     }
 }
 
@@ -62,9 +61,7 @@ pub unsafe extern "C" fn loop_send(
 ) -> loop_handle_t {
     // SAFETY: the header asks for a buffer that lives until the final callback.
     unsafe {
-        submit(r#loop, callback, arg, || {
-            Ok((entries::send(fd, buffer.cast(), bytes_of(buffer, length)?, flags::sending(flags)?), None))
-        })
+        submit(r#loop, callback, arg, || Ok(send(Number(fd), Span::new(buffer, length)?, flags::sending(flags)?)))
     }
 }
 
@@ -87,11 +84,7 @@ pub unsafe extern "C" fn loop_send_all(
 ) -> loop_handle_t {
     // SAFETY: the header asks for a buffer that lives until the final callback.
     unsafe {
-        let check = || Ok((bytes_of(buffer, length)?, flags::sending(flags)?));
-        submit_on(r#loop, callback, arg, check, |lp, (length, flags)| {
-            let sqe = entries::send(fd, buffer.cast(), length, flags | lp.send_whole_flag());
-            Ok((sqe, Some(try_box(WriteAll::of_socket(sqe))?)))
-        })
+        submit(r#loop, callback, arg, || Ok(send(Number(fd), All(Span::new(buffer, length)?), flags::sending(flags)?)))
     }
 }
 
@@ -111,10 +104,11 @@ pub unsafe extern "C" fn loop_recvmsg(
 ) -> loop_handle_t {
     // SAFETY: the header asks for a message that lives, with all that it names, until the final callback; the driver keeps the copy.
     unsafe {
-        submit(r#loop, callback, arg, || {
-            let mut copy = Message::new(message)?;
-            let sqe = entries::recvmsg(fd, &raw mut *copy.header.get(), flags::receiving(flags)?);
-            Ok((sqe, Some(try_box(ReceivedMessage { copy, message })?)))
+        submit_entry(r#loop, callback, arg, || {
+            let copy = Message::new(message)?;
+            let mut op = KernelBox::new(recvmsg(Number(fd), copy, flags::receiving(flags)?))?;
+            let sqe = op.get().entry()?;
+            Ok((sqe, Some(try_box(ReceivedMessage { op, message })?)))
         })
     }
 }
@@ -131,14 +125,8 @@ pub unsafe extern "C" fn loop_sendmsg(
     callback: loop_io_callback_t,
     arg: *mut c_void,
 ) -> loop_handle_t {
-    // SAFETY: the header asks for a message whose buffers live until the final callback; the driver keeps the copy.
-    unsafe {
-        submit(r#loop, callback, arg, || {
-            let mut copy = Message::new(message)?;
-            let sqe = entries::sendmsg(fd, &raw const *copy.header.get(), flags::sending(flags)?);
-            Ok((sqe, Some(keep(copy)?)))
-        })
-    }
+    // SAFETY: the header asks for a message whose buffers live until the final callback.
+    unsafe { submit(r#loop, callback, arg, || Ok(sendmsg(Number(fd), Message::new(message)?, flags::sending(flags)?))) }
 }
 
 /// Accepts a connection, as accept4(2): the result is its descriptor. `flags` are SOCK_CLOEXEC, SOCK_NONBLOCK. A
@@ -152,7 +140,7 @@ pub unsafe extern "C" fn loop_accept(
     arg: *mut c_void,
 ) -> loop_handle_t {
     // SAFETY: the entry points at nothing.
-    unsafe { submit(r#loop, callback, arg, || Ok((entries::accept(fd, flags), None))) }
+    unsafe { submit(r#loop, callback, arg, || Ok(accept(Number(fd), flags))) }
 }
 
 /// Connects a socket, as connect(2): the result is 0. The address is copied.
@@ -167,17 +155,8 @@ pub unsafe extern "C" fn loop_connect(
     callback: loop_io_callback_t,
     arg: *mut c_void,
 ) -> loop_handle_t {
-    // SAFETY: the header asks for an address of this length; the driver keeps the copy.
-    unsafe {
-        submit(r#loop, callback, arg, || {
-            if length as usize > size_of::<libc::sockaddr_storage>() {
-                return Err(Error::new(Errno::EINVAL, Sentence::AddressTooLong));
-            }
-            let address = bytes(address.cast(), length as usize)?;
-            let sqe = entries::connect(fd, address.as_ptr(), length);
-            Ok((sqe, Some(keep(address)?)))
-        })
-    }
+    // SAFETY: the header asks for an address of this length.
+    unsafe { submit(r#loop, callback, arg, || Ok(connect(Number(fd), operations::address(address, length)?))) }
 }
 
 /// Makes a socket, as socket(2): the result is its descriptor; SOCK_CLOEXEC and SOCK_NONBLOCK may be in `type`. One
@@ -192,7 +171,7 @@ pub unsafe extern "C" fn loop_socket(
     arg: *mut c_void,
 ) -> loop_handle_t {
     // SAFETY: the entry points at nothing.
-    unsafe { submit(r#loop, callback, arg, || Ok((entries::socket(domain, r#type, protocol), None))) }
+    unsafe { submit(r#loop, callback, arg, || Ok(socket(domain, r#type, protocol))) }
 }
 
 /// Shuts down a connection, or one direction of it, as shutdown(2): the result is 0. `how` is SHUT_RD, SHUT_WR or
@@ -206,34 +185,13 @@ pub unsafe extern "C" fn loop_shutdown_fd(
     arg: *mut c_void,
 ) -> loop_handle_t {
     // SAFETY: the entry points at nothing.
-    unsafe { submit(r#loop, callback, arg, || Ok((entries::shutdown(fd, how), None))) }
-}
-
-/// A copy of a message and its array of buffers.
-#[derive(Debug)]
-struct Message {
-    header: KernelBox<msghdr>,
-    /// The header points at it.
-    _vectors: Box<[iovec]>,
-}
-
-impl Message {
-    /// # Safety
-    /// The pointer is null or that of a message whose array of buffers can be read.
-    unsafe fn new(message: *const msghdr) -> Result<Message> {
-        // SAFETY: as the caller says.
-        let mut header = unsafe { message.as_ref() }.copied().ok_or(NULL_POINTER)?;
-        // SAFETY: as the caller says.
-        let mut vectors = unsafe { vectors(header.msg_iov, header.msg_iovlen)? };
-        header.msg_iov = vectors.as_mut_ptr();
-        Ok(Message { header: KernelBox::new(header)?, _vectors: vectors })
-    }
+    unsafe { submit(r#loop, callback, arg, || Ok(shutdown(Number(fd), how))) }
 }
 
 /// Receives a message, and tells the caller's of what the kernel has written to the copy.
 #[derive(Debug)]
 struct ReceivedMessage {
-    copy: Message,
+    op: KernelBox<Op<Number, Message>>,
     message: *mut msghdr,
 }
 
@@ -241,7 +199,7 @@ struct ReceivedMessage {
 unsafe impl Driver for ReceivedMessage {
     fn completed(&mut self, completed: Completed) -> Step {
         if completed.result >= 0 {
-            let header = self.copy.header.get();
+            let header = self.op.get().data().header();
             // SAFETY: the header asks for a message that lives until the final callback.
             unsafe {
                 (*self.message).msg_namelen = header.msg_namelen;
@@ -256,7 +214,7 @@ unsafe impl Driver for ReceivedMessage {
         if result >= 0 {
             // SAFETY: a result that is no error says that the kernel has filled in the header and the control messages, which the header
             // of the C API asks for until the release hook has run; nobody has seen them.
-            unsafe { close_received(self.copy.header.get()) };
+            unsafe { close_received(self.op.get().data().header()) };
         }
     }
 }

@@ -1,21 +1,18 @@
 //! Accepting connections, so that none is lost when the future is dropped.
 
-use std::future::Future;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::flight::{InFlight, Kept, begin};
-use super::source::Turns;
+use super::in_flight::OpCell;
+use super::turn::{InTurn, StageOf, Turn, Turns};
 use crate::error::Result;
-use crate::event_loop::Loop;
-use crate::op::entries;
+use crate::op::operation::NoData;
+use crate::op::sockets::accept;
 use crate::sys::try_arc::TryRc;
 
 /// A socket that listens, and a connection that was accepted for nobody.
 pub(crate) struct Listening {
     pub(crate) fd: OwnedFd,
-    accepting: Turns<Accepting>,
+    accepting: Turns<StageOf<NoData<OwnedFd>>>,
 }
 
 impl Listening {
@@ -24,83 +21,34 @@ impl Listening {
     }
 }
 
-/// A connection to come.
-struct Accepting(Option<OwnedFd>);
-
-impl Kept for Accepting {
-    fn landed(&mut self, result: Result<u32>) {
-        // SAFETY: the kernel made the descriptor for this operation, and nobody else knows of it.
-        self.0 = result.ok().map(|fd| unsafe { OwnedFd::from_raw_fd(fd as RawFd) });
+impl AsFd for Listening {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 
 /// Accepts a connection. Dropped, it leaves to the next what has come.
-pub(crate) struct Accept {
-    listening: TryRc<Listening>,
-    flight: Option<InFlight<Accepting>>,
-    has_turn: bool,
+pub(crate) fn accept_from(listening: &TryRc<Listening>) -> Turn<NoData<OwnedFd>> {
+    Turn::new(listening, accept(listening.clone(), libc::SOCK_CLOEXEC))
 }
 
-impl Accept {
-    pub(crate) fn new(listening: TryRc<Listening>) -> Accept {
-        Accept { listening, flight: None, has_turn: false }
+impl InTurn for NoData<OwnedFd> {
+    type Source = Listening;
+    type Left = StageOf<NoData<OwnedFd>>;
+
+    fn turns(source: &Listening) -> &Turns<Self::Left> {
+        &source.accepting
     }
 
-    /// None: the operation has begun.
-    fn begin(&mut self, context: &Context<'_>) -> Poll<Option<Result<OwnedFd>>> {
-        let accepting = &self.listening.accepting;
-        if !self.has_turn {
-            accepting.begin()?;
-            self.has_turn = true;
-        }
-        if let Some((result, left)) = ready!(accepting.poll_left(context)) {
-            return Poll::Ready(Some(result.map(|_| left.with_kept(connection))));
-        }
-        let fd = self.listening.fd.as_raw_fd();
-        let entry = |_: &Loop, _: &mut Accepting| Ok(entries::accept(fd, libc::SOCK_CLOEXEC));
-        // SAFETY: the entry points at nothing; the descriptor is the listening socket's.
-        match unsafe { begin(Accepting(None), &self.listening, entry) } {
-            Ok(flight) => {
-                self.flight = Some(flight);
-                Poll::Ready(None)
-            }
-            Err((error, _)) => Poll::Ready(Some(Err(error))),
-        }
+    fn take_left(
+        self,
+        _: &Listening,
+        left: TryRc<OpCell<Self::Left>>,
+    ) -> std::result::Result<Result<OwnedFd>, NoData<OwnedFd>> {
+        Ok(left.with_stage(|stage| stage.take_output()))
     }
 
-    fn end_turn(&mut self) {
-        if std::mem::take(&mut self.has_turn) {
-            let left = self.flight.take().and_then(|mut flight| flight.abandon());
-            self.listening.accepting.end(left);
-        }
-    }
-}
-
-fn connection(accepting: &mut Accepting) -> OwnedFd {
-    accepting.0.take().expect("an accept that went well has a descriptor")
-}
-
-impl Future for Accept {
-    type Output = Result<OwnedFd>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<OwnedFd>> {
-        let this = &mut *self;
-        if this.flight.is_none()
-            && let Some(result) = ready!(this.begin(context))
-        {
-            this.end_turn();
-            return Poll::Ready(result);
-        }
-        let flight = this.flight.as_mut().expect("it has begun");
-        let (result, mut accepting) = ready!(flight.poll(context));
-        this.flight = None;
-        this.end_turn();
-        Poll::Ready(result.map(|_| connection(&mut accepting)))
-    }
-}
-
-impl Drop for Accept {
-    fn drop(&mut self) {
-        self.end_turn();
+    fn leave(cell: TryRc<OpCell<StageOf<NoData<OwnedFd>>>>) -> TryRc<OpCell<Self::Left>> {
+        cell
     }
 }

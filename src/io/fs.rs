@@ -20,24 +20,23 @@
 //! dropped asks the kernel to cancel, but for a read at the file's position: what has begun on a disk ends by itself, and the buffer lives
 //! until then.
 
-use std::fmt;
-use std::future::poll_fn;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use crate::abi::opcodes;
-use crate::abi::sqe::Sqe;
 use crate::error::{Error, Result};
 use crate::event_loop::Loop;
-use crate::io::{IoKind, Kept, Socket, TryRc, begin, read_at, reading, write_all_at, write_at, writing};
+use crate::io::{IoKind, SharedFd, TryRc, reading, run, write_all_at, writing};
 use crate::op::buffer::{Buffer, BufferMut};
-use crate::op::{CWD, FileStatus, OpenOptions, STATX_MASK, entries};
+use crate::op::data::{Bytes, PathBytes, Room};
+use crate::op::files::{DATA_ONLY, STATX_MASK, Status, fsync, ftruncate, statx};
+use crate::op::streams::{read, write};
+use crate::op::{CWD, FileStatus, OpenOptions};
 use crate::task::{operation, spawn_blocking};
 
 /// An open file.
-pub struct File {
-    socket: TryRc<Socket>,
-}
+#[derive(Debug)]
+pub struct File(TryRc<SharedFd>);
 
 impl OpenOptions {
     /// Opens a file with these options, close-on-exec. A relative path begins at the working directory.
@@ -49,16 +48,6 @@ impl OpenOptions {
         File::of(opened.await??)
     }
 }
-
-/// What is kept by an operation that needs nothing.
-struct Nothing;
-
-impl Kept for Nothing {}
-
-/// Room for what is known of a file.
-struct Status(libc::statx);
-
-impl Kept for Status {}
 
 impl File {
     /// Opens a file for reading; see [`OpenOptions::open`].
@@ -77,7 +66,7 @@ impl File {
     }
 
     fn of(fd: OwnedFd) -> Result<File> {
-        Ok(File { socket: Socket::new(fd, IoKind::File)? })
+        Ok(File(SharedFd::new(fd, IoKind::File)?))
     }
 
     reading!();
@@ -88,53 +77,44 @@ impl File {
     ///
     /// Cancel-safe: the file is as it was. Errors: those of [`read`](File::read); ESPIPE for what has no offsets.
     pub async fn read_at<B: BufferMut>(&self, buffer: B, offset: u64) -> (Result<usize>, B) {
-        read_at(&self.socket, buffer, offset).await
+        run(read(self.0.clone(), Room(buffer), offset)).await.into()
     }
 
     /// Writes from a buffer at an offset: how many bytes, which may be fewer than there are. The file's own position stays.
     ///
     /// Not cancel-safe: when the future is dropped, any part may have been written, and may still be until the kernel has done with it.
     pub async fn write_at<B: Buffer>(&self, buffer: B, offset: u64) -> (Result<usize>, B) {
-        write_at(&self.socket, buffer, offset).await
+        run(write(self.0.clone(), Bytes(buffer), offset)).await
     }
 
     /// As [`write_at`](File::write_at), all of it. After an error, a part from the beginning of the buffer may have been written.
     pub async fn write_all_at<B: Buffer>(&self, buffer: B, offset: u64) -> (Result<()>, B) {
-        write_all_at(&self.socket, buffer, offset).await
+        write_all_at(&self.0, buffer, offset).await
     }
 
     /// fsync(2): what has been written, and what is known of the file, is on the disk after this.
     pub async fn sync_all(&self) -> Result<()> {
-        self.plain(|fd| entries::fsync(fd, 0)).await
+        run(fsync(self.0.clone(), 0)).await
     }
 
     /// fdatasync(2): as [`sync_all`](File::sync_all), but for times and the like.
     pub async fn sync_data(&self) -> Result<()> {
-        self.plain(|fd| entries::fsync(fd, entries::DATA_ONLY)).await
+        run(fsync(self.0.clone(), DATA_ONLY)).await
     }
 
     /// Makes the file so many bytes long; what is new is zeros. Before Linux 6.9 on a thread of the loop's executor.
     pub async fn set_len(&self, size: u64) -> Result<()> {
         if Loop::with_running(|lp| lp.is_none_or(|lp| lp.supports(opcodes::FTRUNCATE))) {
-            return self.plain(|fd| entries::ftruncate(fd, size)).await;
+            return run(ftruncate(self.0.clone(), size)).await;
         }
-        let copy = self.socket.fd.try_clone().map_err(|error| Error::of_io(&error))?;
+        let copy = self.0.fd.try_clone().map_err(|error| Error::of_io(&error))?;
         let work = spawn_blocking(move || std::fs::File::from(copy).set_len(size))?;
         work.await.map_err(|_| Error::CANCELLED)?.map_err(|error| Error::of_io(&error))
     }
 
     /// What is known of the file.
     pub async fn metadata(&self) -> Result<FileStatus> {
-        let fd = self.socket.fd.as_raw_fd();
-        let entry = |_: &Loop, status: &mut Status| {
-            Ok(entries::statx(fd, c"".as_ptr().cast(), libc::AT_EMPTY_PATH, STATX_MASK, &mut status.0))
-        };
-        // SAFETY: zeros are numbers.
-        let status = Status(unsafe { std::mem::zeroed() });
-        // SAFETY: the room is kept, and the path lives for ever; the descriptor is the file's.
-        let mut flight = unsafe { begin(status, &self.socket, entry) }.map_err(|(error, _)| error)?;
-        let (result, status) = poll_fn(|context| flight.poll(context)).await;
-        result.map(|_| FileStatus::new(&status.0))
+        run(statx(self.0.clone(), Status::new(PathBytes::EMPTY), libc::AT_EMPTY_PATH, STATX_MASK)).await
     }
 
     /// Closes the file on a thread of the kernel's, since closing may block, and tells what that says: on some file systems, that a
@@ -142,33 +122,18 @@ impl File {
     ///
     /// It is closed also when the future is dropped. If a cancelled operation has not ended, it is closed when that has, and this says Ok.
     pub async fn close(self) -> Result<()> {
-        let Some(socket) = self.socket.into_inner() else { return Ok(()) };
+        let Some(shared) = self.0.into_inner() else { return Ok(()) };
         let closing = operation(|lp, done| {
-            lp.close_fd(socket.fd, move |_, closed| {
+            lp.close_fd(shared.fd, move |_, closed| {
                 let _ = done.send(closed);
             })
         })?;
         closing.await?
     }
-
-    /// An operation that only says whether it went well.
-    async fn plain(&self, entry: impl FnOnce(i32) -> Sqe) -> Result<()> {
-        let fd = self.socket.fd.as_raw_fd();
-        // SAFETY: the entries of those above point at nothing; the descriptor is the file's.
-        let begun = unsafe { begin(Nothing, &self.socket, |_, _| Ok(entry(fd))) };
-        let mut flight = begun.map_err(|(error, _)| error)?;
-        poll_fn(|context| flight.poll(context)).await.0.map(drop)
-    }
 }
 
 impl AsFd for File {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.fd.as_fd()
-    }
-}
-
-impl fmt::Debug for File {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("File").field(&self.socket.fd).finish()
+        self.0.as_fd()
     }
 }

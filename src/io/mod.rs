@@ -7,20 +7,25 @@
 mod accept;
 #[cfg(any(feature = "futures-io", feature = "hyper"))]
 pub mod compat;
-mod flight;
 pub mod fs;
+mod in_flight;
 mod methods;
 pub mod net;
 pub mod process;
 mod receive;
 mod send;
+mod shared_fd;
 pub mod signal;
-mod source;
+mod turn;
 
-pub(crate) use self::accept::{Accept, Listening};
-pub(crate) use self::flight::{Kept, begin};
+pub(crate) use self::accept::{Listening, accept_from};
+pub(crate) use self::in_flight::run;
 pub(crate) use self::methods::{reading, writing};
-pub(crate) use self::receive::{Receive, fill, read_at};
-pub(crate) use self::send::{Send, SendAll, write_all_at, write_at};
-pub(crate) use self::source::{IoKind, Socket};
+#[cfg(any(feature = "futures-io", feature = "hyper"))]
+pub(crate) use self::receive::Receive;
+pub(crate) use self::receive::{fill, receive, receive_from};
+#[cfg(any(feature = "futures-io", feature = "hyper"))]
+pub(crate) use self::send::SendAll;
+pub(crate) use self::send::{send, send_all, write_all_at};
+pub(crate) use self::shared_fd::{IoKind, SharedFd};
 pub(crate) use crate::sys::try_arc::TryRc;

@@ -17,7 +17,6 @@
 //! ```
 
 use std::cell::Cell;
-use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{self, Command, ExitStatus};
 use std::rc::Rc;
@@ -25,7 +24,7 @@ use std::rc::Rc;
 use libc::pid_t;
 
 use crate::error::{Error, Result};
-use crate::io::{IoKind, Socket, TryRc, reading, writing};
+use crate::io::{IoKind, SharedFd, TryRc, reading, writing};
 use crate::sys::children::{kill, open_pidfd};
 use crate::task::operation;
 
@@ -41,7 +40,7 @@ pub struct Child {
     child: process::Child,
     /// It, whatever becomes of its number. None where there are no pidfds.
     pidfd: Option<OwnedFd>,
-    /// IoKind it has ended. Shared with the loop, which reaps it.
+    /// How it has ended. Shared with the loop, which reaps it.
     ended: Rc<Cell<Option<Ended>>>,
 }
 
@@ -143,13 +142,12 @@ impl Child {
 }
 
 /// The end of a pipe that is read from.
-pub struct PipeReader {
-    socket: TryRc<Socket>,
-}
+#[derive(Debug)]
+pub struct PipeReader(TryRc<SharedFd>);
 
 impl PipeReader {
     fn of(fd: OwnedFd) -> Result<PipeReader> {
-        Ok(PipeReader { socket: Socket::new(fd, IoKind::File)? })
+        Ok(PipeReader(SharedFd::new(fd, IoKind::File)?))
     }
 
     /// One of the standard library's. Errors: ENOMEM.
@@ -162,13 +160,12 @@ impl PipeReader {
 
 /// The end of a pipe that is written to. When the other end has been closed, writing raises SIGPIPE where that is not ignored, as Rust
 /// programs ignore it.
-pub struct PipeWriter {
-    socket: TryRc<Socket>,
-}
+#[derive(Debug)]
+pub struct PipeWriter(TryRc<SharedFd>);
 
 impl PipeWriter {
     fn of(fd: OwnedFd) -> Result<PipeWriter> {
-        Ok(PipeWriter { socket: Socket::new(fd, IoKind::File)? })
+        Ok(PipeWriter(SharedFd::new(fd, IoKind::File)?))
     }
 
     /// One of the standard library's. Errors: ENOMEM.
@@ -181,24 +178,12 @@ impl PipeWriter {
 
 impl AsFd for PipeReader {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.fd.as_fd()
+        self.0.as_fd()
     }
 }
 
 impl AsFd for PipeWriter {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.fd.as_fd()
-    }
-}
-
-impl fmt::Debug for PipeReader {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("PipeReader").field(&self.socket.fd).finish()
-    }
-}
-
-impl fmt::Debug for PipeWriter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("PipeWriter").field(&self.socket.fd).finish()
+        self.0.as_fd()
     }
 }

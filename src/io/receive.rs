@@ -1,203 +1,127 @@
 //! Receiving into a buffer, so that nothing is lost when the future is dropped: what the kernel had put into the buffer by then stays
 //! there, and the next receive takes it from there.
 
-use std::future::{Future, poll_fn};
-use std::os::fd::{AsRawFd, RawFd};
-use std::pin::Pin;
-use std::ptr;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
-use super::flight::{Flight, InFlight, Kept, begin};
-use super::source::{IoKind, Socket};
-use crate::abi::sqe::Sqe;
+use super::in_flight::{OpCell, Stage};
+use super::shared_fd::{IoKind, SharedFd};
+use super::turn::{InTurn, StageOf, Turn, Turns};
 use crate::error::{Error, Result};
-use crate::event_loop::Loop;
 use crate::op::address::Address;
-use crate::op::buffer::BufferMut;
-use crate::op::{Message, entries, room};
+use crate::op::buffer::{BufferMut, Filled, room};
+use crate::op::data::Room;
+use crate::op::message::{MessageIn, ReceivedFrom};
+use crate::op::operation::{Descriptor, OpData, Outcome};
+use crate::op::sockets::{recv, recvmsg};
+use crate::op::streams::{CURRENT, read};
 use crate::sys::try_arc::TryRc;
 
-/// A buffer that data has been received into, or is to be.
-pub(crate) trait Received: 'static {
-    /// Where that is.
-    fn data(&mut self) -> *const u8;
+/// A receive into the room of a buffer. Dropped, it leaves to the next what has come.
+pub(crate) type Receive<B> = Turn<Room<B>>;
 
-    /// Who has sent it, where that was asked for.
-    fn sender(&self) -> Option<Address>;
-}
-
-/// A buffer that the kernel has.
-struct Filling<B> {
-    buffer: B,
-    message: Option<Message>,
-}
-
-/// Reads at an offset of a file. Dropped, it leaves nothing to anybody.
-pub(crate) async fn read_at<B: BufferMut>(file: &TryRc<Socket>, buffer: B, offset: u64) -> (Result<usize>, B) {
-    let fd = file.fd.as_raw_fd();
-    let entry = |_: &Loop, filling: &mut Filling<B>| {
-        let (to, length) = room(&mut filling.buffer)?;
-        Ok(entries::read(fd, to, length, offset))
+pub(crate) fn receive<B: BufferMut>(fd: &TryRc<SharedFd>, buffer: B) -> Receive<B> {
+    let op = match fd.kind {
+        IoKind::Socket => recv(fd.clone(), Room(buffer), 0),
+        IoKind::File => read(fd.clone(), Room(buffer), CURRENT),
     };
-    // SAFETY: the room is the buffer's; the descriptor is the file's.
-    match unsafe { begin(Filling { buffer, message: None }, file, entry) } {
-        Ok(mut flight) => {
-            let (result, filling) = poll_fn(|context| flight.poll(context)).await;
-            let (got, buffer) = filling.end(result);
-            (got.map(|(count, _)| count), buffer)
-        }
-        Err((error, filling)) => (Err(error), filling.buffer),
+    Turn::new(fd, op)
+}
+
+/// As `receive`, of a message.
+pub(crate) fn receive_from<B: BufferMut>(fd: &TryRc<SharedFd>, buffer: B) -> Turn<MessageIn<B>> {
+    Turn::new(fd, recvmsg(fd.clone(), MessageIn::new(buffer), 0))
+}
+
+/// Data that has been received.
+pub(crate) trait Received {
+    /// The data, and who has sent it, where that was asked for.
+    fn received(&mut self) -> Result<(&[u8], Address)>;
+}
+
+impl<B: BufferMut> Received for Filled<B> {
+    fn received(&mut self) -> Result<(&[u8], Address)> {
+        Ok((self.bytes()?, Address::EMPTY))
     }
 }
 
-impl<B: BufferMut> Kept for Filling<B> {}
-
-impl<B: BufferMut> Received for Filling<B> {
-    fn data(&mut self) -> *const u8 {
-        self.buffer.room().0
-    }
-
-    fn sender(&self) -> Option<Address> {
-        self.message.as_ref().map(Message::address)
+impl<B: BufferMut> Received for ReceivedFrom<B> {
+    fn received(&mut self) -> Result<(&[u8], Address)> {
+        Ok((self.0.bytes()?, self.1))
     }
 }
 
-impl<B: BufferMut> Filling<B> {
-    fn entry(&mut self, fd: RawFd, how: IoKind) -> Result<Sqe> {
-        let (to, length) = room(&mut self.buffer)?;
-        Ok(match how {
-            IoKind::Stream => entries::recv(fd, to, length, 0),
-            IoKind::File => entries::read(fd, to, length, entries::CURRENT),
-            IoKind::Datagrams => {
-                let message = self.message.insert(Message::new(Address::EMPTY));
-                entries::recvmsg(fd, message.header_for(to, length), 0)
+impl<D: Descriptor, M: OpData<Output: Received>> Received for Stage<D, M> {
+    fn received(&mut self) -> Result<(&[u8], Address)> {
+        self.output().received()
+    }
+}
+
+type Left = TryRc<OpCell<dyn Received>>;
+
+impl<B: BufferMut> InTurn for Room<B> {
+    type Source = SharedFd;
+    type Left = dyn Received;
+
+    fn turns(source: &SharedFd) -> &Turns<dyn Received> {
+        &source.receiving
+    }
+
+    fn check(&mut self) -> Result<()> {
+        room(&mut self.0).map(drop)
+    }
+
+    fn poll_others(source: &SharedFd, context: &Context<'_>) -> Poll<()> {
+        source.poll_position(&source.sending, context)
+    }
+
+    fn take_left(self, source: &SharedFd, left: Left) -> std::result::Result<Filled<B>, Room<B>> {
+        let given = source.receiving.given();
+        let (filled, rest) = left.with_stage(|left| match left.received() {
+            Ok((bytes, _)) => {
+                let filled = Filled::copied(self.0, &bytes[given..]);
+                let given = given + filled.count().unwrap_or(0);
+                (filled, (given < bytes.len()).then_some(given))
             }
-        })
-    }
-
-    /// The kernel has received so much.
-    fn end(self, result: Result<u32>) -> (Got, B) {
-        let Filling { mut buffer, message } = self;
-        let got = result.map(|count| {
-            let count = buffer.room().1.min(count as usize);
-            // SAFETY: the kernel has written so many to the room.
-            unsafe { buffer.filled(count) };
-            (count, message.as_ref().map(Message::address))
+            Err(error) => (self.complete(Outcome::error(error)), None),
         });
-        (got, buffer)
-    }
-}
-
-/// Receives into the room of a buffer. Dropped, it leaves to the next what has come.
-pub(crate) struct Receive<B: BufferMut> {
-    socket: TryRc<Socket>,
-    /// Until it is given to the kernel, or comes back.
-    buffer: Option<B>,
-    flight: Option<InFlight<Filling<B>>>,
-    has_turn: bool,
-}
-
-/// What a receive comes to: how many bytes, and who has sent them, where that is asked for.
-pub(crate) type Got = Result<(usize, Option<Address>)>;
-
-impl<B: BufferMut> Receive<B> {
-    pub(crate) fn new(socket: TryRc<Socket>, buffer: B) -> Receive<B> {
-        Receive { socket, buffer: Some(buffer), flight: None, has_turn: false }
-    }
-
-    /// Begins: with what is left of a receive that was cancelled, else with one of its own. None: that has begun.
-    fn begin(&mut self, context: &Context<'_>) -> Poll<Option<Got>> {
-        let buffer = self.buffer.as_mut().expect("a future is not polled after it was ready");
-        let receiving = &self.socket.receiving;
-        if !self.has_turn {
-            room(buffer)?;
-            receiving.begin()?;
-            self.has_turn = true;
+        if let Some(given) = rest {
+            source.receiving.put_back(left, given);
         }
-        if let Some((result, left)) = ready!(receiving.poll_left(context)) {
-            let got = result.map(|count| take_left(&self.socket, left, count as usize, buffer));
-            return Poll::Ready(Some(got));
-        }
-        ready!(self.socket.poll_position(&self.socket.sending, context));
-        let (fd, how) = (self.socket.fd.as_raw_fd(), self.socket.how);
-        let filling = self.buffer.take().map(|buffer| Filling { buffer, message: None }).expect("it was there");
-        // SAFETY: the room is the buffer's, and the message is kept; the descriptor is the socket's.
-        match unsafe { begin(filling, &self.socket, |_, filling| filling.entry(fd, how)) } {
-            Ok(flight) => {
-                self.flight = Some(flight);
-                Poll::Ready(None)
-            }
-            Err((error, filling)) => {
-                self.buffer = Some(filling.buffer);
-                Poll::Ready(Some(Err(error)))
-            }
-        }
+        Ok(filled)
     }
 
-    fn end_turn(&mut self) {
-        if std::mem::take(&mut self.has_turn) {
-            let left = self.flight.take().and_then(|mut flight| {
-                // Of a short read that is cancelled, 6.1 tells how much it got, and leaves the position where it was (measured on a tmpfs).
-                if self.socket.reads_end() { flight.leave() } else { flight.abandon() }
-            });
-            self.socket.receiving.end(left.map(erase));
-        }
+    /// Of a short read that is cancelled, 6.1 tells how much it got, and leaves the position where it was (measured on a tmpfs).
+    fn ends_by_itself(source: &SharedFd) -> bool {
+        source.reads_end()
+    }
+
+    fn leave(cell: TryRc<OpCell<StageOf<Room<B>>>>) -> Left {
+        cell.unsize(|cell| cell)
     }
 }
 
-/// Takes of the data that is left what there is room for; of a datagram, the rest is lost.
-fn take_left(
-    socket: &Socket,
-    left: TryRc<Flight<dyn Received>>,
-    count: usize,
-    buffer: &mut impl BufferMut,
-) -> (usize, Option<Address>) {
-    let given = socket.receiving.given();
-    let (to, room) = buffer.room();
-    let taken = room.min(count - given);
-    let sender = left.with_kept(|received| {
-        // SAFETY: so many bytes are behind what has been given, and there is room for them; nobody has both buffers.
-        unsafe { ptr::copy_nonoverlapping(received.data().add(given), to, taken) };
-        received.sender()
-    });
-    // SAFETY: they have been written.
-    unsafe { buffer.filled(taken) };
-    if socket.how != IoKind::Datagrams && given + taken < count {
-        socket.receiving.put_back(left, given + taken);
+impl<B: BufferMut> InTurn for MessageIn<B> {
+    type Source = SharedFd;
+    type Left = dyn Received;
+
+    fn turns(source: &SharedFd) -> &Turns<dyn Received> {
+        &source.receiving
     }
-    (taken, sender)
-}
 
-fn erase<B: BufferMut>(flight: TryRc<Flight<Filling<B>>>) -> TryRc<Flight<dyn Received>> {
-    flight.unsize(|inner| inner)
-}
-
-impl<B: BufferMut> Future for Receive<B> {
-    type Output = (Got, B);
-
-    /// # Panics
-    /// When it is polled again after it was ready.
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<(Got, B)> {
-        let this = &mut *self;
-        if this.flight.is_none()
-            && let Some(got) = ready!(this.begin(context))
-        {
-            this.end_turn();
-            return Poll::Ready((got, this.buffer.take().expect("it has come back")));
-        }
-        let flight = this.flight.as_mut().expect("it has begun");
-        let (result, filling) = ready!(flight.poll(context));
-        this.flight = None;
-        this.end_turn();
-        Poll::Ready(filling.end(result))
+    fn check(&mut self) -> Result<()> {
+        room(&mut self.buffer).map(drop)
     }
-}
 
-impl<B: BufferMut> Unpin for Receive<B> {}
+    /// What there is no room for is lost.
+    fn take_left(self, _: &SharedFd, left: Left) -> std::result::Result<ReceivedFrom<B>, MessageIn<B>> {
+        Ok(left.with_stage(|left| match left.received() {
+            Ok((bytes, sender)) => ReceivedFrom(Filled::copied(self.buffer, bytes), sender),
+            Err(error) => self.complete(Outcome::error(error)),
+        }))
+    }
 
-impl<B: BufferMut> Drop for Receive<B> {
-    fn drop(&mut self) {
-        self.end_turn();
+    fn leave(cell: TryRc<OpCell<StageOf<MessageIn<B>>>>) -> Left {
+        cell.unsize(|cell| cell)
     }
 }
 
@@ -211,8 +135,8 @@ struct Part<B> {
 unsafe impl<B: BufferMut> BufferMut for Part<B> {
     fn room(&mut self) -> (*mut u8, usize) {
         let (room, length) = self.buffer.room();
-        // SAFETY: so much of the room has been filled.
-        (unsafe { room.add(self.filled) }, length - self.filled)
+        // So much of the room has been filled.
+        (room.wrapping_add(self.filled), length - self.filled)
     }
 
     unsafe fn filled(&mut self, count: usize) {
@@ -221,13 +145,13 @@ unsafe impl<B: BufferMut> BufferMut for Part<B> {
 }
 
 /// Receives until all of the room is filled. What has come before an error is in the buffer.
-pub(crate) async fn fill<B: BufferMut>(socket: TryRc<Socket>, buffer: B) -> (Result<()>, B) {
+pub(crate) async fn fill<B: BufferMut>(fd: &TryRc<SharedFd>, buffer: B) -> (Result<()>, B) {
     let mut part = Part { buffer, filled: 0 };
     let result = loop {
         let got;
-        (got, part) = Receive::new(socket.clone(), part).await;
+        (got, part) = receive(fd, part).await.into();
         match got {
-            Ok((0, _)) => break Err(Error::END_OF_STREAM),
+            Ok(0) => break Err(Error::END_OF_STREAM),
             Ok(_) if part.room().1 == 0 => break Ok(()),
             Ok(_) => {}
             Err(error) => break Err(error),

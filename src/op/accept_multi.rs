@@ -3,12 +3,12 @@
 
 use libc::c_int;
 
-use super::entries;
+use super::operation::Number;
+use super::sockets::{accept, poll};
 use crate::abi::completion::{Completed, MORE};
 use crate::abi::opcodes;
 use crate::abi::sqe::{Sqe, Timespec};
 use crate::error::Result;
-
 use crate::pending::driver::{Driver, Step};
 use crate::pending::event::OpResult;
 use crate::sys::memory::try_box;
@@ -17,7 +17,7 @@ use crate::sys::memory::try_box;
 const MULTISHOT: u16 = 1;
 
 /// How long it rests when descriptors or memory have run out.
-const REST: Timespec = Timespec::from_nanos(100_000_000);
+static REST: Timespec = Timespec::from_nanos(100_000_000);
 
 #[derive(Debug)]
 pub(crate) struct AcceptMulti {
@@ -27,7 +27,6 @@ pub(crate) struct AcceptMulti {
     waits_for: WaitsFor,
     /// Whether the user knows that descriptors have run out.
     is_said: bool,
-    rest: Box<Timespec>,
 }
 
 /// What the entry waits for that the kernel has, or gets next.
@@ -42,25 +41,23 @@ enum WaitsFor {
 
 impl AcceptMulti {
     pub(crate) fn new(fd: i32, flags: c_int, is_multishot: bool) -> Result<Box<AcceptMulti>> {
-        let rest = try_box(REST)?;
-        try_box(AcceptMulti { fd, flags, is_multishot, waits_for: WaitsFor::Connection, is_said: false, rest })
+        try_box(AcceptMulti { fd, flags, is_multishot, waits_for: WaitsFor::Connection, is_said: false })
     }
 
     pub(crate) fn sqe(&self) -> Sqe {
-        let accept = entries::accept(self.fd, self.flags);
+        let accept = accept(Number(self.fd), self.flags).into_sqe();
         if self.is_multishot { Sqe { ioprio: MULTISHOT, ..accept } } else { accept }
     }
 }
 
-// SAFETY: the entries point at nothing but the timespec, which is boxed and lives as long as the driver.
+// SAFETY: the entries point at nothing but the timespec, which lives for ever.
 unsafe impl Driver for AcceptMulti {
     fn entry(&mut self) -> Option<Sqe> {
         Some(match self.waits_for {
             WaitsFor::Connection => self.sqe(),
-            WaitsFor::Readiness => entries::poll(self.fd, libc::POLLIN),
+            WaitsFor::Readiness => poll(Number(self.fd), libc::POLLIN).into_sqe(),
             WaitsFor::Time => {
-                let rest: *const Timespec = &*self.rest;
-                Sqe { opcode: opcodes::TIMEOUT, fd: -1, addr: rest as u64, len: 1, ..Sqe::default() }
+                Sqe { opcode: opcodes::TIMEOUT, fd: -1, addr: &raw const REST as u64, len: 1, ..Sqe::default() }
             }
         })
     }
@@ -101,9 +98,8 @@ mod tests {
 
     #[test]
     fn s13_an_accept_that_would_not_wait_waits_with_a_poll() {
-        let rest = Box::new(REST);
         let (waits_for, flags) = (WaitsFor::Connection, libc::SOCK_CLOEXEC);
-        let mut accept = AcceptMulti { fd: 7, flags, is_multishot: false, waits_for, is_said: false, rest };
+        let mut accept = AcceptMulti { fd: 7, flags, is_multishot: false, waits_for, is_said: false };
         let completed = |result| Completed { number: 1, result, flags: 0 };
         assert_eq!(accept.entry().unwrap().opcode, opcodes::ACCEPT);
         let step = accept.completed(completed(-libc::EAGAIN));

@@ -7,6 +7,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::SocketAddr as UnixAddr;
 use std::path::Path;
 
+use libc::c_void;
+
+use super::operation::{OpData, Outcome};
+use crate::abi::sqe::Sqe;
+use crate::error::Result;
+
 /// The address of a socket of any family: made from one of the standard library's, or what the kernel has told.
 #[derive(Clone, Copy)]
 pub struct Address {
@@ -53,12 +59,12 @@ impl Address {
     }
 
     /// Where it is in memory, and how long.
-    pub(crate) fn as_raw(&mut self) -> (*mut u8, u32) {
+    pub(super) fn as_raw(&mut self) -> (*mut c_void, u32) {
         (self.words.as_mut_ptr().cast(), self.length)
     }
 
     /// The kernel has written an address of this length.
-    pub(crate) fn set_length(&mut self, length: u32) {
+    pub(super) fn set_length(&mut self, length: u32) {
         self.length = length.min(SIZE as u32);
     }
 
@@ -86,6 +92,24 @@ impl Address {
         }
         let words = std::array::from_fn(|word| u64::from_ne_bytes(std::array::from_fn(|at| bytes[word * 8 + at])));
         Address { words, length: length as u32 }
+    }
+}
+
+/// The address of what is connected to.
+// SAFETY: the address is the data itself.
+unsafe impl OpData for Address {
+    type Output = Result<()>;
+
+    const IS_INLINE: bool = true;
+
+    fn point(&mut self, sqe: &mut Sqe) -> Result<()> {
+        let (address, length) = self.as_raw();
+        (sqe.addr, sqe.off) = (address as u64, length.into());
+        Ok(())
+    }
+
+    fn complete(self, outcome: Outcome) -> Result<()> {
+        outcome.done()
     }
 }
 

@@ -5,6 +5,10 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use nix::errno::Errno;
+
+use crate::error::{Error, Result, Sentence};
+
 /// What an operation takes its data from.
 ///
 /// # Safety
@@ -105,5 +109,67 @@ unsafe impl BufferMut for Vec<u8> {
     unsafe fn filled(&mut self, count: usize) {
         // SAFETY: the caller says that so many have been written to the spare capacity.
         unsafe { self.set_len(self.len() + count) }
+    }
+}
+
+/// A length that the result, an `i32`, can tell.
+pub(crate) fn length(length: usize) -> Result<u32> {
+    if i32::try_from(length).is_ok() { Ok(length as u32) } else { Err(Error::TOO_LONG) }
+}
+
+/// The room in a buffer. An empty one would have a result that looks like the end of the data.
+pub(crate) fn room(buffer: &mut impl BufferMut) -> Result<(*mut u8, u32)> {
+    match buffer.room() {
+        (_, 0) => Err(Error::new(Errno::EINVAL, Sentence::NoRoom)),
+        (room, bytes) => Ok((room, length(bytes)?)),
+    }
+}
+
+/// A buffer that an operation has written to, and does not know of it yet.
+pub(crate) struct Filled<B> {
+    buffer: B,
+    /// How many bytes are in the room of the buffer.
+    count: Result<usize>,
+}
+
+impl<B: BufferMut> Filled<B> {
+    /// Where the operation wrote so many bytes, as far as there is room for them.
+    pub(super) fn new(mut buffer: B, count: Result<usize>) -> Filled<B> {
+        let (_, room) = buffer.room();
+        Filled { buffer, count: count.map(|count| count.min(room)) }
+    }
+
+    /// A buffer that gets what there is room for of some bytes.
+    pub(crate) fn copied(mut buffer: B, from: &[u8]) -> Filled<B> {
+        let (to, room) = buffer.room();
+        let count = room.min(from.len());
+        // SAFETY: the room is the buffer's alone, which is nobody else's, and has so many bytes.
+        unsafe { to.copy_from_nonoverlapping(from.as_ptr(), count) };
+        Filled { buffer, count: Ok(count) }
+    }
+
+    /// The bytes.
+    pub(crate) fn bytes(&mut self) -> Result<&[u8]> {
+        // SAFETY: the operation wrote so many to the room.
+        self.count.map(|count| unsafe { std::slice::from_raw_parts(self.buffer.room().0, count) })
+    }
+
+    pub(crate) fn count(&self) -> Result<usize> {
+        self.count
+    }
+
+    /// The buffer, with the bytes in it.
+    pub(crate) fn into_buffer(mut self) -> B {
+        if let Ok(count) = self.count {
+            // SAFETY: the operation wrote so many to the room.
+            unsafe { self.buffer.filled(count) };
+        }
+        self.buffer
+    }
+}
+
+impl<B: BufferMut> From<Filled<B>> for (Result<usize>, B) {
+    fn from(filled: Filled<B>) -> (Result<usize>, B) {
+        (filled.count, filled.into_buffer())
     }
 }

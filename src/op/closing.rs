@@ -2,12 +2,38 @@
 
 use std::os::fd::RawFd;
 
+use super::operation::{OpData, Outcome};
 use crate::abi::completion::Completed;
+use crate::abi::sqe::Sqe;
+use crate::error::Result;
+use crate::event_loop::Loop;
 use crate::pending::driver::{Driver, Step};
 use crate::sys::descriptors::close_unseen;
+use crate::sys::memory::try_box;
+
+/// No data, for the operation that closes a descriptor of its own.
+pub(super) struct Closed;
+
+// SAFETY: `point` asserts that there is no address in the entry.
+unsafe impl OpData for Closed {
+    type Output = Result<()>;
+
+    fn point(&mut self, sqe: &mut Sqe) -> Result<()> {
+        assert!(sqe.points_at_nothing(), "{sqe:?} points at something");
+        Ok(())
+    }
+
+    fn driver(_: &Loop, sqe: &mut Sqe) -> Result<Option<Box<dyn Driver>>> {
+        Ok(Some(try_box(Closing(sqe.fd))?))
+    }
+
+    fn complete(self, outcome: Outcome) -> Result<()> {
+        outcome.done()
+    }
+}
 
 #[derive(Debug)]
-pub(super) struct Closing(pub(super) RawFd);
+struct Closing(RawFd);
 
 // SAFETY: it gives no entries.
 unsafe impl Driver for Closing {

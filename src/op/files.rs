@@ -1,14 +1,19 @@
 //! Files and directories.
 
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
 
-use super::entries;
-use super::owned::{path, raw};
+use libc::{c_int, mode_t};
+
+use super::data::{AtPath, AtPaths, PathBytes};
+use super::operation::{Descriptor, Meaning, NoData, Number, Op, OpData, Outcome};
 use crate::abi::handle::Handle;
+use crate::abi::opcodes;
+use crate::abi::sqe::Sqe;
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
 
@@ -170,6 +175,99 @@ fn time(from: libc::statx_timestamp) -> SystemTime {
     whole + Duration::from_nanos(from.tv_nsec.into())
 }
 
+/// Of `fsync`: what is needed to read the data, and no more.
+pub(crate) const DATA_ONLY: u32 = 1;
+
+/// An operation whose entry points at nothing.
+fn plain<D: Descriptor>(fd: D, sqe: Sqe) -> Op<D, NoData<()>> {
+    Op::new(fd, NoData::NEW, sqe)
+}
+
+pub(crate) fn fsync<D: Descriptor>(fd: D, flags: u32) -> Op<D, NoData<()>> {
+    plain(fd, Sqe { opcode: opcodes::FSYNC, op_flags: flags, ..Sqe::default() })
+}
+
+pub(crate) fn ftruncate<D: Descriptor>(fd: D, size: u64) -> Op<D, NoData<()>> {
+    plain(fd, Sqe { opcode: opcodes::FTRUNCATE, off: size, ..Sqe::default() })
+}
+
+pub(crate) fn fallocate<D: Descriptor>(fd: D, mode: c_int, offset: u64, length: u64) -> Op<D, NoData<()>> {
+    plain(fd, Sqe { opcode: opcodes::FALLOCATE, off: offset, addr: length, len: mode as u32, ..Sqe::default() })
+}
+
+/// An operation on a path.
+fn at<D: Descriptor, T: Meaning>(dir: D, path: PathBytes, sqe: Sqe) -> Op<D, AtPath<T>> {
+    Op::new(dir, AtPath::new(path), sqe)
+}
+
+pub(crate) fn open_at<D: Descriptor>(dir: D, path: PathBytes, flags: c_int, mode: mode_t) -> Op<D, AtPath<OwnedFd>> {
+    at(dir, path, Sqe { opcode: opcodes::OPENAT, len: mode, op_flags: flags as u32, ..Sqe::default() })
+}
+
+pub(crate) fn unlink_at<D: Descriptor>(dir: D, path: PathBytes, flags: c_int) -> Op<D, AtPath<()>> {
+    at(dir, path, Sqe { opcode: opcodes::UNLINKAT, op_flags: flags as u32, ..Sqe::default() })
+}
+
+pub(crate) fn mkdir_at<D: Descriptor>(dir: D, path: PathBytes, mode: mode_t) -> Op<D, AtPath<()>> {
+    at(dir, path, Sqe { opcode: opcodes::MKDIRAT, len: mode, ..Sqe::default() })
+}
+
+pub(crate) fn rename_at<D: Descriptor, E: Descriptor>(
+    from: (D, PathBytes),
+    to: (E, PathBytes),
+    flags: u32,
+) -> Op<D, AtPaths<E>> {
+    let sqe = Sqe { opcode: opcodes::RENAMEAT, op_flags: flags, ..Sqe::default() };
+    Op::new(from.0, AtPaths(from.1, to.0, to.1), sqe)
+}
+
+pub(crate) fn link_at<D: Descriptor, E: Descriptor>(
+    from: (D, PathBytes),
+    to: (E, PathBytes),
+    flags: c_int,
+) -> Op<D, AtPaths<E>> {
+    let sqe = Sqe { opcode: opcodes::LINKAT, op_flags: flags as u32, ..Sqe::default() };
+    Op::new(from.0, AtPaths(from.1, to.0, to.1), sqe)
+}
+
+pub(crate) fn symlink_at<D: Descriptor>(target: PathBytes, dir: D, link: PathBytes) -> Op<D, AtPaths<Number>> {
+    // The target begins nowhere: the kernel wants a zero there.
+    Op::new(dir, AtPaths(target, Number(0), link), Sqe { opcode: opcodes::SYMLINKAT, ..Sqe::default() })
+}
+
+pub(crate) fn statx<D: Descriptor, M: OpData>(dir: D, data: M, flags: c_int, mask: u32) -> Op<D, M> {
+    Op::new(dir, data, Sqe { opcode: opcodes::STATX, len: mask, op_flags: flags as u32, ..Sqe::default() })
+}
+
+/// A path, and room for what is known of a file.
+pub(crate) struct Status {
+    path: PathBytes,
+    room: MaybeUninit<libc::statx>,
+}
+
+impl Status {
+    pub(crate) fn new(path: PathBytes) -> Status {
+        Status { path, room: MaybeUninit::uninit() }
+    }
+}
+
+// SAFETY: path and room are the data's.
+unsafe impl OpData for Status {
+    type Output = Result<FileStatus>;
+
+    const IS_INLINE: bool = true;
+
+    fn point(&mut self, sqe: &mut Sqe) -> Result<()> {
+        (sqe.addr, sqe.off) = (self.path.address(), self.room.as_mut_ptr() as u64);
+        Ok(())
+    }
+
+    fn complete(self, outcome: Outcome) -> Result<FileStatus> {
+        // SAFETY: one that went well has filled in the room.
+        outcome.done().map(|()| FileStatus::new(&unsafe { self.room.assume_init() }))
+    }
+}
+
 impl Loop {
     /// openat(2): `f` gets the descriptor, close-on-exec. The path begins at `dir`, which may be [`CWD`](crate::CWD). One that `f` has not
     /// seen when the loop is closed is closed.
@@ -197,13 +295,7 @@ impl Loop {
         f: impl FnOnce(&Loop, Result<OwnedFd>) + 'static,
     ) -> Result<Handle> {
         let (flags, mode) = (options.to_flags()?, options.mode.unwrap_or(0o666));
-        let kept = (dir, self::path(path)?);
-        // SAFETY: the path is kept, and the result is a descriptor.
-        unsafe {
-            self.submit_opening(kept, f, |(dir, path)| {
-                Ok((entries::openat(raw(dir), path.as_ptr(), flags, mode), None))
-            })
-        }
+        self.submit_op(open_at(dir, PathBytes::new(path)?, flags, mode), f)
     }
 
     /// fsync(2), or fdatasync(2) with `data_only`. Errors: those of [`read`](Loop::read).
@@ -213,9 +305,7 @@ impl Loop {
         data_only: bool,
         f: impl FnOnce(&Loop, Result<()>) + 'static,
     ) -> Result<Handle> {
-        let flags = if data_only { entries::DATA_ONLY } else { 0 };
-        // SAFETY: the entry points at nothing.
-        unsafe { self.submit_plain(fd, f, |fd| Ok((entries::fsync(raw(fd), flags), None))) }
+        self.submit_op(fsync(fd, if data_only { DATA_ONLY } else { 0 }), f)
     }
 
     /// statx(2): `f` gets what is known of a file. `flags` are `AT_*`: with AT_EMPTY_PATH and an empty path it is about the
@@ -227,21 +317,7 @@ impl Loop {
         flags: i32,
         f: impl FnOnce(&Loop, Result<FileStatus>) + 'static,
     ) -> Result<Handle> {
-        // SAFETY: zeros are numbers.
-        let status = unsafe { std::mem::zeroed::<libc::statx>() };
-        let kept = (dir, self::path(path)?, status);
-        // SAFETY: the path and the room are kept.
-        unsafe {
-            self.submit_owned(
-                kept,
-                f,
-                |(dir, path, status)| Ok((entries::statx(raw(dir), path.as_ptr(), flags, STATX_MASK, status), None)),
-                |lp, completion, (dir, _, status), f| {
-                    drop(dir);
-                    f(lp, completion.result().map(|_| FileStatus::new(&status)));
-                },
-            )
-        }
+        self.submit_op(statx(dir, Status::new(PathBytes::new(path)?), flags, STATX_MASK), f)
     }
 
     /// renameat2(2). `flags` are `RENAME_*`. Since Linux 5.11. Errors: those of [`open_at`](Loop::open_at).
@@ -252,14 +328,7 @@ impl Loop {
         flags: u32,
         f: impl FnOnce(&Loop, Result<()>) + 'static,
     ) -> Result<Handle> {
-        let kept = ((from.0, path(from.1)?), (to.0, path(to.1)?));
-        // SAFETY: the paths are kept.
-        unsafe {
-            self.submit_plain(kept, f, |(from, to)| {
-                let (from, to) = ((raw(&from.0), from.1.as_ptr()), (raw(&to.0), to.1.as_ptr()));
-                Ok((entries::renameat(from, to, flags), None))
-            })
-        }
+        self.submit_op(rename_at((from.0, PathBytes::new(from.1)?), (to.0, PathBytes::new(to.1)?), flags), f)
     }
 
     /// linkat(2). `flags` are `AT_*`. Since Linux 5.15. Errors: those of [`open_at`](Loop::open_at).
@@ -270,14 +339,7 @@ impl Loop {
         flags: i32,
         f: impl FnOnce(&Loop, Result<()>) + 'static,
     ) -> Result<Handle> {
-        let kept = ((from.0, path(from.1)?), (to.0, path(to.1)?));
-        // SAFETY: the paths are kept.
-        unsafe {
-            self.submit_plain(kept, f, |(from, to)| {
-                let (from, to) = ((raw(&from.0), from.1.as_ptr()), (raw(&to.0), to.1.as_ptr()));
-                Ok((entries::linkat(from, to, flags), None))
-            })
-        }
+        self.submit_op(link_at((from.0, PathBytes::new(from.1)?), (to.0, PathBytes::new(to.1)?), flags), f)
     }
 
     /// symlinkat(2). Since Linux 5.15. Errors: those of [`open_at`](Loop::open_at).
@@ -288,13 +350,7 @@ impl Loop {
         link: impl AsRef<Path>,
         f: impl FnOnce(&Loop, Result<()>) + 'static,
     ) -> Result<Handle> {
-        let kept = (path(target)?, dir, path(link)?);
-        // SAFETY: the paths are kept.
-        unsafe {
-            self.submit_plain(kept, f, |(target, dir, link)| {
-                Ok((entries::symlinkat(target.as_ptr(), raw(dir), link.as_ptr()), None))
-            })
-        }
+        self.submit_op(symlink_at(PathBytes::new(target)?, dir, PathBytes::new(link)?), f)
     }
 
     /// unlinkat(2). With AT_REMOVEDIR in `flags` it removes a directory. Since Linux 5.11. Errors: those of
@@ -306,11 +362,7 @@ impl Loop {
         flags: i32,
         f: impl FnOnce(&Loop, Result<()>) + 'static,
     ) -> Result<Handle> {
-        let kept = (dir, self::path(path)?);
-        // SAFETY: the path is kept.
-        unsafe {
-            self.submit_plain(kept, f, |(dir, path)| Ok((entries::unlinkat(raw(dir), path.as_ptr(), flags), None)))
-        }
+        self.submit_op(unlink_at(dir, PathBytes::new(path)?, flags), f)
     }
 
     /// mkdirat(2). Since Linux 5.15. Errors: those of [`open_at`](Loop::open_at).
@@ -321,9 +373,7 @@ impl Loop {
         mode: u32,
         f: impl FnOnce(&Loop, Result<()>) + 'static,
     ) -> Result<Handle> {
-        let kept = (dir, self::path(path)?);
-        // SAFETY: the path is kept.
-        unsafe { self.submit_plain(kept, f, |(dir, path)| Ok((entries::mkdirat(raw(dir), path.as_ptr(), mode), None))) }
+        self.submit_op(mkdir_at(dir, PathBytes::new(path)?, mode), f)
     }
 
     /// ftruncate(2). Since Linux 6.9. Errors: those of [`read`](Loop::read).
@@ -333,8 +383,7 @@ impl Loop {
         size: u64,
         f: impl FnOnce(&Loop, Result<()>) + 'static,
     ) -> Result<Handle> {
-        // SAFETY: the entry points at nothing.
-        unsafe { self.submit_plain(fd, f, |fd| Ok((entries::ftruncate(raw(fd), size), None))) }
+        self.submit_op(ftruncate(fd, size), f)
     }
 
     /// fallocate(2). `mode` is 0 or of `FALLOC_FL_*`. Errors: those of [`read`](Loop::read).
@@ -346,7 +395,6 @@ impl Loop {
         length: u64,
         f: impl FnOnce(&Loop, Result<()>) + 'static,
     ) -> Result<Handle> {
-        // SAFETY: the entry points at nothing.
-        unsafe { self.submit_plain(fd, f, |fd| Ok((entries::fallocate(raw(fd), mode, offset, length), None))) }
+        self.submit_op(fallocate(fd, mode, offset, length), f)
     }
 }

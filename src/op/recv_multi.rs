@@ -3,10 +3,10 @@
 use libc::c_int;
 
 use super::buffers::Pool;
-use super::entries;
+use super::operation::{NoData, Number};
+use super::sockets::{poll, recv};
 use crate::abi::completion::{BUFFER_GOES_ON, Completed, HAS_BUFFER, MORE};
 use crate::abi::handle::Handle;
-use crate::abi::opcodes;
 use crate::abi::sqe::{Sqe, flags};
 use crate::pending::driver::{Driver, Step};
 use crate::pending::event::OpResult;
@@ -32,18 +32,12 @@ impl RecvMulti {
 
     pub(crate) fn sqe(&self) -> Sqe {
         if self.polls {
-            return entries::poll(self.fd, libc::POLLIN | libc::POLLRDHUP);
+            return poll(Number(self.fd), libc::POLLIN | libc::POLLRDHUP).into_sqe();
         }
+        let recv = recv(Number(self.fd), NoData::<usize>::NEW, 0).into_sqe();
         // Without a group, this says what is wrong with the descriptor.
-        let Some(group) = self.pool.group() else { return entries::recv(self.fd, std::ptr::null_mut(), 0, 0) };
-        Sqe {
-            opcode: opcodes::RECV,
-            flags: flags::BUFFER_SELECT,
-            ioprio: MULTISHOT,
-            fd: self.fd,
-            buf_index: group,
-            ..Sqe::default()
-        }
+        let Some(group) = self.pool.group() else { return recv };
+        Sqe { flags: flags::BUFFER_SELECT, ioprio: MULTISHOT, buf_index: group, ..recv }
     }
 
     /// The kernel has received.

@@ -2,19 +2,66 @@
 
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
-use std::ptr;
 
-use libc::{iovec, msghdr};
+use libc::{c_int, c_short};
 
-use super::owned::{Entry, filled, raw, room};
-use super::write_all::WriteAll;
-use super::{entries, flags};
+use super::address::Address;
+use super::buffer::{Buffer, BufferMut};
+use super::data::{All, Bytes, Room};
+use super::flags;
+use super::message::{MessageIn, MessageOut};
+use super::operation::{Descriptor, NoData, Number, Op, OpData};
 use crate::abi::handle::Handle;
+use crate::abi::opcodes;
+use crate::abi::sqe::{Sqe, poll_events};
 use crate::error::Result;
 use crate::event_loop::Loop;
-use crate::op::address::Address;
-use crate::op::buffer::{Buffer, BufferMut};
-use crate::sys::memory::try_box;
+
+/// The flags are those of `flags::filling` where the data tells how much of it has been filled.
+pub(crate) fn recv<D: Descriptor, M: OpData>(fd: D, into: M, flags: c_int) -> Op<D, M> {
+    Op::new(fd, into, Sqe { opcode: opcodes::RECV, op_flags: flags as u32, ..Sqe::default() })
+}
+
+/// Raises no SIGPIPE, whatever the kernel.
+pub(crate) fn send<D: Descriptor, M: OpData>(fd: D, from: M, flags: c_int) -> Op<D, M> {
+    let op_flags = (flags | libc::MSG_NOSIGNAL) as u32;
+    Op::new(fd, from, Sqe { opcode: opcodes::SEND, op_flags, ..Sqe::default() })
+}
+
+/// As `recv`.
+pub(crate) fn recvmsg<D: Descriptor, M: OpData>(fd: D, message: M, flags: c_int) -> Op<D, M> {
+    Op::new(fd, message, Sqe { opcode: opcodes::RECVMSG, op_flags: flags as u32, ..Sqe::default() })
+}
+
+/// As `send`.
+pub(crate) fn sendmsg<D: Descriptor, M: OpData>(fd: D, message: M, flags: c_int) -> Op<D, M> {
+    let op_flags = (flags | libc::MSG_NOSIGNAL) as u32;
+    Op::new(fd, message, Sqe { opcode: opcodes::SENDMSG, op_flags, ..Sqe::default() })
+}
+
+/// The connection's descriptor is the result; its address is not asked for.
+pub(crate) fn accept<D: Descriptor>(fd: D, flags: c_int) -> Op<D, NoData<OwnedFd>> {
+    Op::new(fd, NoData::NEW, Sqe { opcode: opcodes::ACCEPT, op_flags: flags as u32, ..Sqe::default() })
+}
+
+pub(crate) fn connect<D: Descriptor>(fd: D, address: Address) -> Op<D, Address> {
+    Op::new(fd, address, Sqe { opcode: opcodes::CONNECT, ..Sqe::default() })
+}
+
+/// The kernel has the family where other entries have a descriptor.
+pub(crate) fn socket(domain: c_int, kind: c_int, protocol: c_int) -> Op<Number, NoData<OwnedFd>> {
+    let sqe = Sqe { opcode: opcodes::SOCKET, off: kind as u64, len: protocol as u32, ..Sqe::default() };
+    Op::new(Number(domain), NoData::NEW, sqe)
+}
+
+pub(crate) fn shutdown<D: Descriptor>(fd: D, how: c_int) -> Op<D, NoData<()>> {
+    Op::new(fd, NoData::NEW, Sqe { opcode: opcodes::SHUTDOWN, len: how as u32, ..Sqe::default() })
+}
+
+/// Completes once, when one of the events has come.
+pub(super) fn poll<D: Descriptor>(fd: D, events: c_short) -> Op<D, NoData<()>> {
+    Op::new(fd, NoData::NEW, Sqe { opcode: opcodes::POLL_ADD, op_flags: poll_events(events as u32), ..Sqe::default() })
+}
 
 impl Loop {
     /// recv(2) into a buffer. `f` gets the number of bytes, 0 at the end of a stream, and the buffer. `flags` are
@@ -40,9 +87,7 @@ impl Loop {
         flags: i32,
         f: impl FnOnce(&Loop, Result<usize>, B) + 'static,
     ) -> Result<Handle> {
-        let flags = flags::filling(flags)?;
-        // SAFETY: without MSG_TRUNC, so many bytes are written to the room.
-        unsafe { self.fill(fd, buffer, f, |fd, room, length| entries::recv(fd, room, length, flags)) }
+        self.submit_buffer_op(recv(fd, Room(buffer), flags::filling(flags)?), f)
     }
 
     /// send(2) from a buffer. `f` gets the number of bytes sent, which may be fewer than there are. No SIGPIPE is raised.
@@ -57,11 +102,7 @@ impl Loop {
         flags: i32,
         f: impl FnOnce(&Loop, Result<usize>, B) + 'static,
     ) -> Result<Handle> {
-        let flags = flags::sending(flags)?;
-        // SAFETY: sending reads the bytes.
-        unsafe {
-            self.drain_buffer(fd, buffer, f, |fd, bytes, length| Ok((entries::send(fd, bytes, length, flags), None)))
-        }
+        self.submit_buffer_op(send(fd, Bytes(buffer), flags::sending(flags)?), f)
     }
 
     /// As [`send`](Loop::send), until all is sent. `f` gets all of the length; less when an error, a cancel or a deadline ended
@@ -78,13 +119,7 @@ impl Loop {
         flags: i32,
         f: impl FnOnce(&Loop, Result<usize>, B) + 'static,
     ) -> Result<Handle> {
-        let flags = flags::sending(flags)? | self.send_whole_flag();
-        let entry = |fd, bytes, length| -> Entry {
-            let sqe = entries::send(fd, bytes, length, flags);
-            Ok((sqe, Some(try_box(WriteAll::of_socket(sqe))?)))
-        };
-        // SAFETY: sending reads the bytes.
-        unsafe { self.drain_buffer(fd, buffer, f, entry) }
+        self.submit_buffer_op(send(fd, All(Bytes(buffer)), flags::sending(flags)?), f)
     }
 
     /// recvfrom(2): as [`recv`](Loop::recv), and `f` gets the address of the sender, where there is one.
@@ -95,25 +130,7 @@ impl Loop {
         flags: i32,
         f: impl FnOnce(&Loop, Result<(usize, Address)>, B) + 'static,
     ) -> Result<Handle> {
-        let flags = flags::filling(flags)?;
-        let kept = (fd, buffer, Message::new(Address::EMPTY));
-        // SAFETY: the room is the buffer's, the rest the message's, and these are kept.
-        unsafe {
-            self.submit_owned(
-                kept,
-                f,
-                |(fd, buffer, message)| {
-                    let (room, length) = room(buffer)?;
-                    Ok((entries::recvmsg(raw(fd), message.header_for(room, length), flags), None))
-                },
-                |lp, completion, (fd, mut buffer, message), f| {
-                    let result = completion.count();
-                    filled(&mut buffer, result);
-                    drop(fd);
-                    f(lp, result.map(|count| (count, message.address())), buffer);
-                },
-            )
-        }
+        self.submit_buffer_op(recvmsg(fd, MessageIn::new(buffer), flags::filling(flags)?), f)
     }
 
     /// sendto(2): as [`send`](Loop::send), to an address.
@@ -125,31 +142,13 @@ impl Loop {
         address: impl Into<Address>,
         f: impl FnOnce(&Loop, Result<usize>, B) + 'static,
     ) -> Result<Handle> {
-        let flags = flags::sending(flags)?;
-        let kept = (fd, buffer, Message::new(address.into()));
-        // SAFETY: the bytes are the buffer's, the rest the message's, and these are kept.
-        unsafe {
-            self.submit_owned(
-                kept,
-                f,
-                |(fd, buffer, message)| {
-                    let bytes = buffer.bytes();
-                    let (bytes, length) = (bytes.as_ptr().cast_mut(), entries::length(bytes.len())?);
-                    Ok((entries::sendmsg(raw(fd), message.header_for(bytes, length), flags), None))
-                },
-                |lp, completion, (fd, buffer, _), f| {
-                    drop(fd);
-                    f(lp, completion.count(), buffer);
-                },
-            )
-        }
+        self.submit_buffer_op(sendmsg(fd, MessageOut::new(buffer, address.into()), flags::sending(flags)?), f)
     }
 
     /// accept4(2): `f` gets the connection, close-on-exec. One that `f` has not seen when the loop is closed is closed. Errors:
     /// those of [`read`](Loop::read).
     pub fn accept(&self, fd: impl AsFd + 'static, f: impl FnOnce(&Loop, Result<OwnedFd>) + 'static) -> Result<Handle> {
-        // SAFETY: the entry points at nothing, and gives a descriptor.
-        unsafe { self.submit_opening(fd, f, |fd| Ok((entries::accept(raw(fd), libc::SOCK_CLOEXEC), None))) }
+        self.submit_op(accept(fd, libc::SOCK_CLOEXEC), f)
     }
 
     /// connect(2). Errors: those of [`read`](Loop::read).
@@ -159,13 +158,7 @@ impl Loop {
         address: impl Into<Address>,
         f: impl FnOnce(&Loop, Result<()>) + 'static,
     ) -> Result<Handle> {
-        // SAFETY: the address is kept.
-        unsafe {
-            self.submit_plain((fd, address.into()), f, |(fd, address)| {
-                let (address, length) = address.as_raw();
-                Ok((entries::connect(raw(fd), address, length), None))
-            })
-        }
+        self.submit_op(connect(fd, address.into()), f)
     }
 
     /// socket(2): `f` gets the socket, close-on-exec. `kind` is a `SOCK_*`. Since Linux 5.19. Errors: those of
@@ -177,9 +170,7 @@ impl Loop {
         protocol: i32,
         f: impl FnOnce(&Loop, Result<OwnedFd>) + 'static,
     ) -> Result<Handle> {
-        let kind = kind | libc::SOCK_CLOEXEC;
-        // SAFETY: the entry points at nothing, and gives a descriptor.
-        unsafe { self.submit_opening((), f, |()| Ok((entries::socket(domain, kind, protocol), None))) }
+        self.submit_op(socket(domain, kind | libc::SOCK_CLOEXEC, protocol), f)
     }
 
     /// shutdown(2). Since Linux 5.11. Errors: those of [`read`](Loop::read).
@@ -194,40 +185,6 @@ impl Loop {
             Shutdown::Write => libc::SHUT_WR,
             Shutdown::Both => libc::SHUT_RDWR,
         };
-        // SAFETY: the entry points at nothing.
-        unsafe { self.submit_plain(fd, f, |fd| Ok((entries::shutdown(raw(fd), how), None))) }
-    }
-}
-
-/// A message of one buffer, with an address.
-pub(crate) struct Message {
-    header: msghdr,
-    vector: iovec,
-    address: Address,
-}
-
-impl Message {
-    pub(crate) fn new(address: Address) -> Message {
-        // SAFETY: zeros are null pointers and numbers.
-        let header = unsafe { std::mem::zeroed() };
-        Message { header, vector: iovec { iov_base: ptr::null_mut(), iov_len: 0 }, address }
-    }
-
-    /// The header, which holds from now on for as long as the message is not moved.
-    pub(crate) fn header_for(&mut self, buffer: *mut u8, length: u32) -> *mut msghdr {
-        self.vector = iovec { iov_base: buffer.cast(), iov_len: length as usize };
-        let (address, length) = self.address.as_raw();
-        self.header.msg_name = address.cast();
-        self.header.msg_namelen = length;
-        self.header.msg_iov = &raw mut self.vector;
-        self.header.msg_iovlen = 1;
-        &raw mut self.header
-    }
-
-    /// The address, as the kernel has told it.
-    pub(crate) fn address(&self) -> Address {
-        let mut address = self.address;
-        address.set_length(self.header.msg_namelen);
-        address
+        self.submit_op(shutdown(fd, how), f)
     }
 }

@@ -10,18 +10,52 @@
 //! full: these say EAGAIN there, as the system calls do. (Linux before 5.16 says so of reads and writes, before 5.18 of accept, where it
 //! lacks the fixes of its stable branch.)
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 
-use libc::iovec;
-
-use super::entries::{self, CURRENT};
-use super::owned::{filled, raw, room};
-use super::write_all::WriteAll;
+use super::buffer::{Buffer, BufferMut, length};
+use super::closing::Closed;
+use super::data::{All, Bytes, Parts, Room, Rooms, SpliceFrom};
+use super::operation::{Descriptor, Number, Op, OpData};
 use crate::abi::handle::Handle;
+use crate::abi::opcodes;
+use crate::abi::sqe::{Sqe, flags};
 use crate::error::Result;
 use crate::event_loop::Loop;
-use crate::op::buffer::{Buffer, BufferMut};
-use crate::sys::memory::try_box;
+
+/// The offset of what is at the file's own position, or has none.
+pub(crate) const CURRENT: u64 = u64::MAX;
+
+pub(crate) fn read<D: Descriptor, M: OpData>(fd: D, into: M, offset: u64) -> Op<D, M> {
+    Op::new(fd, into, Sqe { opcode: opcodes::READ, off: offset, ..Sqe::default() })
+}
+
+pub(crate) fn write<D: Descriptor, M: OpData>(fd: D, from: M, offset: u64) -> Op<D, M> {
+    Op::new(fd, from, Sqe { opcode: opcodes::WRITE, off: offset, ..Sqe::default() })
+}
+
+pub(crate) fn readv<D: Descriptor, M: OpData>(fd: D, into: M, offset: u64) -> Op<D, M> {
+    Op::new(fd, into, Sqe { opcode: opcodes::READV, off: offset, ..Sqe::default() })
+}
+
+pub(crate) fn writev<D: Descriptor, M: OpData>(fd: D, from: M, offset: u64) -> Op<D, M> {
+    Op::new(fd, from, Sqe { opcode: opcodes::WRITEV, off: offset, ..Sqe::default() })
+}
+
+/// Between descriptors with an offset each.
+pub(crate) fn splice<D: Descriptor, E: Descriptor>(
+    from: (D, u64),
+    to: (E, u64),
+    len: u32,
+    flags: u32,
+) -> Op<E, SpliceFrom<D>> {
+    let sqe = Sqe { opcode: opcodes::SPLICE, off: to.1, addr: from.1, len, op_flags: flags, ..Sqe::default() };
+    Op::new(to.0, SpliceFrom(from.0), sqe)
+}
+
+/// Always on a thread of the kernel's: with SO_LINGER, closing blocks.
+pub(crate) fn close<M: OpData>(fd: Number, data: M) -> Op<Number, M> {
+    Op::new(fd, data, Sqe { opcode: opcodes::CLOSE, flags: flags::ASYNC, ..Sqe::default() })
+}
 
 impl Loop {
     /// Reads into a buffer, at `offset` of a file; None: at its own position. `f` gets the number of bytes, 0 at the end of the file, and the
@@ -44,9 +78,7 @@ impl Loop {
         offset: Option<u64>,
         f: impl FnOnce(&Loop, Result<usize>, B) + 'static,
     ) -> Result<Handle> {
-        let offset = offset.unwrap_or(CURRENT);
-        // SAFETY: reading writes so many bytes to the room.
-        unsafe { self.fill(fd, buffer, f, |fd, room, length| entries::read(fd, room, length, offset)) }
+        self.submit_buffer_op(read(fd, Room(buffer), offset.unwrap_or(CURRENT)), f)
     }
 
     /// Writes from a buffer, at `offset` of a file; None: at its own position. `f` gets the number of bytes written, which
@@ -61,11 +93,7 @@ impl Loop {
         offset: Option<u64>,
         f: impl FnOnce(&Loop, Result<usize>, B) + 'static,
     ) -> Result<Handle> {
-        let offset = offset.unwrap_or(CURRENT);
-        // SAFETY: writing reads the bytes.
-        unsafe {
-            self.drain_buffer(fd, buffer, f, |fd, bytes, length| Ok((entries::write(fd, bytes, length, offset), None)))
-        }
+        self.submit_buffer_op(write(fd, Bytes(buffer), offset.unwrap_or(CURRENT)), f)
     }
 
     /// As [`write`](Loop::write), until all is written. `f` gets all of the length; less when an error, a cancel or a deadline
@@ -78,13 +106,7 @@ impl Loop {
         offset: Option<u64>,
         f: impl FnOnce(&Loop, Result<usize>, B) + 'static,
     ) -> Result<Handle> {
-        let offset = offset.unwrap_or(CURRENT);
-        let entry = |fd, bytes, length| -> super::owned::Entry {
-            let sqe = entries::write(fd, bytes, length, offset);
-            Ok((sqe, Some(try_box(WriteAll::of_file(sqe))?)))
-        };
-        // SAFETY: writing reads the bytes.
-        unsafe { self.drain_buffer(fd, buffer, f, entry) }
+        self.submit_buffer_op(write(fd, All(Bytes(buffer)), offset.unwrap_or(CURRENT)), f)
     }
 
     /// Reads into several buffers, one after the other, at most 1024; else as [`read`](Loop::read).
@@ -95,37 +117,7 @@ impl Loop {
         offset: Option<u64>,
         f: impl FnOnce(&Loop, Result<usize>, Vec<B>) + 'static,
     ) -> Result<Handle> {
-        let vectors = Vec::<iovec>::new();
-        // SAFETY: the rooms are the buffers', the array the vector's, and these are kept.
-        unsafe {
-            self.submit_owned(
-                (fd, buffers, vectors),
-                f,
-                |(fd, buffers, vectors)| {
-                    vectors.try_reserve_exact(buffers.len())?;
-                    let mut together = 0usize;
-                    for buffer in buffers {
-                        let (room, length) = room(buffer)?;
-                        together = together.saturating_add(length as usize);
-                        vectors.push(iovec { iov_base: room.cast(), iov_len: length as usize });
-                    }
-                    entries::length(together)?;
-                    let count = entries::length(vectors.len())?;
-                    Ok((entries::readv(raw(fd), vectors.as_ptr(), count, offset.unwrap_or(CURRENT)), None))
-                },
-                |lp, completion, (fd, mut buffers, vectors), f| {
-                    let result = completion.count();
-                    let mut left = result.unwrap_or(0);
-                    for (buffer, vector) in buffers.iter_mut().zip(&vectors) {
-                        let count = left.min(vector.iov_len);
-                        filled(buffer, Ok(count));
-                        left -= count;
-                    }
-                    drop(fd);
-                    f(lp, result, buffers);
-                },
-            )
-        }
+        self.submit_buffer_op(readv(fd, Rooms::new(buffers), offset.unwrap_or(CURRENT)), f)
     }
 
     /// Writes from several buffers, one after the other, at most 1024; else as [`write`](Loop::write).
@@ -136,30 +128,7 @@ impl Loop {
         offset: Option<u64>,
         f: impl FnOnce(&Loop, Result<usize>, Vec<B>) + 'static,
     ) -> Result<Handle> {
-        let vectors = Vec::<iovec>::new();
-        // SAFETY: the bytes are the buffers', the array the vector's, and these are kept.
-        unsafe {
-            self.submit_owned(
-                (fd, buffers, vectors),
-                f,
-                |(fd, buffers, vectors)| {
-                    vectors.try_reserve_exact(buffers.len())?;
-                    let mut together = 0usize;
-                    for buffer in buffers {
-                        let bytes = buffer.bytes();
-                        together = together.saturating_add(bytes.len());
-                        vectors.push(iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() });
-                    }
-                    entries::length(together)?;
-                    let count = entries::length(vectors.len())?;
-                    Ok((entries::writev(raw(fd), vectors.as_ptr(), count, offset.unwrap_or(CURRENT)), None))
-                },
-                |lp, completion, (fd, buffers, _), f| {
-                    drop(fd);
-                    f(lp, completion.count(), buffers);
-                },
-            )
-        }
+        self.submit_buffer_op(writev(fd, Parts::new(buffers), offset.unwrap_or(CURRENT)), f)
     }
 
     /// Moves up to `length` bytes between a pipe and something else. Each descriptor comes with an offset: None for a pipe, and for a
@@ -173,42 +142,19 @@ impl Loop {
         flags: u32,
         f: impl FnOnce(&Loop, Result<usize>) + 'static,
     ) -> Result<Handle> {
-        let offsets = (from.1.unwrap_or(CURRENT), to.1.unwrap_or(CURRENT));
-        // SAFETY: the entry points at nothing.
-        unsafe {
-            self.submit_owned(
-                (from.0, to.0),
-                f,
-                |(from, to)| {
-                    let (from, to) = ((raw(from), offsets.0), (raw(to), offsets.1));
-                    Ok((entries::splice(from, to, entries::length(length)?, flags), None))
-                },
-                |lp, completion, kept, f| {
-                    drop(kept);
-                    f(lp, completion.count());
-                },
-            )
-        }
+        let (from, to) = ((from.0, from.1.unwrap_or(CURRENT)), (to.0, to.1.unwrap_or(CURRENT)));
+        self.submit_op(splice(from, to, self::length(length)?, flags), f)
     }
 
     /// Closes a descriptor on a thread of the kernel's, because closing may block (SO_LINGER, a file on a network).
     ///
     /// It is closed whatever comes of it; one that is cancelled before it has begun, at once, and one that cannot be
     /// submitted too. Errors: those of [`read`](Loop::read).
-    pub fn close_fd(
-        &self,
-        fd: impl Into<std::os::fd::OwnedFd>,
-        f: impl FnOnce(&Loop, Result<()>) + 'static,
-    ) -> Result<Handle> {
+    pub fn close_fd(&self, fd: impl Into<OwnedFd>, f: impl FnOnce(&Loop, Result<()>) + 'static) -> Result<Handle> {
         let fd = fd.into();
-        // SAFETY: the entry points at nothing.
-        let handle = unsafe {
-            self.submit_plain((), f, |()| {
-                Ok((entries::close(raw(&fd)), Some(try_box(super::closing::Closing(raw(&fd)))?)))
-            })
-        }?;
+        let handle = self.submit_op(close(Number(fd.as_raw_fd()), Closed), f)?;
         // It is the kernel's to close from now on, or the driver's.
-        let _ = std::os::fd::IntoRawFd::into_raw_fd(fd);
+        let _ = fd.into_raw_fd();
         Ok(handle)
     }
 }

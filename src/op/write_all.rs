@@ -1,7 +1,8 @@
 //! An operation that goes on until all of its buffer is through.
 
-use super::entries::CURRENT;
+use super::streams::CURRENT;
 use crate::abi::completion::Completed;
+use crate::abi::opcodes;
 use crate::abi::sqe::Sqe;
 use crate::pending::driver::{Driver, Step};
 
@@ -16,14 +17,9 @@ pub(crate) struct WriteAll {
 }
 
 impl WriteAll {
-    /// To finish what an entry with a buffer begins, at `off` of a file unless that is `CURRENT`.
-    pub(crate) fn of_file(sqe: Sqe) -> WriteAll {
-        WriteAll { rest: sqe, done: 0, has_place: sqe.off != CURRENT }
-    }
-
-    /// The same for a socket.
-    pub(crate) fn of_socket(sqe: Sqe) -> WriteAll {
-        WriteAll { rest: sqe, done: 0, has_place: false }
+    /// To finish what the entry of a write or a send begins: at `off` of a file, unless that is `CURRENT`.
+    pub(super) fn new(sqe: Sqe) -> WriteAll {
+        WriteAll { rest: sqe, done: 0, has_place: sqe.opcode == opcodes::WRITE && sqe.off != CURRENT }
     }
 }
 
@@ -61,7 +57,11 @@ unsafe impl Driver for WriteAll {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::op::entries;
+
+    /// Of 100 bytes.
+    fn write_all(opcode: u8, off: u64) -> WriteAll {
+        WriteAll::new(Sqe { opcode, fd: 3, addr: 0x1000, len: 100, off, ..Sqe::default() })
+    }
 
     fn completed(result: i32) -> Completed {
         Completed { number: 1, result, flags: 0 }
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn the_rest_follows_until_all_is_through() {
-        let mut whole = WriteAll::of_file(entries::write(3, std::ptr::without_provenance(0x1000), 100, 50));
+        let mut whole = write_all(opcodes::WRITE, 50);
         assert_eq!(whole.cancelled(), -libc::ECANCELED);
         assert!(whole.completed(completed(30)).again);
         let rest = whole.entry().unwrap();
@@ -81,12 +81,12 @@ mod tests {
     #[test]
     fn an_error_after_the_beginning_is_a_short_result() {
         for ending in [-libc::ECONNRESET, 0] {
-            let mut whole = WriteAll::of_socket(entries::send(3, std::ptr::without_provenance(0x1000), 100, 0));
+            let mut whole = write_all(opcodes::SEND, 0);
             assert!(whole.completed(completed(1)).again);
             assert_eq!(whole.entry().unwrap().off, 0);
             assert_eq!(whole.completed(completed(ending)).given.unwrap().result, 1);
         }
-        let mut whole = WriteAll::of_socket(entries::send(3, std::ptr::without_provenance(0x1000), 100, 0));
+        let mut whole = write_all(opcodes::SEND, 0);
         assert_eq!(whole.completed(completed(-libc::EPIPE)).given.unwrap().result, -libc::EPIPE);
     }
 }

@@ -48,15 +48,6 @@ pub(crate) unsafe trait Driver: std::fmt::Debug {
     }
 }
 
-/// Keeps something until the kernel has let go of it.
-#[cfg(feature = "capi")]
-#[derive(Debug)]
-pub(crate) struct KeepAlive<T>(pub(crate) T);
-
-// SAFETY: it gives no entries.
-#[cfg(feature = "capi")]
-unsafe impl<T: std::fmt::Debug> Driver for KeepAlive<T> {}
-
 /// What comes of a completion: a result for the user, another entry for the kernel, both or neither.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Step {

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use crate::error::{Error, Result};
 use crate::io::net::{self, TcpStream, UnixStream};
-use crate::io::{Receive, SendAll, Socket, TryRc};
+use crate::io::{Receive, SendAll, SharedFd, TryRc, receive, send_all};
 
 /// A stream whose reads and writes go by way of buffers of its own, one for each: made of a stream with `From`.
 ///
@@ -20,10 +20,10 @@ use crate::io::{Receive, SendAll, Socket, TryRc};
 /// the next write, flush or close.)
 pub struct Buffered<S> {
     stream: S,
-    socket: TryRc<Socket>,
+    fd: TryRc<SharedFd>,
     capacity: usize,
     input: Vec<u8>,
-    /// IoKind much of the input has been read.
+    /// How much of the input has been read.
     read: usize,
     receive: Option<Receive<Vec<u8>>>,
     /// What is written into. Empty, but for its capacity, or being sent.
@@ -37,21 +37,21 @@ const CAPACITY: usize = 16 << 10;
 
 impl From<TcpStream> for Buffered<TcpStream> {
     fn from(stream: TcpStream) -> Buffered<TcpStream> {
-        Buffered::new(stream.socket().clone(), stream)
+        Buffered::new(stream.shared_fd().clone(), stream)
     }
 }
 
 impl From<UnixStream> for Buffered<UnixStream> {
     fn from(stream: UnixStream) -> Buffered<UnixStream> {
-        Buffered::new(stream.socket().clone(), stream)
+        Buffered::new(stream.shared_fd().clone(), stream)
     }
 }
 
 impl<S> Buffered<S> {
-    fn new(socket: TryRc<Socket>, stream: S) -> Buffered<S> {
+    fn new(fd: TryRc<SharedFd>, stream: S) -> Buffered<S> {
         Buffered {
             stream,
-            socket,
+            fd,
             capacity: CAPACITY,
             input: Vec::new(),
             read: 0,
@@ -82,10 +82,10 @@ impl<S> Buffered<S> {
                 self.read = 0;
                 input.clear();
                 input.try_reserve_exact(self.capacity)?;
-                self.receive = Some(Receive::new(self.socket.clone(), input));
+                self.receive = Some(receive(&self.fd, input));
             }
             let receive = self.receive.as_mut().expect("it has begun");
-            let (got, input) = ready!(Pin::new(receive).poll(context));
+            let (got, input): (Result<usize>, _) = ready!(Pin::new(receive).poll(context)).into();
             self.receive = None;
             self.input = input;
             got?;
@@ -112,7 +112,7 @@ impl<S> Buffered<S> {
         }
         let count = self.output.len();
         if count > 0 {
-            self.send = Some(SendAll::new(self.socket.clone(), std::mem::take(&mut self.output)));
+            self.send = Some(send_all(&self.fd, std::mem::take(&mut self.output)));
             // It begins at once; what comes of it, the next call says.
             let _ = self.poll_send(context)?;
         }
@@ -136,7 +136,7 @@ impl<S> Buffered<S> {
         ready!(self.poll_send(context))?;
         if !std::mem::replace(&mut self.is_closed, true) {
             // The other end may have gone already.
-            return Poll::Ready(match net::shutdown(&self.socket, Shutdown::Write) {
+            return Poll::Ready(match net::shutdown(&self.fd, Shutdown::Write) {
                 Err(error) if error.raw_os_error() == libc::ENOTCONN => Ok(()),
                 result => result,
             });

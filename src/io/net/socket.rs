@@ -2,7 +2,6 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::future::poll_fn;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -14,9 +13,9 @@ use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::error::{Error, Result};
-use crate::io::{Kept, Socket, TryRc, begin};
+use crate::io::{TryRc, run};
 use crate::op::address::Address;
-use crate::op::entries;
+use crate::op::sockets;
 
 /// What the standard library has done.
 pub(super) fn done<T>(result: io::Result<T>) -> Result<T> {
@@ -84,29 +83,18 @@ pub(super) fn debug<A: Family>(name: &str, fd: &OwnedFd, f: &mut fmt::Formatter<
     all.finish()
 }
 
-struct Connecting(Address);
-
-impl Kept for Connecting {}
-
 /// Connects a socket, and gives it back. It is closed when that fails, or the future is dropped.
 pub(super) async fn connect(fd: OwnedFd, address: Address) -> Result<OwnedFd> {
     let fd = TryRc::new(fd)?;
-    let raw = fd.as_raw_fd();
-    let entry = |_: &crate::Loop, connecting: &mut Connecting| {
-        let (address, length) = connecting.0.as_raw();
-        Ok(entries::connect(raw, address, length))
-    };
-    // SAFETY: the address is kept, and the descriptor is the keeper's.
-    let mut flight = unsafe { begin(Connecting(address), &fd, entry) }.map_err(|(error, _)| error)?;
-    poll_fn(|context| flight.poll(context)).await.0?;
-    Ok(fd.into_inner().expect("the loop's side has let go of it"))
+    run(sockets::connect(fd.clone(), address)).await?;
+    Ok(fd.into_inner().expect("the operation has let go of it"))
 }
 
-pub(crate) fn shutdown(socket: &Socket, how: Shutdown) -> Result<()> {
+pub(crate) fn shutdown(fd: impl AsFd, how: Shutdown) -> Result<()> {
     let how = match how {
         Shutdown::Read => net::Shutdown::Read,
         Shutdown::Write => net::Shutdown::Write,
         Shutdown::Both => net::Shutdown::Both,
     };
-    net::shutdown(&socket.fd, how).map_err(refused)
+    net::shutdown(fd, how).map_err(refused)
 }

@@ -1,20 +1,18 @@
 //! A stream as two, for two tasks.
 
-use crate::io::{Socket, TryRc, reading, writing};
+use crate::io::{SharedFd, TryRc, reading, writing};
 
 /// The reading half of a stream, made by `into_split`. The stream is closed when both halves have been dropped.
-pub struct ReadHalf {
-    socket: TryRc<Socket>,
-}
+#[derive(Debug)]
+pub struct ReadHalf(TryRc<SharedFd>);
 
 /// The writing half of a stream, made by `into_split`. The stream is closed when both halves have been dropped: to tell the other end
 /// before that, [`shutdown`](WriteHalf::shutdown).
-pub struct WriteHalf {
-    socket: TryRc<Socket>,
-}
+#[derive(Debug)]
+pub struct WriteHalf(TryRc<SharedFd>);
 
-pub(super) fn split(socket: TryRc<Socket>) -> (ReadHalf, WriteHalf) {
-    (ReadHalf { socket: socket.clone() }, WriteHalf { socket })
+pub(super) fn split(fd: TryRc<SharedFd>) -> (ReadHalf, WriteHalf) {
+    (ReadHalf(fd.clone()), WriteHalf(fd))
 }
 
 impl ReadHalf {
@@ -26,18 +24,6 @@ impl WriteHalf {
 
     /// Tells the other end that nothing more comes. What has been written is sent before. One system call.
     pub fn shutdown(&mut self) -> crate::Result<()> {
-        super::socket::shutdown(&self.socket, std::net::Shutdown::Write)
-    }
-}
-
-impl std::fmt::Debug for ReadHalf {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("ReadHalf").field(&self.socket.fd).finish()
-    }
-}
-
-impl std::fmt::Debug for WriteHalf {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("WriteHalf").field(&self.socket.fd).finish()
+        super::socket::shutdown(&self.0, std::net::Shutdown::Write)
     }
 }

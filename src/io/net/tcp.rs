@@ -9,13 +9,11 @@ use rustix::net::{AddressFamily, sockopt};
 use super::socket::{self, done, refused};
 use super::split::{self, ReadHalf, WriteHalf};
 use crate::error::{Error, Result};
-use crate::io::{Accept, IoKind, Listening, Socket, TryRc, reading, writing};
+use crate::io::{IoKind, Listening, SharedFd, TryRc, accept_from, reading, writing};
 use crate::task::operation;
 
 /// A TCP connection.
-pub struct TcpStream {
-    socket: TryRc<Socket>,
-}
+pub struct TcpStream(TryRc<SharedFd>);
 
 impl TcpStream {
     /// Connects. Dropped before that, the future gives up and closes the socket. Errors: ECONNREFUSED, ETIMEDOUT and so on.
@@ -47,12 +45,12 @@ impl TcpStream {
     }
 
     fn of(fd: OwnedFd) -> Result<TcpStream> {
-        Ok(TcpStream { socket: Socket::new(fd, IoKind::Stream)? })
+        Ok(TcpStream(SharedFd::new(fd, IoKind::Socket)?))
     }
 
     #[cfg(any(feature = "futures-io", feature = "hyper"))]
-    pub(crate) fn socket(&self) -> &TryRc<Socket> {
-        &self.socket
+    pub(crate) fn shared_fd(&self) -> &TryRc<SharedFd> {
+        &self.0
     }
 
     reading!();
@@ -62,7 +60,7 @@ impl TcpStream {
     /// Ends one direction or both: with `Write`, the other end reads to the end of what has been written, and no further. One system
     /// call. Errors: ENOTCONN when the other end has broken it off.
     pub fn shutdown(&mut self, how: Shutdown) -> Result<()> {
-        socket::shutdown(&self.socket, how)
+        socket::shutdown(&self.0, how)
     }
 
     /// With `true`, small writes are sent at once, and not kept for others to join them. One system call.
@@ -82,19 +80,19 @@ impl TcpStream {
 
     /// Two halves, for two tasks. Costs nothing.
     pub fn into_split(self) -> (ReadHalf, WriteHalf) {
-        split::split(self.socket)
+        split::split(self.0)
     }
 }
 
 impl AsFd for TcpStream {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.fd.as_fd()
+        self.0.as_fd()
     }
 }
 
 impl fmt::Debug for TcpStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        socket::debug::<SocketAddr>("TcpStream", &self.socket.fd, f)
+        socket::debug::<SocketAddr>("TcpStream", &self.0.fd, f)
     }
 }
 
@@ -123,7 +121,7 @@ impl TcpListener {
     /// Errors: EMFILE, ENFILE, ENOBUFS and ENOMEM pass, and are to be tried again in a while; ECONNABORTED is a connection that has
     /// ended before it was accepted. EBUSY while another accept lives.
     pub async fn accept(&self) -> Result<TcpStream> {
-        TcpStream::of(Accept::new(self.listening.clone()).await?)
+        TcpStream::of(accept_from(&self.listening).await?)
     }
 
     /// The address that it listens at. One system call.

@@ -6,8 +6,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use super::socket::{self, done, refused};
 use crate::error::{Error, Result};
-use crate::io::{IoKind, Receive, Send, Socket, TryRc};
+use crate::io::{IoKind, SharedFd, TryRc, receive_from, run};
+use crate::op::address::Address;
 use crate::op::buffer::{Buffer, BufferMut};
+use crate::op::data::Bytes;
+use crate::op::message::MessageOut;
+use crate::op::sockets::{send, sendmsg};
 
 /// A UDP socket. Sending and receiving may be in different tasks, which share it in an `Rc`.
 ///
@@ -25,9 +29,7 @@ use crate::op::buffer::{Buffer, BufferMut};
 /// })??;
 /// # Ok::<(), ringloop::Error>(())
 /// ```
-pub struct UdpSocket {
-    socket: TryRc<Socket>,
-}
+pub struct UdpSocket(TryRc<SharedFd>);
 
 impl UdpSocket {
     /// A socket with an address of its own. Errors: EADDRINUSE, EACCES and so on.
@@ -38,7 +40,7 @@ impl UdpSocket {
     /// A socket of the standard library's. O_NONBLOCK is taken from it. Errors: ENOMEM.
     pub fn from_std(socket: net::UdpSocket) -> Result<UdpSocket> {
         socket::make_blocking(&socket)?;
-        Ok(UdpSocket { socket: Socket::new(socket.into(), IoKind::Datagrams)? })
+        Ok(UdpSocket(SharedFd::new(socket.into(), IoKind::Socket)?))
     }
 
     /// From now on, `send` sends there, and nothing is received from anywhere else. One system call.
@@ -50,12 +52,12 @@ impl UdpSocket {
     ///
     /// Not cancel-safe: when the future is dropped, it may have been sent. Errors: EDESTADDRREQ when it is not connected, EMSGSIZE.
     pub async fn send<B: Buffer>(&self, buffer: B) -> (Result<usize>, B) {
-        Send::new(self.socket.clone(), buffer).await
+        run(send(self.0.clone(), Bytes(buffer), 0)).await
     }
 
     /// As [`send`](UdpSocket::send), to this address.
     pub async fn send_to<B: Buffer>(&self, buffer: B, address: SocketAddr) -> (Result<usize>, B) {
-        Send::to(self.socket.clone(), buffer, address.into()).await
+        run(sendmsg(self.0.clone(), MessageOut::new(buffer, address.into()), 0)).await
     }
 
     /// Receives a datagram: its length. What the buffer has no room for is lost.
@@ -64,18 +66,19 @@ impl UdpSocket {
     /// for in the buffer of this one. Errors: EINVAL when the buffer has no room; EBUSY while another receive lives; ECONNREFUSED when one
     /// that was sent to where the socket is connected to has been refused.
     pub async fn recv<B: BufferMut>(&self, buffer: B) -> (Result<usize>, B) {
-        let (got, buffer) = Receive::new(self.socket.clone(), buffer).await;
+        let (got, buffer) = self.receive(buffer).await;
         (got.map(|(count, _)| count), buffer)
     }
 
     /// As [`recv`](UdpSocket::recv), and tells who has sent it.
     pub async fn recv_from<B: BufferMut>(&self, buffer: B) -> (Result<(usize, SocketAddr)>, B) {
-        let (got, buffer) = Receive::new(self.socket.clone(), buffer).await;
-        let got = got.and_then(|(count, sender)| {
-            let sender = sender.and_then(|sender| sender.to_inet()).ok_or(Error::BAD_ADDRESS)?;
-            Ok((count, sender))
-        });
+        let (got, buffer) = self.receive(buffer).await;
+        let got = got.and_then(|(count, sender)| Ok((count, sender.to_inet().ok_or(Error::BAD_ADDRESS)?)));
         (got, buffer)
+    }
+
+    async fn receive<B: BufferMut>(&self, buffer: B) -> (Result<(usize, Address)>, B) {
+        receive_from(&self.0, buffer).await.into()
     }
 
     /// The address of this socket. One system call.
@@ -86,12 +89,12 @@ impl UdpSocket {
 
 impl AsFd for UdpSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.fd.as_fd()
+        self.0.as_fd()
     }
 }
 
 impl fmt::Debug for UdpSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        socket::debug::<SocketAddr>("UdpSocket", &self.socket.fd, f)
+        socket::debug::<SocketAddr>("UdpSocket", &self.0.fd, f)
     }
 }

@@ -12,7 +12,7 @@ use rustix::net::AddressFamily;
 use super::socket::{self, done};
 use super::split::{self, ReadHalf, WriteHalf};
 use crate::error::{Error, Result};
-use crate::io::{Accept, IoKind, Listening, Socket, TryRc, reading, writing};
+use crate::io::{IoKind, Listening, SharedFd, TryRc, accept_from, reading, writing};
 
 /// The address that a path is.
 fn address_of(path: impl AsRef<Path>) -> Result<SocketAddr> {
@@ -23,9 +23,7 @@ fn address_of(path: impl AsRef<Path>) -> Result<SocketAddr> {
 }
 
 /// A Unix stream socket.
-pub struct UnixStream {
-    socket: TryRc<Socket>,
-}
+pub struct UnixStream(TryRc<SharedFd>);
 
 impl UnixStream {
     /// Connects to a listener by its path. Dropped before that, the future gives up. Errors: ENOENT, ECONNREFUSED and so on; EINVAL when
@@ -52,12 +50,12 @@ impl UnixStream {
     }
 
     fn of(fd: OwnedFd) -> Result<UnixStream> {
-        Ok(UnixStream { socket: Socket::new(fd, IoKind::Stream)? })
+        Ok(UnixStream(SharedFd::new(fd, IoKind::Socket)?))
     }
 
     #[cfg(any(feature = "futures-io", feature = "hyper"))]
-    pub(crate) fn socket(&self) -> &TryRc<Socket> {
-        &self.socket
+    pub(crate) fn shared_fd(&self) -> &TryRc<SharedFd> {
+        &self.0
     }
 
     reading!();
@@ -67,7 +65,7 @@ impl UnixStream {
     /// Ends one direction or both: with `Write`, the other end reads to the end of what has been written, and no further. One system
     /// call.
     pub fn shutdown(&mut self, how: Shutdown) -> Result<()> {
-        socket::shutdown(&self.socket, how)
+        socket::shutdown(&self.0, how)
     }
 
     /// The address of the other end. One system call.
@@ -82,19 +80,19 @@ impl UnixStream {
 
     /// Two halves, for two tasks. Costs nothing.
     pub fn into_split(self) -> (ReadHalf, WriteHalf) {
-        split::split(self.socket)
+        split::split(self.0)
     }
 }
 
 impl AsFd for UnixStream {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.fd.as_fd()
+        self.0.as_fd()
     }
 }
 
 impl fmt::Debug for UnixStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        socket::debug::<SocketAddr>("UnixStream", &self.socket.fd, f)
+        socket::debug::<SocketAddr>("UnixStream", &self.0.fd, f)
     }
 }
 
@@ -124,7 +122,7 @@ impl UnixListener {
 
     /// Waits for a connection: as [`TcpListener::accept`](super::TcpListener::accept), cancel-safe too.
     pub async fn accept(&self) -> Result<UnixStream> {
-        UnixStream::of(Accept::new(self.listening.clone()).await?)
+        UnixStream::of(accept_from(&self.listening).await?)
     }
 
     /// The address that it listens at. One system call.

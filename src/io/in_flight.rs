@@ -1,0 +1,212 @@
+//! An operation in flight, and whoever awaits it: one allocation, with the operation in it.
+//!
+//! It has two owners. The loop's is in the callback: it completes the operation with its result, or with ECANCELED when it is dropped without
+//! one. The other is a future, or what that has left behind. Nobody touches the operation before it is completed, and until then
+//! the loop owns it too, so that the kernel may use it whatever becomes of the future. What it comes to has no descriptor in it any more, so
+//! that a descriptor can own what has been left on it.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::mem;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use crate::abi::handle::Handle;
+use crate::error::{Error, Result};
+use crate::event_loop::{Callback, Loop};
+use crate::op::operation::{Descriptor, Op, OpData, Outcome};
+use crate::pending::event::Event;
+use crate::sys::try_arc::{TryArc, TryRc};
+use crate::task::{Notify, cancel};
+use crate::threads::remote::Shared;
+
+/// An operation that has been submitted.
+pub(crate) struct OpCell<S: ?Sized> {
+    /// None: it has not ended.
+    outcome: Cell<Option<Outcome>>,
+    waiter: Cell<Option<Notify>>,
+    /// None: it has not been submitted.
+    handle: Cell<Option<Handle>>,
+    shared: TryArc<Shared>,
+    stage: RefCell<S>,
+}
+
+/// How far an operation has come.
+pub(crate) enum Stage<D, M: OpData> {
+    Submitted(Op<D, M>),
+    Completed(M::Output),
+    Taken,
+}
+
+impl<D: Descriptor, M: OpData> Stage<D, M> {
+    /// The operation, which has not been completed.
+    fn op(&mut self) -> &mut Op<D, M> {
+        match self {
+            Stage::Submitted(op) => op,
+            _ => unreachable!("an operation is completed once"),
+        }
+    }
+
+    /// Completes the operation.
+    fn complete(self, outcome: Outcome) -> M::Output {
+        match self {
+            Stage::Submitted(op) => op.complete(outcome),
+            _ => unreachable!("an operation is completed once"),
+        }
+    }
+
+    /// What it came to.
+    pub(crate) fn output(&mut self) -> &mut M::Output {
+        match self {
+            Stage::Completed(output) => output,
+            _ => unreachable!("it has not been completed"),
+        }
+    }
+
+    /// Takes what it came to.
+    pub(crate) fn take_output(&mut self) -> M::Output {
+        match mem::replace(self, Stage::Taken) {
+            Stage::Completed(output) => output,
+            _ => unreachable!("it has not been completed"),
+        }
+    }
+}
+
+/// The loop's owner of an operation, which sees to it that it is completed.
+struct CompletionGuard<D: Descriptor, M: OpData>(Option<TryRc<OpCell<Stage<D, M>>>>);
+
+impl<D: Descriptor, M: OpData> CompletionGuard<D, M> {
+    fn complete(&mut self, outcome: Outcome) {
+        let Some(cell) = self.0.take() else { return };
+        // What is dropped here may be user code, and no borrow is held meanwhile.
+        let stage = mem::replace(&mut *cell.stage.borrow_mut(), Stage::Taken);
+        let output = stage.complete(outcome);
+        *cell.stage.borrow_mut() = Stage::Completed(output);
+        cell.outcome.set(Some(outcome));
+        let waiter = cell.waiter.take();
+        // This comes first, so that whoever is woken finds itself the only owner.
+        drop(cell);
+        waiter.into_iter().for_each(Notify::wake);
+    }
+}
+
+impl<D: Descriptor, M: OpData> Drop for CompletionGuard<D, M> {
+    fn drop(&mut self) {
+        // One that has not been submitted stays as it was.
+        if self.0.as_ref().is_some_and(|cell| cell.handle.get().is_some()) {
+            self.complete(Outcome::error(Error::SENDER_DROPPED));
+        }
+    }
+}
+
+/// Begins an operation on the loop that is running on this thread. When it cannot be submitted, it has come to an error at once.
+pub(crate) fn begin<D: Descriptor, M: OpData>(op: Op<D, M>) -> std::result::Result<InFlight<D, M>, M::Output> {
+    Loop::with_running(|lp| {
+        let lp = match lp.ok_or(Error::NO_LOOP).and_then(|lp| lp.check_open().map(|()| lp)) {
+            Ok(lp) => lp,
+            Err(error) => return Err(op.complete(Outcome::error(error))),
+        };
+        let cell = OpCell {
+            outcome: Cell::new(None),
+            waiter: Cell::new(None),
+            handle: Cell::new(None),
+            shared: lp.shared().clone(),
+            stage: RefCell::new(Stage::Submitted(op)),
+        };
+        let refuse = |cell: OpCell<Stage<D, M>>, error| cell.stage.into_inner().complete(Outcome::error(error));
+        let cell = TryRc::new_or_back(cell).map_err(|cell| refuse(cell, Error::NO_MEMORY))?;
+        match submit(lp, &cell) {
+            Ok(handle) => {
+                cell.handle.set(Some(handle));
+                Ok(InFlight(Some(cell)))
+            }
+            Err(error) => Err(refuse(cell.into_inner().expect("the loop has not taken it"), error)),
+        }
+    })
+}
+
+fn submit<D: Descriptor, M: OpData>(lp: &Loop, cell: &TryRc<OpCell<Stage<D, M>>>) -> Result<Handle> {
+    let sqe = cell.stage.borrow_mut().op().entry()?;
+    let mut guard = CompletionGuard(Some(cell.clone()));
+    let callback = Callback::once_for::<M, _>(move |_: &Loop, event: &Event| {
+        // SAFETY: the loop calls this once, with the final result.
+        guard.complete(unsafe { Outcome::of(event) });
+    })?;
+    // SAFETY: the callback keeps the operation where it stands, and the loop drops it when the kernel has let go.
+    unsafe { lp.submit_operation(&sqe, None, callback) }
+}
+
+/// Begins an operation, and awaits what comes of it.
+pub(crate) async fn run<D: Descriptor, M: OpData>(op: Op<D, M>) -> M::Output {
+    match begin(op) {
+        Ok(in_flight) => in_flight.await,
+        Err(output) => output,
+    }
+}
+
+impl<S: ?Sized> OpCell<S> {
+    /// Waits for the end.
+    pub(super) fn poll_end(&self, context: &Context<'_>) -> Poll<Outcome> {
+        if self.outcome.get().is_none() {
+            let waiter = self.waiter.take().filter(|waiter| waiter.is_for(context.waker()));
+            let waiter = waiter.unwrap_or_else(|| Notify::of(context.waker()));
+            // The wakers of others are user code, which may have shut the loop down.
+            if self.outcome.get().is_none() {
+                self.waiter.set(Some(waiter));
+            }
+        }
+        self.outcome.get().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// What the operation has come to. Only when it has ended.
+    pub(super) fn with_stage<R>(&self, f: impl FnOnce(&mut S) -> R) -> R {
+        f(&mut self.stage.borrow_mut())
+    }
+
+    /// Nobody is to be woken any more, who has given up.
+    fn forget_waiter(&self) {
+        drop(self.waiter.take());
+    }
+
+    fn cancel(&self) {
+        if let (None, Some(handle)) = (self.outcome.get(), self.handle.get()) {
+            self.forget_waiter();
+            cancel(&self.shared, handle);
+        }
+    }
+}
+
+/// An operation that is awaited. Dropping it cancels the operation.
+pub(crate) struct InFlight<D: Descriptor, M: OpData>(Option<TryRc<OpCell<Stage<D, M>>>>);
+
+impl<D: Descriptor, M: OpData> InFlight<D, M> {
+    /// Leaves the operation, which ends by itself, to whoever comes next. None if it has been taken.
+    pub(super) fn leave(&mut self) -> Option<TryRc<OpCell<Stage<D, M>>>> {
+        self.0.take().inspect(|cell| cell.forget_waiter())
+    }
+
+    /// Cancels the operation, and leaves it to whoever comes next. None if it has been taken.
+    pub(super) fn abandon(&mut self) -> Option<TryRc<OpCell<Stage<D, M>>>> {
+        self.0.take().inspect(|cell| cell.cancel())
+    }
+}
+
+impl<D: Descriptor, M: OpData> Future for InFlight<D, M> {
+    type Output = M::Output;
+
+    /// # Panics
+    /// When it is polled again after it was ready.
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<M::Output> {
+        let cell = self.0.as_ref().expect("a future is not polled after it was ready");
+        ready!(cell.poll_end(context));
+        let cell = self.0.take().expect("it was there");
+        let mut stage = cell.into_inner().expect("the loop has let go of it").stage.into_inner();
+        Poll::Ready(stage.take_output())
+    }
+}
+
+impl<D: Descriptor, M: OpData> Drop for InFlight<D, M> {
+    fn drop(&mut self) {
+        drop(self.abandon());
+    }
+}

@@ -1,0 +1,194 @@
+//! Operations that take turns: of one kind on one descriptor, one is under way at most, and what a cancelled one has brought is
+//! given to the next.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use super::in_flight::{InFlight, OpCell, Stage, begin};
+use crate::error::{Error, Result};
+use crate::op::operation::{Op, OpData, Outcome};
+use crate::sys::try_arc::TryRc;
+
+/// Operations of one kind on one descriptor.
+pub(crate) struct Turns<S: ?Sized> {
+    is_taken: Cell<bool>,
+    /// What was cancelled last, if nobody has had its result.
+    left: Cell<Option<TryRc<OpCell<S>>>>,
+    /// How much of its data has been given away.
+    given: Cell<usize>,
+}
+
+impl<S: ?Sized> Default for Turns<S> {
+    fn default() -> Turns<S> {
+        Turns { is_taken: Cell::new(false), left: Cell::new(None), given: Cell::new(0) }
+    }
+}
+
+impl<S: ?Sized> Turns<S> {
+    /// Begins a turn. Errors: EBUSY when another's has not ended.
+    fn begin(&self) -> Result<()> {
+        if self.is_taken.replace(true) { Err(Error::ANOTHER_UNDER_WAY) } else { Ok(()) }
+    }
+
+    /// Ends a turn; an operation that has been abandoned stays for the next.
+    fn end(&self, left: Option<TryRc<OpCell<S>>>) {
+        self.is_taken.set(false);
+        if left.is_some() {
+            self.given.set(0);
+            self.left.set(left);
+        }
+    }
+
+    /// Waits for the end of what is left. None: nothing is, or it has ended as it was asked to.
+    fn poll_left(&self, context: &Context<'_>) -> Poll<Option<TryRc<OpCell<S>>>> {
+        let Some(left) = self.left.take() else { return Poll::Ready(None) };
+        // A panic of a waker's must not lose it.
+        self.left.set(Some(left.clone()));
+        let outcome = ready!(left.poll_end(context));
+        self.left.set(None);
+        let is_nothing = outcome.done().is_err_and(|error| error.raw_os_error() == libc::ECANCELED);
+        Poll::Ready((!is_nothing).then_some(left))
+    }
+
+    /// Waits for the end of what is left, which stays there.
+    pub(super) fn poll_left_ended(&self, context: &Context<'_>) -> Poll<()> {
+        let Some(left) = self.left.take() else { return Poll::Ready(()) };
+        // A panic of a waker's must not lose it.
+        self.left.set(Some(left.clone()));
+        left.poll_end(context).map(drop)
+    }
+
+    /// How much has been given of what is left.
+    pub(super) fn given(&self) -> usize {
+        self.given.get()
+    }
+
+    /// Puts back what was left, of which so much has been given.
+    pub(super) fn put_back(&self, left: TryRc<OpCell<S>>, given: usize) {
+        self.given.set(given);
+        self.left.set(Some(left));
+    }
+}
+
+/// The data of an operation that takes turns.
+pub(crate) trait InTurn: OpData + Sized {
+    /// What the operations share.
+    type Source: AsFd + 'static;
+    /// What is known of an operation that has been left to the next.
+    type Left: ?Sized + 'static;
+
+    fn turns(source: &Self::Source) -> &Turns<Self::Left>;
+
+    /// Refuses data that cannot be used, before anything else.
+    fn check(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Waits for what else must have ended.
+    fn poll_others(_: &Self::Source, _: &Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+
+    /// Ends with what a cancelled operation has left. The data comes back where that is nothing to it.
+    fn take_left(
+        self,
+        source: &Self::Source,
+        left: TryRc<OpCell<Self::Left>>,
+    ) -> std::result::Result<Self::Output, Self>;
+
+    /// Whether an operation that nobody awaits any more ends by itself, and is not to be cancelled.
+    fn ends_by_itself(_: &Self::Source) -> bool {
+        false
+    }
+
+    /// What is left.
+    fn leave(cell: TryRc<OpCell<StageOf<Self>>>) -> TryRc<OpCell<Self::Left>>;
+}
+
+/// How far an operation in turn has come.
+pub(crate) type StageOf<M> = Stage<TryRc<<M as InTurn>::Source>, M>;
+
+/// An operation that waits for its turn, then for its result. Dropped, it leaves to the next what has come.
+pub(crate) struct Turn<M: InTurn> {
+    source: TryRc<M::Source>,
+    /// Until it is submitted.
+    op: Option<Op<TryRc<M::Source>, M>>,
+    in_flight: Option<InFlight<TryRc<M::Source>, M>>,
+    has_turn: bool,
+}
+
+impl<M: InTurn> Turn<M> {
+    /// `op` makes an operation on the source.
+    pub(crate) fn new(source: &TryRc<M::Source>, op: Op<TryRc<M::Source>, M>) -> Turn<M> {
+        Turn { source: source.clone(), op: Some(op), in_flight: None, has_turn: false }
+    }
+
+    /// Begins: with what is left of an operation that was cancelled, else with its own. None: that has begun.
+    fn begin(&mut self, context: &Context<'_>) -> Poll<Option<M::Output>> {
+        let turns = M::turns(&self.source);
+        let op = self.op.as_mut().expect("a future is not polled after it was ready");
+        if !self.has_turn {
+            if let Err(error) = op.data().check().and_then(|()| turns.begin()) {
+                let op = self.op.take().expect("it is there");
+                return Poll::Ready(Some(op.complete(Outcome::error(error))));
+            }
+            self.has_turn = true;
+        }
+        if let Some(left) = ready!(turns.poll_left(context)) {
+            let op = self.op.take().expect("it is there");
+            match op.end_with(|data| data.take_left(&self.source, left)) {
+                Ok(output) => return Poll::Ready(Some(output)),
+                Err(op) => self.op = Some(op),
+            }
+        }
+        ready!(M::poll_others(&self.source, context));
+        match begin(self.op.take().expect("it is there")) {
+            Ok(in_flight) => {
+                self.in_flight = Some(in_flight);
+                Poll::Ready(None)
+            }
+            Err(output) => Poll::Ready(Some(output)),
+        }
+    }
+
+    fn end_turn(&mut self) {
+        if std::mem::take(&mut self.has_turn) {
+            let left = self.in_flight.take().and_then(|mut in_flight| {
+                if M::ends_by_itself(&self.source) { in_flight.leave() } else { in_flight.abandon() }
+            });
+            M::turns(&self.source).end(left.map(M::leave));
+        }
+    }
+}
+
+impl<M: InTurn> Future for Turn<M> {
+    type Output = M::Output;
+
+    /// # Panics
+    /// When it is polled again after it was ready.
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<M::Output> {
+        let this = &mut *self;
+        if this.in_flight.is_none()
+            && let Some(output) = ready!(this.begin(context))
+        {
+            this.end_turn();
+            return Poll::Ready(output);
+        }
+        let in_flight = this.in_flight.as_mut().expect("it has begun");
+        let output = ready!(Pin::new(in_flight).poll(context));
+        this.in_flight = None;
+        this.end_turn();
+        Poll::Ready(output)
+    }
+}
+
+impl<M: InTurn> Unpin for Turn<M> {}
+
+impl<M: InTurn> Drop for Turn<M> {
+    fn drop(&mut self) {
+        self.end_turn();
+    }
+}

@@ -1,0 +1,251 @@
+//! The data of operations: buffers, several of them, and paths.
+
+use std::borrow::Cow;
+#[cfg(feature = "capi")]
+use std::ffi::CStr;
+use std::marker::PhantomData;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use libc::iovec;
+
+use super::buffer::{Buffer, BufferMut, Filled, length, room};
+use super::operation::{Descriptor, Meaning, OpData, Outcome};
+use super::write_all::WriteAll;
+use crate::abi::opcodes;
+use crate::abi::sqe::Sqe;
+use crate::error::{Error, Result};
+use crate::event_loop::Loop;
+use crate::pending::driver::Driver;
+use crate::sys::memory::try_box;
+
+/// What is read into the room of a buffer.
+pub(crate) struct Room<B>(pub(crate) B);
+
+// SAFETY: the room stays where it is, and is nobody else's, as the buffer says.
+unsafe impl<B: BufferMut> OpData for Room<B> {
+    type Output = Filled<B>;
+
+    #[inline]
+    fn point(&mut self, sqe: &mut Sqe) -> Result<()> {
+        let (room, length) = room(&mut self.0)?;
+        (sqe.addr, sqe.len) = (room as u64, length);
+        Ok(())
+    }
+
+    fn complete(self, outcome: Outcome) -> Filled<B> {
+        outcome.filled(self.0)
+    }
+}
+
+/// What is written from a buffer.
+pub(crate) struct Bytes<B>(pub(crate) B);
+
+// SAFETY: the bytes stay where and what they are, as the buffer says.
+unsafe impl<B: Buffer> OpData for Bytes<B> {
+    type Output = (Result<usize>, B);
+
+    #[inline]
+    fn point(&mut self, sqe: &mut Sqe) -> Result<()> {
+        let bytes = self.0.bytes();
+        (sqe.addr, sqe.len) = (bytes.as_ptr() as u64, length(bytes.len())?);
+        Ok(())
+    }
+
+    fn complete(self, outcome: Outcome) -> (Result<usize>, B) {
+        (outcome.count(), self.0)
+    }
+}
+
+/// What is written until all of it is.
+pub(crate) struct All<M>(pub(crate) M);
+
+// SAFETY: as the data in it; the driver points at no more than that.
+unsafe impl<M: OpData> OpData for All<M> {
+    type Output = M::Output;
+
+    const IS_INLINE: bool = M::IS_INLINE;
+
+    fn point(&mut self, sqe: &mut Sqe) -> Result<()> {
+        self.0.point(sqe)
+    }
+
+    fn driver(lp: &Loop, sqe: &mut Sqe) -> Result<Option<Box<dyn Driver>>> {
+        if sqe.opcode == opcodes::SEND {
+            sqe.op_flags |= lp.send_whole_flag() as u32;
+        }
+        Ok(Some(try_box(WriteAll::new(*sqe))?))
+    }
+
+    fn complete(self, outcome: Outcome) -> M::Output {
+        self.0.complete(outcome)
+    }
+}
+
+/// What is read into several buffers, one after the other.
+pub(crate) struct Rooms<B>(Vec<B>, Vec<iovec>);
+
+impl<B> Rooms<B> {
+    pub(super) fn new(buffers: Vec<B>) -> Rooms<B> {
+        Rooms(buffers, Vec::new())
+    }
+}
+
+// SAFETY: the rooms stay where they are, and are nobody else's, as the buffers say; the array is the data's own.
+unsafe impl<B: BufferMut> OpData for Rooms<B> {
+    type Output = (Result<usize>, Vec<B>);
+
+    fn point(&mut self, sqe: &mut Sqe) -> Result<()> {
+        let Rooms(buffers, vectors) = self;
+        point_at(sqe, vectors, buffers.iter_mut().map(room))
+    }
+
+    fn complete(self, outcome: Outcome) -> (Result<usize>, Vec<B>) {
+        let Rooms(mut buffers, vectors) = self;
+        let mut left = outcome.count().unwrap_or(0);
+        for (buffer, vector) in buffers.iter_mut().zip(&vectors) {
+            let count = left.min(vector.iov_len);
+            // SAFETY: the vector is as long as the room of the buffer, and the kernel fills one after the other.
+            unsafe { buffer.filled(count) };
+            left -= count;
+        }
+        (outcome.count(), buffers)
+    }
+}
+
+/// What is written from several buffers, one after the other.
+pub(crate) struct Parts<B>(Vec<B>, Vec<iovec>);
+
+impl<B> Parts<B> {
+    pub(super) fn new(buffers: Vec<B>) -> Parts<B> {
+        Parts(buffers, Vec::new())
+    }
+}
+
+// SAFETY: the bytes stay where and what they are, as the buffers say; the array is the data's own.
+unsafe impl<B: Buffer> OpData for Parts<B> {
+    type Output = (Result<usize>, Vec<B>);
+
+    fn point(&mut self, sqe: &mut Sqe) -> Result<()> {
+        let Parts(buffers, vectors) = self;
+        let parts = buffers.iter().map(|buffer| {
+            let bytes = buffer.bytes();
+            Ok((bytes.as_ptr().cast_mut(), length(bytes.len())?))
+        });
+        point_at(sqe, vectors, parts)
+    }
+
+    fn complete(self, outcome: Outcome) -> (Result<usize>, Vec<B>) {
+        (outcome.count(), self.0)
+    }
+}
+
+/// Fills an array with addresses and lengths, and points at it.
+fn point_at(
+    sqe: &mut Sqe,
+    vectors: &mut Vec<iovec>,
+    parts: impl ExactSizeIterator<Item = Result<(*mut u8, u32)>>,
+) -> Result<()> {
+    vectors.try_reserve_exact(parts.len())?;
+    let mut together = 0usize;
+    for part in parts {
+        let (at, length) = part?;
+        together = together.saturating_add(length as usize);
+        vectors.push(iovec { iov_base: at.cast(), iov_len: length as usize });
+    }
+    length(together)?;
+    (sqe.addr, sqe.len) = (vectors.as_ptr() as u64, length(vectors.len())?);
+    Ok(())
+}
+
+/// A path, or another string, as the kernel takes it: it ends in a NUL.
+pub(crate) struct PathBytes(Cow<'static, [u8]>);
+
+impl PathBytes {
+    /// With AT_EMPTY_PATH, the descriptor itself.
+    pub(crate) const EMPTY: PathBytes = PathBytes(Cow::Borrowed(b"\0"));
+
+    pub(crate) fn new(path: impl AsRef<Path>) -> Result<PathBytes> {
+        let bytes = path.as_ref().as_os_str().as_bytes();
+        if bytes.contains(&0) {
+            return Err(Error::NUL_INSIDE);
+        }
+        PathBytes::copied(bytes)
+    }
+
+    #[cfg(feature = "capi")]
+    pub(crate) fn of_c(path: &CStr) -> Result<PathBytes> {
+        PathBytes::copied(path.to_bytes())
+    }
+
+    fn copied(bytes: &[u8]) -> Result<PathBytes> {
+        let mut copy = Vec::new();
+        copy.try_reserve_exact(bytes.len() + 1)?;
+        copy.extend_from_slice(bytes);
+        copy.push(0);
+        Ok(PathBytes(Cow::Owned(copy)))
+    }
+
+    /// Where it stays when this is moved.
+    pub(crate) fn address(&self) -> u64 {
+        self.0.as_ptr() as u64
+    }
+}
+
+/// A path. The result means a `T`.
+pub(crate) struct AtPath<T>(PathBytes, PhantomData<fn() -> T>);
+
+impl<T> AtPath<T> {
+    pub(super) fn new(path: PathBytes) -> AtPath<T> {
+        AtPath(path, PhantomData)
+    }
+}
+
+// SAFETY: the path is the data's.
+unsafe impl<T: Meaning> OpData for AtPath<T> {
+    type Output = Result<T>;
+
+    fn point(&mut self, sqe: &mut Sqe) -> Result<()> {
+        sqe.addr = self.0.address();
+        Ok(())
+    }
+
+    fn complete(self, outcome: Outcome) -> Result<T> {
+        T::of(outcome)
+    }
+}
+
+/// A path, and another that begins at a directory of its own.
+pub(crate) struct AtPaths<D>(pub(super) PathBytes, pub(super) D, pub(super) PathBytes);
+
+// SAFETY: the paths are the data's.
+unsafe impl<D: Descriptor> OpData for AtPaths<D> {
+    type Output = Result<()>;
+
+    fn point(&mut self, sqe: &mut Sqe) -> Result<()> {
+        (sqe.addr, sqe.len, sqe.off) = (self.0.address(), self.1.number() as u32, self.2.address());
+        Ok(())
+    }
+
+    fn complete(self, outcome: Outcome) -> Result<()> {
+        outcome.done()
+    }
+}
+
+/// The descriptor that is spliced from, where the operation's own is spliced to.
+pub(crate) struct SpliceFrom<D>(pub(super) D);
+
+// SAFETY: `point` asserts that there is no address in the entry.
+unsafe impl<D: Descriptor> OpData for SpliceFrom<D> {
+    type Output = Result<usize>;
+
+    fn point(&mut self, sqe: &mut Sqe) -> Result<()> {
+        assert!(sqe.points_at_nothing(), "{sqe:?} points at something");
+        sqe.file_index = self.0.number() as u32;
+        Ok(())
+    }
+
+    fn complete(self, outcome: Outcome) -> Result<usize> {
+        outcome.count()
+    }
+}
