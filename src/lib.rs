@@ -88,6 +88,7 @@ pub use abi::sqe::Sqe;
 pub use error::{Error, Result};
 pub use event_loop::builder::{Builder, DetachedLoop};
 pub use event_loop::close::CloseError;
+pub use event_loop::events::Events;
 pub use event_loop::{Loop, Outcome};
 #[cfg(any(feature = "futures-io", feature = "hyper"))]
 pub use io::compat;
@@ -96,7 +97,6 @@ pub use observe::inspect::{Info, SlowCallback};
 pub use observe::metrics::Metrics;
 pub use op::address::Address;
 pub use op::buffer::{Buffer, BufferMut};
-pub use op::readiness::Events;
 pub use op::{Buffers, CWD, Completion, FileStatus, OpenOptions};
 pub use pending::HookPoint;
 pub use task::current::Current;

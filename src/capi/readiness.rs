@@ -5,7 +5,7 @@ use std::ffi::{c_int, c_void};
 use super::types::loop_handle_t;
 use super::{NULL_POINTER, callbacks, handle, handle_from_c, loop_t, number, status, with_args, with_loop};
 use crate::event_loop::Loop;
-use crate::op::readiness::Events;
+use crate::event_loop::events::Events;
 use crate::sys::descriptors::check_pollable;
 
 /// A watcher's callback: `events` says what `fd` is ready for, POLLIN, POLLOUT and so on of poll(2).

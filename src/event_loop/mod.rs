@@ -182,6 +182,7 @@ pub(crate) mod close;
 mod control;
 mod dispatch;
 mod embed;
+pub(crate) mod events;
 mod handler;
 mod introspection;
 #[cfg(feature = "capi")]

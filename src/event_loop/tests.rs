@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::{Loop, Outcome};
 use crate::abi::handle::Handle;
 use crate::error::Error;
+use crate::event_loop::events::Events;
 use crate::kernel::uring::Waited;
-use crate::op::readiness::Events;
 use crate::time::{Time, readings};
 
 /// How many times the clock is read while `lp` runs.

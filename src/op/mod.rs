@@ -17,7 +17,6 @@ pub(crate) mod kernel_box;
 pub(crate) mod message;
 mod multi;
 pub(crate) mod operation;
-pub(crate) mod readiness;
 mod recv_multi;
 pub(crate) mod resolve;
 pub(crate) mod sockets;
