@@ -82,7 +82,7 @@ impl Loop {
         self.ring.borrow_mut().capacity()
     }
 
-    /// Cuts an operation short at `when`: its final completion then says [`timed_out`](Completion::timed_out), with what the
+    /// Cuts an operation short at `when`: its final completion then says [`timed_out`](crate::Completion::timed_out), with what the
     /// kernel had done, or ETIMEDOUT if that was nothing. Replaces the deadline it had; [`Time::NEVER`] removes it.
     ///
     /// It is a timer of the loop's, as exact as any, and costs as much. What the kernel will not cancel, file I/O that has
