@@ -1,5 +1,6 @@
 //! A task in memory: one allocation with what is known of it (`header`) and, behind that, its future, and what that
-//! came to.
+//! came to. `unsafe` lives here because a task is referred to without the type of its future, which `Slotted` and
+//! `Output` know again, and because a future stays where it is until it is dropped.
 //!
 //! The loop's thread alone has the future and the output. The slot's reference (`Slotted`) polls the future and ends
 //! it; the join handle's (`Output`) takes the output. A future that panics, in a poll or in its Drop, has ended, and no

@@ -1,4 +1,7 @@
 //! The loop that is running on this thread, for those that have no `&Loop`: tasks, and what they call.
+//!
+//! A loop is known here by what it shares with its remotes, since it may be moved or closed between two runs. Who asks
+//! for one that is not the innermost to run here is told so, and the loop is not touched.
 
 use std::fmt;
 use std::future::Future;
@@ -55,10 +58,7 @@ impl Loop {
 impl Current {
     /// Hands the loop to `f`.
     pub fn with<R>(&self, f: impl FnOnce(&Loop) -> R) -> Result<R> {
-        Loop::with_running(|lp| {
-            let lp = lp.filter(|lp| TryArc::is_same(lp.shared(), &self.shared));
-            lp.map(f).ok_or(Error::NO_LOOP)
-        })
+        if_running(&self.shared, f).ok_or(Error::NO_LOOP)
     }
 
     /// [`Loop::time`].
@@ -99,6 +99,23 @@ impl Current {
     /// [`Loop::remote`]: the loop as other threads know it, also when it does not run.
     pub fn remote(&self) -> Remote {
         Remote::new(self.shared.clone())
+    }
+}
+
+/// Hands the loop to `f` if it is the one that is running on this thread.
+pub(super) fn if_running<R>(shared: &TryArc<Shared>, f: impl FnOnce(&Loop) -> R) -> Option<R> {
+    Loop::with_running(|lp| lp.filter(|lp| TryArc::is_same(lp.shared(), shared)).map(f))
+}
+
+/// Cancels something, unless it has ended: at once inside of a run of its loop, else in the next iteration.
+pub(crate) fn cancel(shared: &TryArc<Shared>, handle: Handle) {
+    let cancel = move |lp: &Loop| {
+        // It may be stale.
+        let _ = lp.cancel(handle);
+    };
+    if if_running(shared, cancel).is_none() {
+        // What is refused ends with the loop, which is being closed; or by itself, where there is no memory.
+        drop(Remote::new(shared.clone()).call_soon(cancel));
     }
 }
 

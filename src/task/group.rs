@@ -1,4 +1,6 @@
-//! Tasks that end together: the first failure ends the others, and no task outlives its group.
+//! Tasks that end together: the first failure ends the others, and no task outlives its group (S46).
+//!
+//! It is made of what is public: tasks whose join handles the group has. A group is for the thread of its tasks.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -10,7 +12,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::error::JoinError;
-use super::header::Notify;
+use super::header::Waiter;
 use super::join::JoinHandle;
 use super::run::spawn;
 use super::sleep::timeout;
@@ -77,7 +79,7 @@ struct Members<T, E> {
     failure: Cell<Option<GroupError<E>>>,
     /// Whether the group takes no more tasks: one has failed, or the group is being dropped.
     is_ending: Cell<bool>,
-    waiting: Cell<Option<Notify>>,
+    waiting: Waiter,
 }
 
 /// Tells the group of a task's end, whichever it is.
@@ -100,7 +102,7 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
             left: Cell::new(0),
             failure: Cell::new(None),
             is_ending: Cell::new(false),
-            waiting: Cell::new(None),
+            waiting: Waiter::new(),
         };
         TaskGroup { members: Rc::new(members) }
     }
@@ -233,7 +235,7 @@ impl<T, E> Members<T, E> {
             None => {}
         }
         if self.left.get() == 0 {
-            self.waiting.take().into_iter().for_each(Notify::wake);
+            self.waiting.wake();
         }
     }
 
@@ -301,16 +303,8 @@ impl<T, E> Members<T, E> {
     /// Waits until all tasks have ended.
     async fn ended(&self) {
         poll_fn(|context| {
-            if self.left.get() == 0 {
-                return Poll::Ready(());
-            }
-            let notify = Notify::of(context.waker());
-            // The wakers of others are user code, which may have ended the last task.
-            if self.left.get() == 0 {
-                return Poll::Ready(());
-            }
-            self.waiting.set(Some(notify));
-            Poll::Pending
+            let is_waiting = self.waiting.wait(context, || self.left.get() > 0);
+            if is_waiting { Poll::Pending } else { Poll::Ready(()) }
         })
         .await;
     }

@@ -1,4 +1,6 @@
-//! What is known of any task, whatever its future is: who refers to it, and how it is woken.
+//! What is known of any task, whatever its future is: who refers to it, and how it is woken. `unsafe` lives here
+//! because references are counted by hand, in two ways, and a waker has one word for a task: `SharedRef` and `TaskRef`
+//! each stand for a reference that is counted, and the rest of the room reaches a task through these.
 //!
 //! A task's memory lives as long as it is referred to, in one of two ways. Other threads have wakers, which are counted
 //! in one word with the inbox's reference; they touch the state, the head and the shared part of the loop, and nothing
@@ -19,7 +21,7 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::ptr::NonNull;
-use std::task::{RawWaker, RawWakerVTable, Waker};
+use std::task::{Context, RawWaker, RawWakerVTable, Waker};
 
 use super::state::State;
 use crate::abi::handle::Handle;
@@ -51,7 +53,7 @@ pub(crate) struct Header {
     /// Whether there is a join handle.
     pub(super) is_joined: Cell<bool>,
     /// Who waits for the end.
-    pub(super) joiner: Cell<Option<Notify>>,
+    pub(super) joiner: Waiter,
 }
 
 /// How far a task has come.
@@ -101,7 +103,7 @@ impl Header {
             status: Cell::new(Status::Running),
             to_abort: Cell::new(false),
             is_joined: Cell::new(true),
-            joiner: Cell::new(None),
+            joiner: Waiter::new(),
         }
     }
 
@@ -111,7 +113,7 @@ impl Header {
         unsafe { Head::what(self.head.get()).cast::<Table>().as_ref() }
     }
 
-    /// The shared part of the task's loop. For those who have a waker, or while the task is in a slot.
+    /// The shared part of the task's loop. Only for those who have a waker, or while the task is in a slot.
     #[inline]
     pub(super) fn shared(&self) -> &TryArc<Shared> {
         &self.shared
@@ -393,5 +395,41 @@ impl Notify {
             Notify::Task(task) => task.wake(),
             Notify::Other(waker) => waker.wake(),
         }
+    }
+}
+
+/// Who waits for something that comes once, if anybody does.
+pub(crate) struct Waiter(Cell<Option<Notify>>);
+
+impl Waiter {
+    pub(crate) const fn new() -> Waiter {
+        Waiter(Cell::new(None))
+    }
+
+    /// Has whoever polls be woken by the next `wake`, and nobody else; false if there is nothing to wait for.
+    #[inline]
+    pub(crate) fn wait(&self, context: &Context<'_>, is_pending: impl Fn() -> bool) -> bool {
+        if !is_pending() {
+            return false;
+        }
+        let notify = self.take().filter(|former| former.is_for(context.waker()));
+        let notify = notify.unwrap_or_else(|| Notify::of(context.waker()));
+        // The wakers of others are user code, which may have brought it about.
+        let is_pending = is_pending();
+        if is_pending {
+            self.0.set(Some(notify));
+        }
+        is_pending
+    }
+
+    #[inline]
+    pub(crate) fn wake(&self) {
+        self.take().into_iter().for_each(Notify::wake);
+    }
+
+    /// Nobody waits any more. Dropping who did may be user code.
+    #[inline]
+    pub(crate) fn take(&self) -> Option<Notify> {
+        self.0.take()
     }
 }

@@ -1,4 +1,7 @@
 //! Waiting for a task, and ending it.
+//!
+//! A join handle gives the task's output to one who awaits it, and takes no part in the task's life: that is its
+//! slot's. How the future ends is `body`'s business.
 
 use std::fmt;
 use std::future::Future;
@@ -6,17 +9,17 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::body::Output;
+use super::current::if_running;
 use super::error::JoinError;
-use super::header::{Notify, Status};
+use super::header::Status;
 use crate::abi::handle::Handle;
-use crate::event_loop::Loop;
 
-/// Waits for a task of a loop; made by [`spawn`](super::spawn) and [`Loop::spawn`].
+/// Waits for a task of a loop; made by [`spawn`](super::spawn) and [`Loop::spawn`](crate::Loop::spawn).
 ///
 /// Awaiting it gives what the task's future came to, or says that the task was aborted or has panicked. Dropping it
 /// lets the task go on by itself; see [`abort`](JoinHandle::abort) to end it. A panic of a task whose join handle is
-/// dropped, before it or after it, goes to the [exception handler](Loop::set_exception_handler); without one std's
-/// panic hook has told of it, and the loop goes on (S41). It belongs to the loop's thread.
+/// dropped, before it or after it, goes to the [exception handler](crate::Loop::set_exception_handler); without one
+/// std's panic hook has told of it, and the loop goes on (S41). It belongs to the loop's thread.
 #[must_use = "dropping it lets the task go on; an error of the task is then seen by nobody"]
 pub struct JoinHandle<T> {
     task: Output<T>,
@@ -38,15 +41,13 @@ impl<T> JoinHandle<T> {
     ///
     /// Inside of a run of the loop the future has been dropped when this returns, unless it is the caller's own: then
     /// it is when its poll returns. (Within sixteen releases in one another, as in groups nested that deep, it is when
-    /// the sixteenth returns: S14.) Outside, it is dropped by the loop's next iteration; [`Loop::cancel`] with
-    /// [`handle`](JoinHandle::handle) does it at once.
+    /// the sixteenth returns: S14.) Outside, it is dropped by the loop's next iteration;
+    /// [`Loop::cancel`](crate::Loop::cancel) with [`handle`](JoinHandle::handle) does it at once.
     pub fn abort(&self) {
         if self.task.status.get() != Status::Running {
             return;
         }
-        let is_cancelled =
-            Loop::with_running(|lp| lp.filter(|lp| self.task.is_of(lp)).map(|lp| lp.cancel(self.handle())).is_some());
-        if !is_cancelled {
+        if if_running(self.task.shared(), |lp| lp.cancel(self.handle())).is_none() {
             self.task.to_abort.set(true);
             self.task.wake();
         }
@@ -60,8 +61,9 @@ impl<T> JoinHandle<T> {
         matches!(self.task.status.get(), Status::Ended | Status::Empty)
     }
 
-    /// The task's handle. [`Loop::cancel`] with it aborts the task, also by way of a [`Remote`](crate::Remote);
-    /// [`Loop::unref`] makes a task of it that [`Loop::run`] does not wait for; [`Loop::walk`] shows it.
+    /// The task's handle. [`Loop::cancel`](crate::Loop::cancel) with it aborts the task, also by way of a
+    /// [`Remote`](crate::Remote); [`Loop::unref`](crate::Loop::unref) makes a task of it that
+    /// [`Loop::run`](crate::Loop::run) does not wait for; [`Loop::walk`](crate::Loop::walk) shows it.
     pub fn handle(&self) -> Handle {
         self.task.handle()
     }
@@ -73,14 +75,8 @@ impl<T> Future for JoinHandle<T> {
     /// # Panics
     /// When it is polled again after it was ready.
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if !self.is_finished() {
-            let joiner = self.task.joiner.take().filter(|joiner| joiner.is_for(context.waker()));
-            let joiner = joiner.unwrap_or_else(|| Notify::of(context.waker()));
-            // The wakers of others are user code, which may have ended the task.
-            if !self.is_finished() {
-                self.task.joiner.set(Some(joiner));
-                return Poll::Pending;
-            }
+        if self.task.joiner.wait(context, || !self.is_finished()) {
+            return Poll::Pending;
         }
         let output = self.take_output().expect("a join handle is not polled after it was ready");
         Poll::Ready(output.map_err(JoinError::seen))

@@ -38,7 +38,6 @@ mod error;
 mod group;
 #[allow(unsafe_code)]
 mod header;
-mod if_running;
 mod join;
 mod oneshot;
 mod operation;
@@ -52,10 +51,10 @@ mod tests;
 use std::future::poll_fn;
 use std::task::Poll;
 
+pub(crate) use self::current::cancel;
 pub use self::error::JoinError;
 pub use self::group::{GroupError, Spawner, TaskGroup};
 pub(crate) use self::header::Notify;
-pub(crate) use self::if_running::cancel;
 pub use self::join::JoinHandle;
 pub use self::oneshot::{Receiver, Sender, oneshot};
 pub use self::operation::{Blocking, Operation, operation, ready, spawn_blocking};

@@ -1,4 +1,5 @@
-//! A value that comes once: from a callback to whoever awaits it, on one thread.
+//! A value that comes once: from a callback to whoever awaits it, on one thread. None is lost: what nobody awaits comes
+//! back.
 
 use std::cell::Cell;
 use std::fmt;
@@ -6,20 +7,20 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use super::header::Notify;
+use super::header::Waiter;
 use crate::error::{Error, Result};
-use crate::sys::try_arc::TryArc;
+use crate::sys::try_arc::TryRc;
 
 /// Gives the value that a [`Receiver`] awaits; made by [`oneshot`].
-pub struct Sender<T>(TryArc<Shared<T>>);
+pub struct Sender<T>(TryRc<Channel<T>>);
 
 /// Awaits a value; made by [`oneshot`]. ECANCELED if the [`Sender`] was dropped without giving one.
 #[must_use = "a future does nothing unless it is awaited"]
-pub struct Receiver<T>(TryArc<Shared<T>>);
+pub struct Receiver<T>(TryRc<Channel<T>>);
 
-struct Shared<T> {
+struct Channel<T> {
     value: Cell<Option<T>>,
-    receiver: Cell<Option<Notify>>,
+    receiver: Waiter,
     has_sender: Cell<bool>,
     has_receiver: Cell<bool>,
 }
@@ -43,9 +44,9 @@ struct Shared<T> {
 /// For one thread: from another one, a value comes through any channel, since the wakers of tasks are for any thread.
 /// One allocation. Errors: ENOMEM.
 pub fn oneshot<T>() -> Result<(Sender<T>, Receiver<T>)> {
-    let shared = TryArc::new(Shared {
+    let shared = TryRc::new(Channel {
         value: Cell::new(None),
-        receiver: Cell::new(None),
+        receiver: Waiter::new(),
         has_sender: Cell::new(true),
         has_receiver: Cell::new(true),
     })?;
@@ -66,7 +67,7 @@ impl<T> Sender<T> {
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
         self.0.has_sender.set(false);
-        self.0.receiver.take().into_iter().for_each(Notify::wake);
+        self.0.receiver.wake();
     }
 }
 
@@ -86,14 +87,8 @@ impl<T> Future for Receiver<T> {
     type Output = Result<T>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
-        if self.is_pending() {
-            let receiver = self.0.receiver.take().filter(|receiver| receiver.is_for(context.waker()));
-            let receiver = receiver.unwrap_or_else(|| Notify::of(context.waker()));
-            // The wakers of others are user code, which may have used the sender.
-            if self.is_pending() {
-                self.0.receiver.set(Some(receiver));
-                return Poll::Pending;
-            }
+        if self.0.receiver.wait(context, || self.is_pending()) {
+            return Poll::Pending;
         }
         Poll::Ready(self.take().ok_or(Error::SENDER_DROPPED))
     }

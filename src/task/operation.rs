@@ -1,4 +1,9 @@
-//! What a loop calls back for, awaited.
+//! What a loop calls back for, awaited: for any function of the loop that takes a callback, which sends its result to
+//! the future.
+//!
+//! Dropping the future cancels what was begun (S44). Buffers and descriptors are the callback's, and what it gives to
+//! nobody is dropped. The operations of `io` that own a buffer do without this: they have their result, their buffer
+//! and their waiter in one allocation, and leave what the kernel had received to the next call.
 
 use std::fmt;
 use std::future::Future;
@@ -7,8 +12,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use super::current::cancel;
 use super::error::JoinError;
-use super::if_running;
 use super::oneshot::{Receiver, Sender, oneshot};
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
@@ -80,7 +85,7 @@ impl<T> Future for Operation<T> {
 impl<T> Drop for Operation<T> {
     fn drop(&mut self) {
         if self.receiver.is_pending() {
-            if_running::cancel(&self.shared, self.handle);
+            cancel(&self.shared, self.handle);
         }
     }
 }

@@ -1,4 +1,5 @@
-//! A queue between the tasks and callbacks of one thread, as asyncio's.
+//! A queue between the tasks and callbacks of one thread, as asyncio's: no value is lost, and none wakes two tasks
+//! (S47). It has no bound.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -34,7 +35,7 @@ use super::header::Notify;
 /// # Ok::<(), ringloop::Error>(())
 /// ```
 pub struct Queue<T> {
-    shared: Rc<Shared<T>>,
+    shared: Rc<Content<T>>,
 }
 
 /// Waits for a value; made by [`Queue::pop`].
@@ -45,7 +46,7 @@ pub struct Pop<'a, T> {
     ticket: Option<u64>,
 }
 
-struct Shared<T> {
+struct Content<T> {
     values: RefCell<VecDeque<T>>,
     /// Those that wait, in order, by ticket. Who is woken is taken out.
     waiting: RefCell<VecDeque<(u64, Notify)>>,
@@ -56,7 +57,7 @@ struct Shared<T> {
 impl<T> Queue<T> {
     /// An empty queue.
     pub fn new() -> Queue<T> {
-        let shared = Shared {
+        let shared = Content {
             values: RefCell::default(),
             waiting: RefCell::default(),
             next_ticket: Cell::new(0),

@@ -1,4 +1,6 @@
 //! Starting tasks, and running a loop for one of them.
+//!
+//! A run for a future leaves neither the future nor a stop behind, whichever way it ends (S42).
 
 use std::future::Future;
 

@@ -1,4 +1,7 @@
 //! Waiting for a time: the loop's timers, awaited.
+//!
+//! A sleep promises what a timer does (S2, S3, S43), and costs less while it is the only one of its task: then the
+//! task's own slot stands in the timer queue. Precision is the loop's: see `slack_ns`.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -6,8 +9,8 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use super::current::cancel;
 use super::header::{Notify, TaskRef};
-use super::if_running;
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
 use crate::event_loop::Callback;
@@ -129,13 +132,10 @@ impl Sleep {
             Wait::Nothing => {}
             // Outside of a run it is left as it is: the task is then polled once in vain.
             Wait::Slot(task, count) if task.sleeps.get() == count => {
-                Loop::with_running(|lp| {
-                    let lp = lp.filter(|lp| task.is_of(lp));
-                    lp.into_iter().for_each(|lp| lp.stop_sleeping(task.handle()));
-                });
+                Loop::with_running(|lp| lp.filter(|lp| task.is_of(lp)).map(|lp| lp.stop_sleeping(task.handle())));
             }
             Wait::Slot(..) => {}
-            Wait::Timer { shared, handle, .. } => if_running::cancel(&shared, handle),
+            Wait::Timer { shared, handle, .. } => cancel(&shared, handle),
         }
     }
 }
@@ -213,8 +213,11 @@ pub struct Interval {
 /// Errors: EINVAL when the period is zero, or no loop is running on this thread.
 pub fn interval(period: Duration) -> Result<Interval> {
     let period = crate::event_loop::calls::period_of(crate::time::nanos(period))?;
-    let now = Loop::with_running(|lp| lp.map(Loop::time)).ok_or(Error::NO_LOOP)?;
-    Ok(Interval { period, next: now + Duration::from_nanos(period), sleep: None, skipped: 0 })
+    Ok(Interval { period, next: now()? + Duration::from_nanos(period), sleep: None, skipped: 0 })
+}
+
+fn now() -> Result<Time> {
+    Loop::with_running(|lp| lp.map(Loop::time)).ok_or(Error::NO_LOOP)
 }
 
 impl Interval {
@@ -225,8 +228,7 @@ impl Interval {
         sleep.await?;
         self.sleep = None;
         let due = self.next;
-        let now = Loop::with_running(|lp| lp.map(Loop::time)).ok_or(Error::NO_LOOP)?;
-        let missed = (now - due).as_nanos() as u64 / self.period;
+        let missed = (now()? - due).as_nanos() as u64 / self.period;
         self.skipped += missed;
         self.next = due + Duration::from_nanos(self.period.saturating_mul(missed + 1));
         Ok(due)

@@ -57,11 +57,13 @@ impl State {
     }
 
     /// Whether there has been a waker. For whoever has given up the last reference.
+    #[inline]
     pub(super) fn is_shared(&self) -> bool {
         self.word().load(Ordering::Relaxed) & SHARED != 0
     }
 
     /// Gives a reference up; true if it was the last one.
+    #[inline]
     pub(super) fn release(&self) -> bool {
         let is_last = self.give_up();
         #[cfg(loom)]
