@@ -1,4 +1,4 @@
-//! A loop's beginning: the builder, adoption by another thread.
+//! A loop's beginning: its settings, and the builder that makes it.
 
 use std::cell::{Cell, RefCell};
 use std::os::unix::ffi::OsStrExt;
@@ -6,16 +6,17 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::event_loop::handler::Handler;
 use crate::event_loop::slow::SlowWatch;
+use crate::event_loop::thread::DetachedLoop;
 use crate::event_loop::{Loop, Phase, Schedule};
 use crate::kernel::uring::{Ring, Sizes};
 use crate::observe::inspect;
 use crate::observe::trace::{self, TraceFile};
 use crate::sys::owner::Owner;
 use crate::threads::executor::Executor;
-use crate::threads::remote::{Remote, Shared};
+use crate::threads::remote::Shared;
 use crate::time::{self, Clock, Time};
 
 /// Settings of a loop that is to be made.
@@ -131,29 +132,7 @@ impl Builder {
     /// Makes a loop that belongs to no thread yet, to be taken to the one that shall run it (S25): what can fail has
     /// then failed here.
     pub fn build_detached(self) -> Result<DetachedLoop> {
-        self.build().map(DetachedLoop)
-    }
-}
-
-/// A loop on its way to the thread that will own it.
-#[derive(Debug)]
-pub struct DetachedLoop(Loop);
-
-// SAFETY: a detached loop has come straight from the builder: nothing is scheduled, no closure of any thread is in it,
-// its ring is not bound to a thread yet, and until a thread adopts it nobody can reach the loop but through a remote.
-unsafe impl Send for DetachedLoop {}
-
-impl DetachedLoop {
-    /// Makes the loop the calling thread's. Errors: EOWNERDEAD in a forked child, ENOMEM; the loop, in which nothing is
-    /// pending, is dropped then.
-    pub fn adopt(self) -> Result<Loop> {
-        self.0.adopt()?;
-        Ok(self.0)
-    }
-
-    /// The loop as other threads know it; what is posted waits for the loop's first run.
-    pub fn remote(&self) -> Remote {
-        self.0.remote()
+        self.build().map(DetachedLoop::new)
     }
 }
 
@@ -169,19 +148,5 @@ impl Loop {
     /// Settings for a loop, all at their defaults.
     pub fn builder() -> Builder {
         Builder::default()
-    }
-
-    /// Takes over a loop that has not run yet.
-    pub(crate) fn adopt(&self) -> Result<()> {
-        self.owner.check_adoptable()?;
-        if self.ring.borrow().is_bound() {
-            return Err(Error::BOUND);
-        }
-        if self.phase.get() != Phase::Open {
-            return Err(Error::SHUT_DOWN);
-        }
-        // A thread that ends when the loop is closed cannot be the one that may close it.
-        self.executor.check_elsewhere()?;
-        self.owner.adopt()
     }
 }

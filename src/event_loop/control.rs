@@ -66,7 +66,7 @@ impl Loop {
 
     /// Hands the innermost loop that is running on this thread to `f`, if there is one.
     pub fn with_running<R>(f: impl FnOnce(Option<&Loop>) -> R) -> R {
-        crate::event_loop::running::with_innermost(f)
+        crate::event_loop::thread::with_innermost(f)
     }
 
     /// The time, read from the clock at each call (S1): CLOCK_MONOTONIC, or the virtual clock of a loop that has one.

@@ -174,7 +174,6 @@ impl std::fmt::Debug for Loop {
     }
 }
 
-#[allow(unsafe_code)]
 pub(crate) mod builder;
 pub(crate) mod calls;
 mod children;
@@ -185,17 +184,12 @@ mod embed;
 pub(crate) mod events;
 mod handler;
 mod introspection;
-#[cfg(feature = "capi")]
-#[allow(unsafe_code)]
-mod leaving;
 mod pools;
 #[cfg(feature = "capi")]
 #[allow(unsafe_code)]
 pub(crate) mod raw;
 mod release;
 mod run;
-#[allow(unsafe_code)]
-pub(crate) mod running;
 mod sleep;
 mod slow;
 #[allow(unsafe_code)]
@@ -203,4 +197,6 @@ mod submit;
 mod tasks;
 #[cfg(test)]
 mod tests;
+#[allow(unsafe_code)]
+pub(crate) mod thread;
 mod watch;

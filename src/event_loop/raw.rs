@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use nix::errno::Errno;
 
-use super::leaving::Links;
+use super::thread::leaving::Links;
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
 use crate::sys::memory::try_box;

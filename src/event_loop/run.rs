@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::Loop;
-use super::running::Running;
 use super::sleep::FOREVER;
+use super::thread::Running;
 use crate::error::{Error, Result};
 use crate::time;
 

@@ -26,7 +26,7 @@ use std::task::{Context, RawWaker, RawWakerVTable, Waker};
 use super::state::State;
 use crate::abi::handle::Handle;
 use crate::event_loop::Loop;
-use crate::event_loop::running::with_innermost;
+use crate::event_loop::thread::with_innermost;
 use crate::sys::try_arc::TryArc;
 use crate::threads::inbox::Link;
 use crate::threads::remote::{Head, Shared, What};

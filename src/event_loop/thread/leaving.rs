@@ -6,40 +6,25 @@
 //! Rust owns, which is dropped by its own thread.
 
 use std::cell::Cell;
-use std::ptr;
 
 use nix::unistd::{getpid, gettid};
 
+use super::Link;
 use crate::event_loop::Loop;
 use crate::sys::owner;
 use crate::time::monotonic;
 
 /// The neighbours of a loop among those that its thread has made use of.
 #[derive(Debug, Default)]
-pub(super) struct Links {
+pub(in crate::event_loop) struct Links {
     next: Link,
     previous: Link,
     is_linked: Cell<bool>,
 }
 
-/// Leads to a loop of this thread's that is behind a pointer and in the list; or to none.
-#[derive(Debug, Default)]
-struct Link(Cell<*const Loop>);
-
-impl Link {
-    fn get(&self) -> Option<&Loop> {
-        // SAFETY: `close_raw` frees no loop that a link of this thread's leads to: `unlink_from_thread` comes before.
-        unsafe { self.0.get().as_ref() }
-    }
-
-    fn set(&self, to: Option<&Loop>) {
-        self.0.set(to.map_or(ptr::null(), ptr::from_ref));
-    }
-}
-
 thread_local! {
     /// The first of them.
-    static FIRST: Link = const { Link(Cell::new(ptr::null())) };
+    static FIRST: Link = const { Link::new() };
 }
 
 /// A thread's exit waits for devices so long at most, whatever the number of its loops: what they have then is never released.
@@ -48,7 +33,7 @@ const LIMIT_NS: u64 = 1_000_000_000;
 impl Loop {
     /// The loop stays with this thread from now on, which has something to do for it when it exits.
     #[cold]
-    pub(super) fn link_to_thread(&self) {
+    pub(in crate::event_loop) fn link_to_thread(&self) {
         // A thread that is past this has no use for the list: who comes after it may close, and free, what stands in it.
         if !self.is_raw() || !owner::before_exit(wait_for_devices) {
             return;
@@ -66,12 +51,12 @@ impl Loop {
 
     /// The loop is another thread's from now on: the list has gone with the one that has exited.
     #[cold]
-    pub(super) fn forget_thread(&self) {
+    pub(in crate::event_loop) fn forget_thread(&self) {
         self.raw.links.is_linked.set(false);
     }
 
     /// The loop ends.
-    pub(super) fn unlink_from_thread(&self) {
+    pub(in crate::event_loop) fn unlink_from_thread(&self) {
         let links = &self.raw.links;
         if !links.is_linked.replace(false) {
             return;
