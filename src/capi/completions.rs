@@ -3,7 +3,7 @@
 use std::ffi::{c_int, c_void};
 use std::slice;
 
-use super::operations::submit_entry;
+use super::operations::{Made, submit};
 use super::types::loop_handle_t;
 use super::{NULL_POINTER, callbacks, handle_from_c, io_uring_sqe, loop_t, number, status, with_args, with_loop};
 use crate::abi::completion::{MORE, TIMED_OUT};
@@ -48,10 +48,10 @@ pub unsafe extern "C" fn loop_submit(
 ) -> loop_handle_t {
     // SAFETY: the header asks for an entry that is valid until the final callback.
     unsafe {
-        submit_entry(r#loop, callback, arg, || {
+        submit(r#loop, callback, arg, || {
             let sqe = sqe.cast::<Sqe>().as_ref().copied().ok_or(NULL_POINTER)?;
             check(&sqe, 0)?;
-            Ok((sqe, None))
+            Ok::<Made, _>((sqe, None))
         })
     }
 }

@@ -18,11 +18,11 @@ use super::loop_t;
 use super::operations::{self, Span, Status, Vectors, path, submit};
 use super::types::loop_handle_t;
 use crate::op::buffer::length as bytes;
-use crate::op::data::All;
+use crate::op::data::{All, NoData};
 use crate::op::files::{
     DATA_ONLY, fallocate, fsync, ftruncate, link_at, mkdir_at, open_at, rename_at, statx, symlink_at, unlink_at,
 };
-use crate::op::operation::{NoData, Number};
+use crate::op::operation::Number;
 use crate::op::streams::{CURRENT, close, read, readv, splice, write, writev};
 
 /// For loop_read(), loop_write() and the like: at the file's own position, and for what has none (pipes, sockets, terminals).

@@ -3,6 +3,7 @@
 //! What C passes by address and need not keep, paths and arrays, is copied; a driver keeps an operation that owns such a copy. One that
 //! owns nothing allocates nothing. What is wrong with arguments is found before the loop is looked at (S29).
 
+use std::cell::RefCell;
 use std::ffi::{CStr, c_char, c_void};
 use std::fmt;
 use std::mem::needs_drop;
@@ -21,59 +22,57 @@ use crate::op::address::Address;
 use crate::op::buffer::length;
 use crate::op::copy;
 use crate::op::data::PathBytes;
-use crate::op::kernel_box::KernelBox;
 use crate::op::operation::{Number, Op, OpData, Outcome};
 use crate::pending::driver::Driver;
 use crate::sys::memory::try_box;
+use crate::sys::try_arc::TryRc;
 
-/// An operation's entry, and the driver behind it.
+/// What is submitted: an entry, and the driver behind it.
 pub(super) type Made = (Sqe, Option<Box<dyn Driver>>);
 
-/// Submits the operation that `make` makes.
-///
-/// # Safety
-/// The pointer is null or that of an open loop; the callback may be called with `arg` until it has ended; memory of C's that the operation
-/// names lives until then.
-#[inline]
-pub(super) unsafe fn submit<M: OpData>(
-    lp: *mut loop_t,
-    callback: loop_io_callback_t,
-    arg: *mut c_void,
-    make: impl FnOnce() -> Result<Op<Number, M>>,
-) -> loop_handle_t {
-    // SAFETY: as the caller says.
-    unsafe { submit_with(lp, callback, arg, make, keep) }
+/// What an entry can be made of.
+pub(super) trait Make {
+    fn make(self, lp: &Loop) -> Result<Made>;
 }
 
-/// Submits the entry that `make` makes.
-///
-/// # Safety
-/// As for `submit`; what the entry points to lives until the final callback, or is the driver's.
-#[inline]
-pub(super) unsafe fn submit_entry(
-    lp: *mut loop_t,
-    callback: loop_io_callback_t,
-    arg: *mut c_void,
-    make: impl FnOnce() -> Result<Made>,
-) -> loop_handle_t {
-    // SAFETY: as the caller says.
-    unsafe { submit_with(lp, callback, arg, make, |_, made| Ok(made)) }
+impl Make for Made {
+    #[inline]
+    fn make(self, _: &Loop) -> Result<Made> {
+        Ok(self)
+    }
 }
 
+/// An operation is kept if its entry points at something of its own.
+impl<M: OpData> Make for Op<Number, M> {
+    #[inline]
+    fn make(mut self, lp: &Loop) -> Result<Made> {
+        if M::IS_INLINE {
+            let kept = TryRc::new(RefCell::new(self))?;
+            let sqe = kept.borrow_mut().entry()?;
+            return Ok((sqe, Some(try_box(KeepAlive(kept))?)));
+        }
+        let mut sqe = self.entry()?;
+        let driver = if needs_drop::<M>() { Some(try_box(KeepAlive(self))? as _) } else { M::driver(lp, &mut sqe)? };
+        Ok((sqe, driver))
+    }
+}
+
+/// Submits what `check` gives, after which nothing is wrong with the arguments.
+///
 /// # Safety
-/// As for `submit_entry`.
+/// The pointer is null or that of an open loop; the callback may be called with `arg` until it has ended; memory that the entry points to
+/// is C's and lives until then, or is the driver's.
 #[inline]
-unsafe fn submit_with<T>(
+pub(super) unsafe fn submit<T: Make>(
     lp: *mut loop_t,
     callback: loop_io_callback_t,
     arg: *mut c_void,
-    make: impl FnOnce() -> Result<T>,
-    keep: impl FnOnce(&Loop, T) -> Result<Made>,
+    check: impl FnOnce() -> Result<T>,
 ) -> loop_handle_t {
-    let args = callback.ok_or(NULL_POINTER).and_then(|callback| Ok((callback, make()?)));
-    let submit = |lp: &Loop, (callback, made)| {
+    let args = callback.ok_or(NULL_POINTER).and_then(|callback| Ok((callback, check()?)));
+    let submit = |lp: &Loop, (callback, checked): (_, T)| {
         lp.check_accepts()?;
-        let (sqe, driver) = keep(lp, made)?;
+        let (sqe, driver) = checked.make(lp)?;
         // SAFETY: as the caller says.
         unsafe { lp.submit_operation(&sqe, driver, callbacks::io(callback, arg)) }
     };
@@ -81,30 +80,12 @@ unsafe fn submit_with<T>(
     handle(unsafe { with_args(lp, args, submit) })
 }
 
-/// Makes the entry of an operation, and keeps that if the entry points at something of its own.
-#[inline]
-fn keep<M: OpData>(lp: &Loop, mut op: Op<Number, M>) -> Result<Made> {
-    if M::IS_INLINE {
-        let mut kept = KernelBox::new(op)?;
-        let sqe = kept.get().entry()?;
-        return Ok((sqe, Some(try_box(KeepAlive(kept))?)));
-    }
-    let mut sqe = op.entry()?;
-    let driver = if needs_drop::<M>() { Some(try_box(KeepAlive(op))? as _) } else { M::driver(lp, &mut sqe)? };
-    Ok((sqe, driver))
-}
-
 /// Keeps something until the kernel has let go of it.
+#[derive(Debug)]
 struct KeepAlive<T>(T);
 
 // SAFETY: it gives no entries.
-unsafe impl<T> Driver for KeepAlive<T> {}
-
-impl<T> fmt::Debug for KeepAlive<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("KeepAlive")
-    }
-}
+unsafe impl<T: fmt::Debug> Driver for KeepAlive<T> {}
 
 /// A buffer of C's.
 pub(super) struct Span(*mut c_void, u32);

@@ -5,23 +5,24 @@
 //!
 //! Errors: those of loop_read(). The loop's thread.
 
+use std::cell::RefCell;
 use std::ffi::{c_int, c_void};
 
 use libc::{msghdr, sockaddr, socklen_t};
 
 use super::completions::loop_io_callback_t;
 use super::loop_t;
-use super::operations::{self, Message, Span, submit, submit_entry};
+use super::operations::{self, Made, Message, Span, submit};
 use super::types::loop_handle_t;
 use crate::abi::completion::Completed;
 use crate::op::data::All;
 use crate::op::flags;
-use crate::op::kernel_box::KernelBox;
 use crate::op::operation::{Number, Op};
 use crate::op::sockets::{accept, connect, recv, recvmsg, send, sendmsg, shutdown, socket};
 use crate::pending::driver::{Driver, Step};
 use crate::sys::descriptors::close_unseen;
 use crate::sys::memory::try_box;
+use crate::sys::try_arc::TryRc;
 
 /// Receives up to `length` bytes from a socket, as recv(2): the result is their number, 0 at the end of a stream.
 /// `flags` may have MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_ERRQUEUE, MSG_NOSIGNAL, MSG_OOB, MSG_PEEK, MSG_TRUNC and MSG_WAITALL;
@@ -104,11 +105,11 @@ pub unsafe extern "C" fn loop_recvmsg(
 ) -> loop_handle_t {
     // SAFETY: the header asks for a message that lives, with all that it names, until the final callback; the driver keeps the copy.
     unsafe {
-        submit_entry(r#loop, callback, arg, || {
-            let copy = Message::new(message)?;
-            let mut op = KernelBox::new(recvmsg(Number(fd), copy, flags::receiving(flags)?))?;
-            let sqe = op.get().entry()?;
-            Ok((sqe, Some(try_box(ReceivedMessage { op, message })?)))
+        submit(r#loop, callback, arg, || {
+            let op = recvmsg(Number(fd), Message::new(message)?, flags::receiving(flags)?);
+            let op = TryRc::new(RefCell::new(op))?;
+            let sqe = op.borrow_mut().entry()?;
+            Ok::<Made, _>((sqe, Some(try_box(ReceivedMessage { op, message })?)))
         })
     }
 }
@@ -191,7 +192,7 @@ pub unsafe extern "C" fn loop_shutdown_fd(
 /// Receives a message, and tells the caller's of what the kernel has written to the copy.
 #[derive(Debug)]
 struct ReceivedMessage {
-    op: KernelBox<Op<Number, Message>>,
+    op: TryRc<RefCell<Op<Number, Message>>>,
     message: *mut msghdr,
 }
 
@@ -199,7 +200,8 @@ struct ReceivedMessage {
 unsafe impl Driver for ReceivedMessage {
     fn completed(&mut self, completed: Completed) -> Step {
         if completed.result >= 0 {
-            let header = self.op.get().data().header();
+            let mut op = self.op.borrow_mut();
+            let header = op.data().header();
             // SAFETY: the header asks for a message that lives until the final callback.
             unsafe {
                 (*self.message).msg_namelen = header.msg_namelen;
@@ -214,7 +216,7 @@ unsafe impl Driver for ReceivedMessage {
         if result >= 0 {
             // SAFETY: a result that is no error says that the kernel has filled in the header and the control messages, which the header
             // of the C API asks for until the release hook has run; nobody has seen them.
-            unsafe { close_received(self.op.get().data().header()) };
+            unsafe { close_received(self.op.borrow_mut().data().header()) };
         }
     }
 }

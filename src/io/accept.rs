@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::in_flight::OpCell;
 use super::turn::{InTurn, StageOf, Turn, Turns};
 use crate::error::Result;
-use crate::op::operation::NoData;
+use crate::op::data::NoData;
 use crate::op::sockets::accept;
 use crate::sys::try_arc::TryRc;
 

@@ -28,15 +28,17 @@ use crate::error::{Error, Result};
 use crate::event_loop::Loop;
 use crate::io::{IoKind, SharedFd, TryRc, reading, run, write_all_at, writing};
 use crate::op::buffer::{Buffer, BufferMut};
-use crate::op::data::{Bytes, PathBytes, Room};
-use crate::op::files::{DATA_ONLY, STATX_MASK, Status, fsync, ftruncate, statx};
+use crate::op::data::{Bytes, PathBytes, Room, Status};
+use crate::op::files::{DATA_ONLY, STATX_MASK, fsync, ftruncate, statx};
 use crate::op::streams::{read, write};
 use crate::op::{CWD, FileStatus, OpenOptions};
 use crate::task::{operation, spawn_blocking};
 
 /// An open file.
 #[derive(Debug)]
-pub struct File(TryRc<SharedFd>);
+pub struct File {
+    fd: TryRc<SharedFd>,
+}
 
 impl OpenOptions {
     /// Opens a file with these options, close-on-exec. A relative path begins at the working directory.
@@ -66,7 +68,7 @@ impl File {
     }
 
     fn of(fd: OwnedFd) -> Result<File> {
-        Ok(File(SharedFd::new(fd, IoKind::File)?))
+        Ok(File { fd: SharedFd::new(fd, IoKind::File)? })
     }
 
     reading!();
@@ -77,44 +79,44 @@ impl File {
     ///
     /// Cancel-safe: the file is as it was. Errors: those of [`read`](File::read); ESPIPE for what has no offsets.
     pub async fn read_at<B: BufferMut>(&self, buffer: B, offset: u64) -> (Result<usize>, B) {
-        run(read(self.0.clone(), Room(buffer), offset)).await.into()
+        run(read(self.fd.clone(), Room(buffer), offset)).await.into()
     }
 
     /// Writes from a buffer at an offset: how many bytes, which may be fewer than there are. The file's own position stays.
     ///
     /// Not cancel-safe: when the future is dropped, any part may have been written, and may still be until the kernel has done with it.
     pub async fn write_at<B: Buffer>(&self, buffer: B, offset: u64) -> (Result<usize>, B) {
-        run(write(self.0.clone(), Bytes(buffer), offset)).await
+        run(write(self.fd.clone(), Bytes(buffer), offset)).await
     }
 
     /// As [`write_at`](File::write_at), all of it. After an error, a part from the beginning of the buffer may have been written.
     pub async fn write_all_at<B: Buffer>(&self, buffer: B, offset: u64) -> (Result<()>, B) {
-        write_all_at(&self.0, buffer, offset).await
+        write_all_at(&self.fd, buffer, offset).await
     }
 
     /// fsync(2): what has been written, and what is known of the file, is on the disk after this.
     pub async fn sync_all(&self) -> Result<()> {
-        run(fsync(self.0.clone(), 0)).await
+        run(fsync(self.fd.clone(), 0)).await
     }
 
     /// fdatasync(2): as [`sync_all`](File::sync_all), but for times and the like.
     pub async fn sync_data(&self) -> Result<()> {
-        run(fsync(self.0.clone(), DATA_ONLY)).await
+        run(fsync(self.fd.clone(), DATA_ONLY)).await
     }
 
     /// Makes the file so many bytes long; what is new is zeros. Before Linux 6.9 on a thread of the loop's executor.
     pub async fn set_len(&self, size: u64) -> Result<()> {
         if Loop::with_running(|lp| lp.is_none_or(|lp| lp.supports(opcodes::FTRUNCATE))) {
-            return run(ftruncate(self.0.clone(), size)).await;
+            return run(ftruncate(self.fd.clone(), size)).await;
         }
-        let copy = self.0.fd.try_clone().map_err(|error| Error::of_io(&error))?;
+        let copy = self.fd.fd.try_clone().map_err(|error| Error::of_io(&error))?;
         let work = spawn_blocking(move || std::fs::File::from(copy).set_len(size))?;
         work.await.map_err(|_| Error::CANCELLED)?.map_err(|error| Error::of_io(&error))
     }
 
     /// What is known of the file.
     pub async fn metadata(&self) -> Result<FileStatus> {
-        run(statx(self.0.clone(), Status::new(PathBytes::EMPTY), libc::AT_EMPTY_PATH, STATX_MASK)).await
+        run(statx(self.fd.clone(), Status::new(PathBytes::EMPTY), libc::AT_EMPTY_PATH, STATX_MASK)).await
     }
 
     /// Closes the file on a thread of the kernel's, since closing may block, and tells what that says: on some file systems, that a
@@ -122,7 +124,7 @@ impl File {
     ///
     /// It is closed also when the future is dropped. If a cancelled operation has not ended, it is closed when that has, and this says Ok.
     pub async fn close(self) -> Result<()> {
-        let Some(shared) = self.0.into_inner() else { return Ok(()) };
+        let Some(shared) = self.fd.into_inner() else { return Ok(()) };
         let closing = operation(|lp, done| {
             lp.close_fd(shared.fd, move |_, closed| {
                 let _ = done.send(closed);
@@ -134,6 +136,6 @@ impl File {
 
 impl AsFd for File {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }

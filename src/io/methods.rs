@@ -9,7 +9,7 @@ macro_rules! reading {
         /// Cancel-safe: what had come when the future is dropped is given to the next read, in order. Errors: EINVAL when the buffer
         /// has no room, or more than `i32::MAX` bytes.
         pub async fn read<B: crate::BufferMut>(&mut self, buffer: B) -> (crate::Result<usize>, B) {
-            crate::io::receive(&self.0, buffer).await.into()
+            crate::io::receive(&self.fd, buffer).await.into()
         }
 
         /// Reads until all of the room is filled. Errors: ENODATA when the stream ends before that; EINVAL when there is no room, as for
@@ -17,7 +17,7 @@ macro_rules! reading {
         ///
         /// Not cancel-safe: what was read before the future is dropped is lost, but for what came last, which the next read gets.
         pub async fn read_exact<B: crate::BufferMut>(&mut self, buffer: B) -> (crate::Result<()>, B) {
-            crate::io::fill(&self.0, buffer).await
+            crate::io::fill(&self.fd, buffer).await
         }
     };
 }
@@ -31,7 +31,7 @@ macro_rules! writing {
         /// it is after that. The next write waits for the end of this one. Errors: EINVAL for more than `i32::MAX` bytes; EPIPE when the
         /// other end has gone.
         pub async fn write<B: crate::Buffer>(&mut self, buffer: B) -> (crate::Result<usize>, B) {
-            crate::io::send(&self.0, buffer).await
+            crate::io::send(&self.fd, buffer).await
         }
 
         /// Writes all of a buffer. After an error, a part from its beginning may have been written; who has to know how much uses
@@ -39,7 +39,7 @@ macro_rules! writing {
         ///
         /// Not cancel-safe, as [`write`](Self::write).
         pub async fn write_all<B: crate::Buffer>(&mut self, buffer: B) -> (crate::Result<()>, B) {
-            crate::io::send_all(&self.0, buffer).await
+            crate::io::send_all(&self.fd, buffer).await
         }
     };
 }

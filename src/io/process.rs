@@ -143,11 +143,13 @@ impl Child {
 
 /// The end of a pipe that is read from.
 #[derive(Debug)]
-pub struct PipeReader(TryRc<SharedFd>);
+pub struct PipeReader {
+    fd: TryRc<SharedFd>,
+}
 
 impl PipeReader {
     fn of(fd: OwnedFd) -> Result<PipeReader> {
-        Ok(PipeReader(SharedFd::new(fd, IoKind::File)?))
+        Ok(PipeReader { fd: SharedFd::new(fd, IoKind::File)? })
     }
 
     /// One of the standard library's. Errors: ENOMEM.
@@ -161,11 +163,13 @@ impl PipeReader {
 /// The end of a pipe that is written to. When the other end has been closed, writing raises SIGPIPE where that is not ignored, as Rust
 /// programs ignore it.
 #[derive(Debug)]
-pub struct PipeWriter(TryRc<SharedFd>);
+pub struct PipeWriter {
+    fd: TryRc<SharedFd>,
+}
 
 impl PipeWriter {
     fn of(fd: OwnedFd) -> Result<PipeWriter> {
-        Ok(PipeWriter(SharedFd::new(fd, IoKind::File)?))
+        Ok(PipeWriter { fd: SharedFd::new(fd, IoKind::File)? })
     }
 
     /// One of the standard library's. Errors: ENOMEM.
@@ -178,12 +182,12 @@ impl PipeWriter {
 
 impl AsFd for PipeReader {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 
 impl AsFd for PipeWriter {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }

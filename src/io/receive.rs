@@ -8,9 +8,9 @@ use super::shared_fd::{IoKind, SharedFd};
 use super::turn::{InTurn, StageOf, Turn, Turns};
 use crate::error::{Error, Result};
 use crate::op::address::Address;
-use crate::op::buffer::{BufferMut, Filled, room};
+use crate::op::buffer::{BufferMut, Filled, Part, room};
 use crate::op::data::Room;
-use crate::op::message::{MessageIn, ReceivedFrom};
+use crate::op::message::{Addressed, Message};
 use crate::op::operation::{Descriptor, OpData, Outcome};
 use crate::op::sockets::{recv, recvmsg};
 use crate::op::streams::{CURRENT, read};
@@ -28,8 +28,8 @@ pub(crate) fn receive<B: BufferMut>(fd: &TryRc<SharedFd>, buffer: B) -> Receive<
 }
 
 /// As `receive`, of a message.
-pub(crate) fn receive_from<B: BufferMut>(fd: &TryRc<SharedFd>, buffer: B) -> Turn<MessageIn<B>> {
-    Turn::new(fd, recvmsg(fd.clone(), MessageIn::new(buffer), 0))
+pub(crate) fn receive_from<B: BufferMut>(fd: &TryRc<SharedFd>, buffer: B) -> Turn<Message<Room<B>>> {
+    Turn::new(fd, recvmsg(fd.clone(), Message::new(Room(buffer), Address::EMPTY), 0))
 }
 
 /// Data that has been received.
@@ -44,7 +44,7 @@ impl<B: BufferMut> Received for Filled<B> {
     }
 }
 
-impl<B: BufferMut> Received for ReceivedFrom<B> {
+impl<B: BufferMut> Received for Addressed<Filled<B>> {
     fn received(&mut self) -> Result<(&[u8], Address)> {
         Ok((self.0.bytes()?, self.1))
     }
@@ -74,7 +74,7 @@ impl<B: BufferMut> InTurn for Room<B> {
         source.poll_position(&source.sending, context)
     }
 
-    fn take_left(self, source: &SharedFd, left: Left) -> std::result::Result<Filled<B>, Room<B>> {
+    fn take_left(self, source: &SharedFd, left: Left) -> std::result::Result<Filled<B>, Self> {
         let given = source.receiving.given();
         let (filled, rest) = left.with_stage(|left| match left.received() {
             Ok((bytes, _)) => {
@@ -95,12 +95,12 @@ impl<B: BufferMut> InTurn for Room<B> {
         source.reads_end()
     }
 
-    fn leave(cell: TryRc<OpCell<StageOf<Room<B>>>>) -> Left {
+    fn leave(cell: TryRc<OpCell<StageOf<Self>>>) -> Left {
         cell.unsize(|cell| cell)
     }
 }
 
-impl<B: BufferMut> InTurn for MessageIn<B> {
+impl<B: BufferMut> InTurn for Message<Room<B>> {
     type Source = SharedFd;
     type Left = dyn Received;
 
@@ -109,44 +109,25 @@ impl<B: BufferMut> InTurn for MessageIn<B> {
     }
 
     fn check(&mut self) -> Result<()> {
-        room(&mut self.buffer).map(drop)
+        self.data.check()
     }
 
     /// What there is no room for is lost.
-    fn take_left(self, _: &SharedFd, left: Left) -> std::result::Result<ReceivedFrom<B>, MessageIn<B>> {
+    fn take_left(self, _: &SharedFd, left: Left) -> std::result::Result<Self::Output, Self> {
         Ok(left.with_stage(|left| match left.received() {
-            Ok((bytes, sender)) => ReceivedFrom(Filled::copied(self.buffer, bytes), sender),
+            Ok((bytes, sender)) => Addressed(Filled::copied(self.data.0, bytes), sender),
             Err(error) => self.complete(Outcome::error(error)),
         }))
     }
 
-    fn leave(cell: TryRc<OpCell<StageOf<MessageIn<B>>>>) -> Left {
+    fn leave(cell: TryRc<OpCell<StageOf<Self>>>) -> Left {
         cell.unsize(|cell| cell)
-    }
-}
-
-/// A buffer of which a part has been filled already.
-struct Part<B> {
-    buffer: B,
-    filled: usize,
-}
-
-// SAFETY: as the buffer in it; the room is the rest of that.
-unsafe impl<B: BufferMut> BufferMut for Part<B> {
-    fn room(&mut self) -> (*mut u8, usize) {
-        let (room, length) = self.buffer.room();
-        // So much of the room has been filled.
-        (room.wrapping_add(self.filled), length - self.filled)
-    }
-
-    unsafe fn filled(&mut self, count: usize) {
-        self.filled += count;
     }
 }
 
 /// Receives until all of the room is filled. What has come before an error is in the buffer.
 pub(crate) async fn fill<B: BufferMut>(fd: &TryRc<SharedFd>, buffer: B) -> (Result<()>, B) {
-    let mut part = Part { buffer, filled: 0 };
+    let mut part = Part::new(buffer);
     let result = loop {
         let got;
         (got, part) = receive(fd, part).await.into();
@@ -157,8 +138,5 @@ pub(crate) async fn fill<B: BufferMut>(fd: &TryRc<SharedFd>, buffer: B) -> (Resu
             Err(error) => break Err(error),
         }
     };
-    let Part { mut buffer, filled } = part;
-    // SAFETY: they have been written.
-    unsafe { buffer.filled(filled) };
-    (result, buffer)
+    (result, part.into_buffer())
 }

@@ -1,7 +1,7 @@
 //! A descriptor that the operations of tasks share, and what cancelled ones have left with it.
 
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll};
 
 use rustix::fs::{AtFlags, FileType, StatxFlags};
@@ -67,7 +67,7 @@ impl AsFd for SharedFd {
 
 impl fmt::Debug for SharedFd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.fd.fmt(f)
+        self.fd.as_raw_fd().fmt(f)
     }
 }
 

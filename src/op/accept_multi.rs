@@ -43,18 +43,16 @@ impl AcceptMulti {
     pub(crate) fn new(fd: i32, flags: c_int, is_multishot: bool) -> Result<Box<AcceptMulti>> {
         try_box(AcceptMulti { fd, flags, is_multishot, waits_for: WaitsFor::Connection, is_said: false })
     }
-
-    pub(crate) fn sqe(&self) -> Sqe {
-        let accept = accept(Number(self.fd), self.flags).into_sqe();
-        if self.is_multishot { Sqe { ioprio: MULTISHOT, ..accept } } else { accept }
-    }
 }
 
 // SAFETY: the entries point at nothing but the timespec, which lives for ever.
 unsafe impl Driver for AcceptMulti {
     fn entry(&mut self) -> Option<Sqe> {
         Some(match self.waits_for {
-            WaitsFor::Connection => self.sqe(),
+            WaitsFor::Connection => {
+                let accept = accept(Number(self.fd), self.flags).into_sqe();
+                if self.is_multishot { Sqe { ioprio: MULTISHOT, ..accept } } else { accept }
+            }
             WaitsFor::Readiness => poll(Number(self.fd), libc::POLLIN).into_sqe(),
             WaitsFor::Time => {
                 Sqe { opcode: opcodes::TIMEOUT, fd: -1, addr: &raw const REST as u64, len: 1, ..Sqe::default() }

@@ -7,8 +7,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::SocketAddr as UnixAddr;
 use std::path::Path;
 
-use libc::c_void;
-
 use super::operation::{OpData, Outcome};
 use crate::abi::sqe::Sqe;
 use crate::error::Result;
@@ -59,7 +57,7 @@ impl Address {
     }
 
     /// Where it is in memory, and how long.
-    pub(super) fn as_raw(&mut self) -> (*mut c_void, u32) {
+    pub(super) fn as_raw(&mut self) -> (*mut u8, u32) {
         (self.words.as_mut_ptr().cast(), self.length)
     }
 

@@ -173,3 +173,34 @@ impl<B: BufferMut> From<Filled<B>> for (Result<usize>, B) {
         (filled.count, filled.into_buffer())
     }
 }
+
+/// A buffer of which a part has been filled already.
+pub(crate) struct Part<B> {
+    buffer: B,
+    filled: usize,
+}
+
+impl<B: BufferMut> Part<B> {
+    pub(crate) fn new(buffer: B) -> Part<B> {
+        Part { buffer, filled: 0 }
+    }
+
+    pub(crate) fn into_buffer(mut self) -> B {
+        // SAFETY: so many bytes of the room have been written.
+        unsafe { self.buffer.filled(self.filled) };
+        self.buffer
+    }
+}
+
+// SAFETY: as the buffer in it; the room is the rest of that.
+unsafe impl<B: BufferMut> BufferMut for Part<B> {
+    fn room(&mut self) -> (*mut u8, usize) {
+        let (room, length) = self.buffer.room();
+        // So much of the room has been filled.
+        (room.wrapping_add(self.filled), length - self.filled)
+    }
+
+    unsafe fn filled(&mut self, count: usize) {
+        self.filled += count;
+    }
+}

@@ -9,6 +9,7 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::ptr::NonNull;
+use std::slice;
 use std::sync::atomic::{AtomicU16, Ordering::Release};
 
 use crate::abi::handle::Handle;
@@ -26,9 +27,9 @@ pub(crate) struct Pool {
     /// The kernel's name for the ring; None: the kernel has no such ring.
     group: Option<u16>,
     size: u32,
-    states: Box<[Cell<State>]>,
-    ring: Memory,
-    data: Memory,
+    states: Box<[Cell<BufferState>]>,
+    ring: Pages,
+    data: Pages,
     tail: Cell<u16>,
     /// How many buffers are with the kernel, or free.
     available: Cell<u32>,
@@ -44,7 +45,7 @@ pub(crate) struct Pool {
 
 /// What is known of one buffer.
 #[derive(Clone, Copy, Debug, Default)]
-struct State {
+struct BufferState {
     /// How much of it the kernel has filled.
     filled: u32,
     /// Parts of it that callbacks have in their hands, or keep.
@@ -55,7 +56,7 @@ struct State {
 
 /// `struct io_uring_buf`. In the first one the ring's tail stands in the place of the last field.
 #[repr(C)]
-struct Entry {
+struct RingEntry {
     addr: u64,
     len: u32,
     bid: u16,
@@ -64,21 +65,21 @@ struct Entry {
 
 /// Page-aligned memory.
 #[derive(Debug)]
-struct Memory {
+struct Pages {
     at: NonNull<u8>,
     layout: Layout,
 }
 
-impl Memory {
-    fn new(bytes: usize) -> Result<Memory> {
+impl Pages {
+    fn new(bytes: usize) -> Result<Pages> {
         let layout = Layout::from_size_align(bytes, 4096).map_err(|_| Error::NO_MEMORY)?;
         // SAFETY: the layout's size is not zero: there is one buffer at least, of one byte at least.
         let at = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(Error::NO_MEMORY)?;
-        Ok(Memory { at, layout })
+        Ok(Pages { at, layout })
     }
 }
 
-impl Drop for Memory {
+impl Drop for Pages {
     fn drop(&mut self) {
         // SAFETY: `new` allocated it with this layout, and nothing points into it any more.
         unsafe { dealloc(self.at.as_ptr(), self.layout) };
@@ -101,7 +102,7 @@ impl Pool {
         let bytes = usize::try_from(u64::from(count) * u64::from(size)).map_err(|_| Error::NO_MEMORY)?;
         let mut states = Vec::new();
         states.try_reserve_exact(count as usize)?;
-        states.resize(count as usize, Cell::new(State::default()));
+        states.resize(count as usize, Cell::new(BufferState::default()));
         let mut free = Vec::new();
         free.try_reserve_exact(count as usize)?;
         let mut pool = Pool {
@@ -110,8 +111,8 @@ impl Pool {
             group: None,
             size,
             states: states.into_boxed_slice(),
-            ring: Memory::new(count as usize * size_of::<Entry>())?,
-            data: Memory::new(bytes)?,
+            ring: Pages::new(count as usize * size_of::<RingEntry>())?,
+            data: Pages::new(bytes)?,
             tail: Cell::new(0),
             available: Cell::new(0),
             free: RefCell::new(free),
@@ -171,22 +172,22 @@ impl Pool {
     /// of a callback from here on.
     pub(crate) fn take(&self, bid: u16, length: u32, goes_on: bool) -> *const u8 {
         let Some(state) = self.states.get(usize::from(bid)) else { return std::ptr::null() };
-        let State { filled, parts, kept, .. } = state.get();
-        state.set(State { filled: filled.saturating_add(length), parts: parts + 1, kept, is_available: goes_on });
+        let BufferState { filled, parts, kept, .. } = state.get();
+        state.set(BufferState { filled: filled.saturating_add(length), parts: parts + 1, kept, is_available: goes_on });
         if !goes_on {
             self.available.set(self.available.get() - 1);
         }
         let at = usize::from(bid) * self.size as usize + filled.min(self.size) as usize;
-        // SAFETY: the buffer `bid` is in the memory, and `filled` is not past its end.
-        unsafe { self.data.at.as_ptr().add(at) }
+        self.data.at.as_ptr().wrapping_add(at)
     }
 
-    /// Takes a free buffer for the loop itself to fill: its number, its address and its size.
-    pub(crate) fn take_free(&self) -> Option<(u16, *mut u8, usize)> {
+    /// Takes a free buffer for the loop itself to fill, and its number.
+    #[expect(clippy::mut_from_ref, reason = "it is another buffer each time")]
+    pub(crate) fn take_free(&self) -> Option<(u16, &mut [u8])> {
         let bid = self.free.borrow_mut().pop()?;
-        // SAFETY: the buffer `bid` is in the memory.
-        let at = unsafe { self.data.at.as_ptr().add(usize::from(bid) * self.size as usize) };
-        Some((bid, at, self.size as usize))
+        let at = self.data.at.as_ptr().wrapping_add(usize::from(bid) * self.size as usize);
+        // SAFETY: the buffer `bid` is in the memory, and nobody else's until `put_free` or `take` is told of it.
+        Some((bid, unsafe { slice::from_raw_parts_mut(at, self.size as usize) }))
     }
 
     /// Undoes `take_free`.
@@ -206,11 +207,11 @@ impl Pool {
     pub(crate) fn keep(&self, data: *const u8) -> Result<()> {
         let bid = self.find(data).ok_or(Error::NOT_A_BUFFER)?;
         let state = &self.states[usize::from(bid)];
-        let State { parts, kept, .. } = state.get();
+        let BufferState { parts, kept, .. } = state.get();
         if parts == kept {
             return Err(Error::NOT_A_BUFFER);
         }
-        state.set(State { parts: parts + 1, kept: kept + 1, ..state.get() });
+        state.set(BufferState { parts: parts + 1, kept: kept + 1, ..state.get() });
         self.kept.set(self.kept.get() + 1);
         Ok(())
     }
@@ -221,7 +222,7 @@ impl Pool {
         let bid = self.find(data).ok_or(Error::NOT_A_BUFFER)?;
         let state = &self.states[usize::from(bid)];
         let kept = state.get().kept.checked_sub(1).ok_or(Error::NOT_A_BUFFER)?;
-        state.set(State { kept, ..state.get() });
+        state.set(BufferState { kept, ..state.get() });
         self.kept.set(self.kept.get() - 1);
         self.drop_part(bid);
         Ok(())
@@ -267,8 +268,8 @@ impl Pool {
 
     fn drop_part(&self, bid: u16) {
         let state = &self.states[usize::from(bid)];
-        let State { parts, is_available, .. } = state.get();
-        state.set(State { parts: parts.saturating_sub(1), ..state.get() });
+        let BufferState { parts, is_available, .. } = state.get();
+        state.set(BufferState { parts: parts.saturating_sub(1), ..state.get() });
         if parts == 1 && !is_available {
             self.make_available(bid);
         }
@@ -276,7 +277,7 @@ impl Pool {
 
     /// Gives a buffer to the kernel, or to those that are free.
     fn make_available(&self, bid: u16) {
-        self.states[usize::from(bid)].set(State { is_available: true, ..State::default() });
+        self.states[usize::from(bid)].set(BufferState { is_available: true, ..BufferState::default() });
         self.available.set(self.available.get() + 1);
         if self.group.is_none() {
             self.put_free(bid);
@@ -284,7 +285,7 @@ impl Pool {
         }
         let tail = self.tail.get();
         let at = usize::from(tail) & (self.states.len() - 1);
-        let entries = self.ring.at.as_ptr().cast::<Entry>();
+        let entries = self.ring.at.as_ptr().cast::<RingEntry>();
         let addr = self.data.at.as_ptr() as u64 + u64::from(bid) * u64::from(self.size);
         // SAFETY: the ring has as many entries as there are buffers, a power of two; the kernel reads this one when the tail is
         // past it, which is stored after it, and the tail's place is the loop's to write.

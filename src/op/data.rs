@@ -4,11 +4,13 @@ use std::borrow::Cow;
 #[cfg(feature = "capi")]
 use std::ffi::CStr;
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use libc::iovec;
 
+use super::FileStatus;
 use super::buffer::{Buffer, BufferMut, Filled, length, room};
 use super::operation::{Descriptor, Meaning, OpData, Outcome};
 use super::write_all::WriteAll;
@@ -192,21 +194,73 @@ impl PathBytes {
     }
 }
 
-/// A path. The result means a `T`.
-pub(crate) struct AtPath<T>(PathBytes, PhantomData<fn() -> T>);
+/// Where something is that the entry points at, wherever this is moved.
+///
+/// # Safety
+/// As for `OpData::point`.
+pub(crate) unsafe trait Place: 'static {
+    fn put_into(&self, sqe: &mut Sqe);
+}
 
-impl<T> AtPath<T> {
-    pub(super) fn new(path: PathBytes) -> AtPath<T> {
-        AtPath(path, PhantomData)
+/// Nothing.
+// SAFETY: there is no address in the entry, as is asserted.
+unsafe impl Place for () {
+    #[inline]
+    fn put_into(&self, sqe: &mut Sqe) {
+        assert!(sqe.points_at_nothing(), "{sqe:?} points at something");
     }
 }
 
-// SAFETY: the path is the data's.
-unsafe impl<T: Meaning> OpData for AtPath<T> {
+// SAFETY: the path is its own.
+unsafe impl Place for PathBytes {
+    fn put_into(&self, sqe: &mut Sqe) {
+        sqe.addr = self.address();
+    }
+}
+
+/// A path, and another that begins at a directory of its own.
+pub(crate) struct Paths<D>(pub(super) PathBytes, pub(super) D, pub(super) PathBytes);
+
+// SAFETY: the paths are its own.
+unsafe impl<D: Descriptor> Place for Paths<D> {
+    fn put_into(&self, sqe: &mut Sqe) {
+        (sqe.addr, sqe.len, sqe.off) = (self.0.address(), self.1.number() as u32, self.2.address());
+    }
+}
+
+/// The descriptor that is spliced from, where the operation's own is spliced to.
+pub(crate) struct SpliceFrom<D>(pub(super) D);
+
+// SAFETY: as of nothing.
+unsafe impl<D: Descriptor> Place for SpliceFrom<D> {
+    fn put_into(&self, sqe: &mut Sqe) {
+        ().put_into(sqe);
+        sqe.file_index = self.0.number() as u32;
+    }
+}
+
+/// What the entry points at, and what nobody wants back. The result means a `T`.
+pub(crate) struct At<P, T>(P, PhantomData<fn() -> T>);
+
+/// No data: all that matters is the result.
+pub(crate) type NoData<T> = At<(), T>;
+
+impl<T> NoData<T> {
+    pub(crate) const NEW: NoData<T> = At((), PhantomData);
+}
+
+impl<P, T> At<P, T> {
+    pub(super) fn new(place: P) -> At<P, T> {
+        At(place, PhantomData)
+    }
+}
+
+// SAFETY: as the place in it.
+unsafe impl<P: Place, T: Meaning> OpData for At<P, T> {
     type Output = Result<T>;
 
     fn point(&mut self, sqe: &mut Sqe) -> Result<()> {
-        sqe.addr = self.0.address();
+        self.0.put_into(sqe);
         Ok(())
     }
 
@@ -215,37 +269,31 @@ unsafe impl<T: Meaning> OpData for AtPath<T> {
     }
 }
 
-/// A path, and another that begins at a directory of its own.
-pub(crate) struct AtPaths<D>(pub(super) PathBytes, pub(super) D, pub(super) PathBytes);
+/// A path, and room for what is known of a file.
+pub(crate) struct Status {
+    path: PathBytes,
+    room: MaybeUninit<libc::statx>,
+}
 
-// SAFETY: the paths are the data's.
-unsafe impl<D: Descriptor> OpData for AtPaths<D> {
-    type Output = Result<()>;
-
-    fn point(&mut self, sqe: &mut Sqe) -> Result<()> {
-        (sqe.addr, sqe.len, sqe.off) = (self.0.address(), self.1.number() as u32, self.2.address());
-        Ok(())
-    }
-
-    fn complete(self, outcome: Outcome) -> Result<()> {
-        outcome.done()
+impl Status {
+    pub(crate) fn new(path: PathBytes) -> Status {
+        Status { path, room: MaybeUninit::uninit() }
     }
 }
 
-/// The descriptor that is spliced from, where the operation's own is spliced to.
-pub(crate) struct SpliceFrom<D>(pub(super) D);
+// SAFETY: path and room are the data's.
+unsafe impl OpData for Status {
+    type Output = Result<FileStatus>;
 
-// SAFETY: `point` asserts that there is no address in the entry.
-unsafe impl<D: Descriptor> OpData for SpliceFrom<D> {
-    type Output = Result<usize>;
+    const IS_INLINE: bool = true;
 
     fn point(&mut self, sqe: &mut Sqe) -> Result<()> {
-        assert!(sqe.points_at_nothing(), "{sqe:?} points at something");
-        sqe.file_index = self.0.number() as u32;
+        (sqe.addr, sqe.off) = (self.path.address(), self.room.as_mut_ptr() as u64);
         Ok(())
     }
 
-    fn complete(self, outcome: Outcome) -> Result<usize> {
-        outcome.count()
+    fn complete(self, outcome: Outcome) -> Result<FileStatus> {
+        // SAFETY: one that went well has filled in the room.
+        outcome.done().map(|()| FileStatus::new(&unsafe { self.room.assume_init() }))
     }
 }

@@ -1,6 +1,5 @@
 //! Files and directories.
 
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,8 +8,8 @@ use nix::errno::Errno;
 
 use libc::{c_int, mode_t};
 
-use super::data::{AtPath, AtPaths, PathBytes};
-use super::operation::{Descriptor, Meaning, NoData, Number, Op, OpData, Outcome};
+use super::data::{At, NoData, PathBytes, Paths, Status};
+use super::operation::{Descriptor, Number, Op, OpData};
 use crate::abi::handle::Handle;
 use crate::abi::opcodes;
 use crate::abi::sqe::Sqe;
@@ -195,77 +194,48 @@ pub(crate) fn fallocate<D: Descriptor>(fd: D, mode: c_int, offset: u64, length: 
     plain(fd, Sqe { opcode: opcodes::FALLOCATE, off: offset, addr: length, len: mode as u32, ..Sqe::default() })
 }
 
-/// An operation on a path.
-fn at<D: Descriptor, T: Meaning>(dir: D, path: PathBytes, sqe: Sqe) -> Op<D, AtPath<T>> {
-    Op::new(dir, AtPath::new(path), sqe)
+pub(crate) fn open_at<D: Descriptor>(
+    dir: D,
+    path: PathBytes,
+    flags: c_int,
+    mode: mode_t,
+) -> Op<D, At<PathBytes, OwnedFd>> {
+    Op::new(dir, At::new(path), Sqe { opcode: opcodes::OPENAT, len: mode, op_flags: flags as u32, ..Sqe::default() })
 }
 
-pub(crate) fn open_at<D: Descriptor>(dir: D, path: PathBytes, flags: c_int, mode: mode_t) -> Op<D, AtPath<OwnedFd>> {
-    at(dir, path, Sqe { opcode: opcodes::OPENAT, len: mode, op_flags: flags as u32, ..Sqe::default() })
+pub(crate) fn unlink_at<D: Descriptor>(dir: D, path: PathBytes, flags: c_int) -> Op<D, At<PathBytes, ()>> {
+    Op::new(dir, At::new(path), Sqe { opcode: opcodes::UNLINKAT, op_flags: flags as u32, ..Sqe::default() })
 }
 
-pub(crate) fn unlink_at<D: Descriptor>(dir: D, path: PathBytes, flags: c_int) -> Op<D, AtPath<()>> {
-    at(dir, path, Sqe { opcode: opcodes::UNLINKAT, op_flags: flags as u32, ..Sqe::default() })
-}
-
-pub(crate) fn mkdir_at<D: Descriptor>(dir: D, path: PathBytes, mode: mode_t) -> Op<D, AtPath<()>> {
-    at(dir, path, Sqe { opcode: opcodes::MKDIRAT, len: mode, ..Sqe::default() })
+pub(crate) fn mkdir_at<D: Descriptor>(dir: D, path: PathBytes, mode: mode_t) -> Op<D, At<PathBytes, ()>> {
+    Op::new(dir, At::new(path), Sqe { opcode: opcodes::MKDIRAT, len: mode, ..Sqe::default() })
 }
 
 pub(crate) fn rename_at<D: Descriptor, E: Descriptor>(
     from: (D, PathBytes),
     to: (E, PathBytes),
     flags: u32,
-) -> Op<D, AtPaths<E>> {
+) -> Op<D, At<Paths<E>, ()>> {
     let sqe = Sqe { opcode: opcodes::RENAMEAT, op_flags: flags, ..Sqe::default() };
-    Op::new(from.0, AtPaths(from.1, to.0, to.1), sqe)
+    Op::new(from.0, At::new(Paths(from.1, to.0, to.1)), sqe)
 }
 
 pub(crate) fn link_at<D: Descriptor, E: Descriptor>(
     from: (D, PathBytes),
     to: (E, PathBytes),
     flags: c_int,
-) -> Op<D, AtPaths<E>> {
+) -> Op<D, At<Paths<E>, ()>> {
     let sqe = Sqe { opcode: opcodes::LINKAT, op_flags: flags as u32, ..Sqe::default() };
-    Op::new(from.0, AtPaths(from.1, to.0, to.1), sqe)
+    Op::new(from.0, At::new(Paths(from.1, to.0, to.1)), sqe)
 }
 
-pub(crate) fn symlink_at<D: Descriptor>(target: PathBytes, dir: D, link: PathBytes) -> Op<D, AtPaths<Number>> {
+pub(crate) fn symlink_at<D: Descriptor>(target: PathBytes, dir: D, link: PathBytes) -> Op<D, At<Paths<Number>, ()>> {
     // The target begins nowhere: the kernel wants a zero there.
-    Op::new(dir, AtPaths(target, Number(0), link), Sqe { opcode: opcodes::SYMLINKAT, ..Sqe::default() })
+    Op::new(dir, At::new(Paths(target, Number(0), link)), Sqe { opcode: opcodes::SYMLINKAT, ..Sqe::default() })
 }
 
 pub(crate) fn statx<D: Descriptor, M: OpData>(dir: D, data: M, flags: c_int, mask: u32) -> Op<D, M> {
     Op::new(dir, data, Sqe { opcode: opcodes::STATX, len: mask, op_flags: flags as u32, ..Sqe::default() })
-}
-
-/// A path, and room for what is known of a file.
-pub(crate) struct Status {
-    path: PathBytes,
-    room: MaybeUninit<libc::statx>,
-}
-
-impl Status {
-    pub(crate) fn new(path: PathBytes) -> Status {
-        Status { path, room: MaybeUninit::uninit() }
-    }
-}
-
-// SAFETY: path and room are the data's.
-unsafe impl OpData for Status {
-    type Output = Result<FileStatus>;
-
-    const IS_INLINE: bool = true;
-
-    fn point(&mut self, sqe: &mut Sqe) -> Result<()> {
-        (sqe.addr, sqe.off) = (self.path.address(), self.room.as_mut_ptr() as u64);
-        Ok(())
-    }
-
-    fn complete(self, outcome: Outcome) -> Result<FileStatus> {
-        // SAFETY: one that went well has filled in the room.
-        outcome.done().map(|()| FileStatus::new(&unsafe { self.room.assume_init() }))
-    }
 }
 
 impl Loop {

@@ -13,7 +13,6 @@ mod closing;
 pub(crate) mod data;
 pub(crate) mod files;
 pub(crate) mod flags;
-pub(crate) mod kernel_box;
 pub(crate) mod message;
 mod multi;
 pub(crate) mod operation;

@@ -1,13 +1,13 @@
 //! Operations with many results: accepting connections, receiving into a ring of buffers.
 
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::slice;
 
 use libc::c_int;
 
-use super::Completion;
 use super::accept_multi::AcceptMulti;
 use super::buffers::Pool;
+use super::operation::{Meaning, Outcome};
 use super::recv_multi::RecvMulti;
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
@@ -36,9 +36,8 @@ impl Loop {
         let raw = fd.as_fd().as_raw_fd();
         let callback = Callback::many_event(move |lp: &Loop, event: &Event| {
             let _kept = &fd;
-            let connection = Completion::from(event.completed()).result();
-            // SAFETY: the kernel made the descriptor for this operation, and nobody else knows of it.
-            f(lp, connection.map(|raw| unsafe { OwnedFd::from_raw_fd(raw as RawFd) }));
+            // SAFETY: the loop calls this with a result of the accept.
+            f(lp, OwnedFd::of(unsafe { Outcome::of(event) }));
         })?;
         self.schedule_accept_multi(raw, libc::SOCK_CLOEXEC, callback)
     }
@@ -85,7 +84,7 @@ impl Loop {
         let callback = Callback::many_event(move |lp: &Loop, event: &Event| {
             let _kept = &fd;
             let data = event.completed().data;
-            let received = Completion::from(event.completed()).result().map(|length| match length {
+            let received = event.completed().count().map(|length| match length {
                 0 => &[][..],
                 // SAFETY: so many bytes are there, and the buffer stays in this callback's hands until it has returned.
                 length => unsafe { slice::from_raw_parts(data, length as usize) },
@@ -109,12 +108,7 @@ impl Loop {
     }
 
     pub(crate) fn schedule_accept_multi(&self, fd: RawFd, flags: c_int, callback: Callback) -> Result<Handle> {
-        let driver = AcceptMulti::new(fd, flags, self.supports_multishot_accept());
-        match driver {
-            // SAFETY: the entry points at nothing.
-            Ok(driver) => unsafe { self.submit_operation(&driver.sqe(), Some(driver), callback) },
-            Err(error) => Err(error),
-        }
+        self.submit_driver(AcceptMulti::new(fd, flags, self.supports_multishot_accept())?, callback)
     }
 
     pub(crate) fn schedule_recv_multi(&self, fd: RawFd, pool: &TryArc<Pool>, callback: Callback) -> Result<Handle> {
@@ -122,8 +116,6 @@ impl Loop {
             return Err(Error::FOREIGN_BUFFERS);
         }
         pool.begin_use()?;
-        let driver = try_box(RecvMulti::new(fd, pool.clone()))?;
-        // SAFETY: the entry points at nothing; the driver keeps the buffers that the kernel picks from.
-        unsafe { self.submit_operation(&driver.sqe(), Some(driver), callback) }
+        self.submit_driver(try_box(RecvMulti::new(fd, pool.clone()))?, callback)
     }
 }

@@ -7,20 +7,22 @@
 //! `unsafe` is said once: an implementation of [`OpData`] says what the kernel finds behind the addresses. Whoever puts an operation
 //! together relies on that, and has only to choose data that fits the opcode.
 
+use std::cell::RefCell;
+use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use super::buffer::{BufferMut, Filled};
-use super::kernel_box::KernelBox;
+use super::data::NoData;
 use crate::abi::handle::Handle;
 use crate::abi::sqe::Sqe;
 use crate::error::{Error, Result};
 use crate::event_loop::{Callback, Loop};
 use crate::pending::driver::Driver;
 use crate::pending::event::Event;
+use crate::sys::try_arc::TryRc;
 
 /// The working directory, where a function asks for the directory that a path begins at.
-// SAFETY: AT_FDCWD is no descriptor that could be closed.
-pub const CWD: BorrowedFd<'static> = unsafe { BorrowedFd::borrow_raw(libc::AT_FDCWD) };
+pub const CWD: BorrowedFd<'static> = rustix::fs::CWD;
 
 /// An operation on a descriptor. It keeps that, and its data.
 pub(crate) struct Op<D, M> {
@@ -113,6 +115,12 @@ impl<D: Descriptor, M: OpData> Op<D, M> {
     }
 }
 
+impl<D, M> fmt::Debug for Op<D, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.sqe.fmt(f)
+    }
+}
+
 /// The result of an operation that the kernel has let go of, or never had.
 #[derive(Clone, Copy)]
 pub(crate) struct Outcome(Result<u32>);
@@ -121,7 +129,7 @@ impl Outcome {
     /// What an operation's callback is called with.
     ///
     /// # Safety
-    /// It is the final result of the operation that is completed with it.
+    /// It is a result of the operation that is completed with it, and the final one where that has memory.
     pub(crate) unsafe fn of(event: &Event) -> Outcome {
         Outcome(event.completed().count())
     }
@@ -144,28 +152,6 @@ impl Outcome {
     /// A number of bytes that the kernel has written to the room of a buffer.
     pub(super) fn filled<B: BufferMut>(self, buffer: B) -> Filled<B> {
         Filled::new(buffer, self.count())
-    }
-}
-
-/// No data: the entry points at nothing, and all that matters is its result.
-#[derive(Clone, Copy)]
-pub(crate) struct NoData<T>(std::marker::PhantomData<fn() -> T>);
-
-impl<T> NoData<T> {
-    pub(crate) const NEW: NoData<T> = NoData(std::marker::PhantomData);
-}
-
-// SAFETY: `point` asserts that there is no address in the entry.
-unsafe impl<T: Meaning> OpData for NoData<T> {
-    type Output = Result<T>;
-
-    fn point(&mut self, sqe: &mut Sqe) -> Result<()> {
-        assert!(sqe.points_at_nothing(), "{sqe:?} points at something");
-        Ok(())
-    }
-
-    fn complete(self, outcome: Outcome) -> Result<T> {
-        T::of(outcome)
     }
 }
 
@@ -238,16 +224,24 @@ impl Loop {
         end: fn(&Loop, M::Output, F),
     ) -> Result<Handle> {
         self.check_open()?;
-        let mut place = KernelBox::new(Pending { op, f })?;
-        let mut sqe = place.get().op.entry()?;
+        // Not a `Box`, which says with every move that nobody else uses what is in it.
+        let place = TryRc::new(RefCell::new(Pending { op, f }))?;
+        let mut sqe = place.borrow_mut().op.entry()?;
         let driver = M::driver(self, &mut sqe)?;
         let callback = Callback::once_for::<F, _>(move |lp: &Loop, event: &Event| {
-            let Pending { op, f } = place.into_inner();
+            let Pending { op, f } = place.into_inner().expect("nobody else owns it").into_inner();
             // SAFETY: the loop calls this once, with the final result.
             let output = op.complete(unsafe { Outcome::of(event) });
             end(lp, output, f);
         })?;
         // SAFETY: the callback keeps the operation where it stands, and the loop drops it when the kernel has let go.
         unsafe { self.submit_operation(&sqe, driver, callback) }
+    }
+
+    /// Submits the entries of a driver, the first now.
+    pub(super) fn submit_driver(&self, mut driver: Box<dyn Driver>, callback: Callback) -> Result<Handle> {
+        let sqe = driver.entry().expect("it begins with an entry");
+        // SAFETY: a driver keeps what its entries point to.
+        unsafe { self.submit_operation(&sqe, Some(driver), callback) }
     }
 }

@@ -1,15 +1,22 @@
 //! One receive for any number of results, from a ring of buffers (6.0); before that, a poll and a receive for each.
 
+use std::os::fd::BorrowedFd;
+
 use libc::c_int;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::net::{self, RecvFlags, SocketType, sockopt};
 
 use super::buffers::Pool;
-use super::operation::{NoData, Number};
+use super::data::NoData;
+use super::operation::Number;
 use super::sockets::{poll, recv};
 use crate::abi::completion::{BUFFER_GOES_ON, Completed, HAS_BUFFER, MORE};
 use crate::abi::handle::Handle;
 use crate::abi::sqe::{Sqe, flags};
 use crate::pending::driver::{Driver, Step};
 use crate::pending::event::OpResult;
+use crate::sys::c_library::borrow;
 use crate::sys::try_arc::TryArc;
 
 /// `IORING_RECV_MULTISHOT`, in `ioprio`.
@@ -30,7 +37,7 @@ impl RecvMulti {
         RecvMulti { fd, pool, polls }
     }
 
-    pub(crate) fn sqe(&self) -> Sqe {
+    fn sqe(&self) -> Sqe {
         if self.polls {
             return poll(Number(self.fd), libc::POLLIN | libc::POLLRDHUP).into_sqe();
         }
@@ -65,8 +72,8 @@ impl RecvMulti {
         if result < 0 {
             return Step::end(result);
         }
-        let Some((bid, buffer, size)) = self.pool.take_free() else { return self.want_buffer(number, true) };
-        match recv_now(self.fd, buffer, size) {
+        let Some((bid, buffer)) = self.pool.take_free() else { return self.want_buffer(number, true) };
+        match recv_now(self.fd, buffer) {
             received if received > 0 => {
                 let data = self.pool.take(bid, received as u32, false);
                 Step { given: Some(OpResult { result: received, flags: MORE, data }), again: true }
@@ -122,30 +129,23 @@ impl Drop for RecvMulti {
 }
 
 /// recv(2) that does not block; a negated errno when it fails.
-fn recv_now(fd: c_int, buffer: *mut u8, size: usize) -> i32 {
-    // SAFETY: the buffer is a free one of the pool's, of this size; a number that is no descriptor is answered with EBADF.
-    let received = unsafe { libc::recv(fd, buffer.cast(), size, libc::MSG_DONTWAIT) };
-    if received >= 0 { received as i32 } else { -nix::errno::Errno::last_raw() }
+fn recv_now(fd: c_int, buffer: &mut [u8]) -> i32 {
+    let received = borrow(fd).ok_or(Errno::BADF).and_then(|fd| net::recv(fd, buffer, RecvFlags::DONTWAIT));
+    received.map_or_else(|errno| -errno.raw_os_error(), |(count, _)| count as i32)
 }
 
-/// `SOCK_*`. None: it is no socket.
-fn socket_type(fd: c_int) -> Option<c_int> {
-    let (mut kind, mut length) = (0, size_of::<c_int>() as libc::socklen_t);
-    // SAFETY: the kernel writes at most so many bytes, to live variables.
-    let result =
-        unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_TYPE, (&raw mut kind).cast(), &raw mut length) };
-    (result == 0).then_some(kind)
+/// None: it is no socket.
+fn socket_type(fd: c_int) -> Option<SocketType> {
+    sockopt::socket_type(borrow(fd)?).ok()
 }
 
 /// Whether 0 received is an empty message, and not the end, as it is of a stream. Of what has been shut down it is the end, unless a
 /// message with data stands behind it.
 fn is_empty_message(fd: c_int) -> bool {
-    const END: libc::c_short = libc::POLLRDHUP | libc::POLLHUP | libc::POLLNVAL;
-    if socket_type(fd).is_none_or(|kind| kind == libc::SOCK_STREAM) {
-        return false;
-    }
-    let (mut poll, mut left) = (libc::pollfd { fd, events: libc::POLLRDHUP, revents: 0 }, 0 as c_int);
-    // SAFETY: both write to live variables.
-    let asked = unsafe { (libc::poll(&raw mut poll, 1, 0), libc::ioctl(fd, libc::FIONREAD, &raw mut left)) };
-    asked.0 >= 0 && poll.revents & END == 0 || asked.1 == 0 && left > 0
+    let is_message = |fd: &BorrowedFd<'_>| sockopt::socket_type(fd).is_ok_and(|kind| kind != SocketType::STREAM);
+    let Some(fd) = borrow(fd).filter(is_message) else { return false };
+    let mut asked = [PollFd::new(&fd, PollFlags::RDHUP)];
+    let polled = rustix::event::poll(&mut asked, Some(&Timespec::default()));
+    let has_ended = asked[0].revents().intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::NVAL);
+    polled.is_ok() && !has_ended || rustix::io::ioctl_fionread(fd).is_ok_and(|left| left > 0)
 }

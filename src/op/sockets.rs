@@ -7,10 +7,10 @@ use libc::{c_int, c_short};
 
 use super::address::Address;
 use super::buffer::{Buffer, BufferMut};
-use super::data::{All, Bytes, Room};
+use super::data::{All, Bytes, NoData, Room};
 use super::flags;
-use super::message::{MessageIn, MessageOut};
-use super::operation::{Descriptor, NoData, Number, Op, OpData};
+use super::message::Message;
+use super::operation::{Descriptor, Number, Op, OpData};
 use crate::abi::handle::Handle;
 use crate::abi::opcodes;
 use crate::abi::sqe::{Sqe, poll_events};
@@ -130,7 +130,7 @@ impl Loop {
         flags: i32,
         f: impl FnOnce(&Loop, Result<(usize, Address)>, B) + 'static,
     ) -> Result<Handle> {
-        self.submit_buffer_op(recvmsg(fd, MessageIn::new(buffer), flags::filling(flags)?), f)
+        self.submit_buffer_op(recvmsg(fd, Message::new(Room(buffer), Address::EMPTY), flags::filling(flags)?), f)
     }
 
     /// sendto(2): as [`send`](Loop::send), to an address.
@@ -142,7 +142,7 @@ impl Loop {
         address: impl Into<Address>,
         f: impl FnOnce(&Loop, Result<usize>, B) + 'static,
     ) -> Result<Handle> {
-        self.submit_buffer_op(sendmsg(fd, MessageOut::new(buffer, address.into()), flags::sending(flags)?), f)
+        self.submit_buffer_op(sendmsg(fd, Message::new(Bytes(buffer), address.into()), flags::sending(flags)?), f)
     }
 
     /// accept4(2): `f` gets the connection, close-on-exec. One that `f` has not seen when the loop is closed is closed. Errors:

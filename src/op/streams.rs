@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 
 use super::buffer::{Buffer, BufferMut, length};
 use super::closing::Closed;
-use super::data::{All, Bytes, Parts, Room, Rooms, SpliceFrom};
+use super::data::{All, At, Bytes, Parts, Room, Rooms, SpliceFrom};
 use super::operation::{Descriptor, Number, Op, OpData};
 use crate::abi::handle::Handle;
 use crate::abi::opcodes;
@@ -47,9 +47,9 @@ pub(crate) fn splice<D: Descriptor, E: Descriptor>(
     to: (E, u64),
     len: u32,
     flags: u32,
-) -> Op<E, SpliceFrom<D>> {
+) -> Op<E, At<SpliceFrom<D>, usize>> {
     let sqe = Sqe { opcode: opcodes::SPLICE, off: to.1, addr: from.1, len, op_flags: flags, ..Sqe::default() };
-    Op::new(to.0, SpliceFrom(from.0), sqe)
+    Op::new(to.0, At::new(SpliceFrom(from.0)), sqe)
 }
 
 /// Always on a thread of the kernel's: with SO_LINGER, closing blocks.

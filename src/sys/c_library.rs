@@ -4,7 +4,7 @@
 
 use std::ffi::{CStr, c_int};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicU64;
 
@@ -41,6 +41,12 @@ pub(crate) fn file_type(fd: RawFd) -> nix::Result<libc::mode_t> {
     // SAFETY: the room is that of a stat, of which all-zero is a valid value; a number that is no descriptor is answered with EBADF.
     let stat = unsafe { Errno::result(libc::fstat(fd, stat.as_mut_ptr())).map(|_| stat.assume_init()) };
     stat.map(|stat| stat.st_mode & libc::S_IFMT)
+}
+
+/// Whatever has this number, to be asked something at once: what has none is answered with EBADF. None: nothing has a negative one.
+pub(crate) fn borrow<'a>(fd: RawFd) -> Option<BorrowedFd<'a>> {
+    // SAFETY: the number is that of a descriptor which its owner leaves open, or of none; it is not -1.
+    (fd >= 0).then(|| unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
 /// Asks whether this process has a thread of this number, by the kernel's count: ESRCH when it has none.

@@ -13,7 +13,9 @@ use crate::io::{IoKind, Listening, SharedFd, TryRc, accept_from, reading, writin
 use crate::task::operation;
 
 /// A TCP connection.
-pub struct TcpStream(TryRc<SharedFd>);
+pub struct TcpStream {
+    fd: TryRc<SharedFd>,
+}
 
 impl TcpStream {
     /// Connects. Dropped before that, the future gives up and closes the socket. Errors: ECONNREFUSED, ETIMEDOUT and so on.
@@ -45,12 +47,12 @@ impl TcpStream {
     }
 
     fn of(fd: OwnedFd) -> Result<TcpStream> {
-        Ok(TcpStream(SharedFd::new(fd, IoKind::Socket)?))
+        Ok(TcpStream { fd: SharedFd::new(fd, IoKind::Socket)? })
     }
 
     #[cfg(any(feature = "futures-io", feature = "hyper"))]
     pub(crate) fn shared_fd(&self) -> &TryRc<SharedFd> {
-        &self.0
+        &self.fd
     }
 
     reading!();
@@ -60,7 +62,7 @@ impl TcpStream {
     /// Ends one direction or both: with `Write`, the other end reads to the end of what has been written, and no further. One system
     /// call. Errors: ENOTCONN when the other end has broken it off.
     pub fn shutdown(&mut self, how: Shutdown) -> Result<()> {
-        socket::shutdown(&self.0, how)
+        socket::shutdown(&self.fd, how)
     }
 
     /// With `true`, small writes are sent at once, and not kept for others to join them. One system call.
@@ -80,19 +82,19 @@ impl TcpStream {
 
     /// Two halves, for two tasks. Costs nothing.
     pub fn into_split(self) -> (ReadHalf, WriteHalf) {
-        split::split(self.0)
+        split::split(self.fd)
     }
 }
 
 impl AsFd for TcpStream {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 
 impl fmt::Debug for TcpStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        socket::debug::<SocketAddr>("TcpStream", &self.0.fd, f)
+        socket::debug::<SocketAddr>("TcpStream", &self.fd.fd, f)
     }
 }
 

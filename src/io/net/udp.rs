@@ -10,7 +10,7 @@ use crate::io::{IoKind, SharedFd, TryRc, receive_from, run};
 use crate::op::address::Address;
 use crate::op::buffer::{Buffer, BufferMut};
 use crate::op::data::Bytes;
-use crate::op::message::MessageOut;
+use crate::op::message::Message;
 use crate::op::sockets::{send, sendmsg};
 
 /// A UDP socket. Sending and receiving may be in different tasks, which share it in an `Rc`.
@@ -29,7 +29,9 @@ use crate::op::sockets::{send, sendmsg};
 /// })??;
 /// # Ok::<(), ringloop::Error>(())
 /// ```
-pub struct UdpSocket(TryRc<SharedFd>);
+pub struct UdpSocket {
+    fd: TryRc<SharedFd>,
+}
 
 impl UdpSocket {
     /// A socket with an address of its own. Errors: EADDRINUSE, EACCES and so on.
@@ -40,7 +42,7 @@ impl UdpSocket {
     /// A socket of the standard library's. O_NONBLOCK is taken from it. Errors: ENOMEM.
     pub fn from_std(socket: net::UdpSocket) -> Result<UdpSocket> {
         socket::make_blocking(&socket)?;
-        Ok(UdpSocket(SharedFd::new(socket.into(), IoKind::Socket)?))
+        Ok(UdpSocket { fd: SharedFd::new(socket.into(), IoKind::Socket)? })
     }
 
     /// From now on, `send` sends there, and nothing is received from anywhere else. One system call.
@@ -52,12 +54,12 @@ impl UdpSocket {
     ///
     /// Not cancel-safe: when the future is dropped, it may have been sent. Errors: EDESTADDRREQ when it is not connected, EMSGSIZE.
     pub async fn send<B: Buffer>(&self, buffer: B) -> (Result<usize>, B) {
-        run(send(self.0.clone(), Bytes(buffer), 0)).await
+        run(send(self.fd.clone(), Bytes(buffer), 0)).await
     }
 
     /// As [`send`](UdpSocket::send), to this address.
     pub async fn send_to<B: Buffer>(&self, buffer: B, address: SocketAddr) -> (Result<usize>, B) {
-        run(sendmsg(self.0.clone(), MessageOut::new(buffer, address.into()), 0)).await
+        run(sendmsg(self.fd.clone(), Message::new(Bytes(buffer), address.into()), 0)).await.into()
     }
 
     /// Receives a datagram: its length. What the buffer has no room for is lost.
@@ -78,7 +80,7 @@ impl UdpSocket {
     }
 
     async fn receive<B: BufferMut>(&self, buffer: B) -> (Result<(usize, Address)>, B) {
-        receive_from(&self.0, buffer).await.into()
+        receive_from(&self.fd, buffer).await.into()
     }
 
     /// The address of this socket. One system call.
@@ -89,12 +91,12 @@ impl UdpSocket {
 
 impl AsFd for UdpSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 
 impl fmt::Debug for UdpSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        socket::debug::<SocketAddr>("UdpSocket", &self.0.fd, f)
+        socket::debug::<SocketAddr>("UdpSocket", &self.fd.fd, f)
     }
 }

@@ -23,7 +23,9 @@ fn address_of(path: impl AsRef<Path>) -> Result<SocketAddr> {
 }
 
 /// A Unix stream socket.
-pub struct UnixStream(TryRc<SharedFd>);
+pub struct UnixStream {
+    fd: TryRc<SharedFd>,
+}
 
 impl UnixStream {
     /// Connects to a listener by its path. Dropped before that, the future gives up. Errors: ENOENT, ECONNREFUSED and so on; EINVAL when
@@ -50,12 +52,12 @@ impl UnixStream {
     }
 
     fn of(fd: OwnedFd) -> Result<UnixStream> {
-        Ok(UnixStream(SharedFd::new(fd, IoKind::Socket)?))
+        Ok(UnixStream { fd: SharedFd::new(fd, IoKind::Socket)? })
     }
 
     #[cfg(any(feature = "futures-io", feature = "hyper"))]
     pub(crate) fn shared_fd(&self) -> &TryRc<SharedFd> {
-        &self.0
+        &self.fd
     }
 
     reading!();
@@ -65,7 +67,7 @@ impl UnixStream {
     /// Ends one direction or both: with `Write`, the other end reads to the end of what has been written, and no further. One system
     /// call.
     pub fn shutdown(&mut self, how: Shutdown) -> Result<()> {
-        socket::shutdown(&self.0, how)
+        socket::shutdown(&self.fd, how)
     }
 
     /// The address of the other end. One system call.
@@ -80,19 +82,19 @@ impl UnixStream {
 
     /// Two halves, for two tasks. Costs nothing.
     pub fn into_split(self) -> (ReadHalf, WriteHalf) {
-        split::split(self.0)
+        split::split(self.fd)
     }
 }
 
 impl AsFd for UnixStream {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 
 impl fmt::Debug for UnixStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        socket::debug::<SocketAddr>("UnixStream", &self.0.fd, f)
+        socket::debug::<SocketAddr>("UnixStream", &self.fd.fd, f)
     }
 }
 
