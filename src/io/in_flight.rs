@@ -1,9 +1,10 @@
-//! An operation in flight, and whoever awaits it: one allocation, with the operation in it.
+//! An operation in flight, and whoever awaits it: one allocation, with the operation in it. It is for the operations of
+//! `op`, which own what the kernel uses; anything else that a loop calls back for is awaited by `task::operation`.
 //!
-//! It has two owners. The loop's is in the callback: it completes the operation with its result, or with ECANCELED when it is dropped without
-//! one. The other is a future, or what that has left behind. Nobody touches the operation before it is completed, and until then
-//! the loop owns it too, so that the kernel may use it whatever becomes of the future. What it comes to has no descriptor in it any more, so
-//! that a descriptor can own what has been left on it.
+//! It has two owners. The loop's is in the callback: it completes the operation with its result, or with ECANCELED when
+//! it is dropped without one. The other is a future, or what that has left behind. Nobody touches the operation before
+//! it is completed, and until then the loop owns it too, so that the kernel may use it whatever becomes of the future.
+//! What it comes to has no descriptor in it any more, so that a descriptor can own what has been left on it.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -17,14 +18,14 @@ use crate::event_loop::{Callback, Loop};
 use crate::op::operation::{Descriptor, Op, OpData, Outcome};
 use crate::pending::event::Event;
 use crate::sys::try_arc::{TryArc, TryRc};
-use crate::task::{Notify, cancel};
+use crate::task::{Notify, Waiter, cancel};
 use crate::threads::remote::Shared;
 
 /// An operation that has been submitted.
 pub(crate) struct OpCell<S: ?Sized> {
     /// None: it has not ended.
     outcome: Cell<Option<Outcome>>,
-    waiter: Cell<Option<Notify>>,
+    waiter: Waiter,
     /// None: it has not been submitted.
     handle: Cell<Option<Handle>>,
     shared: TryArc<Shared>,
@@ -99,7 +100,8 @@ impl<D: Descriptor, M: OpData> Drop for CompletionGuard<D, M> {
     }
 }
 
-/// Begins an operation on the loop that is running on this thread. When it cannot be submitted, it has come to an error at once.
+/// Begins an operation on the loop that is running on this thread. When it cannot be submitted, it has come to an error
+/// at once.
 pub(crate) fn begin<D: Descriptor, M: OpData>(op: Op<D, M>) -> std::result::Result<InFlight<D, M>, M::Output> {
     Loop::with_running(|lp| {
         let lp = match lp.ok_or(Error::NO_LOOP).and_then(|lp| lp.check_open().map(|()| lp)) {
@@ -108,7 +110,7 @@ pub(crate) fn begin<D: Descriptor, M: OpData>(op: Op<D, M>) -> std::result::Resu
         };
         let cell = OpCell {
             outcome: Cell::new(None),
-            waiter: Cell::new(None),
+            waiter: Waiter::default(),
             handle: Cell::new(None),
             shared: lp.shared().clone(),
             stage: RefCell::new(Stage::Submitted(op)),
@@ -147,14 +149,7 @@ pub(crate) async fn run<D: Descriptor, M: OpData>(op: Op<D, M>) -> M::Output {
 impl<S: ?Sized> OpCell<S> {
     /// Waits for the end.
     pub(super) fn poll_end(&self, context: &Context<'_>) -> Poll<Outcome> {
-        if self.outcome.get().is_none() {
-            let waiter = self.waiter.take().filter(|waiter| waiter.is_for(context.waker()));
-            let waiter = waiter.unwrap_or_else(|| Notify::of(context.waker()));
-            // The wakers of others are user code, which may have shut the loop down.
-            if self.outcome.get().is_none() {
-                self.waiter.set(Some(waiter));
-            }
-        }
+        self.waiter.wait(context, || self.outcome.get().is_none());
         self.outcome.get().map_or(Poll::Pending, Poll::Ready)
     }
 

@@ -24,7 +24,7 @@ use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
 use crate::event_loop::Loop;
 use crate::sys::try_arc::TryArc;
-use crate::task::{Notify, cancel};
+use crate::task::{Waiter, cancel};
 use crate::threads::remote::Shared;
 
 /// Waits for one signal again and again; made by [`signal`]. The signal is handled while this lives.
@@ -38,13 +38,7 @@ pub struct Signals {
 struct Came {
     has_come: Cell<bool>,
     is_over: Cell<bool>,
-    waiter: Cell<Option<Notify>>,
-}
-
-impl Came {
-    fn wake(&self) {
-        self.waiter.take().into_iter().for_each(Notify::wake);
-    }
+    waiter: Waiter,
 }
 
 /// What the loop has.
@@ -53,7 +47,7 @@ struct Handler(Rc<Came>);
 impl Drop for Handler {
     fn drop(&mut self) {
         self.0.is_over.set(true);
-        self.0.wake();
+        self.0.waiter.wake();
     }
 }
 
@@ -66,7 +60,7 @@ pub fn signal(number: i32) -> Result<Signals> {
         let handler = Handler(Rc::clone(&came));
         let handle = lp.add_signal_handler(number, move |_| {
             handler.0.has_come.set(true);
-            handler.0.wake();
+            handler.0.waiter.wake();
         })?;
         Ok(Signals { came, shared: lp.shared().clone(), handle })
     })
@@ -82,14 +76,8 @@ impl Signals {
 
     fn poll_signal(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
         let Came { has_come, is_over, waiter } = &*self.came;
-        if !has_come.get() && !is_over.get() {
-            let former = waiter.take().filter(|former| former.is_for(context.waker()));
-            let notify = former.unwrap_or_else(|| Notify::of(context.waker()));
-            // The wakers of others are user code, which may have ended the handler.
-            if !has_come.get() && !is_over.get() {
-                waiter.set(Some(notify));
-                return Poll::Pending;
-            }
+        if waiter.wait(context, || !has_come.get() && !is_over.get()) {
+            return Poll::Pending;
         }
         Poll::Ready(if has_come.take() { Ok(()) } else { Err(Error::CANCELLED) })
     }

@@ -102,7 +102,7 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
             left: Cell::new(0),
             failure: Cell::new(None),
             is_ending: Cell::new(false),
-            waiting: Waiter::new(),
+            waiting: Waiter::default(),
         };
         TaskGroup { members: Rc::new(members) }
     }

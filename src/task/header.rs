@@ -103,7 +103,7 @@ impl Header {
             status: Cell::new(Status::Running),
             to_abort: Cell::new(false),
             is_joined: Cell::new(true),
-            joiner: Waiter::new(),
+            joiner: Waiter::default(),
         }
     }
 
@@ -399,13 +399,10 @@ impl Notify {
 }
 
 /// Who waits for something that comes once, if anybody does.
+#[derive(Default)]
 pub(crate) struct Waiter(Cell<Option<Notify>>);
 
 impl Waiter {
-    pub(crate) const fn new() -> Waiter {
-        Waiter(Cell::new(None))
-    }
-
     /// Has whoever polls be woken by the next `wake`, and nobody else; false if there is nothing to wait for.
     #[inline]
     pub(crate) fn wait(&self, context: &Context<'_>, is_pending: impl Fn() -> bool) -> bool {

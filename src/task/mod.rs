@@ -54,7 +54,7 @@ use std::task::Poll;
 pub(crate) use self::current::cancel;
 pub use self::error::JoinError;
 pub use self::group::{GroupError, Spawner, TaskGroup};
-pub(crate) use self::header::Notify;
+pub(crate) use self::header::{Notify, Waiter};
 pub use self::join::JoinHandle;
 pub use self::oneshot::{Receiver, Sender, oneshot};
 pub use self::operation::{Blocking, Operation, operation, ready, spawn_blocking};

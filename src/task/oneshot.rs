@@ -46,7 +46,7 @@ struct Channel<T> {
 pub fn oneshot<T>() -> Result<(Sender<T>, Receiver<T>)> {
     let shared = TryRc::new(Channel {
         value: Cell::new(None),
-        receiver: Waiter::new(),
+        receiver: Waiter::default(),
         has_sender: Cell::new(true),
         has_receiver: Cell::new(true),
     })?;
