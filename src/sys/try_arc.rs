@@ -6,6 +6,7 @@
 use std::cell::{Cell, UnsafeCell};
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ops::Deref;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -146,6 +147,10 @@ impl<T: ?Sized + std::fmt::Debug, C: Count> std::fmt::Debug for Counted<T, C> {
 unsafe impl<T: ?Sized + Send + Sync> Send for TryArc<T> {}
 // SAFETY: as above.
 unsafe impl<T: ?Sized + Send + Sync> Sync for TryArc<T> {}
+
+// The cell is for freeing: the value is never seen half changed for it.
+impl<T: ?Sized + RefUnwindSafe, C: Count> UnwindSafe for Counted<T, C> {}
+impl<T: ?Sized + RefUnwindSafe, C: Count> RefUnwindSafe for Counted<T, C> {}
 
 impl Count for AtomicUsize {
     const ONE: AtomicUsize = AtomicUsize::new(1);
