@@ -70,7 +70,6 @@ mod error;
 mod event_loop;
 #[cfg(any(doc, doctest))]
 pub mod guide;
-#[allow(unsafe_code)]
 mod io;
 #[allow(unsafe_code)]
 mod kernel;

@@ -128,14 +128,15 @@ pub(crate) fn begin<D: Descriptor, M: OpData>(op: Op<D, M>) -> std::result::Resu
 }
 
 fn submit<D: Descriptor, M: OpData>(lp: &Loop, cell: &TryRc<OpCell<Stage<D, M>>>) -> Result<Handle> {
-    let sqe = cell.stage.borrow_mut().op().entry()?;
+    let mut sqe = cell.stage.borrow_mut().op().entry()?;
+    let driver = M::driver(lp, &mut sqe)?;
     let mut guard = CompletionGuard(Some(cell.clone()));
     let callback = Callback::once_for::<M, _>(move |_: &Loop, event: &Event| {
         // SAFETY: the loop calls this once, with the final result.
         guard.complete(unsafe { Outcome::of(event) });
     })?;
     // SAFETY: the callback keeps the operation where it stands, and the loop drops it when the kernel has let go.
-    unsafe { lp.submit_operation(&sqe, None, callback) }
+    unsafe { lp.submit_operation(&sqe, driver, callback) }
 }
 
 /// Begins an operation, and awaits what comes of it.

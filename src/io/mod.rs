@@ -8,6 +8,7 @@ mod accept;
 #[cfg(any(feature = "futures-io", feature = "hyper"))]
 pub mod compat;
 pub mod fs;
+#[allow(unsafe_code)]
 mod in_flight;
 mod methods;
 pub mod net;

@@ -9,7 +9,7 @@ use super::shared_fd::{IoKind, SharedFd};
 use super::turn::{InTurn, StageOf, Turn, Turns};
 use crate::error::{Error, Result};
 use crate::event_loop::Loop;
-use crate::op::buffer::Buffer;
+use crate::op::buffer::{Buffer, Rest};
 use crate::op::data::Bytes;
 use crate::op::operation::OpData;
 use crate::op::sockets;
@@ -56,30 +56,15 @@ impl<B: Buffer> InTurn for Bytes<B> {
     }
 }
 
-/// The rest of a buffer.
-struct Rest<B> {
-    buffer: B,
-    sent: usize,
-}
-
-// SAFETY: as the buffer in it.
-unsafe impl<B: Buffer> Buffer for Rest<B> {
-    fn bytes(&self) -> &[u8] {
-        self.buffer.bytes().get(self.sent..).unwrap_or_default()
+/// What came of sending what is left of a buffer, if that has been tried; None: some is left to send.
+fn end_of<B: Buffer>(rest: &mut Rest<B>, result: Option<Result<usize>>) -> Option<Result<()>> {
+    match result {
+        Some(Ok(0)) => return Some(Err(Error::NOTHING_WRITTEN)),
+        Some(Ok(count)) => rest.advance(count),
+        Some(Err(error)) => return Some(Err(error)),
+        None => {}
     }
-}
-
-impl<B: Buffer> Rest<B> {
-    /// What came of sending it; None: some is left, or has not been sent yet.
-    fn ended(&mut self, result: Option<Result<usize>>) -> Option<Result<()>> {
-        match result {
-            Some(Ok(0)) => return Some(Err(Error::NOTHING_WRITTEN)),
-            Some(Ok(count)) => self.sent += count,
-            Some(Err(error)) => return Some(Err(error)),
-            None => {}
-        }
-        self.bytes().is_empty().then_some(Ok(()))
-    }
+    rest.bytes().is_empty().then_some(Ok(()))
 }
 
 /// Sends until all is sent. Dropped, it may have sent a part.
@@ -91,7 +76,7 @@ pub(crate) struct SendAll<B: Buffer> {
 }
 
 pub(crate) fn send_all<B: Buffer>(fd: &TryRc<SharedFd>, buffer: B) -> SendAll<B> {
-    SendAll { fd: fd.clone(), rest: Some(Rest { buffer, sent: 0 }), send: None }
+    SendAll { fd: fd.clone(), rest: Some(Rest::new(buffer)), send: None }
 }
 
 impl<B: Buffer> Future for SendAll<B> {
@@ -103,8 +88,8 @@ impl<B: Buffer> Future for SendAll<B> {
         let mut result = None;
         loop {
             if let Some(mut rest) = self.rest.take() {
-                if let Some(result) = rest.ended(result.take()) {
-                    return Poll::Ready((result, rest.buffer));
+                if let Some(result) = end_of(&mut rest, result.take()) {
+                    return Poll::Ready((result, rest.into_buffer()));
                 }
                 // Less than all is sent only by kernels that do not go on by themselves, or before an error.
                 let flags = Loop::with_running(|lp| lp.map_or(0, Loop::send_whole_flag));
@@ -122,13 +107,13 @@ impl<B: Buffer> Unpin for SendAll<B> {}
 
 /// Writes all of a buffer at an offset of a file.
 pub(crate) async fn write_all_at<B: Buffer>(file: &TryRc<SharedFd>, buffer: B, offset: u64) -> (Result<()>, B) {
-    let mut rest = Rest { buffer, sent: 0 };
+    let mut rest = Rest::new(buffer);
     let mut result = None;
     loop {
-        if let Some(result) = rest.ended(result) {
-            return (result, rest.buffer);
+        if let Some(result) = end_of(&mut rest, result) {
+            return (result, rest.into_buffer());
         }
-        let at = offset.saturating_add(rest.sent as u64);
+        let at = offset.saturating_add(rest.done() as u64);
         let (written, left) = run(write(file.clone(), Bytes(rest), at)).await;
         (result, rest) = (Some(written), left);
     }

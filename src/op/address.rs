@@ -7,10 +7,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::SocketAddr as UnixAddr;
 use std::path::Path;
 
-use super::operation::{OpData, Outcome};
-use crate::abi::sqe::Sqe;
-use crate::error::Result;
-
 /// The address of a socket of any family: made from one of the standard library's, or what the kernel has told.
 #[derive(Clone, Copy)]
 pub struct Address {
@@ -90,24 +86,6 @@ impl Address {
         }
         let words = std::array::from_fn(|word| u64::from_ne_bytes(std::array::from_fn(|at| bytes[word * 8 + at])));
         Address { words, length: length as u32 }
-    }
-}
-
-/// The address of what is connected to.
-// SAFETY: the address is the data itself.
-unsafe impl OpData for Address {
-    type Output = Result<()>;
-
-    const IS_INLINE: bool = true;
-
-    fn point(&mut self, sqe: &mut Sqe) -> Result<()> {
-        let (address, length) = self.as_raw();
-        (sqe.addr, sqe.off) = (address as u64, length.into());
-        Ok(())
-    }
-
-    fn complete(self, outcome: Outcome) -> Result<()> {
-        outcome.done()
     }
 }
 

@@ -204,3 +204,34 @@ unsafe impl<B: BufferMut> BufferMut for Part<B> {
         self.filled += count;
     }
 }
+
+/// A buffer of which a part has been sent already: its bytes are the rest.
+pub(crate) struct Rest<B> {
+    buffer: B,
+    done: usize,
+}
+
+impl<B: Buffer> Rest<B> {
+    pub(crate) fn new(buffer: B) -> Rest<B> {
+        Rest { buffer, done: 0 }
+    }
+
+    pub(crate) fn advance(&mut self, count: usize) {
+        self.done += count;
+    }
+
+    pub(crate) fn done(&self) -> usize {
+        self.done
+    }
+
+    pub(crate) fn into_buffer(self) -> B {
+        self.buffer
+    }
+}
+
+// SAFETY: as the buffer in it.
+unsafe impl<B: Buffer> Buffer for Rest<B> {
+    fn bytes(&self) -> &[u8] {
+        self.buffer.bytes().get(self.done..).unwrap_or_default()
+    }
+}

@@ -11,6 +11,7 @@ use std::path::Path;
 use libc::iovec;
 
 use super::FileStatus;
+use super::address::Address;
 use super::buffer::{Buffer, BufferMut, Filled, length, room};
 use super::operation::{Descriptor, Meaning, OpData, Outcome};
 use super::write_all::WriteAll;
@@ -295,5 +296,23 @@ unsafe impl OpData for Status {
     fn complete(self, outcome: Outcome) -> Result<FileStatus> {
         // SAFETY: one that went well has filled in the room.
         outcome.done().map(|()| FileStatus::new(&unsafe { self.room.assume_init() }))
+    }
+}
+
+/// The address of what is connected to.
+// SAFETY: the address is the data itself.
+unsafe impl OpData for Address {
+    type Output = Result<()>;
+
+    const IS_INLINE: bool = true;
+
+    fn point(&mut self, sqe: &mut Sqe) -> Result<()> {
+        let (address, length) = self.as_raw();
+        (sqe.addr, sqe.off) = (address as u64, length.into());
+        Ok(())
+    }
+
+    fn complete(self, outcome: Outcome) -> Result<()> {
+        outcome.done()
     }
 }

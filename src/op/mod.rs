@@ -1,8 +1,8 @@
-//! Completion operations: what is submitted to the kernel on the user's behalf, and what the kernel is told later.
+//! Completion operations: what is submitted to the kernel on the user's behalf, each defined once (`operation`).
 //!
-//! `submit` is the one way in. An operation is an entry, a callback, and where it is more than that a driver. `unsafe` lives here
-//! because an entry points at memory that the kernel uses until the final completion: the user vouches for it, or the
-//! driver or the callback keep it.
+//! This file has what a user makes himself: `Loop::submit` takes any entry, checked so that it stays in the loop's hands, and the user vouches
+//! for what it points to. All that follows from an opcode alone stands in `abi::opcodes`; the one way into the ring is
+//! `Loop::submit_operation`.
 
 mod accept_multi;
 pub(crate) mod address;

@@ -83,6 +83,58 @@ pub(super) fn debug<A: Family>(name: &str, fd: &OwnedFd, f: &mut fmt::Formatter<
     all.finish()
 }
 
+/// What every socket has, which has addresses of a kind.
+macro_rules! descriptor {
+    ($Socket:ident, $Address:ty) => {
+        impl std::os::fd::AsFd for $Socket {
+            fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+                self.fd.as_fd()
+            }
+        }
+
+        impl std::fmt::Debug for $Socket {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                $crate::io::net::socket::debug::<$Address>(stringify!($Socket), &self.fd.fd, f)
+            }
+        }
+    };
+}
+
+/// What every stream has, which has addresses of a kind.
+macro_rules! stream_methods {
+    ($Address:ty) => {
+        fn of(fd: std::os::fd::OwnedFd) -> Result<Self> {
+            Ok(Self { fd: SharedFd::new(fd, $crate::io::IoKind::Socket)? })
+        }
+
+        #[cfg(any(feature = "futures-io", feature = "hyper"))]
+        pub(crate) fn shared_fd(&self) -> &TryRc<SharedFd> {
+            &self.fd
+        }
+
+        $crate::io::reading!();
+
+        $crate::io::writing!();
+
+        /// The address of the other end. One system call.
+        pub fn peer_addr(&self) -> Result<$Address> {
+            $crate::io::net::socket::peer_addr(self)
+        }
+
+        /// The address of this end. One system call.
+        pub fn local_addr(&self) -> Result<$Address> {
+            $crate::io::net::socket::local_addr(self)
+        }
+
+        /// Two halves, for two tasks. Costs nothing.
+        pub fn into_split(self) -> (super::ReadHalf, super::WriteHalf) {
+            super::split::split(self.fd)
+        }
+    };
+}
+
+pub(super) use {descriptor, stream_methods};
+
 /// Connects a socket, and gives it back. It is closed when that fails, or the future is dropped.
 pub(super) async fn connect(fd: OwnedFd, address: Address) -> Result<OwnedFd> {
     let fd = TryRc::new(fd)?;

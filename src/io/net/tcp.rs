@@ -1,15 +1,12 @@
 //! TCP.
 
-use std::fmt;
 use std::net::{self, Shutdown, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{AddressFamily, sockopt};
 
 use super::socket::{self, done, refused};
-use super::split::{self, ReadHalf, WriteHalf};
 use crate::error::{Error, Result};
-use crate::io::{IoKind, Listening, SharedFd, TryRc, accept_from, reading, writing};
+use crate::io::{Listening, SharedFd, TryRc, accept_from};
 use crate::task::operation;
 
 /// A TCP connection.
@@ -46,18 +43,7 @@ impl TcpStream {
         TcpStream::of(stream.into())
     }
 
-    fn of(fd: OwnedFd) -> Result<TcpStream> {
-        Ok(TcpStream { fd: SharedFd::new(fd, IoKind::Socket)? })
-    }
-
-    #[cfg(any(feature = "futures-io", feature = "hyper"))]
-    pub(crate) fn shared_fd(&self) -> &TryRc<SharedFd> {
-        &self.fd
-    }
-
-    reading!();
-
-    writing!();
+    socket::stream_methods!(SocketAddr);
 
     /// Ends one direction or both: with `Write`, the other end reads to the end of what has been written, and no further. One system
     /// call. Errors: ENOTCONN when the other end has broken it off.
@@ -69,38 +55,13 @@ impl TcpStream {
     pub fn set_nodelay(&self, nodelay: bool) -> Result<()> {
         sockopt::set_tcp_nodelay(self, nodelay).map_err(refused)
     }
-
-    /// The address of the other end. One system call.
-    pub fn peer_addr(&self) -> Result<SocketAddr> {
-        socket::peer_addr(self)
-    }
-
-    /// The address of this end. One system call.
-    pub fn local_addr(&self) -> Result<SocketAddr> {
-        socket::local_addr(self)
-    }
-
-    /// Two halves, for two tasks. Costs nothing.
-    pub fn into_split(self) -> (ReadHalf, WriteHalf) {
-        split::split(self.fd)
-    }
 }
 
-impl AsFd for TcpStream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-}
-
-impl fmt::Debug for TcpStream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        socket::debug::<SocketAddr>("TcpStream", &self.fd.fd, f)
-    }
-}
+socket::descriptor!(TcpStream, SocketAddr);
 
 /// A TCP socket that listens.
 pub struct TcpListener {
-    listening: TryRc<Listening>,
+    fd: TryRc<Listening>,
 }
 
 impl TcpListener {
@@ -115,7 +76,7 @@ impl TcpListener {
     /// A socket of the standard library's. O_NONBLOCK is taken from it. Errors: ENOMEM.
     pub fn from_std(listener: net::TcpListener) -> Result<TcpListener> {
         socket::make_blocking(&listener)?;
-        Ok(TcpListener { listening: Listening::new(listener.into())? })
+        Ok(TcpListener { fd: Listening::new(listener.into())? })
     }
 
     /// Waits for a connection, close-on-exec. Cancel-safe: one that had come when the future is dropped is given to the next accept.
@@ -123,7 +84,7 @@ impl TcpListener {
     /// Errors: EMFILE, ENFILE, ENOBUFS and ENOMEM pass, and are to be tried again in a while; ECONNABORTED is a connection that has
     /// ended before it was accepted. EBUSY while another accept lives.
     pub async fn accept(&self) -> Result<TcpStream> {
-        TcpStream::of(accept_from(&self.listening).await?)
+        TcpStream::of(accept_from(&self.fd).await?)
     }
 
     /// The address that it listens at. One system call.
@@ -132,14 +93,4 @@ impl TcpListener {
     }
 }
 
-impl AsFd for TcpListener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.listening.fd.as_fd()
-    }
-}
-
-impl fmt::Debug for TcpListener {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        socket::debug::<SocketAddr>("TcpListener", &self.listening.fd, f)
-    }
-}
+socket::descriptor!(TcpListener, SocketAddr);

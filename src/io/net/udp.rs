@@ -1,8 +1,6 @@
 //! UDP.
 
-use std::fmt;
 use std::net::{self, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd};
 
 use super::socket::{self, done, refused};
 use crate::error::{Error, Result};
@@ -89,14 +87,4 @@ impl UdpSocket {
     }
 }
 
-impl AsFd for UdpSocket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-}
-
-impl fmt::Debug for UdpSocket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        socket::debug::<SocketAddr>("UdpSocket", &self.fd.fd, f)
-    }
-}
+socket::descriptor!(UdpSocket, SocketAddr);

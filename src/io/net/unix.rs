@@ -1,8 +1,6 @@
 //! Unix sockets.
 
-use std::fmt;
 use std::net::Shutdown;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{self, SocketAddr};
 use std::path::Path;
@@ -10,9 +8,8 @@ use std::path::Path;
 use rustix::net::AddressFamily;
 
 use super::socket::{self, done};
-use super::split::{self, ReadHalf, WriteHalf};
 use crate::error::{Error, Result};
-use crate::io::{IoKind, Listening, SharedFd, TryRc, accept_from, reading, writing};
+use crate::io::{Listening, SharedFd, TryRc, accept_from};
 
 /// The address that a path is.
 fn address_of(path: impl AsRef<Path>) -> Result<SocketAddr> {
@@ -51,56 +48,20 @@ impl UnixStream {
         UnixStream::of(stream.into())
     }
 
-    fn of(fd: OwnedFd) -> Result<UnixStream> {
-        Ok(UnixStream { fd: SharedFd::new(fd, IoKind::Socket)? })
-    }
-
-    #[cfg(any(feature = "futures-io", feature = "hyper"))]
-    pub(crate) fn shared_fd(&self) -> &TryRc<SharedFd> {
-        &self.fd
-    }
-
-    reading!();
-
-    writing!();
+    socket::stream_methods!(SocketAddr);
 
     /// Ends one direction or both: with `Write`, the other end reads to the end of what has been written, and no further. One system
     /// call.
     pub fn shutdown(&mut self, how: Shutdown) -> Result<()> {
         socket::shutdown(&self.fd, how)
     }
-
-    /// The address of the other end. One system call.
-    pub fn peer_addr(&self) -> Result<SocketAddr> {
-        socket::peer_addr(self)
-    }
-
-    /// The address of this end. One system call.
-    pub fn local_addr(&self) -> Result<SocketAddr> {
-        socket::local_addr(self)
-    }
-
-    /// Two halves, for two tasks. Costs nothing.
-    pub fn into_split(self) -> (ReadHalf, WriteHalf) {
-        split::split(self.fd)
-    }
 }
 
-impl AsFd for UnixStream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-}
-
-impl fmt::Debug for UnixStream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        socket::debug::<SocketAddr>("UnixStream", &self.fd.fd, f)
-    }
-}
+socket::descriptor!(UnixStream, SocketAddr);
 
 /// A Unix socket that listens.
 pub struct UnixListener {
-    listening: TryRc<Listening>,
+    fd: TryRc<Listening>,
 }
 
 impl UnixListener {
@@ -119,12 +80,12 @@ impl UnixListener {
     /// A socket of the standard library's. O_NONBLOCK is taken from it. Errors: ENOMEM.
     pub fn from_std(listener: net::UnixListener) -> Result<UnixListener> {
         socket::make_blocking(&listener)?;
-        Ok(UnixListener { listening: Listening::new(listener.into())? })
+        Ok(UnixListener { fd: Listening::new(listener.into())? })
     }
 
     /// Waits for a connection: as [`TcpListener::accept`](super::TcpListener::accept), cancel-safe too.
     pub async fn accept(&self) -> Result<UnixStream> {
-        UnixStream::of(accept_from(&self.listening).await?)
+        UnixStream::of(accept_from(&self.fd).await?)
     }
 
     /// The address that it listens at. One system call.
@@ -133,14 +94,4 @@ impl UnixListener {
     }
 }
 
-impl AsFd for UnixListener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.listening.fd.as_fd()
-    }
-}
-
-impl fmt::Debug for UnixListener {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        socket::debug::<SocketAddr>("UnixListener", &self.listening.fd, f)
-    }
-}
+socket::descriptor!(UnixListener, SocketAddr);
