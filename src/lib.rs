@@ -88,6 +88,7 @@ pub use error::{Error, Result};
 pub use event_loop::builder::Builder;
 pub use event_loop::close::CloseError;
 pub use event_loop::events::Events;
+pub use event_loop::remote::{Refused, Remote};
 pub use event_loop::thread::DetachedLoop;
 pub use event_loop::{Loop, Outcome};
 #[cfg(any(feature = "futures-io", feature = "hyper"))]
@@ -100,7 +101,6 @@ pub use op::buffer::{Buffer, BufferMut};
 pub use op::{Buffers, CWD, Completion, FileStatus, OpenOptions};
 pub use pending::HookPoint;
 pub use task::current::Current;
-pub use threads::remote::{Refused, Remote};
 pub use time::Time;
 
 /// The README's program compiles and runs.

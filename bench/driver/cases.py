@@ -357,8 +357,8 @@ CASES = [
         ),
         _queues(1_000_000),
         _queues(20_000),
-        systems=("ringloop-parcels", "ringloop-inbox", "segqueue", "mpsc", "mutex", "mutex-values"),
-        reference="ringloop-parcels",
+        systems=("ringloop-post-boxes", "ringloop-inbox", "segqueue", "mpsc", "mutex", "mutex-values"),
+        reference="ringloop-post-boxes",
         aside=True,
     ),
     Case(

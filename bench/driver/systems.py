@@ -62,7 +62,7 @@ SYSTEMS = [
     System("epoll", "epoll", "c", "epoll", only=("echo",)),
     System("liburing", "liburing", "c", "liburing", "liburing-dev", only=("echo",)),
     System("cp", "cp", "c", "cp", only=("copy",)),
-    _queue("ringloop-parcels", "ringloop's inbox", "parcels", "ringloop"),
+    _queue("ringloop-post-boxes", "ringloop's inbox", "post-boxes", "ringloop"),
     _queue("ringloop-inbox", "the inbox, boxes", "inbox", "ringloop"),
     _queue("segqueue", "crossbeam SegQueue", "segqueue", "crossbeam-queue"),
     _queue("mpsc", "std mpsc", "mpsc"),

@@ -1,6 +1,7 @@
 //! Work off the loop.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
 use libc::addrinfo;
@@ -14,8 +15,8 @@ use crate::op::copy;
 use crate::op::resolve::Question;
 use crate::pending::event::Event;
 use crate::sys::c_library::Addresses;
-use crate::threads::executor::c::CJob;
-use crate::threads::executor::{Job, Packet, Worked};
+use crate::sys::memory::try_box;
+use crate::threads::work::{Packet, Worked};
 
 /// Work, which runs on another thread: it may block, and must not call functions of the loop but those for any thread. A child
 /// that it forks ends with _exit(0) when it returns there.
@@ -49,10 +50,28 @@ pub unsafe extern "C" fn loop_run_in_executor(
 ) -> loop_handle_t {
     let run = |lp: &Loop, (work, done)| {
         lp.check_accepts()?;
-        lp.execute(Job::C(CJob::new(work, arg)), callbacks::done(done, arg))
+        let work = CWork { work, arg };
+        lp.execute(try_box(move || work.run())?, callbacks::done(done, arg))
     };
     // SAFETY: the header asks for an open loop.
     handle(unsafe { with_args(r#loop, work.zip(done).ok_or(NULL_POINTER), run) })
+}
+
+/// A function that the header says may be called with this `arg` on any thread. The ABI lets a C++ exception arrive here, where it
+/// aborts with a message (S30).
+struct CWork {
+    work: unsafe extern "C-unwind" fn(*mut c_void),
+    arg: *mut c_void,
+}
+
+// SAFETY: the header says that work and argument are used on another thread.
+unsafe impl Send for CWork {}
+
+impl CWork {
+    fn run(self) {
+        // SAFETY: the header says so.
+        drop(catch_unwind(AssertUnwindSafe(|| unsafe { (self.work)(self.arg) })));
+    }
 }
 
 /// Looks up a name as getaddrinfo(3) does, on a thread of loop_run_in_executor(): the same holds for its handle, for cancelling

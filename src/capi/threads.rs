@@ -10,9 +10,9 @@ use super::{NULL_POINTER, loop_t, public, status, status_without_sentence, with_
 use crate::error::Result;
 use crate::event_loop::Held;
 use crate::event_loop::Loop;
+use crate::event_loop::Shared;
 use crate::sys::try_arc::{Inner, TryArc};
-use crate::threads::post_box::PostBox;
-use crate::threads::remote::{Node, Posted, Shared};
+use crate::threads::posted::{Posted, PostedBox};
 
 /// A loop as other threads know it. It is counted, and may outlive its loop: then everything answers -ESHUTDOWN.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ pub unsafe extern "C" fn loop_remote_new(r#loop: *mut loop_t, out: *mut *mut loo
     let make = |lp: &Loop, out: NonNull<*mut loop_remote_t>| {
         lp.check_accepts()?;
         // SAFETY: the header asks for a pointer to write to.
-        unsafe { out.write(TryArc::clone(lp.shared()).into_raw().cast()) };
+        unsafe { out.write(TryArc::clone(lp.shared()).into_raw().as_ptr().cast()) };
         Ok(())
     };
     // SAFETY: the header asks for an open loop.
@@ -160,9 +160,9 @@ struct CPost {
 // SAFETY: the header says that callback and argument are used on the loop's thread.
 unsafe impl Send for CPost {}
 
-impl Posted for CPost {
-    fn unpack(node: PostBox<Node<CPost>>) -> Held {
-        let CPost { callback, arg, release } = node.open().value;
+impl Posted<Loop> for CPost {
+    fn unpack(post: PostedBox<Loop, CPost>) -> Held {
+        let CPost { callback, arg, release } = post.open();
         Held {
             callback: callbacks::call(callback, arg),
             release: release.map(|release| callbacks::release(release, arg)),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use super::Shared;
 use crate::error::Result;
 use crate::event_loop::handler::Handler;
 use crate::event_loop::slow::SlowWatch;
@@ -16,7 +17,6 @@ use crate::observe::inspect;
 use crate::observe::trace::{self, TraceFile};
 use crate::sys::owner::Owner;
 use crate::threads::executor::Executor;
-use crate::threads::remote::Shared;
 use crate::time::{self, Clock, Time};
 
 /// Settings of a loop that is to be made.

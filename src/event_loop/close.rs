@@ -7,15 +7,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::event_loop::Callback;
 use crate::event_loop::EndTogether;
 use crate::event_loop::Held;
 use crate::event_loop::{Loop, Phase, Run};
 use crate::observe::inspect;
 use crate::pending::End;
+use crate::pending::posts::{Due, Post};
 use crate::sys::descriptors::close_unseen;
-use crate::threads::inbox::Post;
-use crate::threads::remote::{self, What};
 use crate::time::{self, Clock, Time};
 
 /// A loop that could not be closed, and why. Nothing is lost: try again with the loop in it.
@@ -291,12 +289,12 @@ impl Loop {
     }
 
     /// The rest of a post that will not run. Work that is done tells its callback all the same, if that is still to come.
-    fn unpack_ended(&self, post: Post) -> Held {
-        match remote::what(post.at()) {
-            What::Work => self.executor.tell_later(post),
-            _ => return remote::unpack(post),
+    fn unpack_ended(&self, post: Post<Loop>) -> Held {
+        match post.due() {
+            Due::Work(ticket) => self.executor.tell_later(ticket, post),
+            _ => return post.unpack(),
         }
-        Held { callback: Callback::EMPTY, release: None }
+        Held::EMPTY
     }
 
     /// Ends what stands in the next slot that is not empty, from `index` on.

@@ -11,10 +11,9 @@ use crate::abi::handle::{Handle, Kind};
 use crate::error::{Error, Result};
 use crate::pending::HookPoint;
 use crate::pending::event::Event;
+use crate::pending::posts::Post;
 use crate::pending::ready::{List, list_of};
 use crate::pending::slots::SlotRef;
-use crate::threads::inbox::Post;
-use crate::threads::remote;
 
 impl Loop {
     /// S5 (d): runs what stands in the ready queue now, and tells how many callbacks that were.
@@ -101,9 +100,9 @@ impl Loop {
 
     /// Runs what another thread has posted.
     #[inline(never)]
-    pub(super) fn invoke_post(&self, post: Option<Post>) -> Result<()> {
+    pub(super) fn invoke_post(&self, post: Option<Post<Loop>>) -> Result<()> {
         let Some(post) = post else { return Ok(()) };
-        let held = remote::unpack(post);
+        let held = post.unpack();
         if held.release.is_none() && !self.slow.is_on() {
             self.invoke_plain(None, held.callback)
         } else {

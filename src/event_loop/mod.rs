@@ -16,8 +16,7 @@ use crate::op::buffers::Pool;
 use crate::pending::{self, HookPoint};
 use crate::sys::owner::Owner;
 use crate::sys::try_arc::TryArc;
-use crate::threads::executor::Executor;
-use crate::threads::remote::Shared;
+use crate::threads::{self, executor::Executor};
 use crate::time::Clock;
 
 pub(crate) use self::release::{Payload, Unjoined, UserCode, drop_quietly};
@@ -61,7 +60,7 @@ pub struct Loop {
     pub(crate) schedule: RefCell<Schedule>,
     ring: RefCell<Ring>,
     pub(crate) shared: TryArc<Shared>,
-    pub(crate) executor: Executor,
+    executor: Executor<Loop>,
     phase: Cell<Phase>,
     slack: u64,
     spin: u64,
@@ -87,6 +86,7 @@ pub(crate) type Callback = pending::callback::Callback<Loop>;
 pub(crate) type Call = pending::Call<Loop>;
 pub(crate) type Held = pending::slots::Held<Loop>;
 pub(crate) type Schedule = pending::Schedule<Loop>;
+pub(crate) type Shared = threads::shared::Shared<Loop>;
 
 /// What a loop may still do.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Debug)]
@@ -189,6 +189,7 @@ mod pools;
 #[allow(unsafe_code)]
 pub(crate) mod raw;
 mod release;
+pub(crate) mod remote;
 mod run;
 mod sleep;
 mod slow;
@@ -200,3 +201,4 @@ mod tests;
 #[allow(unsafe_code)]
 pub(crate) mod thread;
 mod watch;
+mod work;

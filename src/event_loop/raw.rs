@@ -13,13 +13,13 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use nix::errno::Errno;
 
+use super::Shared;
 use super::thread::leaving::Links;
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
 use crate::sys::memory::try_box;
 use crate::sys::owner::Owner;
 use crate::sys::try_arc::TryArc;
-use crate::threads::remote::Shared;
 use crate::time::Clock;
 
 const MADE_IN_RUST: Error = Error::new(Errno::EINVAL, Sentence::MadeInRust);

@@ -14,12 +14,12 @@ use std::task::{Context, Poll, ready};
 
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
+use crate::event_loop::Shared;
 use crate::event_loop::{Callback, Loop};
 use crate::op::operation::{Descriptor, Op, OpData, Outcome};
 use crate::pending::event::Event;
 use crate::sys::try_arc::{TryArc, TryRc};
 use crate::task::{Notify, Waiter, cancel};
-use crate::threads::remote::Shared;
 
 /// An operation that has been submitted.
 pub(crate) struct OpCell<S: ?Sized> {

@@ -23,9 +23,9 @@ use std::task::{Context, Poll};
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
 use crate::event_loop::Loop;
+use crate::event_loop::Shared;
 use crate::sys::try_arc::TryArc;
 use crate::task::{Waiter, cancel};
-use crate::threads::remote::Shared;
 
 /// Waits for one signal again and again; made by [`signal`]. The signal is handled while this lives.
 pub struct Signals {

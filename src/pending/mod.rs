@@ -5,6 +5,8 @@
 
 #[allow(unsafe_code)]
 pub(crate) mod callback;
+#[allow(unsafe_code)]
+pub(crate) mod chain;
 mod children;
 mod deadlines;
 #[allow(unsafe_code)]
@@ -13,8 +15,10 @@ mod ending;
 pub(crate) mod event;
 mod hooks;
 mod operations;
-mod posts;
+#[allow(unsafe_code)]
+pub(crate) mod posts;
 pub(crate) mod ready;
+mod signals;
 pub(crate) mod slots;
 mod tasks;
 pub(crate) mod timers;
@@ -34,13 +38,13 @@ use crate::pending::ready::ReadyQueue;
 use crate::pending::slots::{Location, Slots};
 use crate::pending::timers::Timers;
 use crate::sys::signals::Registration;
-use crate::threads::inbox::Posts;
 
 pub(crate) use self::children::Child;
 use self::children::Children;
 pub(crate) use self::ending::{Cancelled, End};
 pub(crate) use self::operations::DeferredSubmission;
 use self::operations::Operations;
+use self::posts::Posts;
 pub(crate) use self::turns::Call;
 use self::watches::Watches;
 
@@ -59,7 +63,9 @@ pub(crate) struct Schedule<L: 'static> {
     slots: Slots<L>,
     ready: ReadyQueue,
     /// The posts of other threads that are ready, in the order of their turns.
-    posts: Posts,
+    posts: Posts<L>,
+    /// Those that have come, and that there was no memory for.
+    incoming: Posts<L>,
     timers: Timers,
     operations: Operations,
     watches: Watches,
@@ -125,6 +131,7 @@ impl<L: 'static> Schedule<L> {
             slots: Slots::new(seed),
             ready: ReadyQueue::default(),
             posts: Posts::NONE,
+            incoming: Posts::NONE,
             timers: Timers::new(now),
             operations: Operations::default(),
             watches: Watches::default(),

@@ -1,38 +1,192 @@
-//! What comes to a schedule from outside: the posts of other threads, and signals.
+//! Posts: what other threads have sent to a loop, which makes of each a callback, a task that is woken, or work that is done.
+//!
+//! A post is passed on by its address alone. It begins with a [`Head`], which knows what stands behind it: a value (in memory of
+//! `threads::post_box`), or a task. Until its turn comes it waits as it is, and costs no slot.
 
-use libc::c_int;
+use std::ptr::NonNull;
 
+use super::chain::{Chain, Element, Link, Linked};
 use super::{Extra, Schedule};
-use crate::abi::handle::{Handle, Kind};
+use crate::abi::handle::Handle;
 use crate::error::Result;
-use crate::pending::callback::Callback;
 use crate::pending::ready::List;
-use crate::pending::slots::{Held, Location, Slots};
-use crate::sys::signals::Registration;
-use crate::threads::inbox::{Post, Posts};
+use crate::pending::slots::Held;
+
+pub(crate) type Post<L> = Element<Head<L>>;
+pub(crate) type Posts<L> = Chain<Head<L>>;
+
+/// What every post begins with.
+#[repr(C)]
+pub(crate) struct Head<L: 'static> {
+    link: Link<Head<L>>,
+    kind: NonNull<PostKind<L>>,
+}
+
+/// What a post of a value begins with.
+#[repr(C)]
+pub(crate) struct ValueHead<L: 'static> {
+    head: Head<L>,
+    due: Due<L>,
+}
+
+/// What the loop makes of a post, by a function that is right for what stands behind the head.
+pub(crate) enum PostKind<L: 'static> {
+    /// A value, which begins with a `ValueHead`: turns it into what is to run.
+    Value(fn(Post<L>) -> Held<L>),
+    /// A task that has been woken: tells which.
+    Wake(fn(Post<L>) -> Handle),
+}
+
+/// When a post is due.
+pub(crate) enum Due<L: 'static> {
+    Soon,
+    /// At a time; on a virtual clock, so long after the loop has taken it.
+    At(u64),
+    /// At once: its task then stands in the ready queue.
+    Wake(fn(Post<L>) -> Handle),
+    /// At once: the result of this piece of work then stands there.
+    Work(u32),
+}
+
+impl<L: 'static> Head<L> {
+    /// # Safety
+    /// The kind lives for ever, and is right for what the head stands at the beginning of.
+    pub(crate) unsafe fn new(kind: NonNull<PostKind<L>>) -> Head<L> {
+        Head { link: Link::new(), kind }
+    }
+
+    /// What was given to `new`.
+    #[inline]
+    pub(crate) fn kind(&self) -> NonNull<PostKind<L>> {
+        self.kind
+    }
+}
+
+// SAFETY: the link is in it.
+unsafe impl<L: 'static> Linked for Head<L> {
+    #[inline]
+    fn link(&self) -> &Link<Head<L>> {
+        &self.link
+    }
+}
+
+impl<L: 'static> ValueHead<L> {
+    /// # Safety
+    /// As for `Head`.
+    pub(crate) unsafe fn new(kind: &'static PostKind<L>, due: Due<L>) -> ValueHead<L> {
+        ValueHead { head: Head { link: Link::new(), kind: NonNull::from(kind) }, due }
+    }
+}
+
+impl<L: 'static> Post<L> {
+    #[inline]
+    fn is(&self) -> PostKind<L> {
+        // SAFETY: the kind lives for ever.
+        *unsafe { self.kind.as_ref() }
+    }
+
+    pub(crate) fn due(&self) -> Due<L> {
+        match self.is() {
+            PostKind::Wake(woken) => Due::Wake(woken),
+            // SAFETY: the kind says that it begins so.
+            PostKind::Value(_) => unsafe { (*self.as_ptr().cast::<ValueHead<L>>()).due },
+        }
+    }
+
+    /// Makes of a post what is to run.
+    #[inline]
+    pub(crate) fn unpack(self) -> Held<L> {
+        match self.is() {
+            PostKind::Value(unpack) => unpack(self),
+            PostKind::Wake(woken) => {
+                woken(self);
+                Held::EMPTY
+            }
+        }
+    }
+}
+
+impl<L> Clone for PostKind<L> {
+    fn clone(&self) -> PostKind<L> {
+        *self
+    }
+}
+
+impl<L> Copy for PostKind<L> {}
+
+impl<L> Clone for Due<L> {
+    fn clone(&self) -> Due<L> {
+        *self
+    }
+}
+
+impl<L> Copy for Due<L> {}
+
+impl<L> std::fmt::Debug for Head<L> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Head").finish_non_exhaustive()
+    }
+}
 
 impl<L: 'static> Schedule<L> {
-    /// Makes sure that the next `add_post` needs no memory.
-    pub(crate) fn reserve_post(&mut self) -> Result<()> {
-        self.reserve_ready()
+    /// Appends posts that have come to the ready queue and the timers, in order. What there is no memory for waits until this is
+    /// called again. `time_of` knows the clock; `done` takes the posts of work.
+    pub(crate) fn collect_posts(
+        &mut self,
+        came: Posts<L>,
+        time_of: impl Fn(u64) -> u64,
+        done: impl Fn(&mut Schedule<L>, u32, Post<L>),
+    ) -> Result<()> {
+        let mut posts = std::mem::replace(&mut self.incoming, Posts::NONE);
+        posts.append(came);
+        let collected = self.append_posts(&mut posts, time_of, done);
+        self.incoming = posts;
+        collected
+    }
+
+    #[inline(always)]
+    fn append_posts(
+        &mut self,
+        posts: &mut Posts<L>,
+        time_of: impl Fn(u64) -> u64,
+        done: impl Fn(&mut Schedule<L>, u32, Post<L>),
+    ) -> Result<()> {
+        while let Some(due) = posts.first().map(Post::due) {
+            // There is a first one in each case.
+            match due {
+                Due::Soon => {
+                    self.reserve_ready()?;
+                    posts.pop().into_iter().for_each(|post| self.add_post(post));
+                }
+                Due::At(when) => {
+                    let when = time_of(when);
+                    self.extras.try_reserve(1)?;
+                    self.reserve_timer(when)?;
+                    posts.pop().into_iter().for_each(|post| self.add_delayed_post(when, post.unpack()));
+                }
+                Due::Wake(woken) => {
+                    self.reserve_ready()?;
+                    posts.pop().into_iter().for_each(|post| self.wake_task(woken(post)));
+                }
+                Due::Work(ticket) => {
+                    self.reserve_completions(1)?;
+                    posts.pop().into_iter().for_each(|post| done(self, ticket, post));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Puts a post at the end of the ready queue.
-    pub(crate) fn add_post(&mut self, post: Post) {
+    fn add_post(&mut self, post: Post<L>) {
         self.posts.push(post);
         self.ready.push_turn(List::Posts);
         self.referenced += 1;
         self.metrics.posts += 1;
     }
 
-    /// Makes sure that the next `add_delayed_post` needs no memory.
-    pub(crate) fn reserve_delayed_post(&mut self, when: u64) -> Result<()> {
-        self.extras.try_reserve(1)?;
-        self.reserve_timer(when)
-    }
-
     /// Queues what another thread has posted for a later time.
-    pub(crate) fn add_delayed_post(&mut self, when: u64, held: Held<L>) {
+    fn add_delayed_post(&mut self, when: u64, held: Held<L>) {
         let Held { callback, release } = held;
         let handle = self.call_at(when, callback);
         if release.is_some() {
@@ -44,62 +198,18 @@ impl<L: 'static> Schedule<L> {
 
     /// Takes the post whose turn it is.
     #[inline]
-    pub(crate) fn take_post(&mut self) -> Option<Post> {
+    pub(crate) fn take_post(&mut self) -> Option<Post<L>> {
         self.metrics.callbacks += 1;
         self.referenced -= 1;
         self.posts.pop()
     }
 
     /// Takes all posts, which have ended.
-    pub(crate) fn end_posts(&mut self) -> Posts {
+    pub(crate) fn end_posts(&mut self) -> Posts<L> {
         self.referenced -= self.posts.count();
         self.ready.remove_turns(List::Posts);
-        std::mem::replace(&mut self.posts, Posts::NONE)
-    }
-
-    /// Makes sure that the next `add_signal` needs no memory.
-    pub(crate) fn reserve_signal(&mut self) -> Result<()> {
-        self.extras.try_reserve(1)?;
-        self.slots.reserve()?;
-        Ok(self.signals.try_reserve(1)?)
-    }
-
-    pub(crate) fn add_signal(&mut self, signal: c_int, callback: Callback<L>, registration: Registration) -> Handle {
-        let slot = self.slots.fill(Kind::Signal, Location::Unqueued, u64::MAX, callback);
-        let handle = self.slots.handle(slot.index);
-        self.slots[slot.index].set_has_extra(true);
-        self.extras.insert(slot.index, Extra { signal: Some(registration), ..Extra::default() });
-        self.signals.push((signal, handle));
-        handle
-    }
-
-    /// The signal of the handler in a slot.
-    pub(super) fn signal_of(&self, index: u32) -> c_int {
-        self.signals.iter().find(|(_, handle)| handle.index() == index).map_or(0, |(signal, _)| *signal)
-    }
-
-    /// Appends the handlers of the signals that have come to the ready queue, the oldest first; bit 0 is signal 1. One that
-    /// stands there already is not appended again. If memory is refused, none is: the signal will be told to all of them.
-    pub(crate) fn signals_came(&mut self, came: u64) -> Result<()> {
-        let Schedule { signals, slots, ready, .. } = self;
-        let is_due = |slots: &Slots<L>, (signal, handle): (c_int, Handle)| {
-            came >> (signal - 1) & 1 == 1 && slots[handle.index()].location() == Location::Unqueued
-        };
-        ready.reserve_many(signals.iter().filter(|&&handler| is_due(slots, handler)).count())?;
-        for &(signal, handle) in signals.iter() {
-            if is_due(slots, (signal, handle)) {
-                slots[handle.index()].set_location(Location::Ready);
-                ready.push(slots.reference(handle.index()));
-            }
-        }
-        Ok(())
-    }
-
-    /// A signal handler ends: the process's handler does not know it any more.
-    pub(super) fn leave_signal(&mut self, index: u32) {
-        self.signals.retain(|(_, handle)| handle.index() != index);
-        if let Some(extra) = self.extras.get_mut(&index) {
-            extra.signal = None;
-        }
+        let mut ended = std::mem::replace(&mut self.posts, Posts::NONE);
+        ended.append(std::mem::replace(&mut self.incoming, Posts::NONE));
+        ended
     }
 }

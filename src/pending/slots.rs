@@ -104,6 +104,8 @@ pub(crate) struct Held<L: 'static> {
 }
 
 impl<L: 'static> Held<L> {
+    pub(crate) const EMPTY: Held<L> = Held { callback: Callback::EMPTY, release: None };
+
     /// Whether dropping it does nothing.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {

@@ -2,7 +2,7 @@
 //!
 //! Nothing here takes a lock, and what does not say so allocates nothing (S31, S33); the C library itself does both in getaddrinfo.
 
-use std::ffi::{CStr, c_int};
+use std::ffi::{CStr, c_int, c_void};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr::{self, NonNull};
@@ -11,6 +11,8 @@ use std::sync::atomic::AtomicU64;
 use libc::addrinfo;
 use nix::errno::Errno;
 use nix::sys::epoll::Epoll;
+
+use crate::sys::try_arc::TryArc;
 
 /// A variable of the environment, to be read at once; none in a program that runs with more rights than its user has, as set-user-ID
 /// programs do.
@@ -74,6 +76,52 @@ pub(crate) fn wiped_on_fork() -> nix::Result<&'static AtomicU64> {
         }
         Ok(&*page.cast::<AtomicU64>())
     }
+}
+
+/// Ends the process at once, with status 0 and without what the program does at its exit.
+pub(crate) fn exit_at_once() -> ! {
+    // SAFETY: _exit takes any number.
+    unsafe { libc::_exit(0) }
+}
+
+/// A thread that is to be joined. (Where there is no memory for one, the standard library aborts.)
+#[derive(Debug)]
+pub(crate) struct Thread(libc::pthread_t);
+
+impl Thread {
+    /// Starts a thread, which runs `T::run` and has the signal mask of the calling one.
+    pub(crate) fn start<T: Run>(shared: TryArc<T>) -> nix::Result<Thread> {
+        extern "C" fn enter<T: Run>(shared: *mut c_void) -> *mut c_void {
+            let shared = NonNull::new(shared.cast()).expect("a thread is given what it shares");
+            // SAFETY: it came from `into_raw`, for this thread alone.
+            unsafe { TryArc::<T>::from_raw(shared) }.run();
+            ptr::null_mut()
+        }
+        let shared = shared.into_raw();
+        let mut thread = MaybeUninit::uninit();
+        // SAFETY: `enter` takes an owner of a `T`, which is the new thread's, and the caller's again where there is none; the thread's
+        // number is written before it is read.
+        unsafe {
+            match libc::pthread_create(thread.as_mut_ptr(), ptr::null(), enter::<T>, shared.as_ptr().cast()) {
+                0 => Ok(Thread(thread.assume_init())),
+                errno => {
+                    drop(TryArc::from_raw(shared));
+                    Err(Errno::from_raw(errno))
+                }
+            }
+        }
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn join(self) {
+        // SAFETY: the thread was made joinable, and is joined once.
+        unsafe { libc::pthread_join(self.0, ptr::null_mut()) };
+    }
+}
+
+/// What a thread does.
+pub(crate) trait Run: Send + Sync + 'static {
+    fn run(&self);
 }
 
 /// What a name was found to be: a list of getaddrinfo's.

@@ -36,16 +36,20 @@ pub(crate) fn prefetch_at(address: *const u8, lines: usize) {
 
 /// Boxes a value; says ENOMEM where `Box::new` would abort (S31).
 pub(crate) fn try_box<T>(value: T) -> Result<Box<T>> {
+    Ok(Box::write(try_room()?, value))
+}
+
+/// The same, without the value.
+pub(crate) fn try_room<T>() -> Result<Box<MaybeUninit<T>>> {
     let layout = Layout::new::<T>();
     if layout.size() == 0 {
-        return Ok(Box::new(value));
+        return Ok(Box::new_uninit());
     }
     // SAFETY: the layout is that of a `T`, which is not of size zero; what the global allocator gives for it makes a box.
-    let room = unsafe {
+    unsafe {
         let room = NonNull::new(alloc(layout).cast::<MaybeUninit<T>>()).ok_or(Error::NO_MEMORY)?;
-        Box::from_raw(room.as_ptr())
-    };
-    Ok(Box::write(room, value))
+        Ok(Box::from_raw(room.as_ptr()))
+    }
 }
 
 /// A box that anybody may read once it has been published: it is never freed. Reading it is async-signal-safe.

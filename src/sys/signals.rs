@@ -15,36 +15,38 @@
 //! that does not come (clone, vfork), a signal does what the former disposition says. A child that makes loops of its own gets
 //! a registry of its own.
 
-use std::mem::MaybeUninit;
-use std::ptr::{self, NonNull};
+use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use libc::{c_int, c_void, pid_t, sigaction, siginfo_t, sigset_t};
 use nix::errno::Errno;
+use nix::sys::signal::SigSet;
 use nix::unistd::{getpid, gettid};
 
 use crate::error::{Error, Result, Sentence};
 use crate::sys::fork::PerProcess;
 use crate::sys::memory::try_box;
 use crate::sys::try_arc::TryArc;
-use crate::threads::remote::Shared;
 
 /// Signals are numbered from 1 to this.
 const LAST: usize = 64;
 
-/// One handler of a loop's for one signal; it ends when this is dropped.
-#[derive(Debug)]
-pub(crate) struct Registration {
-    watcher: NonNull<Watcher>,
+/// Who is told of signals.
+pub(crate) trait Target: Send + Sync + 'static {
+    /// A signal has come. Async-signal-safe, and leaves errno alone.
+    fn signal(&self, signal: c_int);
 }
 
-/// An element of the list that the signal handler walks.
+/// One handler of a loop's for one signal; it ends when this is dropped.
+pub(crate) struct Registration(TryArc<Watcher>);
+
+/// An element of the list that the signal handler walks. It is there as long as its registration.
 struct Watcher {
     next: AtomicPtr<Watcher>,
     signal: c_int,
-    shared: TryArc<Shared>,
+    target: Box<dyn Target>,
     registry: &'static Registry,
 }
 
@@ -78,31 +80,30 @@ struct Former {
 const NOT_CATCHABLE: Error = Error::new(Errno::EINVAL, Sentence::NotCatchable);
 
 impl Registration {
-    /// Has `shared` told of every `signal` from now on, which is catchable.
-    pub(crate) fn new(signal: c_int, shared: TryArc<Shared>) -> Result<Registration> {
+    /// Has `target` told of every `signal` from now on, which is catchable.
+    pub(crate) fn new(signal: c_int, target: impl Target) -> Result<Registration> {
         let registry = REGISTRY.get(Registry::new)?;
-        let watcher = Watcher { next: AtomicPtr::new(ptr::null_mut()), signal, shared, registry };
-        let watcher = try_box(watcher)?;
+        let target = try_box(target)?;
+        let watcher = TryArc::new(Watcher { next: AtomicPtr::new(ptr::null_mut()), signal, target, registry })?;
         registry.link(&watcher)?;
-        Ok(Registration { watcher: NonNull::from(Box::leak(watcher)) })
-    }
-
-    fn watcher(&self) -> &Watcher {
-        // SAFETY: the watcher was boxed by `new`, and is freed by `drop` alone.
-        unsafe { self.watcher.as_ref() }
+        Ok(Registration(watcher))
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        let registry = self.watcher().registry;
         // In a forked child the list is a copy that nobody walks (S33).
-        if !REGISTRY.made().is_some_and(|made| ptr::eq(made, registry)) {
-            return;
+        if REGISTRY.made().is_some_and(|made| ptr::eq(made, self.0.registry)) {
+            self.0.registry.unlink(&self.0);
+        } else {
+            std::mem::forget(self.0.clone());
         }
-        registry.unlink(self.watcher());
-        // SAFETY: nobody can reach the watcher any more: it is unlinked, and no handler that may have seen it still runs.
-        drop(unsafe { Box::from_raw(self.watcher.as_ptr()) });
+    }
+}
+
+impl std::fmt::Debug for Registration {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registration").field("signal", &self.0.signal).finish_non_exhaustive()
     }
 }
 
@@ -138,22 +139,28 @@ impl Registry {
     /// Takes a watcher out of its list, and waits until no signal handler can be looking at it.
     fn unlink(&self, watcher: &Watcher) {
         let changes = self.lock();
-        let list = &self.lists[watcher.signal as usize];
-        let mut link = list;
-        loop {
-            let at = link.load(Ordering::Relaxed);
-            if ptr::eq(at, watcher) {
+        self.walk(watcher.signal, |link, other| {
+            if ptr::eq(other, watcher) {
                 link.store(watcher.next.load(Ordering::Relaxed), Ordering::SeqCst);
-                break;
             }
-            // SAFETY: what is linked lives, and the lock is ours, so that nobody else unlinks.
-            link = unsafe { &(*at).next };
-        }
-        if list.load(Ordering::Relaxed).is_null() {
+        });
+        if self.lists[watcher.signal as usize].load(Ordering::Relaxed).is_null() {
             give_back(watcher.signal);
         }
         drop(changes);
         self.wait_for_handlers();
+    }
+
+    /// Visits the watchers of a signal, each with the link that leads to it. Async-signal-safe as far as `visit` is.
+    fn walk(&self, signal: c_int, mut visit: impl FnMut(&AtomicPtr<Watcher>, &Watcher)) {
+        let Some(mut link) = self.lists.get(signal as usize) else { return };
+        self.running.fetch_add(1, Ordering::SeqCst);
+        // SAFETY: what is found in the list is not freed while `running` counts us.
+        while let Some(watcher) = unsafe { link.load(Ordering::SeqCst).as_ref() } {
+            visit(link, watcher);
+            link = &watcher.next;
+        }
+        self.running.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Waits until no signal handler can be looking at what is linked no more.
@@ -172,16 +179,11 @@ impl Registry {
 
     /// Tells the loops that want to know of a signal; false when there are none. Async-signal-safe.
     fn tell(&self, signal: c_int) -> bool {
-        let Some(list) = self.lists.get(signal as usize) else { return false };
-        self.running.fetch_add(1, Ordering::SeqCst);
-        let mut at = list.load(Ordering::SeqCst);
-        let is_wanted = !at.is_null();
-        // SAFETY: what is found in the list is not freed while `running` counts us.
-        while let Some(watcher) = unsafe { at.as_ref() } {
-            watcher.shared.signal(signal);
-            at = watcher.next.load(Ordering::SeqCst);
-        }
-        self.running.fetch_sub(1, Ordering::SeqCst);
+        let mut is_wanted = false;
+        self.walk(signal, |_, watcher| {
+            watcher.target.signal(signal);
+            is_wanted = true;
+        });
         is_wanted
     }
 }
@@ -214,11 +216,15 @@ impl Former {
     }
 
     fn add_mask(&self, set: &mut sigset_t) {
-        let mask = self.mask.load(Ordering::Relaxed);
-        for signal in (1..=LAST).filter(|signal| mask >> (signal - 1) & 1 == 1) {
-            // SAFETY: the set is initialized, and the signal's number is in range.
-            unsafe { libc::sigaddset(set, signal as c_int) };
-        }
+        add_signals(set, self.mask.load(Ordering::Relaxed));
+    }
+}
+
+/// Adds signals to a set; bit 0 is signal 1.
+fn add_signals(set: &mut sigset_t, mask: u64) {
+    for signal in (1..=LAST).filter(|signal| mask >> (signal - 1) & 1 == 1) {
+        // SAFETY: the set is initialized, and the signal's number is in range.
+        unsafe { libc::sigaddset(set, signal as c_int) };
     }
 }
 
@@ -232,7 +238,7 @@ pub(crate) fn check_catchable(signal: c_int) -> Result<()> {
 
 /// Makes `on_signal` a signal's handler, and remembers what was. SA_RESTART: what the program has blocked in goes on.
 fn take_over(signal: c_int) -> nix::Result<()> {
-    let former = current_action(signal)?;
+    let former = swap_action(signal, None)?;
     if former.sa_sigaction != on_signal as *const () as usize {
         FORMER[signal as usize].set(&former);
     }
@@ -240,10 +246,9 @@ fn take_over(signal: c_int) -> nix::Result<()> {
     let mut action = default_action();
     action.sa_sigaction = on_signal as *const () as usize;
     action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
-    // SAFETY: the set is initialized.
-    unsafe { libc::sigfillset(&mut action.sa_mask) };
+    action.sa_mask = *SigSet::all().as_ref();
     restore_in_children()?;
-    set_action(signal, &action)
+    swap_action(signal, Some(&action)).map(drop)
 }
 
 /// Has every child that `fork` makes restore what was before its parent's loops asked for signals.
@@ -273,32 +278,26 @@ fn is_taken(signal: c_int) -> bool {
 
 /// Restores what was before loops asked for a signal, unless somebody else has taken it meanwhile.
 fn give_back(signal: c_int) {
-    let is_ours = current_action(signal).is_ok_and(|action| action.sa_sigaction == on_signal as *const () as usize);
+    let is_ours = swap_action(signal, None).is_ok_and(|action| action.sa_sigaction == on_signal as *const () as usize);
     if is_ours {
         // It was taken, so it can be given back.
-        let _ = set_action(signal, &FORMER[signal as usize].get());
+        let _ = swap_action(signal, Some(&FORMER[signal as usize].get()));
     }
 }
 
 fn default_action() -> sigaction {
-    let mut action = MaybeUninit::<sigaction>::zeroed();
-    // SAFETY: all-zero is a valid sigaction, with an empty mask once sigemptyset has been there.
-    unsafe {
-        libc::sigemptyset(&raw mut (*action.as_mut_ptr()).sa_mask);
-        action.assume_init()
-    }
+    // SAFETY: all-zero is a valid sigaction, with the default handler and an empty mask.
+    unsafe { std::mem::zeroed() }
 }
 
-fn current_action(signal: c_int) -> nix::Result<sigaction> {
-    let mut action = default_action();
-    // SAFETY: nothing is set, and what is now is written to the action.
-    Errno::result(unsafe { sigaction(signal, ptr::null(), &mut action) })?;
-    Ok(action)
-}
-
-fn set_action(signal: c_int, action: &sigaction) -> nix::Result<()> {
-    // SAFETY: the handler in the action is `on_signal`, which is async-signal-safe, or was the program's before.
-    Errno::result(unsafe { sigaction(signal, action, ptr::null_mut()) }).map(drop)
+/// Sets a signal's disposition, if there is one to be set; what it was.
+fn swap_action(signal: c_int, action: Option<&sigaction>) -> nix::Result<sigaction> {
+    let mut former = default_action();
+    let action = action.map_or(ptr::null(), ptr::from_ref);
+    // SAFETY: the handler in the action is `on_signal`, which is async-signal-safe, or was the program's before; what was is written to a
+    // live variable.
+    Errno::result(unsafe { sigaction(signal, action, &mut former) })?;
+    Ok(former)
 }
 
 /// The handler of all signals that loops want to know of. Async-signal-safe, and leaves errno alone.
@@ -320,7 +319,7 @@ fn act_as_former(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
         libc::SIG_IGN => {}
         libc::SIG_DFL => {
             if !matches!(signal, libc::SIGCHLD | libc::SIGCONT | libc::SIGURG | libc::SIGWINCH) {
-                let _ = set_action(signal, &default_action());
+                let _ = swap_action(signal, Some(&default_action()));
                 // SAFETY: raise takes any number. The signal is blocked here, and comes when the handler has returned.
                 unsafe { libc::raise(signal) };
             }
@@ -342,11 +341,11 @@ fn call_former(former: &Former, handler: usize, signal: c_int, info: *mut siginf
     let mut mask = unsafe { (*context.cast::<libc::ucontext_t>()).uc_sigmask };
     former.add_mask(&mut mask);
     let flags = former.flags.load(Ordering::Relaxed);
-    // SAFETY: the sets are initialized; the program installed this address as a handler of this type.
+    if flags & libc::SA_NODEFER == 0 {
+        add_signals(&mut mask, 1 << (signal - 1));
+    }
+    // SAFETY: the set is initialized; the program installed this address as a handler of this type.
     unsafe {
-        if flags & libc::SA_NODEFER == 0 {
-            libc::sigaddset(&mut mask, signal);
-        }
         let mut all = mask;
         libc::pthread_sigmask(libc::SIG_SETMASK, &mask, &mut all);
         if flags & libc::SA_SIGINFO != 0 {
@@ -365,12 +364,16 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::Loop;
+
+    struct Nobody;
+
+    impl Target for Nobody {
+        fn signal(&self, _: c_int) {}
+    }
 
     #[test]
     fn s11_a_watcher_is_freed_when_no_signal_handler_can_see_it() {
-        let lp = Loop::new().unwrap();
-        let registration = Registration::new(libc::SIGUSR2, lp.shared().clone()).unwrap();
+        let registration = Registration::new(libc::SIGUSR2, Nobody).unwrap();
         // As a signal handler has it that walks the list.
         let registry = REGISTRY.get(Registry::new).unwrap();
         registry.running.fetch_add(1, Ordering::SeqCst);

@@ -4,14 +4,14 @@
 //! mutably but the last owner. A `TryRc` is for one thread.
 
 use std::cell::{Cell, UnsafeCell};
-use std::mem::{ManuallyDrop, MaybeUninit};
+use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::{Error, Result};
-use crate::sys::memory::try_box;
+use crate::sys::memory::try_room;
 
 /// One of the owners of a `T`, on any thread.
 pub(crate) type TryArc<T> = Counted<T, AtomicUsize>;
@@ -21,6 +21,13 @@ pub(crate) type TryRc<T> = Counted<T, Cell<usize>>;
 
 /// One of the owners of a value, which `C` counts.
 pub(crate) struct Counted<T: ?Sized, C: Count>(NonNull<Inner<T, C>>);
+
+/// Owners of a value to be handed out, which have been counted at once: handing one out costs no atomic instruction.
+pub(crate) struct Owners<T> {
+    /// The value, while some are left.
+    of: Cell<Option<NonNull<Inner<T>>>>,
+    left: Cell<usize>,
+}
 
 /// In a cell, so that whoever has a reference to all of it may free it.
 pub(crate) struct Inner<T: ?Sized, C = AtomicUsize>(UnsafeCell<Content<C, T>>);
@@ -34,10 +41,10 @@ struct Content<C, T: ?Sized> {
 pub(crate) trait Count {
     const ONE: Self;
 
-    fn add(&self);
+    fn add(&self, owners: usize);
 
     /// Whether none is left. Then all that was done before on behalf of an owner comes before what follows.
-    fn subtract(&self) -> bool;
+    fn subtract(&self, owners: usize) -> bool;
 
     fn is_one(&self) -> bool;
 }
@@ -49,7 +56,7 @@ impl<T, C: Count> Counted<T, C> {
 
     /// As `new`; the value comes back when there is no memory.
     pub(crate) fn new_or_back(value: T) -> std::result::Result<Counted<T, C>, T> {
-        match try_box(MaybeUninit::uninit()) {
+        match try_room() {
             Ok(room) => {
                 let inner = Box::write(room, Inner(UnsafeCell::new(Content { owners: C::ONE, value })));
                 Ok(Counted(NonNull::from(Box::leak(inner))))
@@ -69,8 +76,8 @@ impl<T, C: Count> Counted<T, C> {
     }
 
     /// This owner as a pointer, for C. It owns on until `from_raw`.
-    pub(crate) fn into_raw(self) -> *mut Inner<T, C> {
-        ManuallyDrop::new(self).0.as_ptr()
+    pub(crate) fn into_raw(self) -> NonNull<Inner<T, C>> {
+        ManuallyDrop::new(self).0
     }
 
     /// Where it is. No owner more; tells those that are the same, and is good for `from_raw` while there is an owner.
@@ -122,7 +129,7 @@ impl<T: ?Sized, C: Count> Deref for Counted<T, C> {
 impl<T: ?Sized, C: Count> Clone for Counted<T, C> {
     #[inline]
     fn clone(&self) -> Counted<T, C> {
-        self.content().owners.add();
+        self.content().owners.add(1);
         Counted(self.0)
     }
 }
@@ -130,9 +137,49 @@ impl<T: ?Sized, C: Count> Clone for Counted<T, C> {
 impl<T: ?Sized, C: Count> Drop for Counted<T, C> {
     #[inline]
     fn drop(&mut self) {
-        if self.content().owners.subtract() {
+        if self.content().owners.subtract(1) {
             // SAFETY: it came from a box, and the last owner is going.
             drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+        }
+    }
+}
+
+impl<T> Owners<T> {
+    /// None of nothing.
+    pub(crate) const fn none() -> Owners<T> {
+        Owners { of: Cell::new(None), left: Cell::new(0) }
+    }
+
+    /// Owners of another value, one at least. Those of the former are dropped.
+    pub(crate) fn refill(&self, value: T, count: usize) -> Result<()> {
+        let first = TryArc::new(value)?;
+        first.content().owners.add(count - 1);
+        drop(Owners {
+            of: Cell::new(self.of.replace(Some(first.into_raw()))),
+            left: Cell::new(self.left.replace(count)),
+        });
+        Ok(())
+    }
+
+    /// How many are left.
+    #[inline]
+    pub(crate) fn count(&self) -> usize {
+        self.left.get()
+    }
+
+    /// Hands one out.
+    #[inline]
+    pub(crate) fn take(&self) -> Option<TryArc<T>> {
+        self.left.set(self.left.get().checked_sub(1)?);
+        self.of.get().map(Counted)
+    }
+}
+
+impl<T> Drop for Owners<T> {
+    fn drop(&mut self) {
+        if let (Some(of), Some(others)) = (self.of.get(), self.left.get().checked_sub(1)) {
+            let last = Counted::<T, AtomicUsize>(of);
+            last.content().owners.subtract(others);
         }
     }
 }
@@ -156,15 +203,15 @@ impl Count for AtomicUsize {
     const ONE: AtomicUsize = AtomicUsize::new(1);
 
     #[inline]
-    fn add(&self) {
-        let before = self.fetch_add(1, Ordering::Relaxed);
+    fn add(&self, owners: usize) {
+        let before = self.fetch_add(owners, Ordering::Relaxed);
         // So many can only have been leaked; one more round and the count would lie.
         assert!(before < usize::MAX / 2, "too many owners");
     }
 
     #[inline]
-    fn subtract(&self) -> bool {
-        let is_last = self.fetch_sub(1, Ordering::Release) == 1;
+    fn subtract(&self, owners: usize) -> bool {
+        let is_last = self.fetch_sub(owners, Ordering::Release) == owners;
         if is_last {
             // What the other owners did with it comes before its end. A fence would do; a thread sanitizer knows none.
             self.load(Ordering::Acquire);
@@ -181,13 +228,13 @@ impl Count for Cell<usize> {
     const ONE: Cell<usize> = Cell::new(1);
 
     #[inline]
-    fn add(&self) {
-        self.set(self.get().checked_add(1).expect("fewer owners than memory has room for"));
+    fn add(&self, owners: usize) {
+        self.set(self.get().checked_add(owners).expect("fewer owners than memory has room for"));
     }
 
     #[inline]
-    fn subtract(&self) -> bool {
-        self.set(self.get() - 1);
+    fn subtract(&self, owners: usize) -> bool {
+        self.set(self.get() - owners);
         self.get() == 0
     }
 
@@ -226,6 +273,21 @@ mod tests {
     #[test]
     fn the_last_owner_on_one_thread_drops_it_or_gets_it() {
         the_last_owner_drops_it_or_gets_it::<Cell<usize>>();
+    }
+
+    #[test]
+    fn owners_that_were_counted_at_once_are_owners() {
+        let value = std::sync::Arc::new(());
+        for taken in 0..=3 {
+            let owners = Owners::none();
+            owners.refill(value.clone(), 3).unwrap();
+            let handed_out: Vec<_> = (0..taken).map_while(|_| owners.take()).collect();
+            assert_eq!((handed_out.len(), owners.count()), (taken, 3 - taken));
+            drop(owners);
+            assert_eq!(std::sync::Arc::strong_count(&value), if taken == 0 { 1 } else { 2 });
+            drop(handed_out);
+            assert_eq!(std::sync::Arc::strong_count(&value), 1);
+        }
     }
 
     #[test]

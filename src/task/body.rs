@@ -22,12 +22,12 @@ use super::header::{Header, Status, Table, TaskRef};
 use crate::abi::handle::Handle;
 use crate::abi::source::Source;
 use crate::error::Result;
+use crate::event_loop::Shared;
 use crate::event_loop::{Callback, Loop, Payload, Unjoined, drop_quietly};
 use crate::pending::callback::Callable;
 use crate::pending::event::Event;
 use crate::sys::memory::try_box;
 use crate::sys::try_arc::TryArc;
-use crate::threads::remote::Shared;
 
 #[repr(C)]
 struct Body<F: Future> {

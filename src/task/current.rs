@@ -11,9 +11,10 @@ use std::time::Duration;
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
 use crate::event_loop::Loop;
+use crate::event_loop::Shared;
+use crate::event_loop::remote::Remote;
 use crate::sys::try_arc::TryArc;
 use crate::task::JoinHandle;
-use crate::threads::remote::{Remote, Shared};
 use crate::time::Time;
 
 /// A loop as its tasks know it; made by [`Loop::current`]. It can be kept over awaits and in structures, where a

@@ -9,9 +9,10 @@ use std::marker::PhantomData;
 use std::sync::{Mutex, PoisonError};
 
 use crate::error::Error;
+use crate::event_loop::Shared;
+use crate::event_loop::remote::Remote;
 use crate::event_loop::{Payload, Unjoined, drop_quietly};
 use crate::sys::try_arc::TryArc;
-use crate::threads::remote::{Remote, Shared};
 
 /// Why a task has no output: it was aborted, or it has panicked.
 pub struct JoinError {

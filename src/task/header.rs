@@ -16,7 +16,7 @@
 //!
 //! What stands behind the header, its future and its output, is `body`'s.
 
-use std::cell::{Cell, UnsafeCell};
+use std::cell::Cell;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
@@ -26,16 +26,15 @@ use std::task::{Context, RawWaker, RawWakerVTable, Waker};
 use super::state::State;
 use crate::abi::handle::Handle;
 use crate::event_loop::Loop;
+use crate::event_loop::Shared;
 use crate::event_loop::thread::with_innermost;
+use crate::pending::posts::{Head, Post, PostKind};
 use crate::sys::try_arc::TryArc;
-use crate::threads::inbox::Link;
-use crate::threads::remote::{Head, Shared, What};
 
 /// What is known of any task. It stands at the beginning of the task's body.
 #[repr(C)]
 pub(crate) struct Header {
-    /// The inbox writes to it, but not to the pointer to the table.
-    head: UnsafeCell<Head>,
+    head: Head<Loop>,
     state: State,
     // The loop's thread's, but for the next one.
     /// The references of the loop's thread.
@@ -72,8 +71,7 @@ pub(super) enum Status {
 /// The functions for one type of future. Each takes a task whose body was made with this table.
 #[repr(C)]
 pub(super) struct Table {
-    /// What the head of a post says.
-    what: What,
+    kind: PostKind<Loop>,
     /// Moves the output of a task, whose status is `Ended`, to where there is room for an `Option` of it. The loop's
     /// thread.
     pub(super) take: unsafe fn(NonNull<Header>, *mut ()),
@@ -83,7 +81,7 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) const fn new(take: unsafe fn(NonNull<Header>, *mut ()), free: unsafe fn(NonNull<Header>)) -> Table {
-        Table { what: What::Wake(woken), take, free }
+        Table { kind: PostKind::Wake(woken), take, free }
     }
 }
 
@@ -91,8 +89,8 @@ impl Header {
     /// The header of a task that the loop with this shared part will have in a slot; one reference is counted.
     pub(super) fn new(table: &'static Table, shared: &TryArc<Shared>) -> Header {
         Header {
-            // SAFETY: the table lives for ever.
-            head: UnsafeCell::new(unsafe { Head::of_task(NonNull::from(table).cast()) }),
+            // SAFETY: the table lives for ever, and begins with the kind, which is right for a task.
+            head: unsafe { Head::new(NonNull::from(table).cast()) },
             state: State::new(),
             owners: Cell::new(1),
             // SAFETY: the loop is an owner while the task is in a slot, `share` makes this one, and it is not dropped
@@ -110,7 +108,7 @@ impl Header {
     #[inline]
     pub(super) fn table(&self) -> &'static Table {
         // SAFETY: `new` has given the head a table, which begins with what the head says.
-        unsafe { Head::what(self.head.get()).cast::<Table>().as_ref() }
+        unsafe { self.head.kind().cast::<Table>().as_ref() }
     }
 
     /// The shared part of the task's loop. Only for those who have a waker, or while the task is in a slot.
@@ -206,7 +204,7 @@ impl SharedRef {
             let of_inbox = ManuallyDrop::new(SharedRef(self.0));
             // SAFETY: the head stands at the beginning of the task, in no inbox, and is there until `woken` takes the
             // inbox's reference.
-            if !unsafe { self.shared().post_head(self.0.cast()) } {
+            if self.shared().send(unsafe { Post::from_raw(self.0.cast()) }).is_err() {
                 drop(ManuallyDrop::into_inner(of_inbox));
             }
         }
@@ -357,12 +355,9 @@ unsafe fn drop_waker(data: *const ()) {
 }
 
 /// Takes a task out of its loop's inbox, and tells which it is. On the loop's thread, or for an inbox that is closed.
-///
-/// # Safety
-/// The link is that of a task which stood in an inbox.
-unsafe fn woken(link: NonNull<Link>) -> Handle {
-    // SAFETY: the inbox's reference is given up.
-    let task = ManuallyDrop::into_inner(unsafe { SharedRef::from_raw(link.as_ptr().cast()) });
+fn woken(post: Post<Loop>) -> Handle {
+    // SAFETY: a post that says this is a task's, and the inbox's reference is given up.
+    let task = ManuallyDrop::into_inner(unsafe { SharedRef::from_raw(post.into_raw().as_ptr().cast()) });
     task.state.taken();
     task.handle()
 }

@@ -18,11 +18,11 @@ use super::oneshot::{Receiver, Sender, oneshot};
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
 use crate::event_loop::Callback;
+use crate::event_loop::Shared;
 use crate::event_loop::events::Events;
 use crate::event_loop::{Loop, Unjoined};
 use crate::sys::try_arc::TryArc;
-use crate::threads::executor::{Packet, Worked};
-use crate::threads::remote::Shared;
+use crate::threads::work::{Packet, Worked};
 
 /// Something that a loop calls back for, as a future; made by [`operation`]. Dropping it cancels that.
 #[must_use = "a future does nothing unless it is awaited"]

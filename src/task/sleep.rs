@@ -15,8 +15,8 @@ use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
 use crate::event_loop::Callback;
 use crate::event_loop::Loop;
+use crate::event_loop::Shared;
 use crate::sys::try_arc::TryArc;
-use crate::threads::remote::Shared;
 use crate::time::Time;
 
 /// Waits until a time on the loop's clock; made by [`sleep`] and [`sleep_until`].

@@ -10,10 +10,10 @@ use loom::thread;
 
 use super::body::{self, Output, Slotted};
 use crate::abi::handle::Handle;
+use crate::event_loop::{Loop, Shared};
+use crate::pending::posts::{Post, Posts};
 use crate::sys::fork::Process;
 use crate::sys::try_arc::TryArc;
-use crate::threads::inbox::Posts;
-use crate::threads::remote::{Shared, unpack};
 
 /// A loop with one task.
 struct Bed {
@@ -45,8 +45,8 @@ impl Bed {
 }
 
 /// What the loop does with posts; tells how often the task was among them.
-fn receive(mut posts: Posts) -> usize {
-    std::iter::from_fn(|| posts.pop()).map(unpack).count()
+fn receive(mut posts: Posts<Loop>) -> usize {
+    std::iter::from_fn(|| posts.pop()).map(Post::unpack).count()
 }
 
 #[test]

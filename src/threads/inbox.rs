@@ -19,39 +19,15 @@
 //! Sleep and signals go on, for the final callbacks that a shutdown waits for.
 //! `make loom` checks all this in every order of the steps.
 
-use std::ptr::{self, NonNull};
+use std::ptr;
 
 use super::sync::{AtomicPtr, Ordering};
-
-/// The links of a post, which stand at its beginning. Aligned so that an address leaves three bits to the inbox.
-#[derive(Debug)]
-#[repr(align(8))]
-pub(crate) struct Link {
-    next: *mut Link,
-}
-
-impl Link {
-    pub(crate) fn new() -> Link {
-        Link { next: ptr::null_mut() }
-    }
-}
-
-/// A post that has come out of an inbox or a list: its owner's alone. It is leaked when it is dropped.
-#[derive(Debug)]
-pub(crate) struct Post(NonNull<Link>);
-
-/// Posts in the order of posting, each of them with its owner's rights. What is left when it is dropped is leaked.
-#[derive(Debug)]
-pub(crate) struct Posts {
-    first: *mut Link,
-    /// The last one, if there is a first.
-    last: *mut Link,
-}
+use crate::pending::chain::{Chain, Element, Linked};
 
 #[derive(Debug)]
-pub(crate) struct Inbox {
+pub(crate) struct Inbox<T> {
     /// The post that came last, if there is one, or `CLOSED`; and the flags below.
-    word: AtomicPtr<Link>,
+    word: AtomicPtr<T>,
 }
 
 /// The loop sleeps, or is about to, and nobody has woken it yet. There are no posts then.
@@ -65,48 +41,54 @@ const SIGNALLED: usize = 4;
 const CLOSED: usize = 8;
 
 /// Whether an inbox with this word takes no more.
-fn is_closed(word: *mut Link) -> bool {
+fn is_closed<T>(word: *mut T) -> bool {
     word.addr() & !(ASLEEP | LATCHED | SIGNALLED) == CLOSED
 }
 
 /// The post in an inbox's word, or null.
-fn last_post(word: *mut Link) -> *mut Link {
+fn last_post<T>(word: *mut T) -> *mut T {
     if is_closed(word) {
         return ptr::null_mut();
     }
     word.map_addr(|address| address & !(ASLEEP | LATCHED | SIGNALLED))
 }
 
-fn has_flag(word: *mut Link, flag: usize) -> bool {
+fn has_flag<T>(word: *mut T, flag: usize) -> bool {
     word.addr() & flag != 0
 }
 
 /// The flags in an inbox's word.
-fn flags(word: *mut Link) -> usize {
+fn flags<T>(word: *mut T) -> usize {
     word.addr() & (ASLEEP | LATCHED | SIGNALLED)
 }
 
 /// Whether there is anything in a word but the first two flags. A post's address has a bit above `CLOSED`.
 #[inline]
-fn has_posts(word: *mut Link) -> bool {
+fn has_posts<T>(word: *mut T) -> bool {
     word.addr() & !(ASLEEP | LATCHED | CLOSED) != 0
 }
 
-impl Inbox {
-    pub(crate) fn new() -> Inbox {
+impl<T: Linked> Inbox<T> {
+    pub(crate) fn new() -> Inbox<T> {
+        // The link sees to it.
+        const { assert!(align_of::<T>() > (ASLEEP | LATCHED | SIGNALLED)) };
         Inbox { word: AtomicPtr::new(ptr::null_mut()) }
     }
 
-    /// Adds a post, and tells whether the loop must be woken now; None when the inbox is closed. Any thread.
-    ///
-    /// # Safety
-    /// The post is the caller's alone, and stays where it is until it comes out of `Posts`; then it is whose it comes to.
-    pub(crate) unsafe fn push(&self, post: NonNull<Link>) -> Option<bool> {
-        self.change(|word| {
-            // SAFETY: until it is linked, the post is the caller's alone.
-            unsafe { (*post.as_ptr()).next = last_post(word) };
+    /// Adds a post, and tells whether the loop must be woken now; it comes back when the inbox is closed. Any thread.
+    pub(crate) fn push(&self, post: Element<T>) -> Result<bool, Element<T>> {
+        let must_wake = self.change(|word| {
+            post.put_before(last_post(word));
             post.as_ptr().map_addr(|address| address | flags(word) & !ASLEEP)
-        })
+        });
+        match must_wake {
+            Some(must_wake) => {
+                // It is the inbox's from here on.
+                post.into_raw();
+                Ok(must_wake)
+            }
+            None => Err(post),
+        }
     }
 
     /// Makes this sleep or the next one return at once, and tells whether the loop must be woken for that; None when the
@@ -118,7 +100,7 @@ impl Inbox {
     /// Says that a signal has come, or that work has been done after closing, and tells whether the loop must be woken for that. Any
     /// thread, signal handlers, and a closed inbox too.
     pub(crate) fn signal(&self) -> bool {
-        let signalled = |word: *mut Link| word.map_addr(|address| address & !ASLEEP | SIGNALLED);
+        let signalled = |word: *mut T| word.map_addr(|address| address & !ASLEEP | SIGNALLED);
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
             match self.word.compare_exchange_weak(word, signalled(word), Ordering::AcqRel, Ordering::Relaxed) {
@@ -130,7 +112,7 @@ impl Inbox {
 
     /// Changes the word to one without `ASLEEP`, and tells whether it was there; None when the inbox is closed. What the loop
     /// did before it fell asleep is seen then.
-    fn change(&self, mut to: impl FnMut(*mut Link) -> *mut Link) -> Option<bool> {
+    fn change(&self, mut to: impl FnMut(*mut T) -> *mut T) -> Option<bool> {
         let mut word = self.word.load(Ordering::Relaxed);
         while !is_closed(word) {
             match self.word.compare_exchange_weak(word, to(word), Ordering::AcqRel, Ordering::Relaxed) {
@@ -147,66 +129,39 @@ impl Inbox {
         has_posts(self.word.load(Ordering::Relaxed))
     }
 
-    /// Whether there is mail, or the latch is set. The loop's thread.
+    /// Whether there are posts, or the latch is set. The loop's thread.
     pub(crate) fn is_wanted(&self) -> bool {
         has_flag(self.word.load(Ordering::Relaxed), LATCHED) || self.has_posts()
     }
 
     /// Takes all posts, and that signals have come; the latch stays. The loop's thread.
-    pub(crate) fn take(&self) -> Posts {
-        let mut taken = self.word.load(Ordering::Relaxed);
-        while has_posts(taken) {
-            let stays = if is_closed(taken) { LATCHED | CLOSED } else { LATCHED };
-            let rest = ptr::without_provenance_mut(taken.addr() & stays);
-            match self.word.compare_exchange_weak(taken, rest, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return Posts::linked_to(last_post(taken)),
-                Err(other) => taken = other,
-            }
-        }
-        Posts::NONE
-    }
-
-    /// Puts posts that were taken back, before all that have come since. O(n). The loop's thread.
-    pub(crate) fn put_back(&self, posts: Posts) {
-        if posts.first.is_null() {
-            return;
-        }
-        let before = Posts::linked_to(posts.first).first;
-        let mut word = self.word.load(Ordering::Acquire);
-        while last_post(word).is_null() {
-            let with_flags = before.map_addr(|address| address | flags(word));
-            match self.word.compare_exchange_weak(word, with_flags, Ordering::Release, Ordering::Acquire) {
-                Ok(_) => return,
-                Err(other) => word = other,
-            }
-        }
-        let mut oldest = last_post(word);
-        // SAFETY: what is linked lives, and nobody but the loop reads or changes the links.
-        unsafe {
-            while !(*oldest).next.is_null() {
-                oldest = (*oldest).next;
-            }
-            (*oldest).next = before;
-        }
+    pub(crate) fn take(&self) -> Chain<T> {
+        let stays = |word| if is_closed(word) { LATCHED | CLOSED } else { LATCHED };
+        self.take_out(|word| has_posts(word).then(|| word.addr() & stays(word)))
     }
 
     /// Takes all posts, and lets nobody post any more; that signals have come stays. The loop's thread.
-    pub(crate) fn close(&self) -> Posts {
+    pub(crate) fn close(&self) -> Chain<T> {
+        self.take_out(|word| (!is_closed(word)).then(|| CLOSED | word.addr() & SIGNALLED))
+    }
+
+    /// Takes all posts, unless there is nothing to be left in the place of the word.
+    fn take_out(&self, rest: impl Fn(*mut T) -> Option<usize>) -> Chain<T> {
         let mut word = self.word.load(Ordering::Relaxed);
-        while !is_closed(word) {
-            let closed = ptr::without_provenance_mut(CLOSED | word.addr() & SIGNALLED);
-            match self.word.compare_exchange_weak(word, closed, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return Posts::linked_to(last_post(word)),
+        while let Some(rest) = rest(word).map(ptr::without_provenance_mut) {
+            match self.word.compare_exchange_weak(word, rest, Ordering::Acquire, Ordering::Relaxed) {
+                // SAFETY: `push` has put each post before the one that was there, and the inbox has them no more.
+                Ok(_) => return unsafe { Chain::of_stack(last_post(word)) },
                 Err(other) => word = other,
             }
         }
-        Posts::NONE
+        Chain::NONE
     }
 
     /// Whether the loop may sleep now; then `wake_up` comes next. The loop's thread.
     pub(crate) fn fall_asleep(&self) -> bool {
         let is_closed = is_closed(self.word.load(Ordering::Relaxed));
-        let awake: *mut Link = ptr::without_provenance_mut(if is_closed { CLOSED } else { 0 });
+        let awake: *mut T = ptr::without_provenance_mut(if is_closed { CLOSED } else { 0 });
         let asleep = awake.map_addr(|address| address | ASLEEP);
         match self.word.compare_exchange(awake, asleep, Ordering::Release, Ordering::Relaxed) {
             Ok(_) => true,
@@ -228,97 +183,57 @@ impl Inbox {
     }
 }
 
-impl Posts {
-    pub(crate) const NONE: Posts = Posts { first: ptr::null_mut(), last: ptr::null_mut() };
+/// A post that says who posted it, and when.
+#[cfg(test)]
+mod note {
+    use std::ptr::NonNull;
 
-    /// The posts that end in `last`, as they were linked: the last one first.
-    fn linked_to(last: *mut Link) -> Posts {
-        let (mut first, mut rest) = (ptr::null_mut(), last);
-        while !rest.is_null() {
-            // SAFETY: what was linked lives until it is taken out of here, and nobody else has it any more.
-            let next = unsafe { std::mem::replace(&mut (*rest).next, first) };
-            (first, rest) = (rest, next);
+    use crate::pending::chain::{Element, Link, Linked};
+
+    pub(super) struct Note {
+        link: Link<Note>,
+        thread: usize,
+        turn: usize,
+    }
+
+    // SAFETY: the link is in it.
+    unsafe impl Linked for Note {
+        fn link(&self) -> &Link<Note> {
+            &self.link
         }
-        Posts { first, last }
     }
 
-    /// Puts a post at the end.
-    pub(crate) fn push(&mut self, post: Post) {
-        let post = post.0.as_ptr();
-        // SAFETY: the post is ours alone, and so is what is in here.
-        unsafe {
-            (*post).next = ptr::null_mut();
-            if self.first.is_null() {
-                self.first = post;
-            } else {
-                (*self.last).next = post;
-            }
-        }
-        self.last = post;
+    pub(super) fn write(thread: usize, turn: usize) -> Element<Note> {
+        let note = Box::new(Note { link: Link::new(), thread, turn });
+        // SAFETY: the note is fresh, and stays where it is until `read` frees it.
+        unsafe { Element::from_raw(NonNull::from(Box::leak(note))) }
     }
 
-    /// How many they are. O(n).
-    pub(crate) fn count(&self) -> usize {
-        let (mut count, mut at) = (0, self.first);
-        // SAFETY: the posts in here are ours.
-        while let Some(link) = unsafe { at.as_ref() } {
-            (count, at) = (count + 1, link.next);
-        }
-        count
-    }
-
-    /// The first post, which stays there.
-    pub(crate) fn first(&self) -> Option<NonNull<Link>> {
-        NonNull::new(self.first)
-    }
-
-    /// Takes the first post out.
-    pub(crate) fn pop(&mut self) -> Option<Post> {
-        let first = self.first()?;
-        // SAFETY: the posts in here are ours.
-        self.first = unsafe { (*first.as_ptr()).next };
-        Some(Post(first))
+    pub(super) fn read(note: Element<Note>) -> (usize, usize) {
+        // SAFETY: `write` has boxed it, and its owner gives it up.
+        let note = unsafe { Box::from_raw(note.into_raw().as_ptr()) };
+        (note.thread, note.turn)
     }
 }
-
-impl Post {
-    /// Where it is.
-    pub(crate) fn at(&self) -> NonNull<Link> {
-        self.0
-    }
-
-    /// Where it is. Whoever takes it from there owns it.
-    pub(crate) fn into_raw(self) -> NonNull<Link> {
-        self.0
-    }
-}
-
-// SAFETY: a post is handed from thread to thread by the swaps, which order what is written to it; what it carries is
-// for those who make posts to vouch for.
-unsafe impl Send for Inbox {}
-// SAFETY: as above.
-unsafe impl Sync for Inbox {}
 
 #[cfg(all(test, not(loom)))]
 mod wake_tests {
     use super::*;
 
-    fn push(inbox: &Inbox) -> Option<bool> {
-        let link = Box::leak(Box::new(Link::new()));
-        // SAFETY: the post is fresh, and nobody else has it. It is leaked.
-        unsafe { inbox.push(NonNull::from(link)) }
-    }
-
     #[test]
     fn s26_of_many_one_finds_the_loop_asleep() {
         for latch_first in [false, true] {
             let inbox = Inbox::new();
+            let push = || inbox.push(note::write(0, 0)).ok();
             assert!(inbox.fall_asleep() && inbox.fall_asleep());
-            let first = if latch_first { inbox.latch() } else { push(&inbox) };
+            let first = if latch_first { inbox.latch() } else { push() };
             assert_eq!(first, Some(true));
-            assert_eq!((push(&inbox), inbox.latch(), push(&inbox)), (Some(false), Some(false), Some(false)));
+            assert_eq!((push(), inbox.latch(), push()), (Some(false), Some(false), Some(false)));
             assert!(!inbox.fall_asleep() && inbox.wake_up());
-            inbox.take();
+            let mut posts = inbox.take();
+            while let Some(post) = posts.pop() {
+                note::read(post);
+            }
             assert!(inbox.fall_asleep());
         }
     }
@@ -333,17 +248,9 @@ mod tests {
 
     /// An inbox, and what stands for the eventfd: readable or not.
     struct Bed {
-        inbox: Inbox,
+        inbox: Inbox<note::Note>,
         readable: Mutex<bool>,
         changed: Condvar,
-    }
-
-    /// A post that says who posted it, and when.
-    #[repr(C)]
-    struct Note {
-        link: Link,
-        thread: usize,
-        turn: usize,
     }
 
     impl Bed {
@@ -353,15 +260,9 @@ mod tests {
 
         /// Posts a note; false when the inbox is closed.
         fn post(&self, thread: usize, turn: usize) -> bool {
-            let note = Box::into_raw(Box::new(Note { link: Link::new(), thread, turn }));
-            // SAFETY: the note is fresh, and its link is at its beginning.
-            let posted = unsafe { self.inbox.push(NonNull::new_unchecked(note.cast())) };
-            if posted.is_none() {
-                // SAFETY: it was refused, so it is still ours.
-                drop(unsafe { Box::from_raw(note) });
-            }
-            self.wake(posted == Some(true));
-            posted.is_some()
+            let posted = self.inbox.push(note::write(thread, turn));
+            self.wake(*posted.as_ref().unwrap_or(&false));
+            posted.map_err(note::read).is_ok()
         }
 
         fn wake(&self, is_asleep: bool) {
@@ -384,16 +285,8 @@ mod tests {
         }
     }
 
-    fn read_one(posts: &mut Posts, seen: &mut Vec<(usize, usize)>) -> bool {
-        let Some(post) = posts.pop() else { return false };
-        // SAFETY: every post in these tests is a boxed note, and this one is ours now.
-        let note = unsafe { Box::from_raw(post.into_raw().as_ptr().cast::<Note>()) };
-        seen.push((note.thread, note.turn));
-        true
-    }
-
-    fn read(mut posts: Posts, seen: &mut Vec<(usize, usize)>) {
-        while read_one(&mut posts, seen) {}
+    fn read(mut posts: Chain<note::Note>, seen: &mut Vec<(usize, usize)>) {
+        seen.extend(std::iter::from_fn(|| posts.pop()).map(note::read));
     }
 
     #[test]
@@ -439,26 +332,6 @@ mod tests {
             }
             assert_eq!(seen, [(0, 0)]);
             assert!(!bed.inbox.is_wanted() && bed.inbox.fall_asleep());
-        });
-    }
-
-    #[test]
-    fn s26_what_is_put_back_comes_before_what_came_meanwhile() {
-        loom::model(|| {
-            let bed = Bed::new();
-            (0..2).for_each(|turn| assert!(bed.post(0, turn)));
-            let poster = Arc::clone(&bed);
-            let poster = thread::spawn(move || (2..4).for_each(|turn| assert!(poster.post(0, turn))));
-            let mut seen = Vec::new();
-            let mut taken = bed.inbox.take();
-            read_one(&mut taken, &mut seen);
-            bed.inbox.put_back(taken);
-            while seen.len() < 4 {
-                assert!(bed.sleep());
-                read(bed.inbox.take(), &mut seen);
-            }
-            poster.join().unwrap();
-            assert_eq!(seen, [(0, 0), (0, 1), (0, 2), (0, 3)]);
         });
     }
 

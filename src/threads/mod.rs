@@ -1,11 +1,16 @@
 //! What other threads may do with a loop: post to it, wake it, work for it.
+//!
+//! The room knows the schedule of a loop, to which posts and finished work come, and not the loop.
 
-#[allow(unsafe_code)]
 pub(crate) mod executor;
 #[allow(unsafe_code)]
 pub(crate) mod inbox;
 #[allow(unsafe_code)]
-pub(crate) mod post_box;
+mod post_box;
 #[allow(unsafe_code)]
-pub(crate) mod remote;
+pub(crate) mod posted;
+mod queues;
+#[allow(unsafe_code)]
+pub(crate) mod shared;
 pub(crate) mod sync;
+pub(crate) mod work;

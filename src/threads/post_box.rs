@@ -4,50 +4,38 @@
 //! from chunks, one after the other, and a chunk is freed as a whole, by whoever takes the last of what is in it. A thread that has
 //! posted keeps one chunk until it exits. What is too large for that is allocated alone.
 
-use std::alloc::{Layout, alloc, dealloc};
-use std::cell::Cell;
-use std::mem::{ManuallyDrop, offset_of};
-use std::ops::Deref;
-use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::cell::UnsafeCell;
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::ptr::NonNull;
+
+use crate::sys::memory::try_room;
+use crate::sys::try_arc::{Owners, TryArc};
 
 /// A value in such memory, and its owner.
 #[derive(Debug)]
-pub(crate) struct PostBox<T> {
-    packed: NonNull<Packed<T>>,
-}
+pub(crate) struct PostBox<T>(NonNull<Packed<T>>);
 
-/// A value, and the chunk that it is in; null if it was allocated alone.
+/// A value, and the chunk that it is in; None if it was allocated alone.
 #[repr(C)]
 struct Packed<T> {
-    chunk: *mut Chunk,
     value: T,
+    chunk: Option<TryArc<Chunk>>,
 }
 
 /// Room for `POSTS_IN_CHUNK` small values. Each is alone in its cache line: one thread writes it, another one reads it.
-#[repr(C, align(64))]
-struct Chunk {
-    /// How many of them have not been freed yet.
-    left: AtomicUsize,
-    rooms: [Room; POSTS_IN_CHUNK],
-}
+type Chunk = Box<[UnsafeCell<Room>; POSTS_IN_CHUNK]>;
 
-/// Room for a value of up to seven words, and the word before it.
+/// Room for a value of up to seven words, and the word behind it.
 #[repr(align(64))]
 struct Room {
-    _words: [usize; 8],
+    _words: MaybeUninit<[usize; 8]>,
 }
 
-/// 16 KiB, with the count.
+/// 16 KiB, with what the allocator needs.
 const POSTS_IN_CHUNK: usize = 255;
 
-/// The chunk that a thread cuts its parcels from.
-struct Current {
-    chunk: Cell<*mut Chunk>,
-    used: Cell<usize>,
-}
-
-thread_local!(static CURRENT: Current = const { Current { chunk: Cell::new(ptr::null_mut()), used: Cell::new(POSTS_IN_CHUNK) } });
+// The chunk that a thread cuts its boxes from: who gets a room gets one of its owners. The last room is the first that is used.
+thread_local!(static CURRENT: Owners<Chunk> = const { Owners::none() });
 
 impl<T> PostBox<T> {
     /// Whether a value is so small that it goes into a chunk.
@@ -56,157 +44,82 @@ impl<T> PostBox<T> {
     /// Packs a value; gives it back if no memory can be had.
     #[inline]
     pub(crate) fn new(value: T) -> Result<PostBox<T>, T> {
-        let Some((room, chunk)) =
-            (if Self::IS_SMALL { room_in_chunk() } else { room_alone(Layout::new::<Packed<T>>()) })
-        else {
-            return Err(value);
-        };
+        let room = if Self::IS_SMALL { room_in_chunk() } else { None };
+        let Some((room, chunk)) = room else { return PostBox::alone(value) };
         let packed = room.cast::<Packed<T>>();
         // SAFETY: the room is ours, and has the size and the alignment.
-        unsafe { packed.write(Packed { chunk, value }) };
-        Ok(PostBox { packed })
+        unsafe { packed.write(Packed { value, chunk: Some(chunk) }) };
+        Ok(PostBox(packed))
+    }
+
+    /// The same in memory of its own, for a value that stays long.
+    pub(crate) fn alone(value: T) -> Result<PostBox<T>, T> {
+        match try_room() {
+            Ok(room) => Ok(PostBox(NonNull::from(Box::leak(Box::write(room, Packed { value, chunk: None }))))),
+            Err(_) => Err(value),
+        }
     }
 
     /// Unpacks the value.
     #[inline]
     pub(crate) fn open(self) -> T {
-        let packed = ManuallyDrop::new(self).packed;
-        // SAFETY: the value is there, and is not used again: its room is freed.
-        unsafe {
-            let value = ptr::read(&raw const (*packed.as_ptr()).value);
-            free(packed);
-            value
-        }
+        let packed = ManuallyDrop::new(self).0;
+        // SAFETY: the value is there, and is not used again where it is. Without a chunk it is in a box.
+        let packed = unsafe {
+            match packed.as_ref().chunk {
+                Some(_) => packed.read(),
+                None => *Box::from_raw(packed.as_ptr()),
+            }
+        };
+        packed.value
     }
 
-    /// The value's address. The parcel owns on until `from_raw`.
+    /// The value's address. The box owns on until `from_raw`.
     pub(crate) fn into_raw(self) -> NonNull<T> {
-        let packed = ManuallyDrop::new(self).packed;
-        // SAFETY: the value is inside of what is packed.
-        unsafe { packed.byte_add(offset_of!(Packed<T>, value)).cast() }
+        ManuallyDrop::new(self).0.cast()
     }
 
-    /// The parcel of the value at an address.
+    /// The box of the value at an address.
     ///
     /// # Safety
     /// The address came from `into_raw`, and this is the only use of it.
     pub(crate) unsafe fn from_raw(value: NonNull<T>) -> PostBox<T> {
-        // SAFETY: the caller says so.
-        PostBox { packed: unsafe { value.byte_sub(offset_of!(Packed<T>, value)).cast() } }
-    }
-}
-
-impl<T> Deref for PostBox<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        // SAFETY: the value is there as long as its parcel.
-        unsafe { &self.packed.as_ref().value }
+        PostBox(value.cast())
     }
 }
 
 impl<T> Drop for PostBox<T> {
     fn drop(&mut self) {
-        // SAFETY: the parcel is not used again.
-        drop(PostBox { packed: self.packed }.open());
+        // It is not used again.
+        drop(PostBox(self.0).open());
     }
 }
 
-/// Frees the room of a value that is gone.
-///
-/// # Safety
-/// It is what `PostBox::new` made, and is not used again.
-#[inline]
-unsafe fn free<T>(packed: NonNull<Packed<T>>) {
-    // SAFETY: the caller says so.
-    unsafe {
-        match NonNull::new((*packed.as_ptr()).chunk) {
-            Some(chunk) => Chunk::free(chunk, 1),
-            None => dealloc(packed.as_ptr().cast(), Layout::new::<Packed<T>>()),
-        }
-    }
-}
-
-impl Chunk {
-    fn new(left: usize) -> Option<NonNull<Chunk>> {
-        // SAFETY: a chunk's size is not zero.
-        let chunk = NonNull::new(unsafe { alloc(Layout::new::<Chunk>()) }.cast::<Chunk>())?;
-        // SAFETY: it is fresh. The rooms need no value.
-        unsafe { (&raw mut (*chunk.as_ptr()).left).write(AtomicUsize::new(left)) };
-        Some(chunk)
-    }
-
-    /// Frees so many of its rooms, and with the last ones itself.
-    ///
-    /// # Safety
-    /// So many of them are the caller's, who does not use them again.
-    #[inline]
-    unsafe fn free(chunk: NonNull<Chunk>, rooms: usize) {
-        // SAFETY: the chunk lives as long as any of its rooms.
-        let before = unsafe { &(*chunk.as_ptr()).left }.fetch_sub(rooms, Ordering::Release);
-        if before == rooms {
-            // What others did in their rooms comes before the end of it. A fence would do; a thread sanitizer knows none.
-            // SAFETY: it is freed below.
-            unsafe { &(*chunk.as_ptr()).left }.load(Ordering::Acquire);
-            // SAFETY: it was allocated with this layout, and nobody has a room of it any more.
-            unsafe { dealloc(chunk.as_ptr().cast(), Layout::new::<Chunk>()) };
-        }
-    }
-
-    /// The address of a room.
-    ///
-    /// # Safety
-    /// The chunk lives, and has a room of this number.
-    unsafe fn room(chunk: NonNull<Chunk>, at: usize) -> NonNull<u8> {
-        // SAFETY: the caller says so.
-        unsafe { NonNull::new_unchecked((&raw mut (*chunk.as_ptr()).rooms[at]).cast()) }
-    }
-}
-
-/// The next room in this thread's chunk.
-#[inline]
-fn room_in_chunk() -> Option<(NonNull<u8>, *mut Chunk)> {
-    // A thread that is past its destructors has no chunk any more; each of its parcels has one of its own.
-    CURRENT.try_with(Current::room).unwrap_or_else(|_| {
-        let chunk = Chunk::new(1)?;
-        // SAFETY: it is fresh.
-        Some((unsafe { Chunk::room(chunk, 0) }, chunk.as_ptr()))
-    })
-}
-
-fn room_alone(layout: Layout) -> Option<(NonNull<u8>, *mut Chunk)> {
-    // SAFETY: what is packed has a word at least.
-    Some((NonNull::new(unsafe { alloc(layout) })?, ptr::null_mut()))
-}
-
-impl Current {
-    #[inline]
-    fn room(&self) -> Option<(NonNull<u8>, *mut Chunk)> {
-        if self.used.get() == POSTS_IN_CHUNK {
-            self.chunk.set(Chunk::new(POSTS_IN_CHUNK)?.as_ptr());
-            self.used.set(0);
-        }
-        let (chunk, at) = (NonNull::new(self.chunk.get())?, self.used.get());
-        self.used.set(at + 1);
-        // SAFETY: a chunk lives until all of its rooms are freed, and this one has not been given out before.
-        Some((unsafe { Chunk::room(chunk, at) }, chunk.as_ptr()))
-    }
-}
-
-impl Drop for Current {
-    fn drop(&mut self) {
-        let unused = POSTS_IN_CHUNK - self.used.get();
-        if let Some(chunk) = NonNull::new(self.chunk.get()).filter(|_| unused > 0) {
-            // SAFETY: these rooms have not been given out, and will not be.
-            unsafe { Chunk::free(chunk, unused) };
-        }
-    }
-}
-
-// SAFETY: a parcel owns its value as a Box does; the room may be freed by any thread.
+// SAFETY: a box owns its value; the room may be freed by any thread.
 unsafe impl<T: Send> Send for PostBox<T> {}
 // SAFETY: as above.
 unsafe impl<T: Sync> Sync for PostBox<T> {}
+
+/// The next room in this thread's chunk. None: there is no memory, or the thread is past its destructors.
+#[inline]
+fn room_in_chunk() -> Option<(NonNull<Room>, TryArc<Chunk>)> {
+    let room = |owners: &Owners<Chunk>| match owners.take() {
+        Some(chunk) => Some((NonNull::from(&chunk[owners.count()]).cast(), chunk)),
+        None => room_in_fresh_chunk(owners),
+    };
+    CURRENT.try_with(room).unwrap_or(None)
+}
+
+#[cold]
+#[inline(never)]
+fn room_in_fresh_chunk(owners: &Owners<Chunk>) -> Option<(NonNull<Room>, TryArc<Chunk>)> {
+    let mut rooms = Vec::new();
+    rooms.try_reserve_exact(POSTS_IN_CHUNK).ok()?;
+    rooms.resize_with(POSTS_IN_CHUNK, || UnsafeCell::new(Room { _words: MaybeUninit::uninit() }));
+    owners.refill(rooms.into_boxed_slice().try_into().ok()?, POSTS_IN_CHUNK).ok()?;
+    let chunk = owners.take()?;
+    Some((NonNull::from(&chunk[owners.count()]).cast(), chunk))
+}
 
 #[cfg(test)]
 mod tests {
@@ -224,14 +137,13 @@ mod tests {
                 thread::spawn(move || (0..1000).map(make).collect::<Vec<_>>())
             })
             .collect();
-        for parcels in makers.into_iter().map(|maker| maker.join().unwrap()) {
-            for (number, parcel) in parcels.into_iter().enumerate() {
-                assert_eq!(parcel.0, number);
+        for boxes in makers.into_iter().map(|maker| maker.join().unwrap()) {
+            for (number, post_box) in boxes.into_iter().enumerate() {
                 match number % 3 {
-                    0 => drop(parcel),
-                    1 => assert_eq!(parcel.open().2, [number; WORDS]),
+                    0 => drop(post_box),
+                    1 => assert_eq!(post_box.open().2, [number; WORDS]),
                     // SAFETY: the address has just come from `into_raw`.
-                    _ => drop(unsafe { PostBox::from_raw(parcel.into_raw()) }),
+                    _ => assert_eq!(unsafe { PostBox::from_raw(post_box.into_raw()) }.open().0, number),
                 }
             }
         }
@@ -250,9 +162,10 @@ mod tests {
     fn an_alignment_of_its_own_is_kept() {
         #[repr(align(256))]
         struct Wide(u8);
-        let parcel = PostBox::new(Wide(7)).ok().unwrap();
-        assert_eq!(ptr::from_ref(&*parcel).addr() % 256, 0);
-        assert_eq!(parcel.open().0, 7);
+        let wide = PostBox::new(Wide(7)).ok().unwrap().into_raw();
+        assert_eq!(wide.addr().get() % 256, 0);
+        // SAFETY: the address has just come from `into_raw`.
+        assert_eq!(unsafe { PostBox::from_raw(wide) }.open().0, 7);
         const { assert!(PostBox::<[usize; 7]>::IS_SMALL && !PostBox::<[usize; 8]>::IS_SMALL) };
     }
 }

@@ -6,12 +6,38 @@
 //! except the first, which has the library's own memory for posts, and the last.
 
 /// What a loop needs of them, and this program does not, is dead code here.
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 #[path = "../../../src/threads"]
 mod threads {
     pub(crate) mod inbox;
     pub(crate) mod post_box;
     pub(crate) mod sync;
+}
+
+/// What these are made of.
+#[allow(dead_code)]
+#[path = "../../../src/pending"]
+mod pending {
+    pub(crate) mod chain;
+}
+
+#[allow(dead_code)]
+#[path = "../../../src/sys"]
+mod sys {
+    pub(crate) mod memory;
+    pub(crate) mod try_arc;
+}
+
+/// The one error that these have.
+mod error {
+    #[derive(Debug)]
+    pub(crate) struct Error;
+
+    impl Error {
+        pub(crate) const NO_MEMORY: Error = Error;
+    }
+
+    pub(crate) type Result<T> = std::result::Result<T, Error>;
 }
 
 use std::collections::VecDeque;
@@ -21,9 +47,10 @@ use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 
 use crossbeam_queue::SegQueue;
+use pending::chain::{Element, Link, Linked};
 use ringloop_bench::threads::pin;
 use ringloop_bench::*;
-use threads::inbox::{Inbox, Link};
+use threads::inbox::Inbox;
 use threads::post_box::PostBox;
 
 /// Who pushed an item, and which of his items it is.
@@ -48,10 +75,22 @@ fn read(item: Item) -> Ticket {
 }
 
 /// The same for the inbox, whose items are linked.
-#[repr(C)]
 struct Node {
-    link: Link,
+    link: Link<Node>,
     ticket: Ticket,
+}
+
+// SAFETY: the link is in it.
+unsafe impl Linked for Node {
+    fn link(&self) -> &Link<Node> {
+        &self.link
+    }
+}
+
+impl Node {
+    fn new(ticket: Ticket) -> Node {
+        Node { link: Link::new(), ticket }
+    }
 }
 
 /// What has come: of each producer all, once and in order.
@@ -108,39 +147,33 @@ fn measure(push: impl Fn(Ticket) + Clone + Send, mut take_all: impl FnMut(&mut S
     });
 }
 
-fn inbox() {
+/// `pack` makes a node of a ticket, which `unpack` takes out.
+fn inbox_of(pack: fn(Ticket) -> NonNull<Node>, unpack: fn(NonNull<Node>) -> Ticket) {
     let inbox = Inbox::new();
     let push = |ticket| {
-        let node = Box::leak(Box::new(Node { link: Link::new(), ticket }));
-        // SAFETY: the node is fresh, begins with its link, and stays where it is until it is taken.
-        let pushed = unsafe { inbox.push(NonNull::from(node).cast()) };
-        check(pushed == Some(false), "the inbox is closed or asleep");
+        // SAFETY: the node is fresh, and stays where it is until it is unpacked.
+        let pushed = inbox.push(unsafe { Element::from_raw(pack(ticket)) });
+        check(matches!(pushed, Ok(false)), "the inbox is closed or asleep");
     };
     measure(push, |seen| {
         let mut posts = inbox.take();
         while let Some(post) = posts.pop() {
-            // SAFETY: every post is a boxed node, and this one is out of the list.
-            seen.see(unsafe { Box::from_raw(post.into_raw().cast::<Node>().as_ptr()) }.ticket);
+            seen.see(unpack(post.into_raw()));
         }
     });
 }
 
+fn inbox() {
+    let pack = |ticket| NonNull::from(Box::leak(Box::new(Node::new(ticket))));
+    // SAFETY: every post is a boxed node, and this one is out of the list.
+    inbox_of(pack, |node| unsafe { Box::from_raw(node.as_ptr()) }.ticket);
+}
+
 /// The inbox with the memory that the library takes for posts.
-fn parcels() {
-    let inbox = Inbox::new();
-    let push = |ticket| {
-        let Ok(node) = PostBox::new(Node { link: Link::new(), ticket }) else { return check(false, "no memory") };
-        // SAFETY: the node is fresh, begins with its link, and stays where it is until it is taken.
-        let pushed = unsafe { inbox.push(node.into_raw().cast()) };
-        check(pushed == Some(false), "the inbox is closed or asleep");
-    };
-    measure(push, |seen| {
-        let mut posts = inbox.take();
-        while let Some(post) = posts.pop() {
-            // SAFETY: every post is a node in a parcel, and this one is out of the list.
-            seen.see(unsafe { PostBox::from_raw(post.into_raw().cast::<Node>()) }.open().ticket);
-        }
-    });
+fn post_boxes() {
+    let pack = |ticket| PostBox::new(Node::new(ticket)).ok().expect("there is memory").into_raw();
+    // SAFETY: every post is a node in such a box, and this one is out of the list.
+    inbox_of(pack, |node| unsafe { PostBox::from_raw(node) }.open().ticket);
 }
 
 fn seg_queue() {
@@ -199,7 +232,7 @@ fn values() {
 
 fn main() {
     let cases: &[(&str, fn())] = &[
-        ("parcels", parcels),
+        ("post-boxes", post_boxes),
         ("inbox", inbox),
         ("segqueue", seg_queue),
         ("mpsc", std_mpsc),

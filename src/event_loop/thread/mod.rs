@@ -11,8 +11,8 @@ use std::marker::PhantomData;
 use std::ptr;
 
 use crate::error::{Error, Result};
+use crate::event_loop::remote::Remote;
 use crate::event_loop::{Loop, Phase};
-use crate::threads::remote::Remote;
 
 /// A loop on its way to the thread that will own it.
 #[derive(Debug)]

@@ -14,9 +14,9 @@ use super::buffered::{Buffered, io_result};
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
 use crate::event_loop::Loop;
+use crate::event_loop::Shared;
 use crate::sys::try_arc::TryArc;
 use crate::task::{cancel, spawn};
-use crate::threads::remote::Shared;
 
 impl<S> Read for Buffered<S> {
     fn poll_read(

@@ -1,0 +1,146 @@
+//! Lists whose elements are linked through themselves: an element goes from list to list, and from thread to thread, without memory of
+//! the list's own.
+//!
+//! An element is known by its address, and owned by whoever has its [`Element`]; in a [`Chain`], by who has that. An element or a
+//! chain that is dropped is leaked. This file knows nothing of what the elements are.
+
+use std::cell::Cell;
+use std::ops::Deref;
+use std::ptr::{self, NonNull};
+
+/// Where an element has the next one. It leaves three bits of the element's address to others.
+#[derive(Debug)]
+#[repr(align(8))]
+pub(crate) struct Link<T> {
+    next: Cell<*mut T>,
+}
+
+/// What can stand in a chain.
+///
+/// # Safety
+/// The link is a part of the element, always the same one.
+pub(crate) unsafe trait Linked: Sized {
+    fn link(&self) -> &Link<Self>;
+}
+
+/// An element, which stands in no chain.
+#[derive(Debug)]
+pub(crate) struct Element<T>(NonNull<T>);
+
+/// Elements, in order.
+#[derive(Debug)]
+pub(crate) struct Chain<T> {
+    first: Option<Element<T>>,
+    /// The last one, if there is a first.
+    last: Option<Element<T>>,
+}
+
+impl<T> Link<T> {
+    pub(crate) const fn new() -> Link<T> {
+        Link { next: Cell::new(ptr::null_mut()) }
+    }
+}
+
+impl<T> Element<T> {
+    /// The element at an address.
+    ///
+    /// # Safety
+    /// Whoever has what this returns owns it from here on, on any thread, and it is there until an owner makes an end of it.
+    pub(crate) unsafe fn from_raw(at: NonNull<T>) -> Element<T> {
+        Element(at)
+    }
+
+    /// Where it is. Whoever takes it from there owns it.
+    pub(crate) fn into_raw(self) -> NonNull<T> {
+        self.0
+    }
+
+    pub(crate) fn as_ptr(&self) -> *mut T {
+        self.0.as_ptr()
+    }
+}
+
+impl<T: Linked> Element<T> {
+    /// Says which element comes next, for who will take them with `Chain::of_stack`.
+    pub(crate) fn put_before(&self, next: *mut T) {
+        self.link().next.set(next);
+    }
+
+    /// The element once more, for the chain that owns it.
+    fn again(&self) -> Element<T> {
+        Element(self.0)
+    }
+
+    fn next(&self) -> Option<Element<T>> {
+        NonNull::new(self.link().next.get()).map(Element)
+    }
+}
+
+impl<T> Deref for Element<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: `from_raw` was told that it is there as long as it has an owner, who has this.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+// SAFETY: `from_raw` was told that its owner may be on any thread.
+unsafe impl<T> Send for Element<T> {}
+
+impl<T: Linked> Chain<T> {
+    pub(crate) const NONE: Chain<T> = Chain { first: None, last: None };
+
+    /// The elements of a stack, the one that was pushed first at the beginning.
+    ///
+    /// # Safety
+    /// `top` is null or an element's address, as is what each was put before; all of them are the caller's.
+    pub(crate) unsafe fn of_stack(top: *mut T) -> Chain<T> {
+        let mut chain = Chain { first: None, last: NonNull::new(top).map(Element) };
+        let mut rest = NonNull::new(top).map(Element);
+        while let Some(element) = rest {
+            rest = element.next();
+            element.put_before(chain.first.map_or(ptr::null_mut(), |first| first.as_ptr()));
+            chain.first = Some(element);
+        }
+        chain
+    }
+
+    /// How many they are. O(n).
+    pub(crate) fn count(&self) -> usize {
+        std::iter::successors(self.first.as_ref().map(Element::again), Element::next).count()
+    }
+
+    pub(crate) fn first(&self) -> Option<&Element<T>> {
+        self.first.as_ref()
+    }
+
+    /// Puts an element at the end.
+    pub(crate) fn push(&mut self, element: Element<T>) {
+        element.put_before(ptr::null_mut());
+        let again = Some(element.again());
+        match &self.last {
+            Some(last) if self.first.is_some() => last.put_before(element.as_ptr()),
+            _ => self.first = Some(element),
+        }
+        self.last = again;
+    }
+
+    /// Puts the elements of another chain at the end. O(1).
+    pub(crate) fn append(&mut self, other: Chain<T>) {
+        match (&self.last, other.first) {
+            (_, None) => return,
+            (Some(last), Some(first)) if self.first.is_some() => last.put_before(first.as_ptr()),
+            (_, first) => self.first = first,
+        }
+        self.last = other.last;
+    }
+
+    /// Takes the first element out.
+    pub(crate) fn pop(&mut self) -> Option<Element<T>> {
+        let first = self.first.take()?;
+        self.first = first.next();
+        Some(first)
+    }
+}

@@ -1,0 +1,160 @@
+//! Pieces of work by number, in the queues that a pool has: all that one of them needs until it is done is had when it is admitted.
+
+use std::mem::replace;
+
+use crate::abi::handle::Handle;
+use crate::error::{Error, Result};
+use crate::pending::posts::{Due, Post};
+use crate::pending::slots::Held;
+use crate::threads::posted::{Posted, PostedBox};
+use crate::threads::work::Job;
+
+/// Pieces of work, each of which stands in one queue, or in none while a thread or the inbox has it.
+pub(crate) struct Queues<L: 'static> {
+    /// By ticket.
+    tasks: Vec<Task<L>>,
+    queues: [List; 4],
+}
+
+/// Where a piece of work stands.
+#[derive(Clone, Copy)]
+pub(crate) enum Queue {
+    /// There is none: the ticket can be had.
+    Free,
+    /// For a thread.
+    Waiting,
+    /// Done, and found in the inbox by closing.
+    Told,
+    /// Done when the inbox took no more; the loop does not know of it.
+    Done,
+}
+
+/// A piece of work, or room for one.
+struct Task<L: 'static> {
+    job: Option<Job>,
+    handle: Option<Handle>,
+    /// Tells that it is done. It is elsewhere from when a thread begins the work to when the loop knows that it is done.
+    post: Option<Post<L>>,
+    next: u32,
+    previous: u32,
+}
+
+/// Some of the tasks, linked in order.
+struct List {
+    first: u32,
+    last: u32,
+    count: usize,
+}
+
+/// What is posted when work is done: the time of the post says which.
+struct WorkDone;
+
+const NONE: u32 = u32::MAX;
+
+impl<L: 'static> Queues<L> {
+    pub(crate) fn new() -> Queues<L> {
+        Queues { tasks: Vec::new(), queues: [const { List { first: NONE, last: NONE, count: 0 } }; 4] }
+    }
+
+    /// Makes sure that there is a free ticket.
+    pub(crate) fn reserve(&mut self) -> Result<()> {
+        if self.count(Queue::Free) > 0 {
+            return Ok(());
+        }
+        self.tasks.try_reserve(1)?;
+        let ticket = self.tasks.len() as u32;
+        let post = PostedBox::lasting(WorkDone, Due::Work(ticket)).map_err(|WorkDone| Error::NO_MEMORY)?;
+        self.tasks.push(Task { job: None, handle: None, post: Some(post.into_post()), next: NONE, previous: NONE });
+        self.put(Queue::Free, ticket);
+        Ok(())
+    }
+
+    pub(crate) fn count(&self, queue: Queue) -> usize {
+        self.queues[queue as usize].count
+    }
+
+    /// Has work wait whose ticket has been taken.
+    pub(crate) fn begin(&mut self, ticket: u32, job: Job, handle: Handle) {
+        let task = &mut self.tasks[ticket as usize];
+        (task.job, task.handle) = (Some(job), Some(handle));
+        self.put(Queue::Waiting, ticket);
+    }
+
+    /// Takes the next piece of work that waits, and what tells that it is done.
+    pub(crate) fn take_job(&mut self) -> Option<(u32, Job, Post<L>)> {
+        let ticket = self.take(Queue::Waiting)?;
+        let Task { job, post, .. } = &mut self.tasks[ticket as usize];
+        Some((ticket, job.take()?, post.take()?))
+    }
+
+    /// Takes work back that waits. None: it does not wait any more.
+    pub(crate) fn withdraw(&mut self, ticket: u32) -> Option<Job> {
+        let job = self.tasks[ticket as usize].job.take()?;
+        self.unlink(Queue::Waiting, ticket);
+        self.put(Queue::Free, ticket);
+        Some(job)
+    }
+
+    /// Frees the ticket of a task that is done; its handle.
+    pub(crate) fn end(&mut self, ticket: u32) -> Option<Handle> {
+        self.put(Queue::Free, ticket);
+        self.tasks[ticket as usize].handle.take()
+    }
+
+    /// Gives a task back what tells that it is done.
+    pub(crate) fn give_back(&mut self, ticket: u32, post: Post<L>) {
+        self.tasks[ticket as usize].post = Some(post);
+    }
+
+    /// Puts a task at the end of a queue.
+    pub(crate) fn put(&mut self, queue: Queue, ticket: u32) {
+        let list = &mut self.queues[queue as usize];
+        list.count += 1;
+        let last = replace(&mut list.last, ticket);
+        match last {
+            NONE => list.first = ticket,
+            _ => self.tasks[last as usize].next = ticket,
+        }
+        let task = &mut self.tasks[ticket as usize];
+        (task.next, task.previous) = (NONE, last);
+    }
+
+    /// Takes the first task of a queue.
+    pub(crate) fn take(&mut self, queue: Queue) -> Option<u32> {
+        let first = self.queues[queue as usize].first;
+        if first == NONE {
+            return None;
+        }
+        self.unlink(queue, first);
+        Some(first)
+    }
+
+    /// Takes a task out of the queue that it is in.
+    fn unlink(&mut self, queue: Queue, ticket: u32) {
+        let list = &mut self.queues[queue as usize];
+        let Task { next, previous, .. } = self.tasks[ticket as usize];
+        list.count -= 1;
+        match previous {
+            NONE => list.first = next,
+            _ => self.tasks[previous as usize].next = next,
+        }
+        match next {
+            NONE => list.last = previous,
+            _ => self.tasks[next as usize].previous = previous,
+        }
+    }
+}
+
+impl<L: 'static> Drop for Queues<L> {
+    fn drop(&mut self) {
+        // The loop has closed the inbox, and all work has ended.
+        self.tasks.iter_mut().filter_map(|task| task.post.take()).for_each(|post| drop(post.unpack()));
+    }
+}
+
+impl<L: 'static> Posted<L> for WorkDone {
+    /// Frees it. The executor does what is to be done for it.
+    fn unpack(_: PostedBox<L, WorkDone>) -> Held<L> {
+        Held::EMPTY
+    }
+}

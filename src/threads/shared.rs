@@ -1,0 +1,181 @@
+//! What a loop shares with other threads: its inbox, and how it is woken. It may outlive its loop (S23).
+//!
+//! All of it is for any thread, and takes no lock. Of the loop it knows nothing but the type of its callbacks.
+
+use std::mem::forget;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use libc::c_int;
+use nix::errno::Errno;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use crate::error::{Error, Result, Sentence};
+use crate::observe::trace::Trace;
+use crate::pending::Schedule;
+use crate::pending::posts::{Due, Head, Post};
+use crate::sys::fork::Process;
+use crate::sys::signals::Target;
+use crate::sys::try_arc::TryArc;
+use crate::threads::inbox::Inbox;
+use crate::threads::posted::{Posted, PostedBox};
+use crate::time::monotonic;
+
+/// What a loop and its remotes share.
+pub(crate) struct Shared<L: 'static> {
+    pub(crate) inbox: Inbox<Head<L>>,
+    process: Process,
+    /// Written to wake the loop; a poll for it stands in the ring. It is there until the drop. Not closed in a forked child, where the
+    /// number may be another file's (S33).
+    eventfd: Option<EventFd>,
+    /// What a host loop waits for, if there is one: the descriptor of `Loop::fd`.
+    host: OnceLock<EventFd>,
+    is_virtual: bool,
+    /// The signals that have come and that the loop has handlers for; bit 0 is signal 1.
+    signals: AtomicU64,
+    wakes: AtomicU64,
+    trace: Option<Trace>,
+}
+
+impl<L: 'static> Shared<L> {
+    pub(crate) fn new(process: Process, is_virtual: bool, trace: Option<Trace>) -> Result<TryArc<Shared<L>>> {
+        TryArc::new(Shared {
+            inbox: Inbox::new(),
+            process,
+            eventfd: Some(new_eventfd(Sentence::WakeFdFailed)?),
+            host: OnceLock::new(),
+            is_virtual,
+            signals: AtomicU64::new(0),
+            wakes: AtomicU64::new(0),
+            trace,
+        })
+    }
+
+    /// The process that the loop lives in.
+    pub(crate) fn process(&self) -> Process {
+        self.process
+    }
+
+    /// Whether the loop's clock is a virtual one, by which delays are counted from when the loop takes a post.
+    pub(crate) fn is_virtual(&self) -> bool {
+        self.is_virtual
+    }
+
+    /// What is written to wake the loop.
+    pub(crate) fn eventfd(&self) -> &EventFd {
+        self.eventfd.as_ref().expect("it is there until the drop")
+    }
+
+    /// What a host loop waits for, if `make_host_fd` has been called.
+    #[inline]
+    pub(crate) fn host_fd(&self) -> Option<&EventFd> {
+        self.host.get()
+    }
+
+    /// Makes what a host loop waits for, and has `prepare` do with it what is to come before others know of it. The loop's
+    /// thread.
+    pub(crate) fn make_host_fd(&self, prepare: impl FnOnce(&EventFd) -> Result<()>) -> Result<()> {
+        let fd = new_eventfd(Sentence::EventFdFailed)?;
+        prepare(&fd)?;
+        // It is made once, by one thread: there is none yet.
+        let _ = self.host.set(fd);
+        Ok(())
+    }
+
+    /// How many wakes have been sent.
+    pub(crate) fn wakes(&self) -> u64 {
+        self.wakes.load(Relaxed)
+    }
+
+    /// Posts a value, `delay` from now where there is one. A value that is refused comes back.
+    pub(crate) fn post<T: Posted<L>>(&self, value: T, delay: Option<u64>) -> std::result::Result<(), (T, Error)> {
+        if !self.process.is_current() {
+            return Err((value, Error::FORKED));
+        }
+        let time = |delay| if self.is_virtual { delay } else { monotonic().saturating_add(delay) };
+        let due = delay.map_or(Due::Soon, |delay| Due::At(time(delay)));
+        let post = PostedBox::new(value, due).map_err(|value| (value, Error::NO_MEMORY))?.into_post();
+        if let Some(trace) = self.trace {
+            trace.post();
+        }
+        self.send(post).map_err(|post| {
+            // SAFETY: it has just been made.
+            (unsafe { PostedBox::of_post(post) }.open(), Error::SHUT_DOWN)
+        })
+    }
+
+    /// Puts a post into the inbox, and wakes the loop; it comes back when the inbox is closed. Allocates nothing.
+    #[inline]
+    pub(crate) fn send(&self, post: Post<L>) -> std::result::Result<(), Post<L>> {
+        self.inbox.push(post).map(|is_asleep| self.wake(is_asleep))
+    }
+
+    /// Makes the loop's current sleep, or its next one, return at once (S27). Async-signal-safe, and leaves errno alone.
+    pub(crate) fn wakeup(&self) -> Result<()> {
+        if !self.process.is_current() {
+            return Err(Error::FORKED);
+        }
+        let is_asleep = self.inbox.latch().ok_or(Error::SHUT_DOWN)?;
+        self.wake(is_asleep);
+        Ok(())
+    }
+
+    /// Appends the handlers of the signals that have come to the ready queue. The loop's thread.
+    pub(crate) fn collect_signals(&self, schedule: &mut Schedule<L>) -> Result<()> {
+        let came = self.signals.load(Relaxed);
+        schedule.signals_came(came)?;
+        self.signals.fetch_and(!came, Relaxed);
+        Ok(())
+    }
+
+    /// Tells the loop, whose inbox takes no more, that work has been done for it on another thread.
+    pub(crate) fn work_done(&self) {
+        self.wake(self.inbox.signal());
+    }
+
+    /// Ends the loop's sleep, if that is what it does.
+    fn wake(&self, is_asleep: bool) {
+        if is_asleep {
+            self.wakes.fetch_add(1, Relaxed);
+            let errno = Errno::last();
+            // EAGAIN says that it has been written 2^64 - 2 times, and never read: nobody will live to see that.
+            let _ = self.eventfd().write(1);
+            if let Some(host) = self.host_fd() {
+                // Of a poll that an eventfd completes, the kernel tells the ring's eventfd late, and but once, on a ring with
+                // DEFER_TASKRUN (measured on 6.18).
+                let _ = host.write(1);
+            }
+            errno.set();
+        }
+    }
+}
+
+impl<L: 'static> Target for TryArc<Shared<L>> {
+    fn signal(&self, signal: c_int) {
+        self.signals.fetch_or(1 << (signal - 1), Relaxed);
+        self.wake(self.inbox.signal());
+    }
+}
+
+impl<L: 'static> Drop for Shared<L> {
+    fn drop(&mut self) {
+        // The loop has closed the inbox and taken out what was there.
+        if !self.process.is_current() {
+            forget((self.eventfd.take(), self.host.take()));
+        }
+    }
+}
+
+fn new_eventfd(otherwise: Sentence) -> Result<EventFd> {
+    EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(|errno| match errno {
+        Errno::EMFILE => Error::new(errno, Sentence::NoDescriptor),
+        Errno::ENFILE => Error::new(errno, Sentence::NoSystemDescriptor),
+        _ => Error::new(errno, otherwise),
+    })
+}
+
+impl<L: 'static> std::fmt::Debug for Shared<L> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
