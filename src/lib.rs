@@ -71,7 +71,6 @@ mod event_loop;
 #[cfg(any(doc, doctest))]
 pub mod guide;
 mod io;
-#[allow(unsafe_code)]
 mod kernel;
 mod observe;
 #[allow(unsafe_code)]

@@ -9,7 +9,7 @@ use super::types::loop_handle_t;
 use super::{NULL_POINTER, callbacks, handle, loop_t, status, with_args, with_loop};
 use crate::error::Result;
 use crate::event_loop::Loop;
-use crate::op::buffers::Pool;
+use crate::kernel::buffers::Pool;
 use crate::sys::try_arc::{Inner, TryArc};
 
 /// A ring of buffers that the kernel picks from when data has come: a connection that waits holds none.
@@ -153,7 +153,7 @@ unsafe fn with_buffers<T>(
     // SAFETY: the caller says so.
     let pool = unsafe { pool(buffers) };
     // SAFETY: the loop is open; the address of it never changes.
-    unsafe { with_loop(pool.lp.cast(), |lp| f(lp, &pool)) }
+    unsafe { with_loop(pool.owner.cast_mut().cast(), |lp| f(lp, &pool)) }
 }
 
 /// As `with_buffers`, for something in one of them.

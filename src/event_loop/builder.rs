@@ -12,7 +12,7 @@ use crate::event_loop::handler::Handler;
 use crate::event_loop::slow::SlowWatch;
 use crate::event_loop::thread::DetachedLoop;
 use crate::event_loop::{Loop, Phase, Schedule};
-use crate::kernel::uring::{Ring, Sizes};
+use crate::kernel::{Kernel, Sizes};
 use crate::observe::inspect;
 use crate::observe::trace::{self, TraceFile};
 use crate::sys::owner::Owner;
@@ -96,7 +96,7 @@ impl Builder {
 
         let sizes = Sizes::new(self.sq_entries, self.cq_entries)?;
         let owner = Owner::current()?;
-        let ring = Ring::new(sizes, owner.process())?;
+        let kernel = Kernel::new(sizes, owner.process())?;
         let trace = match &self.trace {
             Some(file) => Some(TraceFile::open(file.as_os_str().as_bytes())?),
             None => trace::from_environment()?,
@@ -107,7 +107,7 @@ impl Builder {
             owner,
             schedule: RefCell::new(Schedule::new(SEED.fetch_add(1, Relaxed), clock.now())),
             clock,
-            ring: RefCell::new(ring),
+            kernel: RefCell::new(kernel),
             shared,
             executor: Executor::new(self.executor_threads),
             phase: Cell::new(Phase::Open),

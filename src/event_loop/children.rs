@@ -23,15 +23,15 @@ impl Loop {
         let child = Child::new(pid, pidfd);
         children::peek(pid, child.pidfd.as_ref())?;
         // The borrows end before the callback does: it is dropped with none held when there is an error.
-        let (mut schedule, mut ring) = (self.schedule.borrow_mut(), self.ring.borrow_mut());
-        if child.pidfd.is_none() && !ring.features().supports(opcodes::WAITID) {
+        let (mut schedule, mut kernel) = (self.schedule.borrow_mut(), self.kernel.borrow_mut());
+        if child.pidfd.is_none() && !kernel.features().supports(opcodes::WAITID) {
             return Err(Error::new(Errno::ENOSYS, Sentence::NoPidFd));
         }
         schedule.reserve_child()?;
-        ring.reserve(1)?;
+        kernel.reserve(1)?;
         let entry = entry(&child);
         let handle = schedule.add_child(child, callback);
-        ring.push(entry, number(handle));
+        kernel.push(entry, number(handle));
         Ok(handle)
     }
 
@@ -60,11 +60,11 @@ impl Loop {
     #[cold]
     fn watch_again(&self, schedule: &mut Schedule, next: SlotRef) -> Result<()> {
         let Some(entry) = schedule.child_at(next).map(entry) else { return Ok(()) };
-        let mut ring = self.ring.borrow_mut();
+        let mut kernel = self.kernel.borrow_mut();
         schedule.reserve_watch_again()?;
-        ring.reserve(1)?;
+        kernel.reserve(1)?;
         let handle = schedule.watch_again(next);
-        ring.push(entry, number(handle));
+        kernel.push(entry, number(handle));
         Ok(())
     }
 }

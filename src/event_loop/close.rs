@@ -168,7 +168,7 @@ impl Loop {
     /// nanoseconds: then ETIMEDOUT.
     /// Their results stay queued. Allocates nothing that it cannot do without (S31).
     fn drain(&self, limit: u64) -> Result<()> {
-        let (mut schedule, mut ring) = (self.schedule.borrow_mut(), self.ring.borrow_mut());
+        let (mut schedule, mut kernel) = (self.schedule.borrow_mut(), self.kernel.borrow_mut());
         if !schedule.is_kernel_busy() && !schedule.has_operations() {
             return Ok(());
         }
@@ -180,25 +180,25 @@ impl Loop {
         }
         while schedule.has_to_drain() {
             // What the kernel does not take now, it takes when it has completed something.
-            let waited = match self.submit_deferred(&mut schedule, &mut ring) {
+            let waited = match self.submit_deferred(&mut schedule, &mut kernel) {
                 Err(Error::NO_SUBMISSION_FOR_LONG) => Err(Error::NO_SUBMISSION_FOR_LONG),
-                _ => ring.wait_for_completion(until),
+                _ => kernel.wait_for_completion(until),
             };
             if !self.owner.process().is_current() {
                 return Err(Error::FORKED);
             }
-            let room = schedule.reserve_completions(ring.batch_len());
+            let room = schedule.reserve_completions(kernel.batch_len());
             if let Some(error) = room.err().filter(|_| limit < u64::MAX) {
                 // Who may give up loses no result.
                 schedule.rearm_polls();
                 return Err(error);
             }
             let has_room = room.is_ok();
-            ring.reap(|completed| match has_room {
+            kernel.reap(|completed| match has_room {
                 true => schedule.completed(completed),
                 false => schedule.discard(completed).into_iter().for_each(close_unseen),
             });
-            if ring.take_loss() {
+            if kernel.take_loss() {
                 schedule.completion_lost();
             }
             if !schedule.has_to_drain() {
@@ -206,17 +206,17 @@ impl Loop {
             }
             match waited {
                 Err(Error::COMPLETION_LOST) => {}
-                Err(_) if ring.batch_len() > 0 => {}
+                Err(_) if kernel.batch_len() > 0 => {}
                 // The ring was bound to a thread that has exited.
                 Err(_) if self.owner.is_inherited() => {
                     self.owner.await_exit(until)?;
-                    ring.for_each_untaken(|number| schedule.was_not_taken(number));
+                    kernel.for_each_untaken(|number| schedule.was_not_taken(number));
                     schedule.kernel_has_let_go();
                     return Ok(());
                 }
                 // The kernel is not to be entered any more, and tells nothing. What it has in its hands is never released.
                 Err(_) if limit == u64::MAX => {
-                    ring.for_each_untaken(|number| schedule.was_not_taken(number));
+                    kernel.for_each_untaken(|number| schedule.was_not_taken(number));
                     schedule.give_up_on_kernel();
                     return Ok(());
                 }
@@ -238,22 +238,22 @@ impl Loop {
     /// exits. All else, and the results, stay for whoever closes the loop.
     #[cfg(feature = "capi")]
     pub(super) fn wait_for_devices(&self, until: u64) {
-        let (Ok(mut schedule), Ok(mut ring)) = (self.schedule.try_borrow_mut(), self.ring.try_borrow_mut()) else {
+        let (Ok(mut schedule), Ok(mut kernel)) = (self.schedule.try_borrow_mut(), self.kernel.try_borrow_mut()) else {
             return;
         };
         let mut is_first = true;
         while schedule.ask_devices_to_end() && (is_first || time::monotonic() < until) {
             is_first = false;
-            let _ = self.submit_deferred(&mut schedule, &mut ring);
-            let waited = ring.wait_for_completion(until);
+            let _ = self.submit_deferred(&mut schedule, &mut kernel);
+            let waited = kernel.wait_for_completion(until);
             // Without room, completions stay where they are.
-            if schedule.reserve_completions(ring.batch_len()).is_err() {
+            if schedule.reserve_completions(kernel.batch_len()).is_err() {
                 return;
             }
-            ring.reap(|completed| schedule.completed(completed));
-            if ring.take_loss() {
+            kernel.reap(|completed| schedule.completed(completed));
+            if kernel.take_loss() {
                 schedule.completion_lost();
-            } else if waited.is_err() && ring.batch_len() == 0 {
+            } else if waited.is_err() && kernel.batch_len() == 0 {
                 return;
             }
         }

@@ -19,10 +19,10 @@ impl Loop {
     pub fn fd(&self) -> Result<RawFd> {
         self.check_open()?;
         if self.shared.host_fd().is_none() {
-            self.shared.make_host_fd(|fd| self.ring.borrow_mut().make_host_fd(fd))?;
+            self.shared.make_host_fd(|fd| self.kernel.borrow_mut().host_fd(fd).map(drop))?;
         }
         self.flush()?;
-        Ok(self.ring.borrow().host_fd(self.shared.host_fd().expect("it was made above")))
+        self.kernel.borrow_mut().host_fd(self.shared.host_fd().expect("it was made above"))
     }
 
     /// Makes [`fd`](Loop::fd) tell of what has been scheduled, cancelled or forgotten since the last [`run_once`](Loop::run_once): arms the
@@ -58,7 +58,7 @@ impl Loop {
     /// At the beginning of a run: the kernel may have told of a lost completion when the run before handed over.
     #[inline]
     pub(crate) fn tell_loss_to_host(&self) -> Result<()> {
-        if self.shared.host_fd().is_some() && self.ring.borrow_mut().take_loss() {
+        if self.shared.host_fd().is_some() && self.kernel.borrow_mut().take_loss() {
             self.schedule.borrow_mut().completion_lost();
             return Err(Error::COMPLETION_LOST);
         }
@@ -67,30 +67,28 @@ impl Loop {
 
     fn arm_and_signal(&self, fd: &EventFd) -> Result<()> {
         self.settle();
-        let mut ring = self.ring.borrow_mut();
+        let mut kernel = self.kernel.borrow_mut();
         let mut schedule = self.schedule.borrow_mut();
-        self.submit_deferred(&mut schedule, &mut ring)?;
-        ring.watch_wakes(self.shared.eventfd())?;
+        self.submit_deferred(&mut schedule, &mut kernel)?;
+        kernel.watch_wakes(self.shared.eventfd())?;
         let mut has_work = !self.shared.inbox.fall_asleep()
             || schedule.is_ready()
             || schedule.has_submissions()
-            || ring.has_completions();
+            || kernel.has_completions();
         loop {
             if has_work || schedule.is_due(self.clock.now()) {
                 make_readable(fd);
-                return ring.submit();
+                return kernel.submit();
             }
-            match self.clock {
-                Clock::Monotonic => ring.arm_and_submit(self.wake_up_time(schedule.wake_up_bound()))?,
-                // Its deadlines mean nothing to the kernel.
-                Clock::Virtual(_) => ring.submit()?,
-            }
-            if !ring.has_completions() && !ring.has_queued() {
+            // The deadlines of a virtual clock mean nothing to the kernel.
+            let deadline = if matches!(self.clock, Clock::Monotonic) { schedule.wake_up_bound() } else { None };
+            kernel.submit_with_timeout(self.wake_up_time(deadline))?;
+            if !kernel.has_completions() && !kernel.has_queued() {
                 return Ok(());
             }
             // They may be the ring's own alone, where the kernel cannot move a timeout in silence: nothing for the host. But when the
             // kernel takes no more at the moment, the host is to come again.
-            has_work = ring.reap_own() || ring.has_queued();
+            has_work = kernel.reap_own() || kernel.has_queued();
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::observe::metrics::Metrics;
 impl Loop {
     /// The counters since the loop was made (S35).
     pub fn metrics(&self) -> Metrics {
-        let traffic = self.ring.borrow().traffic();
+        let traffic = self.kernel.borrow().traffic();
         let metrics = self.schedule.borrow().metrics;
         Metrics {
             submitted: traffic.submitted,

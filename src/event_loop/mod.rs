@@ -1,6 +1,6 @@
 //! The loop: what it is made of, and one iteration.
 //!
-//! What is pending stands in `schedule`, what the kernel knows in `ring`; here the two meet. `iterate` reads like rule S5; its steps are in
+//! What is pending stands in `schedule`, what the kernel knows in `kernel`; here the two meet. `iterate` reads like rule S5; its steps are in
 //! `sleep` (a), here (b, c) and in `dispatch` (d). No borrow of either is held while user code runs, and user code is callbacks,
 //! hooks, handlers and the Drop of what they carry.
 
@@ -11,8 +11,8 @@ use crate::abi::handle::Handle;
 use crate::error::Result;
 use crate::event_loop::handler::Handler;
 use crate::event_loop::slow::SlowWatch;
-use crate::kernel::uring::Ring;
-use crate::op::buffers::Pool;
+use crate::kernel::Kernel;
+use crate::kernel::buffers::Pool;
 use crate::pending::{self, HookPoint};
 use crate::sys::owner::Owner;
 use crate::sys::try_arc::TryArc;
@@ -58,7 +58,7 @@ pub struct Loop {
     pub(crate) owner: Owner,
     pub(crate) clock: Clock,
     pub(crate) schedule: RefCell<Schedule>,
-    ring: RefCell<Ring>,
+    kernel: RefCell<Kernel>,
     pub(crate) shared: TryArc<Shared>,
     executor: Executor<Loop>,
     phase: Cell<Phase>,
@@ -109,9 +109,9 @@ impl Loop {
         self.schedule.borrow_mut().metrics.iterations += 1;
         self.run_hooks(HookPoint::BeforeWait)?;
         let waited = {
-            let (schedule, ring) = (&mut *self.schedule.borrow_mut(), &mut *self.ring.borrow_mut());
-            let waited = self.wait(schedule, ring, limit, while_alive)?;
-            self.collect_what_came(schedule, ring)?;
+            let (schedule, kernel) = (&mut *self.schedule.borrow_mut(), &mut *self.kernel.borrow_mut());
+            let waited = self.wait(schedule, kernel, limit, while_alive)?;
+            self.collect_what_came(schedule, kernel)?;
             self.collect_due_timers(schedule, waited.now)?;
             waited
         };
@@ -122,28 +122,28 @@ impl Loop {
     /// S5 (b): appends posts, then one batch of completions, to the ready queue. What there is no memory for waits, so that what is ready
     /// already may free some; only if nothing is, that is an error.
     #[inline(always)]
-    fn collect_what_came(&self, schedule: &mut Schedule, ring: &mut Ring) -> Result<()> {
+    fn collect_what_came(&self, schedule: &mut Schedule, kernel: &mut Kernel) -> Result<()> {
         let posts = self.collect_posts(schedule);
         if posts.is_err() && !schedule.is_ready() {
             return posts;
         }
-        let completions = self.collect_completions(schedule, ring);
+        let completions = self.collect_completions(schedule, kernel);
         if schedule.is_ready() { Ok(()) } else { completions }
     }
 
     /// Takes one batch of completions. When memory is refused, they stay where they are.
     #[inline(always)]
-    pub(crate) fn collect_completions(&self, schedule: &mut Schedule, ring: &mut Ring) -> Result<()> {
-        if ring.batch_len() == 0 { Ok(()) } else { self.take_completions(schedule, ring) }
+    pub(crate) fn collect_completions(&self, schedule: &mut Schedule, kernel: &mut Kernel) -> Result<()> {
+        if kernel.batch_len() == 0 { Ok(()) } else { self.take_completions(schedule, kernel) }
     }
 
     #[inline(never)]
-    fn take_completions(&self, schedule: &mut Schedule, ring: &mut Ring) -> Result<()> {
+    fn take_completions(&self, schedule: &mut Schedule, kernel: &mut Kernel) -> Result<()> {
         // Those of the ring's own need no room.
         if schedule.is_kernel_busy() {
-            schedule.reserve_completions(ring.batch_len())?;
+            schedule.reserve_completions(kernel.batch_len())?;
         }
-        ring.reap(|completed| schedule.completed(completed));
+        kernel.reap(|completed| schedule.completed(completed));
         Ok(())
     }
 

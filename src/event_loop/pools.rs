@@ -2,7 +2,7 @@
 
 use super::Loop;
 use crate::error::{Error, Result};
-use crate::op::buffers::Pool;
+use crate::kernel::buffers::Pool;
 use crate::sys::try_arc::TryArc;
 
 impl Loop {
@@ -16,15 +16,13 @@ impl Loop {
             pools.try_reserve(1)?;
             pools.push(None);
         }
-        let pool = Pool::new(count, size, &self.ring.borrow(), group)?;
+        let pool = Pool::new(count, size, &self.kernel.borrow(), group)?;
         #[cfg(feature = "capi")]
-        let pool = pool.of(self);
-        let registered = pool.group();
-        let pool = TryArc::new(pool).inspect_err(|_| {
+        let pool = pool.of(std::ptr::from_ref(self).cast());
+        let pool = TryArc::new_or_back(pool).map_err(|pool| {
             // Nothing has used them; a place that is taken would refuse the next.
-            if let Some(group) = registered {
-                let _ = self.ring.borrow().unregister_buffers(group);
-            }
+            let _ = pool.unregister(&self.kernel.borrow());
+            Error::NO_MEMORY
         })?;
         pools[place] = Some(pool.clone());
         Ok(pool)
@@ -39,9 +37,7 @@ impl Loop {
         if !pool.is_idle() {
             return Err(Error::BUFFERS_IN_USE);
         }
-        if let Some(group) = pool.group() {
-            self.ring.borrow().unregister_buffers(group)?;
-        }
+        pool.unregister(&self.kernel.borrow())?;
         *place = None;
         Ok(())
     }

@@ -186,7 +186,7 @@ mod tests {
             // SAFETY: the loop is used by this thread, and by a child, which says so.
             unsafe {
                 let lp = &*made;
-                let borrowed = (lp.schedule.borrow_mut(), lp.ring.borrow_mut());
+                let borrowed = (lp.schedule.borrow_mut(), lp.kernel.borrow_mut());
                 tell.send(Pointer(made)).unwrap();
                 let _ = ends.recv();
                 drop(borrowed);

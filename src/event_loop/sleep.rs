@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::{Loop, Schedule};
 use crate::error::{Error, Result};
-use crate::kernel::uring::{Ring, Waited};
+use crate::kernel::{Kernel, Waited};
 use crate::time::{self, Clock};
 
 /// No limit to how long an iteration may sleep.
@@ -23,50 +23,56 @@ impl Loop {
     pub(super) fn wait(
         &self,
         schedule: &mut Schedule,
-        ring: &mut Ring,
+        kernel: &mut Kernel,
         limit: u64,
         while_alive: bool,
     ) -> Result<Waiting> {
         // A hook may have ended the last thing that counts: then a run for these does not sleep.
         let limit = if while_alive && !schedule.is_alive() { 0 } else { limit };
-        let waiting = self.submit_and_wait(schedule, ring, limit);
-        if waiting.is_err() && ring.take_loss() {
+        let waiting = self.submit_and_wait(schedule, kernel, limit);
+        if waiting.is_err() && kernel.take_loss() {
             schedule.completion_lost();
         }
         waiting
     }
 
     #[inline(always)]
-    fn submit_and_wait(&self, schedule: &mut Schedule, ring: &mut Ring, limit: u64) -> Result<Waiting> {
-        let limit = if schedule.has_submissions() { self.submit_deferred_first(schedule, ring, limit)? } else { limit };
+    fn submit_and_wait(&self, schedule: &mut Schedule, kernel: &mut Kernel, limit: u64) -> Result<Waiting> {
+        let limit =
+            if schedule.has_submissions() { self.submit_deferred_first(schedule, kernel, limit)? } else { limit };
         if limit == 0 || self.must_not_sleep(schedule) {
-            ring.submit()?;
+            kernel.submit()?;
             return Ok(Waiting { interrupted: false, now: None });
         }
         let now = self.clock.now();
         if schedule.is_due(now) {
-            ring.submit()?;
+            kernel.submit()?;
             return Ok(Waiting { interrupted: false, now: Some(now) });
         }
         match &self.clock {
-            Clock::Monotonic => self.sleep(schedule, ring, now, now.saturating_add(limit)),
-            Clock::Virtual(clock) => self.jump(clock, schedule, ring, now, limit),
+            Clock::Monotonic => self.sleep(schedule, kernel, now, now.saturating_add(limit)),
+            Clock::Virtual(clock) => self.jump(clock, schedule, kernel, now, limit),
         }
     }
 
     /// Tells the kernel what it is to be told. When it takes no more at the moment, that waits for the next iteration. When memory is
     /// refused, what the kernel has completed is collected first, without sleep.
     #[cold]
-    pub(super) fn submit_deferred_first(&self, schedule: &mut Schedule, ring: &mut Ring, limit: u64) -> Result<u64> {
-        if ring.has_loss() {
+    pub(super) fn submit_deferred_first(
+        &self,
+        schedule: &mut Schedule,
+        kernel: &mut Kernel,
+        limit: u64,
+    ) -> Result<u64> {
+        if kernel.has_loss() {
             // A cancel has met it, which does not fail for that.
             return Err(Error::COMPLETION_LOST);
         }
-        match self.submit_deferred(schedule, ring) {
+        match self.submit_deferred(schedule, kernel) {
             // Some operations go on in the next iteration.
             Ok(()) if schedule.has_submissions() => Ok(0),
             Ok(()) | Err(Error::NO_SUBMISSION) => Ok(limit),
-            Err(Error::NO_MEMORY) if ring.has_completions() => Ok(0),
+            Err(Error::NO_MEMORY) if kernel.has_completions() => Ok(0),
             Err(error) => Err(error),
         }
     }
@@ -84,23 +90,29 @@ impl Loop {
     /// Sleeps from `now` until something completes or a timer is due, at the latest until `limit`, by CLOCK_MONOTONIC. The timers of a
     /// virtual clock end no sleep.
     #[cold]
-    pub(super) fn sleep(&self, schedule: &mut Schedule, ring: &mut Ring, mut now: u64, limit: u64) -> Result<Waiting> {
+    pub(super) fn sleep(
+        &self,
+        schedule: &mut Schedule,
+        kernel: &mut Kernel,
+        mut now: u64,
+        limit: u64,
+    ) -> Result<Waiting> {
         let is_virtual = matches!(self.clock, Clock::Virtual(_));
         loop {
             let deadline = if is_virtual { None } else { schedule.wake_up_bound() };
             let until = self.wake_up_time(deadline).min(limit);
             let wake_up = if until == FOREVER { FOREVER } else { until.saturating_sub(self.spin) };
             let mut waited = Waited::Completed;
-            now = self.spin(ring, now, until);
-            let would_sleep = now < wake_up && !ring.has_completions();
+            now = self.spin(kernel, now, until);
+            let would_sleep = now < wake_up && !kernel.has_completions();
             if would_sleep {
                 // Before the loop counts as asleep: from then on, others write to it.
-                ring.watch_wakes(self.shared.eventfd())?;
+                kernel.watch_wakes(self.shared.eventfd())?;
             }
             let is_wanted = if would_sleep && self.shared.inbox.fall_asleep() {
                 let asleep = now;
                 let traced = self.slow.trace().map(|trace| (trace, time::monotonic()));
-                let result = ring.wait(wake_up);
+                let result = kernel.wait(wake_up);
                 let is_wanted = self.shared.inbox.wake_up();
                 if let Some((trace, asleep)) = traced {
                     trace.sleep(asleep, is_wanted);
@@ -110,16 +122,15 @@ impl Loop {
                 schedule.metrics.asleep_ns += if is_virtual { 0 } else { now - asleep };
                 is_wanted
             } else {
-                let submitted = ring.submit().map(|()| Waited::Completed);
-                ring.pause_if_refused(submitted, wake_up)?;
+                kernel.submit_or_pause(wake_up)?;
                 now = time::monotonic();
                 self.shared.inbox.wake_up()
             };
             // They are taken by the iteration, after the posts.
-            let has_come = ring.reap_own();
+            let has_come = kernel.reap_own();
             let interrupted = waited == Waited::Interrupted;
             if !interrupted && !has_come {
-                now = self.spin(ring, now, until);
+                now = self.spin(kernel, now, until);
             }
             // Once, as a rule. It goes round again when all that came was a timeout for what has been cancelled since.
             let is_awake = is_wanted || interrupted || has_come || now >= limit || self.must_not_sleep(schedule);
@@ -136,7 +147,7 @@ impl Loop {
         &self,
         clock: &AtomicU64,
         schedule: &mut Schedule,
-        ring: &mut Ring,
+        kernel: &mut Kernel,
         now: u64,
         limit: u64,
     ) -> Result<Waiting> {
@@ -144,18 +155,18 @@ impl Loop {
         // The world's time is not the virtual clock's: while operations are in flight that clock stands still.
         if schedule.has_operations() || deadline.is_none() && limit == FOREVER {
             let asleep = time::monotonic();
-            let waiting = self.sleep(schedule, ring, asleep, asleep.saturating_add(limit))?;
+            let waiting = self.sleep(schedule, kernel, asleep, asleep.saturating_add(limit))?;
             return Ok(Waiting { now: Some(now), ..waiting });
         }
         if schedule.is_kernel_busy() {
             // Descriptors that are ready by now come before the jump.
-            ring.submit()?;
-            if ring.has_completions() {
+            kernel.submit()?;
+            if kernel.has_completions() {
                 return Ok(Waiting { interrupted: false, now: Some(now) });
             }
         }
         if self.shared.inbox.wake_up() {
-            ring.submit()?;
+            kernel.submit()?;
             return Ok(Waiting { interrupted: false, now: Some(now) });
         }
         let until = self.wake_up_time(deadline).min(now.saturating_add(limit));
@@ -165,9 +176,9 @@ impl Loop {
     }
 
     /// Looks at the ring and the clock instead of sleeping, from `now` for up to the loop's `spin`; tells the time then.
-    pub(super) fn spin(&self, ring: &mut Ring, now: u64, until: u64) -> u64 {
+    pub(super) fn spin(&self, kernel: &mut Kernel, now: u64, until: u64) -> u64 {
         let mut last = now;
-        while last < until && last - now < self.spin && !ring.has_completions() && !self.shared.inbox.is_wanted() {
+        while last < until && last - now < self.spin && !kernel.has_completions() && !self.shared.inbox.is_wanted() {
             std::hint::spin_loop();
             last = time::monotonic();
         }

@@ -11,7 +11,7 @@ use crate::abi::completion::number;
 use crate::abi::handle::Handle;
 use crate::abi::sqe::{Entry, Sqe};
 use crate::error::{Error, Result};
-use crate::kernel::uring::Ring;
+use crate::kernel::Kernel;
 use crate::pending::DeferredSubmission;
 use crate::pending::driver::Driver;
 use crate::time::Time;
@@ -28,11 +28,11 @@ impl Loop {
         callback: Callback,
     ) -> Result<Handle> {
         let callback = ManuallyDrop::new(callback);
-        let (mut schedule, mut ring) = (self.schedule.borrow_mut(), self.ring.borrow_mut());
-        let is_known = if ring.features().supports(sqe.opcode) { Ok(()) } else { Err(Error::UNSUPPORTED) };
-        let room = is_known.and_then(|()| schedule.reserve_operations(1)).and_then(|()| ring.reserve(1));
+        let (mut schedule, mut kernel) = (self.schedule.borrow_mut(), self.kernel.borrow_mut());
+        let is_known = if kernel.features().supports(sqe.opcode) { Ok(()) } else { Err(Error::UNSUPPORTED) };
+        let room = is_known.and_then(|()| schedule.reserve_operations(1)).and_then(|()| kernel.reserve(1));
         if let Err(error) = room {
-            drop((schedule, ring));
+            drop((schedule, kernel));
             Callback::refuse(callback);
             return Err(error);
         }
@@ -40,7 +40,7 @@ impl Loop {
         let handle = schedule.add_operation(sqe, driver, ManuallyDrop::into_inner(callback));
         if !takes_turns || schedule.has_turn(handle) {
             // SAFETY: the caller vouches for the entry.
-            ring.push(unsafe { Entry::new(*sqe) }, number(handle));
+            kernel.push(unsafe { Entry::new(*sqe) }, number(handle));
         }
         Ok(handle)
     }
@@ -57,9 +57,9 @@ impl Loop {
         callback: impl Fn(usize) -> Callback,
         added: impl Fn(usize, Handle),
     ) -> Result<()> {
-        let (mut schedule, mut ring) = (self.schedule.borrow_mut(), self.ring.borrow_mut());
+        let (mut schedule, mut kernel) = (self.schedule.borrow_mut(), self.kernel.borrow_mut());
         schedule.reserve_operations(sqes.len())?;
-        ring.reserve(sqes.len())?;
+        kernel.reserve(sqes.len())?;
         let mut before = None;
         for (at, sqe) in sqes.iter().enumerate() {
             let is_linked = at + 1 < sqes.len() && sqe.flags & crate::abi::sqe::flags::IO_HARDLINK == 0;
@@ -67,7 +67,7 @@ impl Loop {
             let handle = schedule.add_operation(sqe, None, callback(at));
             // SAFETY: the caller vouches for the entries.
             let entry = unsafe { Entry::new(Sqe { flags: sqe.flags | link, ..*sqe }) };
-            ring.push(entry, number(handle));
+            kernel.push(entry, number(handle));
             if let Some(before) = before.replace(handle) {
                 schedule.chain(before, handle);
             }
@@ -79,7 +79,7 @@ impl Loop {
     /// How many entries can be queued at once.
     #[cfg_attr(not(feature = "capi"), allow(dead_code, reason = "so far for C alone"))]
     pub(crate) fn queue_capacity(&self) -> usize {
-        self.ring.borrow_mut().capacity()
+        self.kernel.borrow_mut().capacity()
     }
 
     /// Cuts an operation short at `when`: its final completion then says [`timed_out`](crate::Completion::timed_out), with what the
@@ -94,26 +94,26 @@ impl Loop {
 
     /// Whether this kernel has an operation, an `IORING_OP_*`. Asked when the loop was made, never by the version.
     pub fn supports(&self, opcode: u8) -> bool {
-        self.ring.borrow().features().supports(opcode)
+        self.kernel.borrow().features().supports(opcode)
     }
 
     /// Whether one accept can give many connections.
     pub(crate) fn supports_multishot_accept(&self) -> bool {
-        self.ring.borrow().features().accepts_multishot()
+        self.kernel.borrow().features().accepts_multishot()
     }
 
     /// The descriptor of the ring, for `io_uring_register` of files and buffers: never to submit on, nor to close. Completions of tags of
     /// registered resources are passed over; tags below 2^32 are never numbers of the loop's own.
     pub fn ring_fd(&self) -> Result<RawFd> {
         self.check()?;
-        Ok(self.ring.borrow().fd())
+        Ok(self.kernel.borrow().fd())
     }
 
     /// Tells the kernel what it is to be told: what to cancel, what to begin again. When it takes no more, the rest stays for the
     /// next iteration.
     #[cold]
-    pub(crate) fn submit_deferred(&self, schedule: &mut Schedule, ring: &mut Ring) -> Result<()> {
-        if ring.take_loss() {
+    pub(crate) fn submit_deferred(&self, schedule: &mut Schedule, kernel: &mut Kernel) -> Result<()> {
+        if kernel.take_loss() {
             schedule.completion_lost();
         }
         if schedule.take_resumable() {
@@ -123,15 +123,17 @@ impl Loop {
             }
         }
         if schedule.has_orphans() {
-            cancel_orphans(schedule, ring)?;
+            cancel_orphans(schedule, kernel)?;
         }
         while schedule.has_submissions_now() {
-            ring.reserve(1)?;
+            kernel.reserve(1)?;
             match schedule.next_submission()? {
-                // SAFETY: entries of errands are a driver's, which vouches for what they point to.
-                Some(DeferredSubmission::Submit(sqe, handle)) => ring.push(unsafe { Entry::new(sqe) }, number(handle)),
-                Some(DeferredSubmission::Cancel(handle)) => ring.push_cancel(number(handle))?,
-                Some(DeferredSubmission::Update(handle, events)) => ring.push_poll_update(number(handle), events)?,
+                Some(DeferredSubmission::Submit(sqe, handle)) => {
+                    // SAFETY: the entries are a driver's, which vouches for what they point to.
+                    kernel.push(unsafe { Entry::new(sqe) }, number(handle));
+                }
+                Some(DeferredSubmission::Cancel(handle)) => kernel.cancel(number(handle))?,
+                Some(DeferredSubmission::Update(handle, events)) => kernel.update_poll(number(handle), events)?,
                 None => {}
             }
         }
@@ -140,11 +142,11 @@ impl Loop {
 }
 
 /// Asks the kernel to let go of what has ended.
-pub(super) fn cancel_orphans(schedule: &mut Schedule, ring: &mut Ring) -> Result<()> {
-    ring.reserve(1)?;
+pub(super) fn cancel_orphans(schedule: &mut Schedule, kernel: &mut Kernel) -> Result<()> {
+    kernel.reserve(1)?;
     while let Some(orphan) = schedule.next_orphan() {
-        ring.push_cancel(number(orphan))?;
-        ring.reserve(1)?;
+        kernel.cancel(number(orphan))?;
+        kernel.reserve(1)?;
     }
     Ok(())
 }
@@ -152,15 +154,15 @@ pub(super) fn cancel_orphans(schedule: &mut Schedule, ring: &mut Ring) -> Result
 /// Asks the kernel to let go of what is on a descriptor, and of nothing else: other descriptors may be in the batch that is being run, and
 /// are not to be polled before their callbacks have run. Of what it has been asked already, only what it did not know is asked
 /// again. Tells whether there was anything to ask.
-pub(super) fn cancel_on(fd: RawFd, schedule: &mut Schedule, ring: &mut Ring) -> Result<bool> {
+pub(super) fn cancel_on(fd: RawFd, schedule: &mut Schedule, kernel: &mut Kernel) -> Result<bool> {
     let mut asked = false;
     let mut next = schedule.next_on(fd, None);
     while let Some(index) = next {
         next = schedule.next_on(fd, Some(index));
-        ring.reserve(1)?;
+        kernel.reserve(1)?;
         if let Some(handle) = schedule.end_on_the_spot(index)? {
             asked = true;
-            ring.push_cancel(number(handle))?;
+            kernel.cancel(number(handle))?;
         }
     }
     Ok(asked)

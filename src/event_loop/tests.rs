@@ -10,7 +10,7 @@ use super::{Loop, Outcome};
 use crate::abi::handle::Handle;
 use crate::error::Error;
 use crate::event_loop::events::Events;
-use crate::kernel::uring::Waited;
+use crate::kernel::Waited;
 use crate::time::{Time, readings};
 
 /// How many times the clock is read while `lp` runs.
@@ -53,7 +53,7 @@ fn s05_the_clock_is_read_once_an_iteration_while_a_timer_is_pending() {
 fn s09_a_flood_of_completions_does_not_hold_up_a_due_timer() {
     const FLOOD: u64 = 4000;
     let lp = Loop::builder().sq_entries(4096).cq_entries(8192).build().unwrap();
-    lp.ring.borrow_mut().flood(FLOOD);
+    lp.kernel.borrow_mut().uring().flood(FLOOD);
     let taken = Rc::new(Cell::new(0));
     let inner = Rc::clone(&taken);
     lp.call_at(lp.time(), move |lp| inner.set(lp.metrics().completed)).unwrap();
@@ -68,7 +68,7 @@ fn s09_a_flood_of_completions_does_not_hold_up_a_due_timer() {
 fn s28_a_completion_queue_that_is_too_small_loses_nothing() {
     const FLOOD: u64 = 1000;
     let lp = Loop::builder().sq_entries(2).cq_entries(2).build().unwrap();
-    lp.ring.borrow_mut().flood(FLOOD);
+    lp.kernel.borrow_mut().uring().flood(FLOOD);
     let ran_at = Rc::new(Cell::new(None));
     let inner = Rc::clone(&ran_at);
     let when = lp.time() + Duration::from_millis(1);
@@ -84,21 +84,21 @@ fn s28_a_completion_queue_that_is_too_small_loses_nothing() {
 #[test]
 fn s27_a_wake_that_comes_after_watching_ends_the_wait_where_a_poll_completes_once() {
     let lp = Loop::new().unwrap();
-    lp.ring.borrow_mut().poll_once_only();
+    lp.kernel.borrow_mut().uring().poll_once_only();
     for _ in 0..3 {
-        lp.ring.borrow_mut().watch_wakes(lp.shared.eventfd()).unwrap();
+        lp.kernel.borrow_mut().watch_wakes(lp.shared.eventfd()).unwrap();
         assert!(lp.shared.inbox.fall_asleep());
         lp.remote().wakeup().unwrap();
         // It would never return if the wake had been taken for an old one.
-        assert_eq!(lp.ring.borrow_mut().wait(u64::MAX), Ok(Waited::Completed));
+        assert_eq!(lp.kernel.borrow_mut().wait(u64::MAX), Ok(Waited::Completed));
         assert!(lp.shared.inbox.wake_up());
-        lp.ring.borrow_mut().reap(|_| {});
+        lp.kernel.borrow_mut().reap(|_| {});
         // An old one does not end the next wait.
         let soon = Time::now() + Duration::from_millis(1);
-        lp.ring.borrow_mut().watch_wakes(lp.shared.eventfd()).unwrap();
-        assert_eq!(lp.ring.borrow_mut().wait(soon.as_nanos()), Ok(Waited::Completed));
+        lp.kernel.borrow_mut().watch_wakes(lp.shared.eventfd()).unwrap();
+        assert_eq!(lp.kernel.borrow_mut().wait(soon.as_nanos()), Ok(Waited::Completed));
         assert!(Time::now() >= soon);
-        lp.ring.borrow_mut().reap(|_| {});
+        lp.kernel.borrow_mut().reap(|_| {});
     }
 }
 
@@ -130,10 +130,10 @@ fn s28_submissions_that_are_refused_for_a_while_are_made_up_for() {
     for sq_entries in [1, 128] {
         let results = Results::default();
         let lp = receive_and_watch(sq_entries, &results);
-        lp.ring.borrow_mut().faults.enters = (20, libc::EAGAIN);
+        lp.kernel.borrow_mut().uring().faults.enters = (20, libc::EAGAIN);
         assert_eq!(lp.run(), Ok(Outcome::Done));
         assert_eq!(*results.borrow(), [Ok(4)]);
-        assert_eq!(lp.ring.borrow().faults.enters.0, 0);
+        assert_eq!(lp.kernel.borrow_mut().uring().faults.enters.0, 0);
     }
 }
 
@@ -142,13 +142,13 @@ fn s28_a_run_goes_on_after_one_that_said_eagain() {
     for sq_entries in [1, 128] {
         let results = Results::default();
         let lp = receive_and_watch(sq_entries, &results);
-        lp.ring.borrow_mut().faults.enters = (u32::MAX, libc::EAGAIN);
+        lp.kernel.borrow_mut().uring().faults.enters = (u32::MAX, libc::EAGAIN);
         let begin = Time::now();
         assert_eq!(lp.run().map_err(|error| error.raw_os_error()), Err(libc::EAGAIN));
         assert!(Time::now() - begin > Duration::from_millis(900));
-        let tries = u32::MAX - lp.ring.borrow().faults.enters.0;
+        let tries = u32::MAX - lp.kernel.borrow_mut().uring().faults.enters.0;
         assert!(tries < 5000, "{tries} tries in a second");
-        lp.ring.borrow_mut().faults.enters = (0, 0);
+        lp.kernel.borrow_mut().uring().faults.enters = (0, 0);
         assert_eq!(lp.run(), Ok(Outcome::Done));
         assert_eq!(*results.borrow(), [Ok(4)]);
     }
@@ -162,7 +162,7 @@ fn s22_close_ends_where_a_full_queue_is_refused() {
     receive(&lp, &socket, &Results::default());
     lp.run_once(Duration::ZERO).unwrap();
     receive(&lp, &socket, &Results::default());
-    lp.ring.borrow_mut().faults.enters = (u32::MAX, libc::EBUSY);
+    lp.kernel.borrow_mut().uring().faults.enters = (u32::MAX, libc::EBUSY);
     lp.close().unwrap();
 }
 
@@ -174,7 +174,7 @@ fn s28_a_lost_completion_is_told_and_its_operation_ends_when_cancelled() {
 #[test]
 fn s28_a_completion_that_the_kernel_counts_as_lost_is_told() {
     let lp = Loop::new().unwrap();
-    lp.ring.borrow_mut().count_losses();
+    lp.kernel.borrow_mut().uring().count_losses();
     lose_and_cancel(&lp);
 }
 
@@ -182,7 +182,7 @@ fn lose_and_cancel(lp: &Loop) {
     let (socket, mut peer) = UnixStream::pair().unwrap();
     let results = Results::default();
     let lost = receive(lp, &socket, &results);
-    lp.ring.borrow_mut().faults.loses_next = true;
+    lp.kernel.borrow_mut().uring().faults.loses_next = true;
     peer.write_all(b"lost").unwrap();
     assert_eq!(lp.run().map_err(|error| error.raw_os_error()), Err(libc::EBADR));
     assert!(lp.is_pending(lost) && results.borrow().is_empty());
@@ -205,7 +205,7 @@ fn s28_a_lost_completion_is_told_to_a_host_by_the_next_run() {
     lp.fd().unwrap();
     // The end of the run arms it, and so enters the kernel.
     lp.call_later(Duration::from_secs(3600), |_| {}).unwrap();
-    lp.call_soon(|lp| lp.ring.borrow_mut().faults.enters = (1, libc::EBADR)).unwrap();
+    lp.call_soon(|lp| lp.kernel.borrow_mut().uring().faults.enters = (1, libc::EBADR)).unwrap();
     assert_eq!(lp.run_once(Duration::ZERO), Ok(1));
     assert_eq!(lp.run_once(Duration::ZERO).map_err(|error| error.raw_os_error()), Err(libc::EBADR));
     assert_eq!(lp.run_once(Duration::ZERO), Ok(0));
@@ -224,7 +224,7 @@ fn s28_a_watcher_goes_on_when_the_completion_of_its_poll_was_lost() {
     .unwrap();
     let untouched = lp.watch_fd(other.0, Events::IN, |_, _| panic!("there is nothing to read")).unwrap();
     lp.run_once(Duration::ZERO).unwrap();
-    lp.ring.borrow_mut().faults.loses_next = true;
+    lp.kernel.borrow_mut().uring().faults.loses_next = true;
     peer.write_all(b"lost").unwrap();
     assert_eq!(lp.run().map_err(|error| error.raw_os_error()), Err(libc::EBADR));
     assert_eq!(ready.get(), 0);
@@ -245,7 +245,7 @@ fn s28_a_child_is_reaped_when_its_completion_was_lost() {
     let ended = Rc::new(Cell::new(None));
     let inner = Rc::clone(&ended);
     lp.watch_child(child.id(), move |_, status| inner.set(status)).unwrap();
-    lp.ring.borrow_mut().faults.loses_next = true;
+    lp.kernel.borrow_mut().uring().faults.loses_next = true;
     assert_eq!(lp.run().map_err(|error| error.raw_os_error()), Err(libc::EBADR));
     assert_eq!(lp.run(), Ok(Outcome::Done));
     assert!(ended.get().unwrap().success());
@@ -261,9 +261,9 @@ fn s28_a_loss_that_a_cancel_meets_is_told_by_the_run() {
     for (_, peer) in &fds {
         (&*peer).write_all(b"work").unwrap();
     }
-    lp.ring.borrow_mut().faults.settle_loses = true;
+    lp.kernel.borrow_mut().uring().faults.settle_loses = true;
     lp.cancel(watchers[0]).unwrap();
-    if lp.ring.borrow().faults.settle_loses {
+    if lp.kernel.borrow_mut().uring().faults.settle_loses {
         // The kernel puts no work off: before 6.1, and as on these.
         return;
     }
@@ -302,7 +302,7 @@ fn s22_a_lost_completion_does_not_hold_up_close() {
         let results = Results::default();
         let _receives = [(); 3].map(|()| receive(&lp, &socket, &results));
         lp.run_once(Duration::ZERO).unwrap();
-        lp.ring.borrow_mut().faults.loses_next = true;
+        lp.kernel.borrow_mut().uring().faults.loses_next = true;
         if is_before {
             peer.write_all(b"lost").unwrap();
             assert_eq!(lp.run().map_err(|error| error.raw_os_error()), Err(libc::EBADR));
@@ -319,7 +319,7 @@ fn s22_a_lost_end_of_a_poll_does_not_hold_up_close() {
     let (socket, _peer) = UnixStream::pair().unwrap();
     let watcher = lp.watch_fd(socket, Events::IN, |_, _| {}).unwrap();
     lp.run_once(Duration::ZERO).unwrap();
-    lp.ring.borrow_mut().faults.loses_next = true;
+    lp.kernel.borrow_mut().uring().faults.loses_next = true;
     lp.cancel(watcher).unwrap();
     let _ = lp.run_once(Duration::from_millis(1));
     lp.close().unwrap();

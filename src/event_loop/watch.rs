@@ -93,30 +93,30 @@ impl Loop {
 
     /// Makes the kernel let go of all on a descriptor that it can. Its watchers stay.
     fn release_fd(&self, fd: RawFd) -> Result<()> {
-        let (mut schedule, mut ring) = (self.schedule.borrow_mut(), self.ring.borrow_mut());
+        let (mut schedule, mut kernel) = (self.schedule.borrow_mut(), self.kernel.borrow_mut());
         // Posts come before completions (S5 b).
         self.collect_posts(&mut schedule)?;
         let mut asked = schedule.has_orphans();
-        cancel_orphans(&mut schedule, &mut ring)?;
+        cancel_orphans(&mut schedule, &mut kernel)?;
         if let Some(poll) = schedule.armed_poll_on(fd) {
-            ring.push_cancel(number(poll))?;
+            kernel.cancel(number(poll))?;
             asked = true;
         }
         // One round, as a rule. The kernel does not know what it has in its hands just then (6.18): it is asked once more. An
         // operation that it still does not know, or will not end, ends by itself.
         let (mut left, mut vain) = (schedule.count_on(fd), 0);
         while asked || left > 0 && vain < 2 {
-            asked |= cancel_on(fd, &mut schedule, &mut ring)?;
+            asked |= cancel_on(fd, &mut schedule, &mut kernel)?;
             if !asked && vain > 0 {
                 break;
             }
-            ring.settle(schedule.outstanding())?;
+            kernel.settle(schedule.outstanding())?;
             loop {
-                while ring.batch_len() > 0 {
-                    self.collect_completions(&mut schedule, &mut ring)?;
+                while kernel.batch_len() > 0 {
+                    self.collect_completions(&mut schedule, &mut kernel)?;
                 }
                 // The answers may be among those.
-                if !ring.fetch_overflow()? {
+                if !kernel.fetch_overflow()? {
                     break;
                 }
             }
@@ -132,9 +132,9 @@ impl Loop {
     #[inline]
     pub(crate) fn release_files(&self) {
         if self.ending_together.get() == 0 && self.schedule.borrow_mut().take_file_to_release() {
-            let (mut schedule, mut ring) = (self.schedule.borrow_mut(), self.ring.borrow_mut());
-            let _ = cancel_orphans(&mut schedule, &mut ring).and_then(|()| ring.settle(schedule.outstanding()));
-            if ring.has_loss() {
+            let (mut schedule, mut kernel) = (self.schedule.borrow_mut(), self.kernel.borrow_mut());
+            let _ = cancel_orphans(&mut schedule, &mut kernel).and_then(|()| kernel.settle(schedule.outstanding()));
+            if kernel.has_loss() {
                 // The next iteration tells of it.
                 schedule.note_resumable(true);
             }
@@ -143,9 +143,10 @@ impl Loop {
 
     /// As `release_files`, of all that is watched: the loop takes no more watchers.
     pub(crate) fn release_all_files(&self) {
-        let (mut schedule, mut ring) = (self.schedule.borrow_mut(), self.ring.borrow_mut());
+        let (mut schedule, mut kernel) = (self.schedule.borrow_mut(), self.kernel.borrow_mut());
         if schedule.stop_watching() {
-            let _ = self.submit_deferred(&mut schedule, &mut ring).and_then(|()| ring.settle(schedule.outstanding()));
+            let _ =
+                self.submit_deferred(&mut schedule, &mut kernel).and_then(|()| kernel.settle(schedule.outstanding()));
         }
     }
 }

@@ -7,7 +7,6 @@
 mod accept_multi;
 pub(crate) mod address;
 pub(crate) mod buffer;
-pub(crate) mod buffers;
 pub(crate) mod children;
 mod closing;
 pub(crate) mod data;

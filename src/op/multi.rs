@@ -6,13 +6,13 @@ use std::slice;
 use libc::c_int;
 
 use super::accept_multi::AcceptMulti;
-use super::buffers::Pool;
 use super::operation::{Meaning, Outcome};
 use super::recv_multi::RecvMulti;
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
 use crate::event_loop::Callback;
 use crate::event_loop::Loop;
+use crate::kernel::buffers::Pool;
 use crate::pending::event::Event;
 use crate::sys::memory::try_box;
 use crate::sys::try_arc::TryArc;

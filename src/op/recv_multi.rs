@@ -7,13 +7,13 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{self, RecvFlags, SocketType, sockopt};
 
-use super::buffers::Pool;
 use super::data::NoData;
 use super::operation::Number;
 use super::sockets::{poll, recv};
 use crate::abi::completion::{BUFFER_GOES_ON, Completed, HAS_BUFFER, MORE};
 use crate::abi::handle::Handle;
 use crate::abi::sqe::{Sqe, flags};
+use crate::kernel::buffers::Pool;
 use crate::pending::driver::{Driver, Step};
 use crate::pending::event::OpResult;
 use crate::sys::c_library::borrow;

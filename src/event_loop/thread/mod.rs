@@ -45,7 +45,7 @@ impl Loop {
     /// Takes over a loop that has not run yet.
     pub(crate) fn adopt(&self) -> Result<()> {
         self.owner.check_adoptable()?;
-        if self.ring.borrow().is_bound() {
+        if self.kernel.borrow().is_bound() {
             return Err(Error::BOUND);
         }
         if self.phase.get() != Phase::Open {

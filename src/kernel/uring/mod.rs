@@ -15,7 +15,7 @@ mod setup;
 mod timeout;
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use io_uring::cqueue;
 use io_uring::types::{SubmitArgs, Timespec};
@@ -23,34 +23,15 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::eventfd::EventFd;
 
-pub(crate) use setup::{Features, Sizes};
-
 use self::queues::Queues;
-use self::setup::uninterrupted;
+use self::setup::{Abilities, uninterrupted};
 use self::timeout::ArmedTimeout;
+use super::{Features, Sizes, Traffic, Waited};
 use crate::abi::completion::{CANCEL_REPLY, Completed};
 use crate::abi::opcodes;
 use crate::abi::sqe::{Entry, Sqe, flags, poll_events};
 use crate::error::{Error, Result, Sentence};
 use crate::sys::fork::Process;
-
-/// What a wait came to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Waited {
-    /// Something completed, or the kernel takes no submissions at the moment.
-    Completed,
-    /// A signal ended it before anything completed.
-    Interrupted,
-}
-
-/// Counts of what passed through a ring.
-#[derive(Clone, Copy, Default, Debug)]
-pub(crate) struct Traffic {
-    pub(crate) submitted: u64,
-    pub(crate) completed: u64,
-    pub(crate) enters: u64,
-    pub(crate) overflows: u64,
-}
 
 /// The user data of the ring's own entries begins here: those of which nobody wants to know the end, of the poll for wakes, and of
 /// the timeout. The numbers of others, with `CANCEL_REPLY`, are below: generations of handles end before that.
@@ -64,8 +45,9 @@ pub(crate) struct Ring {
     queues: Queues,
     timeout: ArmedTimeout,
     traffic: Traffic,
-    bound: bool,
+    is_bound: bool,
     features: Features,
+    abilities: Abilities,
     /// Whether a poll for the wakes of other threads stands in the kernel, or is queued for it.
     watches_wakes: bool,
     /// Since when the kernel has taken no submissions, with nothing to be reaped; 0: it takes them.
@@ -78,21 +60,22 @@ pub(crate) struct Ring {
     own_error: i32,
     #[cfg(test)]
     pub(crate) faults: refusal::Faults,
-    /// What a host loop waits for where that is not an eventfd alone.
-    host: Option<Epoll>,
+    /// Whether a host loop is told of completions, and what it polls where that is not an eventfd alone.
+    host: Option<Option<Epoll>>,
 }
 
 impl Ring {
     /// Sets a ring up: it belongs to whichever thread first enters the kernel with it.
     pub(crate) fn new(sizes: Sizes, process: Process) -> Result<Ring> {
         let timeout = ArmedTimeout::new()?;
-        let (uring, features) = setup::set_up(sizes)?;
+        let (uring, features, abilities) = setup::set_up(sizes)?;
         Ok(Ring {
             queues: Queues::new(uring, process)?,
             timeout,
             traffic: Traffic::default(),
-            bound: false,
+            is_bound: false,
             features,
+            abilities,
             watches_wakes: false,
             refused_since: 0,
             has_lost: false,
@@ -104,29 +87,24 @@ impl Ring {
         })
     }
 
-    /// What the kernel can do.
     pub(crate) fn features(&self) -> &Features {
         &self.features
     }
 
-    /// Whether the ring has been bound to a thread by its first entry into the kernel.
     pub(crate) fn is_bound(&self) -> bool {
-        self.bound
+        self.is_bound
     }
 
-    /// How many completions stand in the queue, at most as many as one batch takes.
     #[inline]
     pub(crate) fn batch_len(&mut self) -> usize {
         self.queues.completion().len().min(BATCH)
     }
 
-    /// Whether completions wait, in the queue or in the kernel. Looks at shared memory only.
     #[inline]
     pub(crate) fn has_completions(&mut self) -> bool {
         !self.queues.completion().is_empty() || self.kernel_has_work()
     }
 
-    /// Whether anything is queued that the kernel has not taken.
     #[inline]
     pub(crate) fn has_queued(&mut self) -> bool {
         !self.queues.submission().is_empty()
@@ -139,7 +117,6 @@ impl Ring {
         queue.taskrun() || queue.cq_overflow()
     }
 
-    /// Submits what is queued and lets the kernel post what it holds back. No system call when neither is there.
     #[inline]
     pub(crate) fn submit(&mut self) -> Result<()> {
         let queue = self.queues.submission();
@@ -151,8 +128,6 @@ impl Ring {
         self.enter(queued, 0).map(|_| ())
     }
 
-    /// Submits what is queued and sleeps until something completes, at the latest until `until` on CLOCK_MONOTONIC
-    /// (`u64::MAX`: without limit). One system call. It may come back early, for a timeout that was armed before.
     pub(crate) fn wait(&mut self, until: u64) -> Result<Waited> {
         self.check_own()?;
         let armed = self.arm(until);
@@ -162,7 +137,6 @@ impl Ring {
         self.pause_if_refused(waited, until)
     }
 
-    /// Submits what is queued and waits until something completes, which may have happened already, or until `until`.
     pub(crate) fn wait_for_completion(&mut self, until: u64) -> Result<Waited> {
         let armed = self.arm(until);
         let queued = self.queues.submission().len();
@@ -170,9 +144,8 @@ impl Ring {
         self.pause_if_refused(waited, until)
     }
 
-    /// Submits what is queued, and has the kernel do the work that it has put off for this ring, of which there are `most` pieces at
-    /// most. One system call as a rule. Where the kernel does 20 pieces in a call (6.18), another does the rest: it asks for as many
-    /// completions as the queue holds, and waits for none.
+    /// Where the kernel does 20 pieces in a call (6.18), another does the rest: it asks for as many completions as the queue holds,
+    /// and waits for none.
     pub(crate) fn settle(&mut self, most: usize) -> Result<()> {
         const NO_TIME: Timespec = Timespec::new();
         const PIECES: usize = 20;
@@ -197,7 +170,6 @@ impl Ring {
         Ok(())
     }
 
-    /// Has the kernel bring the completions for which the queue had no room, into the queue that has been emptied. Whether there were any.
     pub(crate) fn fetch_overflow(&mut self) -> Result<bool> {
         let queue = self.queues.submission();
         let (queued, has_overflowed) = (queue.len(), queue.cq_overflow());
@@ -208,13 +180,12 @@ impl Ring {
         Ok(has_overflowed)
     }
 
-    /// Queues the poll that completes, and so ends a wait, when `wakes` is written from now on; unless it stands in the kernel, or the
-    /// kernel takes no submissions at the moment.
+    /// Queues the poll that completes when `wakes` is written, unless it stands in the kernel.
     pub(crate) fn watch_wakes(&mut self, wakes: &EventFd) -> Result<()> {
         if self.watches_wakes {
             return Ok(());
         }
-        let is_multishot = self.features.polls_multishot;
+        let is_multishot = self.abilities.polls_multishot;
         if !is_multishot {
             // Such a poll would complete at once, for what was written before.
             let _ = wakes.read();
@@ -233,13 +204,11 @@ impl Ring {
         Ok(())
     }
 
-    /// Submits a timeout for `until` without waiting for it, unless one is armed that comes no later.
-    pub(crate) fn arm_and_submit(&mut self, until: u64) -> Result<()> {
+    pub(crate) fn submit_with_timeout(&mut self, until: u64) -> Result<()> {
         self.arm(until)?;
         self.submit()
     }
 
-    /// Takes one batch of completions, at most `BATCH`, and gives those that are not the ring's own to `completed`.
     #[inline]
     pub(crate) fn reap(&mut self, mut completed: impl FnMut(Completed)) {
         let mut taken = 0;
@@ -248,7 +217,7 @@ impl Ring {
             match entry.user_data() {
                 #[cfg(test)]
                 number if number < IGNORED && self.faults.loses_next => {
-                    self.faults.lose(self.features.waits_to_register);
+                    self.faults.lose(self.abilities.waits_to_register);
                 }
                 number if number < IGNORED => {
                     completed(Completed { number, result: entry.result(), flags: entry.flags() });
@@ -259,7 +228,6 @@ impl Ring {
         self.traffic.completed += taken;
     }
 
-    /// Takes the ring's own completions that stand before any other. Whether others are left, which stay where they are.
     pub(crate) fn reap_own(&mut self) -> bool {
         loop {
             let mut queue = self.queues.completion();
@@ -279,41 +247,39 @@ impl Ring {
         self.traffic
     }
 
-    /// Makes the descriptor that is readable, from now on, when something completes and when `fd` is.
-    ///
-    /// It is `fd` itself, which the kernel writes. The ring's own descriptor would not do: it does not wake a poller on a ring with
+    /// It is `wakes` itself, which the kernel writes. The ring's own descriptor would not do: it does not wake a poller on a ring with
     /// DEFER_TASKRUN (measured on 6.12 and 6.18). But a kernel that waits to register would wait for all that is in flight
     /// (measured on 5.10), and has no such ring: there it is an epoll of both.
-    pub(crate) fn make_host_fd(&mut self, fd: &EventFd) -> Result<()> {
-        if !self.features.waits_to_register {
-            let registered = uninterrupted(|| self.queues.submitter().register_eventfd(fd.as_fd().as_raw_fd()));
-            return registered.map_err(|error| setup::error(&error, Sentence::EventFdFailed));
+    pub(crate) fn host_fd(&mut self, wakes: &EventFd) -> Result<RawFd> {
+        if self.host.is_none() {
+            let host = self.make_host(wakes.as_fd());
+            self.host = Some(host.map_err(|errno| Error::new(errno, Sentence::EventFdFailed))?);
         }
-        let both = || {
-            let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-            epoll.add(&*self.queues, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
-            epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
-            Ok(epoll)
-        };
-        self.host = Some(both().map_err(|errno| Error::new(errno, Sentence::EventFdFailed))?);
-        Ok(())
+        let epoll = self.host.as_ref().and_then(Option::as_ref);
+        Ok(epoll.map_or(wakes.as_fd().as_raw_fd(), |epoll| epoll.0.as_raw_fd()))
     }
 
-    /// The descriptor that was made for `fd`.
-    pub(crate) fn host_fd(&self, fd: &EventFd) -> RawFd {
-        self.host.as_ref().map_or(fd.as_fd().as_raw_fd(), |epoll| epoll.0.as_raw_fd())
+    fn make_host(&self, wakes: BorrowedFd<'_>) -> nix::Result<Option<Epoll>> {
+        if !self.abilities.waits_to_register {
+            let register = || self.queues.submitter().register_eventfd(wakes.as_raw_fd());
+            return uninterrupted(register).map(|()| None).map_err(|error| setup::errno(&error));
+        }
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        epoll.add(&*self.queues, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
+        epoll.add(wakes, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
+        Ok(Some(epoll))
     }
 
     /// As on a kernel from 5.13 to 5.18, which counts the completions that it has lost.
     #[cfg(test)]
     pub(crate) fn count_losses(&mut self) {
-        self.features.waits_to_register = true;
+        self.abilities.waits_to_register = true;
     }
 
     /// As on a kernel before 5.13.
     #[cfg(test)]
     pub(crate) fn poll_once_only(&mut self) {
-        self.features.polls_multishot = false;
+        self.abilities.polls_multishot = false;
     }
 
     /// Submits operations that complete at once and belong to nobody.
@@ -329,10 +295,10 @@ impl Ring {
         if until == u64::MAX {
             return Ok(());
         }
-        let Some(arming) = self.timeout.arm(until, self.queues.counts(), self.features.updates_timeouts) else {
+        let Some(arming) = self.timeout.arm(until, self.queues.counts(), self.abilities.updates_timeouts) else {
             return Ok(());
         };
-        for (entry, number) in arming.entries(self.features.skips_success).into_iter().flatten() {
+        for (entry, number) in arming.entries(self.abilities.skips_success).into_iter().flatten() {
             if let Err(error) = self.reserve(1) {
                 self.timeout.forget();
                 return Err(error);
@@ -342,8 +308,6 @@ impl Ring {
         Ok(())
     }
 
-    /// Makes sure that the next `count` entries can be queued: a queue without the room is submitted first. EAGAIN when the
-    /// kernel takes none at the moment.
     pub(crate) fn reserve(&mut self, count: usize) -> Result<()> {
         let has_room = |ring: &mut Ring| {
             let queue = ring.queues.submission();
@@ -357,35 +321,14 @@ impl Ring {
         if has_room(self) { Ok(()) } else { Err(Error::NO_SUBMISSION) }
     }
 
-    /// The descriptor.
     pub(crate) fn fd(&self) -> RawFd {
         self.queues.as_raw_fd()
     }
 
-    /// Registers a ring of provided buffers; with `in_parts`, the kernel fills each bit by bit.
-    ///
-    /// # Safety
-    /// The ring, and the buffers whose addresses are put into it, live until `unregister_buffers` or the end of this ring.
-    pub(crate) unsafe fn register_buffers(&self, ring: u64, count: u16, group: u16, in_parts: bool) -> Result<()> {
-        const IOU_PBUF_RING_INC: u16 = 2;
-        let flags = if in_parts { IOU_PBUF_RING_INC } else { 0 };
-        // SAFETY: the caller keeps the ring and the buffers.
-        uninterrupted(|| unsafe { self.queues.register_buffers(ring, count, group, flags) })
-            .map_err(|error| setup::error(&error, Sentence::BuffersRefused))
-    }
-
-    /// Takes a ring of provided buffers back.
-    pub(crate) fn unregister_buffers(&self, group: u16) -> Result<()> {
-        uninterrupted(|| self.queues.submitter().unregister_buf_ring(group))
-            .map_err(|error| setup::error(&error, Sentence::BuffersRefused))
-    }
-
-    /// How many entries can be queued at once.
     pub(crate) fn capacity(&mut self) -> usize {
         self.queues.submission().capacity()
     }
 
-    /// Queues an entry, after `reserve`; its completions bear the number given.
     #[inline]
     pub(crate) fn push(&mut self, entry: Entry, number: u64) {
         debug_assert!(number < CANCEL_REPLY);
@@ -399,21 +342,18 @@ impl Ring {
         Ok(())
     }
 
-    /// Queues the request to cancel the entry whose completions bear the number given. A refusal comes as a completion whose number
-    /// has the bit `CANCEL_REPLY` besides.
-    pub(crate) fn push_cancel(&mut self, number: u64) -> Result<()> {
-        let flags = if self.features.skips_success { flags::CQE_SKIP_SUCCESS } else { 0 };
+    pub(crate) fn cancel(&mut self, number: u64) -> Result<()> {
+        let flags = if self.abilities.skips_success { flags::CQE_SKIP_SUCCESS } else { 0 };
         let cancel = Sqe { opcode: opcodes::ASYNC_CANCEL, flags, fd: -1, addr: number, ..Sqe::default() };
         self.push_own(cancel, CANCEL_REPLY | number)
     }
 
-    /// Queues the request that a poll, whose completion bears the number given, wait for other events. A refusal comes as one to cancel does. Before 5.17 the poll is
-    /// cancelled instead, and is to be submitted again: polls can be updated since 5.13, but one that is ready at once then ends
-    /// without a completion (measured on Debian's 5.10.223, which has the io_uring of 5.15).
-    pub(crate) fn push_poll_update(&mut self, number: u64, events: u32) -> Result<()> {
+    /// From 5.17 on: polls can be updated since 5.13, but one that is ready at once then ends without a completion (measured on Debian's
+    /// 5.10.223, which has the io_uring of 5.15).
+    pub(crate) fn update_poll(&mut self, number: u64, events: u32) -> Result<()> {
         const UPDATE_EVENTS: u32 = 1 << 1;
-        if !self.features.skips_success {
-            return self.push_cancel(number);
+        if !self.abilities.skips_success {
+            return self.cancel(number);
         }
         let (flags, op_flags) = (flags::CQE_SKIP_SUCCESS, poll_events(events));
         let opcode = opcodes::POLL_REMOVE;
@@ -427,7 +367,7 @@ impl Ring {
             return Err(Error::FORKED);
         }
         self.bind()?;
-        if self.features.waits_to_register && self.count_dropped() != self.dropped {
+        if self.abilities.waits_to_register && self.count_dropped() != self.dropped {
             return Err(self.lost());
         }
         self.traffic.enters += 1;
@@ -466,11 +406,11 @@ impl Ring {
 
     /// Binds the ring to the calling thread, once.
     fn bind(&mut self) -> Result<()> {
-        if !self.bound && self.features.starts_disabled {
+        if !self.is_bound && self.abilities.starts_disabled {
             uninterrupted(|| self.queues.submitter().register_enable_rings())
                 .map_err(|error| setup::refusal(setup::errno(&error), Sentence::EnableFailed))?;
         }
-        self.bound = true;
+        self.is_bound = true;
         Ok(())
     }
 }

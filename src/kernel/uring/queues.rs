@@ -9,8 +9,10 @@ use std::ops::{Deref, DerefMut};
 
 use io_uring::{EnterFlags, IoUring, squeue};
 
+use super::Ring;
+use super::setup::{self, uninterrupted};
 use crate::abi::sqe::{Entry, Sqe};
-use crate::error::Result;
+use crate::error::{Result, Sentence};
 use crate::sys::fork::Process;
 
 const _: () = assert!(size_of::<squeue::Entry>() == size_of::<Sqe>());
@@ -66,14 +68,28 @@ impl Queues {
         // SAFETY: no argument is passed, and only `push` has queued entries.
         unsafe { self.uring.submitter().enter::<()>(queued as u32, wanted, flags, None) }
     }
+}
 
-    /// Shows the kernel a ring of `count` buffers as `group`.
+impl Ring {
+    /// Shows the kernel a ring of buffers as `group`; it fills each bit by bit where it can.
     ///
     /// # Safety
-    /// The ring, and the buffers whose addresses are put into it, live until they are unregistered or these queues are dropped.
-    pub(super) unsafe fn register_buffers(&self, ring: u64, count: u16, group: u16, flags: u16) -> io::Result<()> {
-        // SAFETY: the caller keeps both so long.
-        unsafe { self.uring.submitter().register_buf_ring_with_flags(ring, count, group, flags) }
+    /// The ring, and the buffers whose addresses are put into it, live until they are unregistered or this ring is dropped.
+    pub(in crate::kernel) unsafe fn register_buffers(&self, ring: u64, count: u16, group: u16) -> Result<()> {
+        const IOU_PBUF_RING_INC: u16 = 2;
+        let register = |flags| {
+            // SAFETY: the caller keeps the ring and its buffers.
+            uninterrupted(|| unsafe { self.queues.submitter().register_buf_ring_with_flags(ring, count, group, flags) })
+        };
+        if self.abilities.fills_buffers_in_parts && register(IOU_PBUF_RING_INC).is_ok() {
+            return Ok(());
+        }
+        register(0).map_err(|error| setup::error(&error, Sentence::BuffersRefused))
+    }
+
+    pub(in crate::kernel) fn unregister_buffers(&self, group: u16) -> Result<()> {
+        uninterrupted(|| self.queues.submitter().unregister_buf_ring(group))
+            .map_err(|error| setup::error(&error, Sentence::BuffersRefused))
     }
 }
 

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::{Ring, Waited};
+use super::Ring;
 use crate::error::{Error, Result, Sentence};
+use crate::kernel::Waited;
 use crate::time::monotonic;
 
 /// How long the kernel may take no submissions before that is an error, and how long a wait pauses before the next try, in nanoseconds.
@@ -16,8 +17,13 @@ const PATIENCE: u64 = 1_000_000_000;
 const PAUSE: u64 = 1_000_000;
 
 impl Ring {
+    pub(crate) fn submit_or_pause(&mut self, until: u64) -> Result<()> {
+        let submitted = self.submit().map(|()| Waited::Completed);
+        self.pause_if_refused(submitted, until).map(drop)
+    }
+
     /// While the kernel takes no submissions, a wait that did not sleep lasts until the next try, at the latest until `until`.
-    pub(crate) fn pause_if_refused(&mut self, waited: Result<Waited>, until: u64) -> Result<Waited> {
+    pub(super) fn pause_if_refused(&mut self, waited: Result<Waited>, until: u64) -> Result<Waited> {
         let is_refused = self.refused_since > 0 && self.queues.completion().is_empty();
         if is_refused && matches!(waited, Ok(_) | Err(Error::NO_SUBMISSION)) {
             let left = until.saturating_sub(monotonic());
@@ -70,18 +76,14 @@ impl Ring {
         }
     }
 
-    /// Whether the kernel has lost a completion since `take_loss` was called last.
     pub(crate) fn has_loss(&self) -> bool {
         self.has_lost
     }
 
-    /// Whether the kernel has lost a completion since this was asked last. Which one it was is not known.
     pub(crate) fn take_loss(&mut self) -> bool {
         std::mem::take(&mut self.has_lost)
     }
 
-    /// Gives the numbers of the entries that are queued and that the kernel has not taken to `untaken`.
-    #[cold]
     pub(crate) fn for_each_untaken(&mut self, untaken: impl FnMut(u64)) {
         self.queues.untaken().for_each(untaken);
     }

@@ -5,32 +5,10 @@ use std::io;
 use io_uring::{IoUring, Probe};
 use nix::errno::Errno;
 
+use super::super::{Features, Sizes};
 use crate::abi::opcodes::{self, Version};
 use crate::error::{Error, Result, Sentence};
 use crate::sys::c_library::variable;
-
-/// Entries of the two queues; the kernel rounds up to powers of two.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Sizes {
-    sq: u32,
-    cq: u32,
-}
-
-impl Sizes {
-    const DEFAULT_SQ: u32 = 128;
-    const LARGEST_SQ: u32 = 32768;
-    const LARGEST_CQ: u32 = 65536;
-
-    /// Zero asks for the default: 128 submissions, and 8 completions for each of the submissions.
-    pub(crate) fn new(sq: u32, cq: u32) -> Result<Sizes> {
-        let sq = if sq == 0 { Sizes::DEFAULT_SQ.min(if cq == 0 { u32::MAX } else { cq }) } else { sq };
-        let cq = if cq == 0 { sq.saturating_mul(8).min(Sizes::LARGEST_CQ) } else { cq };
-        if sq > Sizes::LARGEST_SQ || cq > Sizes::LARGEST_CQ || cq < sq {
-            return Err(Error::ENTRIES_OUT_OF_RANGE);
-        }
-        Ok(Sizes { sq, cq })
-    }
-}
 
 /// Sets the flags of one rung.
 type Rung = fn(&mut io_uring::Builder);
@@ -50,11 +28,9 @@ const LADDER: [(Version, Rung); 3] = [
     (Version(0, 0), |_| {}),
 ];
 
-/// What the kernel can do.
-#[derive(Clone, Debug)]
-pub(crate) struct Features {
-    /// A bit for each operation that it knows.
-    operations: [u64; 4],
+/// What the kernel can do beyond operations.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Abilities {
     pub(super) skips_success: bool,
     pub(super) updates_timeouts: bool,
     pub(super) polls_multishot: bool,
@@ -62,47 +38,24 @@ pub(crate) struct Features {
     pub(super) starts_disabled: bool,
     /// Whether to register anything with the ring is to wait until nothing is in flight on it: until 5.17.
     pub(super) waits_to_register: bool,
-    /// Whether a buffer may be filled bit by bit: 6.12, if the kernel does not refuse.
-    pub(crate) fills_buffers_in_parts: bool,
+    /// Whether a buffer may be filled bit by bit, if the kernel does not refuse.
+    pub(super) fills_buffers_in_parts: bool,
 }
 
-impl Features {
-    fn new(uring: &IoUring, probe: &Probe, rung: Version, pretended: Version) -> Features {
-        let mut operations = [0; 4];
-        for opcode in 0..=u8::MAX {
-            let is_known = probe.is_supported(opcode) && pretended >= opcodes::of(opcode).since;
-            operations[usize::from(opcode) / 64] |= u64::from(is_known) << (opcode % 64);
-        }
+impl Abilities {
+    fn new(uring: &IoUring, rung: Version, pretended: Version) -> Abilities {
         let params = uring.params();
-        Features {
-            operations,
-            // 5.17.
+        Abilities {
             skips_success: params.is_feature_skip_cqe_on_success() && pretended >= Version(5, 17),
-            // TIMEOUT_UPDATE has no probe of its own; EXT_ARG came with it, in 5.11.
+            // TIMEOUT_UPDATE has no probe of its own; EXT_ARG came with it.
             updates_timeouts: params.is_feature_ext_arg() && pretended >= Version(5, 11),
-            // Nor have multishot polls; tags for resources came with them, in 5.13.
-            fills_buffers_in_parts: pretended >= Version(6, 12),
+            // Nor have multishot polls; tags for resources came with them.
             polls_multishot: params.is_feature_resource_tagging() && pretended >= Version(5, 13),
             starts_disabled: rung > Version(0, 0),
             // It has no probe either; the next rung came soon after.
             waits_to_register: rung < Version(5, 19),
+            fills_buffers_in_parts: pretended >= Version(6, 12),
         }
-    }
-
-    /// Whether it knows an operation.
-    #[inline]
-    pub(crate) fn supports(&self, opcode: u8) -> bool {
-        self.operations[usize::from(opcode) / 64] >> (opcode % 64) & 1 == 1
-    }
-
-    /// Whether one accept can give many connections: 5.19, when sockets came as an operation.
-    pub(crate) fn accepts_multishot(&self) -> bool {
-        self.supports(opcodes::SOCKET)
-    }
-
-    /// Whether one receive can give many results, from a ring of buffers: 6.0, when sending without a copy came.
-    pub(crate) fn receives_multishot(&self) -> bool {
-        self.supports(opcodes::SEND_ZC)
     }
 }
 
@@ -117,7 +70,7 @@ fn pretended_version() -> Result<Version> {
     }
 }
 
-pub(super) fn set_up(sizes: Sizes) -> Result<(IoUring, Features)> {
+pub(super) fn set_up(sizes: Sizes) -> Result<(IoUring, Features, Abilities)> {
     let pretended = pretended_version()?;
     let mut refusal = Errno::EINVAL;
     for (since, rung) in LADDER {
@@ -141,7 +94,7 @@ pub(super) fn set_up(sizes: Sizes) -> Result<(IoUring, Features)> {
 }
 
 /// Asks the kernel what it can do, whatever its version says: distributions backport.
-fn probe(uring: IoUring, rung: Version, pretended: Version) -> Result<(IoUring, Features)> {
+fn probe(uring: IoUring, rung: Version, pretended: Version) -> Result<(IoUring, Features, Abilities)> {
     let mut probe = Probe::new();
     if let Err(error) = uninterrupted(|| uring.submitter().register_probe(&mut probe)) {
         // EINVAL: it is so old that it cannot be asked (before 5.6).
@@ -153,8 +106,9 @@ fn probe(uring: IoUring, rung: Version, pretended: Version) -> Result<(IoUring, 
     check_enter(&uring)?;
     let can_time = probe.is_supported(opcodes::TIMEOUT) && probe.is_supported(opcodes::TIMEOUT_REMOVE);
     if can_time && uring.params().is_feature_nodrop() {
-        let features = Features::new(&uring, &probe, rung, pretended);
-        Ok((uring, features))
+        let features = Features::new(|opcode| probe.is_supported(opcode) && pretended >= opcodes::of(opcode).since);
+        let abilities = Abilities::new(&uring, rung, pretended);
+        Ok((uring, features, abilities))
     } else {
         Err(Error::new(Errno::ENOSYS, what_to_change(Errno::ENOSYS)))
     }

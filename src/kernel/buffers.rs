@@ -1,35 +1,35 @@
 //! Rings of buffers: the kernel picks one when data has come, so that a connection that waits holds none.
 //!
-//! The kernel and the loop share a ring of addresses (5.19; used from 6.0 on, when receiving from one came that goes on for ever). What stands
+//! The kernel and the loop share a ring of addresses (5.19; used from 6.0 on, when multishot receives from one came). What stands
 //! in it is the kernel's. A completion brings a buffer back, or from 6.12 on a part of one, of which the rest stays the kernel's.
 //! A buffer goes into the ring again when the kernel has used it up and every part of it has been returned. On older kernels
 //! the loop itself receives into a free buffer, when a poll says that there is data.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::ptr::NonNull;
+#[cfg(feature = "capi")]
+use std::ffi::c_void;
+use std::fmt;
 use std::slice;
-use std::sync::atomic::{AtomicU16, Ordering::Release};
+use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64};
 
+use super::Kernel;
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
-#[cfg(feature = "capi")]
-use crate::event_loop::Loop;
-use crate::kernel::uring::Ring;
 
 /// Buffers of one size. They stay with the loop that they were made for, until they are freed or it is closed.
 #[derive(Debug)]
 pub(crate) struct Pool {
     /// The loop, which does not move while it is behind a pointer.
     #[cfg(feature = "capi")]
-    pub(crate) lp: *const Loop,
+    pub(crate) owner: *const c_void,
     /// The kernel's name for the ring; None: the kernel has no such ring.
     group: Option<u16>,
     size: u32,
     states: Box<[Cell<BufferState>]>,
-    ring: Pages,
-    data: Pages,
+    ring: Pages<PageOfEntries>,
+    data: Pages<PageOfData>,
     tail: Cell<u16>,
     /// How many buffers are with the kernel, or free.
     available: Cell<u32>,
@@ -55,34 +55,54 @@ struct BufferState {
 }
 
 /// `struct io_uring_buf`. In the first one the ring's tail stands in the place of the last field.
+#[derive(Default)]
 #[repr(C)]
 struct RingEntry {
-    addr: u64,
-    len: u32,
-    bid: u16,
-    tail: u16,
+    addr: AtomicU64,
+    len: AtomicU32,
+    bid: AtomicU16,
+    tail: AtomicU16,
 }
 
-/// Page-aligned memory.
-#[derive(Debug)]
-struct Pages {
-    at: NonNull<u8>,
-    layout: Layout,
-}
+const PAGE: usize = 4096;
+const ENTRIES: usize = PAGE / size_of::<RingEntry>();
 
-impl Pages {
-    fn new(bytes: usize) -> Result<Pages> {
-        let layout = Layout::from_size_align(bytes, 4096).map_err(|_| Error::NO_MEMORY)?;
-        // SAFETY: the layout's size is not zero: there is one buffer at least, of one byte at least.
-        let at = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(Error::NO_MEMORY)?;
-        Ok(Pages { at, layout })
+#[repr(C, align(4096))]
+struct PageOfEntries([RingEntry; ENTRIES]);
+
+/// The kernel writes it.
+#[repr(C, align(4096))]
+struct PageOfData(Cell<[u8; PAGE]>);
+
+impl Default for PageOfEntries {
+    fn default() -> PageOfEntries {
+        PageOfEntries(std::array::from_fn(|_| RingEntry::default()))
     }
 }
 
-impl Drop for Pages {
-    fn drop(&mut self) {
-        // SAFETY: `new` allocated it with this layout, and nothing points into it any more.
-        unsafe { dealloc(self.at.as_ptr(), self.layout) };
+impl Default for PageOfData {
+    fn default() -> PageOfData {
+        PageOfData(Cell::new([0; PAGE]))
+    }
+}
+
+/// Page-aligned memory, zeroed, that stays where it is.
+struct Pages<T>(Box<[T]>);
+
+impl<T: Default> Pages<T> {
+    /// As many as hold so many bytes.
+    fn new(bytes: u64) -> Result<Pages<T>> {
+        let count = usize::try_from(bytes.div_ceil(PAGE as u64)).map_err(|_| Error::NO_MEMORY)?;
+        let mut pages = Vec::new();
+        pages.try_reserve_exact(count)?;
+        pages.resize_with(count, T::default);
+        Ok(Pages(pages.into_boxed_slice()))
+    }
+}
+
+impl<T> fmt::Debug for Pages<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} pages at {:p}", self.0.len(), self.0)
     }
 }
 
@@ -96,10 +116,9 @@ impl Pool {
     }
 
     /// Makes `count` buffers, rounded up to a power of two, of `size` bytes, and shows them to the kernel.
-    pub(crate) fn new(count: u32, size: u32, ring: &Ring, group: u16) -> Result<Pool> {
+    pub(crate) fn new(count: u32, size: u32, kernel: &Kernel, group: u16) -> Result<Pool> {
         Pool::check_sizes(count, size)?;
         let count = count.next_power_of_two();
-        let bytes = usize::try_from(u64::from(count) * u64::from(size)).map_err(|_| Error::NO_MEMORY)?;
         let mut states = Vec::new();
         states.try_reserve_exact(count as usize)?;
         states.resize(count as usize, Cell::new(BufferState::default()));
@@ -107,12 +126,12 @@ impl Pool {
         free.try_reserve_exact(count as usize)?;
         let mut pool = Pool {
             #[cfg(feature = "capi")]
-            lp: std::ptr::null(),
+            owner: std::ptr::null(),
             group: None,
             size,
             states: states.into_boxed_slice(),
-            ring: Pages::new(count as usize * size_of::<RingEntry>())?,
-            data: Pages::new(bytes)?,
+            ring: Pages::new(u64::from(count) * size_of::<RingEntry>() as u64)?,
+            data: Pages::new(u64::from(count) * u64::from(size))?,
             tail: Cell::new(0),
             available: Cell::new(0),
             free: RefCell::new(free),
@@ -121,16 +140,10 @@ impl Pool {
             waiting: RefCell::default(),
             stride: Cell::new(0),
         };
-        let features = ring.features();
-        if features.receives_multishot() {
-            let register = |in_parts| {
-                // SAFETY: the loop keeps the pool until `unregister_buffers` or its own end.
-                unsafe { ring.register_buffers(pool.ring.at.as_ptr() as u64, count as u16, group, in_parts) }
-            };
-            let refused_in_parts = !features.fills_buffers_in_parts || register(true).is_err();
-            if refused_in_parts {
-                register(false)?;
-            }
+        let Kernel::Uring(ring) = kernel;
+        if ring.features().receives_multishot() {
+            // SAFETY: the loop keeps the pool until `unregister` or its own end.
+            unsafe { ring.register_buffers(pool.ring.0.as_ptr() as u64, count as u16, group)? };
             pool.group = Some(group);
         }
         for bid in 0..count as u16 {
@@ -139,10 +152,16 @@ impl Pool {
         Ok(pool)
     }
 
-    /// The same, as the buffers of a loop.
+    /// The same, with a pointer for those who have nothing but the pool.
     #[cfg(feature = "capi")]
-    pub(crate) fn of(self, lp: &Loop) -> Pool {
-        Pool { lp, ..self }
+    pub(crate) fn of(self, owner: *const c_void) -> Pool {
+        Pool { owner, ..self }
+    }
+
+    /// Takes the buffers back from the kernel.
+    pub(crate) fn unregister(&self, kernel: &Kernel) -> Result<()> {
+        let Kernel::Uring(ring) = kernel;
+        self.group.map_or(Ok(()), |group| ring.unregister_buffers(group))
     }
 
     /// The kernel's name for the ring, where it has one.
@@ -177,17 +196,15 @@ impl Pool {
         if !goes_on {
             self.available.set(self.available.get() - 1);
         }
-        let at = usize::from(bid) * self.size as usize + filled.min(self.size) as usize;
-        self.data.at.as_ptr().wrapping_add(at)
+        self.buffer(bid).wrapping_add(filled.min(self.size) as usize)
     }
 
     /// Takes a free buffer for the loop itself to fill, and its number.
     #[expect(clippy::mut_from_ref, reason = "it is another buffer each time")]
     pub(crate) fn take_free(&self) -> Option<(u16, &mut [u8])> {
         let bid = self.free.borrow_mut().pop()?;
-        let at = self.data.at.as_ptr().wrapping_add(usize::from(bid) * self.size as usize);
-        // SAFETY: the buffer `bid` is in the memory, and nobody else's until `put_free` or `take` is told of it.
-        Some((bid, unsafe { slice::from_raw_parts_mut(at, self.size as usize) }))
+        // SAFETY: the buffer is in the pages, and nobody else's until `put_free` or `take` is told of it.
+        Some((bid, unsafe { slice::from_raw_parts_mut(self.buffer(bid), self.size as usize) }))
     }
 
     /// Undoes `take_free`.
@@ -259,9 +276,15 @@ impl Pool {
         }
     }
 
+    /// The address of a buffer.
+    fn buffer(&self, bid: u16) -> *mut u8 {
+        let data = self.data.0.as_ptr().cast::<u8>().cast_mut();
+        data.wrapping_add(usize::from(bid) * self.size as usize)
+    }
+
     /// The buffer that an address is in.
     fn find(&self, data: *const u8) -> Option<u16> {
-        let offset = (data as usize).checked_sub(self.data.at.as_ptr() as usize)?;
+        let offset = (data as usize).checked_sub(self.data.0.as_ptr() as usize)?;
         let bid = offset / self.size as usize;
         (bid < self.states.len()).then_some(bid as u16)
     }
@@ -285,17 +308,12 @@ impl Pool {
         }
         let tail = self.tail.get();
         let at = usize::from(tail) & (self.states.len() - 1);
-        let entries = self.ring.at.as_ptr().cast::<RingEntry>();
-        let addr = self.data.at.as_ptr() as u64 + u64::from(bid) * u64::from(self.size);
-        // SAFETY: the ring has as many entries as there are buffers, a power of two; the kernel reads this one when the tail is
-        // past it, which is stored after it, and the tail's place is the loop's to write.
-        unsafe {
-            let entry = entries.add(at);
-            (&raw mut (*entry).addr).write(addr);
-            (&raw mut (*entry).len).write(self.size);
-            (&raw mut (*entry).bid).write(bid);
-            self.tail.set(tail.wrapping_add(1));
-            AtomicU16::from_ptr(&raw mut (*entries).tail).store(self.tail.get(), Release);
-        }
+        let entry = |at: usize| &self.ring.0[at / ENTRIES].0[at % ENTRIES];
+        entry(at).addr.store(self.buffer(bid) as u64, Relaxed);
+        entry(at).len.store(self.size, Relaxed);
+        entry(at).bid.store(bid, Relaxed);
+        self.tail.set(tail.wrapping_add(1));
+        // The kernel reads the entry when the tail is past it.
+        entry(0).tail.store(self.tail.get(), Release);
     }
 }
