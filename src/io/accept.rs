@@ -45,7 +45,7 @@ impl InTurn for NoData<OwnedFd> {
         _: &Listening,
         left: TryRc<OpCell<Self::Left>>,
     ) -> std::result::Result<Result<OwnedFd>, NoData<OwnedFd>> {
-        Ok(left.with_stage(|stage| stage.take_output()))
+        Ok(left.with_stage(|stage| stage.output.take().expect("it has ended")))
     }
 
     fn leave(cell: TryRc<OpCell<StageOf<NoData<OwnedFd>>>>) -> TryRc<OpCell<Self::Left>> {

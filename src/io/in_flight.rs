@@ -8,7 +8,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -32,45 +31,10 @@ pub(crate) struct OpCell<S: ?Sized> {
     stage: RefCell<S>,
 }
 
-/// How far an operation has come.
-pub(crate) enum Stage<D, M: OpData> {
-    Submitted(Op<D, M>),
-    Completed(M::Output),
-    Taken,
-}
-
-impl<D: Descriptor, M: OpData> Stage<D, M> {
-    /// The operation, which has not been completed.
-    fn op(&mut self) -> &mut Op<D, M> {
-        match self {
-            Stage::Submitted(op) => op,
-            _ => unreachable!("an operation is completed once"),
-        }
-    }
-
-    /// Completes the operation.
-    fn complete(self, outcome: Outcome) -> M::Output {
-        match self {
-            Stage::Submitted(op) => op.complete(outcome),
-            _ => unreachable!("an operation is completed once"),
-        }
-    }
-
-    /// What it came to.
-    pub(crate) fn output(&mut self) -> &mut M::Output {
-        match self {
-            Stage::Completed(output) => output,
-            _ => unreachable!("it has not been completed"),
-        }
-    }
-
-    /// Takes what it came to.
-    pub(crate) fn take_output(&mut self) -> M::Output {
-        match mem::replace(self, Stage::Taken) {
-            Stage::Completed(output) => output,
-            _ => unreachable!("it has not been completed"),
-        }
-    }
+/// An operation until it is completed, then what it came to.
+pub(crate) struct Stage<D, M: OpData> {
+    op: Option<Op<D, M>>,
+    pub(super) output: Option<M::Output>,
 }
 
 /// The loop's owner of an operation, which sees to it that it is completed.
@@ -80,9 +44,9 @@ impl<D: Descriptor, M: OpData> CompletionGuard<D, M> {
     fn complete(&mut self, outcome: Outcome) {
         let Some(cell) = self.0.take() else { return };
         // What is dropped here may be user code, and no borrow is held meanwhile.
-        let stage = mem::replace(&mut *cell.stage.borrow_mut(), Stage::Taken);
-        let output = stage.complete(outcome);
-        *cell.stage.borrow_mut() = Stage::Completed(output);
+        let op = cell.stage.borrow_mut().op.take().expect("an operation is completed once");
+        let output = op.complete(outcome);
+        cell.stage.borrow_mut().output = Some(output);
         cell.outcome.set(Some(outcome));
         let waiter = cell.waiter.take();
         // This comes first, so that whoever is woken finds itself the only owner.
@@ -113,9 +77,12 @@ pub(crate) fn begin<D: Descriptor, M: OpData>(op: Op<D, M>) -> std::result::Resu
             waiter: Waiter::default(),
             handle: Cell::new(None),
             shared: lp.shared().clone(),
-            stage: RefCell::new(Stage::Submitted(op)),
+            stage: RefCell::new(Stage { op: Some(op), output: None }),
         };
-        let refuse = |cell: OpCell<Stage<D, M>>, error| cell.stage.into_inner().complete(Outcome::error(error));
+        let refuse = |cell: OpCell<Stage<D, M>>, error| {
+            let op = cell.stage.into_inner().op.expect("it has not been submitted");
+            op.complete(Outcome::error(error))
+        };
         let cell = TryRc::new_or_back(cell).map_err(|cell| refuse(cell, Error::NO_MEMORY))?;
         match submit(lp, &cell) {
             Ok(handle) => {
@@ -128,7 +95,7 @@ pub(crate) fn begin<D: Descriptor, M: OpData>(op: Op<D, M>) -> std::result::Resu
 }
 
 fn submit<D: Descriptor, M: OpData>(lp: &Loop, cell: &TryRc<OpCell<Stage<D, M>>>) -> Result<Handle> {
-    let mut sqe = cell.stage.borrow_mut().op().entry()?;
+    let mut sqe = cell.stage.borrow_mut().op.as_mut().expect("it is to be submitted").entry()?;
     let driver = M::driver(lp, &mut sqe)?;
     let mut guard = CompletionGuard(Some(cell.clone()));
     let callback = Callback::once_for::<M, _>(move |_: &Loop, event: &Event| {
@@ -196,8 +163,8 @@ impl<D: Descriptor, M: OpData> Future for InFlight<D, M> {
         let cell = self.0.as_ref().expect("a future is not polled after it was ready");
         ready!(cell.poll_end(context));
         let cell = self.0.take().expect("it was there");
-        let mut stage = cell.into_inner().expect("the loop has let go of it").stage.into_inner();
-        Poll::Ready(stage.take_output())
+        let stage = cell.into_inner().expect("the loop has let go of it").stage.into_inner();
+        Poll::Ready(stage.output.expect("it has ended"))
     }
 }
 

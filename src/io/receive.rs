@@ -11,7 +11,7 @@ use crate::op::address::Address;
 use crate::op::buffer::{BufferMut, Filled, Part, room};
 use crate::op::data::Room;
 use crate::op::message::{Addressed, Message};
-use crate::op::operation::{Descriptor, OpData, Outcome};
+use crate::op::operation::{OpData, Outcome};
 use crate::op::sockets::{recv, recvmsg};
 use crate::op::streams::{CURRENT, read};
 use crate::sys::try_arc::TryRc;
@@ -50,9 +50,9 @@ impl<B: BufferMut> Received for Addressed<Filled<B>> {
     }
 }
 
-impl<D: Descriptor, M: OpData<Output: Received>> Received for Stage<D, M> {
+impl<D, M: OpData<Output: Received>> Received for Stage<D, M> {
     fn received(&mut self) -> Result<(&[u8], Address)> {
-        self.output().received()
+        self.output.as_mut().expect("it has ended").received()
     }
 }
 

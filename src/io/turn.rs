@@ -1,5 +1,8 @@
 //! Operations that take turns: of one kind on one descriptor, one is under way at most, and what a cancelled one has brought is
-//! given to the next.
+//! given to the next (`Turns`, which the descriptor owns; `Turn`, the future).
+//!
+//! Nothing that the kernel had done is lost when a future is dropped, and data keeps its order. A second operation of the kind is refused
+//! while the future of the first lives: nobody waits in a queue.
 
 use std::cell::Cell;
 use std::future::Future;

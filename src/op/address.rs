@@ -1,4 +1,4 @@
-//! Addresses of sockets, as the kernel has them.
+//! Addresses of sockets, as the kernel has them: of any family, converted from and to those of the standard library.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};

@@ -1,4 +1,7 @@
-//! The data of operations: buffers, several of them, and paths.
+//! The data of operations: what the kernel reads and writes until it has let go, and what comes back then.
+//!
+//! Each kind says why the addresses hold that it puts into an entry. It relies on what `Buffer` and `BufferMut` promise, and on an operation
+//! staying where it stands; it does not know which operation it is for, and so not whether that reads or writes.
 
 use std::borrow::Cow;
 #[cfg(feature = "capi")]

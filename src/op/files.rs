@@ -1,4 +1,6 @@
-//! Files and directories.
+//! Files and directories: one function for each operation, and the method that calls back for it.
+//!
+//! What holds for all of them stands in `streams`.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;

@@ -1,4 +1,6 @@
-//! Sockets.
+//! Sockets: one function for each operation, and the method that calls back for it.
+//!
+//! What holds for all of them stands in `streams`.
 
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};

@@ -1,4 +1,5 @@
-//! Reading and writing what has a descriptor: files, pipes, terminals, sockets.
+//! Reading and writing what has a descriptor: files, pipes, terminals, sockets. One function for each operation, and the method that
+//! calls back for it.
 //!
 //! What holds for all typed operations: buffers and descriptors are given to the operation. A buffer comes back with the
 //! result; the descriptor (an `OwnedFd`, an `Rc<TcpStream>`, ...) is kept, and dropped just before the callback runs, so that it

@@ -1,4 +1,6 @@
-//! An operation that goes on until all of its buffer is through.
+//! An operation that goes on until all of its buffer is through, and takes turns with others of its kind on the descriptor.
+//!
+//! It relies on the buffer of the first entry staying until the operation has ended. What others write meanwhile may stand amid its data.
 
 use super::streams::CURRENT;
 use crate::abi::completion::Completed;
