@@ -59,6 +59,7 @@ pub struct Spawner<T, E> {
 }
 
 /// Why a group has no outputs.
+#[derive(Debug)]
 pub enum GroupError<E> {
     /// A task has failed.
     Failed(E),
@@ -363,15 +364,6 @@ impl<E: fmt::Display> fmt::Display for GroupError<E> {
         match self {
             GroupError::Failed(error) => error.fmt(f),
             GroupError::Ended(error) => error.fmt(f),
-        }
-    }
-}
-
-impl<E: fmt::Debug> fmt::Debug for GroupError<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            GroupError::Failed(error) => f.debug_tuple("Failed").field(error).finish(),
-            GroupError::Ended(error) => f.debug_tuple("Ended").field(error).finish(),
         }
     }
 }

@@ -17,7 +17,6 @@
 //! What stands behind the header, its future and its output, is `body`'s.
 
 use std::cell::Cell;
-use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::ptr::NonNull;
@@ -268,12 +267,11 @@ impl TaskRef {
         self.0.0
     }
 
-    /// A waker for a poll, which need not be counted.
+    /// A waker that need not be counted, as this reference is there meanwhile.
     #[inline]
-    pub(super) fn waker(&self) -> BorrowedWaker<'_> {
+    pub(super) fn waker(&self) -> impl Deref<Target = Waker> {
         // SAFETY: the functions are those for a task, and keep the contract of RawWaker; the waker is not dropped.
-        let waker = unsafe { Waker::new(self.as_ptr().as_ptr().cast(), &VTABLE) };
-        BorrowedWaker(ManuallyDrop::new(waker), PhantomData)
+        ManuallyDrop::new(unsafe { Waker::new(self.as_ptr().as_ptr().cast(), &VTABLE) })
     }
 
     #[inline]
@@ -311,18 +309,6 @@ impl Drop for TaskRef {
             // The loop's thread has none left. It is not `Send`, so this is that thread.
             drop(SharedRef(self.as_ptr()));
         }
-    }
-}
-
-/// A waker that refers to no more than a reference of the loop's thread does.
-pub(super) struct BorrowedWaker<'a>(ManuallyDrop<Waker>, PhantomData<&'a TaskRef>);
-
-impl Deref for BorrowedWaker<'_> {
-    type Target = Waker;
-
-    #[inline]
-    fn deref(&self) -> &Waker {
-        &self.0
     }
 }
 
