@@ -10,9 +10,8 @@ use std::time::Duration;
 
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
-use crate::event_loop::Loop;
-use crate::event_loop::Shared;
 use crate::event_loop::remote::Remote;
+use crate::event_loop::{Loop, Shared};
 use crate::sys::try_arc::TryArc;
 use crate::task::JoinHandle;
 use crate::time::Time;

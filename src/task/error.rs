@@ -9,9 +9,8 @@ use std::marker::PhantomData;
 use std::sync::{Mutex, PoisonError};
 
 use crate::error::Error;
-use crate::event_loop::Shared;
 use crate::event_loop::remote::Remote;
-use crate::event_loop::{Payload, Unjoined, drop_quietly};
+use crate::event_loop::{Payload, Shared, Unjoined, drop_quietly};
 use crate::sys::try_arc::TryArc;
 
 /// Why a task has no output: it was aborted, or it has panicked.

@@ -17,8 +17,7 @@ use super::join::JoinHandle;
 use super::run::spawn;
 use super::sleep::timeout;
 use crate::error::{Error, Result};
-use crate::event_loop::EndTogether;
-use crate::event_loop::{Loop, Payload};
+use crate::event_loop::{EndTogether, Loop, Payload};
 
 /// Tasks whose ends belong together, as asyncio's `TaskGroup`.
 ///

@@ -24,9 +24,8 @@ use std::task::{Context, RawWaker, RawWakerVTable, Waker};
 
 use super::state::State;
 use crate::abi::handle::Handle;
-use crate::event_loop::Loop;
-use crate::event_loop::Shared;
 use crate::event_loop::thread::with_innermost;
+use crate::event_loop::{Loop, Shared};
 use crate::pending::posts::{Head, Post, PostKind};
 use crate::sys::try_arc::TryArc;
 

@@ -17,10 +17,8 @@ use super::error::JoinError;
 use super::oneshot::{Receiver, Sender, oneshot};
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
-use crate::event_loop::Callback;
-use crate::event_loop::Shared;
 use crate::event_loop::events::Events;
-use crate::event_loop::{Loop, Unjoined};
+use crate::event_loop::{Callback, Loop, Shared, Unjoined};
 use crate::sys::try_arc::TryArc;
 use crate::threads::work::{Packet, Worked};
 

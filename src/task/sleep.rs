@@ -13,9 +13,7 @@ use super::current::cancel;
 use super::header::{Notify, TaskRef};
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
-use crate::event_loop::Callback;
-use crate::event_loop::Loop;
-use crate::event_loop::Shared;
+use crate::event_loop::{Callback, Loop, Shared};
 use crate::sys::try_arc::TryArc;
 use crate::time::Time;
 
