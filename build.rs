@@ -131,7 +131,44 @@ mod header {
         format!("/*\n{lines} */\n\n")
     }
 
+    /// The types by which functions get what is C's, and the pointers and numbers that they are in C: a type with a parameter is a
+    /// pointer to that, or that itself.
+    const IN_C: [(&str, &str); 17] = [
+        ("ConstLoopPtr", "*const loop_t"),
+        ("LoopPtr", "*mut loop_t"),
+        ("RemotePtr", "*mut loop_remote_t"),
+        ("BuffersPtr", "*mut loop_buffers_t"),
+        ("ConstMessagePtr", "*const msghdr"),
+        ("MessagePtr", "*mut msghdr"),
+        ("ConstBuffer", "*const c_void"),
+        ("Buffer", "*mut c_void"),
+        ("Arg", "*mut c_void"),
+        ("Str", "*const c_char"),
+        ("Array", "*const "),
+        ("Room", "*mut "),
+        ("Lasting", "*mut "),
+        ("VersionedIn", "*const "),
+        ("VersionedOut", "*mut "),
+        ("Count", ""),
+        ("Function", ""),
+    ];
+
+    /// A source with C's types. Every one of ours has a lifetime, which comes first.
+    fn in_c(mut source: String) -> String {
+        for (ours, theirs) in IN_C {
+            while let Some(at) = source.find(&format!("{ours}<'")) {
+                let end = at + source[at..].find('>').expect("a parameter list ends");
+                let parameter = source[at..end].split_once(", ").map_or("", |(_, parameter)| parameter);
+                source.replace_range(at..=end, &format!("{theirs}{parameter}"));
+            }
+        }
+        source
+    }
+
     fn section(source: &Path) -> String {
+        let in_c = Path::new(&env::var("OUT_DIR").expect("cargo sets it")).join("section.rs");
+        fs::write(&in_c, self::in_c(fs::read_to_string(source).expect("src/capi can be read")))
+            .expect("OUT_DIR can be written");
         let mut config = Config {
             language: Language::C,
             style: Style::Both,
@@ -154,7 +191,7 @@ mod header {
         let mut header = Vec::new();
         cbindgen::Builder::new()
             .with_config(config)
-            .with_src(source)
+            .with_src(in_c)
             .generate()
             .expect("src/capi can be read as C")
             .write(&mut header);

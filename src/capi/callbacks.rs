@@ -1,55 +1,106 @@
 //! C functions as callbacks. They may be called any number of times; dropping them does nothing.
 //!
-//! Whoever makes one promises that calling the function with its `arg` is sound as long as the callback is stored: the header asks C for
-//! that. The ABI lets a C++ exception arrive here, where it aborts with a message (S30).
+//! A function of the C API gets them as `Function` and `Arg`, which promise what the header asks of C: that the one may be called with the
+//! other until what they were given for has ended. No code in Rust can make either. The ABI lets a C++ exception arrive here, where it
+//! aborts with a message (S30).
+
+use std::marker::PhantomData;
 
 use libc::{c_int, c_void, pid_t};
 
-use super::{as_c, loop_t};
+use super::pointer::as_c;
+use super::types::{loop_callback_t, loop_release_t};
+use super::{NULL_POINTER, loop_t};
 use crate::abi::source::{CFunction, Source};
 use crate::error::Result;
-use crate::event_loop::{Callback, Loop};
+use crate::event_loop::{Callback, Held, Loop};
 use crate::pending::callback::Callable;
 use crate::pending::event::{Event, OpResult};
 
-/// `loop_callback_t`.
-pub(crate) type Call = unsafe extern "C-unwind" fn(*mut loop_t, *mut c_void);
-/// `loop_signal_callback_t`.
-pub(crate) type Signal = unsafe extern "C-unwind" fn(*mut loop_t, c_int, *mut c_void);
-/// `loop_io_callback_t`.
-pub(crate) type Io = unsafe extern "C-unwind" fn(*mut loop_t, i32, u32, *mut c_void);
-/// `loop_fd_callback_t`.
-pub(crate) type Watch = unsafe extern "C-unwind" fn(*mut loop_t, c_int, u32, *mut c_void);
-/// `loop_recv_callback_t`.
-pub(crate) type Recv = unsafe extern "C-unwind" fn(*mut loop_t, i32, *const c_void, u32, *mut c_void);
-/// `loop_done_t`.
-pub(crate) type Done = unsafe extern "C-unwind" fn(*mut loop_t, c_int, *mut c_void);
-/// `loop_child_callback_t`.
-pub(crate) type Child = unsafe extern "C-unwind" fn(*mut loop_t, pid_t, c_int, *mut c_void);
-/// `loop_release_t`.
-pub(crate) type Release = unsafe extern "C-unwind" fn(*mut c_void);
+/// A pointer to a function: NULL, or one that may be called with the `Arg` of the same call until what they are given for has ended.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug)]
+pub struct Function<'a, F>(F, PhantomData<&'a ()>);
 
-/// A C function of a kind, and the argument that it gets.
-struct CCallback<K: Kind>(K::Function, *mut c_void);
+/// `void *`: what the functions of the same call get.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug)]
+pub struct Arg<'a>(*mut c_void, PhantomData<&'a ()>);
 
-/// How a kind of C function is called.
-trait Kind {
-    type Function: Copy;
+impl<'a, F> Function<'a, Option<F>> {
+    /// The function, if it is not NULL.
+    #[inline]
+    pub(super) fn get(self) -> Result<Function<'a, F>> {
+        self.0.map(|function| Function(function, PhantomData)).ok_or(NULL_POINTER)
+    }
 
-    /// # Safety
-    /// The function may be called with this argument now.
-    unsafe fn call(function: Self::Function, lp: &Loop, event: &Event, arg: *mut c_void);
-
-    fn address(function: Self::Function) -> *mut c_void;
+    /// The function, if it is not NULL, with what it gets.
+    #[inline]
+    pub(super) fn with(self, arg: Arg<'a>) -> Result<CCallback<F>> {
+        Ok(self.get()?.bind(arg))
+    }
 }
 
-impl<K: Kind> Callable<Loop> for CCallback<K> {
+impl<'a, F> Function<'a, F> {
+    /// The function with what it gets.
+    #[inline]
+    pub(super) fn bind(self, arg: Arg<'a>) -> CCallback<F> {
+        CCallback(self.0, arg.0)
+    }
+}
+
+/// A C function, and the argument that it gets. It may be called as long as this is there.
+#[derive(Debug)]
+pub(super) struct CCallback<F>(F, *mut c_void);
+
+/// A C function that gets the loop and an argument, and what more it gets.
+pub(super) type Call = unsafe extern "C-unwind" fn(*mut loop_t, *mut c_void);
+type Call1<A> = unsafe extern "C-unwind" fn(*mut loop_t, A, *mut c_void);
+type Call2<A, B> = unsafe extern "C-unwind" fn(*mut loop_t, A, B, *mut c_void);
+type Call3<A, B, C> = unsafe extern "C-unwind" fn(*mut loop_t, A, B, C, *mut c_void);
+/// One that gets the argument alone.
+pub(super) type Plain = unsafe extern "C-unwind" fn(*mut c_void);
+
+/// A C function whose address is known.
+pub(super) trait Address: Copy {
+    fn address(self) -> *mut c_void;
+}
+
+/// How a C function is called.
+macro_rules! call {
+    ([$($Type:ident),*] $Function:ty, |$function:ident, $arg:ident, $($given:ident: $Given:ty),*| $call:expr) => {
+        impl<$($Type),*> CCallback<$Function> {
+            #[inline]
+            pub(super) fn call(&self, $($given: $Given),*) {
+                let CCallback($function, $arg) = *self;
+                // SAFETY: C promises that the function may be called with this argument (`Function`).
+                unsafe { $call }
+            }
+        }
+
+        impl<$($Type),*> Address for $Function {
+            fn address(self) -> *mut c_void {
+                self as *mut c_void
+            }
+        }
+    };
+}
+
+call!([] Plain, |function, arg, | function(arg));
+call!([] Call, |function, arg, lp: &Loop| function(as_c(lp), arg));
+call!([A] Call1<A>, |function, arg, lp: &Loop, a: A| function(as_c(lp), a, arg));
+call!([A, B] Call2<A, B>, |function, arg, lp: &Loop, a: A, b: B| function(as_c(lp), a, b, arg));
+call!([A, B, C] Call3<A, B, C>, |function, arg, lp: &Loop, a: A, b: B, c: C| function(as_c(lp), a, b, c, arg));
+
+/// A C function, and how it is told what has happened: a closure without a size.
+struct Told<F, T>(CCallback<F>, T);
+
+impl<F: Address, T: Fn(&CCallback<F>, &Loop, &Event)> Callable<Loop> for Told<F, T> {
     const ONCE: bool = false;
 
     #[inline]
     fn call(&mut self, lp: &Loop, event: &Event) {
-        // SAFETY: whoever made the callback has promised that this is sound.
-        unsafe { K::call(self.0, lp, event, self.1) }
+        (self.1)(&self.0, lp, event);
     }
 
     #[inline]
@@ -62,99 +113,126 @@ impl<K: Kind> Callable<Loop> for CCallback<K> {
     }
 
     fn source(&self) -> Source {
-        Source::C(CFunction { address: K::address(self.0), arg: self.1 })
+        Source::C(self.0.source())
     }
 }
 
-/// A function that makes a callback of a kind of C function, and how that is called.
-macro_rules! kind {
-    ($(#[$doc:meta])* $make:ident: $Function:ty, |$function:ident, $lp:ident, $event:ident, $arg:ident| $call:expr) => {
-        $(#[$doc])*
-        pub(crate) fn $make(function: $Function, arg: *mut c_void) -> Callback {
-            struct This;
+impl<F: Address> CCallback<F> {
+    fn source(&self) -> CFunction {
+        CFunction { address: self.0.address(), arg: self.1 }
+    }
 
-            impl Kind for This {
-                type Function = $Function;
+    #[inline]
+    fn told(self, tell: impl Fn(&CCallback<F>, &Loop, &Event)) -> Callback {
+        Callback::inline(Told(self, tell))
+    }
 
-                #[inline]
-                unsafe fn call($function: $Function, $lp: &Loop, $event: &Event, $arg: *mut c_void) {
-                    // SAFETY: the caller says that the function may be called.
-                    unsafe { $call }
-                }
-
-                fn address(function: $Function) -> *mut c_void {
-                    function as *mut c_void
-                }
-            }
-
-            Callback::inline(CCallback::<This>(function, arg))
-        }
-    };
+    /// A closure that calls the function once, by which it is known.
+    pub(super) fn once(self, call: impl FnOnce(&Self, &Loop) + 'static) -> Result<Callback>
+    where
+        F: 'static,
+    {
+        Callback::new(Prepared(self, call))
+    }
 }
 
-kind!(
-    /// Gets the loop and `arg`.
-    call: Call, |function, lp, _event, arg| function(as_c(lp), arg)
-);
-kind!(
-    /// Gets the loop, the signal that has come, and `arg`.
-    signal: Signal, |function, lp, event, arg| {
+/// `loop_callback_t`.
+#[inline]
+pub(super) fn call(callback: CCallback<Call>) -> Callback {
+    callback.told(|callback, lp, _| callback.call(lp))
+}
+
+/// `loop_signal_callback_t`.
+pub(super) fn signal(callback: CCallback<Call1<c_int>>) -> Callback {
+    callback.told(|callback, lp, event| {
         let Event::Signal(signal) = *event else { unreachable!("a signal handler was called for {event:?}") };
-        function(as_c(lp), signal, arg);
-    }
-);
-kind!(
-    /// Gets the loop, the result of the operation, its flags, and `arg`.
-    io: Io, |function, lp, event, arg| {
-        let OpResult { result, flags, .. } = event.completed();
-        function(as_c(lp), result, flags, arg);
-    }
-);
-kind!(
-    /// Gets the loop, the descriptor, the events, and `arg`.
-    watch: Watch, |function, lp, event, arg| {
-        let Event::Ready(fd, events) = *event else { unreachable!("a watcher was called for {event:?}") };
-        function(as_c(lp), fd, events, arg);
-    }
-);
-kind!(
-    /// Gets the loop, the result of the operation, where its data is, its flags, and `arg`.
-    recv: Recv, |function, lp, event, arg| {
-        let OpResult { result, flags, data } = event.completed();
-        function(as_c(lp), result, data.cast(), flags, arg);
-    }
-);
-kind!(
-    /// Gets the loop, the result of the work, and `arg`.
-    done: Done, |function, lp, event, arg| function(as_c(lp), event.completed().result, arg)
-);
-kind!(
-    /// Gets the loop, the child that has ended, its wait status, and `arg`.
-    child: Child, |function, lp, event, arg| {
-        let Event::Exited(pid, status) = *event else { unreachable!("a child's watcher was called for {event:?}") };
-        function(as_c(lp), pid, status, arg);
-    }
-);
-kind!(
-    /// Gets `arg` alone.
-    release: Release, |function, _lp, _event, arg| function(arg)
-);
+        callback.call(lp, signal);
+    })
+}
 
-/// A closure that calls a C function once, by which it is known.
-pub(crate) fn once<F: FnOnce(&Loop, &Event) + 'static>(function: CFunction, call: F) -> Result<Callback> {
-    Callback::new(Prepared(function, call))
+/// `loop_io_callback_t`.
+#[inline]
+pub(super) fn io(callback: CCallback<Call2<i32, u32>>) -> Callback {
+    callback.told(|callback, lp, event| {
+        let OpResult { result, flags, .. } = event.completed();
+        callback.call(lp, result, flags);
+    })
+}
+
+/// `loop_fd_callback_t`.
+pub(super) fn watch(callback: CCallback<Call2<c_int, u32>>) -> Callback {
+    callback.told(|callback, lp, event| {
+        let Event::Ready(fd, events) = *event else { unreachable!("a watcher was called for {event:?}") };
+        callback.call(lp, fd, events);
+    })
+}
+
+/// `loop_recv_callback_t`.
+pub(super) fn recv(callback: CCallback<Call3<i32, *const c_void, u32>>) -> Callback {
+    callback.told(|callback, lp, event| {
+        let OpResult { result, flags, data } = event.completed();
+        callback.call(lp, result, data.cast(), flags);
+    })
+}
+
+/// `loop_done_t`.
+pub(super) fn done(callback: CCallback<Call1<c_int>>) -> Callback {
+    callback.told(|callback, lp, event| callback.call(lp, event.completed().result))
+}
+
+/// `loop_child_callback_t`.
+pub(super) fn child(callback: CCallback<Call2<pid_t, c_int>>) -> Callback {
+    callback.told(|callback, lp, event| {
+        let Event::Exited(pid, status) = *event else { unreachable!("a child's watcher was called for {event:?}") };
+        callback.call(lp, pid, status);
+    })
+}
+
+impl Function<'_, loop_release_t> {
+    /// A release hook for the argument of a callback; None for NULL.
+    ///
+    /// # Safety
+    /// The argument is that of the callback for which C gives the hook.
+    pub(super) unsafe fn for_arg(self, arg: *mut c_void) -> Option<Callback> {
+        self.0.map(|release| CCallback(release, arg).told(|release, _, _| release.call()))
+    }
+}
+
+/// A C function that is posted, with a release hook for its argument.
+pub(super) struct CPost {
+    callback: CCallback<Call>,
+    release: loop_release_t,
+}
+
+// SAFETY: C promises that function, hook and argument may be used on the loop's thread (`Function`).
+unsafe impl Send for CPost {}
+
+impl CPost {
+    pub(super) fn new<'a>(
+        callback: Function<'a, loop_callback_t>,
+        release: Option<Function<'a, loop_release_t>>,
+        arg: Arg<'a>,
+    ) -> Result<CPost> {
+        Ok(CPost { callback: callback.with(arg)?, release: release.and_then(|release| release.0) })
+    }
+
+    pub(super) fn into_held(self) -> Held {
+        let release =
+            self.release.map(|release| CCallback(release, self.callback.1).told(|release, _, _| release.call()));
+        Held { callback: call(self.callback), release }
+    }
 }
 
 /// A C function, and a closure that calls it.
-struct Prepared<F>(CFunction, F);
+struct Prepared<F, C>(CCallback<F>, C);
 
-impl<F: FnOnce(&Loop, &Event)> Callable<Loop> for Prepared<F> {
+impl<F: Address, C: FnOnce(&CCallback<F>, &Loop)> Callable<Loop> for Prepared<F, C> {
     const ONCE: bool = true;
 
     fn call(&mut self, _: &Loop, _: &Event) {}
 
-    fn call_once(self, lp: &Loop, event: &Event) {
-        (self.1)(lp, event);
+    fn call_once(self, lp: &Loop, _: &Event) {
+        (self.1)(&self.0, lp);
     }
 
     fn source_of_type() -> Source {
@@ -162,6 +240,6 @@ impl<F: FnOnce(&Loop, &Event)> Callable<Loop> for Prepared<F> {
     }
 
     fn source(&self) -> Source {
-        Source::C(self.0)
+        Source::C(self.0.source())
     }
 }

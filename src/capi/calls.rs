@@ -1,19 +1,17 @@
 //! Calls: what a program schedules, and what it does with the handles.
 
-use std::ffi::{c_int, c_void};
-use std::ptr::NonNull;
+use std::ffi::c_int;
+use std::mem::MaybeUninit;
 
+use super::callbacks::{Arg, CCallback, Call, Function, call};
+use super::pointer::{ConstLoopPtr, LoopPtr};
 use super::types::{loop_callback_t, loop_handle_t, loop_release_t};
-use super::{
-    NULL_POINTER, UNKNOWN_HOOK_POINT, callbacks, handle, handle_from_c, loop_t, number, public, status, with_args,
-    with_loop,
-};
+use super::{NULL_POINTER, UNKNOWN_HOOK_POINT, handle, handle_from_c, number, status};
 use crate::abi::handle::Handle;
 use crate::abi::source::Source;
-use crate::error::Result;
-use crate::event_loop::Callback;
-use crate::event_loop::Loop;
+use crate::error::{Error, Result};
 use crate::event_loop::calls::period_of;
+use crate::event_loop::{Callback, Loop};
 use crate::pending::{Cancelled, HookPoint};
 use crate::time::{Time, monotonic};
 
@@ -22,23 +20,14 @@ pub const LOOP_BEFORE_WAIT: u32 = 1;
 /// loop_add_hook(): in every iteration, after the loop has collected what is ready, before it runs it.
 pub const LOOP_AFTER_WAIT: u32 = 2;
 
-/// Calls `schedule` with an open loop of the calling thread and a C callback.
-///
-/// # Safety
-/// The pointer is null or that of an open loop; the callback may be called with `arg` until it has ended.
+/// Schedules a call.
 #[inline]
-unsafe fn add(
-    lp: *mut loop_t,
-    callback: loop_callback_t,
-    arg: *mut c_void,
+fn add(
+    lp: LoopPtr<'_>,
+    callback: Result<CCallback<Call>>,
     schedule: impl FnOnce(&Loop, Callback) -> Result<Handle>,
 ) -> loop_handle_t {
-    let add = |lp: &Loop, callback| {
-        lp.check_accepts()?;
-        schedule(lp, callbacks::call(callback, arg))
-    };
-    // SAFETY: as the caller says.
-    handle(unsafe { with_args(lp, callback.ok_or(NULL_POINTER), add) })
+    handle(lp.add(callback, |lp, callback| schedule(lp, call(callback))))
 }
 
 /// Runs `callback` in the next iteration, after all that is ready already. From inside a callback, that is a later
@@ -49,12 +38,11 @@ unsafe fn add(
 /// more is pending than ever before. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_call_soon(
-    r#loop: *mut loop_t,
-    callback: loop_callback_t,
-    arg: *mut c_void,
+    r#loop: LoopPtr<'_>,
+    callback: Function<'_, loop_callback_t>,
+    arg: Arg<'_>,
 ) -> loop_handle_t {
-    // SAFETY: the header asks for what `add` needs.
-    unsafe { add(r#loop, callback, arg, Loop::schedule_soon) }
+    add(r#loop, callback.with(arg), Loop::schedule_soon)
 }
 
 /// Runs `callback` once, `delay_ns` from now: loop_call_at() with loop_time() + delay_ns, which saturates at
@@ -63,14 +51,13 @@ pub unsafe extern "C" fn loop_call_soon(
 /// Returns a handle. Errors: those of loop_call_at(). O(1), no system call. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_call_later(
-    r#loop: *mut loop_t,
+    r#loop: LoopPtr<'_>,
     delay_ns: u64,
-    callback: loop_callback_t,
-    arg: *mut c_void,
+    callback: Function<'_, loop_callback_t>,
+    arg: Arg<'_>,
 ) -> loop_handle_t {
     let later = |lp: &Loop, callback| lp.schedule_at(lp.time().as_nanos().saturating_add(delay_ns), callback);
-    // SAFETY: the header asks for what `add` needs.
-    unsafe { add(r#loop, callback, arg, later) }
+    add(r#loop, callback.with(arg), later)
 }
 
 /// Runs `callback` once, at `when_ns` on the clock of loop_time(): never before, to the nanosecond, and after those that
@@ -81,13 +68,12 @@ pub unsafe extern "C" fn loop_call_later(
 /// The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_call_at(
-    r#loop: *mut loop_t,
+    r#loop: LoopPtr<'_>,
     when_ns: u64,
-    callback: loop_callback_t,
-    arg: *mut c_void,
+    callback: Function<'_, loop_callback_t>,
+    arg: Arg<'_>,
 ) -> loop_handle_t {
-    // SAFETY: the header asks for what `add` needs.
-    unsafe { add(r#loop, callback, arg, |lp, callback| lp.schedule_at(when_ns, callback)) }
+    add(r#loop, callback.with(arg), |lp, callback| lp.schedule_at(when_ns, callback))
 }
 
 /// Runs `callback` every `period_ns`, for the first time a period from now. It keeps its phase: the k-th call is due at
@@ -97,33 +83,29 @@ pub unsafe extern "C" fn loop_call_at(
 /// Returns a handle, or -EINVAL for a period of 0, -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1). The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_call_every(
-    r#loop: *mut loop_t,
+    r#loop: LoopPtr<'_>,
     period_ns: u64,
-    callback: loop_callback_t,
-    arg: *mut c_void,
+    callback: Function<'_, loop_callback_t>,
+    arg: Arg<'_>,
 ) -> loop_handle_t {
     if let Err(error) = period_of(period_ns) {
         return handle(Err(error));
     }
-    // SAFETY: the header asks for what `add` needs.
-    unsafe { add(r#loop, callback, arg, |lp, callback| lp.schedule_every(period_ns, callback)) }
+    add(r#loop, callback.with(arg), |lp, callback| lp.schedule_every(period_ns, callback))
 }
 
 /// The time in nanoseconds, read from the clock at every call: CLOCK_MONOTONIC, or the loop's own clock if it was made with
 /// LOOP_VIRTUAL_TIME. NULL is CLOCK_MONOTONIC. About 25 ns. Any thread, at any moment while the loop is open.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_time(r#loop: *const loop_t) -> u64 {
-    // SAFETY: the header asks for NULL or an open loop; the clock is for all threads.
-    unsafe { public(r#loop) }.map_or_else(|_| monotonic(), |lp| lp.clock.now())
+pub unsafe extern "C" fn loop_time(r#loop: ConstLoopPtr<'_>) -> u64 {
+    r#loop.public().map_or_else(|_| monotonic(), |lp| lp.clock.now())
 }
 
 /// The earliest deadline of the timers that do not stand in the ready queue, or LOOP_NEVER. O(1); after the timer that had it
 /// was cancelled, O(log n) amortized. The loop's thread; LOOP_NEVER from others.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_next_deadline(r#loop: *const loop_t) -> u64 {
-    // SAFETY: the header asks for an open loop.
-    let deadline = unsafe { with_loop(r#loop, |lp| lp.check_answers().map(|()| lp.next_deadline())) };
-    deadline.ok().flatten().unwrap_or(Time::NEVER).as_nanos()
+pub unsafe extern "C" fn loop_next_deadline(r#loop: ConstLoopPtr<'_>) -> u64 {
+    r#loop.ask(None, Loop::next_deadline).unwrap_or(Time::NEVER).as_nanos()
 }
 
 /// Cancels what a handle names. Its callback will not run again, even if it stands in the batch that is being run; its
@@ -135,9 +117,8 @@ pub unsafe extern "C" fn loop_next_deadline(r#loop: *const loop_t) -> u64 {
 /// rule for the last watcher of a descriptor: the kernel lets go of the file before this returns, and before the release hook. The loop's
 /// thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_cancel(r#loop: *mut loop_t, handle: loop_handle_t) -> c_int {
-    // SAFETY: the header asks for an open loop.
-    let cancelled = unsafe { with_loop(r#loop, |lp| lp.end(handle_from_c(handle))) };
+pub unsafe extern "C" fn loop_cancel(r#loop: LoopPtr<'_>, handle: loop_handle_t) -> c_int {
+    let cancelled = r#loop.with(|lp| lp.end(handle_from_c(handle)));
     number(cancelled.map(|cancelled| c_int::from(cancelled == Cancelled::Asked)))
 }
 
@@ -146,13 +127,8 @@ pub unsafe extern "C" fn loop_cancel(r#loop: *mut loop_t, handle: loop_handle_t)
 ///
 /// Errors: -EINVAL not a timer; -ENOENT the handle is stale; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1). The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_reschedule(r#loop: *mut loop_t, handle: loop_handle_t, when_ns: u64) -> c_int {
-    let reschedule = |lp: &Loop| {
-        lp.check_accepts()?;
-        lp.move_timer(handle_from_c(handle), Time::from_nanos(when_ns))
-    };
-    // SAFETY: the header asks for an open loop.
-    status(unsafe { with_loop(r#loop, reschedule) })
+pub unsafe extern "C" fn loop_reschedule(r#loop: LoopPtr<'_>, handle: loop_handle_t, when_ns: u64) -> c_int {
+    status(r#loop.add(Ok(()), |lp, ()| lp.move_timer(handle_from_c(handle), Time::from_nanos(when_ns))))
 }
 
 /// Writes when a timer is due; for a repeating one inside its callback, the next call.
@@ -160,9 +136,12 @@ pub unsafe extern "C" fn loop_reschedule(r#loop: *mut loop_t, handle: loop_handl
 /// Errors: -EINVAL not a timer, or `when_ns` is NULL; -ENOENT the handle is stale; -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1).
 /// The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_when(r#loop: *const loop_t, handle: loop_handle_t, when_ns: *mut u64) -> c_int {
-    // SAFETY: the header asks for an open loop, and for a pointer to write to.
-    unsafe { ask(r#loop, handle, when_ns, |lp, handle| lp.when(handle).map(Time::as_nanos)) }
+pub unsafe extern "C" fn loop_when(
+    r#loop: ConstLoopPtr<'_>,
+    handle: loop_handle_t,
+    when_ns: Option<&mut MaybeUninit<u64>>,
+) -> c_int {
+    ask(r#loop, handle, when_ns, |lp, handle| lp.when(handle).map(Time::as_nanos))
 }
 
 /// Writes how many calls of a repeating timer were left out, because the loop came too late for them; 0 for other
@@ -170,26 +149,25 @@ pub unsafe extern "C" fn loop_when(r#loop: *const loop_t, handle: loop_handle_t,
 ///
 /// Errors: those of loop_when(). O(1). The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_skipped(r#loop: *const loop_t, handle: loop_handle_t, count: *mut u64) -> c_int {
-    // SAFETY: the header asks for an open loop, and for a pointer to write to.
-    unsafe { ask(r#loop, handle, count, Loop::skipped) }
+pub unsafe extern "C" fn loop_skipped(
+    r#loop: ConstLoopPtr<'_>,
+    handle: loop_handle_t,
+    count: Option<&mut MaybeUninit<u64>>,
+) -> c_int {
+    ask(r#loop, handle, count, Loop::skipped)
 }
 
 /// Whether what the handle names is still to run. The loop's thread; false from others.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_is_pending(r#loop: *const loop_t, handle: loop_handle_t) -> bool {
-    // SAFETY: the header asks for an open loop.
-    unsafe { with_loop(r#loop, |lp| lp.check_answers().map(|()| lp.is_pending(handle_from_c(handle)))) }
-        .unwrap_or(false)
+pub unsafe extern "C" fn loop_is_pending(r#loop: ConstLoopPtr<'_>, handle: loop_handle_t) -> bool {
+    r#loop.ask(false, |lp| lp.is_pending(handle_from_c(handle)))
 }
 
 /// The handle of the callback that is running, else 0; that of a callback which runs once is stale by then. A post of another
 /// thread has none. The loop's thread; 0 from others.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_current(r#loop: *const loop_t) -> loop_handle_t {
-    // SAFETY: the header asks for an open loop.
-    let current = unsafe { with_loop(r#loop, |lp| lp.check_answers().map(|()| lp.current_handle())) };
-    current.ok().flatten().map_or(0, Handle::as_raw)
+pub unsafe extern "C" fn loop_current(r#loop: ConstLoopPtr<'_>) -> loop_handle_t {
+    r#loop.ask(None, Loop::current_handle).map_or(0, Handle::as_raw)
 }
 
 /// Makes what the handle names count for loop_run(), as it does from the start.
@@ -197,9 +175,8 @@ pub unsafe extern "C" fn loop_current(r#loop: *const loop_t) -> loop_handle_t {
 /// Errors: -EINVAL a hook or a signal handler, which never count; -ENOENT the handle is stale; -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1). The
 /// loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_ref(r#loop: *mut loop_t, handle: loop_handle_t) -> c_int {
-    // SAFETY: the header asks for an open loop.
-    status(unsafe { with_loop(r#loop, |lp| lp.ref_(handle_from_c(handle))) })
+pub unsafe extern "C" fn loop_ref(r#loop: LoopPtr<'_>, handle: loop_handle_t) -> c_int {
+    status(r#loop.with(|lp| lp.ref_(handle_from_c(handle))))
 }
 
 /// Makes what the handle names not count for loop_run(), which then returns though it is pending: for an operation,
@@ -207,16 +184,14 @@ pub unsafe extern "C" fn loop_ref(r#loop: *mut loop_t, handle: loop_handle_t) ->
 ///
 /// Errors: those of loop_ref(). O(1). The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_unref(r#loop: *mut loop_t, handle: loop_handle_t) -> c_int {
-    // SAFETY: the header asks for an open loop.
-    status(unsafe { with_loop(r#loop, |lp| lp.unref(handle_from_c(handle))) })
+pub unsafe extern "C" fn loop_unref(r#loop: LoopPtr<'_>, handle: loop_handle_t) -> c_int {
+    status(r#loop.with(|lp| lp.unref(handle_from_c(handle))))
 }
 
 /// Whether what the handle names counts for loop_run(). The loop's thread; false from others.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_has_ref(r#loop: *const loop_t, handle: loop_handle_t) -> bool {
-    // SAFETY: the header asks for an open loop.
-    unsafe { with_loop(r#loop, |lp| lp.check_answers().map(|()| lp.has_ref(handle_from_c(handle)))) }.unwrap_or(false)
+pub unsafe extern "C" fn loop_has_ref(r#loop: ConstLoopPtr<'_>, handle: loop_handle_t) -> bool {
+    r#loop.ask(false, |lp| lp.has_ref(handle_from_c(handle)))
 }
 
 /// Has `release` called with the `arg` of what the handle names, exactly once, when that has ended: has run for the last
@@ -229,15 +204,17 @@ pub unsafe extern "C" fn loop_has_ref(r#loop: *const loop_t, handle: loop_handle
 ///
 /// Errors: -ENOENT the handle is stale; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. O(1). The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_on_release(r#loop: *mut loop_t, handle: loop_handle_t, release: loop_release_t) -> c_int {
-    let on_release = |lp: &Loop| {
-        lp.check_accepts()?;
+pub unsafe extern "C" fn loop_on_release(
+    r#loop: LoopPtr<'_>,
+    handle: loop_handle_t,
+    release: Function<'_, loop_release_t>,
+) -> c_int {
+    status(r#loop.add(Ok(()), |lp, ()| {
         let handle = handle_from_c(handle);
-        let Source::C(function) = lp.source(handle)? else { return Err(crate::error::Error::STALE_HANDLE) };
-        lp.set_release(handle, release.map(|release| callbacks::release(release, function.arg)))
-    };
-    // SAFETY: the header asks for an open loop.
-    status(unsafe { with_loop(r#loop, on_release) })
+        let Source::C(function) = lp.source(handle)? else { return Err(Error::STALE_HANDLE) };
+        // SAFETY: the hook gets the argument of the callback that it is given for.
+        lp.set_release(handle, unsafe { release.for_arg(function.arg) })
+    }))
 }
 
 /// Runs `callback` in every iteration, at the point that `when` names: LOOP_BEFORE_WAIT or LOOP_AFTER_WAIT. To embed
@@ -247,36 +224,28 @@ pub unsafe extern "C" fn loop_on_release(r#loop: *mut loop_t, handle: loop_handl
 /// Returns a handle, or -EINVAL, -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1). The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_add_hook(
-    r#loop: *mut loop_t,
+    r#loop: LoopPtr<'_>,
     when: u32,
-    callback: loop_callback_t,
-    arg: *mut c_void,
+    callback: Function<'_, loop_callback_t>,
+    arg: Arg<'_>,
 ) -> loop_handle_t {
     let point = match when {
         LOOP_BEFORE_WAIT => HookPoint::BeforeWait,
         LOOP_AFTER_WAIT => HookPoint::AfterWait,
         _ => return handle(Err(UNKNOWN_HOOK_POINT)),
     };
-    // SAFETY: the header asks for what `add` needs.
-    unsafe { add(r#loop, callback, arg, |lp, callback| lp.schedule_hook(point, callback)) }
+    add(r#loop, callback.with(arg), |lp, callback| lp.schedule_hook(point, callback))
 }
 
 /// Asks for one number about a handle, and writes it to `out` if there is one.
-///
-/// # Safety
-/// The pointer is null or that of an open loop; `out` is null or may be written.
-unsafe fn ask(
-    lp: *const loop_t,
+fn ask(
+    lp: ConstLoopPtr<'_>,
     handle: loop_handle_t,
-    out: *mut u64,
+    out: Option<&mut MaybeUninit<u64>>,
     question: impl FnOnce(&Loop, Handle) -> Result<u64>,
 ) -> c_int {
-    let ask = |lp: &Loop, out: NonNull<u64>| {
-        let answer = question(lp, handle_from_c(handle))?;
-        // SAFETY: as the caller says.
-        unsafe { out.write(answer) };
+    status(lp.with_args(out.ok_or(NULL_POINTER), |lp, out| {
+        out.write(question(lp, handle_from_c(handle))?);
         Ok(())
-    };
-    // SAFETY: as the caller says.
-    status(unsafe { with_args(lp, NonNull::new(out).ok_or(NULL_POINTER), ask) })
+    }))
 }

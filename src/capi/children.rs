@@ -4,9 +4,10 @@ use std::ffi::{c_int, c_void};
 
 use libc::pid_t;
 
+use super::callbacks::{Arg, Function, child};
+use super::pointer::LoopPtr;
 use super::types::loop_handle_t;
-use super::{NULL_POINTER, callbacks, handle, loop_t, with_args};
-use crate::event_loop::Loop;
+use super::{handle, loop_t};
 use crate::sys::children::{check_pid, open_pidfd};
 
 /// Gets a child that has ended: `wait_status` is what waitpid() gave, for WIFEXITED() and the like; -1 when another has waited for
@@ -25,16 +26,11 @@ pub type loop_child_callback_t =
 /// -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. Two system calls, and a descriptor until it has ended or is cancelled. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_watch_child(
-    r#loop: *mut loop_t,
+    r#loop: LoopPtr<'_>,
     pid: pid_t,
-    callback: loop_child_callback_t,
-    arg: *mut c_void,
+    callback: Function<'_, loop_child_callback_t>,
+    arg: Arg<'_>,
 ) -> loop_handle_t {
-    let args = callback.ok_or(NULL_POINTER).and_then(|callback| check_pid(pid).map(|_| callback));
-    let watch = |lp: &Loop, callback| {
-        lp.check_accepts()?;
-        lp.schedule_child(pid, open_pidfd(pid)?, callbacks::child(callback, arg))
-    };
-    // SAFETY: the header asks for an open loop.
-    handle(unsafe { with_args(r#loop, args, watch) })
+    let args = callback.with(arg).and_then(|callback| check_pid(pid).map(|_| callback));
+    handle(r#loop.add(args, |lp, callback| lp.schedule_child(pid, open_pidfd(pid)?, child(callback))))
 }

@@ -1,13 +1,16 @@
 //! Completions: operations of the kernel's, and their results.
 
 use std::ffi::{c_int, c_void};
-use std::slice;
 
+use super::callbacks::{Arg, Function, io};
+use super::memory::{Array, Count, Room};
 use super::operations::{Made, submit};
+use super::pointer::{ConstLoopPtr, LoopPtr};
 use super::types::loop_handle_t;
-use super::{NULL_POINTER, callbacks, handle_from_c, io_uring_sqe, loop_t, number, status, with_args, with_loop};
+use super::{NULL_POINTER, handle_from_c, loop_t, number, status};
 use crate::abi::completion::{MORE, TIMED_OUT};
-use crate::abi::sqe::Sqe;
+use crate::abi::handle::Handle;
+use crate::abi::sqe::Sqe as io_uring_sqe;
 use crate::error::Error;
 use crate::event_loop::Loop;
 use crate::op::check;
@@ -41,23 +44,21 @@ pub type loop_io_callback_t =
 /// -EAGAIN when the kernel takes none at the moment; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1). The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_submit(
-    r#loop: *mut loop_t,
-    sqe: *const io_uring_sqe,
-    callback: loop_io_callback_t,
-    arg: *mut c_void,
+    r#loop: LoopPtr<'_>,
+    sqe: Option<&io_uring_sqe>,
+    callback: Function<'_, loop_io_callback_t>,
+    arg: Arg<'_>,
 ) -> loop_handle_t {
-    // SAFETY: the header asks for an entry that is valid until the final callback.
-    unsafe {
-        submit(r#loop, callback, arg, || {
-            let sqe = sqe.cast::<Sqe>().as_ref().copied().ok_or(NULL_POINTER)?;
-            check(&sqe, 0)?;
-            Ok::<Made, _>((sqe, None))
-        })
-    }
+    submit(r#loop, callback, arg, || {
+        let sqe = *sqe.ok_or(NULL_POINTER)?;
+        check(&sqe, 0)?;
+        // SAFETY: C promises that what the entry points to lives until the final callback, or until the release hook has run.
+        Ok(unsafe { Made::new(sqe, None) })
+    })
 }
 
 /// No submission queue is larger.
-const LARGEST_CHAIN: usize = 32768;
+const LARGEST_CHAIN: u16 = 32768;
 
 /// Submits a chain of `count` operations: each begins when the one before it has ended well, and when one fails those
 /// after it end with -ECANCELED. IOSQE_IO_LINK is set by the loop; an entry may bear IOSQE_IO_HARDLINK instead, and
@@ -71,40 +72,27 @@ const LARGEST_CHAIN: usize = 32768;
 /// O(count). The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_submit_chain(
-    r#loop: *mut loop_t,
-    sqes: *const io_uring_sqe,
-    count: usize,
-    callback: loop_io_callback_t,
-    args: *const *mut c_void,
-    handles: *mut loop_handle_t,
+    r#loop: LoopPtr<'_>,
+    sqes: Array<'_, io_uring_sqe>,
+    count: Count<'_, usize>,
+    callback: Function<'_, loop_io_callback_t>,
+    args: Array<'_, Arg<'_>>,
+    handles: Room<'_, loop_handle_t>,
 ) -> c_int {
-    let checked = match callback {
-        Some(_) if count > LARGEST_CHAIN => Err(Error::CHAIN_TOO_LONG),
-        // An empty array may be anywhere.
-        Some(callback) if count == 0 || !sqes.is_null() && !args.is_null() => Ok(callback),
-        _ => Err(NULL_POINTER),
+    let chain = || {
+        let callback = callback.get()?;
+        let count = count.at_most(LARGEST_CHAIN, Error::CHAIN_TOO_LONG)?;
+        Ok((callback, sqes.get(count)?, args.get(count)?, handles.get(count)))
     };
-    let submit = |lp: &Loop, callback| {
-        lp.check_accepts()?;
-        if count == 0 {
-            return Ok(());
-        }
-        // SAFETY: the header asks for `count` of each, and for entries that are valid until the final callbacks.
-        unsafe {
-            let (sqes, args) = (slice::from_raw_parts(sqes.cast::<Sqe>(), count), slice::from_raw_parts(args, count));
-            lp.submit_chain(
-                sqes,
-                |at| callbacks::io(callback, args[at]),
-                |at, handle| {
-                    if !handles.is_null() {
-                        handles.add(at).write(handle.as_raw());
-                    }
-                },
-            )
-        }
-    };
-    // SAFETY: the header asks for an open loop.
-    status(unsafe { with_args(r#loop, checked, submit) })
+    status(r#loop.add(chain(), |lp, (callback, sqes, args, handles)| {
+        let added = |at: usize, handle: Handle| {
+            if let Some(room) = handles.get_mut(at) {
+                room.write(handle.as_raw());
+            }
+        };
+        // SAFETY: C promises that what the entries point to lives until the final callbacks.
+        unsafe { lp.submit_chain(sqes, |at| io(callback.bind(args[at])), added) }
+    }))
 }
 
 /// The descriptor of the ring, for io_uring_register() of files and buffers. Never submit on it, never close it, and
@@ -113,18 +101,16 @@ pub unsafe extern "C" fn loop_submit_chain(
 ///
 /// Returns the descriptor, or -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_ring_fd(r#loop: *const loop_t) -> c_int {
-    // SAFETY: the header asks for an open loop.
-    number(unsafe { with_loop(r#loop, Loop::ring_fd) })
+pub unsafe extern "C" fn loop_ring_fd(r#loop: ConstLoopPtr<'_>) -> c_int {
+    number(r#loop.with(Loop::ring_fd))
 }
 
 /// Whether this kernel has an operation, an IORING_OP_*. It was asked when the loop was made: what distributions have
 /// brought to older kernels counts. With RINGLOOP_KERNEL=5.10 in the environment a loop uses nothing that came later, so
 /// that a program can be tried as on that kernel. The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_supports(r#loop: *const loop_t, opcode: u8) -> bool {
-    // SAFETY: the header asks for an open loop.
-    unsafe { with_loop(r#loop, |lp| Ok(lp.supports(opcode))) }.unwrap_or(false)
+pub unsafe extern "C" fn loop_supports(r#loop: ConstLoopPtr<'_>, opcode: u8) -> bool {
+    r#loop.with(|lp| Ok(lp.supports(opcode))).unwrap_or(false)
 }
 
 /// Cuts an operation short at `when_ns`: its final result then has LOOP_TIMED_OUT, and is what the kernel had done, or
@@ -134,7 +120,6 @@ pub unsafe extern "C" fn loop_supports(r#loop: *const loop_t, opcode: u8) -> boo
 /// Errors: -EINVAL not an operation; -ENOENT, -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1): it is a timer, as exact
 /// as any. The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_set_deadline(r#loop: *mut loop_t, handle: loop_handle_t, when_ns: u64) -> c_int {
-    // SAFETY: the header asks for an open loop.
-    status(unsafe { with_loop(r#loop, |lp| lp.set_deadline(handle_from_c(handle), Time::from_nanos(when_ns))) })
+pub unsafe extern "C" fn loop_set_deadline(r#loop: LoopPtr<'_>, handle: loop_handle_t, when_ns: u64) -> c_int {
+    status(r#loop.with(|lp| lp.set_deadline(handle_from_c(handle), Time::from_nanos(when_ns))))
 }

@@ -2,7 +2,8 @@
 
 use std::ffi::c_int;
 
-use super::{loop_t, number, status, with_loop};
+use super::pointer::LoopPtr;
+use super::{number, status};
 use crate::event_loop::Loop;
 
 /// A descriptor that is readable whenever loop_run_once(loop, 0) has work, timers included: for the poll() or epoll of
@@ -14,9 +15,8 @@ use crate::event_loop::Loop;
 ///
 /// Returns the descriptor, or -EMFILE, -ENFILE, -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_fd(r#loop: *mut loop_t) -> c_int {
-    // SAFETY: the header asks for an open loop.
-    number(unsafe { with_loop(r#loop, Loop::fd) })
+pub unsafe extern "C" fn loop_fd(r#loop: LoopPtr<'_>) -> c_int {
+    number(r#loop.with(Loop::fd))
 }
 
 /// Makes loop_fd() tell of what was scheduled since the last loop_run_once(). Call it before the host sleeps when
@@ -25,7 +25,6 @@ pub unsafe extern "C" fn loop_fd(r#loop: *mut loop_t) -> c_int {
 /// Errors: -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL; those of io_uring_enter(). At most two system calls. The loop's
 /// thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_flush(r#loop: *mut loop_t) -> c_int {
-    // SAFETY: the header asks for an open loop.
-    status(unsafe { with_loop(r#loop, Loop::flush) })
+pub unsafe extern "C" fn loop_flush(r#loop: LoopPtr<'_>) -> c_int {
+    status(r#loop.with(Loop::flush))
 }

@@ -1,19 +1,19 @@
 //! Work off the loop.
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
 use libc::addrinfo;
 
+use super::callbacks::{Arg, CCallback, Function, Plain, done as on_done};
+use super::memory::Str;
+use super::pointer::LoopPtr;
 use super::types::loop_handle_t;
-use super::{NULL_POINTER, as_c, callbacks, handle, loop_t, with_args};
-use crate::abi::source::CFunction;
+use super::{handle, loop_t};
 use crate::error::Result;
-use crate::event_loop::Loop;
 use crate::op::copy;
 use crate::op::resolve::Question;
-use crate::pending::event::Event;
 use crate::sys::c_library::Addresses;
 use crate::sys::memory::try_box;
 use crate::threads::work::{Packet, Worked};
@@ -43,34 +43,24 @@ pub type loop_addrinfo_callback_t =
 /// -EOWNERDEAD. O(1), and a few microseconds. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_run_in_executor(
-    r#loop: *mut loop_t,
-    work: loop_work_t,
-    done: loop_done_t,
-    arg: *mut c_void,
+    r#loop: LoopPtr<'_>,
+    work: Function<'_, loop_work_t>,
+    done: Function<'_, loop_done_t>,
+    arg: Arg<'_>,
 ) -> loop_handle_t {
-    let run = |lp: &Loop, (work, done)| {
-        lp.check_accepts()?;
-        let work = CWork { work, arg };
-        lp.execute(try_box(move || work.run())?, callbacks::done(done, arg))
-    };
-    // SAFETY: the header asks for an open loop.
-    handle(unsafe { with_args(r#loop, work.zip(done).ok_or(NULL_POINTER), run) })
+    let args = work.with(arg).and_then(|work| Ok((CWork(work), done.with(arg)?)));
+    handle(r#loop.add(args, |lp, (work, done)| lp.execute(try_box(move || work.run())?, on_done(done))))
 }
 
-/// A function that the header says may be called with this `arg` on any thread. The ABI lets a C++ exception arrive here, where it
-/// aborts with a message (S30).
-struct CWork {
-    work: unsafe extern "C-unwind" fn(*mut c_void),
-    arg: *mut c_void,
-}
+/// Work of C's, which may be done on any thread. The ABI lets a C++ exception arrive here, where it aborts with a message (S30).
+struct CWork(CCallback<Plain>);
 
-// SAFETY: the header says that work and argument are used on another thread.
+// SAFETY: C promises that work and argument may be used on another thread.
 unsafe impl Send for CWork {}
 
 impl CWork {
     fn run(self) {
-        // SAFETY: the header says so.
-        drop(catch_unwind(AssertUnwindSafe(|| unsafe { (self.work)(self.arg) })));
+        drop(catch_unwind(AssertUnwindSafe(|| self.0.call())));
     }
 }
 
@@ -82,27 +72,18 @@ impl CWork {
 /// -EOWNERDEAD. What getaddrinfo() says comes to the callback. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_getaddrinfo(
-    r#loop: *mut loop_t,
-    node: *const c_char,
-    service: *const c_char,
-    hints: *const addrinfo,
-    callback: loop_addrinfo_callback_t,
-    arg: *mut c_void,
+    r#loop: LoopPtr<'_>,
+    node: Str<'_>,
+    service: Str<'_>,
+    hints: Option<&addrinfo>,
+    callback: Function<'_, loop_addrinfo_callback_t>,
+    arg: Arg<'_>,
 ) -> loop_handle_t {
-    let look_up = |lp: &Loop, callback: unsafe extern "C-unwind" fn(_, _, _, _)| {
-        lp.check_accepts()?;
-        // SAFETY: the header asks for C strings and hints, or NULL.
-        let question = unsafe {
-            Question {
-                node: name(node)?,
-                service: name(service)?,
-                hints: hints
-                    .as_ref()
-                    .map(|hints| [hints.ai_flags, hints.ai_family, hints.ai_socktype, hints.ai_protocol]),
-            }
-        };
+    handle(r#loop.add(callback.with(arg), |lp, callback| {
+        let hints = hints.map(|hints| [hints.ai_flags, hints.ai_family, hints.ai_socktype, hints.ai_protocol]);
+        let question = Question { node: name(node)?, service: name(service)?, hints };
         let (job, packet) = Packet::new(move || question.ask())?;
-        let give = move |lp: &Loop, _: &Event| {
+        let give = callback.once(move |callback, lp| {
             let (status, result) = match packet.open() {
                 Worked::Done(Ok(found)) => (0, Addresses::into_raw(found)),
                 Worked::Done(Err((status, errno))) => {
@@ -112,27 +93,16 @@ pub unsafe extern "C" fn loop_getaddrinfo(
                 Worked::Panicked(_) => (libc::EAI_FAIL, ptr::null_mut()),
                 Worked::Cancelled => (EAI_CANCELED, ptr::null_mut()),
             };
-            // SAFETY: the header says that callback and argument are used on the loop's thread.
-            unsafe { callback(as_c(lp), status, result, arg) };
-        };
-        let function = CFunction { address: callback as *mut c_void, arg };
-        lp.execute(job, callbacks::once(function, give)?)
-    };
-    // SAFETY: the header asks for an open loop.
-    handle(unsafe { with_args(r#loop, callback.ok_or(NULL_POINTER), look_up) })
+            callback.call(lp, status, result);
+        })?;
+        lp.execute(job, give)
+    }))
 }
 
 /// Of <netdb.h>, where _GNU_SOURCE is defined.
 const EAI_CANCELED: c_int = -101;
 
-/// A copy of a name.
-///
-/// # Safety
-/// The pointer is null or that of a C string.
-unsafe fn name(name: *const c_char) -> Result<Option<Box<[u8]>>> {
-    if name.is_null() {
-        return Ok(None);
-    }
-    // SAFETY: as the caller says.
-    copy(unsafe { CStr::from_ptr(name) }.to_bytes_with_nul()).map(Some)
+/// A copy of a name, with its NUL.
+fn name(name: Str<'_>) -> Result<Option<Box<[u8]>>> {
+    name.get().map(|name| copy(name.to_bytes_with_nul())).transpose()
 }

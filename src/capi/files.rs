@@ -9,13 +9,15 @@
 //!
 //! Errors: those of loop_submit(); -EINVAL for a length over INT32_MAX and for NULL. The loop's thread.
 
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::c_int;
 
 use libc::{iovec, mode_t};
 
+use super::callbacks::{Arg, Function};
 use super::completions::loop_io_callback_t;
-use super::loop_t;
+use super::memory::{Array, Buffer, ConstBuffer, Count, Lasting, Str};
 use super::operations::{self, Span, Status, Vectors, path, submit};
+use super::pointer::LoopPtr;
 use super::types::loop_handle_t;
 use crate::op::buffer::length as bytes;
 use crate::op::data::{All, NoData};
@@ -36,16 +38,15 @@ const _: () = assert!(LOOP_CURRENT == CURRENT && LOOP_DATASYNC == DATA_ONLY);
 /// of bytes, 0 at the end of the file. The buffer belongs to the kernel until the final callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_read(
-    r#loop: *mut loop_t,
+    r#loop: LoopPtr<'_>,
     fd: c_int,
-    buffer: *mut c_void,
-    length: usize,
+    buffer: Buffer<'_>,
+    length: Count<'_, usize>,
     offset: u64,
-    callback: loop_io_callback_t,
-    arg: *mut c_void,
+    callback: Function<'_, loop_io_callback_t>,
+    arg: Arg<'_>,
 ) -> loop_handle_t {
-    // SAFETY: the header asks for a buffer that lives until the final callback.
-    unsafe { submit(r#loop, callback, arg, || Ok(read(Number(fd), Span::new(buffer, length)?, offset))) }
+    submit(r#loop, callback, arg, || Ok(read(Number(fd), Span::new(buffer, length)?, offset)))
 }
 
 /// Writes up to `length` bytes at `offset` of a file, or at its own position with LOOP_CURRENT. The result is the
@@ -53,16 +54,15 @@ pub unsafe extern "C" fn loop_read(
 /// SIGPIPE, as write(2) does.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_write(
-    r#loop: *mut loop_t,
+    r#loop: LoopPtr<'_>,
     fd: c_int,
-    buffer: *const c_void,
-    length: usize,
+    buffer: ConstBuffer<'_>,
+    length: Count<'_, usize>,
     offset: u64,
-    callback: loop_io_callback_t,
-    arg: *mut c_void,
+    callback: Function<'_, loop_io_callback_t>,
+    arg: Arg<'_>,
 ) -> loop_handle_t {
-    // SAFETY: the header asks for a buffer that lives until the final callback.
-    unsafe { submit(r#loop, callback, arg, || Ok(write(Number(fd), Span::new(buffer, length)?, offset))) }
+    submit(r#loop, callback, arg, || Ok(write(Number(fd), Span::new(buffer, length)?, offset)))
 }
 
 /// Writes as loop_write() does, until all of it is written. The result is `length`; fewer when an error, a cancel or a
@@ -70,62 +70,58 @@ pub unsafe extern "C" fn loop_write(
 /// With LOOP_CURRENT, it takes turns with others on the descriptor as loop_send_all() does.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_write_all(
-    r#loop: *mut loop_t,
+    r#loop: LoopPtr<'_>,
     fd: c_int,
-    buffer: *const c_void,
-    length: usize,
+    buffer: ConstBuffer<'_>,
+    length: Count<'_, usize>,
     offset: u64,
-    callback: loop_io_callback_t,
-    arg: *mut c_void,
+    callback: Function<'_, loop_io_callback_t>,
+    arg: Arg<'_>,
 ) -> loop_handle_t {
-    // SAFETY: the header asks for a buffer that lives until the final callback.
-    unsafe { submit(r#loop, callback, arg, || Ok(write(Number(fd), All(Span::new(buffer, length)?), offset))) }
+    submit(r#loop, callback, arg, || Ok(write(Number(fd), All(Span::new(buffer, length)?), offset)))
 }
 
 /// Reads into `count` buffers, one after the other, as loop_read() does with one; at most 1024.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_readv(
-    r#loop: *mut loop_t,
+    r#loop: LoopPtr<'_>,
     fd: c_int,
-    iov: *const iovec,
-    count: usize,
+    iov: Array<'_, iovec>,
+    count: Count<'_, usize>,
     offset: u64,
-    callback: loop_io_callback_t,
-    arg: *mut c_void,
+    callback: Function<'_, loop_io_callback_t>,
+    arg: Arg<'_>,
 ) -> loop_handle_t {
-    // SAFETY: the header asks for an array of buffers that live until the final callback.
-    unsafe { submit(r#loop, callback, arg, || Ok(readv(Number(fd), Vectors::new(iov, count)?, offset))) }
+    submit(r#loop, callback, arg, || Ok(readv(Number(fd), Vectors::new(iov, count)?, offset)))
 }
 
 /// Writes from `count` buffers, one after the other, as loop_write() does with one; at most 1024.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_writev(
-    r#loop: *mut loop_t,
+    r#loop: LoopPtr<'_>,
     fd: c_int,
-    iov: *const iovec,
-    count: usize,
+    iov: Array<'_, iovec>,
+    count: Count<'_, usize>,
     offset: u64,
-    callback: loop_io_callback_t,
-    arg: *mut c_void,
+    callback: Function<'_, loop_io_callback_t>,
+    arg: Arg<'_>,
 ) -> loop_handle_t {
-    // SAFETY: the header asks for an array of buffers that live until the final callback.
-    unsafe { submit(r#loop, callback, arg, || Ok(writev(Number(fd), Vectors::new(iov, count)?, offset))) }
+    submit(r#loop, callback, arg, || Ok(writev(Number(fd), Vectors::new(iov, count)?, offset)))
 }
 
 /// Opens a file, as openat(2): the result is the descriptor. `dirfd` may be AT_FDCWD. A descriptor that no callback has
 /// seen when the loop is closed is closed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_openat(
-    r#loop: *mut loop_t,
+    r#loop: LoopPtr<'_>,
     dirfd: c_int,
-    path: *const c_char,
+    path: Str<'_>,
     flags: c_int,
     mode: mode_t,
-    callback: loop_io_callback_t,
-    arg: *mut c_void,
+    callback: Function<'_, loop_io_callback_t>,
+    arg: Arg<'_>,
 ) -> loop_handle_t {
-    // SAFETY: the header asks for a string.
-    unsafe { submit(r#loop, callback, arg, || Ok(open_at(Number(dirfd), operations::path(path)?, flags, mode))) }
+    submit(r#loop, callback, arg, || Ok(open_at(Number(dirfd), operations::path(path)?, flags, mode)))
 }
 
 /// Closes a descriptor, as close(2), on a thread of the kernel's, because closing may block (SO_LINGER, a file on a
@@ -133,159 +129,141 @@ pub unsafe extern "C" fn loop_openat(
 /// was cancelled before it had begun.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_close_fd(
-    r#loop: *mut loop_t,
+    r#loop: LoopPtr<'_>,
     fd: c_int,
-    callback: loop_io_callback_t,
-    arg: *mut c_void,
+    callback: Function<'_, loop_io_callback_t>,
+    arg: Arg<'_>,
 ) -> loop_handle_t {
-    // SAFETY: the entry points at nothing.
-    unsafe { submit(r#loop, callback, arg, || Ok(close(Number(fd), NoData::<()>::NEW))) }
+    submit(r#loop, callback, arg, || Ok(close(Number(fd), NoData::<()>::NEW)))
 }
 
 /// Brings what was written to a file to its device, as fsync(2); with LOOP_DATASYNC in `flags`, as fdatasync(2). The
 /// result is 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_fsync(
-    r#loop: *mut loop_t,
+    r#loop: LoopPtr<'_>,
     fd: c_int,
     flags: u32,
-    callback: loop_io_callback_t,
-    arg: *mut c_void,
+    callback: Function<'_, loop_io_callback_t>,
+    arg: Arg<'_>,
 ) -> loop_handle_t {
-    // SAFETY: the entry points at nothing.
-    unsafe { submit(r#loop, callback, arg, || Ok(fsync(Number(fd), flags))) }
+    submit(r#loop, callback, arg, || Ok(fsync(Number(fd), flags)))
 }
 
 /// Asks about a file, as statx(2): the result is 0. `flags` are AT_*, `mask` is of STATX_*; `out` belongs to the kernel
 /// until the final callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_statx(
-    r#loop: *mut loop_t,
+    r#loop: LoopPtr<'_>,
     dirfd: c_int,
-    path: *const c_char,
+    path: Str<'_>,
     flags: c_int,
     mask: u32,
-    out: *mut libc::statx,
-    callback: loop_io_callback_t,
-    arg: *mut c_void,
+    out: Lasting<'_, libc::statx>,
+    callback: Function<'_, loop_io_callback_t>,
+    arg: Arg<'_>,
 ) -> loop_handle_t {
-    // SAFETY: the header asks for a string, and for room that lives until the final callback.
-    unsafe {
-        submit(r#loop, callback, arg, || {
-            Ok(statx(Number(dirfd), Status::new(operations::path(path)?, out)?, flags, mask))
-        })
-    }
+    submit(r#loop, callback, arg, || Ok(statx(Number(dirfd), Status::new(operations::path(path)?, out)?, flags, mask)))
 }
 
 /// Renames a file, as renameat2(2): the result is 0. `flags` are RENAME_*. Since Linux 5.11.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_renameat(
-    r#loop: *mut loop_t,
+    r#loop: LoopPtr<'_>,
     olddirfd: c_int,
-    oldpath: *const c_char,
+    oldpath: Str<'_>,
     newdirfd: c_int,
-    newpath: *const c_char,
+    newpath: Str<'_>,
     flags: u32,
-    callback: loop_io_callback_t,
-    arg: *mut c_void,
+    callback: Function<'_, loop_io_callback_t>,
+    arg: Arg<'_>,
 ) -> loop_handle_t {
-    // SAFETY: the header asks for strings.
-    unsafe {
-        submit(r#loop, callback, arg, || {
-            Ok(rename_at((Number(olddirfd), path(oldpath)?), (Number(newdirfd), path(newpath)?), flags))
-        })
-    }
+    submit(r#loop, callback, arg, || {
+        Ok(rename_at((Number(olddirfd), path(oldpath)?), (Number(newdirfd), path(newpath)?), flags))
+    })
 }
 
 /// Removes a file, as unlinkat(2): the result is 0. With AT_REMOVEDIR in `flags` it removes a directory. Since Linux
 /// 5.11.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_unlinkat(
-    r#loop: *mut loop_t,
+    r#loop: LoopPtr<'_>,
     dirfd: c_int,
-    path: *const c_char,
+    path: Str<'_>,
     flags: c_int,
-    callback: loop_io_callback_t,
-    arg: *mut c_void,
+    callback: Function<'_, loop_io_callback_t>,
+    arg: Arg<'_>,
 ) -> loop_handle_t {
-    // SAFETY: the header asks for a string.
-    unsafe { submit(r#loop, callback, arg, || Ok(unlink_at(Number(dirfd), operations::path(path)?, flags))) }
+    submit(r#loop, callback, arg, || Ok(unlink_at(Number(dirfd), operations::path(path)?, flags)))
 }
 
 /// Makes a directory, as mkdirat(2): the result is 0. Since Linux 5.15.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_mkdirat(
-    r#loop: *mut loop_t,
+    r#loop: LoopPtr<'_>,
     dirfd: c_int,
-    path: *const c_char,
+    path: Str<'_>,
     mode: mode_t,
-    callback: loop_io_callback_t,
-    arg: *mut c_void,
+    callback: Function<'_, loop_io_callback_t>,
+    arg: Arg<'_>,
 ) -> loop_handle_t {
-    // SAFETY: the header asks for a string.
-    unsafe { submit(r#loop, callback, arg, || Ok(mkdir_at(Number(dirfd), operations::path(path)?, mode))) }
+    submit(r#loop, callback, arg, || Ok(mkdir_at(Number(dirfd), operations::path(path)?, mode)))
 }
 
 /// Makes a symbolic link, as symlinkat(2): the result is 0. Since Linux 5.15.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_symlinkat(
-    r#loop: *mut loop_t,
-    target: *const c_char,
+    r#loop: LoopPtr<'_>,
+    target: Str<'_>,
     newdirfd: c_int,
-    linkpath: *const c_char,
-    callback: loop_io_callback_t,
-    arg: *mut c_void,
+    linkpath: Str<'_>,
+    callback: Function<'_, loop_io_callback_t>,
+    arg: Arg<'_>,
 ) -> loop_handle_t {
-    // SAFETY: the header asks for strings.
-    unsafe { submit(r#loop, callback, arg, || Ok(symlink_at(path(target)?, Number(newdirfd), path(linkpath)?))) }
+    submit(r#loop, callback, arg, || Ok(symlink_at(path(target)?, Number(newdirfd), path(linkpath)?)))
 }
 
 /// Makes a hard link, as linkat(2): the result is 0. Since Linux 5.15.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_linkat(
-    r#loop: *mut loop_t,
+    r#loop: LoopPtr<'_>,
     olddirfd: c_int,
-    oldpath: *const c_char,
+    oldpath: Str<'_>,
     newdirfd: c_int,
-    newpath: *const c_char,
+    newpath: Str<'_>,
     flags: c_int,
-    callback: loop_io_callback_t,
-    arg: *mut c_void,
+    callback: Function<'_, loop_io_callback_t>,
+    arg: Arg<'_>,
 ) -> loop_handle_t {
-    // SAFETY: the header asks for strings.
-    unsafe {
-        submit(r#loop, callback, arg, || {
-            Ok(link_at((Number(olddirfd), path(oldpath)?), (Number(newdirfd), path(newpath)?), flags))
-        })
-    }
+    submit(r#loop, callback, arg, || {
+        Ok(link_at((Number(olddirfd), path(oldpath)?), (Number(newdirfd), path(newpath)?), flags))
+    })
 }
 
 /// Sets the size of a file, as ftruncate(2): the result is 0. Since Linux 6.9.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_ftruncate(
-    r#loop: *mut loop_t,
+    r#loop: LoopPtr<'_>,
     fd: c_int,
     size: u64,
-    callback: loop_io_callback_t,
-    arg: *mut c_void,
+    callback: Function<'_, loop_io_callback_t>,
+    arg: Arg<'_>,
 ) -> loop_handle_t {
-    // SAFETY: the entry points at nothing.
-    unsafe { submit(r#loop, callback, arg, || Ok(ftruncate(Number(fd), size))) }
+    submit(r#loop, callback, arg, || Ok(ftruncate(Number(fd), size)))
 }
 
 /// Changes the room that a file has, as fallocate(2): the result is 0. `mode` is 0 or of FALLOC_FL_*.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_fallocate(
-    r#loop: *mut loop_t,
+    r#loop: LoopPtr<'_>,
     fd: c_int,
     mode: c_int,
     offset: u64,
     length: u64,
-    callback: loop_io_callback_t,
-    arg: *mut c_void,
+    callback: Function<'_, loop_io_callback_t>,
+    arg: Arg<'_>,
 ) -> loop_handle_t {
-    // SAFETY: the entry points at nothing.
-    unsafe { submit(r#loop, callback, arg, || Ok(fallocate(Number(fd), mode, offset, length))) }
+    submit(r#loop, callback, arg, || Ok(fallocate(Number(fd), mode, offset, length)))
 }
 
 /// Moves up to `length` bytes between a pipe and another descriptor, as splice(2): the result is their number, 0 at the
@@ -293,20 +271,17 @@ pub unsafe extern "C" fn loop_fallocate(
 /// O_NONBLOCK.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_splice(
-    r#loop: *mut loop_t,
+    r#loop: LoopPtr<'_>,
     fd_in: c_int,
     offset_in: u64,
     fd_out: c_int,
     offset_out: u64,
     length: usize,
     flags: u32,
-    callback: loop_io_callback_t,
-    arg: *mut c_void,
+    callback: Function<'_, loop_io_callback_t>,
+    arg: Arg<'_>,
 ) -> loop_handle_t {
-    // SAFETY: the entry points at nothing.
-    unsafe {
-        submit(r#loop, callback, arg, || {
-            Ok(splice((Number(fd_in), offset_in), (Number(fd_out), offset_out), bytes(length)?, flags))
-        })
-    }
+    submit(r#loop, callback, arg, || {
+        Ok(splice((Number(fd_in), offset_in), (Number(fd_out), offset_out), bytes(length)?, flags))
+    })
 }

@@ -4,12 +4,13 @@ use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::time::Duration;
 
+use super::callbacks::{Arg, Function};
+use super::memory::{Versioned, VersionedOut};
+use super::pointer::{ConstLoopPtr, LoopPtr};
 use super::types::loop_handle_t;
-use super::{NULL_POINTER, SIZE_TOO_SMALL, as_c, loop_t, status, with_args, with_loop};
+use super::{loop_t, status};
 use crate::abi::handle::Kind;
 use crate::abi::source::Source;
-use crate::event_loop::Loop;
-
 /// A loop_call_soon().
 pub const LOOP_KIND_CALL: u32 = 1;
 /// A loop_call_later() or loop_call_at().
@@ -82,6 +83,9 @@ pub struct loop_metrics_t {
     pub late: [u64; 32],
 }
 
+// SAFETY: it is numbers after a size.
+unsafe impl Versioned for loop_metrics_t {}
+
 /// One pending thing, as loop_walk() shows it. `size` is what this library knows.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -123,20 +127,12 @@ pub type loop_walk_callback_t =
 ///
 /// Errors: -EINVAL `out` is NULL or `out->size` is less than 4; -ESHUTDOWN, -EPERM, -EOWNERDEAD. The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_metrics(r#loop: *const loop_t, out: *mut loop_metrics_t) -> c_int {
-    let size = || {
-        if out.is_null() {
-            return Err(NULL_POINTER);
-        }
-        // SAFETY: the header asks for a struct whose size is set.
-        let size = unsafe { ptr::addr_of!((*out).size).read() };
-        if (size as usize) < size_of::<u32>() { Err(SIZE_TOO_SMALL) } else { Ok(size) }
-    };
-    let write = |lp: &Loop, size| {
+pub unsafe extern "C" fn loop_metrics(r#loop: ConstLoopPtr<'_>, mut out: VersionedOut<'_, loop_metrics_t>) -> c_int {
+    status(r#loop.with_args(out.check(), |lp, ()| {
         lp.check_answers()?;
         let metrics = lp.metrics();
-        let known = loop_metrics_t {
-            size,
+        out.write(&loop_metrics_t {
+            size: size_of::<loop_metrics_t>() as u32,
             iterations: metrics.iterations,
             callbacks: metrics.callbacks,
             timers_fired: metrics.timers_fired,
@@ -150,14 +146,8 @@ pub unsafe extern "C" fn loop_metrics(r#loop: *const loop_t, out: *mut loop_metr
             posts: metrics.posts,
             wakes: metrics.wakes,
             late: metrics.late,
-        };
-        let length = (size as usize).min(size_of::<loop_metrics_t>());
-        // SAFETY: the header asks for `size` bytes that may be written, and `known` has as many.
-        unsafe { ptr::copy_nonoverlapping(ptr::from_ref(&known).cast::<u8>(), out.cast::<u8>(), length) };
-        Ok(())
-    };
-    // SAFETY: the header asks for an open loop.
-    status(unsafe { with_args(r#loop, size(), write) })
+        })
+    }))
 }
 
 /// Calls `callback` after every callback that held the loop for `threshold_ns` or longer. Replaces the one there was; a
@@ -167,22 +157,19 @@ pub unsafe extern "C" fn loop_metrics(r#loop: *const loop_t, out: *mut loop_metr
 /// Errors: -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_set_slow_callback(
-    r#loop: *mut loop_t,
+    r#loop: LoopPtr<'_>,
     threshold_ns: u64,
-    callback: loop_slow_callback_t,
-    arg: *mut c_void,
+    callback: Function<'_, loop_slow_callback_t>,
+    arg: Arg<'_>,
 ) -> c_int {
-    let set = |lp: &Loop| {
-        let Some(callback) = callback else { return lp.clear_slow_callback() };
+    status(r#loop.with(|lp| {
+        let Ok(callback) = callback.with(arg) else { return lp.clear_slow_callback() };
         lp.set_slow_callback(Duration::from_nanos(threshold_ns), move |lp, slow| {
             let duration = u64::try_from(slow.duration().as_nanos()).unwrap_or(u64::MAX);
             let (address, _) = address_and_arg(slow.source());
-            // SAFETY: the header asks for a callback that may be called with `arg` until it is replaced.
-            unsafe { callback(as_c(lp), duration, kind_to_c(slow.kind()), address, arg) };
+            callback.call(lp, duration, kind_to_c(slow.kind()), address);
         })
-    };
-    // SAFETY: the header asks for an open loop.
-    status(unsafe { with_loop(r#loop, set) })
+    }))
 }
 
 /// Shows everything that is pending to `callback`, in no order that is promised: finds what was forgotten. The callback may
@@ -191,8 +178,12 @@ pub unsafe extern "C" fn loop_set_slow_callback(
 ///
 /// Errors: -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_walk(r#loop: *mut loop_t, callback: loop_walk_callback_t, arg: *mut c_void) -> c_int {
-    let walk = |lp: &Loop, callback: unsafe extern "C-unwind" fn(_, _, _)| {
+pub unsafe extern "C" fn loop_walk(
+    r#loop: LoopPtr<'_>,
+    callback: Function<'_, loop_walk_callback_t>,
+    arg: Arg<'_>,
+) -> c_int {
+    status(r#loop.with_args(callback.with(arg), |lp, callback| {
         lp.walk(|lp, info| {
             let (callback_address, callback_arg) = address_and_arg(info.source());
             let info = loop_info_t {
@@ -205,12 +196,9 @@ pub unsafe extern "C" fn loop_walk(r#loop: *mut loop_t, callback: loop_walk_call
                 fd: info.fd().unwrap_or(-1),
                 referenced: info.is_referenced(),
             };
-            // SAFETY: the header asks for a callback that may be called with `arg` during the walk.
-            unsafe { callback(as_c(lp), &raw const info, arg) };
+            callback.call(lp, &raw const info);
         })
-    };
-    // SAFETY: the header asks for an open loop.
-    status(unsafe { with_args(r#loop, callback.ok_or(NULL_POINTER), walk) })
+    }))
 }
 
 /// What C knows a callback by; nothing for a closure.

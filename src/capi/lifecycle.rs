@@ -1,16 +1,17 @@
 //! Lifecycle: options, making, adopting, shutting down, closing.
 
-use std::ffi::{CStr, OsStr, OsString, c_char, c_int, c_void};
-use std::mem::offset_of;
+use std::ffi::{CStr, OsStr, OsString, c_int, c_void};
+use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::ptr::NonNull;
+use std::ptr;
 use std::time::Duration;
-use std::{mem, ptr};
 
 use nix::errno::Errno;
 
-use super::{NULL_POINTER, SIZE_TOO_SMALL, loop_t, number, public, status, with_loop};
+use super::memory::{OPTIONS_TOO_NEW, Str, Versioned, VersionedIn};
+use super::pointer::{ConstLoopPtr, LoopPtr};
+use super::{NULL_POINTER, count, loop_t, status};
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
 use crate::event_loop::builder::Builder;
@@ -26,7 +27,7 @@ pub const LOOP_VIRTUAL_TIME: u32 = 1;
 /// Settings for loop_new(). Start from LOOP_OPTIONS_INIT; a field that is 0 asks for the default.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct loop_options_t {
+pub struct loop_options_t<'a> {
     /// sizeof(loop_options_t) as the program was compiled: newer fields count as 0.
     pub size: u32,
     /// LOOP_VIRTUAL_TIME or 0.
@@ -48,7 +49,7 @@ pub struct loop_options_t {
     /// The name of a file for trace events, which Perfetto and chrome://tracing show; NULL is what RINGLOOP_TRACE in the
     /// environment names, if anything. `%p` in it is the process's number. A file stays open until the process ends. See
     /// docs/tracing.md.
-    pub trace: *const c_char,
+    pub trace: Str<'a>,
     /// At most so many threads for loop_run_in_executor() and loop_getaddrinfo(), started when there is work for them; default
     /// 4. That is for work that waits; for work that computes, ask for a thread a processor.
     pub executor_threads: u32,
@@ -56,42 +57,12 @@ pub struct loop_options_t {
     pub reserved: u32,
 }
 
-const OPTIONS_TOO_NEW: Error = Error::new(Errno::E2BIG, Sentence::OptionsTooNew);
 const UNKNOWN_FLAG: Error = Error::new(Errno::EINVAL, Sentence::UnknownFlag);
 
-/// No options are larger than this: a larger size is garbage.
-const LARGEST_OPTIONS: usize = 4096;
+// SAFETY: it is numbers after a size, and a string of C's, which may be NULL.
+unsafe impl Versioned for loop_options_t<'_> {}
 
-/// Copies options of any age.
-///
-/// # Safety
-/// `options` points to a struct of `options->size` bytes that is not written meanwhile.
-unsafe fn read_options(options: *const loop_options_t) -> Result<loop_options_t> {
-    const KNOWN: usize = size_of::<loop_options_t>();
-    // SAFETY: the caller says that there is a size.
-    let given = unsafe { ptr::addr_of!((*options).size).read_unaligned() } as usize;
-    if given < offset_of!(loop_options_t, flags) {
-        return Err(SIZE_TOO_SMALL);
-    }
-    if given > LARGEST_OPTIONS {
-        return Err(OPTIONS_TOO_NEW);
-    }
-    // SAFETY: the caller says that so many bytes are there.
-    let bytes = unsafe { std::slice::from_raw_parts(options.cast::<u8>(), given) };
-    if bytes.iter().skip(KNOWN).any(|&byte| byte != 0) {
-        return Err(OPTIONS_TOO_NEW);
-    }
-    // SAFETY: all-zero is a valid loop_options_t, and so is every other pattern of bytes; the copy is inside both.
-    unsafe {
-        let mut known: loop_options_t = mem::zeroed();
-        ptr::copy_nonoverlapping(bytes.as_ptr(), ptr::from_mut(&mut known).cast::<u8>(), given.min(KNOWN));
-        Ok(known)
-    }
-}
-
-/// # Safety
-/// `trace` is null or a C string.
-unsafe fn builder(options: &loop_options_t) -> Result<Builder> {
+fn builder(options: &loop_options_t<'_>) -> Result<Builder> {
     if options.reserved != 0 {
         return Err(OPTIONS_TOO_NEW);
     }
@@ -104,9 +75,8 @@ unsafe fn builder(options: &loop_options_t) -> Result<Builder> {
         .spin(Duration::from_nanos(options.spin_ns))
         .slack(Duration::from_nanos(options.slack_ns))
         .executor_threads(options.executor_threads);
-    let builder = match NonNull::new(options.trace.cast_mut()) {
-        // SAFETY: the caller says that it is a C string.
-        Some(trace) => builder.trace(path(unsafe { CStr::from_ptr(trace.as_ptr()) })?),
+    let builder = match options.trace.get() {
+        Some(trace) => builder.trace(path(trace)?),
         None => builder,
     };
     Ok(match options.flags & LOOP_VIRTUAL_TIME {
@@ -136,27 +106,17 @@ fn path(name: &CStr) -> Result<PathBuf> {
 ///
 /// Any thread. Since Linux 5.10; at its best from 6.1.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_new(options: *const loop_options_t, out: *mut *mut loop_t) -> c_int {
-    // SAFETY: the header asks for what these need.
-    status(unsafe { make(options, out) })
-}
-
-/// # Safety
-/// `options` is null or as `read_options` needs it; `out` is null or may be written.
-unsafe fn make(options: *const loop_options_t, out: *mut *mut loop_t) -> Result<()> {
-    if out.is_null() {
-        return Err(NULL_POINTER);
-    }
-    let builder = if options.is_null() {
-        Loop::builder()
-    } else {
-        // SAFETY: as the caller says; a string in the options is a C string.
-        unsafe { builder(&read_options(options)?)? }
+pub unsafe extern "C" fn loop_new(
+    options: VersionedIn<'_, loop_options_t<'_>>,
+    out: Option<&mut MaybeUninit<*mut loop_t>>,
+) -> c_int {
+    let make = || {
+        let out = out.ok_or(NULL_POINTER)?;
+        let builder = options.read()?.map_or_else(|| Ok(Loop::builder()), |options| builder(&options))?;
+        out.write(builder.build()?.into_raw()?.cast());
+        Ok(())
     };
-    let made = builder.build()?.into_raw()?;
-    // SAFETY: `out` may be written.
-    unsafe { out.write(made.cast()) };
-    Ok(())
+    status(make())
 }
 
 /// Hands a loop that has not run yet to the calling thread: make it in main(), where a failure is easy to report, run it
@@ -168,10 +128,9 @@ unsafe fn make(options: *const loop_options_t, out: *mut *mut loop_t) -> Result<
 /// loop_forget_fd(), or more operations than the submission queue holds; -EDEADLK on a thread of the loop's own executor;
 /// -EOWNERDEAD, -ESHUTDOWN, -ENOMEM, -EINVAL. Any thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_adopt(r#loop: *mut loop_t) -> c_int {
-    // SAFETY: the header asks for an open loop, and that the former owner's last call has returned.
-    let adopt = || unsafe { public(r#loop)?.adopt() };
-    status(adopt())
+pub unsafe extern "C" fn loop_adopt(r#loop: LoopPtr<'_>) -> c_int {
+    // SAFETY: C promises that the former owner's last call has returned.
+    status(r#loop.public().and_then(|lp| unsafe { lp.adopt() }))
 }
 
 /// Ends a loop in the friendly way: cancels all that is pending, and runs until the last final callback has come. From
@@ -180,9 +139,8 @@ pub unsafe extern "C" fn loop_adopt(r#loop: *mut loop_t) -> c_int {
 /// Errors: -EBUSY from inside a run or a callback of this loop; those of loop_run(), after which it can be called again.
 /// The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_shutdown(r#loop: *mut loop_t) -> c_int {
-    // SAFETY: the header asks for an open loop.
-    status(unsafe { with_loop(r#loop, Loop::shutdown) })
+pub unsafe extern "C" fn loop_shutdown(r#loop: LoopPtr<'_>) -> c_int {
+    status(r#loop.with(Loop::shutdown))
 }
 
 /// Runs until nothing that counts for loop_run() is left, for `timeout_ns` at most, and then shuts down as loop_shutdown()
@@ -193,13 +151,8 @@ pub unsafe extern "C" fn loop_shutdown(r#loop: *mut loop_t) -> c_int {
 /// Returns how many things that counted had to be cancelled: 0 when all have ended by themselves. Errors: those of loop_run()
 /// and of loop_shutdown(). The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_shutdown_within(r#loop: *mut loop_t, timeout_ns: u64) -> c_int {
-    let shut_down = |lp: &Loop| {
-        let cancelled = lp.shutdown_within(Duration::from_nanos(timeout_ns))?;
-        Ok(c_int::try_from(cancelled).unwrap_or(c_int::MAX))
-    };
-    // SAFETY: the header asks for an open loop.
-    number(unsafe { with_loop(r#loop, shut_down) })
+pub unsafe extern "C" fn loop_shutdown_within(r#loop: LoopPtr<'_>, timeout_ns: u64) -> c_int {
+    count(r#loop.with(|lp| lp.shutdown_within(Duration::from_nanos(timeout_ns))))
 }
 
 /// Closes a loop and frees it: cancels all that is pending, runs release hooks, runs no callbacks. The pointer is dead
@@ -226,9 +179,8 @@ pub unsafe extern "C" fn loop_shutdown_within(r#loop: *mut loop_t, timeout_ns: u
 /// it is being closed; -EDEADLK on a thread of the loop's own executor, for whose work it would wait; -EPERM. The loop's thread; any
 /// thread once that has exited.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_close(r#loop: *mut loop_t) -> c_int {
-    // SAFETY: the header asks for an open loop.
-    unsafe { loop_close_within(r#loop, u64::MAX) }
+pub unsafe extern "C" fn loop_close(r#loop: LoopPtr<'_>) -> c_int {
+    close(r#loop, u64::MAX)
 }
 
 /// Closes a loop as loop_close() does, but gives up after `timeout_ns`: when the kernel has not let go of the loop's
@@ -240,29 +192,29 @@ pub unsafe extern "C" fn loop_close(r#loop: *mut loop_t) -> c_int {
 /// operations, which loop_close() does without; those of io_uring_enter(), with nothing freed; those of loop_close(). The
 /// loop's thread; any thread once that has exited.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_close_within(r#loop: *mut loop_t, timeout_ns: u64) -> c_int {
-    if r#loop.is_null() {
-        return 0;
+pub unsafe extern "C" fn loop_close_within(r#loop: LoopPtr<'_>, timeout_ns: u64) -> c_int {
+    close(r#loop, timeout_ns)
+}
+
+fn close(lp: LoopPtr<'_>, limit_ns: u64) -> c_int {
+    match lp.as_ptr() {
+        lp if lp.is_null() => 0,
+        // SAFETY: C promises that the loop is open, and that the pointer is dead from then on.
+        lp => status(unsafe { Loop::close_raw(lp, limit_ns) }),
     }
-    // SAFETY: the header asks for an open loop, and says that the pointer is dead from then on.
-    status(unsafe { Loop::close_raw(r#loop.cast(), timeout_ns) })
 }
 
 /// Keeps a pointer for the program; NULL at first. Does nothing from another thread. The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_set_data(r#loop: *mut loop_t, data: *mut c_void) {
-    let set = |lp: &Loop| {
+pub unsafe extern "C" fn loop_set_data(r#loop: LoopPtr<'_>, data: *mut c_void) {
+    let _ = r#loop.with(|lp| {
         lp.word().set(data);
         Ok(())
-    };
-    // SAFETY: the header asks for an open loop.
-    let _ = unsafe { with_loop(r#loop, set) };
+    });
 }
 
 /// The pointer that loop_set_data() keeps; NULL from another thread. The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_data(r#loop: *const loop_t) -> *mut c_void {
-    let get = |lp: &Loop| Ok(lp.word().get());
-    // SAFETY: the header asks for an open loop.
-    unsafe { with_loop(r#loop, get) }.unwrap_or(ptr::null_mut())
+pub unsafe extern "C" fn loop_data(r#loop: ConstLoopPtr<'_>) -> *mut c_void {
+    r#loop.with(|lp| Ok(lp.word().get())).unwrap_or(ptr::null_mut())
 }

@@ -17,6 +17,8 @@ pub(crate) mod files;
 pub(crate) mod introspection;
 pub(crate) mod library;
 pub(crate) mod lifecycle;
+mod memory;
+mod messages;
 pub(crate) mod multi;
 mod operations;
 mod pointer;
@@ -31,20 +33,12 @@ use std::ffi::c_int;
 
 use nix::errno::Errno;
 
-use self::pointer::{as_c, loop_t, public, with_args, with_loop};
+use self::pointer::loop_t;
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result, Sentence};
 
-/// The kernel's submission queue entry, as C knows it.
-#[repr(C)]
-#[derive(Debug)]
-pub struct io_uring_sqe {
-    _private: [u8; 0],
-}
-
 const NULL_POINTER: Error = Error::new(Errno::EINVAL, Sentence::NullPointer);
 const UNKNOWN_HOOK_POINT: Error = Error::new(Errno::EINVAL, Sentence::UnknownHookPoint);
-const SIZE_TOO_SMALL: Error = Error::new(Errno::EINVAL, Sentence::SizeTooSmall);
 
 /// What a function says that answers 0 or an error.
 #[inline]
@@ -63,6 +57,11 @@ fn status_without_sentence(result: Result<()>) -> c_int {
 #[inline]
 fn number(result: Result<c_int>) -> c_int {
     result.unwrap_or_else(library::fail)
+}
+
+/// What a function says that counts, or answers an error.
+fn count(result: Result<usize>) -> c_int {
+    number(result.map(|count| c_int::try_from(count).unwrap_or(c_int::MAX)))
 }
 
 /// What a function says that answers a handle or an error.

@@ -1,16 +1,17 @@
 //! Operations with many results.
 
 use std::ffi::{c_int, c_void};
-use std::mem::ManuallyDrop;
-use std::ptr::NonNull;
+use std::mem::MaybeUninit;
 
+use super::callbacks::{Arg, Function, io, recv};
 use super::completions::loop_io_callback_t;
+use super::pointer::{BuffersPtr, LoopPtr, buffers_for_c};
 use super::types::loop_handle_t;
-use super::{NULL_POINTER, callbacks, handle, loop_t, status, with_args, with_loop};
+use super::{NULL_POINTER, handle, loop_t, status};
 use crate::error::Result;
 use crate::event_loop::Loop;
 use crate::kernel::buffers::Pool;
-use crate::sys::try_arc::{Inner, TryArc};
+use crate::sys::try_arc::TryArc;
 
 /// A ring of buffers that the kernel picks from when data has come: a connection that waits holds none.
 #[derive(Debug)]
@@ -32,18 +33,13 @@ pub type loop_recv_callback_t = Option<
 /// Returns a handle. Errors: those of loop_submit(). The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_accept_multi(
-    r#loop: *mut loop_t,
+    r#loop: LoopPtr<'_>,
     fd: c_int,
     flags: c_int,
-    callback: loop_io_callback_t,
-    arg: *mut c_void,
+    callback: Function<'_, loop_io_callback_t>,
+    arg: Arg<'_>,
 ) -> loop_handle_t {
-    let accept = |lp: &Loop, callback| {
-        lp.check_accepts()?;
-        lp.schedule_accept_multi(fd, flags, callbacks::io(callback, arg))
-    };
-    // SAFETY: the header asks for an open loop.
-    handle(unsafe { with_args(r#loop, callback.ok_or(NULL_POINTER), accept) })
+    handle(r#loop.add(callback.with(arg), |lp, callback| lp.schedule_accept_multi(fd, flags, io(callback))))
 }
 
 /// Makes a ring of `count` buffers (rounded up to a power of two, at most 32768) of `size` bytes, for loop_recv_multi(). From
@@ -54,53 +50,41 @@ pub unsafe extern "C" fn loop_accept_multi(
 /// The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_buffers_new(
-    r#loop: *mut loop_t,
+    r#loop: LoopPtr<'_>,
     count: u32,
     size: u32,
-    out: *mut *mut loop_buffers_t,
+    out: Option<&mut MaybeUninit<*mut loop_buffers_t>>,
 ) -> c_int {
-    let args = if out.is_null() { Err(NULL_POINTER) } else { Pool::check_sizes(count, size) };
-    let make = |lp: &Loop, _| {
-        lp.check_accepts()?;
-        let pool = lp.new_pool(count, size)?;
-        // SAFETY: the header asks for an `out` that may be written.
-        unsafe { out.write(TryArc::as_raw(&pool).as_ptr().cast()) };
+    let args = out.ok_or(NULL_POINTER).and_then(|out| Pool::check_sizes(count, size).map(|()| out));
+    status(r#loop.add(args, |lp, out| {
+        out.write(buffers_for_c(&lp.new_pool(count, size)?));
         Ok(())
-    };
-    // SAFETY: the header asks for an open loop.
-    status(unsafe { with_args(r#loop, args, make) })
+    }))
 }
 
 /// Frees a ring of buffers. NULL is fine and does nothing. Returns 0, or -EBUSY while an operation uses it or a part of a buffer is
 /// kept; -EPERM, -EOWNERDEAD. The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_buffers_free(buffers: *mut loop_buffers_t) -> c_int {
-    if buffers.is_null() {
-        return 0;
-    }
-    // SAFETY: the header asks for buffers of an open loop.
-    status(unsafe { with_buffers(buffers, Loop::free_pool) })
+pub unsafe extern "C" fn loop_buffers_free(buffers: BuffersPtr<'_>) -> c_int {
+    if buffers.is_null() { 0 } else { status(buffers.with(Loop::free_pool)) }
 }
 
 /// Keeps the data of the callback of loop_recv_multi() that is running: it stays valid, and its buffer is not used for anything else,
 /// until loop_buffer_return(), once for each time it was kept. Returns 0, or -EINVAL when `data` is not what a callback was given; -EPERM, -EOWNERDEAD. O(1). The
 /// loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_buffer_keep(buffers: *mut loop_buffers_t, data: *const c_void) -> c_int {
-    let keep = |lp: &Loop, pool: &TryArc<Pool>| {
+pub unsafe extern "C" fn loop_buffer_keep(buffers: BuffersPtr<'_>, data: *const c_void) -> c_int {
+    status(with_part(buffers, data, |lp, pool| {
         lp.check_answers()?;
         pool.keep(data.cast())
-    };
-    // SAFETY: the header asks for buffers of an open loop.
-    status(unsafe { with_part(buffers, data, keep) })
+    }))
 }
 
 /// Gives back what loop_buffer_keep() keeps; `data` may be any address in it. Returns 0, or -EINVAL when nothing is kept there;
 /// -EPERM, -EOWNERDEAD. O(1), no system call. The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_buffer_return(buffers: *mut loop_buffers_t, data: *const c_void) -> c_int {
-    // SAFETY: the header asks for buffers of an open loop.
-    status(unsafe { with_part(buffers, data, |lp, pool| lp.return_part(pool, data.cast())) })
+pub unsafe extern "C" fn loop_buffer_return(buffers: BuffersPtr<'_>, data: *const c_void) -> c_int {
+    status(with_part(buffers, data, |lp, pool| lp.return_part(pool, data.cast())))
 }
 
 /// Receives from a stream socket until it ends, into `buffers` (a pipe or a terminal ends it with -ENOTSOCK: loop_read() is for
@@ -115,59 +99,25 @@ pub unsafe extern "C" fn loop_buffer_return(buffers: *mut loop_buffers_t, data: 
 /// Returns a handle. Errors: -EINVAL for NULL and for another loop's buffers; those of loop_submit(). The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_recv_multi(
-    r#loop: *mut loop_t,
+    r#loop: LoopPtr<'_>,
     fd: c_int,
-    buffers: *mut loop_buffers_t,
-    callback: loop_recv_callback_t,
-    arg: *mut c_void,
+    buffers: BuffersPtr<'_>,
+    callback: Function<'_, loop_recv_callback_t>,
+    arg: Arg<'_>,
 ) -> loop_handle_t {
-    let args = callback.zip(NonNull::new(buffers)).ok_or(NULL_POINTER);
-    let recv = |lp: &Loop, (callback, buffers)| {
-        lp.check_accepts()?;
-        // SAFETY: the header asks for buffers of an open loop. Another loop's are refused: of these, the address of the pool is looked at.
-        let pool = unsafe { pool(buffers) };
-        lp.schedule_recv_multi(fd, &pool, callbacks::recv(callback, arg))
-    };
-    // SAFETY: the header asks for an open loop.
-    handle(unsafe { with_args(r#loop, args, recv) })
+    let args = callback.with(arg).and_then(|callback| if buffers.is_null() { Err(NULL_POINTER) } else { Ok(callback) });
+    handle(
+        r#loop.add(args, |lp, callback| {
+            buffers.with_those_of(lp, |pool| lp.schedule_recv_multi(fd, pool, recv(callback)))
+        }),
+    )
 }
 
-/// The buffers behind a pointer, which are owned by their loop.
-///
-/// # Safety
-/// The pointer is that of buffers of a loop that has not been closed.
-unsafe fn pool(buffers: NonNull<loop_buffers_t>) -> ManuallyDrop<TryArc<Pool>> {
-    // SAFETY: the caller says so; the owner is the loop, so it is not dropped here.
-    ManuallyDrop::new(unsafe { TryArc::from_raw(buffers.cast::<Inner<Pool>>()) })
-}
-
-/// Calls `f` with the loop and the buffers behind a pointer.
-///
-/// # Safety
-/// The pointer is null, or that of buffers of a loop that has not been closed.
-unsafe fn with_buffers<T>(
-    buffers: *mut loop_buffers_t,
-    f: impl FnOnce(&Loop, &TryArc<Pool>) -> Result<T>,
-) -> Result<T> {
-    let buffers = NonNull::new(buffers).ok_or(NULL_POINTER)?;
-    // SAFETY: the caller says so.
-    let pool = unsafe { pool(buffers) };
-    // SAFETY: the loop is open; the address of it never changes.
-    unsafe { with_loop(pool.owner.cast_mut().cast(), |lp| f(lp, &pool)) }
-}
-
-/// As `with_buffers`, for something in one of them.
-///
-/// # Safety
-/// As for `with_buffers`.
-unsafe fn with_part<T>(
-    buffers: *mut loop_buffers_t,
+/// Calls `f` with the loop and the buffers, for something in one of these.
+fn with_part(
+    buffers: BuffersPtr<'_>,
     data: *const c_void,
-    f: impl FnOnce(&Loop, &TryArc<Pool>) -> Result<T>,
-) -> Result<T> {
-    if data.is_null() {
-        return Err(NULL_POINTER);
-    }
-    // SAFETY: as the caller says.
-    unsafe { with_buffers(buffers, f) }
+    f: impl FnOnce(&Loop, &TryArc<Pool>) -> Result<()>,
+) -> Result<()> {
+    if data.is_null() { Err(NULL_POINTER) } else { buffers.with(f) }
 }

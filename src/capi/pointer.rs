@@ -1,14 +1,21 @@
-//! The pointer to a loop that C has, and the only ways to what is behind it.
+//! The pointers to things of the library's that C has, and the only ways to what is behind them.
 //!
-//! `with_loop` asks first whether the calling process and thread own the loop (S29), and makes a reference after that: what is
-//! behind it is one thread's alone. `public` gives what every thread may look at. `loop_t` has no fields, so there is no third way.
+//! A function of the C API gets such a pointer as one of these types. Each promises what the header asks of C for the time of the call,
+//! so that who has one needs no `unsafe`: no code in Rust can make one, copy it, or keep it for longer. The process and the thread are
+//! checked before there is a reference to a loop (S29).
 
-use std::ptr;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::ptr::{self, NonNull};
 
 use super::NULL_POINTER;
-use crate::error::Result;
-use crate::event_loop::Loop;
+use super::multi::loop_buffers_t;
+use super::threads::loop_remote_t;
+use crate::error::{Error, Result};
 use crate::event_loop::raw::Public;
+use crate::event_loop::{Loop, Shared};
+use crate::kernel::buffers::Pool;
+use crate::sys::try_arc::{Inner, TryArc};
 
 /// A loop, as C knows it.
 #[derive(Debug)]
@@ -20,40 +27,118 @@ pub(super) fn as_c(lp: &Loop) -> *mut loop_t {
     ptr::from_ref(lp).cast_mut().cast()
 }
 
-/// What all threads may look at of the loop behind a pointer.
-///
-/// # Safety
-/// The pointer is null, or that of a loop that has not been closed, or was closed in a forked child.
-#[inline]
-pub(super) unsafe fn public<'a>(lp: *const loop_t) -> Result<Public<'a>> {
-    if lp.is_null() {
-        return Err(NULL_POINTER);
+/// `loop_t *`: NULL, or the pointer of a loop that is not closed before the call is, or was closed in a forked child.
+#[repr(transparent)]
+#[derive(Debug)]
+pub struct LoopPtr<'a>(*const loop_t, PhantomData<&'a Loop>);
+
+/// `const loop_t *`.
+pub type ConstLoopPtr<'a> = LoopPtr<'a>;
+
+impl LoopPtr<'_> {
+    pub(super) fn as_ptr(&self) -> *const Loop {
+        self.0.cast()
     }
-    // SAFETY: the caller says so.
-    Ok(unsafe { Public::of(lp.cast()) })
+
+    /// What all threads may look at.
+    #[inline]
+    pub(super) fn public(&self) -> Result<Public<'_>> {
+        if self.0.is_null() {
+            return Err(NULL_POINTER);
+        }
+        // SAFETY: C promises that the loop is not closed during the call, or was closed in a forked child.
+        Ok(unsafe { Public::of(self.as_ptr()) })
+    }
+
+    /// Calls `f` with the loop, if the calling process and thread own it.
+    #[inline]
+    pub(super) fn with<T>(&self, f: impl FnOnce(&Loop) -> Result<T>) -> Result<T> {
+        f(self.public()?.enter()?)
+    }
+
+    /// The same, with arguments that have been checked: what is wrong with these comes first (S29).
+    #[inline]
+    pub(super) fn with_args<A, T>(&self, args: Result<A>, f: impl FnOnce(&Loop, A) -> Result<T>) -> Result<T> {
+        let args = args?;
+        self.with(|lp| f(lp, args))
+    }
+
+    /// The same, if the loop takes what is new.
+    #[inline]
+    pub(super) fn add<A, T>(&self, args: Result<A>, f: impl FnOnce(&Loop, A) -> Result<T>) -> Result<T> {
+        self.with_args(args, |lp, args| {
+            lp.check_accepts()?;
+            f(lp, args)
+        })
+    }
+
+    /// What the loop answers; `otherwise` where it must not be asked.
+    #[inline]
+    pub(super) fn ask<T>(&self, otherwise: T, f: impl FnOnce(&Loop) -> T) -> T {
+        self.with(|lp| lp.check_answers().map(|()| f(lp))).unwrap_or(otherwise)
+    }
 }
 
-/// Calls `f` with the loop behind a pointer, if the calling process and thread own it.
-///
-/// # Safety
-/// As for `public`.
-#[inline]
-pub(super) unsafe fn with_loop<T>(lp: *const loop_t, f: impl FnOnce(&Loop) -> Result<T>) -> Result<T> {
-    // SAFETY: as the caller says.
-    f(unsafe { public(lp) }?.enter()?)
+/// `loop_remote_t *`: NULL, or a remote that the caller holds during the call.
+#[repr(transparent)]
+#[derive(Debug)]
+pub struct RemotePtr<'a>(Option<NonNull<Inner<Shared>>>, PhantomData<&'a Shared>);
+
+impl RemotePtr<'_> {
+    /// Calls `f` with what is behind it.
+    pub(super) fn with<T>(&self, f: impl FnOnce(&TryArc<Shared>) -> Result<T>) -> Result<T> {
+        // SAFETY: C promises that the caller holds it; that owner is not ours, and is not dropped here.
+        let shared = self.0.map(|inner| ManuallyDrop::new(unsafe { TryArc::from_raw(inner) }));
+        let shared = shared.ok_or(NULL_POINTER)?;
+        f(&shared)
+    }
+
+    /// The owner that the caller is.
+    ///
+    /// # Safety
+    /// The caller gives it up.
+    pub(super) unsafe fn take(self) -> Option<TryArc<Shared>> {
+        // SAFETY: the caller held it, and gives it up.
+        self.0.map(|inner| unsafe { TryArc::from_raw(inner) })
+    }
 }
 
-/// As `with_loop`, with arguments that have been checked: what is wrong with these comes first (S29).
-///
-/// # Safety
-/// As for `public`.
-#[inline]
-pub(super) unsafe fn with_args<A, T>(
-    lp: *const loop_t,
-    args: Result<A>,
-    f: impl FnOnce(&Loop, A) -> Result<T>,
-) -> Result<T> {
-    let args = args?;
-    // SAFETY: as the caller says.
-    unsafe { with_loop(lp, |lp| f(lp, args)) }
+/// A remote for C, which owns it from now on.
+pub(super) fn remote_for_c(shared: &TryArc<Shared>) -> *mut loop_remote_t {
+    TryArc::clone(shared).into_raw().as_ptr().cast()
+}
+
+/// `loop_buffers_t *`: NULL, or buffers that are not freed, nor their loop closed, before the call is.
+#[repr(transparent)]
+#[derive(Debug)]
+pub struct BuffersPtr<'a>(Option<NonNull<Inner<Pool>>>, PhantomData<&'a Pool>);
+
+impl<'a> BuffersPtr<'a> {
+    pub(super) fn is_null(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// What is behind it, for the thread of its loop; `lp` alone is for all threads.
+    fn pool(&self) -> Result<ManuallyDrop<TryArc<Pool>>> {
+        // SAFETY: C promises that the buffers are there. Their owner is the loop, so they are not dropped here.
+        self.0.map(|inner| ManuallyDrop::new(unsafe { TryArc::from_raw(inner) })).ok_or(NULL_POINTER)
+    }
+
+    /// Calls `f` with the loop and the buffers, if the calling process and thread own them.
+    pub(super) fn with<T>(&self, f: impl FnOnce(&Loop, &TryArc<Pool>) -> Result<T>) -> Result<T> {
+        let pool = self.pool()?;
+        // C promises that the loop of the buffers is not closed.
+        LoopPtr(pool.owner.cast(), PhantomData).with(|lp| f(lp, &pool))
+    }
+
+    /// Calls `f` with the buffers, if they are those of a loop.
+    pub(super) fn with_those_of<T>(&self, lp: &Loop, f: impl FnOnce(&TryArc<Pool>) -> Result<T>) -> Result<T> {
+        let pool = self.pool()?;
+        if ptr::eq(pool.owner.cast(), lp) { f(&pool) } else { Err(Error::FOREIGN_BUFFERS) }
+    }
+}
+
+/// Buffers for C. The loop owns them.
+pub(super) fn buffers_for_c(pool: &TryArc<Pool>) -> *mut loop_buffers_t {
+    TryArc::as_raw(pool).as_ptr().cast()
 }

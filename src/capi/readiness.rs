@@ -2,12 +2,13 @@
 
 use std::ffi::{c_int, c_void};
 
+use super::callbacks::{Arg, Function, watch};
+use super::pointer::LoopPtr;
 use super::types::loop_handle_t;
-use super::{NULL_POINTER, callbacks, handle, handle_from_c, loop_t, number, status, with_args, with_loop};
+use super::{count, handle, handle_from_c, loop_t, status};
 use crate::event_loop::Loop;
 use crate::event_loop::events::Events;
 use crate::sys::descriptors::check_pollable;
-
 /// A watcher's callback: `events` says what `fd` is ready for, POLLIN, POLLOUT and so on of poll(2).
 pub type loop_fd_callback_t =
     Option<unsafe extern "C-unwind" fn(r#loop: *mut loop_t, fd: c_int, events: u32, arg: *mut c_void)>;
@@ -24,20 +25,17 @@ pub type loop_fd_callback_t =
 /// have; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. Some 1.3 us for asking epoll. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_watch_fd(
-    r#loop: *mut loop_t,
+    r#loop: LoopPtr<'_>,
     fd: c_int,
     events: u32,
-    callback: loop_fd_callback_t,
-    arg: *mut c_void,
+    callback: Function<'_, loop_fd_callback_t>,
+    arg: Arg<'_>,
 ) -> loop_handle_t {
-    let args = callback.ok_or(NULL_POINTER).and_then(|callback| Ok((callback, Events::from_bits(events)?.bits())));
-    let watch = |lp: &Loop, (callback, events)| {
-        lp.check_accepts()?;
+    let args = callback.with(arg).and_then(|callback| Ok((callback, Events::from_bits(events)?.bits())));
+    handle(r#loop.add(args, |lp, (callback, events)| {
         check_pollable(fd)?;
-        lp.schedule_watch(fd, events, callbacks::watch(callback, arg))
-    };
-    // SAFETY: the header asks for an open loop.
-    handle(unsafe { with_args(r#loop, args, watch) })
+        lp.schedule_watch(fd, events, watch(callback))
+    }))
 }
 
 /// Changes what a watcher waits for. What is queued for it and is asked for no more is dropped. With 0 it is paused:
@@ -46,13 +44,9 @@ pub unsafe extern "C" fn loop_watch_fd(
 /// Returns 0, or -EINVAL not a watcher, or events that poll(2) does not have; -ENOENT, -ESHUTDOWN, -EPERM, -EOWNERDEAD.
 /// No system call. The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_watch_update(r#loop: *mut loop_t, handle: loop_handle_t, events: u32) -> c_int {
-    let update = |lp: &Loop, events| {
-        lp.check_accepts()?;
-        lp.update_watch(handle_from_c(handle), events)
-    };
-    // SAFETY: the header asks for an open loop.
-    status(unsafe { with_args(r#loop, Events::from_bits(events).map(Events::bits), update) })
+pub unsafe extern "C" fn loop_watch_update(r#loop: LoopPtr<'_>, handle: loop_handle_t, events: u32) -> c_int {
+    let update = |lp: &Loop, events| lp.update_watch(handle_from_c(handle), events);
+    status(r#loop.add(Events::from_bits(events).map(Events::bits), update))
 }
 
 /// Ends every watcher of `fd`, asks every operation on it to end, and makes the kernel let go of it: call it before
@@ -63,8 +57,6 @@ pub unsafe extern "C" fn loop_watch_update(r#loop: *mut loop_t, handle: loop_han
 /// -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD; those of io_uring_enter(). One system call as a rule, or none when there
 /// is nothing on `fd`; one more for each time that what is on it fills the submission queue. The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_forget_fd(r#loop: *mut loop_t, fd: c_int) -> c_int {
-    let forget = |lp: &Loop| lp.forget_fd(fd).map(|left| c_int::try_from(left).unwrap_or(c_int::MAX));
-    // SAFETY: the header asks for an open loop.
-    number(unsafe { with_loop(r#loop, forget) })
+pub unsafe extern "C" fn loop_forget_fd(r#loop: LoopPtr<'_>, fd: c_int) -> c_int {
+    count(r#loop.with(|lp| lp.forget_fd(fd)))
 }

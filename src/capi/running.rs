@@ -3,7 +3,8 @@
 use std::ffi::c_int;
 use std::ptr;
 
-use super::{as_c, loop_t, number, status, with_loop};
+use super::pointer::{ConstLoopPtr, LoopPtr, as_c};
+use super::{count, loop_t, number, status};
 use crate::error::Result;
 use crate::event_loop::{Loop, Outcome};
 
@@ -32,9 +33,8 @@ fn outcome(result: Result<Outcome>) -> c_int {
 /// operation that had it ends with -EBADR when it is cancelled; -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL; those of
 /// io_uring_enter(). The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_run_forever(r#loop: *mut loop_t) -> c_int {
-    // SAFETY: the header asks for an open loop.
-    outcome(unsafe { with_loop(r#loop, Loop::run_forever) })
+pub unsafe extern "C" fn loop_run_forever(r#loop: LoopPtr<'_>) -> c_int {
+    outcome(r#loop.with(Loop::run_forever))
 }
 
 /// Runs until nothing referenced is left: no call, timer, post, watcher, operation, child or work. Otherwise as
@@ -43,9 +43,8 @@ pub unsafe extern "C" fn loop_run_forever(r#loop: *mut loop_t) -> c_int {
 ///
 /// Returns LOOP_DONE, LOOP_STOPPED or LOOP_BROKEN. Errors: those of loop_run_forever(). The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_run(r#loop: *mut loop_t) -> c_int {
-    // SAFETY: the header asks for an open loop.
-    outcome(unsafe { with_loop(r#loop, Loop::run) })
+pub unsafe extern "C" fn loop_run(r#loop: LoopPtr<'_>) -> c_int {
+    outcome(r#loop.with(Loop::run))
 }
 
 /// Runs one iteration, which sleeps at most `timeout_ns`: 0 does not sleep, LOOP_NEVER sleeps until something comes.
@@ -54,10 +53,8 @@ pub unsafe extern "C" fn loop_run(r#loop: *mut loop_t) -> c_int {
 /// show in the result. Errors: -EINTR a signal ended the wait and no callback
 /// ran; else those of loop_run_forever(). The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_run_once(r#loop: *mut loop_t, timeout_ns: u64) -> c_int {
-    let run = |lp: &Loop| lp.iterate_once(timeout_ns).map(|ran| c_int::try_from(ran).unwrap_or(c_int::MAX));
-    // SAFETY: the header asks for an open loop.
-    number(unsafe { with_loop(r#loop, run) })
+pub unsafe extern "C" fn loop_run_once(r#loop: LoopPtr<'_>, timeout_ns: u64) -> c_int {
+    count(r#loop.with(|lp| lp.iterate_once(timeout_ns)))
 }
 
 /// Makes the run return after the batch of callbacks that is being run; what the batch scheduled stays for the next run.
@@ -65,9 +62,8 @@ pub unsafe extern "C" fn loop_run_once(r#loop: *mut loop_t, timeout_ns: u64) -> 
 ///
 /// Errors: -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_stop(r#loop: *mut loop_t) -> c_int {
-    // SAFETY: the header asks for an open loop.
-    status(unsafe { with_loop(r#loop, Loop::stop) })
+pub unsafe extern "C" fn loop_stop(r#loop: LoopPtr<'_>) -> c_int {
+    status(r#loop.with(Loop::stop))
 }
 
 /// Makes the run return after the callback that is running; the rest of its batch stays first in line for the next run.
@@ -75,23 +71,20 @@ pub unsafe extern "C" fn loop_stop(r#loop: *mut loop_t) -> c_int {
 ///
 /// Errors: -EINVAL the loop is not running; -EPERM, -EOWNERDEAD. The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_break(r#loop: *mut loop_t) -> c_int {
-    // SAFETY: the header asks for an open loop.
-    status(unsafe { with_loop(r#loop, Loop::break_) })
+pub unsafe extern "C" fn loop_break(r#loop: LoopPtr<'_>) -> c_int {
+    status(r#loop.with(Loop::break_))
 }
 
 /// Whether the loop is inside a run. The loop's thread; false from others.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_is_running(r#loop: *const loop_t) -> bool {
-    // SAFETY: the header asks for an open loop.
-    unsafe { with_loop(r#loop, |lp| lp.check_answers().map(|()| lp.is_running())) }.unwrap_or(false)
+pub unsafe extern "C" fn loop_is_running(r#loop: ConstLoopPtr<'_>) -> bool {
+    r#loop.ask(false, Loop::is_running)
 }
 
 /// Whether loop_run() would wait or work: something that counts is pending. The loop's thread; false from others.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_is_alive(r#loop: *const loop_t) -> bool {
-    // SAFETY: the header asks for an open loop.
-    unsafe { with_loop(r#loop, |lp| lp.check_answers().map(|()| lp.is_alive())) }.unwrap_or(false)
+pub unsafe extern "C" fn loop_is_alive(r#loop: ConstLoopPtr<'_>) -> bool {
+    r#loop.ask(false, Loop::is_alive)
 }
 
 /// The innermost loop that is running on the calling thread, or NULL. Any thread.

@@ -2,9 +2,10 @@
 
 use std::ffi::{c_int, c_void};
 
+use super::callbacks::{Arg, Function, signal};
+use super::pointer::LoopPtr;
 use super::types::loop_handle_t;
-use super::{NULL_POINTER, callbacks, handle, loop_t, with_args};
-use crate::event_loop::Loop;
+use super::{handle, loop_t};
 use crate::sys::signals::check_catchable;
 
 /// A signal handler: gets the signal's number, on the loop's thread, where it may call anything.
@@ -25,16 +26,11 @@ pub type loop_signal_callback_t =
 /// -ESHUTDOWN, -EPERM, -EOWNERDEAD. Two system calls at most. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_add_signal_handler(
-    r#loop: *mut loop_t,
+    r#loop: LoopPtr<'_>,
     signum: c_int,
-    callback: loop_signal_callback_t,
-    arg: *mut c_void,
+    callback: Function<'_, loop_signal_callback_t>,
+    arg: Arg<'_>,
 ) -> loop_handle_t {
-    let args = callback.ok_or(NULL_POINTER).and_then(|callback| check_catchable(signum).map(|_| callback));
-    let add = |lp: &Loop, callback| {
-        lp.check_accepts()?;
-        lp.schedule_signal(signum, callbacks::signal(callback, arg))
-    };
-    // SAFETY: the header asks for an open loop.
-    handle(unsafe { with_args(r#loop, args, add) })
+    let args = callback.with(arg).and_then(|callback| check_catchable(signum).map(|_| callback));
+    handle(r#loop.add(args, |lp, callback| lp.schedule_signal(signum, signal(callback))))
 }

@@ -55,7 +55,7 @@ impl Loop {
         &self,
         sqes: &[Sqe],
         callback: impl Fn(usize) -> Callback,
-        added: impl Fn(usize, Handle),
+        mut added: impl FnMut(usize, Handle),
     ) -> Result<()> {
         let (mut schedule, mut kernel) = (self.schedule.borrow_mut(), self.kernel.borrow_mut());
         schedule.reserve_operations(sqes.len())?;

@@ -140,7 +140,7 @@ impl Loop {
         &self,
         sqes: &[Sqe],
         callback: impl Fn(usize) -> Callback,
-        added: impl Fn(usize, Handle),
+        added: impl FnMut(usize, Handle),
     ) -> Result<()> {
         let Some(last) = sqes.len().checked_sub(1) else { return Ok(()) };
         if sqes.len() > self.queue_capacity() {

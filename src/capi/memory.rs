@@ -1,0 +1,188 @@
+//! What C passes by address: strings, arrays, structs that have a size.
+//!
+//! A function of the C API gets an address as one of these types, or as an `Option` of a reference, where it is that of one thing. Each
+//! type promises what the header asks of C for the time of the call, so that who has one needs no `unsafe`: no code in Rust can make one.
+
+use std::ffi::{CStr, c_char, c_void};
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::{mem, ptr, slice};
+
+use nix::errno::Errno;
+
+use super::NULL_POINTER;
+use crate::error::{Error, Result, Sentence};
+
+const SIZE_TOO_SMALL: Error = Error::new(Errno::EINVAL, Sentence::SizeTooSmall);
+pub(super) const OPTIONS_TOO_NEW: Error = Error::new(Errno::E2BIG, Sentence::OptionsTooNew);
+
+/// `const char *`: NULL, or a string that nobody writes during the call.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug)]
+pub struct Str<'a>(*const c_char, PhantomData<&'a CStr>);
+
+impl<'a> Str<'a> {
+    /// None: NULL.
+    pub(super) fn get(self) -> Option<&'a CStr> {
+        // SAFETY: C promises that what is not NULL is a string.
+        (!self.0.is_null()).then(|| unsafe { CStr::from_ptr(self.0) })
+    }
+}
+
+/// The `size_t` or the like that says how many are at the other addresses of the call.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug)]
+pub struct Count<'a, N>(N, PhantomData<&'a ()>);
+
+/// A `Count` that makes sense.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Length<'a>(u16, PhantomData<&'a ()>);
+
+impl Count<'_, usize> {
+    pub(super) fn get(self) -> usize {
+        self.0
+    }
+}
+
+impl<'a, N: Copy + TryInto<u16>> Count<'a, N> {
+    /// The count, or `too_many` if it is more than `most`.
+    pub(super) fn at_most(self, most: u16, too_many: Error) -> Result<Length<'a>> {
+        let count = self.0.try_into().ok().filter(|&count| count <= most);
+        count.map(|count| Length(count, PhantomData)).ok_or(too_many)
+    }
+}
+
+/// `const T *`: NULL, or as many as the call's `Count` says, which nobody writes during the call.
+#[repr(transparent)]
+#[derive(Debug)]
+pub struct Array<'a, T>(*const T, PhantomData<&'a [T]>);
+
+impl<'a, T> Array<'a, T> {
+    /// # Safety
+    /// The pointer is NULL, or that of so many, which nobody writes during 'a.
+    pub(super) unsafe fn of(first: *const T, count: usize) -> (Array<'a, T>, Count<'a, usize>) {
+        (Array(first, PhantomData), Count(count, PhantomData))
+    }
+
+    pub(super) fn is_null(&self) -> bool {
+        self.0.is_null()
+    }
+
+    /// All of it. An empty one may be anywhere.
+    pub(super) fn get(self, length: Length<'a>) -> Result<&'a [T]> {
+        match (length.0, self.0.is_null()) {
+            (0, _) => Ok(&[]),
+            (_, true) => Err(NULL_POINTER),
+            // SAFETY: C promises that so many are there during the call.
+            (length, false) => Ok(unsafe { slice::from_raw_parts(self.0, length.into()) }),
+        }
+    }
+}
+
+/// `T *`: NULL, or memory that is there, and that nobody else uses, until what it is submitted with has ended. Of `void`, as many bytes as
+/// the call's `Count` says.
+#[repr(transparent)]
+#[derive(Debug)]
+pub struct Lasting<'a, T>(*mut T, PhantomData<&'a mut T>);
+
+/// `void *`.
+pub type Buffer<'a> = Lasting<'a, c_void>;
+/// `const void *`.
+pub type ConstBuffer<'a> = Buffer<'a>;
+
+impl<T> Lasting<'_, T> {
+    pub(super) fn as_ptr(&self) -> *mut T {
+        self.0
+    }
+}
+
+/// `T *`: NULL, or room for as many as the call's `Count` says, which nobody else uses during the call.
+#[repr(transparent)]
+#[derive(Debug)]
+pub struct Room<'a, T>(*mut T, PhantomData<&'a mut [T]>);
+
+impl<'a, T> Room<'a, T> {
+    /// All of it; nothing for NULL.
+    pub(super) fn get(self, length: Length<'a>) -> &'a mut [MaybeUninit<T>] {
+        if self.0.is_null() {
+            return &mut [];
+        }
+        // SAFETY: C promises room for so many during the call.
+        unsafe { slice::from_raw_parts_mut(self.0.cast(), length.0.into()) }
+    }
+}
+
+/// A struct of C's that begins with its size, a `uint32_t`: a program may know one that has fewer or more fields at its end.
+///
+/// # Safety
+/// It is `repr(C)`, begins so, and is valid whatever C puts there, and where it is zero.
+pub unsafe trait Versioned {}
+
+/// `const T *`: NULL, or as many bytes as the struct's size says, which nobody writes during the call.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug)]
+pub struct VersionedIn<'a, T>(*const T, PhantomData<&'a T>);
+
+/// `T *`: NULL, or as many bytes as the struct's size says, which nobody else uses during the call.
+#[repr(transparent)]
+#[derive(Debug)]
+pub struct VersionedOut<'a, T>(*mut T, PhantomData<&'a mut T>);
+
+impl<T: Versioned> VersionedIn<'_, T> {
+    /// No struct is larger than this: a larger size is garbage.
+    const LARGEST: usize = 4096;
+
+    /// The size that the caller says.
+    pub(super) fn size(&self) -> Result<usize> {
+        if self.0.is_null() {
+            return Err(NULL_POINTER);
+        }
+        // SAFETY: C promises that a size is there.
+        let size = unsafe { self.0.cast::<u32>().read_unaligned() } as usize;
+        if size < size_of::<u32>() { Err(SIZE_TOO_SMALL) } else { Ok(size) }
+    }
+
+    /// A copy, in which fields that the caller does not know are zero; None for NULL.
+    pub(super) fn read(&self) -> Result<Option<T>> {
+        if self.0.is_null() {
+            return Ok(None);
+        }
+        let size = self.size()?;
+        if size > Self::LARGEST {
+            return Err(OPTIONS_TOO_NEW);
+        }
+        // SAFETY: C promises that so many bytes are there during the call.
+        let bytes = unsafe { slice::from_raw_parts(self.0.cast::<u8>(), size) };
+        if bytes.iter().skip(size_of::<T>()).any(|&byte| byte != 0) {
+            return Err(OPTIONS_TOO_NEW);
+        }
+        // SAFETY: such a struct is valid where it is zero and where it is C's; the copy is inside both.
+        unsafe {
+            let mut known = mem::zeroed::<T>();
+            ptr::from_mut(&mut known).cast::<u8>().copy_from_nonoverlapping(bytes.as_ptr(), size.min(size_of::<T>()));
+            Ok(Some(known))
+        }
+    }
+}
+
+impl<'a, T: Versioned> VersionedOut<'a, T> {
+    /// Whether there is one, which says its size.
+    pub(super) fn check(&self) -> Result<()> {
+        self.as_in().size().map(drop)
+    }
+
+    /// Writes what the caller knows of it, but for the size.
+    pub(super) fn write(&mut self, known: &T) -> Result<()> {
+        let length = self.as_in().size()?.min(size_of::<T>()) - size_of::<u32>();
+        // SAFETY: C promises so many bytes, and `known` has as many.
+        unsafe {
+            let known = ptr::from_ref(known).cast::<u32>().add(1).cast::<u8>();
+            self.0.cast::<u32>().add(1).cast::<u8>().copy_from_nonoverlapping(known, length);
+        }
+        Ok(())
+    }
+
+    fn as_in(&self) -> VersionedIn<'_, T> {
+        VersionedIn(self.0, PhantomData)
+    }
+}

@@ -1,0 +1,182 @@
+//! Messages of C's: the data of recvmsg(2) and sendmsg(2), whose headers and arrays are copied.
+//!
+//! C promises that what a message names lasts until the operation has ended: its buffers, its address, its control messages. Descriptors
+//! that come with a message which nobody sees are closed (S22).
+
+use std::cell::RefCell;
+use std::ffi::c_int;
+use std::marker::PhantomData;
+use std::mem::offset_of;
+use std::slice;
+
+use libc::{cmsghdr, msghdr};
+
+use super::NULL_POINTER;
+use super::memory::Array;
+use super::operations::{Made, Vectors};
+use crate::abi::completion::Completed;
+use crate::abi::sqe::Sqe;
+use crate::error::Result;
+use crate::op::operation::{Number, Op, OpData, Outcome};
+use crate::op::sockets::recvmsg;
+use crate::pending::driver::{Driver, Step};
+use crate::sys::descriptors::close_unseen;
+use crate::sys::memory::try_box;
+use crate::sys::try_arc::TryRc;
+
+/// `struct msghdr *`: NULL, or a message that lasts, with what it names, until what it is submitted with has ended. Its array of buffers
+/// lasts for the call.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug)]
+pub struct MessagePtr<'a>(*mut msghdr, PhantomData<&'a mut msghdr>);
+
+/// `const struct msghdr *`: the message lasts for the call, what it names until what it is submitted with has ended.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug)]
+pub struct ConstMessagePtr<'a>(*const msghdr, PhantomData<&'a msghdr>);
+
+impl<'a> From<MessagePtr<'a>> for ConstMessagePtr<'a> {
+    fn from(message: MessagePtr<'a>) -> ConstMessagePtr<'a> {
+        ConstMessagePtr(message.0, PhantomData)
+    }
+}
+
+/// A copy of a message and its array of buffers.
+pub(super) struct Message {
+    header: msghdr,
+    vectors: Vectors,
+}
+
+impl Message {
+    pub(super) fn new(message: ConstMessagePtr<'_>) -> Result<Message> {
+        // SAFETY: C promises that a message which is not NULL can be read during the call, with its array.
+        let (header, (first, count)) = unsafe {
+            let header = *message.0.as_ref().ok_or(NULL_POINTER)?;
+            (header, Array::of(header.msg_iov, header.msg_iovlen))
+        };
+        Ok(Message { header, vectors: Vectors::new(first, count)? })
+    }
+}
+
+// SAFETY: header and array are the data's, and C promises that the buffers last.
+unsafe impl OpData for Message {
+    type Output = ();
+
+    const IS_INLINE: bool = true;
+
+    fn point(&mut self, sqe: &mut Sqe) -> Result<()> {
+        self.header.msg_iov = self.vectors.as_mut_ptr();
+        (sqe.addr, sqe.len) = (&raw mut self.header as u64, 1);
+        Ok(())
+    }
+
+    fn complete(self, _: Outcome) {}
+}
+
+/// Makes what receives a message.
+pub(super) fn receive(fd: Number, message: MessagePtr<'_>, flags: c_int) -> Result<Made> {
+    let op = TryRc::new(RefCell::new(recvmsg(fd, Message::new(message.into())?, flags)))?;
+    let sqe = op.borrow_mut().entry()?;
+    let driver = try_box(Received { op, message: message.0 })?;
+    // SAFETY: the driver keeps the operation where it stands.
+    Ok(unsafe { Made::new(sqe, Some(driver)) })
+}
+
+/// Receives a message, and tells the caller's of what the kernel has written to the copy.
+#[derive(Debug)]
+struct Received {
+    op: TryRc<RefCell<Op<Number, Message>>>,
+    message: *mut msghdr,
+}
+
+impl Received {
+    /// The header, as the kernel has filled it in.
+    fn header(&self) -> msghdr {
+        self.op.borrow_mut().data().header
+    }
+}
+
+// SAFETY: it gives no entries.
+unsafe impl Driver for Received {
+    fn completed(&mut self, completed: Completed) -> Step {
+        if completed.result >= 0 {
+            let msghdr { msg_namelen, msg_controllen, msg_flags, .. } = self.header();
+            // SAFETY: C promises that its message lasts (`MessagePtr`).
+            unsafe {
+                (*self.message).msg_namelen = msg_namelen;
+                (*self.message).msg_controllen = msg_controllen;
+                (*self.message).msg_flags = msg_flags;
+            }
+        }
+        Step::give(completed)
+    }
+
+    fn discarded(&mut self, result: i32) {
+        let msghdr { msg_control, msg_controllen, .. } = self.header();
+        if result >= 0 && !msg_control.is_null() {
+            // SAFETY: a result that is no error says that the kernel has written so many bytes of control messages, and C promises that
+            // these last.
+            close_received(unsafe { slice::from_raw_parts(msg_control.cast(), msg_controllen) });
+        }
+    }
+}
+
+/// `SCM_PIDFD` of Linux 6.5, which libc does not have.
+const SCM_PIDFD: c_int = 4;
+
+/// Where the data of a control message begins.
+const BEGIN: usize = size_of::<cmsghdr>();
+
+/// Closes the descriptors that came in control messages and that nobody has seen: with MSG_CTRUNC, as many as there was room for. The
+/// messages may be aligned for nothing.
+fn close_received(mut messages: &[u8]) {
+    while let (Some(length), Some(level), Some(kind)) = (
+        field(messages, offset_of!(cmsghdr, cmsg_len)).map(usize::from_ne_bytes),
+        field(messages, offset_of!(cmsghdr, cmsg_level)).map(c_int::from_ne_bytes),
+        field(messages, offset_of!(cmsghdr, cmsg_type)).map(c_int::from_ne_bytes),
+    ) {
+        let Some(data) = messages.get(BEGIN..length) else { return };
+        if level == libc::SOL_SOCKET && matches!(kind, libc::SCM_RIGHTS | SCM_PIDFD) {
+            let fds = data.chunks_exact(size_of::<c_int>()).filter_map(|fd| field(fd, 0).map(c_int::from_ne_bytes));
+            // An SCM_PIDFD may be an error.
+            fds.filter(|&fd| fd >= 0).for_each(close_unseen);
+        }
+        messages = messages.get(length.next_multiple_of(align_of::<cmsghdr>())..).unwrap_or_default();
+    }
+}
+
+/// What stands somewhere in a message.
+fn field<const N: usize>(message: &[u8], at: usize) -> Option<[u8; N]> {
+    message.get(at..at + N)?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::fd::IntoRawFd;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn s22_descriptors_in_unaligned_room_are_closed() {
+        let pairs = [(); 3].map(|()| UnixStream::pair().unwrap());
+        let (fds, mut peers): (Vec<_>, Vec<_>) = pairs.into_iter().map(|(fd, peer)| (fd.into_raw_fd(), peer)).unzip();
+        let mut room = Vec::from([0u8]);
+        for part in [&fds[..2], &fds[2..]] {
+            room.extend((BEGIN + size_of_val(part)).to_ne_bytes());
+            room.extend(
+                [libc::SOL_SOCKET, libc::SCM_RIGHTS]
+                    .into_iter()
+                    .chain(part.iter().copied())
+                    .flat_map(c_int::to_ne_bytes),
+            );
+            room.resize(1 + (room.len() - 1).next_multiple_of(align_of::<cmsghdr>()), 0);
+        }
+        close_received(&room[1..]);
+        for peer in &mut peers {
+            peer.set_nonblocking(true).unwrap();
+            assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+        }
+    }
+}
