@@ -1,6 +1,9 @@
 //! A submission queue entry: what the kernel is asked to do.
 
 use std::mem::offset_of;
+use std::ops::Deref;
+
+use super::opcodes;
 
 /// A submission queue entry, field by field as in the kernel's `struct io_uring_sqe`: for [`Loop::submit`], which takes
 /// any operation that the kernel knows. io_uring_enter(2) says what each operation makes of the fields.
@@ -83,10 +86,44 @@ impl Entry {
         Entry(sqe)
     }
 
+    /// One that is not submitted.
+    #[cfg(test)]
+    pub(crate) fn of_test(sqe: Sqe) -> Entry {
+        Entry(sqe)
+    }
+
+    /// One that ends when `time` has passed.
+    pub(crate) fn timeout(time: &'static Timespec) -> Entry {
+        let addr = std::ptr::from_ref(time) as u64;
+        Entry(Sqe { opcode: opcodes::TIMEOUT, fd: -1, addr, len: 1, ..Sqe::default() })
+    }
+
+    /// It begins the next one in a chain.
+    pub(crate) fn linked(self) -> Entry {
+        Entry(Sqe { flags: self.0.flags | flags::IO_LINK, ..self.0 })
+    }
+
+    /// A write or a send of what is left of its buffer when `count` bytes of it are through; with `moves`, they were so many of a file.
+    pub(crate) fn rest(self, count: u32, moves: bool) -> Entry {
+        let Sqe { opcode, addr, len, off, .. } = self.0;
+        assert!(matches!(opcode, opcodes::WRITE | opcodes::SEND) && count <= len, "of others, `len` is not in bytes");
+        let off = off + if moves { u64::from(count) } else { 0 };
+        Entry(Sqe { addr: addr + u64::from(count), len: len - count, off, ..self.0 })
+    }
+
     /// The entry as the kernel gets it, which tells the number with each completion.
     #[inline]
     pub(crate) fn with_number(self, number: u64) -> Sqe {
         Sqe { user_data: number, ..self.0 }
+    }
+}
+
+impl Deref for Entry {
+    type Target = Sqe;
+
+    #[inline]
+    fn deref(&self) -> &Sqe {
+        &self.0
     }
 }
 

@@ -96,8 +96,7 @@ impl Received {
     }
 }
 
-// SAFETY: it gives no entries.
-unsafe impl Driver for Received {
+impl Driver for Received {
     fn completed(&mut self, completed: Completed) -> Step {
         if completed.result >= 0 {
             let msghdr { msg_namelen, msg_controllen, msg_flags, .. } = self.header();

@@ -17,7 +17,7 @@ use super::memory::{Array, Buffer, Count, Lasting, Str};
 use super::pointer::LoopPtr;
 use super::types::loop_handle_t;
 use super::{NULL_POINTER, handle};
-use crate::abi::sqe::Sqe;
+use crate::abi::sqe::{Entry, Sqe};
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
 use crate::op::address::Address;
@@ -80,7 +80,7 @@ pub(super) fn submit<T: Make>(
     handle(lp.add(args, |lp, (callback, checked)| {
         let Made(sqe, driver) = checked.make(lp)?;
         // SAFETY: what the entry points to lives until the operation has ended (`Made`).
-        unsafe { lp.submit_operation(&sqe, driver, io(callback)) }
+        lp.submit_operation(&unsafe { Entry::new(sqe) }, driver, io(callback))
     }))
 }
 
@@ -88,8 +88,7 @@ pub(super) fn submit<T: Make>(
 #[derive(Debug)]
 struct KeepAlive<T>(T);
 
-// SAFETY: it gives no entries.
-unsafe impl<T: fmt::Debug> Driver for KeepAlive<T> {}
+impl<T: fmt::Debug> Driver for KeepAlive<T> {}
 
 /// A buffer of C's.
 pub(super) struct Span(*mut c_void, u32);

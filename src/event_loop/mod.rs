@@ -193,7 +193,6 @@ pub(crate) mod remote;
 mod run;
 mod sleep;
 mod slow;
-#[allow(unsafe_code)]
 mod submit;
 mod tasks;
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! What goes to the kernel: operations, and what is told of them later. This is the one way in.
 //!
-//! `unsafe` lives here because an entry points at memory that the kernel uses until the final completion: whoever submits it vouches for
-//! that, or the driver does.
+//! An entry points at memory that the kernel uses until the final completion: whoever made the `Entry` vouches for that.
 
 use std::mem::ManuallyDrop;
 use std::os::fd::RawFd;
@@ -9,7 +8,7 @@ use std::os::fd::RawFd;
 use super::{Callback, Loop, Schedule};
 use crate::abi::completion::number;
 use crate::abi::handle::Handle;
-use crate::abi::sqe::{Entry, Sqe};
+use crate::abi::sqe::Entry;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::pending::DeferredSubmission;
@@ -18,18 +17,15 @@ use crate::time::Time;
 
 impl Loop {
     /// Adds an operation and queues its entry.
-    ///
-    /// # Safety
-    /// What the entry points to lives until the final completion: it is the user's, the driver's, or the callback's.
-    pub(crate) unsafe fn submit_operation(
+    pub(crate) fn submit_operation(
         &self,
-        sqe: &Sqe,
+        entry: &Entry,
         driver: Option<Box<dyn Driver>>,
         callback: Callback,
     ) -> Result<Handle> {
         let callback = ManuallyDrop::new(callback);
         let (mut schedule, mut kernel) = (self.schedule.borrow_mut(), self.kernel.borrow_mut());
-        let is_known = if kernel.features().supports(sqe.opcode) { Ok(()) } else { Err(Error::UNSUPPORTED) };
+        let is_known = if kernel.features().supports(entry.opcode) { Ok(()) } else { Err(Error::UNSUPPORTED) };
         let room = is_known.and_then(|()| schedule.reserve_operations(1)).and_then(|()| kernel.reserve(1));
         if let Err(error) = room {
             drop((schedule, kernel));
@@ -37,37 +33,31 @@ impl Loop {
             return Err(error);
         }
         let takes_turns = driver.as_ref().is_some_and(|driver| driver.takes_turns());
-        let handle = schedule.add_operation(sqe, driver, ManuallyDrop::into_inner(callback));
+        let handle = schedule.add_operation(entry, driver, ManuallyDrop::into_inner(callback));
         if !takes_turns || schedule.has_turn(handle) {
-            // SAFETY: the caller vouches for the entry.
-            kernel.push(unsafe { Entry::new(*sqe) }, number(handle));
+            kernel.push(*entry, number(handle));
         }
         Ok(handle)
     }
 
     /// Adds the operations of a chain, which fit into the queue, and queues their entries, none or all: `callback` makes the callback of
     /// each, `added` gets its handle.
-    ///
-    /// # Safety
-    /// What the entries point to lives until the final completions.
     #[cfg_attr(not(feature = "capi"), allow(dead_code, reason = "so far for C alone"))]
-    pub(crate) unsafe fn submit_linked(
+    pub(crate) fn submit_linked(
         &self,
-        sqes: &[Sqe],
+        entries: impl ExactSizeIterator<Item = Entry>,
         callback: impl Fn(usize) -> Callback,
         mut added: impl FnMut(usize, Handle),
     ) -> Result<()> {
         let (mut schedule, mut kernel) = (self.schedule.borrow_mut(), self.kernel.borrow_mut());
-        schedule.reserve_operations(sqes.len())?;
-        kernel.reserve(sqes.len())?;
+        let last = entries.len() - 1;
+        schedule.reserve_operations(entries.len())?;
+        kernel.reserve(entries.len())?;
         let mut before = None;
-        for (at, sqe) in sqes.iter().enumerate() {
-            let is_linked = at + 1 < sqes.len() && sqe.flags & crate::abi::sqe::flags::IO_HARDLINK == 0;
-            let link = if is_linked { crate::abi::sqe::flags::IO_LINK } else { 0 };
-            let handle = schedule.add_operation(sqe, None, callback(at));
-            // SAFETY: the caller vouches for the entries.
-            let entry = unsafe { Entry::new(Sqe { flags: sqe.flags | link, ..*sqe }) };
-            kernel.push(entry, number(handle));
+        for (at, entry) in entries.enumerate() {
+            let is_linked = at < last && entry.flags & crate::abi::sqe::flags::IO_HARDLINK == 0;
+            let handle = schedule.add_operation(&entry, None, callback(at));
+            kernel.push(if is_linked { entry.linked() } else { entry }, number(handle));
             if let Some(before) = before.replace(handle) {
                 schedule.chain(before, handle);
             }
@@ -128,10 +118,7 @@ impl Loop {
         while schedule.has_submissions_now() {
             kernel.reserve(1)?;
             match schedule.next_submission()? {
-                Some(DeferredSubmission::Submit(sqe, handle)) => {
-                    // SAFETY: the entries are a driver's, which vouches for what they point to.
-                    kernel.push(unsafe { Entry::new(sqe) }, number(handle));
-                }
+                Some(DeferredSubmission::Submit(entry, handle)) => kernel.push(entry, number(handle)),
                 Some(DeferredSubmission::Cancel(handle)) => kernel.cancel(number(handle))?,
                 Some(DeferredSubmission::Update(handle, events)) => kernel.update_poll(number(handle), events)?,
                 None => {}

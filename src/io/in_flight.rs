@@ -12,6 +12,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use crate::abi::handle::Handle;
+use crate::abi::sqe::Entry;
 use crate::error::{Error, Result};
 use crate::event_loop::Shared;
 use crate::event_loop::{Callback, Loop};
@@ -103,7 +104,7 @@ fn submit<D: Descriptor, M: OpData>(lp: &Loop, cell: &TryRc<OpCell<Stage<D, M>>>
         guard.complete(unsafe { Outcome::of(event) });
     })?;
     // SAFETY: the callback keeps the operation where it stands, and the loop drops it when the kernel has let go.
-    unsafe { lp.submit_operation(&sqe, driver, callback) }
+    lp.submit_operation(&unsafe { Entry::new(sqe) }, driver, callback)
 }
 
 /// Begins an operation, and awaits what comes of it.

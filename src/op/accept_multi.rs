@@ -6,8 +6,7 @@ use libc::c_int;
 use super::operation::Number;
 use super::sockets::{accept, poll};
 use crate::abi::completion::{Completed, MORE};
-use crate::abi::opcodes;
-use crate::abi::sqe::{Sqe, Timespec};
+use crate::abi::sqe::{Entry, Sqe, Timespec};
 use crate::error::Result;
 use crate::pending::driver::{Driver, Step};
 use crate::pending::event::OpResult;
@@ -45,18 +44,15 @@ impl AcceptMulti {
     }
 }
 
-// SAFETY: the entries point at nothing but the timespec, which lives for ever.
-unsafe impl Driver for AcceptMulti {
-    fn entry(&mut self) -> Option<Sqe> {
+impl Driver for AcceptMulti {
+    fn entry(&mut self) -> Option<Entry> {
         Some(match self.waits_for {
             WaitsFor::Connection => {
                 let accept = accept(Number(self.fd), self.flags).into_sqe();
-                if self.is_multishot { Sqe { ioprio: MULTISHOT, ..accept } } else { accept }
+                Entry::pointless(if self.is_multishot { Sqe { ioprio: MULTISHOT, ..accept } } else { accept })
             }
-            WaitsFor::Readiness => poll(Number(self.fd), libc::POLLIN).into_sqe(),
-            WaitsFor::Time => {
-                Sqe { opcode: opcodes::TIMEOUT, fd: -1, addr: &raw const REST as u64, len: 1, ..Sqe::default() }
-            }
+            WaitsFor::Readiness => Entry::pointless(poll(Number(self.fd), libc::POLLIN).into_sqe()),
+            WaitsFor::Time => Entry::timeout(&REST),
         })
     }
 
@@ -93,6 +89,7 @@ unsafe impl Driver for AcceptMulti {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::abi::opcodes;
 
     #[test]
     fn s13_an_accept_that_would_not_wait_waits_with_a_poll() {

@@ -36,8 +36,7 @@ unsafe impl OpData for Closed {
 #[derive(Debug)]
 struct Closing(RawFd);
 
-// SAFETY: it gives no entries.
-unsafe impl Driver for Closing {
+impl Driver for Closing {
     fn completed(&mut self, completed: Completed) -> Step {
         if completed.result == -libc::ECANCELED {
             // The kernel says that it has not begun.

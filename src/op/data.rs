@@ -19,7 +19,7 @@ use super::buffer::{Buffer, BufferMut, Filled, length, room};
 use super::operation::{Descriptor, Meaning, OpData, Outcome};
 use super::write_all::WriteAll;
 use crate::abi::opcodes;
-use crate::abi::sqe::Sqe;
+use crate::abi::sqe::{Entry, Sqe};
 use crate::error::{Error, Result};
 use crate::event_loop::Loop;
 use crate::pending::driver::Driver;
@@ -80,7 +80,8 @@ unsafe impl<M: OpData> OpData for All<M> {
         if sqe.opcode == opcodes::SEND {
             sqe.op_flags |= lp.send_whole_flag() as u32;
         }
-        Ok(Some(try_box(WriteAll::new(*sqe))?))
+        // SAFETY: it points at the bytes, as `point` says.
+        Ok(Some(try_box(WriteAll::new(unsafe { Entry::new(*sqe) }))?))
     }
 
     fn complete(self, outcome: Outcome) -> M::Output {

@@ -29,7 +29,7 @@ pub use self::operation::CWD;
 use crate::abi::completion::{MORE, TIMED_OUT};
 use crate::abi::handle::Handle;
 use crate::abi::opcodes::{self, Check};
-use crate::abi::sqe::{self, Sqe};
+use crate::abi::sqe::{self, Entry, Sqe};
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Callback;
 use crate::event_loop::Loop;
@@ -128,7 +128,7 @@ impl Loop {
         check(entry, 0)?;
         let callback = Callback::many_event(move |lp: &Loop, event: &Event| f(lp, event.completed().into()))?;
         // SAFETY: the caller vouches for the entry.
-        unsafe { self.submit_operation(entry, None, callback) }
+        self.submit_operation(&unsafe { Entry::new(*entry) }, None, callback)
     }
 
     /// Submits the operations of a chain, none or all: `callback` makes the callback of each, `added` gets its handle.
@@ -153,7 +153,7 @@ impl Loop {
             }
         }
         // SAFETY: the caller vouches for the entries.
-        unsafe { self.submit_linked(sqes, callback, added) }
+        self.submit_linked(sqes.iter().map(|sqe| unsafe { Entry::new(*sqe) }), callback, added)
     }
 
     /// The flag with which a kernel finishes what it has begun to send. It came in 5.19, but one that is cancelled tells how far it

@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use super::buffer::{BufferMut, Filled};
 use super::data::NoData;
 use crate::abi::handle::Handle;
-use crate::abi::sqe::Sqe;
+use crate::abi::sqe::{Entry, Sqe};
 use crate::error::{Error, Result};
 use crate::event_loop::{Callback, Loop};
 use crate::pending::driver::Driver;
@@ -235,13 +235,12 @@ impl Loop {
             end(lp, output, f);
         })?;
         // SAFETY: the callback keeps the operation where it stands, and the loop drops it when the kernel has let go.
-        unsafe { self.submit_operation(&sqe, driver, callback) }
+        self.submit_operation(&unsafe { Entry::new(sqe) }, driver, callback)
     }
 
     /// Submits the entries of a driver, the first now.
     pub(super) fn submit_driver(&self, mut driver: Box<dyn Driver>, callback: Callback) -> Result<Handle> {
-        let sqe = driver.entry().expect("it begins with an entry");
-        // SAFETY: a driver keeps what its entries point to.
-        unsafe { self.submit_operation(&sqe, Some(driver), callback) }
+        let entry = driver.entry().expect("it begins with an entry");
+        self.submit_operation(&entry, Some(driver), callback)
     }
 }

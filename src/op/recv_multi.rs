@@ -12,7 +12,7 @@ use super::operation::Number;
 use super::sockets::{poll, recv};
 use crate::abi::completion::{BUFFER_GOES_ON, Completed, HAS_BUFFER, MORE};
 use crate::abi::handle::Handle;
-use crate::abi::sqe::{Sqe, flags};
+use crate::abi::sqe::{Entry, Sqe, flags};
 use crate::kernel::buffers::Pool;
 use crate::pending::driver::{Driver, Step};
 use crate::pending::event::OpResult;
@@ -103,10 +103,10 @@ impl RecvMulti {
     }
 }
 
-// SAFETY: the entries point at nothing; the buffers that the kernel picks are the pool's, which lives as long as the driver.
-unsafe impl Driver for RecvMulti {
-    fn entry(&mut self) -> Option<Sqe> {
-        Some(self.sqe())
+impl Driver for RecvMulti {
+    /// It points at nothing; the buffers that the kernel picks are the pool's.
+    fn entry(&mut self) -> Option<Entry> {
+        Some(Entry::pointless(self.sqe()))
     }
 
     fn completed(&mut self, completed: Completed) -> Step {

@@ -5,14 +5,14 @@
 use super::streams::CURRENT;
 use crate::abi::completion::Completed;
 use crate::abi::opcodes;
-use crate::abi::sqe::Sqe;
+use crate::abi::sqe::Entry;
 use crate::pending::driver::{Driver, Step};
 
 /// Submits what is left of a buffer again and again. The result is the length, or how far it came: an error only when that
 /// was nowhere.
 #[derive(Debug)]
 pub(crate) struct WriteAll {
-    rest: Sqe,
+    rest: Entry,
     done: i32,
     /// Whether the data has a place in a file, which moves on with it.
     has_place: bool,
@@ -20,22 +20,19 @@ pub(crate) struct WriteAll {
 
 impl WriteAll {
     /// To finish what the entry of a write or a send begins: at `off` of a file, unless that is `CURRENT`.
-    pub(super) fn new(sqe: Sqe) -> WriteAll {
-        WriteAll { rest: sqe, done: 0, has_place: sqe.opcode == opcodes::WRITE && sqe.off != CURRENT }
+    pub(super) fn new(entry: Entry) -> WriteAll {
+        WriteAll { rest: entry, done: 0, has_place: entry.opcode == opcodes::WRITE && entry.off != CURRENT }
     }
 }
 
-// SAFETY: its entries point at what is left of the first one's buffer.
-unsafe impl Driver for WriteAll {
-    fn entry(&mut self) -> Option<Sqe> {
+impl Driver for WriteAll {
+    fn entry(&mut self) -> Option<Entry> {
         Some(self.rest)
     }
 
     fn completed(&mut self, mut completed: Completed) -> Step {
         let count = u32::try_from(completed.result).unwrap_or(0).min(self.rest.len);
-        self.rest.addr += u64::from(count);
-        self.rest.len -= count;
-        self.rest.off += if self.has_place { count.into() } else { 0 };
+        self.rest = self.rest.rest(count, self.has_place);
         self.done += count as i32;
         if count > 0 && self.rest.len > 0 {
             return Step::AGAIN;
@@ -59,10 +56,11 @@ unsafe impl Driver for WriteAll {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::abi::sqe::Sqe;
 
     /// Of 100 bytes.
     fn write_all(opcode: u8, off: u64) -> WriteAll {
-        WriteAll::new(Sqe { opcode, fd: 3, addr: 0x1000, len: 100, off, ..Sqe::default() })
+        WriteAll::new(Entry::of_test(Sqe { opcode, fd: 3, addr: 0x1000, len: 100, off, ..Sqe::default() }))
     }
 
     fn completed(result: i32) -> Completed {

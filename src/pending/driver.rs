@@ -2,17 +2,14 @@
 
 use super::event::OpResult;
 use crate::abi::completion::Completed;
-use crate::abi::sqe::Sqe;
+use crate::abi::sqe::Entry;
 
 /// Keeps what the kernel reads or writes, and says what comes of a completion. It is dropped when the operation has ended.
 ///
 /// It belongs to the loop: nothing of the user's is in it, since it is called and dropped while the schedule is borrowed.
-///
-/// # Safety
-/// What the entries point to lives until the kernel has let go of it: as long as the driver, or by the word of whoever made it.
-pub(crate) unsafe trait Driver: std::fmt::Debug {
+pub(crate) trait Driver: std::fmt::Debug {
     /// The next entry for the kernel, after `Step::again`, or when it has waited. None: not now.
-    fn entry(&mut self) -> Option<Sqe> {
+    fn entry(&mut self) -> Option<Entry> {
         None
     }
 
@@ -58,8 +55,7 @@ pub(crate) trait Withdraw: std::fmt::Debug {
 #[derive(Debug)]
 pub(crate) struct Elsewhere<T>(pub(crate) T);
 
-// SAFETY: it gives no entries.
-unsafe impl<T: Withdraw> Driver for Elsewhere<T> {
+impl<T: Withdraw> Driver for Elsewhere<T> {
     fn withdraw(&mut self) -> bool {
         self.0.withdraw()
     }

@@ -9,7 +9,6 @@ pub(crate) mod callback;
 pub(crate) mod chain;
 mod children;
 mod deadlines;
-#[allow(unsafe_code)]
 pub(crate) mod driver;
 mod ending;
 pub(crate) mod event;

@@ -12,7 +12,7 @@ use super::operations::{DeferredSubmission, Operation};
 use super::{Call, IndexHash, Schedule};
 use crate::abi::handle::{Handle, Kind};
 use crate::abi::opcodes;
-use crate::abi::sqe::{Sqe, poll_events};
+use crate::abi::sqe::{Entry, Sqe, poll_events};
 use crate::error::{Error, Result};
 use crate::pending::callback::Callback;
 use crate::pending::event::Event;
@@ -253,7 +253,7 @@ impl<L: 'static> Schedule<L> {
         }
         operations.submitted(poll);
         let sqe = Sqe { opcode: opcodes::POLL_ADD, fd, op_flags: poll_events(wanted), ..Sqe::default() };
-        Some(DeferredSubmission::Submit(sqe, handle))
+        Some(DeferredSubmission::Submit(Entry::pointless(sqe), handle))
     }
 
     /// No poll is armed from here on, and those that are end. Whether there are any.

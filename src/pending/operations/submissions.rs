@@ -7,7 +7,7 @@ use super::completions::MOST_REFUSALS;
 use super::stage::Stage;
 use crate::abi::completion::number;
 use crate::abi::handle::{Handle, Kind};
-use crate::abi::sqe::Sqe;
+use crate::abi::sqe::Entry;
 use crate::error::Result;
 use crate::pending::Schedule;
 use crate::pending::event::OpResult;
@@ -15,7 +15,7 @@ use crate::pending::slots::{Held, Location};
 
 /// What the kernel is to be told.
 pub(crate) enum DeferredSubmission {
-    Submit(Sqe, Handle),
+    Submit(Entry, Handle),
     Cancel(Handle),
     /// A poll shall wait for other events.
     Update(Handle, u32),
@@ -124,9 +124,9 @@ impl<L: 'static> Schedule<L> {
         if operation.ahead.is_some() {
             return Ok(None);
         }
-        let Some(sqe) = driver.entry() else { return Ok(None) };
+        let Some(entry) = driver.entry() else { return Ok(None) };
         self.operations.submitted(index);
-        Ok(Some(DeferredSubmission::Submit(sqe, self.slots.handle(index))))
+        Ok(Some(DeferredSubmission::Submit(entry, self.slots.handle(index))))
     }
 
     /// Whether a close has to wait for the kernel.
