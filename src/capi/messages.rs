@@ -21,8 +21,8 @@ use crate::op::operation::{Number, Op, OpData, Outcome};
 use crate::op::sockets::recvmsg;
 use crate::pending::driver::{Driver, Step};
 use crate::sys::descriptors::close_unseen;
+use crate::sys::memory::TryRc;
 use crate::sys::memory::try_box;
-use crate::sys::try_arc::TryRc;
 
 /// `struct msghdr *`: NULL, or a message that lasts, with what it names, until what it is submitted with has ended. Its array of buffers
 /// lasts for the call.

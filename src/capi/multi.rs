@@ -11,7 +11,7 @@ use super::{NULL_POINTER, handle, loop_t, status};
 use crate::error::Result;
 use crate::event_loop::Loop;
 use crate::kernel::buffers::Pool;
-use crate::sys::try_arc::TryArc;
+use crate::sys::memory::TryArc;
 
 /// A ring of buffers that the kernel picks from when data has come: a connection that waits holds none.
 #[derive(Debug)]

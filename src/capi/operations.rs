@@ -26,8 +26,7 @@ use crate::op::copy;
 use crate::op::data::PathBytes;
 use crate::op::operation::{Number, Op, OpData, Outcome};
 use crate::pending::driver::Driver;
-use crate::sys::memory::try_box;
-use crate::sys::try_arc::TryRc;
+use crate::sys::memory::{TryRc, try_box};
 
 /// An operation's entry, and the driver behind it. What the entry points to lives until the operation has ended: it is memory of C's that
 /// lasts, or the driver's.

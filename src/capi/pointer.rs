@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::event_loop::raw::Public;
 use crate::event_loop::{Loop, Shared};
 use crate::kernel::buffers::Pool;
-use crate::sys::try_arc::{Inner, TryArc};
+use crate::sys::memory::{Inner, TryArc};
 
 /// A loop, as C knows it.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use super::types::{loop_callback_t, loop_release_t};
 use super::{NULL_POINTER, status, status_without_sentence};
 use crate::error::Result;
 use crate::event_loop::{Held, Loop, Shared};
-use crate::threads::posted::{Posted, PostedBox};
+use crate::pending::posts::{Posted, PostedBox};
 
 /// A loop as other threads know it. It is counted, and may outlive its loop: then everything answers -ESHUTDOWN.
 #[derive(Debug)]

@@ -14,8 +14,8 @@ use crate::event_loop::slow::SlowWatch;
 use crate::kernel::Kernel;
 use crate::kernel::buffers::Pool;
 use crate::pending::{self, HookPoint};
+use crate::sys::memory::TryArc;
 use crate::sys::owner::Owner;
-use crate::sys::try_arc::TryArc;
 use crate::threads::{self, executor::Executor};
 use crate::time::Clock;
 

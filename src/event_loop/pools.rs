@@ -3,7 +3,7 @@
 use super::Loop;
 use crate::error::{Error, Result};
 use crate::kernel::buffers::Pool;
-use crate::sys::try_arc::TryArc;
+use crate::sys::memory::TryArc;
 
 impl Loop {
     pub(crate) fn new_pool(&self, count: u32, size: u32) -> Result<TryArc<Pool>> {

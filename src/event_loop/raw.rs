@@ -17,9 +17,8 @@ use super::Shared;
 use super::thread::leaving::Links;
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
-use crate::sys::memory::try_box;
+use crate::sys::memory::{TryArc, try_box};
 use crate::sys::owner::Owner;
-use crate::sys::try_arc::TryArc;
 use crate::time::Clock;
 
 const MADE_IN_RUST: Error = Error::new(Errno::EINVAL, Sentence::MadeInRust);

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::{Callback, Held, Loop, Schedule, Shared};
 use crate::error::{Error, Result};
 use crate::pending::event::Event;
-use crate::sys::try_arc::TryArc;
-use crate::threads::posted::{Posted, PostedBox};
+use crate::pending::posts::{Posted, PostedBox};
+use crate::sys::memory::TryArc;
 use crate::time;
 
 /// A loop as other threads know it: they post callbacks to it, wake it, stop it.

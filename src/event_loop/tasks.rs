@@ -9,7 +9,7 @@ use std::mem::ManuallyDrop;
 use super::{Callback, Loop, Shared};
 use crate::abi::handle::Handle;
 use crate::error::Result;
-use crate::sys::try_arc::TryArc;
+use crate::sys::memory::TryArc;
 
 impl Loop {
     /// What the loop and its remotes share, by which those that may outlive the loop know it.

@@ -7,7 +7,7 @@ use super::turn::{InTurn, StageOf, Turn, Turns};
 use crate::error::Result;
 use crate::op::data::NoData;
 use crate::op::sockets::accept;
-use crate::sys::try_arc::TryRc;
+use crate::sys::memory::TryRc;
 
 /// A socket that listens, and a connection that was accepted for nobody.
 pub(crate) struct Listening {

@@ -18,7 +18,7 @@ use crate::event_loop::Shared;
 use crate::event_loop::{Callback, Loop};
 use crate::op::operation::{Descriptor, Op, OpData, Outcome};
 use crate::pending::event::Event;
-use crate::sys::try_arc::{TryArc, TryRc};
+use crate::sys::memory::{TryArc, TryRc};
 use crate::task::{Notify, Waiter, cancel};
 
 /// An operation that has been submitted.

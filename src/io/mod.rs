@@ -29,4 +29,4 @@ pub(crate) use self::receive::{fill, receive, receive_from};
 pub(crate) use self::send::SendAll;
 pub(crate) use self::send::{send, send_all, write_all_at};
 pub(crate) use self::shared_fd::{IoKind, SharedFd};
-pub(crate) use crate::sys::try_arc::TryRc;
+pub(crate) use crate::sys::memory::TryRc;

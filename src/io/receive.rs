@@ -14,7 +14,7 @@ use crate::op::message::{Addressed, Message};
 use crate::op::operation::{OpData, Outcome};
 use crate::op::sockets::{recv, recvmsg};
 use crate::op::streams::{CURRENT, read};
-use crate::sys::try_arc::TryRc;
+use crate::sys::memory::TryRc;
 
 /// A receive into the room of a buffer. Dropped, it leaves to the next what has come.
 pub(crate) type Receive<B> = Turn<Room<B>>;

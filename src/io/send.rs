@@ -14,7 +14,7 @@ use crate::op::data::Bytes;
 use crate::op::operation::OpData;
 use crate::op::sockets;
 use crate::op::streams::{CURRENT, write};
-use crate::sys::try_arc::TryRc;
+use crate::sys::memory::TryRc;
 
 /// Sends from a buffer; tells how many bytes. Dropped, it may have sent a part.
 pub(crate) fn send<B: Buffer>(fd: &TryRc<SharedFd>, buffer: B) -> Turn<Bytes<B>> {

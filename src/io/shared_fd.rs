@@ -10,7 +10,7 @@ use super::receive::Received;
 use super::send::Sent;
 use super::turn::Turns;
 use crate::error::Result;
-use crate::sys::try_arc::TryRc;
+use crate::sys::memory::TryRc;
 
 /// How a descriptor is read from and written to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

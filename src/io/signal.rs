@@ -24,7 +24,7 @@ use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
 use crate::event_loop::Loop;
 use crate::event_loop::Shared;
-use crate::sys::try_arc::TryArc;
+use crate::sys::memory::TryArc;
 use crate::task::{Waiter, cancel};
 
 /// Waits for one signal again and again; made by [`signal`]. The signal is handled while this lives.

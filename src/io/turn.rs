@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use super::in_flight::{InFlight, OpCell, Stage, begin};
 use crate::error::{Error, Result};
 use crate::op::operation::{Op, OpData, Outcome};
-use crate::sys::try_arc::TryRc;
+use crate::sys::memory::TryRc;
 
 /// Operations of one kind on one descriptor.
 pub(crate) struct Turns<S: ?Sized> {

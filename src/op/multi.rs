@@ -14,8 +14,7 @@ use crate::event_loop::Callback;
 use crate::event_loop::Loop;
 use crate::kernel::buffers::Pool;
 use crate::pending::event::Event;
-use crate::sys::memory::try_box;
-use crate::sys::try_arc::TryArc;
+use crate::sys::memory::{TryArc, try_box};
 
 /// A ring of buffers that the kernel picks from; see [`Loop::buffers`].
 #[derive(Clone, Debug)]

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::event_loop::{Callback, Loop};
 use crate::pending::driver::Driver;
 use crate::pending::event::Event;
-use crate::sys::try_arc::TryRc;
+use crate::sys::memory::TryRc;
 
 /// The working directory, where a function asks for the directory that a path begins at.
 pub const CWD: BorrowedFd<'static> = rustix::fs::CWD;

@@ -17,7 +17,7 @@ use crate::kernel::buffers::Pool;
 use crate::pending::driver::{Driver, Step};
 use crate::pending::event::OpResult;
 use crate::sys::c_library::borrow;
-use crate::sys::try_arc::TryArc;
+use crate::sys::memory::TryArc;
 
 /// `IORING_RECV_MULTISHOT`, in `ioprio`.
 const MULTISHOT: u16 = 1 << 1;

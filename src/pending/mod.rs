@@ -15,6 +15,8 @@ pub(crate) mod event;
 mod hooks;
 mod operations;
 #[allow(unsafe_code)]
+pub(crate) mod post_box;
+#[allow(unsafe_code)]
 pub(crate) mod posts;
 pub(crate) mod ready;
 mod signals;

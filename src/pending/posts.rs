@@ -1,11 +1,12 @@
 //! Posts: what other threads have sent to a loop, which makes of each a callback, a task that is woken, or work that is done.
 //!
-//! A post is passed on by its address alone. It begins with a [`Head`], which knows what stands behind it: a value (in memory of
-//! `threads::post_box`), or a task. Until its turn comes it waits as it is, and costs no slot.
+//! A post is passed on by its address alone. It begins with a [`Head`], which knows what stands behind it: a value in a box, or a task.
+//! Until its turn comes it waits as it is, and costs no slot.
 
 use std::ptr::NonNull;
 
 use super::chain::{Chain, Element, Link, Linked};
+use super::post_box::PostBox;
 use super::{Extra, Schedule};
 use crate::abi::handle::Handle;
 use crate::error::Result;
@@ -24,9 +25,25 @@ pub(crate) struct Head<L: 'static> {
 
 /// What a post of a value begins with.
 #[repr(C)]
-pub(crate) struct ValueHead<L: 'static> {
+struct ValueHead<L: 'static> {
     head: Head<L>,
     due: Due<L>,
+}
+
+/// A value that can be posted to a loop of the type `L`.
+pub(crate) trait Posted<L: 'static>: Send + Sized + 'static {
+    /// What is to run for it, on the loop's thread.
+    fn unpack(value: PostedBox<L, Self>) -> Held<L>;
+}
+
+/// The value of a post, in the box in which it was sent.
+pub(crate) struct PostedBox<L: 'static, T>(PostBox<Node<L, T>>);
+
+/// A post with a value.
+#[repr(C)]
+struct Node<L: 'static, T> {
+    head: ValueHead<L>,
+    value: T,
 }
 
 /// What the loop makes of a post, by a function that is right for what stands behind the head.
@@ -70,11 +87,54 @@ unsafe impl<L: 'static> Linked for Head<L> {
     }
 }
 
-impl<L: 'static> ValueHead<L> {
-    /// # Safety
-    /// As for `Head`.
-    pub(crate) unsafe fn new(kind: &'static PostKind<L>, due: Due<L>) -> ValueHead<L> {
-        ValueHead { head: Head { link: Link::new(), kind: NonNull::from(kind) }, due }
+impl<L: 'static, T: Posted<L>> Node<L, T> {
+    fn new(value: T, due: Due<L>) -> Node<L, T> {
+        let kind = const { &PostKind::Value(Node::<L, T>::unpack) };
+        Node { head: ValueHead { head: Head { link: Link::new(), kind: NonNull::from(kind) }, due }, value }
+    }
+
+    fn unpack(post: Post<L>) -> Held<L> {
+        // SAFETY: the head of a post which was made of a box for a `Node` like this one says that this is its function.
+        T::unpack(PostedBox(unsafe { PostBox::from_raw(post.into_raw().cast()) }))
+    }
+}
+
+/// Has a value sent as a post: one that is refused comes back. Without memory, that is an error of `no_memory`.
+#[inline]
+pub(crate) fn send_value<L: 'static, T: Posted<L>, E>(
+    value: T,
+    due: Due<L>,
+    send: impl FnOnce(Post<L>) -> std::result::Result<(), (Post<L>, E)>,
+    no_memory: E,
+) -> std::result::Result<(), (T, E)> {
+    let node = match PostBox::new(Node::new(value, due)) {
+        Ok(node) => node,
+        Err(node) => return Err((node.value, no_memory)),
+    };
+    send(PostedBox(node).into_post()).map_err(|(post, error)| {
+        // SAFETY: it has just been made of a box for this.
+        let node = unsafe { PostBox::<Node<L, T>>::from_raw(post.into_raw().cast()) };
+        (node.open().value, error)
+    })
+}
+
+impl<L: 'static, T: Posted<L>> PostedBox<L, T> {
+    /// A box in memory of its own, for a post that is used again and again; gives the value back if no memory can be had.
+    pub(crate) fn lasting(value: T, due: Due<L>) -> std::result::Result<PostedBox<L, T>, T> {
+        PostBox::alone(Node::new(value, due)).map(PostedBox).map_err(|node| node.value)
+    }
+
+    #[inline]
+    pub(crate) fn into_post(self) -> Post<L> {
+        // SAFETY: the box is whose the post is, and the head is at its beginning. The value may be sent.
+        unsafe { Post::from_raw(self.0.into_raw().cast()) }
+    }
+}
+
+impl<L: 'static, T> PostedBox<L, T> {
+    #[inline]
+    pub(crate) fn open(self) -> T {
+        self.0.open().value
     }
 }
 

@@ -12,7 +12,7 @@ use libc::addrinfo;
 use nix::errno::Errno;
 use nix::sys::epoll::Epoll;
 
-use crate::sys::try_arc::TryArc;
+use crate::sys::memory::TryArc;
 
 /// A variable of the environment, to be read at once; none in a program that runs with more rights than its user has, as set-user-ID
 /// programs do.

@@ -1,4 +1,6 @@
 //! What is the process's: its forks, signal dispositions, children, environment, and memory that can be refused.
+//!
+//! The room knows nothing of loops, and imports errors and time alone.
 
 #[allow(unsafe_code)]
 pub(crate) mod c_library;
@@ -10,5 +12,3 @@ pub(crate) mod memory;
 pub(crate) mod owner;
 #[allow(unsafe_code)]
 pub(crate) mod signals;
-#[allow(unsafe_code)]
-pub(crate) mod try_arc;

@@ -16,7 +16,7 @@ use nix::unistd::gettid;
 
 use crate::error::{Error, Result};
 use crate::sys::fork::{Process, is_thread_alive};
-use crate::sys::try_arc::TryArc;
+use crate::sys::memory::TryArc;
 use crate::time::{boottime, monotonic};
 
 /// The owner of one loop.

@@ -27,8 +27,7 @@ use nix::unistd::{getpid, gettid};
 
 use crate::error::{Error, Result, Sentence};
 use crate::sys::fork::PerProcess;
-use crate::sys::memory::try_box;
-use crate::sys::try_arc::TryArc;
+use crate::sys::memory::{TryArc, try_box};
 
 /// Signals are numbered from 1 to this.
 const LAST: usize = 64;

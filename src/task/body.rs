@@ -25,8 +25,7 @@ use crate::error::Result;
 use crate::event_loop::{Callback, Loop, Payload, Shared, Unjoined, drop_quietly};
 use crate::pending::callback::Callable;
 use crate::pending::event::Event;
-use crate::sys::memory::try_box;
-use crate::sys::try_arc::TryArc;
+use crate::sys::memory::{TryArc, try_box};
 
 #[repr(C)]
 struct Body<F: Future> {

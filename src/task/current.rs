@@ -12,7 +12,7 @@ use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
 use crate::event_loop::remote::Remote;
 use crate::event_loop::{Loop, Shared};
-use crate::sys::try_arc::TryArc;
+use crate::sys::memory::TryArc;
 use crate::task::JoinHandle;
 use crate::time::Time;
 

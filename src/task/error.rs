@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::error::Error;
 use crate::event_loop::remote::Remote;
 use crate::event_loop::{Payload, Shared, Unjoined, drop_quietly};
-use crate::sys::try_arc::TryArc;
+use crate::sys::memory::TryArc;
 
 /// Why a task has no output: it was aborted, or it has panicked.
 pub struct JoinError {

@@ -27,7 +27,7 @@ use crate::abi::handle::Handle;
 use crate::event_loop::thread::with_innermost;
 use crate::event_loop::{Loop, Shared};
 use crate::pending::posts::{Head, Post, PostKind};
-use crate::sys::try_arc::TryArc;
+use crate::sys::memory::TryArc;
 
 /// What is known of any task. It stands at the beginning of the task's body.
 #[repr(C)]

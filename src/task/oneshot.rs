@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use super::header::Waiter;
 use crate::error::{Error, Result};
-use crate::sys::try_arc::TryRc;
+use crate::sys::memory::TryRc;
 
 /// Gives the value that a [`Receiver`] awaits; made by [`oneshot`].
 pub struct Sender<T>(TryRc<Channel<T>>);

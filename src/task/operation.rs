@@ -19,7 +19,7 @@ use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
 use crate::event_loop::events::Events;
 use crate::event_loop::{Callback, Loop, Shared, Unjoined};
-use crate::sys::try_arc::TryArc;
+use crate::sys::memory::TryArc;
 use crate::threads::work::{Packet, Worked};
 
 /// Something that a loop calls back for, as a future; made by [`operation`]. Dropping it cancels that.

@@ -14,7 +14,7 @@ use super::header::{Notify, TaskRef};
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
 use crate::event_loop::{Callback, Loop, Shared};
-use crate::sys::try_arc::TryArc;
+use crate::sys::memory::TryArc;
 use crate::time::Time;
 
 /// Waits until a time on the loop's clock; made by [`sleep`] and [`sleep_until`].

@@ -13,7 +13,7 @@ use crate::abi::handle::Handle;
 use crate::event_loop::{Loop, Shared};
 use crate::pending::posts::{Post, Posts};
 use crate::sys::fork::Process;
-use crate::sys::try_arc::TryArc;
+use crate::sys::memory::TryArc;
 
 /// A loop with one task.
 struct Bed {

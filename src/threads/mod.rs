@@ -5,12 +5,7 @@
 pub(crate) mod executor;
 #[allow(unsafe_code)]
 pub(crate) mod inbox;
-#[allow(unsafe_code)]
-mod post_box;
-#[allow(unsafe_code)]
-pub(crate) mod posted;
 mod queues;
-#[allow(unsafe_code)]
 pub(crate) mod shared;
 pub(crate) mod sync;
 pub(crate) mod work;

@@ -4,9 +4,8 @@ use std::mem::replace;
 
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
-use crate::pending::posts::{Due, Post};
+use crate::pending::posts::{Due, Post, Posted, PostedBox};
 use crate::pending::slots::Held;
-use crate::threads::posted::{Posted, PostedBox};
 use crate::threads::work::Job;
 
 /// Pieces of work, each of which stands in one queue, or in none while a thread or the inbox has it.

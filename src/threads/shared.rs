@@ -13,12 +13,11 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use crate::error::{Error, Result, Sentence};
 use crate::observe::trace::Trace;
 use crate::pending::Schedule;
-use crate::pending::posts::{Due, Head, Post};
+use crate::pending::posts::{self, Due, Head, Post, Posted};
 use crate::sys::fork::Process;
+use crate::sys::memory::TryArc;
 use crate::sys::signals::Target;
-use crate::sys::try_arc::TryArc;
 use crate::threads::inbox::Inbox;
-use crate::threads::posted::{Posted, PostedBox};
 use crate::time::monotonic;
 
 /// What a loop and its remotes share.
@@ -94,14 +93,13 @@ impl<L: 'static> Shared<L> {
         }
         let time = |delay| if self.is_virtual { delay } else { monotonic().saturating_add(delay) };
         let due = delay.map_or(Due::Soon, |delay| Due::At(time(delay)));
-        let post = PostedBox::new(value, due).map_err(|value| (value, Error::NO_MEMORY))?.into_post();
-        if let Some(trace) = self.trace {
-            trace.post();
-        }
-        self.send(post).map_err(|post| {
-            // SAFETY: it has just been made.
-            (unsafe { PostedBox::of_post(post) }.open(), Error::SHUT_DOWN)
-        })
+        let send = |post| {
+            if let Some(trace) = self.trace {
+                trace.post();
+            }
+            self.send(post).map_err(|post| (post, Error::SHUT_DOWN))
+        };
+        posts::send_value(value, due, send, Error::NO_MEMORY)
     }
 
     /// Puts a post into the inbox, and wakes the loop; it comes back when the inbox is closed. Allocates nothing.

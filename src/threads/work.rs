@@ -6,8 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
 use crate::error::Result;
-use crate::sys::memory::try_box;
-use crate::sys::try_arc::TryArc;
+use crate::sys::memory::{TryArc, try_box};
 
 /// A piece of work. Dropping it runs no user code, and running it does not panic.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;

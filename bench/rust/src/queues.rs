@@ -10,7 +10,6 @@
 #[path = "../../../src/threads"]
 mod threads {
     pub(crate) mod inbox;
-    pub(crate) mod post_box;
     pub(crate) mod sync;
 }
 
@@ -19,13 +18,13 @@ mod threads {
 #[path = "../../../src/pending"]
 mod pending {
     pub(crate) mod chain;
+    pub(crate) mod post_box;
 }
 
 #[allow(dead_code)]
 #[path = "../../../src/sys"]
 mod sys {
     pub(crate) mod memory;
-    pub(crate) mod try_arc;
 }
 
 /// The one error that these have.
@@ -48,10 +47,10 @@ use std::thread;
 
 use crossbeam_queue::SegQueue;
 use pending::chain::{Element, Link, Linked};
+use pending::post_box::PostBox;
 use ringloop_bench::threads::pin;
 use ringloop_bench::*;
 use threads::inbox::Inbox;
-use threads::post_box::PostBox;
 
 /// Who pushed an item, and which of his items it is.
 #[derive(Clone, Copy)]

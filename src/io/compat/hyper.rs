@@ -15,7 +15,7 @@ use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
 use crate::event_loop::Loop;
 use crate::event_loop::Shared;
-use crate::sys::try_arc::TryArc;
+use crate::sys::memory::TryArc;
 use crate::task::{cancel, spawn};
 
 impl<S> Read for Buffered<S> {

@@ -19,7 +19,7 @@ thread_local! {
     static REFUSED: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Memory for posts, which threads keep from one run to the next: `Chunk` in `src/threads/post_box.rs`.
+/// Memory for posts, which threads keep from one run to the next: `Chunk` in `src/pending/post_box.rs`.
 const CHUNK: usize = 64 * (1 + 255);
 
 /// How many of those there are.

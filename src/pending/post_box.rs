@@ -8,8 +8,7 @@ use std::cell::UnsafeCell;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr::NonNull;
 
-use crate::sys::memory::try_room;
-use crate::sys::try_arc::{Owners, TryArc};
+use crate::sys::memory::{Owners, TryArc, try_room};
 
 /// A value in such memory, and its owner.
 #[derive(Debug)]
@@ -23,7 +22,7 @@ struct Packed<T> {
 }
 
 /// Room for `POSTS_IN_CHUNK` small values. Each is alone in its cache line: one thread writes it, another one reads it.
-type Chunk = Box<[UnsafeCell<Room>; POSTS_IN_CHUNK]>;
+type Chunk = [UnsafeCell<Room>; POSTS_IN_CHUNK];
 
 /// Room for a value of up to seven words, and the word behind it.
 #[repr(align(64))]
@@ -31,7 +30,7 @@ struct Room {
     _words: MaybeUninit<[usize; 8]>,
 }
 
-/// 16 KiB, with what the allocator needs.
+/// 16 KiB, with the count.
 const POSTS_IN_CHUNK: usize = 255;
 
 // The chunk that a thread cuts its boxes from: who gets a room gets one of its owners. The last room is the first that is used.
@@ -113,10 +112,9 @@ fn room_in_chunk() -> Option<(NonNull<Room>, TryArc<Chunk>)> {
 #[cold]
 #[inline(never)]
 fn room_in_fresh_chunk(owners: &Owners<Chunk>) -> Option<(NonNull<Room>, TryArc<Chunk>)> {
-    let mut rooms = Vec::new();
-    rooms.try_reserve_exact(POSTS_IN_CHUNK).ok()?;
-    rooms.resize_with(POSTS_IN_CHUNK, || UnsafeCell::new(Room { _words: MaybeUninit::uninit() }));
-    owners.refill(rooms.into_boxed_slice().try_into().ok()?, POSTS_IN_CHUNK).ok()?;
+    owners
+        .refill([const { UnsafeCell::new(Room { _words: MaybeUninit::uninit() }) }; POSTS_IN_CHUNK], POSTS_IN_CHUNK)
+        .ok()?;
     let chunk = owners.take()?;
     Some((NonNull::from(&chunk[owners.count()]).cast(), chunk))
 }
