@@ -2,39 +2,19 @@
 
 use std::os::fd::RawFd;
 
-use super::data::Place;
-use super::operation::{OpData, Outcome};
 use crate::abi::completion::Completed;
-use crate::abi::sqe::Sqe;
-use crate::error::Result;
-use crate::event_loop::Loop;
 use crate::pending::driver::{Driver, Step};
 use crate::sys::descriptors::close_unseen;
-use crate::sys::memory::try_box;
 
-/// No data, for the operation that closes a descriptor of its own.
-pub(super) struct Closed;
+/// Closes the descriptor of an operation that was to do so and has not.
+#[derive(Debug)]
+pub(super) struct Closing(RawFd);
 
-// SAFETY: as of nothing.
-unsafe impl OpData for Closed {
-    type Output = Result<()>;
-
-    fn point(&mut self, sqe: &mut Sqe) -> Result<()> {
-        ().put_into(sqe);
-        Ok(())
-    }
-
-    fn driver(_: &Loop, sqe: &mut Sqe) -> Result<Option<Box<dyn Driver>>> {
-        Ok(Some(try_box(Closing(sqe.fd))?))
-    }
-
-    fn complete(self, outcome: Outcome) -> Result<()> {
-        outcome.done()
+impl Closing {
+    pub(super) fn new(fd: RawFd) -> Closing {
+        Closing(fd)
     }
 }
-
-#[derive(Debug)]
-struct Closing(RawFd);
 
 impl Driver for Closing {
     fn completed(&mut self, completed: Completed) -> Step {

@@ -12,7 +12,6 @@ mod closing;
 pub(crate) mod data;
 pub(crate) mod files;
 pub(crate) mod flags;
-pub(crate) mod message;
 mod multi;
 pub(crate) mod operation;
 mod recv_multi;

@@ -1,12 +1,11 @@
 //! Operations with many results: accepting connections, receiving into a ring of buffers.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::slice;
 
 use libc::c_int;
 
 use super::accept_multi::AcceptMulti;
-use super::operation::{Meaning, Outcome};
+use super::operation::{accepted, received};
 use super::recv_multi::RecvMulti;
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
@@ -35,8 +34,7 @@ impl Loop {
         let raw = fd.as_fd().as_raw_fd();
         let callback = Callback::many_event(move |lp: &Loop, event: &Event| {
             let _kept = &fd;
-            // SAFETY: the loop calls this with a result of the accept.
-            f(lp, OwnedFd::of(unsafe { Outcome::of(event) }));
+            f(lp, accepted(event));
         })?;
         self.schedule_accept_multi(raw, libc::SOCK_CLOEXEC, callback)
     }
@@ -82,13 +80,7 @@ impl Loop {
         let raw = fd.as_fd().as_raw_fd();
         let callback = Callback::many_event(move |lp: &Loop, event: &Event| {
             let _kept = &fd;
-            let data = event.completed().data;
-            let received = event.completed().count().map(|length| match length {
-                0 => &[][..],
-                // SAFETY: so many bytes are there, and the buffer stays in this callback's hands until it has returned.
-                length => unsafe { slice::from_raw_parts(data, length as usize) },
-            });
-            f(lp, received);
+            f(lp, received(event));
         })?;
         self.schedule_recv_multi(raw, &buffers.0, callback)
     }

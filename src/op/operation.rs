@@ -10,6 +10,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::slice;
 
 use super::buffer::{BufferMut, Filled};
 use super::data::NoData;
@@ -18,7 +19,7 @@ use crate::abi::sqe::{Entry, Sqe};
 use crate::error::{Error, Result};
 use crate::event_loop::{Callback, Loop};
 use crate::pending::driver::Driver;
-use crate::pending::event::Event;
+use crate::pending::event::{Event, OpResult};
 use crate::sys::memory::TryRc;
 
 /// The working directory, where a function asks for the directory that a path begins at.
@@ -160,6 +161,22 @@ impl<T: Meaning> Op<Number, NoData<T>> {
     pub(super) fn into_sqe(mut self) -> Sqe {
         self.entry().expect("nothing about it can fail")
     }
+}
+
+/// What an accept with many results gives each time.
+pub(super) fn accepted(event: &Event) -> Result<OwnedFd> {
+    // SAFETY: each result of an accept is that of one connection.
+    OwnedFd::of(unsafe { Outcome::of(event) })
+}
+
+/// What a receive with many results has received into one of the loop's buffers.
+pub(super) fn received(event: &Event) -> Result<&[u8]> {
+    let OpResult { data, .. } = event.completed();
+    event.completed().count().map(|length| match length {
+        0 => &[][..],
+        // SAFETY: so many bytes are there, and the buffer is the callback's that the event is lent to, until that has returned.
+        length => unsafe { slice::from_raw_parts(data, length as usize) },
+    })
 }
 
 /// What a result that is no error means.

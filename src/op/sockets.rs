@@ -9,9 +9,8 @@ use libc::{c_int, c_short};
 
 use super::address::Address;
 use super::buffer::{Buffer, BufferMut};
-use super::data::{All, Bytes, NoData, Room};
+use super::data::{All, Bytes, Message, NoData, Room};
 use super::flags;
-use super::message::Message;
 use super::operation::{Descriptor, Number, Op, OpData};
 use crate::abi::handle::Handle;
 use crate::abi::opcodes;

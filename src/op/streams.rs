@@ -14,8 +14,7 @@
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 
 use super::buffer::{Buffer, BufferMut, length};
-use super::closing::Closed;
-use super::data::{All, At, Bytes, Parts, Room, Rooms, SpliceFrom};
+use super::data::{All, At, Bytes, Closed, Parts, Room, Rooms, SpliceFrom};
 use super::operation::{Descriptor, Number, Op, OpData};
 use crate::abi::handle::Handle;
 use crate::abi::opcodes;

@@ -7,8 +7,7 @@ use crate::error::{Error, Result};
 use crate::io::{IoKind, SharedFd, TryRc, receive_from, run};
 use crate::op::address::Address;
 use crate::op::buffer::{Buffer, BufferMut};
-use crate::op::data::Bytes;
-use crate::op::message::Message;
+use crate::op::data::{Bytes, Message};
 use crate::op::sockets::{send, sendmsg};
 
 /// A UDP socket. Sending and receiving may be in different tasks, which share it in an `Rc`.
