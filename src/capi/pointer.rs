@@ -118,7 +118,7 @@ impl<'a> BuffersPtr<'a> {
         self.0.is_none()
     }
 
-    /// What is behind it, for the thread of its loop; `lp` alone is for all threads.
+    /// What is behind it, for the thread of its loop; `owner` alone is for all threads.
     fn pool(&self) -> Result<ManuallyDrop<TryArc<Pool>>> {
         // SAFETY: C promises that the buffers are there. Their owner is the loop, so they are not dropped here.
         self.0.map(|inner| ManuallyDrop::new(unsafe { TryArc::from_raw(inner) })).ok_or(NULL_POINTER)
