@@ -18,6 +18,11 @@ impl Loop {
         &self.shared
     }
 
+    /// Hands the loop with this shared part to `f` if it is the innermost one that runs on this thread.
+    pub(crate) fn if_running<R>(shared: &TryArc<Shared>, f: impl FnOnce(&Loop) -> R) -> Option<R> {
+        Loop::with_running(|lp| lp.filter(|lp| TryArc::is_same(&lp.shared, shared)).map(f))
+    }
+
     /// Gives a task its slot: from now on, `poll` is called whenever the task has its turn, for the first time in a
     /// later iteration. When memory is refused, `poll` is dropped.
     #[inline(always)]

@@ -58,7 +58,7 @@ impl Loop {
 impl Current {
     /// Hands the loop to `f`.
     pub fn with<R>(&self, f: impl FnOnce(&Loop) -> R) -> Result<R> {
-        if_running(&self.shared, f).ok_or(Error::NO_LOOP)
+        Loop::if_running(&self.shared, f).ok_or(Error::NO_LOOP)
     }
 
     /// [`Loop::time`].
@@ -102,18 +102,13 @@ impl Current {
     }
 }
 
-/// Hands the loop to `f` if it is the one that is running on this thread.
-pub(super) fn if_running<R>(shared: &TryArc<Shared>, f: impl FnOnce(&Loop) -> R) -> Option<R> {
-    Loop::with_running(|lp| lp.filter(|lp| TryArc::is_same(lp.shared(), shared)).map(f))
-}
-
 /// Cancels something, unless it has ended: at once inside of a run of its loop, else in the next iteration.
 pub(crate) fn cancel(shared: &TryArc<Shared>, handle: Handle) {
     let cancel = move |lp: &Loop| {
         // It may be stale.
         let _ = lp.cancel(handle);
     };
-    if if_running(shared, cancel).is_none() {
+    if Loop::if_running(shared, cancel).is_none() {
         // What is refused ends with the loop, which is being closed; or by itself, where there is no memory.
         drop(Remote::new(shared.clone()).call_soon(cancel));
     }

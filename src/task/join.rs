@@ -9,16 +9,16 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::body::Output;
-use super::current::if_running;
 use super::error::JoinError;
 use super::header::Status;
 use crate::abi::handle::Handle;
+use crate::event_loop::Loop;
 
-/// Waits for a task of a loop; made by [`spawn`](super::spawn) and [`Loop::spawn`](crate::Loop::spawn).
+/// Waits for a task of a loop; made by [`spawn`](super::spawn) and [`Loop::spawn`].
 ///
 /// Awaiting it gives what the task's future came to, or says that the task was aborted or has panicked. Dropping it
 /// lets the task go on by itself; see [`abort`](JoinHandle::abort) to end it. A panic of a task whose join handle is
-/// dropped, before it or after it, goes to the [exception handler](crate::Loop::set_exception_handler); without one
+/// dropped, before it or after it, goes to the [exception handler](Loop::set_exception_handler); without one
 /// std's panic hook has told of it, and the loop goes on (S41). It belongs to the loop's thread.
 #[must_use = "dropping it lets the task go on; an error of the task is then seen by nobody"]
 pub struct JoinHandle<T> {
@@ -42,12 +42,12 @@ impl<T> JoinHandle<T> {
     /// Inside of a run of the loop the future has been dropped when this returns, unless it is the caller's own: then
     /// it is when its poll returns. (Within sixteen releases in one another, as in groups nested that deep, it is when
     /// the sixteenth returns: S14.) Outside, it is dropped by the loop's next iteration;
-    /// [`Loop::cancel`](crate::Loop::cancel) with [`handle`](JoinHandle::handle) does it at once.
+    /// [`Loop::cancel`] with [`handle`](JoinHandle::handle) does it at once.
     pub fn abort(&self) {
         if self.task.status.get() != Status::Running {
             return;
         }
-        if if_running(self.task.shared(), |lp| lp.cancel(self.handle())).is_none() {
+        if Loop::if_running(self.task.shared(), |lp| lp.cancel(self.handle())).is_none() {
             self.task.to_abort.set(true);
             self.task.wake();
         }
@@ -61,9 +61,9 @@ impl<T> JoinHandle<T> {
         matches!(self.task.status.get(), Status::Ended | Status::Empty)
     }
 
-    /// The task's handle. [`Loop::cancel`](crate::Loop::cancel) with it aborts the task, also by way of a
-    /// [`Remote`](crate::Remote); [`Loop::unref`](crate::Loop::unref) makes a task of it that
-    /// [`Loop::run`](crate::Loop::run) does not wait for; [`Loop::walk`](crate::Loop::walk) shows it.
+    /// The task's handle. [`Loop::cancel`] with it aborts the task, also by way of a
+    /// [`Remote`](crate::Remote); [`Loop::unref`] makes a task of it that
+    /// [`Loop::run`] does not wait for; [`Loop::walk`] shows it.
     pub fn handle(&self) -> Handle {
         self.task.handle()
     }
