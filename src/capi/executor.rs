@@ -14,8 +14,8 @@ use super::{handle, loop_t};
 use crate::error::Result;
 use crate::op::copy;
 use crate::op::resolve::Question;
+use crate::pending::callback::Job;
 use crate::sys::c_library::Addresses;
-use crate::sys::memory::try_box;
 use crate::threads::work::{Packet, Worked};
 
 /// Work, which runs on another thread: it may block, and must not call functions of the loop but those for any thread. A child
@@ -49,7 +49,7 @@ pub unsafe extern "C" fn loop_run_in_executor(
     arg: Arg<'_>,
 ) -> loop_handle_t {
     let args = work.with(arg).and_then(|work| Ok((CWork(work), done.with(arg)?)));
-    handle(r#loop.add(args, |lp, (work, done)| lp.execute(try_box(move || work.run())?, on_done(done))))
+    handle(r#loop.add(args, |lp, (work, done)| lp.execute(Job::new(move || work.run())?, on_done(done))))
 }
 
 /// Work of C's, which may be done on any thread. The ABI lets a C++ exception arrive here, where it aborts with a message (S30).

@@ -5,7 +5,8 @@ use std::panic::resume_unwind;
 use super::{Callback, Loop};
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
-use crate::threads::work::{Job, Packet, Worked};
+use crate::pending::callback::Job;
+use crate::threads::work::{Packet, Worked};
 
 impl Loop {
     /// Runs `work` on another thread, and then `done` on the loop's, with what `work` returned. What `work` has posted to the loop runs

@@ -30,6 +30,23 @@ pub(crate) struct Callback<L: 'static> {
     data: Data,
 }
 
+/// A callback of no loop, which is called once, on any thread.
+pub(crate) struct Job(Callback<()>);
+
+// SAFETY: `new` takes what may be sent.
+unsafe impl Send for Job {}
+
+impl Job {
+    /// Allocates nothing for a closure of two words or less.
+    pub(crate) fn new(f: impl FnOnce() + Send + 'static) -> Result<Job> {
+        Callback::once(move |(): &()| f()).map(Job)
+    }
+
+    pub(crate) fn run(self) {
+        self.0.call_once(&(), &Event::Turn);
+    }
+}
+
 /// What can be stored as a callback.
 pub(crate) trait Callable<L> {
     /// Whether it is gone when it has been called once.

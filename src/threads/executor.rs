@@ -25,13 +25,13 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result, Sentence};
 use crate::pending::Schedule;
+use crate::pending::callback::Job;
 use crate::pending::driver::{Elsewhere, Withdraw};
 use crate::pending::posts::Post;
 use crate::sys::c_library::{Run, Thread, exit_at_once};
 use crate::sys::memory::{TryArc, try_box};
 use crate::threads::queues::{Queue, Queues};
 use crate::threads::shared::Shared;
-use crate::threads::work::Job;
 use crate::time::monotonic;
 
 /// The threads of a loop, if it has any yet.
@@ -270,7 +270,7 @@ impl<L: 'static> Run for Pool<L> {
             if let Some((ticket, job, post)) = state.queues.take_job() {
                 state.running += 1;
                 drop(state);
-                job();
+                job.run();
                 if !self.shared.process().is_current() {
                     // The work has forked, and this is the only thread of the child. What the program does at its exit is the
                     // parent's to do.

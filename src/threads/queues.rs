@@ -4,9 +4,9 @@ use std::mem::replace;
 
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
+use crate::pending::callback::Job;
 use crate::pending::posts::{Due, Post, Posted, PostedBox};
 use crate::pending::slots::Held;
-use crate::threads::work::Job;
 
 /// Pieces of work, each of which stands in one queue, or in none while a thread or the inbox has it.
 pub(crate) struct Queues<L: 'static> {

@@ -6,10 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
 use crate::error::Result;
-use crate::sys::memory::{TryArc, try_box};
-
-/// A piece of work. Dropping it runs no user code, and running it does not panic.
-pub(crate) type Job = Box<dyn FnOnce() + Send>;
+use crate::pending::callback::Job;
+use crate::sys::memory::TryArc;
 
 /// Work that has been handed over, as the loop's thread knows it: it gets the result.
 pub(crate) struct Packet<F, T>(TryArc<Mutex<Stage<F, T>>>);
@@ -28,11 +26,11 @@ pub(crate) enum Worked<T> {
 }
 
 impl<T: Send + 'static, F: FnOnce() -> T + Send + 'static> Packet<F, T> {
-    /// Work to hand over, and what will have the result.
+    /// Work to hand over, which does not panic and runs no user code when it is dropped, and what will have the result.
     pub(crate) fn new(work: F) -> Result<(Job, Packet<F, T>)> {
         let packet = TryArc::new(Mutex::new(Stage::Waiting(work)))?;
         let job = Packet(packet.clone());
-        Ok((try_box(move || job.work())?, Packet(packet)))
+        Ok((Job::new(move || job.work())?, Packet(packet)))
     }
 
     fn work(self) {
