@@ -126,7 +126,7 @@ impl Sqe {
     /// What holds for its operation.
     #[inline]
     pub(crate) fn operation(&self) -> &'static Operation {
-        &OPERATIONS[usize::from(self.opcode)]
+        of(self.opcode)
     }
 
     /// The descriptor that it is on, or -1 where it has something else in its place: a family, a process, a place in the ring's table.
@@ -170,7 +170,7 @@ impl Sqe {
     pub(crate) fn points_at_nothing(&self) -> bool {
         match self.operation().memory {
             Memory::None => true,
-            Memory::NoneIfZero => self.addr | self.off == 0,
+            Memory::NoneIfZero => self.addr == 0 && self.off == 0,
             Memory::Process | Memory::Device => false,
         }
     }
@@ -282,6 +282,14 @@ mod tests {
         let versions = |&(_, number): &(&str, u8)| of(number).since;
         assert!(NAMES.iter().enumerate().all(|(at, &(_, number))| at == usize::from(number)));
         assert!(NAMES.is_sorted_by_key(versions) && of(NAMES.len() as u8).since == Version::ANY);
+    }
+
+    /// A receive into a ring of buffers points at nothing, and what nobody knows might.
+    #[test]
+    fn what_points_at_memory_needs_somebody_to_vouch_for_it() {
+        let points = |opcode, addr| !Sqe { opcode, addr, ..Sqe::default() }.points_at_nothing();
+        assert!(points(READ, 0) && points(CONNECT, 1) && points(RECV, 1) && points(u8::MAX, 0));
+        assert!(!points(FALLOCATE, 1) && !points(RECV, 0) && !points(ASYNC_CANCEL, 1));
     }
 
     /// Names and numbers are those of the header of this machine, as far as that goes.

@@ -11,7 +11,6 @@
 mod queues;
 mod refusal;
 mod setup;
-#[allow(unsafe_code)]
 mod timeout;
 
 use std::io;
@@ -67,11 +66,10 @@ pub(crate) struct Ring {
 impl Ring {
     /// Sets a ring up: it belongs to whichever thread first enters the kernel with it.
     pub(crate) fn new(sizes: Sizes, process: Process) -> Result<Ring> {
-        let timeout = ArmedTimeout::new()?;
         let (uring, features, abilities) = setup::set_up(sizes)?;
         Ok(Ring {
             queues: Queues::new(uring, process)?,
-            timeout,
+            timeout: ArmedTimeout::new(),
             traffic: Traffic::default(),
             is_bound: false,
             features,
@@ -295,15 +293,15 @@ impl Ring {
         if until == u64::MAX {
             return Ok(());
         }
-        let Some(arming) = self.timeout.arm(until, self.queues.counts(), self.abilities.updates_timeouts) else {
+        let Some(arming) = self.timeout.arm(until, &mut self.queues, self.abilities.updates_timeouts) else {
             return Ok(());
         };
-        for (entry, number) in arming.entries(self.abilities.skips_success).into_iter().flatten() {
+        for (sqe, number) in arming.entries(self.abilities.skips_success).into_iter().flatten() {
             if let Err(error) = self.reserve(1) {
                 self.timeout.forget();
                 return Err(error);
             }
-            self.queues.push(entry, number);
+            self.queues.push_timed(sqe, number);
         }
         Ok(())
     }

@@ -11,9 +11,12 @@ use io_uring::{EnterFlags, IoUring, squeue};
 
 use super::Ring;
 use super::setup::{self, uninterrupted};
-use crate::abi::sqe::{Entry, Sqe};
+use super::timeout::UPDATE;
+use crate::abi::opcodes;
+use crate::abi::sqe::{Entry, Sqe, Timespec};
 use crate::error::{Result, Sentence};
 use crate::sys::fork::Process;
+use crate::sys::memory::try_box;
 
 const _: () = assert!(size_of::<squeue::Entry>() == size_of::<Sqe>());
 
@@ -25,6 +28,8 @@ pub(super) struct Queues {
     /// The numbers of the last ones, as many as the queue holds: a power of two. The n-th since the beginning stands in the place n
     /// modulo their count.
     numbers: Box<[u64]>,
+    /// When the ring's own timeout comes. The kernel reads it when it takes the entry.
+    time: Box<Timespec>,
 }
 
 impl Queues {
@@ -33,7 +38,8 @@ impl Queues {
         let mut numbers = Vec::new();
         numbers.try_reserve_exact(capacity)?;
         numbers.resize(capacity, 0);
-        Ok(Queues { uring: ManuallyDrop::new(uring), process, pushed: 0, numbers: numbers.into_boxed_slice() })
+        let (time, numbers) = (try_box(Timespec::default())?, numbers.into_boxed_slice());
+        Ok(Queues { uring: ManuallyDrop::new(uring), process, pushed: 0, numbers, time })
     }
 
     /// How many entries have been queued since the beginning, and how many of these has the kernel taken.
@@ -59,6 +65,24 @@ impl Queues {
         // points to lives as long as `Entry` says.
         let pushed = unsafe { self.uring.submission().push(&std::mem::transmute::<Sqe, squeue::Entry>(sqe)) };
         debug_assert!(pushed.is_ok(), "reserve() made room");
+    }
+
+    /// Says to the timeouts that are pushed, and that the kernel has not taken, when they come.
+    pub(super) fn set_time(&mut self, time: Timespec) {
+        *self.time = time;
+    }
+
+    /// Queues what arms, updates or removes the ring's own timeout; where the time is, it says here. There is room for it.
+    pub(super) fn push_timed(&mut self, sqe: Sqe, number: u64) {
+        let time = &raw const *self.time as u64;
+        let sqe = match sqe.opcode {
+            opcodes::TIMEOUT => Sqe { addr: time, ..sqe },
+            opcodes::TIMEOUT_REMOVE if sqe.op_flags & UPDATE != 0 => Sqe { off: time, ..sqe },
+            _ => sqe,
+        };
+        assert!(matches!(sqe.opcode, opcodes::TIMEOUT | opcodes::TIMEOUT_REMOVE));
+        // SAFETY: such an entry points at nothing but the time, which is boxed, and is read by an enter of these queues.
+        self.push(unsafe { Entry::new(sqe) }, number);
     }
 
     /// Submits `queued` entries, waits for `wanted` completions, and has the kernel post what it holds back.

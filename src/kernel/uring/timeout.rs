@@ -8,20 +8,21 @@
 use std::fs::File;
 use std::io::Read;
 
+use super::queues::Queues;
 use crate::abi::opcodes;
-use crate::abi::sqe::{Entry, Sqe, Timespec, flags};
-use crate::error::Result;
-use crate::sys::memory::try_box;
+use crate::abi::sqe::{Sqe, Timespec, flags};
 use crate::time::monotonic;
 
 /// The user data of the ring's own entries: all ones above, what it was in bit 32, the round of arming below.
 const TIMEOUT: u64 = 0xffff_fffe_0000_0000;
 const CHANGE: u64 = 0xffff_ffff_0000_0000;
 
+/// `IORING_TIMEOUT_*`: the time is one of the clock's; it is the new one of another timeout.
+const ABSOLUTE: u32 = 1 << 0;
+pub(super) const UPDATE: u32 = 1 << 1;
+
 #[derive(Debug)]
 pub(super) struct ArmedTimeout {
-    /// Read by the kernel when an entry that points to it is submitted.
-    timespec: Box<Timespec>,
     /// The deadline in the kernel, or queued for it.
     armed: Option<u64>,
     /// The number of the entry for it among all that were queued, if there is one.
@@ -32,9 +33,10 @@ pub(super) struct ArmedTimeout {
 }
 
 /// The entries that arm a timeout.
-pub(super) struct Arming<'a> {
-    timeout: &'a ArmedTimeout,
+pub(super) struct Arming {
     change: Change,
+    round: u32,
+    is_absolute: bool,
 }
 
 enum Change {
@@ -45,24 +47,23 @@ enum Change {
 }
 
 impl ArmedTimeout {
-    pub(super) fn new() -> Result<ArmedTimeout> {
-        let timespec = try_box(Timespec::default())?;
-        Ok(ArmedTimeout { timespec, armed: None, queued: None, round: 0, is_absolute: !in_time_namespace() })
+    pub(super) fn new() -> ArmedTimeout {
+        ArmedTimeout { armed: None, queued: None, round: 0, is_absolute: !in_time_namespace() }
     }
 
     /// What is to be queued so that a timeout comes at `deadline` or before; None if that holds already.
-    /// So many entries have been `queued` with the ring so far, and so many of them has the kernel `taken`.
-    pub(super) fn arm(&mut self, deadline: u64, (queued, taken): (u64, u64), can_update: bool) -> Option<Arming<'_>> {
+    pub(super) fn arm(&mut self, deadline: u64, queues: &mut Queues, can_update: bool) -> Option<Arming> {
         let before = self.armed;
         if before.is_some_and(|armed| armed <= deadline) {
             return None;
         }
         // A relative one begins when it is submitted, which is later: it comes late rather than early.
         let nanos = if self.is_absolute { deadline } else { deadline.saturating_sub(monotonic()).max(1) };
-        *self.timespec = Timespec::from_nanos(nanos);
+        queues.set_time(Timespec::from_nanos(nanos));
         self.armed = Some(deadline);
+        let (queued, taken) = queues.counts();
         if self.queued.is_some_and(|number| number >= taken) {
-            // The entry that points to the timespec has not been read yet: it now says the new deadline.
+            // The entry that points to the time has not been read yet: it now says the new deadline.
             return None;
         }
         let change = match before {
@@ -70,12 +71,12 @@ impl ArmedTimeout {
             Some(_) if can_update => Change::Update,
             Some(_) => Change::Replace,
         };
-        // Of two entries, the second is the one that points to the timespec.
+        // Of two entries, the second is the one that points to the time.
         self.queued = Some(queued + u64::from(matches!(change, Change::Replace)));
         if !matches!(change, Change::Update) {
             self.round = self.round.wrapping_add(1);
         }
-        Some(Arming { timeout: self, change })
+        Some(Arming { change, round: self.round, is_absolute: self.is_absolute })
     }
 
     /// Nothing is known of the kernel's timeout any more.
@@ -95,31 +96,25 @@ impl ArmedTimeout {
     }
 }
 
-impl Arming<'_> {
-    /// The entries, and the number of each.
-    pub(super) fn entries(&self, can_skip_success: bool) -> [Option<(Entry, u64)>; 2] {
-        const ABSOLUTE: u32 = 1 << 0;
-        const UPDATE: u32 = 1 << 1;
-        let timespec = &raw const *self.timeout.timespec as u64;
-        let round = u64::from(self.timeout.round);
-        let op_flags = if self.timeout.is_absolute { ABSOLUTE } else { 0 };
-        // SAFETY: they point at nothing but the timespec, which is boxed and lives as long as the ring.
-        let entry = |sqe, number| Some((unsafe { Entry::new(Sqe { fd: -1, ..sqe }) }, number));
-        let timeout = Sqe { opcode: opcodes::TIMEOUT, addr: timespec, len: 1, op_flags, ..Sqe::default() };
-        let remove = Sqe { opcode: opcodes::TIMEOUT_REMOVE, ..Sqe::default() };
+impl Arming {
+    /// The entries, but for where the time is, and the number of each.
+    pub(super) fn entries(&self, can_skip_success: bool) -> [Option<(Sqe, u64)>; 2] {
+        let round = u64::from(self.round);
+        let op_flags = if self.is_absolute { ABSOLUTE } else { 0 };
+        let timeout = Sqe { opcode: opcodes::TIMEOUT, fd: -1, len: 1, op_flags, ..Sqe::default() };
+        let remove = Sqe { opcode: opcodes::TIMEOUT_REMOVE, fd: -1, ..Sqe::default() };
         match self.change {
-            Change::First => [entry(timeout, TIMEOUT | round), None],
+            Change::First => [Some((timeout, TIMEOUT | round)), None],
             Change::Update => {
                 // Unskipped, the completion of the update would end the wait (5.17; before that it does).
                 let flags = if can_skip_success { flags::CQE_SKIP_SUCCESS } else { 0 };
-                let op_flags = op_flags | UPDATE;
-                let update = Sqe { flags, addr: TIMEOUT | round, off: timespec, op_flags, ..remove };
-                [entry(update, CHANGE | round), None]
+                let update = Sqe { flags, addr: TIMEOUT | round, op_flags: op_flags | UPDATE, ..remove };
+                [Some((update, CHANGE | round)), None]
             }
             Change::Replace => {
-                let before = u64::from(self.timeout.round.wrapping_sub(1));
+                let before = u64::from(self.round.wrapping_sub(1));
                 let remove = Sqe { addr: TIMEOUT | before, ..remove };
-                [entry(remove, CHANGE | before), entry(timeout, TIMEOUT | round)]
+                [Some((remove, CHANGE | before)), Some((timeout, TIMEOUT | round))]
             }
         }
     }
