@@ -1,4 +1,7 @@
 //! A submission queue entry: what the kernel is asked to do.
+//!
+//! `unsafe` lives here because an [`Entry`] is a promise: what it points to lives until its last completion. Safe functions make those alone
+//! that point at nothing, or at what lives for ever.
 
 use std::mem::offset_of;
 use std::ops::Deref;

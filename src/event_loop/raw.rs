@@ -3,6 +3,8 @@
 //! A process or a thread that does not own the loop is refused before there is a reference to more than what all threads may look at
 //! (S29), and so is, for as long as it lives, a forked child that has closed its copy. This relies on those who have a pointer: it is that
 //! of a loop that has not been closed, or was closed in a forked child. Nothing but `close_raw` ends such a loop.
+//!
+//! `unsafe` lives here because C has no lifetimes: each function says what it expects of whoever has the pointer.
 
 use std::cell::Cell;
 use std::ffi::c_void;

@@ -5,6 +5,8 @@
 //! it is dropped without one. The other is a future, or what that has left behind. Nobody touches the operation before
 //! it is completed, and until then the loop owns it too, so that the kernel may use it whatever becomes of the future.
 //! What it comes to has no descriptor in it any more, so that a descriptor can own what has been left on it.
+//!
+//! `unsafe` lives here because the entry points into that allocation, which the callback keeps.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;

@@ -4,6 +4,9 @@
 //! in it is the kernel's. A completion brings a buffer back, or from 6.12 on a part of one, of which the rest stays the kernel's.
 //! A buffer goes into the ring again when the kernel has used it up and every part of it has been returned. On older kernels
 //! the loop itself receives into a free buffer, when a poll says that there is data.
+//!
+//! `unsafe` lives here because the kernel writes to the buffers whenever data comes: the memory is there until the ring is unregistered, and
+//! is lent to nobody while it is the kernel's.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

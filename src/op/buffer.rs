@@ -1,6 +1,8 @@
 //! Memory that an operation reads from or writes to.
 //!
 //! It is given to the operation and comes back with the result, since it is the kernel's meanwhile.
+//!
+//! `unsafe` lives here because whoever implements [`Buffer`] or [`BufferMut`] promises that the memory stays where it is when the value is moved.
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -3,6 +3,8 @@
 //! This file has what a user makes himself: `Loop::submit` takes any entry, checked so that it stays in the loop's hands, and the user vouches
 //! for what it points to. All that follows from an opcode alone stands in `abi::opcodes`; the one way into the ring is
 //! `Loop::submit_operation`.
+//!
+//! `unsafe` lives here because of that promise of the user's.
 
 mod accept_multi;
 pub(crate) mod address;

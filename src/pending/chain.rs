@@ -3,6 +3,9 @@
 //!
 //! An element is known by its address, and owned by whoever has its [`Element`]; in a [`Chain`], by who has that. An element or a
 //! chain that is dropped is leaked. This file knows nothing of what the elements are.
+//!
+//! `unsafe` lives here because an element is reached through its address: whoever makes an `Element` of one promises that it is there, and
+//! owned once.
 
 use std::cell::Cell;
 use std::ops::Deref;

@@ -3,6 +3,8 @@
 //! Freed by a thread that did not make it, memory costs malloc more than the post itself. So a thread cuts the memory for its posts
 //! from chunks, one after the other, and a chunk is freed as a whole, by whoever takes the last of what is in it. A thread that has
 //! posted keeps one chunk until it exits. What is too large for that is allocated alone.
+//!
+//! `unsafe` lives here because a chunk is memory without a type: a room is one box's, from when it is cut off until the box is opened.
 
 use std::cell::UnsafeCell;
 use std::mem::{ManuallyDrop, MaybeUninit};

@@ -2,6 +2,8 @@
 //!
 //! A post is passed on by its address alone. It begins with a [`Head`], which knows what stands behind it: a value in a box, or a task.
 //! Until its turn comes it waits as it is, and costs no slot.
+//!
+//! `unsafe` lives here because the head alone says what type stands behind it: it is made together with the functions for that type.
 
 use std::ptr::NonNull;
 

@@ -1,6 +1,8 @@
 //! What the C library and the kernel have and neither std, nix nor rustix, as safe functions: why a call is right is said here alone.
 //!
 //! Nothing here takes a lock, and what does not say so allocates nothing (S31, S33); the C library itself does both in getaddrinfo.
+//!
+//! `unsafe` lives here because C says in its manual pages what Rust says in types.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::mem::MaybeUninit;

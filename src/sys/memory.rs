@@ -4,6 +4,8 @@
 //! weak owners, and nobody gets the value mutably but the last owner. What is [`Published`] is never freed.
 //!
 //! Besides, hints to the processor about what will be read soon.
+//!
+//! `unsafe` lives here because an allocation that may fail begins as memory without a value, and shared ownership as a pointer.
 
 use std::alloc::{Layout, alloc};
 use std::cell::{Cell, UnsafeCell};

@@ -14,6 +14,8 @@
 //! In a forked child the loops' handlers are void (S33): the former dispositions are restored there by `pthread_atfork`, and where
 //! that does not come (clone, vfork), a signal does what the former disposition says. A child that makes loops of its own gets
 //! a registry of its own.
+//!
+//! `unsafe` lives here because a signal handler reaches the list through pointers, and the C library takes functions as addresses.
 
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering};

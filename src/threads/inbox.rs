@@ -5,6 +5,8 @@
 //! hides nobody else's post. The loop takes them all at once and turns them round: then they stand in the order in which the word took them,
 //! which is the order of posting for each thread, and for all threads as far as they can tell.
 //!
+//! `unsafe` lives here because the word is an address: the stack that it leads to belongs to whoever takes it out, in one step.
+//!
 //! # No wakeup is lost
 //!
 //! The loop falls asleep by changing the word from 0, which says that there is nothing for it, to `ASLEEP`, in one step.
