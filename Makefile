@@ -195,6 +195,7 @@ lint: ## Formatting, clippy, documentation, the header: a warning is an error
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps --features capi,$(LIBRARIES)
 	scripts/oldest-rust
 	scripts/header-drift
+	tests/policy/run rooms
 	@if command -v shellcheck >/dev/null; then set -x; shellcheck .ci/run scripts/* tests/run tests/*/run tests/kernels/guest; \
 	elif [ "$$CI" = true ]; then echo 'shellcheck is not installed' >&2; exit 1; \
 	else echo 'skipped: shellcheck, which is not installed'; fi
