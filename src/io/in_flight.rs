@@ -165,9 +165,9 @@ impl<D: Descriptor, M: OpData> Future for InFlight<D, M> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<M::Output> {
         let cell = self.0.as_ref().expect("a future is not polled after it was ready");
         ready!(cell.poll_end(context));
-        let cell = self.0.take().expect("it was there");
-        let stage = cell.into_inner().expect("the loop has let go of it").stage.into_inner();
-        Poll::Ready(stage.output.expect("it has ended"))
+        let output = cell.stage.borrow_mut().output.take();
+        self.0 = None;
+        Poll::Ready(output.expect("it has ended"))
     }
 }
 
