@@ -318,7 +318,8 @@ def violations(files):
 def main():
     src = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[2] / "src"
     found = list(violations(read(src)))
-    print("\n".join(found))
+    for line in found:
+        print(line)
     sys.exit(f"{len(found)} violations of the rules of the rooms: tests/policy/rooms.py" if found else 0)
 
 
