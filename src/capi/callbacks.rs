@@ -95,7 +95,7 @@ call!([A, B, C] Call3<A, B, C>, |function, arg, lp: &Loop, a: A, b: B, c: C| fun
 /// A C function, and how it is told what has happened: a closure without a size.
 struct Told<F, T>(CCallback<F>, T);
 
-impl<F: Address, T: Fn(&CCallback<F>, &Loop, &Event)> Callable<Loop> for Told<F, T> {
+impl<F: Address + 'static, T: Fn(&CCallback<F>, &Loop, &Event)> Callable<Loop> for Told<F, T> {
     const ONCE: bool = false;
 
     #[inline]
@@ -117,13 +117,13 @@ impl<F: Address, T: Fn(&CCallback<F>, &Loop, &Event)> Callable<Loop> for Told<F,
     }
 }
 
-impl<F: Address> CCallback<F> {
+impl<F: Address + 'static> CCallback<F> {
     fn source(&self) -> CFunction {
         CFunction { address: self.0.address(), arg: self.1 }
     }
 
     #[inline]
-    fn told(self, tell: impl Fn(&CCallback<F>, &Loop, &Event)) -> Callback {
+    fn told(self, tell: impl Fn(&CCallback<F>, &Loop, &Event) + 'static) -> Callback {
         Callback::inline(Told(self, tell))
     }
 
@@ -226,7 +226,7 @@ impl CPost {
 /// A C function, and a closure that calls it.
 struct Prepared<F, C>(CCallback<F>, C);
 
-impl<F: Address, C: FnOnce(&CCallback<F>, &Loop)> Callable<Loop> for Prepared<F, C> {
+impl<F: Address + 'static, C: FnOnce(&CCallback<F>, &Loop)> Callable<Loop> for Prepared<F, C> {
     const ONCE: bool = true;
 
     fn call(&mut self, _: &Loop, _: &Event) {}

@@ -148,7 +148,11 @@ impl Loop {
             trace.flush();
         }
         if self.slow.debug() {
-            self.walk_pending(|info| inspect::print_pending(info, self.time()));
+            let printed = self.walk_pending(|info| {
+                inspect::print_pending(info, self.time());
+                Ok(())
+            });
+            debug_assert!(printed.is_ok());
         }
         // What the kernel does not let go of is not freed.
         let _ = self.drain(u64::MAX);

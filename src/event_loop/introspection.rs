@@ -29,17 +29,20 @@ impl Loop {
     pub fn walk(&self, mut f: impl FnMut(&Loop, &Info)) -> Result<()> {
         self.check()?;
         let _user_code = UserCode::begin(self);
-        self.walk_pending(|info| f(self, info));
-        Ok(())
+        self.walk_pending(|info| {
+            f(self, info);
+            self.check_not_forked()
+        })
     }
 
-    pub(crate) fn walk_pending(&self, mut f: impl FnMut(&Info)) {
+    pub(crate) fn walk_pending(&self, mut f: impl FnMut(&Info) -> Result<()>) -> Result<()> {
         let slots = self.schedule.borrow().len();
         for index in 0..slots {
             let info = self.schedule.borrow().info(index);
             if let Some(info) = info {
-                f(&info);
+                f(&info)?;
             }
         }
+        Ok(())
     }
 }

@@ -25,7 +25,11 @@ impl Loop {
     ) -> Result<Handle> {
         let callback = ManuallyDrop::new(callback);
         let (mut schedule, mut kernel) = (self.schedule.borrow_mut(), self.kernel.borrow_mut());
-        let is_known = if kernel.features().supports(entry.opcode) { Ok(()) } else { Err(Error::UNSUPPORTED) };
+        // What made the entry may have called user code, which may have forked: the queue is the parent's, too.
+        let is_known = self.check_not_forked().and_then(|()| match kernel.features().supports(entry.opcode) {
+            true => Ok(()),
+            false => Err(Error::UNSUPPORTED),
+        });
         let room = is_known.and_then(|()| schedule.reserve_operations(1)).and_then(|()| kernel.reserve(1));
         if let Err(error) = room {
             drop((schedule, kernel));

@@ -19,7 +19,8 @@ use crate::sys::memory::{prefetch_at, try_box};
 
 /// Room for what a callback carries inline.
 type Data = [Word; 2];
-type Word = MaybeUninit<usize>;
+/// A pointer, so that a callback is not `Send`: it may hold what is for one thread.
+type Word = MaybeUninit<*const u8>;
 
 /// How much of a task is fetched before it is polled: its head, and the beginning of its future.
 const TASK_LINES: usize = 3;
@@ -110,13 +111,23 @@ impl<L: 'static> Callback<L> {
 
     /// Anything that can be called: inline if it fits, else in a box.
     #[inline]
-    pub(crate) fn new<T: Callable<L>>(value: T) -> Result<Callback<L>> {
+    pub(crate) fn new<T: Callable<L> + 'static>(value: T) -> Result<Callback<L>> {
         if fits::<T>() { Ok(Callback::inline(value)) } else { Ok(Callback::inline(try_box(value)?)) }
     }
 
-    /// What is two words or less, and may borrow what does not live for ever, if it is dropped before that is gone.
+    /// What is two words or less.
     #[inline]
-    pub(crate) fn inline<T: Callable<L>>(value: T) -> Callback<L> {
+    pub(crate) fn inline<T: Callable<L> + 'static>(value: T) -> Callback<L> {
+        // SAFETY: it borrows nothing that does not live for ever.
+        unsafe { Callback::inline_borrowing(value) }
+    }
+
+    /// The same for what may borrow.
+    ///
+    /// # Safety
+    /// The callback is dropped, and what stands in for it not asked for more than its type, before what it borrows is gone.
+    #[inline]
+    pub(crate) unsafe fn inline_borrowing<T: Callable<L>>(value: T) -> Callback<L> {
         assert!(fits::<T>());
         let mut data: Data = [Word::uninit(); 2];
         // SAFETY: `fits` says that a `T` has room in `data`, in size and in alignment.
@@ -133,13 +144,13 @@ impl<L: 'static> Callback<L> {
     #[inline]
     pub(crate) fn prefetch_task(&self) {
         // SAFETY: what polls a task begins with its address.
-        prefetch_at(std::ptr::without_provenance(unsafe { self.data[0].assume_init() }), TASK_LINES);
+        prefetch_at(unsafe { self.data[0].assume_init() }, TASK_LINES);
     }
 
     /// A task's callback, to be called while it stays where it is: it must not be dropped meanwhile.
     #[inline]
-    pub(crate) fn lend(&self) -> ManuallyDrop<Callback<L>> {
-        ManuallyDrop::new(Callback { table: self.table, data: self.data })
+    pub(crate) fn lend(&self) -> Lent<L> {
+        Lent(ManuallyDrop::new(Callback { table: self.table, data: self.data }))
     }
 
     /// Calls it for the last time.
@@ -201,6 +212,18 @@ impl<L: 'static> Callback<L> {
     /// What describes this callback while the callback itself is elsewhere. Calling it does nothing.
     pub(crate) fn stand_in(&self) -> Callback<L> {
         Callback { table: self.table.stand_in.unwrap_or(self.table), data: self.data }
+    }
+}
+
+/// A callback that stands where it is while it is called. It can be neither taken nor dropped from here.
+#[derive(Debug)]
+pub(crate) struct Lent<L: 'static>(ManuallyDrop<Callback<L>>);
+
+impl<L: 'static> Lent<L> {
+    /// Calls it.
+    #[inline]
+    pub(crate) fn call(&mut self, lp: &L, event: &Event) {
+        self.0.call(lp, event);
     }
 }
 

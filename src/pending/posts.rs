@@ -113,8 +113,11 @@ pub(crate) fn send_value<L: 'static, T: Posted<L>, E>(
         Ok(node) => node,
         Err(node) => return Err((node.value, no_memory)),
     };
-    send(PostedBox(node).into_post()).map_err(|(post, error)| {
-        // SAFETY: it has just been made of a box for this.
+    let post = PostedBox(node).into_post();
+    let at = post.as_ptr();
+    send(post).map_err(|(post, error)| {
+        assert_eq!(post.as_ptr(), at, "another post has come back");
+        // SAFETY: it is the one that has just been made of a box for this.
         let node = unsafe { PostBox::<Node<L, T>>::from_raw(post.into_raw().cast()) };
         (node.open().value, error)
     })

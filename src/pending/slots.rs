@@ -9,11 +9,9 @@
 //! pending (S11). Stamps come round after 2^21 moves of one slot; the queues are then rid of their dead, so that none can seem
 //! alive.
 
-use std::mem::ManuallyDrop;
-
 use crate::abi::handle::{Handle, Kind};
 use crate::error::{Error, Result};
-use crate::pending::callback::Callback;
+use crate::pending::callback::{Callback, Lent};
 use crate::sys::memory::prefetch;
 
 /// A slot as the queues know it: right only while the slot still has this stamp.
@@ -257,7 +255,7 @@ impl<L: 'static> Slots<L> {
 
     /// Takes a task out of its place, to be polled: its handle, and its callback, which stays in the slot meanwhile.
     #[inline]
-    pub(crate) fn begin_task(&mut self, index: u32) -> (Handle, ManuallyDrop<Callback<L>>) {
+    pub(crate) fn begin_task(&mut self, index: u32) -> (Handle, Lent<L>) {
         let slot = &mut self.slots[index as usize];
         debug_assert!(slot.is_task());
         slot.set_location(Location::Unqueued);

@@ -4,12 +4,10 @@
 //! A task that sleeps needs no timer beside its slot. Woken by something else, it goes on to wait: what it is polled for may not be
 //! the sleep.
 
-use std::mem::ManuallyDrop;
-
 use super::Schedule;
 use crate::abi::handle::{Handle, Kind};
 use crate::error::Result;
-use crate::pending::callback::Callback;
+use crate::pending::callback::{Callback, Lent};
 use crate::pending::slots::{Held, Location, SlotRef};
 
 /// Fewer slots, and what is behind them, are in the cache anyway: these are 160 KiB, and half a megabyte of tasks.
@@ -39,7 +37,7 @@ impl<L: 'static> Schedule<L> {
 
     /// Hands out the callback of a task that has its turn. It stays in its slot, which is not emptied before `task_returned`.
     #[inline]
-    pub(crate) fn begin_task(&mut self, next: SlotRef) -> (Handle, ManuallyDrop<Callback<L>>) {
+    pub(crate) fn begin_task(&mut self, next: SlotRef) -> (Handle, Lent<L>) {
         self.metrics.callbacks += 1;
         self.on_stack = Some(next.index);
         if self.slots.len() > MANY

@@ -86,7 +86,8 @@ impl Drop for End<'_> {
 unsafe fn start<F: Future>(lp: &Loop, future: F) -> Result<Output<F::Output>> {
     lp.check_open()?;
     let (slotted, output) = make(future, lp.shared())?;
-    match lp.add_task(Callback::inline(slotted)) {
+    // SAFETY: the slot is emptied before what the future borrows is gone, as the caller promises.
+    match lp.add_task(unsafe { Callback::inline_borrowing(slotted) }) {
         Ok(handle) => {
             output.set_slot(handle);
             Ok(output)

@@ -1,9 +1,12 @@
-//! S28, S29, S32: errors lose nothing, their order, kernels that refuse.
+//! S28, S29, S32, S33: errors lose nothing, their order, kernels that refuse.
 
+use std::cell::Cell;
 use std::io::Read;
-use std::os::fd::FromRawFd;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
 
@@ -396,4 +399,67 @@ fn s33_a_child_reports_though_another_thread_held_stderr() {
         status == 0 && text.starts_with("ringloop: pending at close: ") && text.lines().count() == 1,
         "{status}: {text}"
     );
+}
+
+/// Forks, once; in the parent, waits for the child and sees that it left with 0. Whether this is the child.
+fn fork_once(forks: &Cell<bool>) -> bool {
+    if !forks.replace(false) {
+        return false;
+    }
+    // SAFETY: the child calls what is made for it, and leaves by _exit.
+    match unsafe { libc::fork() } {
+        0 => true,
+        child => {
+            let mut status = -1;
+            // SAFETY: the status is written to a live variable.
+            assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+            assert_eq!(status, 0);
+            false
+        }
+    }
+}
+
+#[test]
+fn s33_a_child_submits_nothing_when_the_descriptor_that_it_is_given_has_forked() {
+    /// Forks when it is asked for its number.
+    struct Forks(OwnedFd, Cell<bool>, Rc<Cell<bool>>);
+    impl AsFd for Forks {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.2.set(self.2.get() || fork_once(&self.1));
+            self.0.as_fd()
+        }
+    }
+    let lp = Loop::new().unwrap();
+    assert_eq!(lp.run_once(Duration::ZERO), Ok(0));
+    for multi in [false, true] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let is_child = Rc::new(Cell::new(false));
+        let fd = Forks(listener.into(), Cell::new(true), Rc::clone(&is_child));
+        let submitted = if multi { lp.accept_multi(fd, |_, _| ()) } else { lp.accept(fd, |_, _| ()) };
+        if is_child.get() {
+            let is_refused = submitted.is_err_and(|error| error.raw_os_error() == EOWNERDEAD);
+            // SAFETY: _exit takes any number.
+            unsafe { libc::_exit(i32::from(!is_refused)) };
+        }
+        submitted.unwrap();
+    }
+}
+
+#[test]
+fn s33_a_child_that_forked_in_a_walk_walks_no_further() {
+    let lp = Loop::new().unwrap();
+    for _ in 0..3 {
+        lp.call_later(Duration::from_secs(1), |_| ()).unwrap();
+    }
+    let (forks, calls, is_child) = (Cell::new(true), Cell::new(0), Cell::new(false));
+    let walked = lp.walk(|_, _| {
+        calls.set(calls.get() + 1);
+        is_child.set(is_child.get() || fork_once(&forks));
+    });
+    if is_child.get() {
+        let is_refused = walked.is_err_and(|error| error.raw_os_error() == EOWNERDEAD);
+        // SAFETY: _exit takes any number.
+        unsafe { libc::_exit(i32::from(!is_refused || calls.get() != 1)) };
+    }
+    assert_eq!((walked, calls.get()), (Ok(()), 3));
 }
