@@ -1,12 +1,16 @@
-//! Sets the SONAME of the shared library; with the feature `capi`, versions its symbols and generates the C header from `src/capi`.
+//! Sets the SONAME of the shared library; with the feature `capi`, versions its symbols and
+//! generates the C header from `src/capi`.
 //!
-//! The header goes to OUT_DIR; with RINGLOOP_WRITE_HEADER=1 also to `include/`, where the committed one is. A test says
-//! when the two differ.
+//! The header goes to OUT_DIR; with RINGLOOP_WRITE_HEADER=1 also to `include/`, where the committed
+//! one is. A test says when the two differ.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=RINGLOOP_WRITE_HEADER");
-    println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libringloop.so.{}", env!("CARGO_PKG_VERSION_MAJOR"));
+    println!(
+        "cargo::rustc-cdylib-link-arg=-Wl,-soname,libringloop.so.{}",
+        env!("CARGO_PKG_VERSION_MAJOR")
+    );
     // It installs a signal handler and a handler of forks, which must not be unloaded.
     println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
     #[cfg(feature = "capi")]
@@ -16,9 +20,10 @@ fn main() {
     }
 }
 
-/// Symbol versions. The version script that rustc writes is anonymous, and no linker lets a named one stand beside it: GNU ld refuses
-/// both, lld takes the first. So the shared library is linked by GNU ld through a script that puts `ringloop.map` in its place.
-/// Where there is no GNU ld, it is linked as ever, without versions.
+/// Symbol versions. The version script that rustc writes is anonymous, and no linker lets a named
+/// one stand beside it: GNU ld refuses both, lld takes the first. So the shared library is linked
+/// by GNU ld through a script that puts `ringloop.map` in its place. Where there is no GNU ld, it
+/// is linked as ever, without versions.
 #[cfg(feature = "capi")]
 mod versions {
     use std::os::unix::fs::PermissionsExt;
@@ -29,7 +34,9 @@ mod versions {
     pub(super) fn link() {
         println!("cargo::rerun-if-changed=ringloop.map");
         let Some(ld) = gnu_ld() else {
-            println!("cargo::warning=no GNU ld (ld.bfd) was found: the shared library has no symbol versions");
+            println!(
+                "cargo::warning=no GNU ld (ld.bfd) was found: the shared library has no symbol versions"
+            );
             return;
         };
         let folder = Path::new(&env::var_os("OUT_DIR").expect("cargo sets it")).join("ld");
@@ -49,7 +56,8 @@ exec '{}' "$@"
         fs::create_dir_all(&folder).expect("OUT_DIR can be written");
         fs::copy("ringloop.map", folder.join("ringloop.map")).expect("OUT_DIR can be written");
         fs::write(folder.join("ld.bfd"), script).expect("OUT_DIR can be written");
-        fs::set_permissions(folder.join("ld.bfd"), fs::Permissions::from_mode(0o755)).expect("the file is ours");
+        fs::set_permissions(folder.join("ld.bfd"), fs::Permissions::from_mode(0o755))
+            .expect("the file is ours");
         println!("cargo::rustc-cdylib-link-arg=-fuse-ld=bfd");
         println!("cargo::rustc-cdylib-link-arg=-B{}", folder.display());
     }
@@ -107,12 +115,15 @@ mod header {
         let out = Path::new(&env::var("OUT_DIR").expect("cargo sets it")).join("ringloop.h");
         fs::write(out, &header).expect("OUT_DIR can be written");
         if env::var_os("RINGLOOP_WRITE_HEADER").is_some_and(|value| value == "1") {
-            fs::write(Path::new(&root).join("include/ringloop.h"), &header).expect("include/ can be written");
+            fs::write(Path::new(&root).join("include/ringloop.h"), &header)
+                .expect("include/ can be written");
         }
     }
 
     fn prologue(sources: &Path) -> String {
-        let part = |name: &str| env::var(name).expect("cargo sets it").parse::<u32>().expect("a version is numbers");
+        let part = |name: &str| {
+            env::var(name).expect("cargo sets it").parse::<u32>().expect("a version is numbers")
+        };
         let number = part("CARGO_PKG_VERSION_MAJOR") << 16
             | part("CARGO_PKG_VERSION_MINOR") << 8
             | part("CARGO_PKG_VERSION_PATCH");
@@ -122,17 +133,20 @@ mod header {
             .replace("@VERSION_STRING@", env!("CARGO_PKG_VERSION"))
     }
 
-    /// What holds for all of a section: what the comment about its file says after the first paragraph.
+    /// What holds for all of a section: what the comment about its file says after the first
+    /// paragraph.
     fn introduction(source: &Path) -> String {
         let text = fs::read_to_string(source).expect("src/capi can be read");
         let lines: Vec<&str> = text.lines().map_while(|line| line.strip_prefix("//!")).collect();
-        let Some(first) = lines.iter().position(|line| line.is_empty()) else { return String::new() };
+        let Some(first) = lines.iter().position(|line| line.is_empty()) else {
+            return String::new();
+        };
         let lines: String = lines[first + 1..].iter().map(|line| format!(" *{line}\n")).collect();
         format!("/*\n{lines} */\n\n")
     }
 
-    /// The types by which functions get what is C's, and the pointers and numbers that they are in C: a type with a parameter is a
-    /// pointer to that, or that itself.
+    /// The types by which functions get what is C's, and the pointers and numbers that they are in
+    /// C: a type with a parameter is a pointer to that, or that itself.
     const IN_C: [(&str, &str); 17] = [
         ("ConstLoopPtr", "*const loop_t"),
         ("LoopPtr", "*mut loop_t"),
@@ -158,7 +172,8 @@ mod header {
         for (ours, theirs) in IN_C {
             while let Some(at) = source.find(&format!("{ours}<'")) {
                 let end = at + source[at..].find('>').expect("a parameter list ends");
-                let parameter = source[at..end].split_once(", ").map_or("", |(_, parameter)| parameter);
+                let parameter =
+                    source[at..end].split_once(", ").map_or("", |(_, parameter)| parameter);
                 source.replace_range(at..=end, &format!("{theirs}{parameter}"));
             }
         }
@@ -182,7 +197,8 @@ mod header {
         };
         config.function.sort_by = Some(SortKey::None);
         // Types that no function of their own section uses.
-        config.export.include = ["loop_handle_t", "loop_callback_t", "loop_release_t"].map(String::from).to_vec();
+        config.export.include =
+            ["loop_handle_t", "loop_callback_t", "loop_release_t"].map(String::from).to_vec();
         config.export.rename.insert("Loop".into(), "loop_t".into());
         for name in ["addrinfo", "io_uring_sqe", "iovec", "msghdr", "sockaddr", "statx"] {
             config.export.rename.insert(name.into(), format!("struct {name}"));

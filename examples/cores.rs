@@ -1,5 +1,6 @@
-//! A loop for each processor, which pass work round: each gets a piece from its neighbour, does its part and posts it on.
-//! Between them there is no lock and no shared data but the piece itself, which is one loop's at a time.
+//! A loop for each processor, which pass work round: each gets a piece from its neighbour, does its
+//! part and posts it on. Between them there is no lock and no shared data but the piece itself,
+//! which is one loop's at a time.
 
 use std::cell::{Cell, OnceCell};
 use std::error::Error;
@@ -52,7 +53,8 @@ fn run(detached: DetachedLoop, number: usize, all: Vec<Remote>) -> Result<u64, r
 fn main() -> Result<(), Box<dyn Error>> {
     let count = thread::available_parallelism()?.get().max(2);
     // Made here, where a failure is easy to report; each belongs to its thread from there on.
-    let loops = (0..count).map(|_| Loop::builder().build_detached()).collect::<Result<Vec<_>, _>>()?;
+    let loops =
+        (0..count).map(|_| Loop::builder().build_detached()).collect::<Result<Vec<_>, _>>()?;
     let all: Vec<_> = loops.iter().map(DetachedLoop::remote).collect();
     for _ in 0..PIECES {
         all[0].call_soon(|_| with_core(|core| handle(core, 0)))?;
@@ -67,6 +69,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         handled += thread.join().expect("no callback panics")?;
     }
     let is_complete = handled == PIECES * ROUNDS * count as u64;
-    println!("{}", if is_complete { "every piece went all the way round" } else { "pieces were lost" });
+    println!(
+        "{}",
+        if is_complete { "every piece went all the way round" } else { "pieces were lost" }
+    );
     Ok(())
 }

@@ -26,7 +26,10 @@ use ringloop::{Loop, task};
 /// How long connections may take to end.
 const GRACE: Duration = Duration::from_secs(2);
 
-async fn answer(request: Request<Incoming>, requests: Rc<Cell<u64>>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(
+    request: Request<Incoming>,
+    requests: Rc<Cell<u64>>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     requests.set(requests.get() + 1);
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let (status, body) = match (request.into_body().collect().await, path.as_str()) {
@@ -41,10 +44,15 @@ async fn answer(request: Request<Incoming>, requests: Rc<Cell<u64>>) -> Result<R
 }
 
 /// Serves a connection until it ends; when `ending` comes, until what is being answered has been.
-async fn serve(stream: TcpStream, requests: Rc<Cell<u64>>, ending: impl Future + Unpin) -> Result<(), hyper::Error> {
+async fn serve(
+    stream: TcpStream,
+    requests: Rc<Cell<u64>>,
+    ending: impl Future + Unpin,
+) -> Result<(), hyper::Error> {
     let service = service_fn(move |request| answer(request, Rc::clone(&requests)));
     let timer = Timer::new().expect("a task has a loop");
-    let connection = http1::Builder::new().timer(timer).serve_connection(Buffered::from(stream), service);
+    let connection =
+        http1::Builder::new().timer(timer).serve_connection(Buffered::from(stream), service);
     let mut connection = pin!(connection);
     match select(connection.as_mut(), ending).await {
         Either::Left((served, _)) => served,
@@ -64,7 +72,8 @@ async fn run(port: u16) -> ringloop::Result<()> {
     println!("listening on {}", listener.local_addr()?);
 
     let requests = Rc::new(Cell::new(0));
-    // Dropping the first sender tells all connections to end; the second is dropped with the last of them.
+    // Dropping the first sender tells all connections to end; the second is dropped with the last
+    // of them.
     let (ending, told_to_end) = task::oneshot::<()>()?;
     let (alive, all_have_ended) = task::oneshot::<()>()?;
     let (told_to_end, alive) = (told_to_end.shared(), Rc::new(alive));
@@ -73,7 +82,8 @@ async fn run(port: u16) -> ringloop::Result<()> {
             Either::Right(_) => break,
             Either::Left((Ok(stream), _)) => {
                 stream.set_nodelay(true)?;
-                let (serving, alive) = (serve(stream, Rc::clone(&requests), told_to_end.clone()), Rc::clone(&alive));
+                let (serving, alive) =
+                    (serve(stream, Rc::clone(&requests), told_to_end.clone()), Rc::clone(&alive));
                 drop(task::spawn(async move {
                     // What the client has done wrong is its own affair.
                     let _ = serving.await;

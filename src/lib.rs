@@ -1,22 +1,24 @@
 //! An event loop for Linux on io_uring, with the scheduling of Python's asyncio.
 //!
-//! A [`Loop`] calls back: soon, later, at a time, again and again, when a descriptor is ready, when an operation is done. What it
-//! promises is written down as rules with numbers, S1 to S48, in `docs/semantics.md`; the documentation cites them, and the tests bear
-//! their numbers.
+//! A [`Loop`] calls back: soon, later, at a time, again and again, when a descriptor is ready, when
+//! an operation is done. What it promises is written down as rules with numbers, S1 to S48, in
+//! `docs/semantics.md`; the documentation cites them, and the tests bear their numbers.
 //!
 //! ```
 //! use std::time::Duration;
 //! use ringloop::Loop;
 //!
 //! let lp = Loop::new()?;
-//! let ticking = lp.call_every(Duration::from_millis(10), |lp| println!("tick at {:?}", lp.time()))?;
+//! let tick = |lp: &Loop| println!("tick at {:?}", lp.time());
+//! let ticking = lp.call_every(Duration::from_millis(10), tick)?;
 //! lp.call_later(Duration::from_millis(35), move |lp| lp.cancel(ticking).unwrap())?;
 //! lp.run()?; // returns when nothing is left
 //! # Ok::<(), ringloop::Error>(())
 //! ```
 //!
-//! It runs coroutines as well, whose turns stand in the same queue: [`task`] starts and joins them, and [`net`], [`fs`], [`process`] and
-//! [`signal`](mod@signal) are what they await. A buffer is given to an operation and comes back with the result:
+//! It runs coroutines as well, whose turns stand in the same queue: [`task`] starts and joins them,
+//! and [`net`], [`fs`], [`process`] and [`signal`](mod@signal) are what they await. A buffer is
+//! given to an operation and comes back with the result:
 //!
 //! ```
 //! use std::time::Duration;
@@ -39,18 +41,23 @@
 //!
 //! # The guide
 //!
-//! Four chapters, each with a first program, the rules that matter, pitfalls, and what is not guaranteed:
+//! Four chapters, each with a first program, the rules that matter, pitfalls, and what is not
+//! guaranteed:
 //!
-//! - [callbacks](guide::callbacks): calls, timers, handles, running and stopping, virtual time for tests;
+//! - [callbacks](guide::callbacks): calls, timers, handles, running and stopping, virtual time for
+//!   tests;
 //! - [coroutines](guide::coroutines): tasks, groups, queues, time; from asyncio and from tokio;
-//! - [threads](guide::threads): posts, wakers, work off the loop, a loop for each processor, signals, fork;
-//! - [io](guide::io): readiness and completions, owned buffers, what is lost when a future is dropped.
+//! - [threads](guide::threads): posts, wakers, work off the loop, a loop for each processor,
+//!   signals, fork;
+//! - [io](guide::io): readiness and completions, owned buffers, what is lost when a future is
+//!   dropped.
 //!
 //! # What to know
 //!
 //! - A loop belongs to one thread. Callbacks get `&Loop` and may call all of it.
 //! - Errors are values, an errno and a sentence, and nothing is lost on one.
-//! - It needs Linux 5.10, and is at its best from 6.1. Where io_uring is switched off, making a loop says so.
+//! - It needs Linux 5.10, and is at its best from 6.1. Where io_uring is switched off, making a
+//!   loop says so.
 //!
 //! # Features
 //!

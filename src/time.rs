@@ -1,7 +1,7 @@
 //! Time: a point on CLOCK_MONOTONIC in whole nanoseconds, and the clock that reads it.
 //!
-//! There is no cached "now": every reading asks the clock (S1; about 25 ns through the vDSO). The virtual clock of
-//! S36 stands still until the loop moves it to a deadline.
+//! There is no cached "now": every reading asks the clock (S1; about 25 ns through the vDSO). The
+//! virtual clock of S36 stands still until the loop moves it to a deadline.
 
 use std::fmt;
 use std::ops::{Add, AddAssign, Sub};
@@ -12,7 +12,8 @@ use nix::time::{ClockId, clock_gettime};
 
 /// A point in time: nanoseconds on CLOCK_MONOTONIC, or on the virtual clock of a loop that has one.
 ///
-/// Adding a [`Duration`] saturates at [`Time::NEVER`]; the difference of two times saturates at zero.
+/// Adding a [`Duration`] saturates at [`Time::NEVER`]; the difference of two times saturates at
+/// zero.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Time(u64);
 
@@ -30,7 +31,8 @@ impl Time {
         self.0
     }
 
-    /// Seconds since the clock's zero, for printing: a double holds nanoseconds exactly for 104 days only.
+    /// Seconds since the clock's zero, for printing: a double holds nanoseconds exactly for 104
+    /// days only.
     pub fn as_secs_f64(self) -> f64 {
         self.0 as f64 / 1e9
     }
@@ -85,7 +87,8 @@ pub(crate) fn monotonic() -> u64 {
 
 /// CLOCK_BOOTTIME now, in nanoseconds: the kernel's time of a thread's beginning.
 pub(crate) fn boottime() -> u64 {
-    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("CLOCK_BOOTTIME is on every Linux since 2.6.39");
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME)
+        .expect("CLOCK_BOOTTIME is on every Linux since 2.6.39");
     now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
 }
 

@@ -1,4 +1,5 @@
-//! S31: what allocates and what does not, and that memory that is refused is an error and loses nothing.
+//! S31: what allocates and what does not, and that memory that is refused is an error and loses
+//! nothing.
 //!
 //! The allocator of this program counts for each thread, and refuses on demand.
 
@@ -52,7 +53,8 @@ fn is_refused() -> bool {
     false
 }
 
-// SAFETY: every call is passed on to the system's allocator, or answered with null, as an allocator may.
+// SAFETY: every call is passed on to the system's allocator, or answered with null, as an allocator
+// may.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if is_refused() {
@@ -174,7 +176,8 @@ fn s31_tracing_allocates_nothing() {
             lp.call_soon(move |lp| again(lp, left - 1)).unwrap();
         }
     }
-    let file = std::env::temp_dir().join(format!("ringloop-{}-allocations.json", std::process::id()));
+    let file =
+        std::env::temp_dir().join(format!("ringloop-{}-allocations.json", std::process::id()));
     let lp = Watched::new(Loop::builder().virtual_time(START).trace(&file).build().unwrap());
     let run = |calls| {
         again(&lp, calls);
@@ -198,7 +201,8 @@ fn s31_cancelling_and_rescheduling_allocate_nothing() {
         for n in 0..1000 {
             let timer = lp.call_later(ns(n), move |_| keep(n)).unwrap();
             handles.push(timer);
-            // Far more often than there are timers: what a timer leaves behind in the queue is cleared away.
+            // Far more often than there are timers: what a timer leaves behind in the queue is
+            // cleared away.
             for k in 0..10 {
                 lp.reschedule(timer, START + HOUR + ns(n * k)).unwrap();
             }
@@ -270,7 +274,10 @@ fn s31_waking_sleeping_joining_and_aborting_allocate_nothing() {
             }
         }));
     }
-    assert_eq!(steady(&lp, |lp| (0..1000).for_each(|_| assert!(lp.run_once(HOUR).unwrap() > 0))), 0);
+    assert_eq!(
+        steady(&lp, |lp| (0..1000).for_each(|_| assert!(lp.run_once(HOUR).unwrap() > 0))),
+        0
+    );
     let lp = virtual_loop();
     let joins: Vec<_> = (0..100).map(|_| lp.spawn(std::future::pending::<()>()).unwrap()).collect();
     let handles: Vec<Handle> = joins.iter().map(JoinHandle::handle).collect();
@@ -442,7 +449,10 @@ fn accept<T>(result: Result<T, Error>) -> Option<T> {
         Ok(value) => Some(value),
         Err(error) => {
             assert_eq!(error.raw_os_error(), ENOMEM);
-            assert!(REFUSED.get() > REPORTED.replace(REFUSED.get()), "memory was there, the loop said that it was not");
+            assert!(
+                REFUSED.get() > REPORTED.replace(REFUSED.get()),
+                "memory was there, the loop said that it was not"
+            );
             None
         }
     }
@@ -614,8 +624,8 @@ impl Scenario {
     }
 
     fn repeating(&mut self, lp: &Loop) {
-        // In each round, a callback schedules one timer more while the repeating one, which is due, is out of the timer
-        // queue: each time that the queue has to grow, it is for the next call.
+        // In each round, a callback schedules one timer more while the repeating one, which is due,
+        // is out of the timer queue: each time that the queue has to grow, it is for the next call.
         let Some(repeating) = accept(lp.call_every(ns(10), self.large(7))) else { return };
         let Some(()) = accept(lp.on_release(repeating, self.large(8))) else {
             lp.cancel(repeating).unwrap();
@@ -627,7 +637,9 @@ impl Scenario {
         for _ in 0..100 {
             while accept(lp.reschedule(repeating, lp.time())).is_none() {}
             let (filler, inner) = (self.large(9999), Rc::clone(&fillers));
-            accept(lp.call_soon(move |lp| inner.borrow_mut().extend(accept(lp.call_later(HOUR, filler)))));
+            accept(lp.call_soon(move |lp| {
+                inner.borrow_mut().extend(accept(lp.call_later(HOUR, filler)))
+            }));
             while lp.when(repeating) == Ok(lp.time()) {
                 accept(lp.run_once(Duration::ZERO));
             }
@@ -659,7 +671,9 @@ impl Scenario {
         }
         accept(lp.set_slow_callback(HOUR, move |_, _| keep(large)));
         for point in [HookPoint::BeforeWait, HookPoint::AfterWait] {
-            if let Some(hook) = accept(lp.add_hook(point, |lp| lp.cancel(lp.current_handle().unwrap()).unwrap())) {
+            if let Some(hook) =
+                accept(lp.add_hook(point, |lp| lp.cancel(lp.current_handle().unwrap()).unwrap()))
+            {
                 accept(lp.on_release(hook, |_| {}));
             }
         }
@@ -764,9 +778,9 @@ fn s31_a_send_that_waits_is_not_lost_when_memory_is_refused() {
     }
     drop(famine);
     assert_eq!(cancelled, 0);
-    assert!(
-        outcomes.iter().all(|outcome| outcome.is_ok() || outcome.is_err_and(|error| error.raw_os_error() == ENOMEM))
-    );
+    assert!(outcomes.iter().all(
+        |outcome| outcome.is_ok() || outcome.is_err_and(|error| error.raw_os_error() == ENOMEM)
+    ));
     while results.borrow().len() < 3 {
         lp.run_once(Duration::ZERO).unwrap();
         while other.read(&mut room).is_ok_and(|count| count > 0) {}
@@ -810,7 +824,8 @@ fn s31_a_signal_is_told_once_to_each_handler_though_memory_is_refused() {
     assert_eq!(*calls.borrow(), [1; 100]);
 }
 
-/// Plays the scenario with `refusals` refused allocations after the first `until`; tells whether any was refused.
+/// Plays the scenario with `refusals` refused allocations after the first `until`; tells whether
+/// any was refused.
 fn play(until: u64, refusals: u64) -> bool {
     let live = LIVE.get();
     let mut scenario = Scenario::new();
@@ -900,7 +915,8 @@ fn s31_a_buffer_comes_back_when_memory_is_refused() {
         let mut refusals = 0;
         for until in 0..10 {
             let (room, text) = (Vec::with_capacity(10), vec![7; 10]);
-            let (mut reading, mut writing) = (pin!(reader.read(room)), pin!(writer.write_all(text)));
+            let (mut reading, mut writing) =
+                (pin!(reader.read(room)), pin!(writer.write_all(text)));
             poll_fn(|context| {
                 refuse(until, 1);
                 let read = reading.as_mut().poll(context);
@@ -954,7 +970,12 @@ fn s31_closing_ends_operations_though_no_memory_can_be_had() {
     const POLL_ADD: u8 = 6;
     let lp = Watched::new(Loop::new().unwrap());
     let (stream, _peer) = UnixStream::pair().unwrap();
-    let poll = Sqe { opcode: POLL_ADD, fd: stream.as_raw_fd(), op_flags: libc::POLLIN as u32, ..Sqe::default() };
+    let poll = Sqe {
+        opcode: POLL_ADD,
+        fd: stream.as_raw_fd(),
+        op_flags: libc::POLLIN as u32,
+        ..Sqe::default()
+    };
     let carried = Rc::new(());
     for _ in 0..120 {
         let carried = Rc::clone(&carried);

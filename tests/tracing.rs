@@ -22,7 +22,8 @@ fn events(file: &Path) -> Vec<Value> {
 
 /// Those in a category whose name contains `name`.
 fn named<'a>(events: &'a [Value], category: &str, name: &str) -> Vec<&'a Value> {
-    let is_it = |event: &&Value| event["cat"] == category && event["name"].as_str().unwrap().contains(name);
+    let is_it =
+        |event: &&Value| event["cat"] == category && event["name"].as_str().unwrap().contains(name);
     events.iter().filter(is_it).collect()
 }
 
@@ -78,10 +79,15 @@ fn check_program(events: &[Value], begin: Time) {
     assert!(post.len() == 1 && post[0]["tid"] != *thread && post[0]["ph"] == "i");
     let ran = named(events, "call", "tracing::posted");
     assert_eq!(ran[0]["name"], "tracing::posted");
-    assert!(ran.len() == 1 && ran[0]["tid"] == *thread && micros(&ran[0]["ts"]) >= micros(&post[0]["ts"]));
+    assert!(
+        ran.len() == 1
+            && ran[0]["tid"] == *thread
+            && micros(&ran[0]["ts"]) >= micros(&post[0]["ts"])
+    );
 }
 
-/// Whether the loop has slept between its timers, and was woken by the post. On a busy machine it may be late for all of that.
+/// Whether the loop has slept between its timers, and was woken by the post. On a busy machine it
+/// may be late for all of that.
 fn shows_sleep(events: &[Value]) -> bool {
     let sleeps = named(events, "loop", "sleep");
     let asleep = sleeps.iter().map(|sleep| micros(&sleep["dur"])).sum::<f64>();
@@ -105,8 +111,10 @@ fn a_loop_writes_what_it_does() {
 fn loops_that_name_the_same_file_share_it_one_after_the_other_too() {
     let file = file("shared");
     for _ in 0..3 {
-        let (lp, other) =
-            (Loop::builder().trace(&file).build().unwrap(), Loop::builder().trace(&file).build().unwrap());
+        let (lp, other) = (
+            Loop::builder().trace(&file).build().unwrap(),
+            Loop::builder().trace(&file).build().unwrap(),
+        );
         lp.call_soon(|_| {}).unwrap();
         other.call_soon(|_| {}).unwrap();
         lp.run().unwrap();

@@ -1,4 +1,5 @@
-//! What the header holds: its conventions, and in sections its functions, types and constants, each with its comment.
+//! What the header holds: its conventions, and in sections its functions, types and constants, each
+//! with its comment.
 //!
 //! It reads the form that build.rs writes, not C.
 
@@ -60,7 +61,11 @@ impl Header {
         let mut header = Header {
             version: between(text, "LOOP_VERSION_STRING \"", "\"").to_string(),
             conventions: conventions(prologue),
-            sections: vec![Section { title: String::new(), words: Words::new(), entries: Vec::new() }],
+            sections: vec![Section {
+                title: String::new(),
+                words: Words::new(),
+                entries: Vec::new(),
+            }],
         };
         let mut lines = rest.lines().peekable();
         let mut words = Words::new();
@@ -72,9 +77,12 @@ impl Header {
             } else if line.trim_start().starts_with("/*") {
                 words = comment(line, &mut lines);
             } else if line.is_empty() {
-                // A comment by itself is about the section; that of constants has been taken by them.
-                let of_constant =
-                    section.entries.last().is_some_and(|entry| entry.is_constant() && entry.words == words);
+                // A comment by itself is about the section; that of constants has been taken by
+                // them.
+                let of_constant = section
+                    .entries
+                    .last()
+                    .is_some_and(|entry| entry.is_constant() && entry.words == words);
                 if !of_constant {
                     section.words.append(&mut words);
                 }
@@ -82,7 +90,11 @@ impl Header {
             } else if let Some(define) = line.strip_prefix("#define LOOP_") {
                 let name = define.split([' ', '(']).next().expect("it has a name");
                 let kind = Kind::Constant(line.to_string());
-                section.entries.push(Entry { name: format!("LOOP_{name}"), words: words.clone(), kind });
+                section.entries.push(Entry {
+                    name: format!("LOOP_{name}"),
+                    words: words.clone(),
+                    kind,
+                });
             } else if line.starts_with("typedef struct") && line.ends_with('{') {
                 let mut fields = Vec::new();
                 loop {
@@ -97,7 +109,8 @@ impl Header {
                         break;
                     }
                     let words = comment(line, &mut lines);
-                    let declaration = lines.next().expect("a comment has a field").trim().trim_end_matches(';');
+                    let declaration =
+                        lines.next().expect("a comment has a field").trim().trim_end_matches(';');
                     fields.push(Field { variable: Variable::parse(declaration), words });
                 }
             } else if line.starts_with("typedef ") || line.contains("loop_") {
@@ -106,7 +119,9 @@ impl Header {
                     declaration += " ";
                     declaration += lines.next().expect("the declaration ends").trim();
                 }
-                section.entries.push(declared(declaration.trim_end_matches(';'), std::mem::take(&mut words)));
+                section
+                    .entries
+                    .push(declared(declaration.trim_end_matches(';'), std::mem::take(&mut words)));
             } else {
                 words.clear();
             }
@@ -142,7 +157,9 @@ impl Entry {
     /// The types of a function, a callback or a struct.
     pub(crate) fn types(&self) -> impl Iterator<Item = &str> {
         let variables: Vec<&Variable> = match &self.kind {
-            Kind::Function(prototype) | Kind::Callback(prototype) => prototype.parameters.iter().collect(),
+            Kind::Function(prototype) | Kind::Callback(prototype) => {
+                prototype.parameters.iter().collect()
+            }
             Kind::Struct(fields) => fields.iter().map(|field| &field.variable).collect(),
             Kind::Type(_) | Kind::Constant(_) => Vec::new(),
         };
@@ -154,7 +171,11 @@ impl Variable {
     fn parse(text: &str) -> Variable {
         let (text, after) = text.find('[').map_or((text, ""), |at| text.split_at(at));
         let begin = text.rfind([' ', '*']).map_or(0, |at| at + 1);
-        Variable { before: without_struct(&text[..begin]), name: text[begin..].into(), after: after.into() }
+        Variable {
+            before: without_struct(&text[..begin]),
+            name: text[begin..].into(),
+            after: after.into(),
+        }
     }
 }
 
@@ -183,7 +204,11 @@ fn declared(text: &str, words: Words) -> Entry {
     }
     let (head, parameters) = text.split_once('(').expect("it is a function");
     let Variable { before, name, .. } = Variable::parse(head);
-    Entry { name, words, kind: Kind::Function(prototype(&before, parameters.trim_end_matches(')'))) }
+    Entry {
+        name,
+        words,
+        kind: Kind::Function(prototype(&before, parameters.trim_end_matches(')'))),
+    }
 }
 
 /// The paragraphs of a comment that begins in `line`.
@@ -203,7 +228,11 @@ fn comment<'a>(line: &'a str, lines: &mut impl Iterator<Item = &'a str>) -> Word
             break;
         }
         line = lines.next().expect("the comment ends").trim_start();
-        line = if line == "*/" { line } else { line.strip_prefix('*').expect("each line begins with a star") };
+        line = if line == "*/" {
+            line
+        } else {
+            line.strip_prefix('*').expect("each line begins with a star")
+        };
     }
     paragraphs.retain(|paragraph| !paragraph.is_empty());
     paragraphs
@@ -212,7 +241,8 @@ fn comment<'a>(line: &'a str, lines: &mut impl Iterator<Item = &'a str>) -> Word
 /// A heading stands three places from the star, its text thirteen.
 fn conventions(prologue: &str) -> Vec<(String, String)> {
     let mut found: Vec<(String, String)> = Vec::new();
-    let lines = prologue.lines().skip_while(|line| !line.contains("What holds for all functions")).skip(1);
+    let lines =
+        prologue.lines().skip_while(|line| !line.contains("What holds for all functions")).skip(1);
     for line in lines {
         let line = line.trim_start().trim_start_matches('*');
         let Some((heading, text)) = line.split_at_checked(13) else { continue };

@@ -1,8 +1,10 @@
-//! Writes the manual pages: `man-pages HEADER TEMPLATE FOLDER`, from the root of the project. `make man` does it.
+//! Writes the manual pages: `man-pages HEADER TEMPLATE FOLDER`, from the root of the project. `make
+//! man` does it.
 //!
-//! The words are those of the comments in `include/ringloop.h`; what a sentence is about (its result, errors, cost, threads,
-//! since which kernel) is told by how it begins, and what is not known by that stays in the description. `words.rs` says how.
-//! A program of one file's size, built by rustc alone, so that `make install` asks for nothing that building the library does not.
+//! The words are those of the comments in `include/ringloop.h`; what a sentence is about (its
+//! result, errors, cost, threads, since which kernel) is told by how it begins, and what is not
+//! known by that stays in the description. `words.rs` says how. A program of one file's size, built
+//! by rustc alone, so that `make install` asks for nothing that building the library does not.
 
 mod header;
 mod overview;
@@ -17,11 +19,15 @@ use page::Manual;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [header, template, folder] = &arguments[..] else { panic!("usage: man-pages HEADER TEMPLATE FOLDER") };
+    let [header, template, folder] = &arguments[..] else {
+        panic!("usage: man-pages HEADER TEMPLATE FOLDER")
+    };
     let header = Header::parse(&read(header));
     let manual = Manual::new(&header, date());
     let folder = Path::new(folder);
-    for (section, pages) in [("man3", manual.pages()), ("man7", vec![overview::page(&manual, template)])] {
+    for (section, pages) in
+        [("man3", manual.pages()), ("man7", vec![overview::page(&manual, template)])]
+    {
         let folder = folder.join(section);
         // What the header has no longer shall have no page.
         let _ = fs::remove_dir_all(&folder);
@@ -36,20 +42,24 @@ fn read(file: &str) -> String {
     fs::read_to_string(file).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
-/// The date of the pages: SOURCE_DATE_EPOCH, or the newest date in a heading of the changelog; none before the first release.
+/// The date of the pages: SOURCE_DATE_EPOCH, or the newest date in a heading of the changelog; none
+/// before the first release.
 fn date() -> String {
     if let Ok(epoch) = std::env::var("SOURCE_DATE_EPOCH") {
         return day(epoch.parse().expect("SOURCE_DATE_EPOCH is a number of seconds"));
     }
     let changelog = fs::read_to_string("CHANGELOG.md").unwrap_or_default();
-    let words = changelog.lines().filter(|line| line.starts_with("## ")).flat_map(str::split_whitespace);
+    let words =
+        changelog.lines().filter(|line| line.starts_with("## ")).flat_map(str::split_whitespace);
     let is_date = |word: &&str| word.len() == 10 && word.split('-').map(str::len).eq([4, 2, 2]);
     words.into_iter().find(is_date).unwrap_or_default().to_string()
 }
 
 /// The date of a moment in seconds since 1970.
 fn day(epoch: u64) -> String {
-    let is_leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let is_leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
     let mut day = epoch / 86400;
     let mut year = 1970;
     while day >= 365 + u64::from(is_leap(year)) {

@@ -1,7 +1,8 @@
 //! ringloop(7): text written by hand (`ringloop.7.in`), with parts of the header.
 //!
-//! A line of the template that is `@name@` is replaced: `@title@`, `@library@`, `@conventions@`, `@functions@`, `@types@`,
-//! `@constants@`, and `@program FILE@`, which is a file beside the template.
+//! A line of the template that is `@name@` is replaced: `@title@`, `@library@`, `@conventions@`,
+//! `@functions@`, `@types@`, `@constants@`, and `@program FILE@`, which is a file beside the
+//! template.
 
 use std::path::Path;
 
@@ -41,7 +42,9 @@ fn typesetter<'a>(manual: &'a Manual<'_>) -> Typesetter<'a> {
 fn conventions(manual: &Manual<'_>) -> String {
     let mut set = typesetter(manual);
     let items = manual.header.conventions.iter();
-    items.map(|(heading, text)| tagged(&mut set, &bold(heading), std::slice::from_ref(text))).collect()
+    items
+        .map(|(heading, text)| tagged(&mut set, &bold(heading), std::slice::from_ref(text)))
+        .collect()
 }
 
 /// The functions, by the sections of the header.
@@ -58,20 +61,24 @@ fn functions(manual: &Manual<'_>) -> String {
 }
 
 fn types(manual: &Manual<'_>) -> String {
-    let is_type = |entry: &&Entry| !entry.is_function() && !entry.is_constant() && entry.name != "loop_t";
+    let is_type =
+        |entry: &&Entry| !entry.is_function() && !entry.is_constant() && entry.name != "loop_t";
     lines(manual.header.entries().filter(is_type))
 }
 
 /// A list with a line for each.
 fn lines<'a>(entries: impl Iterator<Item = &'a Entry>) -> String {
-    let line = |entry: &Entry| format!(".TP\n.BR {} (3)\n{}\n", entry.name, escaped(&summary(&entry.words)));
+    let line = |entry: &Entry| {
+        format!(".TP\n.BR {} (3)\n{}\n", entry.name, escaped(&summary(&entry.words)))
+    };
     format!(".PD 0\n{}.PD\n", entries.map(line).collect::<String>())
 }
 
 /// Those of no section: each comment once, for all the constants that stand below it.
 fn constants(manual: &Manual<'_>) -> String {
     let mut set = typesetter(manual);
-    let constants: Vec<&Entry> = manual.header.sections[0].entries.iter().filter(|entry| entry.is_constant()).collect();
+    let constants: Vec<&Entry> =
+        manual.header.sections[0].entries.iter().filter(|entry| entry.is_constant()).collect();
     let groups = constants.chunk_by(|a, b| a.words == b.words);
     groups
         .map(|group| {

@@ -1,10 +1,12 @@
-//! The pages of section 3: one for each function and type; constants are links to the page that explains them.
+//! The pages of section 3: one for each function and type; constants are links to the page that
+//! explains them.
 
 use std::collections::HashMap;
 
 use crate::header::{Entry, Header, Kind, Prototype, Section, Variable};
 use crate::words::{
-    Clause, Sorted, Typesetter, as_sentence, bold, clauses, escaped, italic, sentences, summary, verbatim,
+    Clause, Sorted, Typesetter, as_sentence, bold, clauses, escaped, italic, sentences, summary,
+    verbatim,
 };
 
 /// What a line of the synopsis may take.
@@ -22,7 +24,12 @@ pub(crate) struct Manual<'a> {
 impl<'a> Manual<'a> {
     pub(crate) fn new(header: &'a Header, date: String) -> Manual<'a> {
         let mut meanings = HashMap::new();
-        let errors = &header.conventions.iter().find(|(heading, _)| heading == "Errors").expect("it is there").1;
+        let errors = &header
+            .conventions
+            .iter()
+            .find(|(heading, _)| heading == "Errors")
+            .expect("it is there")
+            .1;
         let usual = sentences(errors)
             .into_iter()
             .find_map(|sentence| sentence.strip_prefix("An error that is named alone means: "));
@@ -50,10 +57,12 @@ impl<'a> Manual<'a> {
         pages
     }
 
-    /// The page that explains a constant: of what mentions it first in its section, types before functions.
+    /// The page that explains a constant: of what mentions it first in its section, types before
+    /// functions.
     fn home(&self, section: &'a Section, constant: &Entry) -> String {
         let in_section = |entry: &&'a Entry| {
-            !entry.is_constant() && self.constants(&self.shown(entry)).any(|c| c.name == constant.name)
+            !entry.is_constant()
+                && self.constants(&self.shown(entry)).any(|c| c.name == constant.name)
         };
         let mut candidates: Vec<&Entry> = section.entries.iter().filter(in_section).collect();
         candidates.sort_by_key(|entry| entry.is_function());
@@ -84,10 +93,14 @@ impl<'a> Manual<'a> {
     fn constants(&self, shown: &[&'a Entry]) -> impl Iterator<Item = &'a Entry> {
         let mentioned = |entry: &'a Entry| {
             let is_callback = matches!(entry.kind, Kind::Callback(_));
-            let is_own = move |section: &&'a Section| section.entries.iter().any(|other| other.name == entry.name);
-            let sections = self.header.sections.iter().filter(move |section| is_callback || is_own(section));
+            let is_own = move |section: &&'a Section| {
+                section.entries.iter().any(|other| other.name == entry.name)
+            };
+            let sections =
+                self.header.sections.iter().filter(move |section| is_callback || is_own(section));
             let words = entry.all_words();
-            let is_mentioned = move |other: &&'a Entry| other.is_constant() && self.mentions(&words, &other.name);
+            let is_mentioned =
+                move |other: &&'a Entry| other.is_constant() && self.mentions(&words, &other.name);
             sections.flat_map(|section| &section.entries).filter(is_mentioned)
         };
         let mut found: Vec<&Entry> = Vec::new();
@@ -99,21 +112,26 @@ impl<'a> Manual<'a> {
         found.into_iter()
     }
 
-    /// Whether these words name a constant: "LOOP_KIND_CALL and so on" names all that begin with LOOP_KIND_.
+    /// Whether these words name a constant: "LOOP_KIND_CALL and so on" names all that begin with
+    /// LOOP_KIND_.
     fn mentions(&self, words: &str, constant: &str) -> bool {
         let family = &constant[..=constant.rfind('_').expect("it begins with LOOP_")];
         let has_family = family != "LOOP_"
-            && self
-                .header
-                .entries()
-                .any(|other| other.name.starts_with(family) && words.contains(&format!("{} and so on", other.name)));
-        let mut names = words.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+            && self.header.entries().any(|other| {
+                other.name.starts_with(family)
+                    && words.contains(&format!("{} and so on", other.name))
+            });
+        let mut names =
+            words.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
         has_family || names.any(|name| name == constant)
     }
 
     pub(crate) fn title(&self, name: &str, section: u32) -> String {
         // Names are long, and shall stand whole: no hyphens, no wide gaps.
-        format!(".TH {name} {section} \"{}\" \"ringloop {}\"\n.nh\n.ad l\n", self.date, self.header.version)
+        format!(
+            ".TH {name} {section} \"{}\" \"ringloop {}\"\n.nh\n.ad l\n",
+            self.date, self.header.version
+        )
     }
 
     fn page(&self, section: &'a Section, entry: &'a Entry) -> String {
@@ -126,7 +144,8 @@ impl<'a> Manual<'a> {
             sorted.add(&section.words);
         }
 
-        let mut out = String::from(".\\\" Written by docs/man from include/ringloop.h: do not edit it.\n");
+        let mut out =
+            String::from(".\\\" Written by docs/man from include/ringloop.h: do not edit it.\n");
         out += &self.title(&entry.name, 3);
         out += &format!(".SH NAME\n{} \\- {}\n", entry.name, escaped(&summary(&entry.words)));
         out += LIBRARY;
@@ -147,7 +166,9 @@ impl<'a> Manual<'a> {
         let mut constants = self.constants(&shown).peekable();
         if constants.peek().is_some() {
             out += ".SS Constants\n";
-            constants.for_each(|constant| out += &tagged(&mut set, &bold(&constant.name), &constant.words));
+            constants.for_each(|constant| {
+                out += &tagged(&mut set, &bold(&constant.name), &constant.words)
+            });
         }
         if let Kind::Function(prototype) = &entry.kind {
             out += &self.answer(&mut set, prototype, &sorted);
@@ -159,8 +180,14 @@ impl<'a> Manual<'a> {
                 }
             }
             if sorted.kernel.is_empty() {
-                let kernel = self.header.conventions.iter().find(|(heading, _)| heading == "Kernel");
-                let text = kernel.expect("it is there").1.split(',').next().expect("there is a first part");
+                let kernel =
+                    self.header.conventions.iter().find(|(heading, _)| heading == "Kernel");
+                let text = kernel
+                    .expect("it is there")
+                    .1
+                    .split(',')
+                    .next()
+                    .expect("there is a first part");
                 out += &format!(".SH VERSIONS\n{text}.\n");
             }
         }
@@ -180,8 +207,11 @@ impl<'a> Manual<'a> {
         };
         if let Some((first, rest)) = result.split_first() {
             let values: Vec<&str> = first.split("; ").collect();
-            let of_value =
-                |value: &&str| value.split_once(": ").is_some_and(|(name, _)| name.chars().all(|c| c.is_ascii_digit()));
+            let of_value = |value: &&str| {
+                value
+                    .split_once(": ")
+                    .is_some_and(|(name, _)| name.chars().all(|c| c.is_ascii_digit()))
+            };
             out += ".SH RETURN VALUE\n";
             if values.len() > 1 && values.iter().all(of_value) {
                 for value in values {
@@ -194,7 +224,8 @@ impl<'a> Manual<'a> {
             }
             rest.iter().for_each(|sentence| out += &set.paragraph(sentence));
             if !sorted.errors.is_empty() {
-                out += "On failure it returns a negative number, which is one of the errors below.\n";
+                out +=
+                    "On failure it returns a negative number, which is one of the errors below.\n";
             }
         }
         out + &self.errors(set, &sorted.errors)
@@ -211,8 +242,9 @@ impl<'a> Manual<'a> {
                 }
                 Clause::Errors(names, _) => {
                     let usual = names.iter().find_map(|name| self.meanings.get(name));
-                    let usual =
-                        usual.unwrap_or_else(|| panic!("{}: nothing says what {} means", set.own, names.join(", ")));
+                    let usual = usual.unwrap_or_else(|| {
+                        panic!("{}: nothing says what {} means", set.own, names.join(", "))
+                    });
                     (names.iter().map(String::as_str).collect(), usual.as_str())
                 }
             };
@@ -237,16 +269,22 @@ impl<'a> Manual<'a> {
         out
     }
 
-    /// The other functions of a section; for a type, those that take it, or of these the ones of its section.
+    /// The other functions of a section; for a type, those that take it, or of these the ones of
+    /// its section.
     fn neighbours(&self, section: &'a Section, entry: &'a Entry) -> Vec<String> {
         let takes = |other: &&'a Entry| {
-            entry.is_function() || self.shown(other).iter().any(|shown| shown.types().any(|name| name == entry.name))
+            entry.is_function()
+                || self
+                    .shown(other)
+                    .iter()
+                    .any(|shown| shown.types().any(|name| name == entry.name))
         };
         let functions = |entries: &mut dyn Iterator<Item = &'a Entry>| -> Vec<String> {
             let functions = entries.filter(|other| other.is_function());
             functions.filter(takes).map(|other| format!("{}(3)", other.name)).collect()
         };
-        let all = if entry.is_function() { Vec::new() } else { functions(&mut self.header.entries()) };
+        let all =
+            if entry.is_function() { Vec::new() } else { functions(&mut self.header.entries()) };
         if (1..=USERS).contains(&all.len()) { all } else { functions(&mut section.entries.iter()) }
     }
 }
@@ -270,7 +308,9 @@ fn fields(set: &mut Typesetter<'_>, entry: &Entry) -> String {
 /// The declaration, as the synopsis has it.
 fn declaration(entry: &Entry) -> String {
     match &entry.kind {
-        Kind::Function(prototype) => prototype_lines(&format!("{}{}", prototype.result, entry.name), prototype),
+        Kind::Function(prototype) => {
+            prototype_lines(&format!("{}{}", prototype.result, entry.name), prototype)
+        }
         Kind::Callback(prototype) => {
             prototype_lines(&format!("typedef {}(*{})", prototype.result, entry.name), prototype)
         }
@@ -294,7 +334,8 @@ fn bold_variable(variable: &Variable, end: &str) -> String {
 /// A prototype, its parameters under one another where a line does not hold them.
 fn prototype_lines(head: &str, prototype: &Prototype) -> String {
     let parameters = &prototype.parameters;
-    let length = |variable: &Variable| variable.before.len() + variable.name.len() + variable.after.len();
+    let length =
+        |variable: &Variable| variable.before.len() + variable.name.len() + variable.after.len();
     let longest = parameters.iter().map(length).max().unwrap_or(4) + 2;
     // Under the parenthesis, or where that stands too far to the right, on a line of their own.
     let hangs = head.len() + 1 + longest > WIDTH;

@@ -29,11 +29,13 @@ impl Sorted {
     pub(crate) fn add(&mut self, paragraphs: &[String]) {
         for paragraph in paragraphs {
             let mut rest = Vec::new();
-            // A sentence that begins with none of the known words is about what the one before it was about.
+            // A sentence that begins with none of the known words is about what the one before it
+            // was about.
             let mut about = About::Description;
             for sentence in sentences(paragraph) {
                 if let Some(text) = sentence.strip_prefix("Returns ") {
-                    let (result, errors) = text.split_once(", or -E").map_or((text, None), |(a, b)| (a, Some(b)));
+                    let (result, errors) =
+                        text.split_once(", or -E").map_or((text, None), |(a, b)| (a, Some(b)));
                     self.result.push(ended(result));
                     if let Some(errors) = errors {
                         self.errors.extend(clauses(&format!("-E{errors}")));
@@ -46,12 +48,15 @@ impl Sorted {
                     }
                     self.errors.extend(clauses(errors));
                     about = About::Errors;
-                } else if sentence.starts_with("The loop's thread") || sentence.starts_with("Any thread") {
+                } else if sentence.starts_with("The loop's thread")
+                    || sentence.starts_with("Any thread")
+                {
                     self.threads.push(sentence.into());
                 } else if sentence.starts_with("Since Linux ") {
                     self.kernel.push(sentence.into());
                 } else if is_cost(sentence) {
-                    self.cost.push(as_sentence(sentence.strip_prefix("Costs ").unwrap_or(sentence)));
+                    self.cost
+                        .push(as_sentence(sentence.strip_prefix("Costs ").unwrap_or(sentence)));
                 } else {
                     match about {
                         About::Description => rest.push(sentence),
@@ -86,7 +91,8 @@ pub(crate) fn sentences(paragraph: &str) -> Vec<&str> {
     for (at, _) in paragraph.match_indices(". ") {
         let next = &paragraph[at + 2..];
         let word = &next[..next.find(' ').unwrap_or(next.len())];
-        let begins = next.starts_with(|first: char| first.is_ascii_uppercase() || first == '`' || first == '"')
+        let begins = next
+            .starts_with(|first: char| first.is_ascii_uppercase() || first == '`' || first == '"')
             || word.contains('(');
         if begins && !paragraph[..at].ends_with('.') {
             sentences.push(&paragraph[begin..=at]);
@@ -141,7 +147,8 @@ pub(crate) fn summary(paragraphs: &[String]) -> String {
                 .match_indices(end)
                 .map(|(at, _)| at)
                 .filter(|at| text[..*at].matches('"').count().is_multiple_of(2));
-            let shorter = ends.clone().take_while(|at| *at <= LONGEST).last().or_else(|| ends.next());
+            let shorter =
+                ends.clone().take_while(|at| *at <= LONGEST).last().or_else(|| ends.next());
             text.truncate(shorter.unwrap_or(text.len()));
         }
     }
@@ -210,10 +217,15 @@ impl Typesetter<'_> {
         if length == minus {
             let letter = rest.chars().next().expect("it is not empty");
             let hyphen = letter == '-' && after_word;
-            return (letter.len_utf8(), if hyphen { "-".into() } else { escaped(&letter.to_string()) });
+            return (
+                letter.len_utf8(),
+                if hyphen { "-".into() } else { escaped(&letter.to_string()) },
+            );
         }
         let (token, after) = rest.split_at(length);
-        if let Some(section) = section(after).filter(|_| token.chars().all(|letter| !letter.is_ascii_uppercase())) {
+        if let Some(section) =
+            section(after).filter(|_| token.chars().all(|letter| !letter.is_ascii_uppercase()))
+        {
             self.see.push(format!("{token}{section}"));
             (length + section.len(), bold(token) + section)
         } else if after.starts_with("*()") {
@@ -229,7 +241,11 @@ impl Typesetter<'_> {
 
     /// What stands between backticks: a name, or a piece of C.
     fn code(&mut self, code: &str) -> String {
-        if code.starts_with("loop_") || code.starts_with("LOOP_") { self.words(code) } else { italic(code) }
+        if code.starts_with("loop_") || code.starts_with("LOOP_") {
+            self.words(code)
+        } else {
+            italic(code)
+        }
     }
 
     /// A function; `empty` when nothing stands between its parentheses.
@@ -247,14 +263,16 @@ impl Typesetter<'_> {
 
     fn name(&mut self, token: &str, is_pattern: bool, is_argument: bool) -> String {
         if let Some(entry) = self.header.find(token) {
-            if token == self.own || self.here.contains(&token) || entry.is_constant() || is_argument {
+            if token == self.own || self.here.contains(&token) || entry.is_constant() || is_argument
+            {
                 return bold(token);
             }
             self.see.push(format!("{token}(3)"));
             return bold(token) + "(3)";
         }
         let letters = token.trim_start_matches('-');
-        let is_constant = letters.starts_with(|first: char| first.is_ascii_uppercase() || first == '_')
+        let is_constant = letters
+            .starts_with(|first: char| first.is_ascii_uppercase() || first == '_')
             && letters.chars().all(|letter| !letter.is_ascii_lowercase())
             && (letters.len() > 2 || is_pattern)
             && !["ASCII", "API", "CPU", "TCP"].contains(&letters);
@@ -295,7 +313,13 @@ pub(crate) fn escaped(text: &str) -> String {
 
 /// A line of C, to be shown as it is.
 pub(crate) fn verbatim(text: &str) -> String {
-    guarded(&escaped(text).replace('-', "\\-").replace("\\\\-", "\\-").replace('\'', "\\(aq").replace('`', "\\(ga"))
+    guarded(
+        &escaped(text)
+            .replace('-', "\\-")
+            .replace("\\\\-", "\\-")
+            .replace('\'', "\\(aq")
+            .replace('`', "\\(ga"),
+    )
 }
 
 /// A line that is text, whatever it begins with.

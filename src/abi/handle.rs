@@ -1,14 +1,15 @@
 //! Handles (S10): what a program knows of the things that it has scheduled.
 //!
-//! A handle is a slot's index and the generation in which the slot was filled. Emptying the slot moves the generation on,
-//! so an old handle meets another number and is refused; a slot whose generations are used up is never
-//! filled again. Generations start at a number of the loop's own, so that a handle of another loop is refused too,
-//! nearly always (the two would have to use the same slot in the same generation).
+//! A handle is a slot's index and the generation in which the slot was filled. Emptying the slot
+//! moves the generation on, so an old handle meets another number and is refused; a slot whose
+//! generations are used up is never filled again. Generations start at a number of the loop's own,
+//! so that a handle of another loop is refused too, nearly always (the two would have to use the
+//! same slot in the same generation).
 
 use std::num::NonZeroI64;
 
-/// Names something that was scheduled on a loop. Safe to keep for ever: once its thing has ended it names nothing,
-/// and every function says ENOENT to it.
+/// Names something that was scheduled on a loop. Safe to keep for ever: once its thing has ended it
+/// names nothing, and every function says ENOENT to it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Handle(NonZeroI64);
 
@@ -29,8 +30,8 @@ impl Handle {
         self.0.get()
     }
 
-    /// The handle that C knows by this number. Any number may be given: one that is no handle is refused when it is
-    /// used.
+    /// The handle that C knows by this number. Any number may be given: one that is no handle is
+    /// refused when it is used.
     #[inline]
     pub fn from_raw(raw: i64) -> Option<Handle> {
         NonZeroI64::new(raw).map(Handle)

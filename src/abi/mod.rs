@@ -1,5 +1,5 @@
-//! What all rooms may speak of, as plain data: entries for the kernel and what their opcodes mean, completions, and the handles that
-//! name both. It imports no other room.
+//! What all rooms may speak of, as plain data: entries for the kernel and what their opcodes mean,
+//! completions, and the handles that name both. It imports no other room.
 
 pub(crate) mod completion;
 pub(crate) mod handle;

@@ -1,7 +1,9 @@
-//! The operations of io_uring, one line each: all that the loop has to know of an operation besides how its entry is made.
+//! The operations of io_uring, one line each: all that the loop has to know of an operation besides
+//! how its entry is made.
 //!
-//! The numbers are those of linux/io_uring.h, from 0 to 64 (Linux 6.19). What holds for numbers beyond is said in one place,
-//! `UNKNOWN`. Nothing here asks the kernel: it says itself which operations it has, when a loop is made.
+//! The numbers are those of linux/io_uring.h, from 0 to 64 (Linux 6.19). What holds for numbers
+//! beyond is said in one place, `UNKNOWN`. Nothing here asks the kernel: it says itself which
+//! operations it has, when a loop is made.
 
 use super::sqe::{Sqe, flags};
 
@@ -71,18 +73,20 @@ enum Gives {
 enum Memory {
     /// Nothing: numbers stand in their place.
     None,
-    /// Nothing where they are zero: the kernel leaves a result out, or takes the buffer from a ring of them.
+    /// Nothing where they are zero: the kernel leaves a result out, or takes the buffer from a ring
+    /// of them.
     NoneIfZero,
     /// Memory that the kernel has let go of when the thread that submitted the entry has exited.
     Process,
-    /// Memory that may be in a device's hands even then: block devices do not stop, nor does a network card that sends without a
-    /// copy (measured on 6.18: 60 of 64 direct reads went on).
+    /// Memory that may be in a device's hands even then: block devices do not stop, nor does a
+    /// network card that sends without a copy (measured on 6.18: 60 of 64 direct reads went on).
     Device,
 }
 
-/// An operation of a kernel to come. Of each fact it has the one that does no harm when it is wrong: `fd` is a descriptor (at worst
-/// `forget_fd` cancels it without need), the result is a number (a descriptor that nobody has seen stays open), the memory may be in
-/// a device's hands (it is never freed when the thread exits). A user may submit it, who vouches for the memory.
+/// An operation of a kernel to come. Of each fact it has the one that does no harm when it is
+/// wrong: `fd` is a descriptor (at worst `forget_fd` cancels it without need), the result is a
+/// number (a descriptor that nobody has seen stays open), the memory may be in a device's hands (it
+/// is never freed when the thread exits). A user may submit it, who vouches for the memory.
 const UNKNOWN: Operation = since(u16::MAX, u16::MAX).on_device();
 
 /// An operation on a descriptor that gives a number, and reads or writes memory.
@@ -129,7 +133,8 @@ impl Sqe {
         of(self.opcode)
     }
 
-    /// The descriptor that it is on, or -1 where it has something else in its place: a family, a process, a place in the ring's table.
+    /// The descriptor that it is on, or -1 where it has something else in its place: a family, a
+    /// process, a place in the ring's table.
     #[inline]
     pub(crate) fn descriptor(&self) -> i32 {
         let is_one = match self.operation().target {
@@ -149,7 +154,8 @@ impl Sqe {
         has_one.then_some(self.file_index as i32)
     }
 
-    /// Whether its result is a descriptor that belongs to whoever gets it, and not a place in the ring's table.
+    /// Whether its result is a descriptor that belongs to whoever gets it, and not a place in the
+    /// ring's table.
     #[inline]
     pub(crate) fn gives_descriptor(&self) -> bool {
         match self.operation().result {
@@ -159,7 +165,8 @@ impl Sqe {
         }
     }
 
-    /// Whether what the kernel reads or writes may be in its hands when the thread that submitted it has exited.
+    /// Whether what the kernel reads or writes may be in its hands when the thread that submitted
+    /// it has exited.
     #[inline]
     pub(crate) fn may_outlive_thread(&self) -> bool {
         self.operation().memory == Memory::Device
@@ -296,7 +303,9 @@ mod tests {
     #[test]
     fn operations_have_the_numbers_of_the_header() {
         let Ok(header) = std::fs::read_to_string("/usr/include/linux/io_uring.h") else { return };
-        let names = header.lines().filter_map(|line| line.trim().strip_prefix("IORING_OP_")?.strip_suffix(','));
+        let names = header
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("IORING_OP_")?.strip_suffix(','));
         let names: Vec<&str> = names.take_while(|&name| name != "LAST").collect();
         assert!(names.len() > usize::from(SENDMSG_ZC));
         assert!(names.iter().zip(NAMES).all(|(theirs, (ours, _))| theirs == ours), "{names:?}");

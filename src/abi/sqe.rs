@@ -1,15 +1,16 @@
 //! A submission queue entry: what the kernel is asked to do.
 //!
-//! `unsafe` lives here because an [`Entry`] is a promise: what it points to lives until its last completion. Safe functions make those alone
-//! that point at nothing, or at what lives for ever.
+//! `unsafe` lives here because an [`Entry`] is a promise: what it points to lives until its last
+//! completion. Safe functions make those alone that point at nothing, or at what lives for ever.
 
 use std::mem::offset_of;
 use std::ops::Deref;
 
 use super::opcodes;
 
-/// A submission queue entry, field by field as in the kernel's `struct io_uring_sqe`: for [`Loop::submit`], which takes
-/// any operation that the kernel knows. io_uring_enter(2) says what each operation makes of the fields.
+/// A submission queue entry, field by field as in the kernel's `struct io_uring_sqe`: for
+/// [`Loop::submit`], which takes any operation that the kernel knows. io_uring_enter(2) says what
+/// each operation makes of the fields.
 ///
 /// ```
 /// let nop = ringloop::Sqe { opcode: 0, ..ringloop::Sqe::default() };
@@ -42,7 +43,8 @@ pub struct Sqe {
     pub buf_index: u16,
     /// The registered credentials to use, 0 for the process's own.
     pub personality: u16,
-    /// A descriptor to splice from, or the place of a direct descriptor (`splice_fd_in`, `file_index`).
+    /// A descriptor to splice from, or the place of a direct descriptor (`splice_fd_in`,
+    /// `file_index`).
     pub file_index: u32,
     /// A third address.
     pub addr3: u64,
@@ -50,7 +52,8 @@ pub struct Sqe {
     pub pad: u64,
 }
 
-/// Where the fields stand in `struct io_uring_sqe` of linux/io_uring.h: the ring gives an entry to the kernel as it is.
+/// Where the fields stand in `struct io_uring_sqe` of linux/io_uring.h: the ring gives an entry to
+/// the kernel as it is.
 const _: () = {
     assert!(size_of::<Sqe>() == 64 && align_of::<Sqe>() == 8);
     assert!(offset_of!(Sqe, opcode) == 0);
@@ -106,10 +109,14 @@ impl Entry {
         Entry(Sqe { flags: self.0.flags | flags::IO_LINK, ..self.0 })
     }
 
-    /// A write or a send of what is left of its buffer when `count` bytes of it are through; with `moves`, they were so many of a file.
+    /// A write or a send of what is left of its buffer when `count` bytes of it are through; with
+    /// `moves`, they were so many of a file.
     pub(crate) fn rest(self, count: u32, moves: bool) -> Entry {
         let Sqe { opcode, addr, len, off, .. } = self.0;
-        assert!(matches!(opcode, opcodes::WRITE | opcodes::SEND) && count <= len, "of others, `len` is not in bytes");
+        assert!(
+            matches!(opcode, opcodes::WRITE | opcodes::SEND) && count <= len,
+            "of others, `len` is not in bytes"
+        );
         let off = off + if moves { u64::from(count) } else { 0 };
         Entry(Sqe { addr: addr + u64::from(count), len: len - count, off, ..self.0 })
     }
@@ -152,11 +159,15 @@ pub(crate) struct Timespec {
 
 impl Timespec {
     pub(crate) const fn from_nanos(nanos: u64) -> Timespec {
-        Timespec { seconds: (nanos / 1_000_000_000) as i64, nanoseconds: (nanos % 1_000_000_000) as i64 }
+        Timespec {
+            seconds: (nanos / 1_000_000_000) as i64,
+            nanoseconds: (nanos % 1_000_000_000) as i64,
+        }
     }
 }
 
-/// `POLL*` as an entry of a poll has them: on big-endian machines its halves change places, since the field once had 16 bits.
+/// `POLL*` as an entry of a poll has them: on big-endian machines its halves change places, since
+/// the field once had 16 bits.
 pub(crate) const fn poll_events(events: u32) -> u32 {
     if cfg!(target_endian = "big") { events.rotate_left(16) } else { events }
 }

@@ -1,8 +1,9 @@
 //! C functions as callbacks. They may be called any number of times; dropping them does nothing.
 //!
-//! A function of the C API gets them as `Function` and `Arg`, which promise what the header asks of C: that the one may be called with the
-//! other until what they were given for has ended. No code in Rust can make either. The ABI lets a C++ exception arrive here, where it
-//! aborts with a message (S30).
+//! A function of the C API gets them as `Function` and `Arg`, which promise what the header asks of
+//! C: that the one may be called with the other until what they were given for has ended. No code
+//! in Rust can make either. The ABI lets a C++ exception arrive here, where it aborts with a
+//! message (S30).
 
 use std::marker::PhantomData;
 
@@ -17,7 +18,8 @@ use crate::event_loop::{Callback, Held, Loop};
 use crate::pending::callback::Callable;
 use crate::pending::event::{Event, OpResult};
 
-/// A pointer to a function: NULL, or one that may be called with the `Arg` of the same call until what they are given for has ended.
+/// A pointer to a function: NULL, or one that may be called with the `Arg` of the same call until
+/// what they are given for has ended.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug)]
 pub struct Function<'a, F>(F, PhantomData<&'a ()>);
@@ -68,12 +70,16 @@ pub(super) trait Address: Copy {
 
 /// How a C function is called.
 macro_rules! call {
-    ([$($Type:ident),*] $Function:ty, |$function:ident, $arg:ident, $($given:ident: $Given:ty),*| $call:expr) => {
+    (
+        [$($Type:ident),*] $Function:ty,
+        |$function:ident, $arg:ident, $($given:ident: $Given:ty),*| $call:expr
+    ) => {
         impl<$($Type),*> CCallback<$Function> {
             #[inline]
             pub(super) fn call(&self, $($given: $Given),*) {
                 let CCallback($function, $arg) = *self;
-                // SAFETY: C promises that the function may be called with this argument (`Function`).
+                // SAFETY: C promises that the function may be called with this argument
+                // (`Function`).
                 unsafe { $call }
             }
         }
@@ -90,7 +96,10 @@ call!([] Plain, |function, arg, | function(arg));
 call!([] Call, |function, arg, lp: &Loop| function(as_c(lp), arg));
 call!([A] Call1<A>, |function, arg, lp: &Loop, a: A| function(as_c(lp), a, arg));
 call!([A, B] Call2<A, B>, |function, arg, lp: &Loop, a: A, b: B| function(as_c(lp), a, b, arg));
-call!([A, B, C] Call3<A, B, C>, |function, arg, lp: &Loop, a: A, b: B, c: C| function(as_c(lp), a, b, c, arg));
+call!(
+    [A, B, C] Call3<A, B, C>,
+    |function, arg, lp: &Loop, a: A, b: B, c: C| function(as_c(lp), a, b, c, arg)
+);
 
 /// A C function, and how it is told what has happened: a closure without a size.
 struct Told<F, T>(CCallback<F>, T);
@@ -145,7 +154,9 @@ pub(super) fn call(callback: CCallback<Call>) -> Callback {
 /// `loop_signal_callback_t`.
 pub(super) fn signal(callback: CCallback<Call1<c_int>>) -> Callback {
     callback.told(|callback, lp, event| {
-        let Event::Signal(signal) = *event else { unreachable!("a signal handler was called for {event:?}") };
+        let Event::Signal(signal) = *event else {
+            unreachable!("a signal handler was called for {event:?}")
+        };
         callback.call(lp, signal);
     })
 }
@@ -162,7 +173,9 @@ pub(super) fn io(callback: CCallback<Call2<i32, u32>>) -> Callback {
 /// `loop_fd_callback_t`.
 pub(super) fn watch(callback: CCallback<Call2<c_int, u32>>) -> Callback {
     callback.told(|callback, lp, event| {
-        let Event::Ready(fd, events) = *event else { unreachable!("a watcher was called for {event:?}") };
+        let Event::Ready(fd, events) = *event else {
+            unreachable!("a watcher was called for {event:?}")
+        };
         callback.call(lp, fd, events);
     })
 }
@@ -183,7 +196,9 @@ pub(super) fn done(callback: CCallback<Call1<c_int>>) -> Callback {
 /// `loop_child_callback_t`.
 pub(super) fn child(callback: CCallback<Call2<pid_t, c_int>>) -> Callback {
     callback.told(|callback, lp, event| {
-        let Event::Exited(pid, status) = *event else { unreachable!("a child's watcher was called for {event:?}") };
+        let Event::Exited(pid, status) = *event else {
+            unreachable!("a child's watcher was called for {event:?}")
+        };
         callback.call(lp, pid, status);
     })
 }
@@ -204,7 +219,8 @@ pub(super) struct CPost {
     release: loop_release_t,
 }
 
-// SAFETY: C promises that function, hook and argument may be used on the loop's thread (`Function`).
+// SAFETY: C promises that function, hook and argument may be used on the loop's thread
+// (`Function`).
 unsafe impl Send for CPost {}
 
 impl CPost {
@@ -217,8 +233,9 @@ impl CPost {
     }
 
     pub(super) fn into_held(self) -> Held {
-        let release =
-            self.release.map(|release| CCallback(release, self.callback.1).told(|release, _, _| release.call()));
+        let release = self.release.map(|release| {
+            CCallback(release, self.callback.1).told(|release, _, _| release.call())
+        });
         Held { callback: call(self.callback), release }
     }
 }

@@ -18,29 +18,38 @@ use crate::pending::callback::Job;
 use crate::sys::c_library::Addresses;
 use crate::threads::work::{Packet, Worked};
 
-/// Work, which runs on another thread: it may block, and must not call functions of the loop but those for any thread. A child
-/// that it forks ends with _exit(0) when it returns there.
+/// Work, which runs on another thread: it may block, and must not call functions of the loop but
+/// those for any thread. A child that it forks ends with _exit(0) when it returns there.
 pub type loop_work_t = Option<unsafe extern "C-unwind" fn(arg: *mut c_void)>;
 
-/// Runs on the loop's thread when work has been done: `status` is 0; or -ECANCELED when it was cancelled and never ran.
-pub type loop_done_t = Option<unsafe extern "C-unwind" fn(r#loop: *mut loop_t, status: c_int, arg: *mut c_void)>;
+/// Runs on the loop's thread when work has been done: `status` is 0; or -ECANCELED when it was
+/// cancelled and never ran.
+pub type loop_done_t =
+    Option<unsafe extern "C-unwind" fn(r#loop: *mut loop_t, status: c_int, arg: *mut c_void)>;
 
-/// Gets the addresses that loop_getaddrinfo() has found. `status` is 0, and `result` yours to free with freeaddrinfo(); or EAI_*,
-/// for gai_strerror(), EAI_CANCELED (-101) among them, and `result` is NULL. With EAI_SYSTEM, errno says more.
-pub type loop_addrinfo_callback_t =
-    Option<unsafe extern "C-unwind" fn(r#loop: *mut loop_t, status: c_int, result: *mut addrinfo, arg: *mut c_void)>;
+/// Gets the addresses that loop_getaddrinfo() has found. `status` is 0, and `result` yours to free
+/// with freeaddrinfo(); or EAI_*, for gai_strerror(), EAI_CANCELED (-101) among them, and `result`
+/// is NULL. With EAI_SYSTEM, errno says more.
+pub type loop_addrinfo_callback_t = Option<
+    unsafe extern "C-unwind" fn(
+        r#loop: *mut loop_t,
+        status: c_int,
+        result: *mut addrinfo,
+        arg: *mut c_void,
+    ),
+>;
 
-/// Runs `work` on another thread, and `done` on the loop's when it has returned; both get `arg`. What the work has posted to the loop
-/// runs before `done`, which may free it. For what blocks or takes long.
-/// Threads are started when they are needed, up to options.executor_threads; work that finds none free waits for its turn. They
-/// block all signals, and end when the loop is closed.
+/// Runs `work` on another thread, and `done` on the loop's when it has returned; both get `arg`.
+/// What the work has posted to the loop runs before `done`, which may free it. For what blocks or
+/// takes long. Threads are started when they are needed, up to options.executor_threads; work that
+/// finds none free waits for its turn. They block all signals, and end when the loop is closed.
 ///
-/// loop_cancel() is a request, as for operations: work that no thread has begun never runs, and `done` gets -ECANCELED; what has
-/// begun ends by itself. `done` is called once, unless the loop is closed before. loop_close() drops work that has not begun, and
-/// waits for the rest.
+/// loop_cancel() is a request, as for operations: work that no thread has begun never runs, and
+/// `done` gets -ECANCELED; what has begun ends by itself. `done` is called once, unless the loop is
+/// closed before. loop_close() drops work that has not begun, and waits for the rest.
 ///
-/// Returns a handle, or -EAGAIN when there is no thread and none can be started; -EINVAL, -ENOMEM, -ESHUTDOWN, -EPERM,
-/// -EOWNERDEAD. O(1), and a few microseconds. The loop's thread.
+/// Returns a handle, or -EAGAIN when there is no thread and none can be started; -EINVAL, -ENOMEM,
+/// -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1), and a few microseconds. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_run_in_executor(
     r#loop: LoopPtr<'_>,
@@ -49,10 +58,14 @@ pub unsafe extern "C" fn loop_run_in_executor(
     arg: Arg<'_>,
 ) -> loop_handle_t {
     let args = work.with(arg).and_then(|work| Ok((CWork(work), done.with(arg)?)));
-    handle(r#loop.add(args, |lp, (work, done)| lp.execute(Job::new(move || work.run())?, on_done(done))))
+    handle(
+        r#loop
+            .add(args, |lp, (work, done)| lp.execute(Job::new(move || work.run())?, on_done(done))),
+    )
 }
 
-/// Work of C's, which may be done on any thread. The ABI lets a C++ exception arrive here, where it aborts with a message (S30).
+/// Work of C's, which may be done on any thread. The ABI lets a C++ exception arrive here, where it
+/// aborts with a message (S30).
 struct CWork(CCallback<Plain>);
 
 // SAFETY: C promises that work and argument may be used on another thread.
@@ -64,12 +77,13 @@ impl CWork {
     }
 }
 
-/// Looks up a name as getaddrinfo(3) does, on a thread of loop_run_in_executor(): the same holds for its handle, for cancelling
-/// and for closing. `node`, `service` and `hints` are copied, and may be NULL as there. A result that no callback has seen when
-/// the loop is closed is freed.
+/// Looks up a name as getaddrinfo(3) does, on a thread of loop_run_in_executor(): the same holds
+/// for its handle, for cancelling and for closing. `node`, `service` and `hints` are copied, and
+/// may be NULL as there. A result that no callback has seen when the loop is closed is freed.
 ///
-/// Returns a handle, or -EAGAIN when there is no thread and none can be started; -EINVAL, -ENOMEM, -ESHUTDOWN, -EPERM,
-/// -EOWNERDEAD. What getaddrinfo() says comes to the callback. The loop's thread.
+/// Returns a handle, or -EAGAIN when there is no thread and none can be started; -EINVAL, -ENOMEM,
+/// -ESHUTDOWN, -EPERM, -EOWNERDEAD. What getaddrinfo() says comes to the callback. The loop's
+/// thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_getaddrinfo(
     r#loop: LoopPtr<'_>,
@@ -80,7 +94,8 @@ pub unsafe extern "C" fn loop_getaddrinfo(
     arg: Arg<'_>,
 ) -> loop_handle_t {
     handle(r#loop.add(callback.with(arg), |lp, callback| {
-        let hints = hints.map(|hints| [hints.ai_flags, hints.ai_family, hints.ai_socktype, hints.ai_protocol]);
+        let hints = hints
+            .map(|hints| [hints.ai_flags, hints.ai_family, hints.ai_socktype, hints.ai_protocol]);
         let question = Question { node: name(node)?, service: name(service)?, hints };
         let (job, packet) = Packet::new(move || question.ask())?;
         let give = callback.once(move |callback, lp| {

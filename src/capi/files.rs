@@ -1,13 +1,15 @@
 //! Files: reading, writing, and what is done to files and directories.
 //!
-//! The functions of files submit operations, as loop_submit() does. What fails later, fails in the callback: the result is
-//! -errno, as the manual of the system call says. Operations wait also on a descriptor with O_NONBLOCK, but for
-//! loop_splice() and loop_connect() of a Unix socket to a listener whose queue is full, which say -EAGAIN there as the system calls
-//! do. (Linux before 5.16 says so of reads and writes, before 5.18 of loop_accept(), where it lacks the fixes of its stable
-//! branch.) Until the final callback, do not close the descriptor: its number might come to name something else. Paths and
-//! arrays are copied.
+//! The functions of files submit operations, as loop_submit() does. What fails later, fails in the
+//! callback: the result is -errno, as the manual of the system call says. Operations wait also on a
+//! descriptor with O_NONBLOCK, but for loop_splice() and loop_connect() of a Unix socket to a
+//! listener whose queue is full, which say -EAGAIN there as the system calls do. (Linux before 5.16
+//! says so of reads and writes, before 5.18 of loop_accept(), where it lacks the fixes of its
+//! stable branch.) Until the final callback, do not close the descriptor: its number might come to
+//! name something else. Paths and arrays are copied.
 //!
-//! Errors: those of loop_submit(); -EINVAL for a length over INT32_MAX and for NULL. The loop's thread.
+//! Errors: those of loop_submit(); -EINVAL for a length over INT32_MAX and for NULL. The loop's
+//! thread.
 
 use std::ffi::c_int;
 
@@ -22,20 +24,23 @@ use super::types::loop_handle_t;
 use crate::op::buffer::length as bytes;
 use crate::op::data::{All, NoData};
 use crate::op::files::{
-    DATA_ONLY, fallocate, fsync, ftruncate, link_at, mkdir_at, open_at, rename_at, statx, symlink_at, unlink_at,
+    DATA_ONLY, fallocate, fsync, ftruncate, link_at, mkdir_at, open_at, rename_at, statx,
+    symlink_at, unlink_at,
 };
 use crate::op::operation::Number;
 use crate::op::streams::{CURRENT, close, read, readv, splice, write, writev};
 
-/// For loop_read(), loop_write() and the like: at the file's own position, and for what has none (pipes, sockets, terminals).
+/// For loop_read(), loop_write() and the like: at the file's own position, and for what has none
+/// (pipes, sockets, terminals).
 pub const LOOP_CURRENT: u64 = u64::MAX;
 /// For loop_fsync(): the data and what is needed to find it, as fdatasync(2).
 pub const LOOP_DATASYNC: u32 = 1;
 
 const _: () = assert!(LOOP_CURRENT == CURRENT && LOOP_DATASYNC == DATA_ONLY);
 
-/// Reads up to `length` bytes at `offset` of a file, or at its own position with LOOP_CURRENT. The result is a number
-/// of bytes, 0 at the end of the file. The buffer belongs to the kernel until the final callback.
+/// Reads up to `length` bytes at `offset` of a file, or at its own position with LOOP_CURRENT. The
+/// result is a number of bytes, 0 at the end of the file. The buffer belongs to the kernel until
+/// the final callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_read(
     r#loop: LoopPtr<'_>,
@@ -49,9 +54,9 @@ pub unsafe extern "C" fn loop_read(
     submit(r#loop, callback, arg, || Ok(read(Number(fd), Span::new(buffer, length)?, offset)))
 }
 
-/// Writes up to `length` bytes at `offset` of a file, or at its own position with LOOP_CURRENT. The result is the
-/// number of bytes written, which may be fewer; loop_write_all() goes on. A pipe or socket whose reader has gone raises
-/// SIGPIPE, as write(2) does.
+/// Writes up to `length` bytes at `offset` of a file, or at its own position with LOOP_CURRENT. The
+/// result is the number of bytes written, which may be fewer; loop_write_all() goes on. A pipe or
+/// socket whose reader has gone raises SIGPIPE, as write(2) does.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_write(
     r#loop: LoopPtr<'_>,
@@ -65,9 +70,10 @@ pub unsafe extern "C" fn loop_write(
     submit(r#loop, callback, arg, || Ok(write(Number(fd), Span::new(buffer, length)?, offset)))
 }
 
-/// Writes as loop_write() does, until all of it is written. The result is `length`; fewer when an error, a cancel or a
-/// deadline ended it after some were written, with LOOP_TIMED_OUT if it was the deadline; -errno only when none were.
-/// With LOOP_CURRENT, it takes turns with others on the descriptor as loop_send_all() does.
+/// Writes as loop_write() does, until all of it is written. The result is `length`; fewer when an
+/// error, a cancel or a deadline ended it after some were written, with LOOP_TIMED_OUT if it was
+/// the deadline; -errno only when none were. With LOOP_CURRENT, it takes turns with others on the
+/// descriptor as loop_send_all() does.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_write_all(
     r#loop: LoopPtr<'_>,
@@ -109,8 +115,8 @@ pub unsafe extern "C" fn loop_writev(
     submit(r#loop, callback, arg, || Ok(writev(Number(fd), Vectors::new(iov, count)?, offset)))
 }
 
-/// Opens a file, as openat(2): the result is the descriptor. `dirfd` may be AT_FDCWD. A descriptor that no callback has
-/// seen when the loop is closed is closed.
+/// Opens a file, as openat(2): the result is the descriptor. `dirfd` may be AT_FDCWD. A descriptor
+/// that no callback has seen when the loop is closed is closed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_openat(
     r#loop: LoopPtr<'_>,
@@ -121,12 +127,14 @@ pub unsafe extern "C" fn loop_openat(
     callback: Function<'_, loop_io_callback_t>,
     arg: Arg<'_>,
 ) -> loop_handle_t {
-    submit(r#loop, callback, arg, || Ok(open_at(Number(dirfd), operations::path(path)?, flags, mode)))
+    submit(r#loop, callback, arg, || {
+        Ok(open_at(Number(dirfd), operations::path(path)?, flags, mode))
+    })
 }
 
-/// Closes a descriptor, as close(2), on a thread of the kernel's, because closing may block (SO_LINGER, a file on a
-/// network). The result is 0 or -errno, and the descriptor is gone either way, but with -ECANCELED it is still open: it
-/// was cancelled before it had begun.
+/// Closes a descriptor, as close(2), on a thread of the kernel's, because closing may block
+/// (SO_LINGER, a file on a network). The result is 0 or -errno, and the descriptor is gone either
+/// way, but with -ECANCELED it is still open: it was cancelled before it had begun.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_close_fd(
     r#loop: LoopPtr<'_>,
@@ -137,8 +145,8 @@ pub unsafe extern "C" fn loop_close_fd(
     submit(r#loop, callback, arg, || Ok(close(Number(fd), NoData::<()>::NEW)))
 }
 
-/// Brings what was written to a file to its device, as fsync(2); with LOOP_DATASYNC in `flags`, as fdatasync(2). The
-/// result is 0.
+/// Brings what was written to a file to its device, as fsync(2); with LOOP_DATASYNC in `flags`, as
+/// fdatasync(2). The result is 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_fsync(
     r#loop: LoopPtr<'_>,
@@ -150,8 +158,8 @@ pub unsafe extern "C" fn loop_fsync(
     submit(r#loop, callback, arg, || Ok(fsync(Number(fd), flags)))
 }
 
-/// Asks about a file, as statx(2): the result is 0. `flags` are AT_*, `mask` is of STATX_*; `out` belongs to the kernel
-/// until the final callback.
+/// Asks about a file, as statx(2): the result is 0. `flags` are AT_*, `mask` is of STATX_*; `out`
+/// belongs to the kernel until the final callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_statx(
     r#loop: LoopPtr<'_>,
@@ -163,7 +171,9 @@ pub unsafe extern "C" fn loop_statx(
     callback: Function<'_, loop_io_callback_t>,
     arg: Arg<'_>,
 ) -> loop_handle_t {
-    submit(r#loop, callback, arg, || Ok(statx(Number(dirfd), Status::new(operations::path(path)?, out)?, flags, mask)))
+    submit(r#loop, callback, arg, || {
+        Ok(statx(Number(dirfd), Status::new(operations::path(path)?, out)?, flags, mask))
+    })
 }
 
 /// Renames a file, as renameat2(2): the result is 0. `flags` are RENAME_*. Since Linux 5.11.
@@ -183,8 +193,8 @@ pub unsafe extern "C" fn loop_renameat(
     })
 }
 
-/// Removes a file, as unlinkat(2): the result is 0. With AT_REMOVEDIR in `flags` it removes a directory. Since Linux
-/// 5.11.
+/// Removes a file, as unlinkat(2): the result is 0. With AT_REMOVEDIR in `flags` it removes a
+/// directory. Since Linux 5.11.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_unlinkat(
     r#loop: LoopPtr<'_>,
@@ -220,7 +230,9 @@ pub unsafe extern "C" fn loop_symlinkat(
     callback: Function<'_, loop_io_callback_t>,
     arg: Arg<'_>,
 ) -> loop_handle_t {
-    submit(r#loop, callback, arg, || Ok(symlink_at(path(target)?, Number(newdirfd), path(linkpath)?)))
+    submit(r#loop, callback, arg, || {
+        Ok(symlink_at(path(target)?, Number(newdirfd), path(linkpath)?))
+    })
 }
 
 /// Makes a hard link, as linkat(2): the result is 0. Since Linux 5.15.
@@ -252,7 +264,8 @@ pub unsafe extern "C" fn loop_ftruncate(
     submit(r#loop, callback, arg, || Ok(ftruncate(Number(fd), size)))
 }
 
-/// Changes the room that a file has, as fallocate(2): the result is 0. `mode` is 0 or of FALLOC_FL_*.
+/// Changes the room that a file has, as fallocate(2): the result is 0. `mode` is 0 or of
+/// FALLOC_FL_*.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_fallocate(
     r#loop: LoopPtr<'_>,
@@ -266,9 +279,9 @@ pub unsafe extern "C" fn loop_fallocate(
     submit(r#loop, callback, arg, || Ok(fallocate(Number(fd), mode, offset, length)))
 }
 
-/// Moves up to `length` bytes between a pipe and another descriptor, as splice(2): the result is their number, 0 at the
-/// end. The offset of a pipe is LOOP_CURRENT. `flags` are SPLICE_F_*. -EAGAIN when it would have to wait for a pipe with
-/// O_NONBLOCK.
+/// Moves up to `length` bytes between a pipe and another descriptor, as splice(2): the result is
+/// their number, 0 at the end. The offset of a pipe is LOOP_CURRENT. `flags` are SPLICE_F_*.
+/// -EAGAIN when it would have to wait for a pipe with O_NONBLOCK.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_splice(
     r#loop: LoopPtr<'_>,

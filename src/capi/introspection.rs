@@ -48,7 +48,8 @@ const fn kind_to_c(kind: Kind) -> u32 {
     }
 }
 
-/// Counters since the loop was made. Set `size` to sizeof(loop_metrics_t) before the call; no more than that is written.
+/// Counters since the loop was made. Set `size` to sizeof(loop_metrics_t) before the call; no more
+/// than that is written.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct loop_metrics_t {
@@ -78,8 +79,8 @@ pub struct loop_metrics_t {
     pub posts: u64,
     /// Times that another thread had to wake the loop.
     pub wakes: u64,
-    /// How late timers became ready: late[i] counts those that were 2^i ns late or more and less than 2^(i+1); late[0] has
-    /// those under 2 ns, late[31] all from 2.1 s.
+    /// How late timers became ready: late[i] counts those that were 2^i ns late or more and less
+    /// than 2^(i+1); late[0] has those under 2 ns, late[31] all from 2.1 s.
     pub late: [u64; 32],
 }
 
@@ -108,7 +109,8 @@ pub struct loop_info_t {
     pub referenced: bool,
 }
 
-/// Gets the report of a slow callback: how long it held the loop, its kind (LOOP_KIND_CALL and so on) and its address.
+/// Gets the report of a slow callback: how long it held the loop, its kind (LOOP_KIND_CALL and so
+/// on) and its address.
 pub type loop_slow_callback_t = Option<
     unsafe extern "C-unwind" fn(
         r#loop: *mut loop_t,
@@ -120,14 +122,19 @@ pub type loop_slow_callback_t = Option<
 >;
 
 /// Gets each thing that is pending; `info` is valid during the call.
-pub type loop_walk_callback_t =
-    Option<unsafe extern "C-unwind" fn(r#loop: *mut loop_t, info: *const loop_info_t, arg: *mut c_void)>;
+pub type loop_walk_callback_t = Option<
+    unsafe extern "C-unwind" fn(r#loop: *mut loop_t, info: *const loop_info_t, arg: *mut c_void),
+>;
 
 /// Writes the counters of the loop to `out`. They are exact. Set `out->size` first.
 ///
-/// Errors: -EINVAL `out` is NULL or `out->size` is less than 4; -ESHUTDOWN, -EPERM, -EOWNERDEAD. The loop's thread.
+/// Errors: -EINVAL `out` is NULL or `out->size` is less than 4; -ESHUTDOWN, -EPERM, -EOWNERDEAD.
+/// The loop's thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn loop_metrics(r#loop: ConstLoopPtr<'_>, mut out: VersionedOut<'_, loop_metrics_t>) -> c_int {
+pub unsafe extern "C" fn loop_metrics(
+    r#loop: ConstLoopPtr<'_>,
+    mut out: VersionedOut<'_, loop_metrics_t>,
+) -> c_int {
     status(r#loop.with_args(out.check(), |lp, ()| {
         lp.check_answers()?;
         let metrics = lp.metrics();
@@ -150,9 +157,10 @@ pub unsafe extern "C" fn loop_metrics(r#loop: ConstLoopPtr<'_>, mut out: Version
     }))
 }
 
-/// Calls `callback` after every callback that held the loop for `threshold_ns` or longer. Replaces the one there was; a
-/// threshold of 0 or a NULL callback ends the reports. Costs a reading of the clock a callback while set, nothing
-/// otherwise. With RINGLOOP_DEBUG=1 in the environment every loop reports 100 ms and more on stderr, besides this.
+/// Calls `callback` after every callback that held the loop for `threshold_ns` or longer. Replaces
+/// the one there was; a threshold of 0 or a NULL callback ends the reports. Costs a reading of the
+/// clock a callback while set, nothing otherwise. With RINGLOOP_DEBUG=1 in the environment every
+/// loop reports 100 ms and more on stderr, besides this.
 ///
 /// Errors: -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
 #[unsafe(no_mangle)]
@@ -172,9 +180,10 @@ pub unsafe extern "C" fn loop_set_slow_callback(
     }))
 }
 
-/// Shows everything that is pending to `callback`, in no order that is promised: finds what was forgotten. The callback may
-/// call any function of the loop, loop_cancel() included, but loop_close() and loop_shutdown(), which say -EBUSY; what it
-/// schedules may or may not be shown. Posts of other threads have no handles and are not shown, but for delayed ones. O(n).
+/// Shows everything that is pending to `callback`, in no order that is promised: finds what was
+/// forgotten. The callback may call any function of the loop, loop_cancel() included, but
+/// loop_close() and loop_shutdown(), which say -EBUSY; what it schedules may or may not be shown.
+/// Posts of other threads have no handles and are not shown, but for delayed ones. O(n).
 ///
 /// Errors: -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
 #[unsafe(no_mangle)]

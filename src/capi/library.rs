@@ -20,19 +20,21 @@ pub(super) fn fail(error: Error) -> c_int {
     -error.raw_os_error()
 }
 
-const VERSION: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
-    Ok(version) => version,
-    Err(_) => panic!("a version holds no NUL"),
-};
+const VERSION: &CStr =
+    match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
+        Ok(version) => version,
+        Err(_) => panic!("a version holds no NUL"),
+    };
 
-/// The version of the library that runs, such as "1.2.3"; LOOP_VERSION_STRING is that of the header. Any thread.
+/// The version of the library that runs, such as "1.2.3"; LOOP_VERSION_STRING is that of the
+/// header. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn loop_version() -> *const c_char {
     VERSION.as_ptr()
 }
 
-/// The name and the meaning of an error, such as "EBUSY: Device or resource busy"; `error` may be negative or positive. The
-/// string lives for ever. Any thread.
+/// The name and the meaning of an error, such as "EBUSY: Device or resource busy"; `error` may be
+/// negative or positive. The string lives for ever. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn loop_strerror(error: c_int) -> *const c_char {
     // In static memory: words for an error are wanted when there is none left.
@@ -44,8 +46,8 @@ pub extern "C" fn loop_strerror(error: c_int) -> *const c_char {
     }
 }
 
-/// Words that are there once they have been asked for. Whoever asks for them first writes them, several threads the same: a lock would
-/// stay held in a child that is forked meanwhile (S33).
+/// Words that are there once they have been asked for. Whoever asks for them first writes them,
+/// several threads the same: a lock would stay held in a child that is forked meanwhile (S33).
 struct Name {
     is_written: AtomicBool,
     words: [AtomicU8; size_of::<Words>()],
@@ -53,12 +55,18 @@ struct Name {
 
 impl Name {
     const fn new() -> Name {
-        Name { is_written: AtomicBool::new(false), words: [const { AtomicU8::new(0) }; size_of::<Words>()] }
+        Name {
+            is_written: AtomicBool::new(false),
+            words: [const { AtomicU8::new(0) }; size_of::<Words>()],
+        }
     }
 
     fn words_for(&self, errno: c_int) -> *const c_char {
         if !self.is_written.load(Acquire) {
-            self.words.iter().zip(words_for(errno)).for_each(|(room, byte)| room.store(byte, Relaxed));
+            self.words
+                .iter()
+                .zip(words_for(errno))
+                .for_each(|(room, byte)| room.store(byte, Relaxed));
             self.is_written.store(true, Release);
         }
         self.words.as_ptr().cast()
@@ -83,9 +91,10 @@ fn words_for(errno: c_int) -> Words {
     words
 }
 
-/// A sentence about what went wrong last on the calling thread, and what to do about it; "" when nothing has. A call that
-/// succeeds leaves it as it was: ask after a failure alone. So do loop_wakeup() and loop_remote_wakeup(), which are for signal handlers,
-/// also when they fail. The string lives for ever. Any thread.
+/// A sentence about what went wrong last on the calling thread, and what to do about it; "" when
+/// nothing has. A call that succeeds leaves it as it was: ask after a failure alone. So do
+/// loop_wakeup() and loop_remote_wakeup(), which are for signal handlers, also when they fail. The
+/// string lives for ever. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn loop_last_error() -> *const c_char {
     LAST_ERROR.get().as_ptr()

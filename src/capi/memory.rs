@@ -1,7 +1,8 @@
 //! What C passes by address: strings, arrays, structs that have a size.
 //!
-//! A function of the C API gets an address as one of these types, or as an `Option` of a reference, where it is that of one thing. Each
-//! type promises what the header asks of C for the time of the call, so that who has one needs no `unsafe`: no code in Rust can make one.
+//! A function of the C API gets an address as one of these types, or as an `Option` of a reference,
+//! where it is that of one thing. Each type promises what the header asks of C for the time of the
+//! call, so that who has one needs no `unsafe`: no code in Rust can make one.
 
 use std::ffi::{CStr, c_char, c_void};
 use std::marker::PhantomData;
@@ -79,8 +80,8 @@ impl<'a, T> Array<'a, T> {
     }
 }
 
-/// `T *`: NULL, or memory that is there, and that nobody else uses, until what it is submitted with has ended. Of `void`, as many bytes as
-/// the call's `Count` says.
+/// `T *`: NULL, or memory that is there, and that nobody else uses, until what it is submitted with
+/// has ended. Of `void`, as many bytes as the call's `Count` says.
 #[repr(transparent)]
 #[derive(Debug)]
 pub struct Lasting<'a, T>(*mut T, PhantomData<&'a mut T>);
@@ -96,7 +97,8 @@ impl<T> Lasting<'_, T> {
     }
 }
 
-/// `T *`: NULL, or room for as many as the call's `Count` says, which nobody else uses during the call.
+/// `T *`: NULL, or room for as many as the call's `Count` says, which nobody else uses during the
+/// call.
 #[repr(transparent)]
 #[derive(Debug)]
 pub struct Room<'a, T>(*mut T, PhantomData<&'a mut [T]>);
@@ -112,13 +114,15 @@ impl<'a, T> Room<'a, T> {
     }
 }
 
-/// A struct of C's that begins with its size, a `uint32_t`: a program may know one that has fewer or more fields at its end.
+/// A struct of C's that begins with its size, a `uint32_t`: a program may know one that has fewer
+/// or more fields at its end.
 ///
 /// # Safety
 /// It is `repr(C)`, begins so, and is valid whatever C puts there, and where it is zero.
 pub unsafe trait Versioned {}
 
-/// `const T *`: NULL, or as many bytes as the struct's size says, which nobody writes during the call.
+/// `const T *`: NULL, or as many bytes as the struct's size says, which nobody writes during the
+/// call.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug)]
 pub struct VersionedIn<'a, T>(*const T, PhantomData<&'a T>);
@@ -156,10 +160,13 @@ impl<T: Versioned> VersionedIn<'_, T> {
         if bytes.iter().skip(size_of::<T>()).any(|&byte| byte != 0) {
             return Err(OPTIONS_TOO_NEW);
         }
-        // SAFETY: such a struct is valid where it is zero and where it is C's; the copy is inside both.
+        // SAFETY: such a struct is valid where it is zero and where it is C's; the copy is inside
+        // both.
         unsafe {
             let mut known = mem::zeroed::<T>();
-            ptr::from_mut(&mut known).cast::<u8>().copy_from_nonoverlapping(bytes.as_ptr(), size.min(size_of::<T>()));
+            ptr::from_mut(&mut known)
+                .cast::<u8>()
+                .copy_from_nonoverlapping(bytes.as_ptr(), size.min(size_of::<T>()));
             Ok(Some(known))
         }
     }

@@ -1,7 +1,8 @@
 //! Messages of C's: the data of recvmsg(2) and sendmsg(2), whose headers and arrays are copied.
 //!
-//! C promises that what a message names lasts until the operation has ended: its buffers, its address, its control messages. Descriptors
-//! that come with a message which nobody sees are closed (S22).
+//! C promises that what a message names lasts until the operation has ended: its buffers, its
+//! address, its control messages. Descriptors that come with a message which nobody sees are closed
+//! (S22).
 
 use std::cell::RefCell;
 use std::ffi::c_int;
@@ -24,13 +25,14 @@ use crate::sys::descriptors::close_unseen;
 use crate::sys::memory::TryRc;
 use crate::sys::memory::try_box;
 
-/// `struct msghdr *`: NULL, or a message that lasts, with what it names, until what it is submitted with has ended. Its array of buffers
-/// lasts for the call.
+/// `struct msghdr *`: NULL, or a message that lasts, with what it names, until what it is submitted
+/// with has ended. Its array of buffers lasts for the call.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug)]
 pub struct MessagePtr<'a>(*mut msghdr, PhantomData<&'a mut msghdr>);
 
-/// `const struct msghdr *`: the message lasts for the call, what it names until what it is submitted with has ended.
+/// `const struct msghdr *`: the message lasts for the call, what it names until what it is
+/// submitted with has ended.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug)]
 pub struct ConstMessagePtr<'a>(*const msghdr, PhantomData<&'a msghdr>);
@@ -49,7 +51,8 @@ pub(super) struct Message {
 
 impl Message {
     pub(super) fn new(message: ConstMessagePtr<'_>) -> Result<Message> {
-        // SAFETY: C promises that a message which is not NULL can be read during the call, with its array.
+        // SAFETY: C promises that a message which is not NULL can be read during the call, with its
+        // array.
         let (header, (first, count)) = unsafe {
             let header = *message.0.as_ref().ok_or(NULL_POINTER)?;
             (header, Array::of(header.msg_iov, header.msg_iovlen))
@@ -113,8 +116,8 @@ impl Driver for Received {
     fn discarded(&mut self, result: i32) {
         let msghdr { msg_control, msg_controllen, .. } = self.header();
         if result >= 0 && !msg_control.is_null() {
-            // SAFETY: a result that is no error says that the kernel has written so many bytes of control messages, and C promises that
-            // these last.
+            // SAFETY: a result that is no error says that the kernel has written so many bytes of
+            // control messages, and C promises that these last.
             close_received(unsafe { slice::from_raw_parts(msg_control.cast(), msg_controllen) });
         }
     }
@@ -126,8 +129,8 @@ const SCM_PIDFD: c_int = 4;
 /// Where the data of a control message begins.
 const BEGIN: usize = size_of::<cmsghdr>();
 
-/// Closes the descriptors that came in control messages and that nobody has seen: with MSG_CTRUNC, as many as there was room for. The
-/// messages may be aligned for nothing.
+/// Closes the descriptors that came in control messages and that nobody has seen: with MSG_CTRUNC,
+/// as many as there was room for. The messages may be aligned for nothing.
 fn close_received(mut messages: &[u8]) {
     while let (Some(length), Some(level), Some(kind)) = (
         field(messages, offset_of!(cmsghdr, cmsg_len)).map(usize::from_ne_bytes),
@@ -136,11 +139,14 @@ fn close_received(mut messages: &[u8]) {
     ) {
         let Some(data) = messages.get(BEGIN..length) else { return };
         if level == libc::SOL_SOCKET && matches!(kind, libc::SCM_RIGHTS | SCM_PIDFD) {
-            let fds = data.chunks_exact(size_of::<c_int>()).filter_map(|fd| field(fd, 0).map(c_int::from_ne_bytes));
+            let fds = data
+                .chunks_exact(size_of::<c_int>())
+                .filter_map(|fd| field(fd, 0).map(c_int::from_ne_bytes));
             // An SCM_PIDFD may be an error.
             fds.filter(|&fd| fd >= 0).for_each(close_unseen);
         }
-        messages = messages.get(length.next_multiple_of(align_of::<cmsghdr>())..).unwrap_or_default();
+        messages =
+            messages.get(length.next_multiple_of(align_of::<cmsghdr>())..).unwrap_or_default();
     }
 }
 
@@ -160,7 +166,8 @@ mod tests {
     #[test]
     fn s22_descriptors_in_unaligned_room_are_closed() {
         let pairs = [(); 3].map(|()| UnixStream::pair().unwrap());
-        let (fds, mut peers): (Vec<_>, Vec<_>) = pairs.into_iter().map(|(fd, peer)| (fd.into_raw_fd(), peer)).unzip();
+        let (fds, mut peers): (Vec<_>, Vec<_>) =
+            pairs.into_iter().map(|(fd, peer)| (fd.into_raw_fd(), peer)).unzip();
         let mut room = Vec::from([0u8]);
         for part in [&fds[..2], &fds[2..]] {
             room.extend((BEGIN + size_of_val(part)).to_ne_bytes());

@@ -1,9 +1,10 @@
 //! The C API: thin, one file for each section of the header, no logic of its own.
 //!
-//! Each function calls the loop, and turns what comes back into numbers. It gets what is C's in types that promise what the header asks of
-//! C (`pointer`, `memory`, `messages`, `callbacks`): these have the `unsafe` code, and hold as far as C keeps its promises. The words of
-//! the documentation are the header's: `build.rs` makes `include/ringloop.h` of them. Panics do not cross: a function that is `extern "C"`
-//! aborts with a message instead (S30).
+//! Each function calls the loop, and turns what comes back into numbers. It gets what is C's in
+//! types that promise what the header asks of C (`pointer`, `memory`, `messages`, `callbacks`):
+//! these have the `unsafe` code, and hold as far as C keeps its promises. The words of the
+//! documentation are the header's: `build.rs` makes `include/ringloop.h` of them. Panics do not
+//! cross: a function that is `extern "C"` aborts with a message instead (S30).
 
 #![allow(non_camel_case_types, reason = "the names are C's")]
 #![allow(unreachable_pub, reason = "it is C that reaches them; cbindgen wants them pub")]
@@ -47,8 +48,8 @@ fn status(result: Result<()>) -> c_int {
     number(result.map(|()| 0))
 }
 
-/// As `status`, for what signal handlers may call: without the sentence. In a library that was dlopened, the first use of
-/// thread-local storage on a thread may allocate (S27).
+/// As `status`, for what signal handlers may call: without the sentence. In a library that was
+/// dlopened, the first use of thread-local storage on a thread may allocate (S27).
 #[inline]
 fn status_without_sentence(result: Result<()>) -> c_int {
     result.map_or_else(|error| -error.raw_os_error(), |()| 0)

@@ -1,7 +1,9 @@
-//! Operations of C: each is one of `op`, on a number and on memory that the header asks to live until the final callback.
+//! Operations of C: each is one of `op`, on a number and on memory that the header asks to live
+//! until the final callback.
 //!
-//! What C passes by address and need not keep, paths and arrays, is copied; a driver keeps an operation that owns such a copy. One that
-//! owns nothing allocates nothing. What is wrong with arguments is found before the loop is looked at (S29).
+//! What C passes by address and need not keep, paths and arrays, is copied; a driver keeps an
+//! operation that owns such a copy. One that owns nothing allocates nothing. What is wrong with
+//! arguments is found before the loop is looked at (S29).
 
 use std::cell::RefCell;
 use std::ffi::c_void;
@@ -28,8 +30,8 @@ use crate::op::operation::{Number, Op, OpData, Outcome};
 use crate::pending::driver::Driver;
 use crate::sys::memory::{TryRc, try_box};
 
-/// An operation's entry, and the driver behind it. What the entry points to lives until the operation has ended: it is memory of C's that
-/// lasts, or the driver's.
+/// An operation's entry, and the driver behind it. What the entry points to lives until the
+/// operation has ended: it is memory of C's that lasts, or the driver's.
 pub(super) struct Made(Sqe, Option<Box<dyn Driver>>);
 
 impl Made {
@@ -62,7 +64,11 @@ impl<M: OpData> Make for Op<Number, M> {
             return Ok(Made(sqe, Some(try_box(KeepAlive(kept))?)));
         }
         let mut sqe = self.entry()?;
-        let driver = if needs_drop::<M>() { Some(try_box(KeepAlive(self))? as _) } else { M::driver(lp, &mut sqe)? };
+        let driver = if needs_drop::<M>() {
+            Some(try_box(KeepAlive(self))? as _)
+        } else {
+            M::driver(lp, &mut sqe)?
+        };
         Ok(Made(sqe, driver))
     }
 }
@@ -96,7 +102,11 @@ impl Span {
     /// It may be NULL when it is empty.
     pub(super) fn new(buffer: Buffer<'_>, bytes: Count<'_, usize>) -> Result<Span> {
         let (buffer, bytes) = (buffer.as_ptr(), bytes.get());
-        if buffer.is_null() && bytes > 0 { Err(NULL_POINTER) } else { Ok(Span(buffer, length(bytes)?)) }
+        if buffer.is_null() && bytes > 0 {
+            Err(NULL_POINTER)
+        } else {
+            Ok(Span(buffer, length(bytes)?))
+        }
     }
 }
 
@@ -118,12 +128,16 @@ unsafe impl OpData for Span {
 pub(super) struct Vectors(Box<[iovec]>);
 
 impl Vectors {
-    /// Of buffers which together are no longer than a result can tell, and of as many as the kernel takes, so that no count that makes no
-    /// sense is copied.
+    /// Of buffers which together are no longer than a result can tell, and of as many as the kernel
+    /// takes, so that no count that makes no sense is copied.
     pub(super) fn new(from: Array<'_, iovec>, count: Count<'_, usize>) -> Result<Vectors> {
-        let count = count.at_most(libc::UIO_MAXIOV as u16, Error::new(Errno::EINVAL, Sentence::TooManyBuffers))?;
+        let count = count.at_most(
+            libc::UIO_MAXIOV as u16,
+            Error::new(Errno::EINVAL, Sentence::TooManyBuffers),
+        )?;
         let vectors = copy(from.get(count)?)?;
-        let together = vectors.iter().try_fold(0usize, |sum, vector| sum.checked_add(vector.iov_len));
+        let together =
+            vectors.iter().try_fold(0usize, |sum, vector| sum.checked_add(vector.iov_len));
         length(together.unwrap_or(usize::MAX))?;
         Ok(Vectors(vectors))
     }

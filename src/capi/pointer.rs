@@ -1,8 +1,9 @@
 //! The pointers to things of the library's that C has, and the only ways to what is behind them.
 //!
-//! A function of the C API gets such a pointer as one of these types. Each promises what the header asks of C for the time of the call,
-//! so that who has one needs no `unsafe`: no code in Rust can make one, copy it, or keep it for longer. The process and the thread are
-//! checked before there is a reference to a loop (S29).
+//! A function of the C API gets such a pointer as one of these types. Each promises what the header
+//! asks of C for the time of the call, so that who has one needs no `unsafe`: no code in Rust can
+//! make one, copy it, or keep it for longer. The process and the thread are checked before there is
+//! a reference to a loop (S29).
 
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -27,7 +28,8 @@ pub(super) fn as_c(lp: &Loop) -> *mut loop_t {
     ptr::from_ref(lp).cast_mut().cast()
 }
 
-/// `loop_t *`: NULL, or the pointer of a loop that is not closed before the call is, or was closed in a forked child.
+/// `loop_t *`: NULL, or the pointer of a loop that is not closed before the call is, or was closed
+/// in a forked child.
 #[repr(transparent)]
 #[derive(Debug)]
 pub struct LoopPtr<'a>(*const loop_t, PhantomData<&'a Loop>);
@@ -46,7 +48,8 @@ impl LoopPtr<'_> {
         if self.0.is_null() {
             return Err(NULL_POINTER);
         }
-        // SAFETY: C promises that the loop is not closed during the call, or was closed in a forked child.
+        // SAFETY: C promises that the loop is not closed during the call, or was closed in a forked
+        // child.
         Ok(unsafe { Public::of(self.as_ptr()) })
     }
 
@@ -58,14 +61,22 @@ impl LoopPtr<'_> {
 
     /// The same, with arguments that have been checked: what is wrong with these comes first (S29).
     #[inline]
-    pub(super) fn with_args<A, T>(&self, args: Result<A>, f: impl FnOnce(&Loop, A) -> Result<T>) -> Result<T> {
+    pub(super) fn with_args<A, T>(
+        &self,
+        args: Result<A>,
+        f: impl FnOnce(&Loop, A) -> Result<T>,
+    ) -> Result<T> {
         let args = args?;
         self.with(|lp| f(lp, args))
     }
 
     /// The same, if the loop takes what is new.
     #[inline]
-    pub(super) fn add<A, T>(&self, args: Result<A>, f: impl FnOnce(&Loop, A) -> Result<T>) -> Result<T> {
+    pub(super) fn add<A, T>(
+        &self,
+        args: Result<A>,
+        f: impl FnOnce(&Loop, A) -> Result<T>,
+    ) -> Result<T> {
         self.with_args(args, |lp, args| {
             lp.check_accepts()?;
             f(lp, args)
@@ -87,7 +98,8 @@ pub struct RemotePtr<'a>(Option<NonNull<Inner<Shared>>>, PhantomData<&'a Shared>
 impl RemotePtr<'_> {
     /// Calls `f` with what is behind it.
     pub(super) fn with<T>(&self, f: impl FnOnce(&TryArc<Shared>) -> Result<T>) -> Result<T> {
-        // SAFETY: C promises that the caller holds it; that owner is not ours, and is not dropped here.
+        // SAFETY: C promises that the caller holds it; that owner is not ours, and is not dropped
+        // here.
         let shared = self.0.map(|inner| ManuallyDrop::new(unsafe { TryArc::from_raw(inner) }));
         let shared = shared.ok_or(NULL_POINTER)?;
         f(&shared)
@@ -108,7 +120,8 @@ pub(super) fn remote_for_c(shared: &TryArc<Shared>) -> *mut loop_remote_t {
     TryArc::clone(shared).into_raw().as_ptr().cast()
 }
 
-/// `loop_buffers_t *`: NULL, or buffers that are not freed, nor their loop closed, before the call is.
+/// `loop_buffers_t *`: NULL, or buffers that are not freed, nor their loop closed, before the call
+/// is.
 #[repr(transparent)]
 #[derive(Debug)]
 pub struct BuffersPtr<'a>(Option<NonNull<Inner<Pool>>>, PhantomData<&'a Pool>);
@@ -120,8 +133,11 @@ impl<'a> BuffersPtr<'a> {
 
     /// What is behind it, for the thread of its loop; `owner` alone is for all threads.
     fn pool(&self) -> Result<ManuallyDrop<TryArc<Pool>>> {
-        // SAFETY: C promises that the buffers are there. Their owner is the loop, so they are not dropped here.
-        self.0.map(|inner| ManuallyDrop::new(unsafe { TryArc::from_raw(inner) })).ok_or(NULL_POINTER)
+        // SAFETY: C promises that the buffers are there. Their owner is the loop, so they are not
+        // dropped here.
+        self.0
+            .map(|inner| ManuallyDrop::new(unsafe { TryArc::from_raw(inner) }))
+            .ok_or(NULL_POINTER)
     }
 
     /// Calls `f` with the loop and the buffers, if the calling process and thread own them.
@@ -132,7 +148,11 @@ impl<'a> BuffersPtr<'a> {
     }
 
     /// Calls `f` with the buffers, if they are those of a loop.
-    pub(super) fn with_those_of<T>(&self, lp: &Loop, f: impl FnOnce(&TryArc<Pool>) -> Result<T>) -> Result<T> {
+    pub(super) fn with_those_of<T>(
+        &self,
+        lp: &Loop,
+        f: impl FnOnce(&TryArc<Pool>) -> Result<T>,
+    ) -> Result<T> {
         let pool = self.pool()?;
         if ptr::eq(pool.owner.cast(), lp) { f(&pool) } else { Err(Error::FOREIGN_BUFFERS) }
     }

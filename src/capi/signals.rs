@@ -12,18 +12,22 @@ use crate::sys::signals::check_catchable;
 pub type loop_signal_callback_t =
     Option<unsafe extern "C-unwind" fn(r#loop: *mut loop_t, signum: c_int, arg: *mut c_void)>;
 
-/// Runs `callback` whenever the process gets the signal `signum` (SIGTERM and so on), until it is cancelled. Several handlers
-/// for a signal, on several loops, all run, those of one loop oldest first. Like hooks, they keep no loop_run() going.
+/// Runs `callback` whenever the process gets the signal `signum` (SIGTERM and so on), until it is
+/// cancelled. Several handlers for a signal, on several loops, all run, those of one loop oldest
+/// first. Like hooks, they keep no loop_run() going.
 ///
-/// A signal that comes again before the callback has run is one with the former, real-time signals too. No signal mask is changed,
-/// so leave the signal unblocked in one thread at least. sigaction() is called when the process's first handler for the signal
-/// is added; the former disposition is back when the last one has gone (loop_cancel(), loop_close()), unless the program has
-/// replaced it meanwhile. In a forked child the former disposition is in force at once.
+/// A signal that comes again before the callback has run is one with the former, real-time signals
+/// too. No signal mask is changed, so leave the signal unblocked in one thread at least.
+/// sigaction() is called when the process's first handler for the signal is added; the former
+/// disposition is back when the last one has gone (loop_cancel(), loop_close()), unless the program
+/// has replaced it meanwhile. In a forked child the former disposition is in force at once.
 ///
-/// loop_cancel() of a handler waits until no thread is inside of the process's handler, some microseconds.
+/// loop_cancel() of a handler waits until no thread is inside of the process's handler, some
+/// microseconds.
 ///
-/// Returns a handle, or -EINVAL for a signal that cannot be caught and for SIGSEGV, SIGBUS, SIGFPE and SIGILL; -ENOMEM,
-/// -ESHUTDOWN, -EPERM, -EOWNERDEAD. Two system calls at most. The loop's thread.
+/// Returns a handle, or -EINVAL for a signal that cannot be caught and for SIGSEGV, SIGBUS, SIGFPE
+/// and SIGILL; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. Two system calls at most. The loop's
+/// thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_add_signal_handler(
     r#loop: LoopPtr<'_>,

@@ -1,7 +1,7 @@
 //! Sockets.
 //!
-//! The functions of sockets submit operations, as loop_submit() does; what is said of loop_read() about failing, O_NONBLOCK
-//! and closing holds for them.
+//! The functions of sockets submit operations, as loop_submit() does; what is said of loop_read()
+//! about failing, O_NONBLOCK and closing holds for them.
 //!
 //! Errors: those of loop_read(). The loop's thread.
 
@@ -21,10 +21,10 @@ use crate::op::flags;
 use crate::op::operation::Number;
 use crate::op::sockets::{accept, connect, recv, send, sendmsg, shutdown, socket};
 
-/// Receives up to `length` bytes from a socket, as recv(2): the result is their number, 0 at the end of a stream.
-/// `flags` may have MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_ERRQUEUE, MSG_NOSIGNAL, MSG_OOB, MSG_PEEK, MSG_TRUNC and MSG_WAITALL;
-/// others are -EINVAL: with MSG_SOCK_DEVMEM the data would not be in the buffer. The buffer belongs to the kernel until the final
-/// callback.
+/// Receives up to `length` bytes from a socket, as recv(2): the result is their number, 0 at the
+/// end of a stream. `flags` may have MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_ERRQUEUE, MSG_NOSIGNAL,
+/// MSG_OOB, MSG_PEEK, MSG_TRUNC and MSG_WAITALL; others are -EINVAL: with MSG_SOCK_DEVMEM the data
+/// would not be in the buffer. The buffer belongs to the kernel until the final callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_recv(
     r#loop: LoopPtr<'_>,
@@ -35,15 +35,20 @@ pub unsafe extern "C" fn loop_recv(
     callback: Function<'_, loop_io_callback_t>,
     arg: Arg<'_>,
 ) -> loop_handle_t {
-    submit(r#loop, callback, arg, || Ok(recv(Number(fd), Span::new(buffer, length)?, flags::receiving(flags)?)))
+    submit(r#loop, callback, arg, || {
+        Ok(recv(Number(fd), Span::new(buffer, length)?, flags::receiving(flags)?))
+    })
 }
 
-/// Sends up to `length` bytes on a socket, as send(2): the result is the number of bytes sent, which may be fewer;
-/// loop_send_all() goes on. No SIGPIPE is raised. The buffer belongs to the kernel until the final callback.
+/// Sends up to `length` bytes on a socket, as send(2): the result is the number of bytes sent,
+/// which may be fewer; loop_send_all() goes on. No SIGPIPE is raised. The buffer belongs to the
+/// kernel until the final callback.
 ///
-/// `flags` may have MSG_CONFIRM, MSG_DONTROUTE, MSG_DONTWAIT, MSG_EOR, MSG_FASTOPEN, MSG_MORE, MSG_NOSIGNAL, MSG_OOB and MSG_WAITALL;
-/// others are -EINVAL. With MSG_ZEROCOPY the kernel would use the buffer after the final callback (S13): to send without a copy,
-/// submit IORING_OP_SEND_ZC by loop_submit(). Its final callback, the one without LOOP_MORE, says that the kernel has let go.
+/// `flags` may have MSG_CONFIRM, MSG_DONTROUTE, MSG_DONTWAIT, MSG_EOR, MSG_FASTOPEN, MSG_MORE,
+/// MSG_NOSIGNAL, MSG_OOB and MSG_WAITALL; others are -EINVAL. With MSG_ZEROCOPY the kernel would
+/// use the buffer after the final callback (S13): to send without a copy, submit IORING_OP_SEND_ZC
+/// by loop_submit(). Its final callback, the one without LOOP_MORE, says that the kernel has let
+/// go.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_send(
     r#loop: LoopPtr<'_>,
@@ -54,16 +59,20 @@ pub unsafe extern "C" fn loop_send(
     callback: Function<'_, loop_io_callback_t>,
     arg: Arg<'_>,
 ) -> loop_handle_t {
-    submit(r#loop, callback, arg, || Ok(send(Number(fd), Span::new(buffer, length)?, flags::sending(flags)?)))
+    submit(r#loop, callback, arg, || {
+        Ok(send(Number(fd), Span::new(buffer, length)?, flags::sending(flags)?))
+    })
 }
 
-/// Sends as loop_send() does, until all of it is sent. The result is `length`; fewer when an error, a cancel or a
-/// deadline ended it after some were sent, as with write(2), with LOOP_TIMED_OUT if it was the deadline; -errno only
-/// when none were. From Linux 6.1 the kernel goes on by itself; before, each part costs an iteration.
+/// Sends as loop_send() does, until all of it is sent. The result is `length`; fewer when an error,
+/// a cancel or a deadline ended it after some were sent, as with write(2), with LOOP_TIMED_OUT if
+/// it was the deadline; -errno only when none were. From Linux 6.1 the kernel goes on by itself;
+/// before, each part costs an iteration.
 ///
-/// One that is submitted before another loop_send_all() or loop_write_all() on the same descriptor has ended waits for that, in order,
-/// and begins in the iteration after, whatever came of the other: their data does not mix. loop_send(), loop_sendmsg(), loop_write()
-/// and loop_shutdown_fd() wait for nobody, and what they send may stand amid it.
+/// One that is submitted before another loop_send_all() or loop_write_all() on the same descriptor
+/// has ended waits for that, in order, and begins in the iteration after, whatever came of the
+/// other: their data does not mix. loop_send(), loop_sendmsg(), loop_write() and loop_shutdown_fd()
+/// wait for nobody, and what they send may stand amid it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_send_all(
     r#loop: LoopPtr<'_>,
@@ -74,14 +83,17 @@ pub unsafe extern "C" fn loop_send_all(
     callback: Function<'_, loop_io_callback_t>,
     arg: Arg<'_>,
 ) -> loop_handle_t {
-    submit(r#loop, callback, arg, || Ok(send(Number(fd), All(Span::new(buffer, length)?), flags::sending(flags)?)))
+    submit(r#loop, callback, arg, || {
+        Ok(send(Number(fd), All(Span::new(buffer, length)?), flags::sending(flags)?))
+    })
 }
 
-/// Receives a message, as recvmsg(2): the result is a number of bytes. The array of buffers (msg_iov) is copied; the
-/// buffers, msg_name and msg_control belong to the kernel until the final callback. `message` itself must live until
-/// then as well: just before, msg_namelen, msg_controllen and msg_flags are written to it, when the result is no error. `flags`
-/// are those of loop_recv(). Descriptors that come with a message (SCM_RIGHTS, SCM_PIDFD) and that no callback has seen when the
-/// loop is closed are closed.
+/// Receives a message, as recvmsg(2): the result is a number of bytes. The array of buffers
+/// (msg_iov) is copied; the buffers, msg_name and msg_control belong to the kernel until the final
+/// callback. `message` itself must live until then as well: just before, msg_namelen,
+/// msg_controllen and msg_flags are written to it, when the result is no error. `flags` are those
+/// of loop_recv(). Descriptors that come with a message (SCM_RIGHTS, SCM_PIDFD) and that no
+/// callback has seen when the loop is closed are closed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_recvmsg(
     r#loop: LoopPtr<'_>,
@@ -94,9 +106,9 @@ pub unsafe extern "C" fn loop_recvmsg(
     submit(r#loop, callback, arg, || receive(Number(fd), message, flags::receiving(flags)?))
 }
 
-/// Sends a message, as sendmsg(2): the result is the number of bytes sent. `message` and its array of buffers (msg_iov)
-/// are copied; the buffers, msg_name and msg_control belong to the kernel until the final callback. No SIGPIPE is
-/// raised. `flags` are those of loop_send().
+/// Sends a message, as sendmsg(2): the result is the number of bytes sent. `message` and its array
+/// of buffers (msg_iov) are copied; the buffers, msg_name and msg_control belong to the kernel
+/// until the final callback. No SIGPIPE is raised. `flags` are those of loop_send().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_sendmsg(
     r#loop: LoopPtr<'_>,
@@ -106,11 +118,13 @@ pub unsafe extern "C" fn loop_sendmsg(
     callback: Function<'_, loop_io_callback_t>,
     arg: Arg<'_>,
 ) -> loop_handle_t {
-    submit(r#loop, callback, arg, || Ok(sendmsg(Number(fd), Message::new(message)?, flags::sending(flags)?)))
+    submit(r#loop, callback, arg, || {
+        Ok(sendmsg(Number(fd), Message::new(message)?, flags::sending(flags)?))
+    })
 }
 
-/// Accepts a connection, as accept4(2): the result is its descriptor. `flags` are SOCK_CLOEXEC, SOCK_NONBLOCK. A
-/// connection that no callback has seen when the loop is closed is closed.
+/// Accepts a connection, as accept4(2): the result is its descriptor. `flags` are SOCK_CLOEXEC,
+/// SOCK_NONBLOCK. A connection that no callback has seen when the loop is closed is closed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_accept(
     r#loop: LoopPtr<'_>,
@@ -137,8 +151,8 @@ pub unsafe extern "C" fn loop_connect(
     submit(r#loop, callback, arg, || Ok(connect(Number(fd), operations::address(address, length)?)))
 }
 
-/// Makes a socket, as socket(2): the result is its descriptor; SOCK_CLOEXEC and SOCK_NONBLOCK may be in `type`. One
-/// that no callback has seen when the loop is closed is closed. Since Linux 5.19.
+/// Makes a socket, as socket(2): the result is its descriptor; SOCK_CLOEXEC and SOCK_NONBLOCK may
+/// be in `type`. One that no callback has seen when the loop is closed is closed. Since Linux 5.19.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_socket(
     r#loop: LoopPtr<'_>,
@@ -151,8 +165,8 @@ pub unsafe extern "C" fn loop_socket(
     submit(r#loop, callback, arg, || Ok(socket(domain, r#type, protocol)))
 }
 
-/// Shuts down a connection, or one direction of it, as shutdown(2): the result is 0. `how` is SHUT_RD, SHUT_WR or
-/// SHUT_RDWR. Since Linux 5.11.
+/// Shuts down a connection, or one direction of it, as shutdown(2): the result is 0. `how` is
+/// SHUT_RD, SHUT_WR or SHUT_RDWR. Since Linux 5.11.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_shutdown_fd(
     r#loop: LoopPtr<'_>,

@@ -11,16 +11,19 @@ use crate::error::Result;
 use crate::event_loop::{Held, Loop, Shared};
 use crate::pending::posts::{Posted, PostedBox};
 
-/// A loop as other threads know it. It is counted, and may outlive its loop: then everything answers -ESHUTDOWN.
+/// A loop as other threads know it. It is counted, and may outlive its loop: then everything
+/// answers -ESHUTDOWN.
 #[derive(Debug)]
 pub struct loop_remote_t(());
 
-/// Runs `callback` on the loop's thread as soon as the loop comes to it: after what the calling thread has posted
-/// before, and in order with loop_call_soon() by the time of the call. It counts for loop_run().
+/// Runs `callback` on the loop's thread as soon as the loop comes to it: after what the calling
+/// thread has posted before, and in order with loop_call_soon() by the time of the call. It counts
+/// for loop_run().
 ///
-/// The loop must be open until this returns: a thread that may be late uses a remote. When the loop is closed, what has
-/// not run is dropped unseen; loop_remote_call_soon() takes a release hook for that. Costs a compare-and-swap, now and
-/// then an allocation, and a system call only if the loop sleeps.
+/// The loop must be open until this returns: a thread that may be late uses a remote. When the loop
+/// is closed, what has not run is dropped unseen; loop_remote_call_soon() takes a release hook for
+/// that. Costs a compare-and-swap, now and then an allocation, and a system call only if the loop
+/// sleeps.
 ///
 /// Errors: -ESHUTDOWN, -ENOMEM, -EOWNERDEAD, -EINVAL. Any thread.
 #[unsafe(no_mangle)]
@@ -32,11 +35,11 @@ pub unsafe extern "C" fn loop_call_soon_threadsafe(
     status(r#loop.public().and_then(|lp| post(lp.shared, CPost::new(callback, None, arg)?, None)))
 }
 
-/// Makes the loop's sleep return at once, or its next one if it is awake. Async-signal-safe; leaves errno alone. The loop
-/// must be open until this returns.
+/// Makes the loop's sleep return at once, or its next one if it is awake. Async-signal-safe; leaves
+/// errno alone. The loop must be open until this returns.
 ///
-/// Errors: -ESHUTDOWN, -EOWNERDEAD, -EINVAL; loop_last_error() stays as it was, since a signal handler must not touch thread-local
-/// storage. Any thread, and signal handlers.
+/// Errors: -ESHUTDOWN, -EOWNERDEAD, -EINVAL; loop_last_error() stays as it was, since a signal
+/// handler must not touch thread-local storage. Any thread, and signal handlers.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_wakeup(r#loop: LoopPtr<'_>) -> c_int {
     status_without_sentence(r#loop.public().and_then(|lp| lp.shared.wakeup()))
@@ -56,8 +59,8 @@ pub unsafe extern "C" fn loop_remote_new(
     }))
 }
 
-/// One more owner of the remote, which is returned; each ends with loop_remote_release(). NULL is fine. Any thread that
-/// holds the remote.
+/// One more owner of the remote, which is returned; each ends with loop_remote_release(). NULL is
+/// fine. Any thread that holds the remote.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_remote_retain(remote: RemotePtr<'_>) -> RemotePtr<'_> {
     let _ = remote.with(|shared| Ok(remote_for_c(shared)));
@@ -71,15 +74,17 @@ pub unsafe extern "C" fn loop_remote_release(remote: RemotePtr<'_>) {
     drop(unsafe { remote.take() });
 }
 
-/// Runs `callback` on the loop's thread as loop_call_soon_threadsafe() does, on a loop that may be closed meanwhile. An
-/// accepted post runs and is then released, or is released without being run when the loop is closed: `release`, which
-/// may be NULL, gets `arg` exactly once, on the thread that runs or closes the loop. What is refused stays the
-/// caller's.
+/// Runs `callback` on the loop's thread as loop_call_soon_threadsafe() does, on a loop that may be
+/// closed meanwhile. An accepted post runs and is then released, or is released without being run
+/// when the loop is closed: `release`, which may be NULL, gets `arg` exactly once, on the thread
+/// that runs or closes the loop. What is refused stays the caller's.
 ///
-/// Nothing bounds what waits: who posts faster than the loop runs must hold back, or memory and the lateness of timers
-/// grow. Not for signal handlers: these note what has come, and call loop_remote_wakeup().
+/// Nothing bounds what waits: who posts faster than the loop runs must hold back, or memory and the
+/// lateness of timers grow. Not for signal handlers: these note what has come, and call
+/// loop_remote_wakeup().
 ///
-/// Errors: -ESHUTDOWN the loop is shut down, closing or gone; -ENOMEM, -EOWNERDEAD, -EINVAL. Any thread.
+/// Errors: -ESHUTDOWN the loop is shut down, closing or gone; -ENOMEM, -EOWNERDEAD, -EINVAL. Any
+/// thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_remote_call_soon(
     remote: RemotePtr<'_>,
@@ -90,8 +95,8 @@ pub unsafe extern "C" fn loop_remote_call_soon(
     status(remote.with(|shared| post(shared, CPost::new(callback, Some(release), arg)?, None)))
 }
 
-/// Runs `callback` on the loop's thread, as loop_remote_call_soon() does, `delay_ns` from now; on a virtual clock, from
-/// when the loop takes it.
+/// Runs `callback` on the loop's thread, as loop_remote_call_soon() does, `delay_ns` from now; on a
+/// virtual clock, from when the loop takes it.
 ///
 /// Errors: those of loop_remote_call_soon(). Any thread.
 #[unsafe(no_mangle)]
@@ -102,7 +107,10 @@ pub unsafe extern "C" fn loop_remote_call_later(
     arg: Arg<'_>,
     release: Function<'_, loop_release_t>,
 ) -> c_int {
-    status(remote.with(|shared| post(shared, CPost::new(callback, Some(release), arg)?, Some(delay_ns))))
+    status(
+        remote
+            .with(|shared| post(shared, CPost::new(callback, Some(release), arg)?, Some(delay_ns))),
+    )
 }
 
 /// Wakes the loop as loop_wakeup() does, when it may be closed meanwhile.
@@ -113,8 +121,8 @@ pub unsafe extern "C" fn loop_remote_wakeup(remote: RemotePtr<'_>) -> c_int {
     status_without_sentence(remote.with(|shared| shared.wakeup()))
 }
 
-/// Has the loop stop as by loop_stop(), in order with what else is posted. Errors: those of loop_remote_call_soon(). Any
-/// thread.
+/// Has the loop stop as by loop_stop(), in order with what else is posted. Errors: those of
+/// loop_remote_call_soon(). Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_remote_stop(remote: RemotePtr<'_>) -> c_int {
     status(remote.with(|shared| shared.stop()))

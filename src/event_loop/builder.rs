@@ -33,22 +33,25 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Entries of the submission queue, at most 32768; 0 is the default of 128. The kernel rounds up to a power of two.
+    /// Entries of the submission queue, at most 32768; 0 is the default of 128. The kernel rounds
+    /// up to a power of two.
     pub fn sq_entries(mut self, entries: u32) -> Builder {
         self.sq_entries = entries;
         self
     }
 
-    /// Entries of the completion queue, at least those of the submission queue and at most 65536; 0 is the default of
-    /// eight for each submission. Completions that do not fit wait in memory of the kernel's, at the cost of a system call; where
-    /// the kernel has no memory for one, it is lost, and a run says EBADR (S28).
+    /// Entries of the completion queue, at least those of the submission queue and at most 65536; 0
+    /// is the default of eight for each submission. Completions that do not fit wait in memory of
+    /// the kernel's, at the cost of a system call; where the kernel has no memory for one, it is
+    /// lost, and a run says EBADR (S28).
     pub fn cq_entries(mut self, entries: u32) -> Builder {
         self.cq_entries = entries;
         self
     }
 
-    /// Before it sleeps, and before a deadline, the loop looks at the ring and the clock for up to `spin` instead of
-    /// sleeping: less latency, for a processor that is busy meanwhile. Zero by default; on a virtual clock it does nothing.
+    /// Before it sleeps, and before a deadline, the loop looks at the ring and the clock for up to
+    /// `spin` instead of sleeping: less latency, for a processor that is busy meanwhile. Zero by
+    /// default; on a virtual clock it does nothing.
     pub fn spin(mut self, spin: Duration) -> Builder {
         self.spin = time::nanos(spin);
         self
@@ -60,27 +63,29 @@ impl Builder {
         self
     }
 
-    /// Gives the loop a virtual clock that starts at `start`, and jumps to the next deadline whenever the loop would
-    /// sleep with no operation in flight (S36): an hour of timers in a millisecond, for tests. While an operation, a child or work is
-    /// pending it stands still: no timer comes then, nor a timeout of what is awaited.
+    /// Gives the loop a virtual clock that starts at `start`, and jumps to the next deadline
+    /// whenever the loop would sleep with no operation in flight (S36): an hour of timers in a
+    /// millisecond, for tests. While an operation, a child or work is pending it stands still: no
+    /// timer comes then, nor a timeout of what is awaited.
     pub fn virtual_time(mut self, start: Time) -> Builder {
         self.virtual_start = Some(start.as_nanos());
         self
     }
 
-    /// Writes trace events to a file, in the place of the one that `RINGLOOP_TRACE` names: each callback with its name, how late
-    /// each timer was, each sleep, wake and post. Perfetto and chrome://tracing show it; `docs/tracing.md` says more.
+    /// Writes trace events to a file, in the place of the one that `RINGLOOP_TRACE` names: each
+    /// callback with its name, how late each timer was, each sleep, wake and post. Perfetto and
+    /// chrome://tracing show it; `docs/tracing.md` says more.
     ///
-    /// `%p` in the name is the process's number. Loops of a process with the same file share it. Costs about a microsecond a
-    /// callback; without a file, nothing.
+    /// `%p` in the name is the process's number. Loops of a process with the same file share it.
+    /// Costs about a microsecond a callback; without a file, nothing.
     pub fn trace(mut self, file: impl Into<PathBuf>) -> Builder {
         self.trace = Some(file.into());
         self
     }
 
-    /// At most so many threads for [`Loop::run_in_executor`] and look-ups of names, which are started when there is work for
-    /// them; 0 is the default of 4. It is for work that waits: a few that wait for long hold up no others. For work that computes,
-    /// ask for a thread a processor.
+    /// At most so many threads for [`Loop::run_in_executor`] and look-ups of names, which are
+    /// started when there is work for them; 0 is the default of 4. It is for work that waits: a few
+    /// that wait for long hold up no others. For work that computes, ask for a thread a processor.
     pub fn executor_threads(mut self, threads: u32) -> Builder {
         self.executor_threads = threads;
         self
@@ -88,9 +93,10 @@ impl Builder {
 
     /// Makes the loop, for the calling thread.
     ///
-    /// Errors (S32): EPERM where io_uring is switched off, or `io_uring_enter` alone, ENOSYS where the kernel has none that is new enough (5.10),
-    /// EMFILE, ENFILE and ENOMEM where a limit is met, each with a sentence that says what to change; EINVAL when the
-    /// numbers of entries are out of range; what the file for a trace says.
+    /// Errors (S32): EPERM where io_uring is switched off, or `io_uring_enter` alone, ENOSYS where
+    /// the kernel has none that is new enough (5.10), EMFILE, ENFILE and ENOMEM where a limit is
+    /// met, each with a sentence that says what to change; EINVAL when the numbers of entries are
+    /// out of range; what the file for a trace says.
     pub fn build(self) -> Result<Loop> {
         static SEED: AtomicU64 = AtomicU64::new(0);
 
@@ -102,7 +108,9 @@ impl Builder {
             None => trace::from_environment()?,
         };
         let shared = Shared::new(owner.process(), self.virtual_start.is_some(), trace)?;
-        let clock = self.virtual_start.map_or(Clock::Monotonic, |start| Clock::Virtual(AtomicU64::new(start)));
+        let clock = self
+            .virtual_start
+            .map_or(Clock::Monotonic, |start| Clock::Virtual(AtomicU64::new(start)));
         Ok(Loop {
             owner,
             schedule: RefCell::new(Schedule::new(SEED.fetch_add(1, Relaxed), clock.now())),
@@ -129,18 +137,19 @@ impl Builder {
         })
     }
 
-    /// Makes a loop that belongs to no thread yet, to be taken to the one that shall run it (S25): what can fail has
-    /// then failed here.
+    /// Makes a loop that belongs to no thread yet, to be taken to the one that shall run it (S25):
+    /// what can fail has then failed here.
     pub fn build_detached(self) -> Result<DetachedLoop> {
         self.build().map(DetachedLoop::new)
     }
 }
 
 impl Loop {
-    /// Makes a loop with default settings, for the calling thread; see [`Builder::build`] for the errors.
+    /// Makes a loop with default settings, for the calling thread; see [`Builder::build`] for the
+    /// errors.
     ///
-    /// Costs a few system calls, some 20 µs. An operation has the credentials that the process has when it goes to the
-    /// kernel, not those of now; what is open stays open.
+    /// Costs a few system calls, some 20 µs. An operation has the credentials that the process has
+    /// when it goes to the kernel, not those of now; what is open stays open.
     pub fn new() -> Result<Loop> {
         Loop::builder().build()
     }

@@ -1,6 +1,8 @@
-//! Watchers of children: the kernel polls a child's pidfd, and the loop reaps the child just before it calls back (S11).
+//! Watchers of children: the kernel polls a child's pidfd, and the loop reaps the child just before
+//! it calls back (S11).
 //!
-//! (WAITID, since 6.7, saves the descriptor where it is given the number. It is for where there are no pidfds.)
+//! (WAITID, since 6.7, saves the descriptor where it is given the number. It is for where there are
+//! no pidfds.)
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -19,10 +21,16 @@ use crate::pending::slots::SlotRef;
 use crate::sys::children::{self, REAPED_BY_ANOTHER};
 
 impl Loop {
-    pub(crate) fn schedule_child(&self, pid: pid_t, pidfd: Option<OwnedFd>, callback: Callback) -> Result<Handle> {
+    pub(crate) fn schedule_child(
+        &self,
+        pid: pid_t,
+        pidfd: Option<OwnedFd>,
+        callback: Callback,
+    ) -> Result<Handle> {
         let child = Child::new(pid, pidfd);
         children::peek(pid, child.pidfd.as_ref())?;
-        // The borrows end before the callback does: it is dropped with none held when there is an error.
+        // The borrows end before the callback does: it is dropped with none held when there is an
+        // error.
         let (mut schedule, mut kernel) = (self.schedule.borrow_mut(), self.kernel.borrow_mut());
         if child.pidfd.is_none() && !kernel.features().supports(opcodes::WAITID) {
             return Err(Error::new(Errno::ENOSYS, Sentence::NoPidFd));
@@ -35,7 +43,8 @@ impl Loop {
         Ok(handle)
     }
 
-    /// Hands out the callback of what is next in the batch. A child is reaped before; None when it has not ended.
+    /// Hands out the callback of what is next in the batch. A child is reaped before; None when it
+    /// has not ended.
     pub(crate) fn take_call(&self, schedule: &mut Schedule, next: SlotRef) -> Result<Option<Call>> {
         let mut reaped = None;
         if let Some(child) = schedule.child_at(next) {
@@ -123,7 +132,11 @@ mod tests {
             let mut schedule = lp.schedule.borrow_mut();
             schedule.reserve_child().unwrap();
             let handle = schedule.add_child(Child::new(pid, None), callback);
-            schedule.completed(Completed { number: number(handle), result: -libc::ECHILD, flags: 0 });
+            schedule.completed(Completed {
+                number: number(handle),
+                result: -libc::ECHILD,
+                flags: 0,
+            });
         }
         assert_eq!(lp.run_once(Duration::ZERO), Ok(1));
         assert!(status.get());

@@ -1,7 +1,7 @@
 //! A loop's end: shutdown, close, and what both do to all that is pending.
 //!
-//! The kernel comes first: operations are cancelled and waited for, since it uses their buffers until then (S22). Only
-//! then is anything released or freed.
+//! The kernel comes first: operations are cancelled and waited for, since it uses their buffers
+//! until then (S22). Only then is anything released or freed.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
@@ -34,11 +34,11 @@ impl std::fmt::Display for CloseError {
 impl std::error::Error for CloseError {}
 
 impl Loop {
-    /// Ends a loop in the friendly way: cancels everything and runs until the last final callback has come. From then on
-    /// it takes nothing new, and is to be closed (S22).
+    /// Ends a loop in the friendly way: cancels everything and runs until the last final callback
+    /// has come. From then on it takes nothing new, and is to be closed (S22).
     ///
-    /// What the kernel will not cancel is waited for. Errors: EBUSY from inside a run, a hook or a walk of this loop; those of
-    /// [`run`](Loop::run), after which it can be called again.
+    /// What the kernel will not cancel is waited for. Errors: EBUSY from inside a run, a hook or a
+    /// walk of this loop; those of [`run`](Loop::run), after which it can be called again.
     pub fn shutdown(&self) -> Result<()> {
         self.check_idle()?;
         self.phase.set(Phase::ShutDown);
@@ -54,12 +54,14 @@ impl Loop {
         self.check_not_forked()
     }
 
-    /// Runs until nothing referenced is left (S19), for `limit` at most, and then shuts down as [`shutdown`](Loop::shutdown) does: what is under
-    /// way may end by itself, but not for ever. Tells how much that counted had to be cancelled; 0: all of it has ended by itself.
+    /// Runs until nothing referenced is left (S19), for `limit` at most, and then shuts down as
+    /// [`shutdown`](Loop::shutdown) does: what is under way may end by itself, but not for ever.
+    /// Tells how much that counted had to be cancelled; 0: all of it has ended by itself.
     ///
-    /// Listeners and the like, which never end by themselves, are to be cancelled before. [`stop`](Loop::stop) and
-    /// [`break_`](Loop::break_) do not end it; a signal does not either. The limit counts by a virtual clock, where
-    /// the loop has one, and by CLOCK_MONOTONIC while it sleeps for an operation, which that clock does not count (S36). Errors: those of `shutdown`.
+    /// Listeners and the like, which never end by themselves, are to be cancelled before.
+    /// [`stop`](Loop::stop) and [`break_`](Loop::break_) do not end it; a signal does not either.
+    /// The limit counts by a virtual clock, where the loop has one, and by CLOCK_MONOTONIC while it
+    /// sleeps for an operation, which that clock does not count (S36). Errors: those of `shutdown`.
     ///
     /// # Panics
     /// As [`run`](Loop::run).
@@ -77,7 +79,9 @@ impl Loop {
                 ran => drop(ran?),
             }
             if let Some(began) = standing {
-                until = Time::from_nanos(until.as_nanos().saturating_sub((Time::now() - began).as_nanos() as u64));
+                until = Time::from_nanos(
+                    until.as_nanos().saturating_sub((Time::now() - began).as_nanos() as u64),
+                );
             }
         }
         let left = self.schedule.borrow().referenced();
@@ -90,21 +94,22 @@ impl Loop {
         matches!(self.clock, Clock::Virtual(_)) && self.schedule.borrow().has_operations()
     }
 
-    /// Closes the loop: cancels everything, runs release hooks, runs no callbacks, frees everything (S22). Dropping the
-    /// loop does the same.
+    /// Closes the loop: cancels everything, runs release hooks, runs no callbacks, frees everything
+    /// (S22). Dropping the loop does the same.
     ///
-    /// It does so also where `io_uring_enter` is refused, as by a filter that was installed later. What operations keep that
-    /// the kernel has taken is leaked then: it may still use that memory.
+    /// It does so also where `io_uring_enter` is refused, as by a filter that was installed later.
+    /// What operations keep that the kernel has taken is leaked then: it may still use that memory.
     #[expect(clippy::result_large_err, reason = "the error hands the loop back")]
     pub fn close(self) -> std::result::Result<(), CloseError> {
         self.close_within(Duration::MAX)
     }
 
-    /// As [`close`](Loop::close), but gives up with ETIMEDOUT when the kernel has not let go after `limit`, or work on another
-    /// thread has not ended; the loop comes back in the error, and can be closed again. By then its operations and work have been cancelled;
-    /// nothing else has changed.
-    /// Calls and timers keep nothing in the kernel: with these alone, it never gives up. ENOMEM when there is no memory for the results
-    /// of operations, which [`close`](Loop::close) does without; what `io_uring_enter` says, with nothing freed.
+    /// As [`close`](Loop::close), but gives up with ETIMEDOUT when the kernel has not let go after
+    /// `limit`, or work on another thread has not ended; the loop comes back in the error, and can
+    /// be closed again. By then its operations and work have been cancelled; nothing else has
+    /// changed. Calls and timers keep nothing in the kernel: with these alone, it never gives up.
+    /// ENOMEM when there is no memory for the results of operations, which [`close`](Loop::close)
+    /// does without; what `io_uring_enter` says, with nothing freed.
     #[expect(clippy::result_large_err, reason = "the error hands the loop back")]
     pub fn close_within(self, limit: Duration) -> std::result::Result<(), CloseError> {
         match self.prepare_close(time::nanos(limit)) {
@@ -113,10 +118,11 @@ impl Loop {
         }
     }
 
-    /// Makes the loop ready to be closed by the calling thread, which takes it over if its owner has exited (S25): waits at
-    /// most `limit` nanoseconds until the kernel has let go.
+    /// Makes the loop ready to be closed by the calling thread, which takes it over if its owner
+    /// has exited (S25): waits at most `limit` nanoseconds until the kernel has let go.
     pub(crate) fn prepare_close(&self, limit: u64) -> Result<()> {
-        // Before anything is read that another thread may be writing. A forked child frees its copy of the memory.
+        // Before anything is read that another thread may be writing. A forked child frees its copy
+        // of the memory.
         let is_forked = !self.owner.process().is_current();
         if !is_forked {
             let is_heir = self.owner.is_heir()?;
@@ -136,8 +142,8 @@ impl Loop {
         }
     }
 
-    /// What close does to all that is pending: it ends, is released, and does not run. In a forked child it is forgotten
-    /// instead, since no user code may run there (S33).
+    /// What close does to all that is pending: it ends, is released, and does not run. In a forked
+    /// child it is forgotten instead, since no user code may run there (S33).
     pub(crate) fn end_everything(&self) {
         if !self.owner.process().is_current() {
             self.forget_everything();
@@ -168,9 +174,9 @@ impl Loop {
         self.phase.set(Phase::Closed);
     }
 
-    /// Cancels all operations and waits until the kernel has let go of them and begun work has ended, at most `limit`
-    /// nanoseconds: then ETIMEDOUT.
-    /// Their results stay queued. Allocates nothing that it cannot do without (S31).
+    /// Cancels all operations and waits until the kernel has let go of them and begun work has
+    /// ended, at most `limit` nanoseconds: then ETIMEDOUT. Their results stay queued. Allocates
+    /// nothing that it cannot do without (S31).
     fn drain(&self, limit: u64) -> Result<()> {
         let (mut schedule, mut kernel) = (self.schedule.borrow_mut(), self.kernel.borrow_mut());
         if !schedule.is_kernel_busy() && !schedule.has_operations() {
@@ -218,7 +224,8 @@ impl Loop {
                     schedule.kernel_has_let_go();
                     return Ok(());
                 }
-                // The kernel is not to be entered any more, and tells nothing. What it has in its hands is never released.
+                // The kernel is not to be entered any more, and tells nothing. What it has in its
+                // hands is never released.
                 Err(_) if limit == u64::MAX => {
                     kernel.for_each_untaken(|number| schedule.was_not_taken(number));
                     schedule.give_up_on_kernel();
@@ -238,11 +245,14 @@ impl Loop {
         Ok(())
     }
 
-    /// Asks what a device may be busy with to end, and waits for that, at the latest until `until`: the thread that the ring is bound to
-    /// exits. All else, and the results, stay for whoever closes the loop.
+    /// Asks what a device may be busy with to end, and waits for that, at the latest until `until`:
+    /// the thread that the ring is bound to exits. All else, and the results, stay for whoever
+    /// closes the loop.
     #[cfg(feature = "capi")]
     pub(super) fn wait_for_devices(&self, until: u64) {
-        let (Ok(mut schedule), Ok(mut kernel)) = (self.schedule.try_borrow_mut(), self.kernel.try_borrow_mut()) else {
+        let (Ok(mut schedule), Ok(mut kernel)) =
+            (self.schedule.try_borrow_mut(), self.kernel.try_borrow_mut())
+        else {
             return;
         };
         let mut is_first = true;
@@ -263,15 +273,17 @@ impl Loop {
         }
     }
 
-    /// Ends all that is pending. A panic in one Drop or release hook does not keep the others from theirs; the first goes
-    /// on its way when all is done. Allocates nothing (S31).
+    /// Ends all that is pending. A panic in one Drop or release hook does not keep the others from
+    /// theirs; the first goes on its way when all is done. Allocates nothing (S31).
     fn cancel_everything(&self, end: End) {
         let _together = EndTogether::begin(self);
         // Those that are ready came before those that are not.
-        let (mut ready, mut posts) = (self.schedule.borrow_mut().end_posts(), self.shared.inbox.close());
+        let (mut ready, mut posts) =
+            (self.schedule.borrow_mut().end_posts(), self.shared.inbox.close());
         let mut index = 0;
         let mut first_panic = None;
-        let mut next_post = || ready.pop().or_else(|| posts.pop()).map(|post| self.unpack_ended(post));
+        let mut next_post =
+            || ready.pop().or_else(|| posts.pop()).map(|post| self.unpack_ended(post));
         while let Some(ended) = next_post().or_else(|| self.end_next(&mut index, end)) {
             let panic = catch_unwind(AssertUnwindSafe(|| self.release_catching(ended))).err();
             if first_panic.is_none() {
@@ -292,7 +304,8 @@ impl Loop {
         }
     }
 
-    /// The rest of a post that will not run. Work that is done tells its callback all the same, if that is still to come.
+    /// The rest of a post that will not run. Work that is done tells its callback all the same, if
+    /// that is still to come.
     fn unpack_ended(&self, post: Post<Loop>) -> Held {
         match post.due() {
             Due::Work(ticket) => self.executor.tell_later(ticket, post),
@@ -306,7 +319,11 @@ impl Loop {
         let mut schedule = self.schedule.borrow_mut();
         while *index < schedule.len() {
             *index += 1;
-            let ended = if schedule.is_filled(*index - 1) { schedule.end_at(*index - 1, end) } else { None };
+            let ended = if schedule.is_filled(*index - 1) {
+                schedule.end_at(*index - 1, end)
+            } else {
+                None
+            };
             if ended.is_some() {
                 return ended;
             }
@@ -320,7 +337,8 @@ impl Loop {
         self.schedule.borrow_mut().end_posts();
         self.shared.inbox.close();
         if self.schedule.borrow_mut().forget_all() {
-            // A task that has not ended relies on its loop for this: whoever aborts or wakes it asks which process it is.
+            // A task that has not ended relies on its loop for this: whoever aborts or wakes it
+            // asks which process it is.
             std::mem::forget(self.shared.clone());
         }
         self.exception_handler.forget();

@@ -1,4 +1,5 @@
-//! What a program asks of a loop as a whole, and who may ask: stop, break, the time, the handler for panics.
+//! What a program asks of a loop as a whole, and who may ask: stop, break, the time, the handler
+//! for panics.
 
 use std::any::Any;
 
@@ -9,8 +10,9 @@ use crate::sys::memory::try_box;
 use crate::time::Time;
 
 impl Loop {
-    /// Makes the current run return after its current batch; without a run, the next one after exactly one iteration
-    /// that does not sleep (S17). The flag clears when a run returns. O(1), no system call.
+    /// Makes the current run return after its current batch; without a run, the next one after
+    /// exactly one iteration that does not sleep (S17). The flag clears when a run returns. O(1),
+    /// no system call.
     ///
     /// Errors: ESHUTDOWN while the loop is being closed.
     pub fn stop(&self) -> Result<()> {
@@ -19,8 +21,8 @@ impl Loop {
         Ok(())
     }
 
-    /// Makes the current run return after the current callback; the rest of the batch stays queued, in order, for the
-    /// next run. It wins over [`stop`](Loop::stop) (S18). O(1), no system call.
+    /// Makes the current run return after the current callback; the rest of the batch stays queued,
+    /// in order, for the next run. It wins over [`stop`](Loop::stop) (S18). O(1), no system call.
     ///
     /// Errors: EINVAL when the loop is not running.
     pub fn break_(&self) -> Result<()> {
@@ -40,18 +42,24 @@ impl Loop {
     /// Whether [`run`](Loop::run) would wait or work: something referenced is pending.
     pub fn is_alive(&self) -> bool {
         // Once the loop is shut down, a signal that has come is nobody's.
-        self.schedule.borrow().is_alive() || self.phase.get() == Phase::Open && self.shared.inbox.has_posts()
+        self.schedule.borrow().is_alive()
+            || self.phase.get() == Phase::Open && self.shared.inbox.has_posts()
     }
 
-    /// The handle of the callback that is running, if one is: also of one that runs once, though that is stale by then. A post of
-    /// another thread has none.
+    /// The handle of the callback that is running, if one is: also of one that runs once, though
+    /// that is stale by then. A post of another thread has none.
     pub fn current_handle(&self) -> Option<Handle> {
         self.current.get()
     }
 
-    /// Gives the loop a handler for panics in callbacks, hooks and what they carry, and for those of tasks that nobody joins: it gets the
-    /// payload, and the loop goes on (S30, S41). Replaces the handler there was. A panic in the handler itself leaves the run. Errors: ESHUTDOWN, ENOMEM.
-    pub fn set_exception_handler(&self, handler: impl FnMut(&Loop, Box<dyn Any + Send>) + 'static) -> Result<()> {
+    /// Gives the loop a handler for panics in callbacks, hooks and what they carry, and for those
+    /// of tasks that nobody joins: it gets the payload, and the loop goes on (S30, S41). Replaces
+    /// the handler there was. A panic in the handler itself leaves the run. Errors: ESHUTDOWN,
+    /// ENOMEM.
+    pub fn set_exception_handler(
+        &self,
+        handler: impl FnMut(&Loop, Box<dyn Any + Send>) + 'static,
+    ) -> Result<()> {
         self.check_open()?;
         self.exception_handler.set(Some(try_box(handler)?));
         Ok(())
@@ -69,8 +77,8 @@ impl Loop {
         crate::event_loop::thread::with_innermost(f)
     }
 
-    /// The time, read from the clock at each call (S1): CLOCK_MONOTONIC, or the virtual clock of a loop that has one.
-    /// About 25 ns.
+    /// The time, read from the clock at each call (S1): CLOCK_MONOTONIC, or the virtual clock of a
+    /// loop that has one. About 25 ns.
     pub fn time(&self) -> Time {
         Time::from_nanos(self.clock.now())
     }

@@ -1,7 +1,8 @@
 //! S5 (d): from a ready slot to its callback, and what the end of a callback brings.
 //!
-//! No borrow is held while user code runs: callbacks, hooks, handlers, and the Drop of what they carry. After each of them the loop asks
-//! whether this is a forked child, where nothing of the loop's runs any more (S33).
+//! No borrow is held while user code runs: callbacks, hooks, handlers, and the Drop of what they
+//! carry. After each of them the loop asks whether this is a forked child, where nothing of the
+//! loop's runs any more (S33).
 
 use std::cell::RefMut;
 
@@ -43,7 +44,11 @@ impl Loop {
 
     /// Runs what is next, of any kind; false when it turns out that nothing is to be run for it.
     #[inline(never)]
-    pub(super) fn run_call(&self, mut schedule: RefMut<'_, Schedule>, next: SlotRef) -> Result<bool> {
+    pub(super) fn run_call(
+        &self,
+        mut schedule: RefMut<'_, Schedule>,
+        next: SlotRef,
+    ) -> Result<bool> {
         let Some(call) = self.take_call(&mut schedule, next)? else { return Ok(false) };
         drop(schedule);
         self.invoke(call).map(|()| true)
@@ -63,7 +68,11 @@ impl Loop {
 
     /// What `invoke` does, for a task: its callback stays in its slot.
     #[inline(never)]
-    pub(super) fn poll_task(&self, mut schedule: RefMut<'_, Schedule>, next: SlotRef) -> Result<()> {
+    pub(super) fn poll_task(
+        &self,
+        mut schedule: RefMut<'_, Schedule>,
+        next: SlotRef,
+    ) -> Result<()> {
         let (handle, mut callback) = schedule.begin_task(next);
         drop(schedule);
         self.current.set(Some(handle));
@@ -131,7 +140,8 @@ impl Loop {
         Ok(())
     }
 
-    /// Runs one callback, and what its end brings: the report that it was slow, its release, the handling of a panic.
+    /// Runs one callback, and what its end brings: the report that it was slow, its release, the
+    /// handling of a panic.
     ///
     /// When it returns in a forked child, nothing of the loop's runs there any more (S33).
     pub(super) fn invoke(&self, mut call: Call) -> Result<()> {
@@ -156,7 +166,8 @@ impl Loop {
         self.check_not_forked()
     }
 
-    /// Asked after all user code: it may have forked, and this may be the child, where nothing of the loop's may run.
+    /// Asked after all user code: it may have forked, and this may be the child, where nothing of
+    /// the loop's may run.
     #[inline]
     pub(crate) fn check_not_forked(&self) -> Result<()> {
         if self.owner.process().is_current() { Ok(()) } else { Err(Error::FORKED) }

@@ -9,13 +9,15 @@ use crate::event_loop::Loop;
 use crate::time::Clock;
 
 impl Loop {
-    /// A descriptor that is readable whenever `run_once` with a zero limit has work, timers included: for `poll`,
-    /// `epoll` and the like of a host loop. It stays the loop's own: never read or close it.
+    /// A descriptor that is readable whenever `run_once` with a zero limit has work, timers
+    /// included: for `poll`, `epoll` and the like of a host loop. It stays the loop's own: never
+    /// read or close it.
     ///
-    /// The host waits until it is readable, calls [`run_once`](Loop::run_once) with a zero limit, and waits again. When
-    /// it schedules anything in between, it calls [`flush`](Loop::flush) before it waits. The descriptor is made
-    /// when this is called first, an eventfd, before Linux 5.19 an epoll; a loop that nobody embeds does not pay for it. A
-    /// virtual clock does not move while the host waits. Errors: EMFILE, ENFILE, ENOMEM, ESHUTDOWN.
+    /// The host waits until it is readable, calls [`run_once`](Loop::run_once) with a zero limit,
+    /// and waits again. When it schedules anything in between, it calls [`flush`](Loop::flush)
+    /// before it waits. The descriptor is made when this is called first, an eventfd, before Linux
+    /// 5.19 an epoll; a loop that nobody embeds does not pay for it. A virtual clock does not move
+    /// while the host waits. Errors: EMFILE, ENFILE, ENOMEM, ESHUTDOWN.
     pub fn fd(&self) -> Result<RawFd> {
         self.check_open()?;
         if self.shared.host_fd().is_none() {
@@ -25,10 +27,12 @@ impl Loop {
         self.kernel.borrow_mut().host_fd(self.shared.host_fd().expect("it was made above"))
     }
 
-    /// Makes [`fd`](Loop::fd) tell of what has been scheduled, cancelled or forgotten since the last [`run_once`](Loop::run_once): arms the
-    /// earliest deadline in the ring, and makes the descriptor readable if something is ready. At most two system calls.
+    /// Makes [`fd`](Loop::fd) tell of what has been scheduled, cancelled or forgotten since the
+    /// last [`run_once`](Loop::run_once): arms the earliest deadline in the ring, and makes the
+    /// descriptor readable if something is ready. At most two system calls.
     ///
-    /// Not needed inside callbacks. Without [`fd`](Loop::fd) it does nothing. Errors: ENOMEM, with nothing lost; those of `io_uring_enter`.
+    /// Not needed inside callbacks. Without [`fd`](Loop::fd) it does nothing. Errors: ENOMEM, with
+    /// nothing lost; those of `io_uring_enter`.
     pub fn flush(&self) -> Result<()> {
         self.check_open()?;
         match self.shared.host_fd() {
@@ -37,8 +41,8 @@ impl Loop {
         }
     }
 
-    /// At the end of a run, tells a host loop what is left. An error is told by the next `flush` or run: the descriptor
-    /// is readable then, so that the host comes.
+    /// At the end of a run, tells a host loop what is left. An error is told by the next `flush` or
+    /// run: the descriptor is readable then, so that the host comes.
     #[inline]
     pub(crate) fn hand_over_to_host(&self) {
         let Some(fd) = self.shared.host_fd() else { return };
@@ -49,13 +53,15 @@ impl Loop {
         }
     }
 
-    /// While the host waits, the loop counts as asleep. Whether somebody has wanted it to be awake since.
+    /// While the host waits, the loop counts as asleep. Whether somebody has wanted it to be awake
+    /// since.
     #[inline]
     pub(crate) fn wake_up_from_host(&self) -> bool {
         self.shared.host_fd().is_some() && self.shared.inbox.wake_up()
     }
 
-    /// At the beginning of a run: the kernel may have told of a lost completion when the run before handed over.
+    /// At the beginning of a run: the kernel may have told of a lost completion when the run before
+    /// handed over.
     #[inline]
     pub(crate) fn tell_loss_to_host(&self) -> Result<()> {
         if self.shared.host_fd().is_some() && self.kernel.borrow_mut().take_loss() {
@@ -81,13 +87,18 @@ impl Loop {
                 return kernel.submit();
             }
             // The deadlines of a virtual clock mean nothing to the kernel.
-            let deadline = if matches!(self.clock, Clock::Monotonic) { schedule.wake_up_bound() } else { None };
+            let deadline = if matches!(self.clock, Clock::Monotonic) {
+                schedule.wake_up_bound()
+            } else {
+                None
+            };
             kernel.submit_with_timeout(self.wake_up_time(deadline))?;
             if !kernel.has_completions() && !kernel.has_queued() {
                 return Ok(());
             }
-            // They may be the ring's own alone, where the kernel cannot move a timeout in silence: nothing for the host. But when the
-            // kernel takes no more at the moment, the host is to come again.
+            // They may be the ring's own alone, where the kernel cannot move a timeout in silence:
+            // nothing for the host. But when the kernel takes no more at the moment, the host is to
+            // come again.
             has_work = kernel.reap_own() || kernel.has_queued();
         }
     }

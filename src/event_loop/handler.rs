@@ -11,7 +11,8 @@ pub(crate) struct Handler<F: ?Sized> {
 }
 
 impl<F: ?Sized> Handler<F> {
-    /// Replaces the handler. The former one is dropped when nothing is borrowed, if it is running after it has returned.
+    /// Replaces the handler. The former one is dropped when nothing is borrowed, if it is running
+    /// after it has returned.
     pub(crate) fn set(&self, handler: Option<Box<F>>) {
         self.version.set(self.version.get() + 1);
         let former = self.handler.replace(handler);
@@ -33,7 +34,8 @@ impl<F: ?Sized> Handler<F> {
     }
 }
 
-/// Brings a handler back when it has run, also when it panicked, unless another has taken its place.
+/// Brings a handler back when it has run, also when it panicked, unless another has taken its
+/// place.
 struct Away<'a, F: ?Sized> {
     home: &'a Handler<F>,
     version: u64,
@@ -91,7 +93,9 @@ mod tests {
             inner.set(inner.get() + 1);
             assert!(!panic, "as asked");
         })));
-        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| home.with(|handler| handler(true))));
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            home.with(|handler| handler(true))
+        }));
         assert!(caught.is_err());
         home.with(|handler| handler(false));
         assert_eq!(ran.get(), 2);

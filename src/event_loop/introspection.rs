@@ -1,7 +1,7 @@
 //! Metrics and `walk`: a loop's counters, and one `Info` for each pending thing.
 //!
-//! `walk` shows everything that was pending when it began and still is. It holds no borrow while the caller's function runs, and
-//! promises no order.
+//! `walk` shows everything that was pending when it began and still is. It holds no borrow while
+//! the caller's function runs, and promises no order.
 
 use crate::error::Result;
 use crate::event_loop::{Loop, UserCode};
@@ -23,9 +23,10 @@ impl Loop {
         }
     }
 
-    /// Shows everything that is pending to `f`, in no order that is promised: to find leaks. `f` may call anything,
-    /// cancel included; what it schedules may or may not be shown. Posts of other threads have no handles and are not shown, but for
-    /// delayed ones. O(n). Errors: ESHUTDOWN while closing.
+    /// Shows everything that is pending to `f`, in no order that is promised: to find leaks. `f`
+    /// may call anything, cancel included; what it schedules may or may not be shown. Posts of
+    /// other threads have no handles and are not shown, but for delayed ones. O(n). Errors:
+    /// ESHUTDOWN while closing.
     pub fn walk(&self, mut f: impl FnMut(&Loop, &Info)) -> Result<()> {
         self.check()?;
         let _user_code = UserCode::begin(self);

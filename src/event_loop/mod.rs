@@ -1,8 +1,9 @@
 //! The loop: what it is made of, and one iteration.
 //!
-//! What is pending stands in `schedule`, what the kernel knows in `kernel`; here the two meet. `iterate` reads like rule S5; its steps are in
-//! `sleep` (a), here (b, c) and in `dispatch` (d). No borrow of either is held while user code runs, and user code is callbacks,
-//! hooks, handlers and the Drop of what they carry.
+//! What is pending stands in `schedule`, what the kernel knows in `kernel`; here the two meet.
+//! `iterate` reads like rule S5; its steps are in `sleep` (a), here (b, c) and in `dispatch` (d).
+//! No borrow of either is held while user code runs, and user code is callbacks, hooks, handlers
+//! and the Drop of what they carry.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -26,8 +27,9 @@ pub(crate) use self::watch::EndTogether;
 
 /// An event loop on a ring of its own.
 ///
-/// It belongs to the thread that made it and is not `Send`; its methods take `&self`, so that callbacks, which get
-/// `&Loop`, can call all of them. Dropping it closes it: what is pending is dropped without being run.
+/// It belongs to the thread that made it and is not `Send`; its methods take `&self`, so that
+/// callbacks, which get `&Loop`, can call all of them. Dropping it closes it: what is pending is
+/// dropped without being run.
 ///
 /// ```
 /// use ringloop::Loop;
@@ -48,7 +50,8 @@ pub(crate) use self::watch::EndTogether;
 /// lp.stop();
 /// ```
 ///
-/// Nor can it be taken to another thread; see [`Builder::build_detached`](crate::Builder::build_detached) for that:
+/// Nor can it be taken to another thread; see
+/// [`Builder::build_detached`](crate::Builder::build_detached) for that:
 ///
 /// ```compile_fail,E0277
 /// let lp = ringloop::Loop::new().unwrap();
@@ -103,13 +106,15 @@ pub(crate) enum Phase {
 pub(crate) type ExceptionHandler = dyn FnMut(&Loop, Box<dyn Any + Send>);
 
 impl Loop {
-    /// One iteration, step by step as in S5. Tells how many callbacks ran and whether a signal ended the wait.
+    /// One iteration, step by step as in S5. Tells how many callbacks ran and whether a signal
+    /// ended the wait.
     #[inline(always)]
     fn iterate(&self, limit: u64, while_alive: bool) -> Result<(usize, bool)> {
         self.schedule.borrow_mut().metrics.iterations += 1;
         self.run_hooks(HookPoint::BeforeWait)?;
         let waited = {
-            let (schedule, kernel) = (&mut *self.schedule.borrow_mut(), &mut *self.kernel.borrow_mut());
+            let (schedule, kernel) =
+                (&mut *self.schedule.borrow_mut(), &mut *self.kernel.borrow_mut());
             let waited = self.wait(schedule, kernel, limit, while_alive)?;
             self.collect_what_came(schedule, kernel)?;
             self.collect_due_timers(schedule, waited.now)?;
@@ -119,8 +124,9 @@ impl Loop {
         Ok((self.run_batch()?, waited.interrupted))
     }
 
-    /// S5 (b): appends posts, then one batch of completions, to the ready queue. What there is no memory for waits, so that what is ready
-    /// already may free some; only if nothing is, that is an error.
+    /// S5 (b): appends posts, then one batch of completions, to the ready queue. What there is no
+    /// memory for waits, so that what is ready already may free some; only if nothing is, that is
+    /// an error.
     #[inline(always)]
     fn collect_what_came(&self, schedule: &mut Schedule, kernel: &mut Kernel) -> Result<()> {
         let posts = self.collect_posts(schedule);
@@ -133,7 +139,11 @@ impl Loop {
 
     /// Takes one batch of completions. When memory is refused, they stay where they are.
     #[inline(always)]
-    pub(crate) fn collect_completions(&self, schedule: &mut Schedule, kernel: &mut Kernel) -> Result<()> {
+    pub(crate) fn collect_completions(
+        &self,
+        schedule: &mut Schedule,
+        kernel: &mut Kernel,
+    ) -> Result<()> {
         if kernel.batch_len() == 0 { Ok(()) } else { self.take_completions(schedule, kernel) }
     }
 
@@ -147,7 +157,8 @@ impl Loop {
         Ok(())
     }
 
-    /// S5 (c): appends every due timer to the ready queue. The clock is not read while no timer is pending.
+    /// S5 (c): appends every due timer to the ready queue. The clock is not read while no timer is
+    /// pending.
     #[inline(always)]
     fn collect_due_timers(&self, schedule: &mut Schedule, now: Option<u64>) -> Result<()> {
         if !schedule.has_timers() {

@@ -11,7 +11,10 @@ impl Loop {
         let mut pools = self.pools.borrow_mut();
         let place = pools.iter().position(Option::is_none).unwrap_or(pools.len());
         // Numbers that a program seldom uses for groups of its own.
-        let group = u16::try_from(place).ok().and_then(|place| place.checked_add(0x8000)).ok_or(Error::NO_MEMORY)?;
+        let group = u16::try_from(place)
+            .ok()
+            .and_then(|place| place.checked_add(0x8000))
+            .ok_or(Error::NO_MEMORY)?;
         if place == pools.len() {
             pools.try_reserve(1)?;
             pools.push(None);
@@ -31,8 +34,9 @@ impl Loop {
     pub(crate) fn free_pool(&self, pool: &TryArc<Pool>) -> Result<()> {
         self.check()?;
         let mut pools = self.pools.borrow_mut();
-        let is_it =
-            |other: &&mut Option<TryArc<Pool>>| other.as_ref().is_some_and(|other| TryArc::is_same(other, pool));
+        let is_it = |other: &&mut Option<TryArc<Pool>>| {
+            other.as_ref().is_some_and(|other| TryArc::is_same(other, pool))
+        };
         let place = pools.iter_mut().find(is_it).ok_or(Error::FOREIGN_BUFFERS)?;
         if !pool.is_idle() {
             return Err(Error::BUFFERS_IN_USE);

@@ -1,10 +1,12 @@
 //! A loop behind a pointer, as C has it.
 //!
-//! A process or a thread that does not own the loop is refused before there is a reference to more than what all threads may look at
-//! (S29), and so is, for as long as it lives, a forked child that has closed its copy. This relies on those who have a pointer: it is that
-//! of a loop that has not been closed, or was closed in a forked child. Nothing but `close_raw` ends such a loop.
+//! A process or a thread that does not own the loop is refused before there is a reference to more
+//! than what all threads may look at (S29), and so is, for as long as it lives, a forked child that
+//! has closed its copy. This relies on those who have a pointer: it is that of a loop that has not
+//! been closed, or was closed in a forked child. Nothing but `close_raw` ends such a loop.
 //!
-//! `unsafe` lives here because C has no lifetimes: each function says what it expects of whoever has the pointer.
+//! `unsafe` lives here because C has no lifetimes: each function says what it expects of whoever
+//! has the pointer.
 
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -49,10 +51,12 @@ const _: () = {
 
 impl<'a> Public<'a> {
     /// # Safety
-    /// The pointer is that of a loop that is not closed during 'a, or was closed in a forked child, which this is.
+    /// The pointer is that of a loop that is not closed during 'a, or was closed in a forked child,
+    /// which this is.
     #[inline]
     pub(crate) unsafe fn of(lp: *const Loop) -> Public<'a> {
-        // SAFETY: the caller says that these fields are there; no reference to the others is made, which may be in use by the loop's thread.
+        // SAFETY: the caller says that these fields are there; no reference to the others is made,
+        // which may be in use by the loop's thread.
         unsafe { Public { owner: &(*lp).owner, clock: &(*lp).clock, shared: &(*lp).shared, lp } }
     }
 
@@ -60,7 +64,8 @@ impl<'a> Public<'a> {
     #[inline]
     pub(crate) fn enter(self) -> Result<&'a Loop> {
         self.owner.check()?;
-        // SAFETY: the loop is this thread's, and is not closed (`of`); nobody borrows it mutably while it is behind a pointer.
+        // SAFETY: the loop is this thread's, and is not closed (`of`); nobody borrows it mutably
+        // while it is behind a pointer.
         Ok(unsafe { &*self.lp })
     }
 
@@ -95,8 +100,9 @@ impl Loop {
         &self.raw.word
     }
 
-    /// Ends the loop behind a pointer and frees it, if the calling thread owns it, or inherits it from one that has exited, or this is a
-    /// forked child. Waits at most `limit` nanoseconds until the kernel has let go.
+    /// Ends the loop behind a pointer and frees it, if the calling thread owns it, or inherits it
+    /// from one that has exited, or this is a forked child. Waits at most `limit` nanoseconds until
+    /// the kernel has let go.
     ///
     /// # Safety
     /// As for `Public::of`; and when it succeeds, the loop is closed.
@@ -110,9 +116,11 @@ impl Loop {
             return Err(Error::FORKED);
         }
         if is_forked && !owner.is_of_this_thread() {
-            // Another thread has forked: the loop's may have been anywhere, and is not here to go on. All of it is leaked.
+            // Another thread has forked: the loop's may have been anywhere, and is not here to go
+            // on. All of it is leaked.
             owner.leave_to_nobody();
-            // SAFETY: nothing but `public` uses the loop from now on, and this word, which no other thread of this process does.
+            // SAFETY: nothing but `public` uses the loop from now on, and this word, which no other
+            // thread of this process does.
             keep_abandoned(lp, unsafe { &(*lp).raw.word });
             return Ok(());
         }
@@ -121,8 +129,8 @@ impl Loop {
         // A release hook may have forked meanwhile, and this may be the child.
         let is_copy = !owner.process().is_current();
         let lp = ptr::with_exposed_provenance_mut::<Loop>(lp.addr());
-        // SAFETY: `into_raw` made the pointer of a Box; all has ended, so that no user code runs any more, and nobody else has the loop, or
-        // is in this process.
+        // SAFETY: `into_raw` made the pointer of a Box; all has ended, so that no user code runs
+        // any more, and nobody else has the loop, or is in this process.
         unsafe { if is_copy { free_copy(lp) } else { drop(Box::from_raw(lp)) } };
         Ok(())
     }
@@ -139,17 +147,23 @@ impl Loop {
     }
 }
 
-/// Frees a forked child's copy of a loop, but for what `Public` gives: what has the pointer still, such as a Handle in C++, which
-/// no hook has told of the end, gets EOWNERDEAD for it as long as the child lives.
+/// Frees a forked child's copy of a loop, but for what `Public` gives: what has the pointer still,
+/// such as a Handle in C++, which no hook has told of the end, gets EOWNERDEAD for it as long as
+/// the child lives.
 ///
 /// # Safety
 /// The pointer is that of `into_raw`, and nothing but `Public` uses the loop from now on.
 unsafe fn free_copy(lp: *mut Loop) {
-    // SAFETY: each of the three is owned twice while there are two of it, and the loop's memory is that of its Box still.
+    // SAFETY: each of the three is owned twice while there are two of it, and the loop's memory is
+    // that of its Box still.
     unsafe {
         (*lp).owner.abandon();
         forget((*lp).shared.clone());
-        let kept = ((&raw const (*lp).owner).read(), (&raw const (*lp).clock).read(), (&raw const (*lp).shared).read());
+        let kept = (
+            (&raw const (*lp).owner).read(),
+            (&raw const (*lp).clock).read(),
+            (&raw const (*lp).shared).read(),
+        );
         ptr::drop_in_place(lp);
         (&raw mut (*lp).owner).write(kept.0);
         (&raw mut (*lp).clock).write(kept.1);
@@ -159,7 +173,8 @@ unsafe fn free_copy(lp: *mut Loop) {
     }
 }
 
-/// Keeps what is left of a loop in a forked child, so that no tool takes it for lost. The word is the loop's own.
+/// Keeps what is left of a loop in a forked child, so that no tool takes it for lost. The word is
+/// the loop's own.
 fn keep_abandoned(lp: *const Loop, word: &Cell<*mut c_void>) {
     static ABANDONED: AtomicPtr<Loop> = AtomicPtr::new(ptr::null_mut());
 
@@ -195,7 +210,8 @@ mod tests {
             }
         });
         let Pointer(lp) = told.recv().unwrap();
-        // SAFETY: the child calls what is made for it, and leaves by _exit; the loop is open as long as its thread waits.
+        // SAFETY: the child calls what is made for it, and leaves by _exit; the loop is open as
+        // long as its thread waits.
         let child = unsafe {
             match libc::fork() {
                 0 => {

@@ -1,6 +1,7 @@
 //! The end of user code: releases of things that have ended, and the way of panics.
 //!
-//! No borrow is held here while user code runs. A panic in a Drop keeps no release hook from its call.
+//! No borrow is held here while user code runs. A panic in a Drop keeps no release hook from its
+//! call.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -9,13 +10,13 @@ use super::Loop;
 use crate::event_loop::Held;
 use crate::pending::event::Event;
 
-/// How deep releases nest: a hook or a Drop that ends the next thing, whose hook or Drop ends another. Sixteen levels of nested task groups
-/// take less than 128 KiB of stack in a debug build.
+/// How deep releases nest: a hook or a Drop that ends the next thing, whose hook or Drop ends
+/// another. Sixteen levels of nested task groups take less than 128 KiB of stack in a debug build.
 const MAX_NESTED_RELEASES: u32 = 16;
 
 impl Loop {
-    /// Drops what a thing has left and runs its release hook; gives a panic of these. User code: no borrow may be held, and the loop is not
-    /// closed meanwhile.
+    /// Drops what a thing has left and runs its release hook; gives a panic of these. User code: no
+    /// borrow may be held, and the loop is not closed meanwhile.
     pub(super) fn release(&self, ended: Held) -> Option<Payload> {
         let _user_code = UserCode::begin(self);
         self.releases.set(self.releases.get() + 1);
@@ -26,7 +27,9 @@ impl Loop {
                 && let Some(ended) = { self.schedule.borrow_mut().next_deferred() }
             {
                 let deferred = self.release_one(ended);
-                let left = deferred.and_then(|payload| attempt(|| self.handle_panics([Some(payload), None, None])));
+                let left = deferred.and_then(|payload| {
+                    attempt(|| self.handle_panics([Some(payload), None, None]))
+                });
                 match left {
                     Some(payload) if panic.is_some() => drop_quietly(payload),
                     Some(payload) => panic = Some(payload),
@@ -38,8 +41,8 @@ impl Loop {
         panic
     }
 
-    /// Whether what ends now is released when the innermost release on the stack returns: a chain of any length takes no more stack than
-    /// `MAX_NESTED_RELEASES`.
+    /// Whether what ends now is released when the innermost release on the stack returns: a chain
+    /// of any length takes no more stack than `MAX_NESTED_RELEASES`.
     pub(crate) fn defers_releases(&self) -> bool {
         self.releases.get() >= MAX_NESTED_RELEASES
     }
@@ -69,7 +72,8 @@ impl Loop {
         self.release(ended)
     }
 
-    /// As `release`, for what a function of the loop drops: a panic goes where those of callbacks go.
+    /// As `release`, for what a function of the loop drops: a panic goes where those of callbacks
+    /// go.
     #[cold]
     pub(crate) fn release_catching(&self, ended: Held) {
         if !ended.is_empty() {
@@ -80,7 +84,8 @@ impl Loop {
         }
     }
 
-    /// Hands panics to the exception handler; without one, the first goes on its way (S30), unless it is nobody's (S41).
+    /// Hands panics to the exception handler; without one, the first goes on its way (S30), unless
+    /// it is nobody's (S41).
     #[cold]
     pub(super) fn handle_panics(&self, payloads: [Option<Payload>; 3]) {
         for payload in payloads.into_iter().flatten() {
@@ -102,8 +107,8 @@ impl Loop {
 
 pub(crate) type Payload = Box<dyn Any + Send>;
 
-/// The payload of a panic for which somebody has dropped the handle: of a task, or of work off the loop. The exception handler gets what is
-/// in it; without one, the loop goes on (S41).
+/// The payload of a panic for which somebody has dropped the handle: of a task, or of work off the
+/// loop. The exception handler gets what is in it; without one, the loop goes on (S41).
 pub(crate) struct Unjoined(Payload);
 
 impl Unjoined {

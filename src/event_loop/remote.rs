@@ -1,4 +1,5 @@
-//! What other threads may do with a loop: post to it, wake it, stop it. A remote may outlive its loop (S23).
+//! What other threads may do with a loop: post to it, wake it, stop it. A remote may outlive its
+//! loop (S23).
 
 use std::fmt;
 use std::time::Duration;
@@ -12,8 +13,9 @@ use crate::time;
 
 /// A loop as other threads know it: they post callbacks to it, wake it, stop it.
 ///
-/// It is cheap to clone, and may outlive the loop: then everything says ESHUTDOWN. Everything here is for any thread, the
-/// loop's own and those of other loops included, and takes no lock (but that of the file where there is a trace). In a forked child everything says EOWNERDEAD (S33).
+/// It is cheap to clone, and may outlive the loop: then everything says ESHUTDOWN. Everything here
+/// is for any thread, the loop's own and those of other loops included, and takes no lock (but that
+/// of the file where there is a trace). In a forked child everything says EOWNERDEAD (S33).
 ///
 /// ```
 /// use ringloop::Loop;
@@ -49,13 +51,18 @@ impl Remote {
         Remote { shared }
     }
 
-    /// Runs `f` on the loop's thread, as soon as the loop comes to it: after what this thread has posted before, and in
-    /// order with the loop's own `call_soon` by the time of the call (S26). It counts for [`Loop::run`] from then on.
+    /// Runs `f` on the loop's thread, as soon as the loop comes to it: after what this thread has
+    /// posted before, and in order with the loop's own `call_soon` by the time of the call (S26).
+    /// It counts for [`Loop::run`] from then on.
     ///
-    /// Costs a compare-and-swap, now and then an allocation, and a system call (some 5 µs) only if the loop sleeps and nobody
-    /// else has woken it. Errors, which give `f` back: ESHUTDOWN when the loop is shut down, closing or gone; EOWNERDEAD
-    /// in a forked child; ENOMEM. An `f` that was accepted runs, or is dropped when the loop is closed (S23).
-    pub fn call_soon<F: FnOnce(&Loop) + Send + 'static>(&self, f: F) -> std::result::Result<(), Refused<F>> {
+    /// Costs a compare-and-swap, now and then an allocation, and a system call (some 5 µs) only if
+    /// the loop sleeps and nobody else has woken it. Errors, which give `f` back: ESHUTDOWN when
+    /// the loop is shut down, closing or gone; EOWNERDEAD in a forked child; ENOMEM. An `f` that
+    /// was accepted runs, or is dropped when the loop is closed (S23).
+    pub fn call_soon<F: FnOnce(&Loop) + Send + 'static>(
+        &self,
+        f: F,
+    ) -> std::result::Result<(), Refused<F>> {
         self.shared.post_closure(f, None)
     }
 
@@ -68,7 +75,8 @@ impl Remote {
         self.shared.post_closure(f, Some(time::nanos(delay)))
     }
 
-    /// Makes the loop's sleep return at once, or its next one if it is awake (S27). Async-signal-safe; leaves errno alone.
+    /// Makes the loop's sleep return at once, or its next one if it is awake (S27).
+    /// Async-signal-safe; leaves errno alone.
     ///
     /// Errors: ESHUTDOWN when the loop is shut down, closing or gone; EOWNERDEAD.
     pub fn wakeup(&self) -> Result<()> {
@@ -88,8 +96,9 @@ impl Loop {
         Remote::new(self.shared.clone())
     }
 
-    /// S5 (b): appends to the ready queue all that other threads have posted, the handlers of the signals that have
-    /// come, and the work that is done. What there is no memory for goes back to the inbox, in order. A load when there is nothing.
+    /// S5 (b): appends to the ready queue all that other threads have posted, the handlers of the
+    /// signals that have come, and the work that is done. What there is no memory for goes back to
+    /// the inbox, in order. A load when there is nothing.
     #[inline(always)]
     pub(crate) fn collect_posts(&self, schedule: &mut Schedule) -> Result<()> {
         if self.shared.inbox.has_posts() { self.take_posts(schedule) } else { Ok(()) }
@@ -98,8 +107,10 @@ impl Loop {
     #[cold]
     fn take_posts(&self, schedule: &mut Schedule) -> Result<()> {
         let shared = &self.shared;
-        let time_of = |when| if shared.is_virtual() { self.clock.now().saturating_add(when) } else { when };
-        let done = |schedule: &mut Schedule, ticket, post| self.executor.take(schedule, ticket, post);
+        let time_of =
+            |when| if shared.is_virtual() { self.clock.now().saturating_add(when) } else { when };
+        let done =
+            |schedule: &mut Schedule, ticket, post| self.executor.take(schedule, ticket, post);
         let collected = schedule.collect_posts(shared.inbox.take(), time_of, done);
         let collected = collected.and_then(|()| shared.collect_signals(schedule));
         let collected = collected.and_then(|()| self.executor.collect(schedule));
@@ -116,7 +127,8 @@ impl Shared {
     where
         F: FnOnce(&Loop) + Send + 'static,
     {
-        self.post(Closure(f), delay).map_err(|(Closure(callback), error)| Refused::from((callback, error)))
+        self.post(Closure(f), delay)
+            .map_err(|(Closure(callback), error)| Refused::from((callback, error)))
     }
 
     /// Has the loop call `stop`, in order with what else is posted.

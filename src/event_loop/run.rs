@@ -22,13 +22,15 @@ pub enum Outcome {
 impl Loop {
     /// Runs until nothing referenced is left, or until stopped or broken off (S19).
     ///
-    /// On a loop with nothing left it returns [`Outcome::Done`] without an iteration. Errors: EBUSY when the loop runs
-    /// already; ESHUTDOWN; ENOMEM when memory is refused; EAGAIN when the kernel has taken no submissions for a second, for
-    /// want of memory; EBADR when it had no memory to keep a completion: an operation that had it ends with EBADR when it is
-    /// cancelled; what else `io_uring_enter` says. Nothing is lost on an error: run again. A signal does not end it.
+    /// On a loop with nothing left it returns [`Outcome::Done`] without an iteration. Errors: EBUSY
+    /// when the loop runs already; ESHUTDOWN; ENOMEM when memory is refused; EAGAIN when the kernel
+    /// has taken no submissions for a second, for want of memory; EBADR when it had no memory to
+    /// keep a completion: an operation that had it ends with EBADR when it is cancelled; what else
+    /// `io_uring_enter` says. Nothing is lost on an error: run again. A signal does not end it.
     ///
     /// # Panics
-    /// When a callback does and no exception handler is set; the rest of the batch stays queued (S30).
+    /// When a callback does and no exception handler is set; the rest of the batch stays queued
+    /// (S30).
     pub fn run(&self) -> Result<Outcome> {
         self.run_to_end(false)
     }
@@ -41,11 +43,11 @@ impl Loop {
         self.run_to_end(true)
     }
 
-    /// Runs one iteration, which sleeps at most `limit` (`Duration::MAX`: without limit), and tells how many callbacks
-    /// it ran; hooks do not count (S17, S19).
+    /// Runs one iteration, which sleeps at most `limit` (`Duration::MAX`: without limit), and tells
+    /// how many callbacks it ran; hooks do not count (S17, S19).
     ///
-    /// It may come back with 0. Errors: those of [`run`](Loop::run), and EINTR when a signal ended the wait and no
-    /// callback ran (S21).
+    /// It may come back with 0. Errors: those of [`run`](Loop::run), and EINTR when a signal ended
+    /// the wait and no callback ran (S21).
     ///
     /// # Panics
     /// As [`run`](Loop::run).
@@ -100,7 +102,8 @@ impl Loop {
 /// One run, from beginning to end, whichever way it ends.
 pub(crate) struct Run<'a> {
     lp: &'a Loop,
-    /// Whether others have woken the loop while it counted as asleep in a host loop: then this run does not begin with a sleep.
+    /// Whether others have woken the loop while it counted as asleep in a host loop: then this run
+    /// does not begin with a sleep.
     is_wanted: bool,
     _innermost: Running<'a>,
 }

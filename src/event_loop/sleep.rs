@@ -1,4 +1,5 @@
-//! S5 (a): what was queued goes to the kernel, and the loop sleeps if there is nothing else to do; or its virtual clock jumps (S36).
+//! S5 (a): what was queued goes to the kernel, and the loop sleeps if there is nothing else to do;
+//! or its virtual clock jumps (S36).
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -18,7 +19,8 @@ pub(super) struct Waiting {
 }
 
 impl Loop {
-    /// S5 (a): submits what was queued, and sleeps if there is nothing else to do. `while_alive`: and if something counts (S19).
+    /// S5 (a): submits what was queued, and sleeps if there is nothing else to do. `while_alive`:
+    /// and if something counts (S19).
     #[inline(always)]
     pub(super) fn wait(
         &self,
@@ -37,9 +39,17 @@ impl Loop {
     }
 
     #[inline(always)]
-    fn submit_and_wait(&self, schedule: &mut Schedule, kernel: &mut Kernel, limit: u64) -> Result<Waiting> {
-        let limit =
-            if schedule.has_submissions() { self.submit_deferred_first(schedule, kernel, limit)? } else { limit };
+    fn submit_and_wait(
+        &self,
+        schedule: &mut Schedule,
+        kernel: &mut Kernel,
+        limit: u64,
+    ) -> Result<Waiting> {
+        let limit = if schedule.has_submissions() {
+            self.submit_deferred_first(schedule, kernel, limit)?
+        } else {
+            limit
+        };
         if limit == 0 || self.must_not_sleep(schedule) {
             kernel.submit()?;
             return Ok(Waiting { interrupted: false, now: None });
@@ -55,8 +65,9 @@ impl Loop {
         }
     }
 
-    /// Tells the kernel what it is to be told. When it takes no more at the moment, that waits for the next iteration. When memory is
-    /// refused, what the kernel has completed is collected first, without sleep.
+    /// Tells the kernel what it is to be told. When it takes no more at the moment, that waits for
+    /// the next iteration. When memory is refused, what the kernel has completed is collected
+    /// first, without sleep.
     #[cold]
     pub(super) fn submit_deferred_first(
         &self,
@@ -79,7 +90,10 @@ impl Loop {
 
     #[inline]
     pub(super) fn must_not_sleep(&self, schedule: &Schedule) -> bool {
-        self.stopping.get() || self.breaking.get() || schedule.is_ready() || self.shared.inbox.has_posts()
+        self.stopping.get()
+            || self.breaking.get()
+            || schedule.is_ready()
+            || self.shared.inbox.has_posts()
     }
 
     /// When the loop wakes up for a deadline: `slack` later than it could (S3).
@@ -87,8 +101,8 @@ impl Loop {
         deadline.map_or(FOREVER, |deadline| deadline.saturating_add(self.slack))
     }
 
-    /// Sleeps from `now` until something completes or a timer is due, at the latest until `limit`, by CLOCK_MONOTONIC. The timers of a
-    /// virtual clock end no sleep.
+    /// Sleeps from `now` until something completes or a timer is due, at the latest until `limit`,
+    /// by CLOCK_MONOTONIC. The timers of a virtual clock end no sleep.
     #[cold]
     pub(super) fn sleep(
         &self,
@@ -132,16 +146,21 @@ impl Loop {
             if !interrupted && !has_come {
                 now = self.spin(kernel, now, until);
             }
-            // Once, as a rule. It goes round again when all that came was a timeout for what has been cancelled since.
-            let is_awake = is_wanted || interrupted || has_come || now >= limit || self.must_not_sleep(schedule);
+            // Once, as a rule. It goes round again when all that came was a timeout for what has
+            // been cancelled since.
+            let is_awake = is_wanted
+                || interrupted
+                || has_come
+                || now >= limit
+                || self.must_not_sleep(schedule);
             if is_awake || !is_virtual && schedule.is_due(now) {
                 return Ok(Waiting { interrupted, now: Some(now) });
             }
         }
     }
 
-    /// What a loop on a virtual clock does instead of sleeping: the clock jumps to the next deadline (S36). With none
-    /// ahead, it sleeps for real.
+    /// What a loop on a virtual clock does instead of sleeping: the clock jumps to the next
+    /// deadline (S36). With none ahead, it sleeps for real.
     #[cold]
     pub(super) fn jump(
         &self,
@@ -152,7 +171,8 @@ impl Loop {
         limit: u64,
     ) -> Result<Waiting> {
         let deadline = schedule.next_deadline();
-        // The world's time is not the virtual clock's: while operations are in flight that clock stands still.
+        // The world's time is not the virtual clock's: while operations are in flight that clock
+        // stands still.
         if schedule.has_operations() || deadline.is_none() && limit == FOREVER {
             let asleep = time::monotonic();
             let waiting = self.sleep(schedule, kernel, asleep, asleep.saturating_add(limit))?;
@@ -175,10 +195,15 @@ impl Loop {
         Ok(Waiting { interrupted: false, now: Some(until) })
     }
 
-    /// Looks at the ring and the clock instead of sleeping, from `now` for up to the loop's `spin`; tells the time then.
+    /// Looks at the ring and the clock instead of sleeping, from `now` for up to the loop's `spin`;
+    /// tells the time then.
     pub(super) fn spin(&self, kernel: &mut Kernel, now: u64, until: u64) -> u64 {
         let mut last = now;
-        while last < until && last - now < self.spin && !kernel.has_completions() && !self.shared.inbox.is_wanted() {
+        while last < until
+            && last - now < self.spin
+            && !kernel.has_completions()
+            && !self.shared.inbox.is_wanted()
+        {
             std::hint::spin_loop();
             last = time::monotonic();
         }

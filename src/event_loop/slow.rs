@@ -1,7 +1,8 @@
 //! The watch over callbacks: reports slow ones (S34), and records each of them in the trace.
 //!
-//! While a handler, the debug mode or a trace is on, a callback costs one reading of the clock; otherwise nothing. Time that
-//! passes between two callbacks, asleep or in a report, counts for neither.
+//! While a handler, the debug mode or a trace is on, a callback costs one reading of the clock;
+//! otherwise nothing. Time that passes between two callbacks, asleep or in a report, counts for
+//! neither.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -69,7 +70,11 @@ impl SlowWatch {
 
     fn set_limit(&self, limit: u64) {
         self.handler_limit.set(limit);
-        self.limit.set(if self.debug { limit.min(time::nanos(inspect::DEBUG_LIMIT)) } else { limit });
+        self.limit.set(if self.debug {
+            limit.min(time::nanos(inspect::DEBUG_LIMIT))
+        } else {
+            limit
+        });
         self.is_on.set(self.limit.get() != OFF || self.trace.is_some());
         self.restart();
     }
@@ -100,7 +105,12 @@ impl SlowWatch {
             self.since.set(time::monotonic());
         }
         let late = self.trace.and(call.due).map(|due| lp.clock.now().saturating_sub(due));
-        Some(Watched { kind: call.kind, source: call.callback.source(), since: self.since.get(), late })
+        Some(Watched {
+            kind: call.kind,
+            source: call.callback.source(),
+            since: self.since.get(),
+            late,
+        })
     }
 
     /// The callback has returned; reports it if it was slow.
@@ -128,11 +138,12 @@ impl SlowWatch {
 }
 
 impl Loop {
-    /// Calls `handler` after every callback that held the loop for `limit` or longer, with its duration and what it was
-    /// (S34). Replaces the handler there was. A zero limit is as good as [`clear_slow_callback`](Loop::clear_slow_callback).
+    /// Calls `handler` after every callback that held the loop for `limit` or longer, with its
+    /// duration and what it was (S34). Replaces the handler there was. A zero limit is as good as
+    /// [`clear_slow_callback`](Loop::clear_slow_callback).
     ///
-    /// Costs one reading of the clock, about 25 ns, for each callback while it is set. Durations are CLOCK_MONOTONIC's,
-    /// on a virtual clock too. Errors: ESHUTDOWN, ENOMEM.
+    /// Costs one reading of the clock, about 25 ns, for each callback while it is set. Durations
+    /// are CLOCK_MONOTONIC's, on a virtual clock too. Errors: ESHUTDOWN, ENOMEM.
     pub fn set_slow_callback(
         &self,
         limit: Duration,
@@ -148,7 +159,8 @@ impl Loop {
         Ok(())
     }
 
-    /// Ends the reports that [`set_slow_callback`](Loop::set_slow_callback) asked for. Errors: ESHUTDOWN.
+    /// Ends the reports that [`set_slow_callback`](Loop::set_slow_callback) asked for. Errors:
+    /// ESHUTDOWN.
     pub fn clear_slow_callback(&self) -> Result<()> {
         self.check()?;
         self.slow.set_limit(OFF);

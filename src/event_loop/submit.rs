@@ -1,6 +1,7 @@
 //! What goes to the kernel: operations, and what is told of them later. This is the one way in.
 //!
-//! An entry points at memory that the kernel uses until the final completion: whoever made the `Entry` vouches for that.
+//! An entry points at memory that the kernel uses until the final completion: whoever made the
+//! `Entry` vouches for that.
 
 use std::mem::ManuallyDrop;
 use std::os::fd::RawFd;
@@ -25,12 +26,15 @@ impl Loop {
     ) -> Result<Handle> {
         let callback = ManuallyDrop::new(callback);
         let (mut schedule, mut kernel) = (self.schedule.borrow_mut(), self.kernel.borrow_mut());
-        // What made the entry may have called user code, which may have forked: the queue is the parent's, too.
-        let is_known = self.check_not_forked().and_then(|()| match kernel.features().supports(entry.opcode) {
-            true => Ok(()),
-            false => Err(Error::UNSUPPORTED),
-        });
-        let room = is_known.and_then(|()| schedule.reserve_operations(1)).and_then(|()| kernel.reserve(1));
+        // What made the entry may have called user code, which may have forked: the queue is the
+        // parent's, too.
+        let is_known =
+            self.check_not_forked().and_then(|()| match kernel.features().supports(entry.opcode) {
+                true => Ok(()),
+                false => Err(Error::UNSUPPORTED),
+            });
+        let room =
+            is_known.and_then(|()| schedule.reserve_operations(1)).and_then(|()| kernel.reserve(1));
         if let Err(error) = room {
             drop((schedule, kernel));
             Callback::refuse(callback);
@@ -44,8 +48,8 @@ impl Loop {
         Ok(handle)
     }
 
-    /// Adds the operations of a chain, which fit into the queue, and queues their entries, none or all: `callback` makes the callback of
-    /// each, `added` gets its handle.
+    /// Adds the operations of a chain, which fit into the queue, and queues their entries, none or
+    /// all: `callback` makes the callback of each, `added` gets its handle.
     #[cfg_attr(not(feature = "capi"), allow(dead_code, reason = "so far for C alone"))]
     pub(crate) fn submit_linked(
         &self,
@@ -76,17 +80,20 @@ impl Loop {
         self.kernel.borrow_mut().capacity()
     }
 
-    /// Cuts an operation short at `when`: its final completion then says [`timed_out`](crate::Completion::timed_out), with what the
-    /// kernel had done, or ETIMEDOUT if that was nothing. Replaces the deadline it had; [`Time::NEVER`] removes it.
+    /// Cuts an operation short at `when`: its final completion then says
+    /// [`timed_out`](crate::Completion::timed_out), with what the kernel had done, or ETIMEDOUT if
+    /// that was nothing. Replaces the deadline it had; [`Time::NEVER`] removes it.
     ///
-    /// It is a timer of the loop's, as exact as any, and costs as much. What the kernel will not cancel, file I/O that has
-    /// begun, ends when it ends. Errors: EINVAL when the handle is not an operation's, ENOENT, ENOMEM, ESHUTDOWN.
+    /// It is a timer of the loop's, as exact as any, and costs as much. What the kernel will not
+    /// cancel, file I/O that has begun, ends when it ends. Errors: EINVAL when the handle is not an
+    /// operation's, ENOENT, ENOMEM, ESHUTDOWN.
     pub fn set_deadline(&self, handle: Handle, when: Time) -> Result<()> {
         self.check_open()?;
         self.schedule.borrow_mut().set_deadline(handle, when.as_nanos())
     }
 
-    /// Whether this kernel has an operation, an `IORING_OP_*`. Asked when the loop was made, never by the version.
+    /// Whether this kernel has an operation, an `IORING_OP_*`. Asked when the loop was made, never
+    /// by the version.
     pub fn supports(&self, opcode: u8) -> bool {
         self.kernel.borrow().features().supports(opcode)
     }
@@ -96,17 +103,22 @@ impl Loop {
         self.kernel.borrow().features().accepts_multishot()
     }
 
-    /// The descriptor of the ring, for `io_uring_register` of files and buffers: never to submit on, nor to close. Completions of tags of
-    /// registered resources are passed over; tags below 2^32 are never numbers of the loop's own.
+    /// The descriptor of the ring, for `io_uring_register` of files and buffers: never to submit
+    /// on, nor to close. Completions of tags of registered resources are passed over; tags below
+    /// 2^32 are never numbers of the loop's own.
     pub fn ring_fd(&self) -> Result<RawFd> {
         self.check()?;
         Ok(self.kernel.borrow().fd())
     }
 
-    /// Tells the kernel what it is to be told: what to cancel, what to begin again. When it takes no more, the rest stays for the
-    /// next iteration.
+    /// Tells the kernel what it is to be told: what to cancel, what to begin again. When it takes
+    /// no more, the rest stays for the next iteration.
     #[cold]
-    pub(crate) fn submit_deferred(&self, schedule: &mut Schedule, kernel: &mut Kernel) -> Result<()> {
+    pub(crate) fn submit_deferred(
+        &self,
+        schedule: &mut Schedule,
+        kernel: &mut Kernel,
+    ) -> Result<()> {
         if kernel.take_loss() {
             schedule.completion_lost();
         }
@@ -122,9 +134,13 @@ impl Loop {
         while schedule.has_submissions_now() {
             kernel.reserve(1)?;
             match schedule.next_submission()? {
-                Some(DeferredSubmission::Submit(entry, handle)) => kernel.push(entry, number(handle)),
+                Some(DeferredSubmission::Submit(entry, handle)) => {
+                    kernel.push(entry, number(handle))
+                }
                 Some(DeferredSubmission::Cancel(handle)) => kernel.cancel(number(handle))?,
-                Some(DeferredSubmission::Update(handle, events)) => kernel.update_poll(number(handle), events)?,
+                Some(DeferredSubmission::Update(handle, events)) => {
+                    kernel.update_poll(number(handle), events)?
+                }
                 None => {}
             }
         }
@@ -142,9 +158,10 @@ pub(super) fn cancel_orphans(schedule: &mut Schedule, kernel: &mut Kernel) -> Re
     Ok(())
 }
 
-/// Asks the kernel to let go of what is on a descriptor, and of nothing else: other descriptors may be in the batch that is being run, and
-/// are not to be polled before their callbacks have run. Of what it has been asked already, only what it did not know is asked
-/// again. Tells whether there was anything to ask.
+/// Asks the kernel to let go of what is on a descriptor, and of nothing else: other descriptors may
+/// be in the batch that is being run, and are not to be polled before their callbacks have run. Of
+/// what it has been asked already, only what it did not know is asked again. Tells whether there
+/// was anything to ask.
 pub(super) fn cancel_on(fd: RawFd, schedule: &mut Schedule, kernel: &mut Kernel) -> Result<bool> {
     let mut asked = false;
     let mut next = schedule.next_on(fd, None);

@@ -1,8 +1,8 @@
 //! What tasks ask of their loop: a slot, turns in the ready queue, a time to sleep until.
 //!
-//! The loop knows a task by its handle and calls what polls it. It promises that this is not dropped while it is being
-//! called, and that posts which came before a wake or a sleep have their turn before it (S26, S8). Futures, wakers and
-//! outputs are the tasks' own business.
+//! The loop knows a task by its handle and calls what polls it. It promises that this is not
+//! dropped while it is being called, and that posts which came before a wake or a sleep have their
+//! turn before it (S26, S8). Futures, wakers and outputs are the tasks' own business.
 
 use std::mem::ManuallyDrop;
 
@@ -18,13 +18,14 @@ impl Loop {
         &self.shared
     }
 
-    /// Hands the loop with this shared part to `f` if it is the innermost one that runs on this thread.
+    /// Hands the loop with this shared part to `f` if it is the innermost one that runs on this
+    /// thread.
     pub(crate) fn if_running<R>(shared: &TryArc<Shared>, f: impl FnOnce(&Loop) -> R) -> Option<R> {
         Loop::with_running(|lp| lp.filter(|lp| TryArc::is_same(&lp.shared, shared)).map(f))
     }
 
-    /// Gives a task its slot: from now on, `poll` is called whenever the task has its turn, for the first time in a
-    /// later iteration. When memory is refused, `poll` is dropped.
+    /// Gives a task its slot: from now on, `poll` is called whenever the task has its turn, for the
+    /// first time in a later iteration. When memory is refused, `poll` is dropped.
     #[inline(always)]
     pub(crate) fn add_task(&self, poll: Callback) -> Result<Handle> {
         let poll = ManuallyDrop::new(poll);
@@ -38,8 +39,8 @@ impl Loop {
         Ok(schedule.add_task(ManuallyDrop::into_inner(poll)))
     }
 
-    /// Puts a task at the end of the ready queue, unless it stands there already or has ended; false if there is no
-    /// memory.
+    /// Puts a task at the end of the ready queue, unless it stands there already or has ended;
+    /// false if there is no memory.
     #[inline]
     pub(crate) fn wake_task(&self, handle: Handle) -> bool {
         let mut schedule = self.schedule.borrow_mut();
@@ -50,14 +51,15 @@ impl Loop {
         woken.is_ok()
     }
 
-    /// The task that is being polled has ended. True: its slot is empty, and what polls it is the caller's to drop.
-    /// False: the slot drops it when this poll has returned.
+    /// The task that is being polled has ended. True: its slot is empty, and what polls it is the
+    /// caller's to drop. False: the slot drops it when this poll has returned.
     #[inline(always)]
     pub(crate) fn complete_task(&self, handle: Handle) -> bool {
         self.schedule.borrow_mut().complete_task(handle)
     }
 
-    /// The task whose turn it is is not polled any more: its slot drops what polls it when that returns.
+    /// The task whose turn it is is not polled any more: its slot drops what polls it when that
+    /// returns.
     pub(crate) fn end_task(&self, handle: Handle) {
         // What it held is handed out later.
         drop(self.schedule.borrow_mut().cancel(handle));
@@ -83,7 +85,8 @@ impl Loop {
         self.schedule.borrow_mut().stop_sleeping(handle);
     }
 
-    /// Whether a time is past on the loop's clock. That is not read if timers of that time have been collected.
+    /// Whether a time is past on the loop's clock. That is not read if timers of that time have
+    /// been collected.
     #[inline]
     pub(crate) fn is_past(&self, when: u64) -> bool {
         self.schedule.borrow().collected_at() >= when || self.time().as_nanos() >= when

@@ -58,7 +58,11 @@ fn s09_a_flood_of_completions_does_not_hold_up_a_due_timer() {
     let inner = Rc::clone(&taken);
     lp.call_at(lp.time(), move |lp| inner.set(lp.metrics().completed)).unwrap();
     assert_eq!(lp.run(), Ok(Outcome::Done));
-    assert!((1..=256).contains(&taken.get()), "{} completions were taken before the timer ran", taken.get());
+    assert!(
+        (1..=256).contains(&taken.get()),
+        "{} completions were taken before the timer ran",
+        taken.get()
+    );
     while lp.metrics().completed < FLOOD {
         lp.run_once(Duration::ZERO).unwrap();
     }
@@ -113,8 +117,8 @@ fn receive(lp: &Loop, socket: &UnixStream, results: &Results) -> Handle {
     lp.recv(socket.try_clone().unwrap(), Vec::with_capacity(8), 0, note).unwrap()
 }
 
-/// A loop with a receive for which there is data, and a watcher that is ready and does not count. Where the queue has one entry, what
-/// the kernel is told of the watcher has no room in it.
+/// A loop with a receive for which there is data, and a watcher that is ready and does not count.
+/// Where the queue has one entry, what the kernel is told of the watcher has no room in it.
 fn receive_and_watch(sq_entries: u32, results: &Results) -> Loop {
     let lp = Loop::builder().sq_entries(sq_entries).build().unwrap();
     let (socket, mut peer) = UnixStream::pair().unwrap();
@@ -222,7 +226,8 @@ fn s28_a_watcher_goes_on_when_the_completion_of_its_poll_was_lost() {
         lp.stop().unwrap();
     })
     .unwrap();
-    let untouched = lp.watch_fd(other.0, Events::IN, |_, _| panic!("there is nothing to read")).unwrap();
+    let untouched =
+        lp.watch_fd(other.0, Events::IN, |_, _| panic!("there is nothing to read")).unwrap();
     lp.run_once(Duration::ZERO).unwrap();
     lp.kernel.borrow_mut().uring().faults.loses_next = true;
     peer.write_all(b"lost").unwrap();
@@ -255,7 +260,8 @@ fn s28_a_child_is_reaped_when_its_completion_was_lost() {
 fn s28_a_loss_that_a_cancel_meets_is_told_by_the_run() {
     let lp = Loop::new().unwrap();
     let fds: Vec<_> = [(); 100].map(|()| UnixStream::pair().unwrap()).into();
-    let watch = |fd: &UnixStream| lp.watch_fd(fd.try_clone().unwrap(), Events::IN, |_, _| {}).unwrap();
+    let watch =
+        |fd: &UnixStream| lp.watch_fd(fd.try_clone().unwrap(), Events::IN, |_, _| {}).unwrap();
     let watchers: Vec<_> = fds.iter().map(|(fd, _)| watch(fd)).collect();
     lp.run_once(Duration::ZERO).unwrap();
     for (_, peer) in &fds {
@@ -280,15 +286,18 @@ fn s22_what_an_accept_waits_for_is_not_closed_for_a_connection() {
     let lp = Loop::new().unwrap();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let handle = lp.accept_multi(listener, |_, _| panic!("nobody connects")).unwrap();
-    let completed = |result| Completed { number: crate::abi::completion::number(handle), result, flags: 0 };
+    let completed =
+        |result| Completed { number: crate::abi::completion::number(handle), result, flags: 0 };
     let (bystander, _peer) = UnixStream::pair().unwrap();
     let mut schedule = lp.schedule.borrow_mut();
     // It would not wait, as kernels until 5.17 say of O_NONBLOCK, and a poll does that.
     schedule.completed(completed(-libc::EAGAIN));
-    assert!(
-        matches!(schedule.next_submission(), Ok(Some(DeferredSubmission::Submit(sqe, _))) if sqe.opcode == crate::abi::opcodes::POLL_ADD)
-    );
-    // There is no memory for the result, which says for what it is ready: a number that is also that of a descriptor.
+    let Ok(Some(DeferredSubmission::Submit(entry, _))) = schedule.next_submission() else {
+        panic!("the accept is not tried again")
+    };
+    assert_eq!(entry.opcode, crate::abi::opcodes::POLL_ADD);
+    // There is no memory for the result, which says for what it is ready: a number that is also
+    // that of a descriptor.
     schedule.discard(completed(bystander.as_raw_fd()));
     assert!(bystander.peer_addr().is_ok());
 }

@@ -1,7 +1,8 @@
 //! Watchers of descriptors, for libraries that read and write by themselves (S12).
 //!
-//! When the last watcher of a descriptor has ended, the kernel lets go of its file at once, or, of several that end together, at the end of
-//! that. A request that the kernel does not take waits for the next iteration.
+//! When the last watcher of a descriptor has ended, the kernel lets go of its file at once, or, of
+//! several that end together, at the end of that. A request that the kernel does not take waits for
+//! the next iteration.
 
 use std::mem::{ManuallyDrop, replace};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -16,15 +17,18 @@ use crate::pending::event::Event;
 use crate::sys::descriptors::check_pollable;
 
 impl Loop {
-    /// Runs `f` whenever `fd` is ready for one of `events`, as long as it is: level-triggered. Errors and hang-ups are always
-    /// reported (S12). Several watchers of one descriptor run in the order in which they were registered.
+    /// Runs `f` whenever `fd` is ready for one of `events`, as long as it is: level-triggered.
+    /// Errors and hang-ups are always reported (S12). Several watchers of one descriptor run in the
+    /// order in which they were registered.
     ///
-    /// The watcher keeps `fd`, which may be owned, an `Rc` or the like, until it ends. When the last watcher of a descriptor is
-    /// cancelled, the kernel lets go of its file before that returns; [`forget_fd`](Loop::forget_fd) ends operations on it as well. When the descriptor can be watched no more, the last call says [`Events::NVAL`] or
-    /// [`Events::ERR`], and the watcher has ended.
+    /// The watcher keeps `fd`, which may be owned, an `Rc` or the like, until it ends. When the
+    /// last watcher of a descriptor is cancelled, the kernel lets go of its file before that
+    /// returns; [`forget_fd`](Loop::forget_fd) ends operations on it as well. When the descriptor
+    /// can be watched no more, the last call says [`Events::NVAL`] or [`Events::ERR`], and the
+    /// watcher has ended.
     ///
-    /// Errors: EBADF; EPERM for files and directories, as epoll has it; ENOMEM, ESHUTDOWN. Some 1.3 µs, for asking epoll; in the
-    /// loop, a poll for each time that it is ready, 0.3 µs in a batch.
+    /// Errors: EBADF; EPERM for files and directories, as epoll has it; ENOMEM, ESHUTDOWN. Some 1.3
+    /// µs, for asking epoll; in the loop, a poll for each time that it is ready, 0.3 µs in a batch.
     pub fn watch_fd(
         &self,
         fd: impl AsFd + 'static,
@@ -36,14 +40,17 @@ impl Loop {
         check_pollable(raw)?;
         let callback = Callback::many_event(move |lp: &Loop, event: &Event| {
             let _kept = &fd;
-            let Event::Ready(_, events) = *event else { unreachable!("a watcher was called for {event:?}") };
+            let Event::Ready(_, events) = *event else {
+                unreachable!("a watcher was called for {event:?}")
+            };
             f(lp, Events::from_kernel(events));
         })?;
         self.schedule_watch(raw, events.bits(), callback)
     }
 
-    /// Changes what a watcher waits for. What is queued for it and is asked for no more is dropped; with [`Events::NONE`] it is paused,
-    /// and errors and hang-ups still come (S12). O(1); O(watchers of the descriptor) when the poll is armed next.
+    /// Changes what a watcher waits for. What is queued for it and is asked for no more is dropped;
+    /// with [`Events::NONE`] it is paused, and errors and hang-ups still come (S12). O(1);
+    /// O(watchers of the descriptor) when the poll is armed next.
     ///
     /// Errors: EINVAL when the handle is not a watcher's, ENOENT, ESHUTDOWN.
     pub fn watch_update(&self, handle: Handle, events: Events) -> Result<()> {
@@ -51,19 +58,26 @@ impl Loop {
         self.update_watch(handle, events.bits())
     }
 
-    /// Ends every watcher of a descriptor, asks every operation on it to end, and makes the kernel let go of it, in one system
-    /// call as a rule: with 0 as the answer, closing it then really closes, and the peer sees it. Else it is the number of operations
-    /// that the kernel has not let go of yet, such as file I/O that has begun.
+    /// Ends every watcher of a descriptor, asks every operation on it to end, and makes the kernel
+    /// let go of it, in one system call as a rule: with 0 as the answer, closing it then really
+    /// closes, and the peer sees it. Else it is the number of operations that the kernel has not
+    /// let go of yet, such as file I/O that has begun.
     ///
-    /// The final callbacks of the operations are still to come. Costs as much as there are watchers and operations on the descriptor, and a
-    /// system call for as many of these as the submission queue holds, whatever is pending on others.
-    /// Errors: EBADF for a negative number; those of `io_uring_enter`; ENOMEM when there is no room for results, which then wait in the kernel.
+    /// The final callbacks of the operations are still to come. Costs as much as there are watchers
+    /// and operations on the descriptor, and a system call for as many of these as the submission
+    /// queue holds, whatever is pending on others. Errors: EBADF for a negative number; those of
+    /// `io_uring_enter`; ENOMEM when there is no room for results, which then wait in the kernel.
     pub fn forget_fd(&self, fd: RawFd) -> Result<usize> {
         self.check()?;
         if fd < 0 { Err(Error::BAD_DESCRIPTOR) } else { self.forget_descriptor(fd) }
     }
 
-    pub(crate) fn schedule_watch(&self, fd: RawFd, events: u32, callback: Callback) -> Result<Handle> {
+    pub(crate) fn schedule_watch(
+        &self,
+        fd: RawFd,
+        events: u32,
+        callback: Callback,
+    ) -> Result<Handle> {
         let callback = ManuallyDrop::new(callback);
         let mut schedule = self.schedule.borrow_mut();
         if let Err(error) = schedule.reserve_watcher(fd) {
@@ -79,7 +93,8 @@ impl Loop {
         self.schedule.borrow_mut().update_watcher(handle, events)
     }
 
-    /// Ends every watcher of a descriptor, and makes the kernel let go of all on it that it can. Tells how many operations are left.
+    /// Ends every watcher of a descriptor, and makes the kernel let go of all on it that it can.
+    /// Tells how many operations are left.
     pub(crate) fn forget_descriptor(&self, fd: RawFd) -> Result<usize> {
         // Watchers end in any case.
         let released = self.release_fd(fd);
@@ -102,8 +117,9 @@ impl Loop {
             kernel.cancel(number(poll))?;
             asked = true;
         }
-        // One round, as a rule. The kernel does not know what it has in its hands just then (6.18): it is asked once more. An
-        // operation that it still does not know, or will not end, ends by itself.
+        // One round, as a rule. The kernel does not know what it has in its hands just then (6.18):
+        // it is asked once more. An operation that it still does not know, or will not end, ends by
+        // itself.
         let (mut left, mut vain) = (schedule.count_on(fd), 0);
         while asked || left > 0 && vain < 2 {
             asked |= cancel_on(fd, &mut schedule, &mut kernel)?;
@@ -127,13 +143,14 @@ impl Loop {
         Ok(())
     }
 
-    /// Makes the kernel let go of files whose last watcher has ended (S12), unless several are ending together. What it does not take
-    /// now it takes with the next enter.
+    /// Makes the kernel let go of files whose last watcher has ended (S12), unless several are
+    /// ending together. What it does not take now it takes with the next enter.
     #[inline]
     pub(crate) fn release_files(&self) {
         if self.ending_together.get() == 0 && self.schedule.borrow_mut().take_file_to_release() {
             let (mut schedule, mut kernel) = (self.schedule.borrow_mut(), self.kernel.borrow_mut());
-            let _ = cancel_orphans(&mut schedule, &mut kernel).and_then(|()| kernel.settle(schedule.outstanding()));
+            let _ = cancel_orphans(&mut schedule, &mut kernel)
+                .and_then(|()| kernel.settle(schedule.outstanding()));
             if kernel.has_loss() {
                 // The next iteration tells of it.
                 schedule.note_resumable(true);
@@ -145,13 +162,15 @@ impl Loop {
     pub(crate) fn release_all_files(&self) {
         let (mut schedule, mut kernel) = (self.schedule.borrow_mut(), self.kernel.borrow_mut());
         if schedule.stop_watching() {
-            let _ =
-                self.submit_deferred(&mut schedule, &mut kernel).and_then(|()| kernel.settle(schedule.outstanding()));
+            let _ = self
+                .submit_deferred(&mut schedule, &mut kernel)
+                .and_then(|()| kernel.settle(schedule.outstanding()));
         }
     }
 }
 
-/// While this lives, watchers end together: the kernel lets go of their files in one call, when the outermost of these is dropped.
+/// While this lives, watchers end together: the kernel lets go of their files in one call, when the
+/// outermost of these is dropped.
 pub(crate) struct EndTogether<'a>(&'a Loop);
 
 impl<'a> EndTogether<'a> {

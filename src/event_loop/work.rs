@@ -9,17 +9,19 @@ use crate::pending::callback::Job;
 use crate::threads::work::{Packet, Worked};
 
 impl Loop {
-    /// Runs `work` on another thread, and then `done` on the loop's, with what `work` returned. What `work` has posted to the loop runs
-    /// before `done`. For what blocks or takes long:
-    /// threads are started when they are needed, up to [`Builder::executor_threads`](crate::Builder::executor_threads), and
-    /// work that finds none free waits for its turn.
+    /// Runs `work` on another thread, and then `done` on the loop's, with what `work` returned.
+    /// What `work` has posted to the loop runs before `done`. For what blocks or takes long:
+    /// threads are started when they are needed, up to
+    /// [`Builder::executor_threads`](crate::Builder::executor_threads), and work that finds none
+    /// free waits for its turn.
     ///
-    /// It is an operation (S13): cancelled before it has begun, it never runs, and `done` gets ECANCELED; work that has begun
-    /// ends by itself. `done` is called once, unless the loop is closed before; closing waits for work that has begun. A panic
-    /// in `work` comes up where `done` would have run (S30).
+    /// It is an operation (S13): cancelled before it has begun, it never runs, and `done` gets
+    /// ECANCELED; work that has begun ends by itself. `done` is called once, unless the loop is
+    /// closed before; closing waits for work that has begun. A panic in `work` comes up where
+    /// `done` would have run (S30).
     ///
-    /// A few microseconds, and two allocations or more. Errors: EAGAIN when there is no thread, and none can be started; ENOMEM,
-    /// ESHUTDOWN.
+    /// A few microseconds, and two allocations or more. Errors: EAGAIN when there is no thread, and
+    /// none can be started; ENOMEM, ESHUTDOWN.
     pub fn run_in_executor<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,

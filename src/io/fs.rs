@@ -15,10 +15,11 @@
 //! # Ok::<(), ringloop::Error>(())
 //! ```
 //!
-//! An operation is one allocation, and submitted with the next iteration's system call; where it cannot be done at once, a thread of the
-//! kernel's waits. Errors are those of the kernel, and EAGAIN, ENOMEM, ESHUTDOWN and ECANCELED as for [`net`](crate::io::net). A future that is
-//! dropped asks the kernel to cancel, but for a read at the file's position: what has begun on a disk ends by itself, and the buffer lives
-//! until then.
+//! An operation is one allocation, and submitted with the next iteration's system call; where it
+//! cannot be done at once, a thread of the kernel's waits. Errors are those of the kernel, and
+//! EAGAIN, ENOMEM, ESHUTDOWN and ECANCELED as for [`net`](crate::io::net). A future that is dropped
+//! asks the kernel to cancel, but for a read at the file's position: what has begun on a disk ends
+//! by itself, and the buffer lives until then.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -41,12 +42,15 @@ pub struct File {
 }
 
 impl OpenOptions {
-    /// Opens a file with these options, close-on-exec. A relative path begins at the working directory.
+    /// Opens a file with these options, close-on-exec. A relative path begins at the working
+    /// directory.
     ///
-    /// Dropped before that, the future leaves nothing open; but a file may have been made. Errors: EINVAL for options
-    /// that disagree and for a NUL in the path.
+    /// Dropped before that, the future leaves nothing open; but a file may have been made. Errors:
+    /// EINVAL for options that disagree and for a NUL in the path.
     pub async fn open(self, path: impl AsRef<Path>) -> Result<File> {
-        let opened = operation(|lp, done| lp.open_at(CWD, path, self, move |_, opened| drop(done.send(opened))))?;
+        let opened = operation(|lp, done| {
+            lp.open_at(CWD, path, self, move |_, opened| drop(done.send(opened)))
+        })?;
         File::of(opened.await??)
     }
 }
@@ -75,21 +79,26 @@ impl File {
 
     writing!();
 
-    /// Reads at an offset into the room of a buffer: how many bytes, 0 at the end of the file. The file's own position stays.
+    /// Reads at an offset into the room of a buffer: how many bytes, 0 at the end of the file. The
+    /// file's own position stays.
     ///
-    /// Cancel-safe: the file is as it was. Errors: those of [`read`](File::read); ESPIPE for what has no offsets.
+    /// Cancel-safe: the file is as it was. Errors: those of [`read`](File::read); ESPIPE for what
+    /// has no offsets.
     pub async fn read_at<B: BufferMut>(&self, buffer: B, offset: u64) -> (Result<usize>, B) {
         run(read(self.fd.clone(), Room(buffer), offset)).await.into()
     }
 
-    /// Writes from a buffer at an offset: how many bytes, which may be fewer than there are. The file's own position stays.
+    /// Writes from a buffer at an offset: how many bytes, which may be fewer than there are. The
+    /// file's own position stays.
     ///
-    /// Not cancel-safe: when the future is dropped, any part may have been written, and may still be until the kernel has done with it.
+    /// Not cancel-safe: when the future is dropped, any part may have been written, and may still
+    /// be until the kernel has done with it.
     pub async fn write_at<B: Buffer>(&self, buffer: B, offset: u64) -> (Result<usize>, B) {
         run(write(self.fd.clone(), Bytes(buffer), offset)).await
     }
 
-    /// As [`write_at`](File::write_at), all of it. After an error, a part from the beginning of the buffer may have been written.
+    /// As [`write_at`](File::write_at), all of it. After an error, a part from the beginning of the
+    /// buffer may have been written.
     pub async fn write_all_at<B: Buffer>(&self, buffer: B, offset: u64) -> (Result<()>, B) {
         write_all_at(&self.fd, buffer, offset).await
     }
@@ -104,7 +113,8 @@ impl File {
         run(fsync(self.fd.clone(), DATA_ONLY)).await
     }
 
-    /// Makes the file so many bytes long; what is new is zeros. Before Linux 6.9 on a thread of the loop's executor.
+    /// Makes the file so many bytes long; what is new is zeros. Before Linux 6.9 on a thread of the
+    /// loop's executor.
     pub async fn set_len(&self, size: u64) -> Result<()> {
         if Loop::with_running(|lp| lp.is_none_or(|lp| lp.supports(opcodes::FTRUNCATE))) {
             return run(ftruncate(self.fd.clone(), size)).await;
@@ -116,13 +126,16 @@ impl File {
 
     /// What is known of the file.
     pub async fn metadata(&self) -> Result<FileStatus> {
-        run(statx(self.fd.clone(), Status::new(PathBytes::EMPTY), libc::AT_EMPTY_PATH, STATX_MASK)).await
+        run(statx(self.fd.clone(), Status::new(PathBytes::EMPTY), libc::AT_EMPTY_PATH, STATX_MASK))
+            .await
     }
 
-    /// Closes the file on a thread of the kernel's, since closing may block, and tells what that says: on some file systems, that a
-    /// write has failed. A file that is dropped is closed too, on this thread.
+    /// Closes the file on a thread of the kernel's, since closing may block, and tells what that
+    /// says: on some file systems, that a write has failed. A file that is dropped is closed too,
+    /// on this thread.
     ///
-    /// It is closed also when the future is dropped. If a cancelled operation has not ended, it is closed when that has, and this says Ok.
+    /// It is closed also when the future is dropped. If a cancelled operation has not ended, it is
+    /// closed when that has, and this says Ok.
     pub async fn close(self) -> Result<()> {
         let Some(shared) = self.fd.into_inner() else { return Ok(()) };
         let closing = operation(|lp, done| {

@@ -1,10 +1,12 @@
-//! An operation in flight, and whoever awaits it: one allocation, with the operation in it. It is for the operations of
-//! `op`, which own what the kernel uses; anything else that a loop calls back for is awaited by `task::operation`.
+//! An operation in flight, and whoever awaits it: one allocation, with the operation in it. It is
+//! for the operations of `op`, which own what the kernel uses; anything else that a loop calls back
+//! for is awaited by `task::operation`.
 //!
-//! It has two owners. The loop's is in the callback: it completes the operation with its result, or with ECANCELED when
-//! it is dropped without one. The other is a future, or what that has left behind. Nobody touches the operation before
-//! it is completed, and until then the loop owns it too, so that the kernel may use it whatever becomes of the future.
-//! What it comes to has no descriptor in it any more, so that a descriptor can own what has been left on it.
+//! It has two owners. The loop's is in the callback: it completes the operation with its result, or
+//! with ECANCELED when it is dropped without one. The other is a future, or what that has left
+//! behind. Nobody touches the operation before it is completed, and until then the loop owns it
+//! too, so that the kernel may use it whatever becomes of the future. What it comes to has no
+//! descriptor in it any more, so that a descriptor can own what has been left on it.
 //!
 //! `unsafe` lives here because the entry points into that allocation, which the callback keeps.
 
@@ -67,9 +69,11 @@ impl<D: Descriptor, M: OpData> Drop for CompletionGuard<D, M> {
     }
 }
 
-/// Begins an operation on the loop that is running on this thread. When it cannot be submitted, it has come to an error
-/// at once.
-pub(crate) fn begin<D: Descriptor, M: OpData>(op: Op<D, M>) -> std::result::Result<InFlight<D, M>, M::Output> {
+/// Begins an operation on the loop that is running on this thread. When it cannot be submitted, it
+/// has come to an error at once.
+pub(crate) fn begin<D: Descriptor, M: OpData>(
+    op: Op<D, M>,
+) -> std::result::Result<InFlight<D, M>, M::Output> {
     Loop::with_running(|lp| {
         let lp = match lp.ok_or(Error::NO_LOOP).and_then(|lp| lp.check_open().map(|()| lp)) {
             Ok(lp) => lp,
@@ -97,7 +101,10 @@ pub(crate) fn begin<D: Descriptor, M: OpData>(op: Op<D, M>) -> std::result::Resu
     })
 }
 
-fn submit<D: Descriptor, M: OpData>(lp: &Loop, cell: &TryRc<OpCell<Stage<D, M>>>) -> Result<Handle> {
+fn submit<D: Descriptor, M: OpData>(
+    lp: &Loop,
+    cell: &TryRc<OpCell<Stage<D, M>>>,
+) -> Result<Handle> {
     let mut sqe = cell.stage.borrow_mut().op.as_mut().expect("it is to be submitted").entry()?;
     let driver = M::driver(lp, &mut sqe)?;
     let mut guard = CompletionGuard(Some(cell.clone()));
@@ -105,7 +112,8 @@ fn submit<D: Descriptor, M: OpData>(lp: &Loop, cell: &TryRc<OpCell<Stage<D, M>>>
         // SAFETY: the loop calls this once, with the final result.
         guard.complete(unsafe { Outcome::of(event) });
     })?;
-    // SAFETY: the callback keeps the operation where it stands, and the loop drops it when the kernel has let go.
+    // SAFETY: the callback keeps the operation where it stands, and the loop drops it when the
+    // kernel has let go.
     lp.submit_operation(&unsafe { Entry::new(sqe) }, driver, callback)
 }
 
@@ -146,7 +154,8 @@ impl<S: ?Sized> OpCell<S> {
 pub(crate) struct InFlight<D: Descriptor, M: OpData>(Option<TryRc<OpCell<Stage<D, M>>>>);
 
 impl<D: Descriptor, M: OpData> InFlight<D, M> {
-    /// Leaves the operation, which ends by itself, to whoever comes next. None if it has been taken.
+    /// Leaves the operation, which ends by itself, to whoever comes next. None if it has been
+    /// taken.
     pub(super) fn leave(&mut self) -> Option<TryRc<OpCell<Stage<D, M>>>> {
         self.0.take().inspect(|cell| cell.forget_waiter())
     }

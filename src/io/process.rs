@@ -6,9 +6,11 @@
 //!
 //! let lp = Loop::new()?;
 //! lp.run_until_complete(async {
-//!     let mut cat = Child::spawn(Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()))?;
+//!     let mut cat = Command::new("cat");
+//!     let mut cat = Child::spawn(cat.stdin(Stdio::piped()).stdout(Stdio::piped()))?;
 //!     cat.stdin.take().expect("it is piped").write_all("hello").await.0?;
-//!     let (read, text) = cat.stdout.as_mut().expect("it is piped").read(Vec::with_capacity(100)).await;
+//!     let out = cat.stdout.as_mut().expect("it is piped");
+//!     let (read, text) = out.read(Vec::with_capacity(100)).await;
 //!     assert_eq!((read, &text[..]), (Ok(5), &b"hello"[..]));
 //!     assert!(cat.wait().await?.success());
 //!     ringloop::Result::Ok(())
@@ -76,8 +78,10 @@ impl Parts {
 }
 
 impl Child {
-    /// Starts a process: fork and exec, for which the standard library waits. It has a descriptor (a pidfd), so that no other process is
-    /// taken for it. Errors: ENOENT and so on; EINVAL for a NUL in a name or an argument; EMFILE, ENFILE, ENOMEM, also when the process has been started: then it has been killed.
+    /// Starts a process: fork and exec, for which the standard library waits. It has a descriptor
+    /// (a pidfd), so that no other process is taken for it. Errors: ENOENT and so on; EINVAL for a
+    /// NUL in a name or an argument; EMFILE, ENFILE, ENOMEM, also when the process has been
+    /// started: then it has been killed.
     pub fn spawn(command: &mut Command) -> Result<Child> {
         let spawned = command.spawn().map_err(|error| match error.raw_os_error() {
             // The standard library has found it, before the kernel could.
@@ -95,7 +99,8 @@ impl Child {
         }
     }
 
-    /// A child of the standard library's, which nobody has waited for. Errors: ECHILD when another has, EMFILE, ENFILE, ENOMEM.
+    /// A child of the standard library's, which nobody has waited for. Errors: ECHILD when another
+    /// has, EMFILE, ENFILE, ENOMEM.
     pub fn from_std(mut child: process::Child) -> Result<Child> {
         Ok(Parts::of(&mut child)?.with(child))
     }
@@ -105,17 +110,22 @@ impl Child {
         self.child.id()
     }
 
-    /// Closes its standard input, unless that has been taken out, and waits until it has ended; the loop reaps it then. Afterwards it
-    /// says the same at once.
+    /// Closes its standard input, unless that has been taken out, and waits until it has ended; the
+    /// loop reaps it then. Afterwards it says the same at once.
     ///
-    /// Cancel-safe: a child that has ended when the future is dropped, reaped or not, is told of by the next wait. Errors: ECHILD when
-    /// another has waited for it, and as [`Loop::watch_child`](crate::Loop::watch_child).
+    /// Cancel-safe: a child that has ended when the future is dropped, reaped or not, is told of by
+    /// the next wait. Errors: ECHILD when another has waited for it, and as
+    /// [`Loop::watch_child`](crate::Loop::watch_child).
     pub async fn wait(&mut self) -> Result<ExitStatus> {
         self.stdin = None;
         if self.ended.get().is_none() {
             let (pid, ended) = (self.id() as pid_t, Rc::clone(&self.ended));
-            let pidfd =
-                || self.pidfd.as_ref().map(|pidfd| pidfd.try_clone().map_err(|error| Error::of_io(&error))).transpose();
+            let pidfd = || {
+                self.pidfd
+                    .as_ref()
+                    .map(|pidfd| pidfd.try_clone().map_err(|error| Error::of_io(&error)))
+                    .transpose()
+            };
             operation(|lp, done| {
                 lp.watch_child_of(pid, pidfd, move |_, status| {
                     ended.set(Some(status.map_or(Ended::Reaped, Ended::With)));
@@ -130,7 +140,8 @@ impl Child {
         }
     }
 
-    /// Kills it (SIGKILL), which it ends of soon; nothing happens if it has ended. Errors: EPERM for one that runs as another user.
+    /// Kills it (SIGKILL), which it ends of soon; nothing happens if it has ended. Errors: EPERM
+    /// for one that runs as another user.
     pub fn kill(&mut self) -> Result<()> {
         match (self.ended.get(), &self.pidfd) {
             // Its number may be another's.
@@ -160,8 +171,8 @@ impl PipeReader {
     reading!();
 }
 
-/// The end of a pipe that is written to. When the other end has been closed, writing raises SIGPIPE where that is not ignored, as Rust
-/// programs ignore it.
+/// The end of a pipe that is written to. When the other end has been closed, writing raises SIGPIPE
+/// where that is not ignored, as Rust programs ignore it.
 #[derive(Debug)]
 pub struct PipeWriter {
     fd: TryRc<SharedFd>,

@@ -1,5 +1,5 @@
-//! Receiving into a buffer, so that nothing is lost when the future is dropped: what the kernel had put into the buffer by then stays
-//! there, and the next receive takes it from there.
+//! Receiving into a buffer, so that nothing is lost when the future is dropped: what the kernel had
+//! put into the buffer by then stays there, and the next receive takes it from there.
 
 use std::task::{Context, Poll};
 
@@ -27,7 +27,10 @@ pub(crate) fn receive<B: BufferMut>(fd: &TryRc<SharedFd>, buffer: B) -> Receive<
 }
 
 /// As `receive`, of a message.
-pub(crate) fn receive_from<B: BufferMut>(fd: &TryRc<SharedFd>, buffer: B) -> Turn<Message<Room<B>>> {
+pub(crate) fn receive_from<B: BufferMut>(
+    fd: &TryRc<SharedFd>,
+    buffer: B,
+) -> Turn<Message<Room<B>>> {
     Turn::new(fd, recvmsg(fd.clone(), Message::new(Room(buffer), Address::EMPTY), 0))
 }
 
@@ -89,7 +92,8 @@ impl<B: BufferMut> InTurn for Room<B> {
         Ok(filled)
     }
 
-    /// Of a short read that is cancelled, 6.1 tells how much it got, and leaves the position where it was (measured on a tmpfs).
+    /// Of a short read that is cancelled, 6.1 tells how much it got, and leaves the position where
+    /// it was (measured on a tmpfs).
     fn ends_by_itself(source: &SharedFd) -> bool {
         source.reads_end()
     }

@@ -1,4 +1,5 @@
-//! Sending from a buffer. Data leaves in the order of the calls: a send that begins while a cancelled one has not ended waits for its end.
+//! Sending from a buffer. Data leaves in the order of the calls: a send that begins while a
+//! cancelled one has not ended waits for its end.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -47,7 +48,11 @@ impl<B: Buffer> InTurn for Bytes<B> {
     }
 
     /// The byte count of a cancelled send is discarded.
-    fn take_left(self, _: &SharedFd, _: TryRc<OpCell<dyn Sent>>) -> std::result::Result<(Result<usize>, B), Bytes<B>> {
+    fn take_left(
+        self,
+        _: &SharedFd,
+        _: TryRc<OpCell<dyn Sent>>,
+    ) -> std::result::Result<(Result<usize>, B), Bytes<B>> {
         Err(self)
     }
 
@@ -56,7 +61,8 @@ impl<B: Buffer> InTurn for Bytes<B> {
     }
 }
 
-/// What came of sending what is left of a buffer, if that has been tried; None: some is left to send.
+/// What came of sending what is left of a buffer, if that has been tried; None: some is left to
+/// send.
 fn end_of<B: Buffer>(rest: &mut Rest<B>, result: Option<Result<usize>>) -> Option<Result<()>> {
     match result {
         Some(Ok(0)) => return Some(Err(Error::NOTHING_WRITTEN)),
@@ -91,7 +97,8 @@ impl<B: Buffer> Future for SendAll<B> {
                 if let Some(result) = end_of(&mut rest, result.take()) {
                     return Poll::Ready((result, rest.into_buffer()));
                 }
-                // Less than all is sent only by kernels that do not go on by themselves, or before an error.
+                // Less than all is sent only by kernels that do not go on by themselves, or before
+                // an error.
                 let flags = Loop::with_running(|lp| lp.map_or(0, Loop::send_whole_flag));
                 self.send = Some(send_with(&self.fd, rest, flags));
             }
@@ -106,7 +113,11 @@ impl<B: Buffer> Future for SendAll<B> {
 impl<B: Buffer> Unpin for SendAll<B> {}
 
 /// Writes all of a buffer at an offset of a file.
-pub(crate) async fn write_all_at<B: Buffer>(file: &TryRc<SharedFd>, buffer: B, offset: u64) -> (Result<()>, B) {
+pub(crate) async fn write_all_at<B: Buffer>(
+    file: &TryRc<SharedFd>,
+    buffer: B,
+    offset: u64,
+) -> (Result<()>, B) {
     let mut rest = Rest::new(buffer);
     let mut result = None;
     loop {

@@ -34,27 +34,35 @@ impl SharedFd {
         TryRc::new(SharedFd { fd, kind, receiving: Turns::default(), sending: Turns::default() })
     }
 
-    /// Whether it is a regular file, and then how large. A file system whose server does not answer is not asked: the loop's thread would
-    /// wait for it. One system call, for what may be one.
+    /// Whether it is a regular file, and then how large. A file system whose server does not answer
+    /// is not asked: the loop's thread would wait for it. One system call, for what may be one.
     fn file_size(&self) -> Option<u64> {
         if self.kind != IoKind::File {
             return None;
         }
         let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-        let status = rustix::fs::statx(&self.fd, c"", flags, StatxFlags::TYPE | StatxFlags::SIZE).ok()?;
+        let status =
+            rustix::fs::statx(&self.fd, c"", flags, StatxFlags::TYPE | StatxFlags::SIZE).ok()?;
         let is_regular = FileType::from_raw_mode(status.stx_mode.into()) == FileType::RegularFile;
         is_regular.then_some(status.stx_size)
     }
 
-    /// Whether a read of it ends by itself: of a regular file, but for those without a size, such as `/proc/kmsg`.
+    /// Whether a read of it ends by itself: of a regular file, but for those without a size, such
+    /// as `/proc/kmsg`.
     pub(crate) fn reads_end(&self) -> bool {
         self.file_size().is_some_and(|size| size > 0)
     }
 
-    /// Waits until what is left of the other kind has moved the position of the file, which the kernel lets both use at once.
-    pub(crate) fn poll_position<S: ?Sized>(&self, other: &Turns<S>, context: &Context<'_>) -> Poll<()> {
-        let must_wait =
-            self.kind == IoKind::File && other.poll_left_ended(context).is_pending() && self.file_size().is_some();
+    /// Waits until what is left of the other kind has moved the position of the file, which the
+    /// kernel lets both use at once.
+    pub(crate) fn poll_position<S: ?Sized>(
+        &self,
+        other: &Turns<S>,
+        context: &Context<'_>,
+    ) -> Poll<()> {
+        let must_wait = self.kind == IoKind::File
+            && other.poll_left_ended(context).is_pending()
+            && self.file_size().is_some();
         if must_wait { Poll::Pending } else { Poll::Ready(()) }
     }
 }

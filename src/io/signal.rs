@@ -27,7 +27,8 @@ use crate::event_loop::Shared;
 use crate::sys::memory::TryArc;
 use crate::task::{Waiter, cancel};
 
-/// Waits for one signal again and again; made by [`signal`]. The signal is handled while this lives.
+/// Waits for one signal again and again; made by [`signal`]. The signal is handled while this
+/// lives.
 pub struct Signals {
     came: Rc<Came>,
     shared: TryArc<Shared>,
@@ -52,7 +53,8 @@ impl Drop for Handler {
 }
 
 /// Begins to handle a signal (SIGTERM and so on), on the loop that is running: as
-/// [`add_signal_handler`](Loop::add_signal_handler), with its errors, and EINVAL when no loop is running on this thread.
+/// [`add_signal_handler`](Loop::add_signal_handler), with its errors, and EINVAL when no loop is
+/// running on this thread.
 pub fn signal(number: i32) -> Result<Signals> {
     Loop::with_running(|lp| {
         let lp = lp.ok_or(Error::NO_LOOP)?;
@@ -67,7 +69,8 @@ pub fn signal(number: i32) -> Result<Signals> {
 }
 
 impl Signals {
-    /// Waits for the signal. One that comes between two of these is not lost, and several are one, as the loop has it.
+    /// Waits for the signal. One that comes between two of these is not lost, and several are one,
+    /// as the loop has it.
     ///
     /// Cancel-safe. Errors: ECANCELED when the loop is shut down.
     pub async fn next(&mut self) -> Result<()> {
@@ -88,7 +91,10 @@ impl Signals {
 impl futures_core::Stream for Signals {
     type Item = ();
 
-    fn poll_next(mut self: std::pin::Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<()>> {
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<()>> {
         self.poll_signal(context).map(Result::ok)
     }
 }

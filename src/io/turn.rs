@@ -1,8 +1,10 @@
-//! Operations that take turns: of one kind on one descriptor, one is under way at most, and what a cancelled one has brought is
-//! given to the next (`Turns`, which the descriptor owns; `Turn`, the future).
+//! Operations that take turns: of one kind on one descriptor, one is under way at most, and what a
+//! cancelled one has brought is given to the next (`Turns`, which the descriptor owns; `Turn`, the
+//! future).
 //!
-//! Nothing that the kernel had done is lost when a future is dropped, and data keeps its order. A second operation of the kind is refused
-//! while the future of the first lives: nobody waits in a queue.
+//! Nothing that the kernel had done is lost when a future is dropped, and data keeps its order. A
+//! second operation of the kind is refused while the future of the first lives: nobody waits in a
+//! queue.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -95,7 +97,8 @@ pub(crate) trait InTurn: OpData + Sized {
         Poll::Ready(())
     }
 
-    /// Ends with what a cancelled operation has left. The data comes back where that is nothing to it.
+    /// Ends with what a cancelled operation has left. The data comes back where that is nothing to
+    /// it.
     fn take_left(
         self,
         source: &Self::Source,
@@ -114,7 +117,8 @@ pub(crate) trait InTurn: OpData + Sized {
 /// How far an operation in turn has come.
 pub(crate) type StageOf<M> = Stage<TryRc<<M as InTurn>::Source>, M>;
 
-/// An operation that waits for its turn, then for its result. Dropped, it leaves to the next what has come.
+/// An operation that waits for its turn, then for its result. Dropped, it leaves to the next what
+/// has come.
 pub(crate) struct Turn<M: InTurn> {
     source: TryRc<M::Source>,
     /// Until it is submitted.
@@ -129,7 +133,8 @@ impl<M: InTurn> Turn<M> {
         Turn { source: source.clone(), op: Some(op), in_flight: None, has_turn: false }
     }
 
-    /// Begins: with what is left of an operation that was cancelled, else with its own. None: that has begun.
+    /// Begins: with what is left of an operation that was cancelled, else with its own. None: that
+    /// has begun.
     fn begin(&mut self, context: &Context<'_>) -> Poll<Option<M::Output>> {
         let turns = M::turns(&self.source);
         let op = self.op.as_mut().expect("a future is not polled after it was ready");
@@ -160,7 +165,11 @@ impl<M: InTurn> Turn<M> {
     fn end_turn(&mut self) {
         if std::mem::take(&mut self.has_turn) {
             let left = self.in_flight.take().and_then(|mut in_flight| {
-                if M::ends_by_itself(&self.source) { in_flight.leave() } else { in_flight.abandon() }
+                if M::ends_by_itself(&self.source) {
+                    in_flight.leave()
+                } else {
+                    in_flight.abandon()
+                }
             });
             M::turns(&self.source).end(left.map(M::leave));
         }

@@ -1,12 +1,14 @@
-//! Rings of buffers: the kernel picks one when data has come, so that a connection that waits holds none.
+//! Rings of buffers: the kernel picks one when data has come, so that a connection that waits holds
+//! none.
 //!
-//! The kernel and the loop share a ring of addresses (5.19; used from 6.0 on, when multishot receives from one came). What stands
-//! in it is the kernel's. A completion brings a buffer back, or from 6.12 on a part of one, of which the rest stays the kernel's.
-//! A buffer goes into the ring again when the kernel has used it up and every part of it has been returned. On older kernels
+//! The kernel and the loop share a ring of addresses (5.19; used from 6.0 on, when multishot
+//! receives from one came). What stands in it is the kernel's. A completion brings a buffer back,
+//! or from 6.12 on a part of one, of which the rest stays the kernel's. A buffer goes into the ring
+//! again when the kernel has used it up and every part of it has been returned. On older kernels
 //! the loop itself receives into a free buffer, when a poll says that there is data.
 //!
-//! `unsafe` lives here because the kernel writes to the buffers whenever data comes: the memory is there until the ring is unregistered, and
-//! is lent to nobody while it is the kernel's.
+//! `unsafe` lives here because the kernel writes to the buffers whenever data comes: the memory is
+//! there until the ring is unregistered, and is lent to nobody while it is the kernel's.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -21,7 +23,8 @@ use super::Kernel;
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
 
-/// Buffers of one size. They stay with the loop that they were made for, until they are freed or it is closed.
+/// Buffers of one size. They stay with the loop that they were made for, until they are freed or it
+/// is closed.
 #[derive(Debug)]
 pub(crate) struct Pool {
     /// The loop, which does not move while it is behind a pointer.
@@ -114,11 +117,13 @@ const LARGEST_COUNT: u32 = 1 << 15;
 impl Pool {
     /// Whether there can be so many buffers of such a size.
     pub(crate) fn check_sizes(count: u32, size: u32) -> Result<()> {
-        let is_in_range = (1..=LARGEST_COUNT).contains(&count) && size > 0 && i32::try_from(size).is_ok();
+        let is_in_range =
+            (1..=LARGEST_COUNT).contains(&count) && size > 0 && i32::try_from(size).is_ok();
         if is_in_range { Ok(()) } else { Err(Error::BUFFERS_OUT_OF_RANGE) }
     }
 
-    /// Makes `count` buffers, rounded up to a power of two, of `size` bytes, and shows them to the kernel.
+    /// Makes `count` buffers, rounded up to a power of two, of `size` bytes, and shows them to the
+    /// kernel.
     pub(crate) fn new(count: u32, size: u32, kernel: &Kernel, group: u16) -> Result<Pool> {
         Pool::check_sizes(count, size)?;
         let count = count.next_power_of_two();
@@ -190,12 +195,17 @@ impl Pool {
         self.users.get() == 0 && self.kept.get() == 0
     }
 
-    /// The kernel has put `length` bytes into a buffer, of which it goes on to use the rest or not. Tells where they are, in the hands
-    /// of a callback from here on.
+    /// The kernel has put `length` bytes into a buffer, of which it goes on to use the rest or not.
+    /// Tells where they are, in the hands of a callback from here on.
     pub(crate) fn take(&self, bid: u16, length: u32, goes_on: bool) -> *const u8 {
         let Some(state) = self.states.get(usize::from(bid)) else { return std::ptr::null() };
         let BufferState { filled, parts, kept, .. } = state.get();
-        state.set(BufferState { filled: filled.saturating_add(length), parts: parts + 1, kept, is_available: goes_on });
+        state.set(BufferState {
+            filled: filled.saturating_add(length),
+            parts: parts + 1,
+            kept,
+            is_available: goes_on,
+        });
         if !goes_on {
             self.available.set(self.available.get() - 1);
         }
@@ -206,7 +216,8 @@ impl Pool {
     #[expect(clippy::mut_from_ref, reason = "it is another buffer each time")]
     pub(crate) fn take_free(&self) -> Option<(u16, &mut [u8])> {
         let bid = self.free.borrow_mut().pop()?;
-        // SAFETY: the buffer is in the pages, and nobody else's until `put_free` or `take` is told of it.
+        // SAFETY: the buffer is in the pages, and nobody else's until `put_free` or `take` is told
+        // of it.
         Some((bid, unsafe { slice::from_raw_parts_mut(self.buffer(bid), self.size as usize) }))
     }
 
@@ -264,9 +275,10 @@ impl Pool {
         self.has_available() && !self.waiting.borrow().is_empty()
     }
 
-    /// Has operations go on that wait, the first first; `resume` says whether one could. Nobody knows which of them have data: as
-    /// many go on as there are free buffers, and as long as these stay free, twice as many in each iteration. So those without
-    /// data hold up none that has some.
+    /// Has operations go on that wait, the first first; `resume` says whether one could. Nobody
+    /// knows which of them have data: as many go on as there are free buffers, and as long as these
+    /// stay free, twice as many in each iteration. So those without data hold up none that has
+    /// some.
     pub(crate) fn resume_waiting(&self, mut resume: impl FnMut(Handle) -> bool) {
         let count = self.available.get().max(self.stride.get());
         self.stride.set(count.saturating_mul(2));
@@ -303,7 +315,8 @@ impl Pool {
 
     /// Gives a buffer to the kernel, or to those that are free.
     fn make_available(&self, bid: u16) {
-        self.states[usize::from(bid)].set(BufferState { is_available: true, ..BufferState::default() });
+        self.states[usize::from(bid)]
+            .set(BufferState { is_available: true, ..BufferState::default() });
         self.available.set(self.available.get() + 1);
         if self.group.is_none() {
             self.put_free(bid);

@@ -1,10 +1,12 @@
 //! What a loop asks of a kernel, and who answers.
 //!
-//! Entries (`abi::sqe`) are the language: the loop queues them under numbers, and gets completions with these numbers back. `uring`
-//! hands them to io_uring. An entry comes with somebody's word for the memory that it points to, so that whoever executes it may
-//! use that until the last completion. Nothing here knows what is pending in a loop, nor calls user code.
+//! Entries (`abi::sqe`) are the language: the loop queues them under numbers, and gets completions
+//! with these numbers back. `uring` hands them to io_uring. An entry comes with somebody's word for
+//! the memory that it points to, so that whoever executes it may use that until the last
+//! completion. Nothing here knows what is pending in a loop, nor calls user code.
 //!
-//! A kernel is used by one thread at a time, that of its loop. In a forked child it does nothing, and dropping it there leaves the parent's alone.
+//! A kernel is used by one thread at a time, that of its loop. In a forked child it does nothing,
+//! and dropping it there leaves the parent's alone.
 
 #[allow(unsafe_code)]
 pub(crate) mod buffers;
@@ -51,7 +53,8 @@ pub(crate) struct Traffic {
     pub(crate) overflows: u64,
 }
 
-/// Which operations the kernel has. It was asked when the loop was made, whatever its version: distributions backport.
+/// Which operations the kernel has. It was asked when the loop was made, whatever its version:
+/// distributions backport.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Features {
     /// A bit for each.
@@ -65,7 +68,8 @@ impl Sizes {
 
     /// Zero asks for the default: 128 submissions, and 8 completions for each of the submissions.
     pub(crate) fn new(sq: u32, cq: u32) -> Result<Sizes> {
-        let sq = if sq == 0 { Sizes::DEFAULT_SQ.min(if cq == 0 { u32::MAX } else { cq }) } else { sq };
+        let sq =
+            if sq == 0 { Sizes::DEFAULT_SQ.min(if cq == 0 { u32::MAX } else { cq }) } else { sq };
         let cq = if cq == 0 { sq.saturating_mul(8).min(Sizes::LARGEST_CQ) } else { cq };
         if sq > Sizes::LARGEST_SQ || cq > Sizes::LARGEST_CQ || cq < sq {
             return Err(Error::ENTRIES_OUT_OF_RANGE);
@@ -94,7 +98,8 @@ impl Features {
         self.supports(opcodes::SOCKET)
     }
 
-    /// Whether one receive can give many results, from a ring of buffers: 6.0, when sending without a copy came.
+    /// Whether one receive can give many results, from a ring of buffers: 6.0, when sending without
+    /// a copy came.
     pub(crate) fn receives_multishot(&self) -> bool {
         self.supports(opcodes::SEND_ZC)
     }
@@ -141,7 +146,8 @@ impl Kernel {
         ask!(self, ring => ring.fd())
     }
 
-    /// The descriptor that a host loop polls: it is readable, from the first call on, when something completes and when `wakes` is.
+    /// The descriptor that a host loop polls: it is readable, from the first call on, when
+    /// something completes and when `wakes` is.
     pub(crate) fn host_fd(&mut self, wakes: &EventFd) -> Result<RawFd> {
         ask!(self, ring => ring.host_fd(wakes))
     }
@@ -153,7 +159,8 @@ impl Kernel {
     }
 }
 
-/// What is queued for it. A full queue is submitted first; EAGAIN when the kernel takes no more at the moment.
+/// What is queued for it. A full queue is submitted first; EAGAIN when the kernel takes no more at
+/// the moment.
 impl Kernel {
     /// Makes sure that the next `count` entries can be pushed.
     #[inline]
@@ -167,19 +174,21 @@ impl Kernel {
         ask!(self, ring => ring.push(entry, number))
     }
 
-    /// Queues the request to cancel the entry with this number. A refusal comes as a completion whose number has the bit
-    /// `CANCEL_REPLY` besides.
+    /// Queues the request to cancel the entry with this number. A refusal comes as a completion
+    /// whose number has the bit `CANCEL_REPLY` besides.
     pub(crate) fn cancel(&mut self, number: u64) -> Result<()> {
         ask!(self, ring => ring.cancel(number))
     }
 
-    /// Queues the request that the poll with this number wait for other events. A refusal comes as one to cancel does. Where polls cannot
-    /// be updated it is cancelled instead, and is to be submitted again.
+    /// Queues the request that the poll with this number wait for other events. A refusal comes as
+    /// one to cancel does. Where polls cannot be updated it is cancelled instead, and is to be
+    /// submitted again.
     pub(crate) fn update_poll(&mut self, number: u64, events: u32) -> Result<()> {
         ask!(self, ring => ring.update_poll(number, events))
     }
 
-    /// From now on, a wait ends when `wakes` is written, unless the kernel takes no submissions at the moment.
+    /// From now on, a wait ends when `wakes` is written, unless the kernel takes no submissions at
+    /// the moment.
     pub(crate) fn watch_wakes(&mut self, wakes: &EventFd) -> Result<()> {
         ask!(self, ring => ring.watch_wakes(wakes))
     }
@@ -190,7 +199,8 @@ impl Kernel {
         ask!(self, ring => ring.has_queued())
     }
 
-    /// Gives the numbers of the entries that are queued and that the kernel has not taken to `untaken`.
+    /// Gives the numbers of the entries that are queued and that the kernel has not taken to
+    /// `untaken`.
     #[cold]
     pub(crate) fn for_each_untaken(&mut self, untaken: impl FnMut(u64)) {
         ask!(self, ring => ring.for_each_untaken(untaken))
@@ -199,36 +209,40 @@ impl Kernel {
 
 /// Submitting and waiting. `until` is on CLOCK_MONOTONIC; `u64::MAX` is no limit.
 impl Kernel {
-    /// Submits what is queued and lets the kernel post what it holds back. No system call when neither is there.
+    /// Submits what is queued and lets the kernel post what it holds back. No system call when
+    /// neither is there.
     #[inline]
     pub(crate) fn submit(&mut self) -> Result<()> {
         ask!(self, ring => ring.submit())
     }
 
-    /// As `submit`, instead of a wait. While the kernel takes no submissions it pauses until the next try, at the latest until
-    /// `until`.
+    /// As `submit`, instead of a wait. While the kernel takes no submissions it pauses until the
+    /// next try, at the latest until `until`.
     pub(crate) fn submit_or_pause(&mut self, until: u64) -> Result<()> {
         ask!(self, ring => ring.submit_or_pause(until))
     }
 
-    /// As `submit`, with a timeout that completes at `until`, unless one is armed that comes no later.
+    /// As `submit`, with a timeout that completes at `until`, unless one is armed that comes no
+    /// later.
     pub(crate) fn submit_with_timeout(&mut self, until: u64) -> Result<()> {
         ask!(self, ring => ring.submit_with_timeout(until))
     }
 
-    /// Submits what is queued and sleeps until something completes, or wakes are written that are watched, at the latest until `until`. One system
-    /// call. It may come back early, for a timeout that was armed before.
+    /// Submits what is queued and sleeps until something completes, or wakes are written that are
+    /// watched, at the latest until `until`. One system call. It may come back early, for a timeout
+    /// that was armed before.
     pub(crate) fn wait(&mut self, until: u64) -> Result<Waited> {
         ask!(self, ring => ring.wait(until))
     }
 
-    /// Submits what is queued and waits until something completes, which may have happened already, or until `until`.
+    /// Submits what is queued and waits until something completes, which may have happened already,
+    /// or until `until`.
     pub(crate) fn wait_for_completion(&mut self, until: u64) -> Result<Waited> {
         ask!(self, ring => ring.wait_for_completion(until))
     }
 
-    /// Submits what is queued, and has the kernel do the work that it has put off, of which there are `most` pieces at most. One
-    /// system call as a rule.
+    /// Submits what is queued, and has the kernel do the work that it has put off, of which there
+    /// are `most` pieces at most. One system call as a rule.
     pub(crate) fn settle(&mut self, most: usize) -> Result<()> {
         ask!(self, ring => ring.settle(most))
     }
@@ -254,12 +268,14 @@ impl Kernel {
         ask!(self, ring => ring.reap(completed))
     }
 
-    /// Takes the completions of its own entries that stand before any other. Whether others are left, which stay where they are.
+    /// Takes the completions of its own entries that stand before any other. Whether others are
+    /// left, which stay where they are.
     pub(crate) fn reap_own(&mut self) -> bool {
         ask!(self, ring => ring.reap_own())
     }
 
-    /// Brings the completions for which the queue had no room into the queue that has been emptied. Whether there were any.
+    /// Brings the completions for which the queue had no room into the queue that has been emptied.
+    /// Whether there were any.
     pub(crate) fn fetch_overflow(&mut self) -> Result<bool> {
         ask!(self, ring => ring.fetch_overflow())
     }

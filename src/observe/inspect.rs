@@ -1,4 +1,5 @@
-//! What the loop shows to people: a pending thing, a slow callback, and the lines that `RINGLOOP_DEBUG=1` prints.
+//! What the loop shows to people: a pending thing, a slow callback, and the lines that
+//! `RINGLOOP_DEBUG=1` prints.
 //!
 //! Plain data and its text. Printing takes no lock and ignores a stderr that is closed or full.
 
@@ -72,7 +73,8 @@ impl Info {
     }
 }
 
-/// A callback that held the loop for the limit or longer; see [`Loop::set_slow_callback`](crate::Loop::set_slow_callback).
+/// A callback that held the loop for the limit or longer; see
+/// [`Loop::set_slow_callback`](crate::Loop::set_slow_callback).
 #[derive(Clone, Copy, Debug)]
 pub struct SlowCallback {
     kind: Kind,
@@ -106,7 +108,8 @@ impl SlowCallback {
     }
 }
 
-/// From this long on, the debug mode reports a callback; asyncio's `slow_callback_duration` is the same.
+/// From this long on, the debug mode reports a callback; asyncio's `slow_callback_duration` is the
+/// same.
 pub(crate) const DEBUG_LIMIT: Duration = Duration::from_millis(100);
 
 /// Whether the environment asks for the debug mode.
@@ -147,8 +150,9 @@ impl fmt::Display for Due {
     }
 }
 
-/// A line on stderr, in one piece; what is too long is cut off. That stderr is closed or full must not hurt the program. No lock is
-/// taken: that of the standard library's stderr may be held in a forked child by a thread that is not there.
+/// A line on stderr, in one piece; what is too long is cut off. That stderr is closed or full must
+/// not hurt the program. No lock is taken: that of the standard library's stderr may be held in a
+/// forked child by a thread that is not there.
 fn print(line: fmt::Arguments<'_>) {
     let mut text = [0; 4096];
     let mut room = &mut text[..4095];

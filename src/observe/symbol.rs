@@ -4,7 +4,8 @@ use std::fmt;
 
 use crate::abi::source::Source;
 
-/// Prints a callback: `prog::main::{{closure}}`, or `0x55d0c0ffee00 (tick)`, and `tick` alone with `{:#}`.
+/// Prints a callback: `prog::main::{{closure}}`, or `0x55d0c0ffee00 (tick)`, and `tick` alone with
+/// `{:#}`.
 pub(crate) struct Symbol(pub(crate) Source);
 
 impl fmt::Display for Symbol {
@@ -17,7 +18,8 @@ impl fmt::Display for Symbol {
     }
 }
 
-/// The address, then the name of the symbol it lies in; without one the file and the offset in it, as addr2line takes them.
+/// The address, then the name of the symbol it lies in; without one the file and the offset in it,
+/// as addr2line takes them.
 #[cfg(feature = "capi")]
 fn write_c(f: &mut fmt::Formatter<'_>, address: *mut libc::c_void) -> fmt::Result {
     match c::name(address as usize) {
@@ -29,8 +31,8 @@ fn write_c(f: &mut fmt::Formatter<'_>, address: *mut libc::c_void) -> fmt::Resul
 
 #[cfg(feature = "capi")]
 mod c {
-    //! Names of addresses: from the dynamic linker for what is exported, for the rest from the symbol table of the file, where it
-    //! has not been stripped.
+    //! Names of addresses: from the dynamic linker for what is exported, for the rest from the
+    //! symbol table of the file, where it has not been stripped.
 
     use std::cell::RefCell;
     use std::collections::HashMap;
@@ -75,10 +77,10 @@ mod c {
         let file = object::File::parse(&*contents).ok()?;
         let is_fixed = file.kind() == object::ObjectKind::Executable;
         let address = if is_fixed { address } else { address - base } as u64;
-        let symbol = file
-            .symbols()
-            .filter(|symbol| symbol.kind() == object::SymbolKind::Text)
-            .find(|symbol| (symbol.address()..symbol.address() + symbol.size()).contains(&address))?;
+        let symbol =
+            file.symbols().filter(|symbol| symbol.kind() == object::SymbolKind::Text).find(
+                |symbol| (symbol.address()..symbol.address() + symbol.size()).contains(&address),
+            )?;
         symbol.name().ok().map(str::to_owned)
     }
 }

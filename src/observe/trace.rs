@@ -1,8 +1,9 @@
 //! A file of trace events: what a loop does, as Perfetto and chrome://tracing show it.
 //!
-//! `RINGLOOP_TRACE` or `Builder::trace` names the file. It is JSON, an array of events of the trace event format, and is complete
-//! whenever a run has ended, a loop has been closed, or some 60 KiB have gathered. All loops of a process that name the same
-//! file share it; it stays open until the process ends. Without a name there is nothing here: what a loop asks is whether it has a trace.
+//! `RINGLOOP_TRACE` or `Builder::trace` names the file. It is JSON, an array of events of the trace
+//! event format, and is complete whenever a run has ended, a loop has been closed, or some 60 KiB
+//! have gathered. All loops of a process that name the same file share it; it stays open until the
+//! process ends. Without a name there is nothing here: what a loop asks is whether it has a trace.
 
 use std::ffi::CStr;
 use std::fmt::{self, Write};
@@ -48,7 +49,8 @@ static FILES: PerProcess<Mutex<Vec<Trace>>> = PerProcess::new();
 /// So much is gathered before it is written.
 const GATHER: usize = 60 << 10;
 
-/// An event that is longer is left out: there is room for what is not the callback's name many times over.
+/// An event that is longer is left out: there is room for what is not the callback's name many
+/// times over.
 const LONGEST: usize = 4 << 10;
 
 const END: &[u8] = b"\n]\n";
@@ -59,7 +61,10 @@ impl TraceFile {
         let name = with_process_number(name)?;
         let process = Process::current()?;
         let cannot = |error: io::Error| {
-            Error::new(Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)), Sentence::NoTraceFile)
+            Error::new(
+                Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)),
+                Sentence::NoTraceFile,
+            )
         };
         let name = CStr::from_bytes_with_nul(&name).map_err(|_| Error::NUL_INSIDE)?;
         // O_NONBLOCK: a pipe that nobody reads is refused, instead of waiting for a reader.
@@ -89,8 +94,16 @@ impl TraceFile {
         Ok(file)
     }
 
-    /// A callback ran from `begin` to `end`, on CLOCK_MONOTONIC; `late` is how late it was, if it is a timer's.
-    pub(crate) fn callback(&self, kind: Kind, source: Source, begin: u64, end: u64, late: Option<u64>) {
+    /// A callback ran from `begin` to `end`, on CLOCK_MONOTONIC; `late` is how late it was, if it
+    /// is a timer's.
+    pub(crate) fn callback(
+        &self,
+        kind: Kind,
+        source: Source,
+        begin: u64,
+        end: u64,
+        late: Option<u64>,
+    ) {
         self.add("X", kind.name(), begin, |event| {
             write!(Escaped(event), "{:#}", Symbol(source))?;
             write!(event, r#"","dur":{}"#, Micros(end.saturating_sub(begin)))?;
@@ -101,7 +114,9 @@ impl TraceFile {
     /// The loop slept since `begin`; `woken` is whether another thread or a signal ended that.
     pub(crate) fn sleep(&self, begin: u64, woken: bool) {
         let end = monotonic();
-        self.add("X", "loop", begin, |event| write!(event, r#"sleep","dur":{}"#, Micros(end.saturating_sub(begin))));
+        self.add("X", "loop", begin, |event| {
+            write!(event, r#"sleep","dur":{}"#, Micros(end.saturating_sub(begin)))
+        });
         if woken {
             self.add("i", "loop", end, |event| event.write_str(r#"wake","s":"t""#));
         }
@@ -119,16 +134,23 @@ impl TraceFile {
         }
     }
 
-    /// Adds an event: `rest` begins in the string that is its name. One that is too long is left out.
-    fn add(&self, phase: &str, category: &str, at: u64, rest: impl FnOnce(&mut Line) -> fmt::Result) {
+    /// Adds an event: `rest` begins in the string that is its name. One that is too long is left
+    /// out.
+    fn add(
+        &self,
+        phase: &str,
+        category: &str,
+        at: u64,
+        rest: impl FnOnce(&mut Line) -> fmt::Result,
+    ) {
         // In a forked child the file is the parent's (S33).
         if !self.process.is_current() {
             return;
         }
         let (process, thread, at) = (std::process::id(), gettid(), Micros(at));
         let mut line = Line { text: [0; LONGEST], length: 0 };
-        let head =
-            write!(line, r#"{{"ph":"{phase}","pid":{process},"tid":{thread},"ts":{at},"cat":"{category}","name":""#);
+        let head = write!(line, r#"{{"ph":"{phase}","pid":{process},"tid":{thread},"ts":{at},"#);
+        let head = head.and_then(|()| write!(line, r#""cat":"{category}","name":""#));
         if head.and_then(|()| rest(&mut line)).and_then(|()| line.write_str("}")).is_ok() {
             lock(&self.events).add(&line.text[..line.length]);
         }
@@ -145,8 +167,8 @@ impl Events {
         self.gathered.extend_from_slice(event);
     }
 
-    /// Writes over the end of the file, and ends it anew. What cannot be written is left out: a full disk must not hurt the
-    /// program.
+    /// Writes over the end of the file, and ends it anew. What cannot be written is left out: a
+    /// full disk must not hurt the program.
     fn write(&mut self) {
         if self.gathered.is_empty() {
             return;

@@ -1,5 +1,6 @@
-//! One accept for any number of connections (5.19); before that, one after the other. On a descriptor with O_NONBLOCK, kernels until
-//! 5.17 say EAGAIN where an accept would wait: a poll waits instead.
+//! One accept for any number of connections (5.19); before that, one after the other. On a
+//! descriptor with O_NONBLOCK, kernels until 5.17 say EAGAIN where an accept would wait: a poll
+//! waits instead.
 
 use libc::c_int;
 
@@ -40,7 +41,13 @@ enum WaitsFor {
 
 impl AcceptMulti {
     pub(crate) fn new(fd: i32, flags: c_int, is_multishot: bool) -> Result<Box<AcceptMulti>> {
-        try_box(AcceptMulti { fd, flags, is_multishot, waits_for: WaitsFor::Connection, is_said: false })
+        try_box(AcceptMulti {
+            fd,
+            flags,
+            is_multishot,
+            waits_for: WaitsFor::Connection,
+            is_said: false,
+        })
     }
 }
 
@@ -49,7 +56,11 @@ impl Driver for AcceptMulti {
         Some(match self.waits_for {
             WaitsFor::Connection => {
                 let accept = accept(Number(self.fd), self.flags).into_sqe();
-                Entry::pointless(if self.is_multishot { Sqe { ioprio: MULTISHOT, ..accept } } else { accept })
+                Entry::pointless(if self.is_multishot {
+                    Sqe { ioprio: MULTISHOT, ..accept }
+                } else {
+                    accept
+                })
             }
             WaitsFor::Readiness => Entry::pointless(poll(Number(self.fd), libc::POLLIN).into_sqe()),
             WaitsFor::Time => Entry::timeout(&REST),
@@ -94,7 +105,8 @@ mod tests {
     #[test]
     fn s13_an_accept_that_would_not_wait_waits_with_a_poll() {
         let (waits_for, flags) = (WaitsFor::Connection, libc::SOCK_CLOEXEC);
-        let mut accept = AcceptMulti { fd: 7, flags, is_multishot: false, waits_for, is_said: false };
+        let mut accept =
+            AcceptMulti { fd: 7, flags, is_multishot: false, waits_for, is_said: false };
         let completed = |result| Completed { number: 1, result, flags: 0 };
         assert_eq!(accept.entry().unwrap().opcode, opcodes::ACCEPT);
         let step = accept.completed(completed(-libc::EAGAIN));
@@ -106,6 +118,9 @@ mod tests {
         assert_eq!(accept.entry().unwrap().opcode, opcodes::ACCEPT);
         assert_eq!(accept.completed(completed(9)).given.unwrap().result, 9);
         accept.completed(completed(-libc::EAGAIN));
-        assert_eq!(accept.completed(completed(-libc::ECANCELED)).given.unwrap().result, -libc::ECANCELED);
+        assert_eq!(
+            accept.completed(completed(-libc::ECANCELED)).given.unwrap().result,
+            -libc::ECANCELED
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Addresses of sockets, as the kernel has them: of any family, converted from and to those of the standard library.
+//! Addresses of sockets, as the kernel has them: of any family, converted from and to those of the
+//! standard library.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -7,7 +8,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::SocketAddr as UnixAddr;
 use std::path::Path;
 
-/// The address of a socket of any family: made from one of the standard library's, or what the kernel has told.
+/// The address of a socket of any family: made from one of the standard library's, or what the
+/// kernel has told.
 #[derive(Clone, Copy)]
 pub struct Address {
     /// `struct sockaddr_storage`, with its alignment.
@@ -27,9 +29,12 @@ impl Address {
     pub fn to_inet(&self) -> Option<SocketAddr> {
         let port = u16::from_be_bytes(self.at(2));
         match i32::from(self.family()?) {
-            libc::AF_INET if self.length >= 8 => Some(SocketAddrV4::new(Ipv4Addr::from(self.at::<4>(4)), port).into()),
+            libc::AF_INET if self.length >= 8 => {
+                Some(SocketAddrV4::new(Ipv4Addr::from(self.at::<4>(4)), port).into())
+            }
             libc::AF_INET6 if self.length >= 28 => {
-                let (flow, scope) = (u32::from_ne_bytes(self.at(4)), u32::from_ne_bytes(self.at(24)));
+                let (flow, scope) =
+                    (u32::from_ne_bytes(self.at(4)), u32::from_ne_bytes(self.at(24)));
                 Some(SocketAddrV6::new(Ipv6Addr::from(self.at::<16>(8)), port, flow, scope).into())
             }
             _ => None,
@@ -84,7 +89,9 @@ impl Address {
             bytes[length..length + part.len()].copy_from_slice(part);
             length += part.len();
         }
-        let words = std::array::from_fn(|word| u64::from_ne_bytes(std::array::from_fn(|at| bytes[word * 8 + at])));
+        let words = std::array::from_fn(|word| {
+            u64::from_ne_bytes(std::array::from_fn(|at| bytes[word * 8 + at]))
+        });
         Address { words, length: length as u32 }
     }
 }
@@ -93,9 +100,12 @@ impl From<SocketAddr> for Address {
     fn from(address: SocketAddr) -> Address {
         let port = address.port().to_be_bytes();
         match address {
-            SocketAddr::V4(v4) => {
-                Address::of(&[&(libc::AF_INET as u16).to_ne_bytes(), &port, &v4.ip().octets(), &[0; 8]])
-            }
+            SocketAddr::V4(v4) => Address::of(&[
+                &(libc::AF_INET as u16).to_ne_bytes(),
+                &port,
+                &v4.ip().octets(),
+                &[0; 8],
+            ]),
             SocketAddr::V6(v6) => Address::of(&[
                 &(libc::AF_INET6 as u16).to_ne_bytes(),
                 &port,
@@ -126,7 +136,9 @@ impl fmt::Debug for Address {
         match (self.to_inet(), self.to_unix(), self.family()) {
             (Some(inet), _, _) => inet.fmt(f),
             (_, Some(unix), _) => unix.fmt(f),
-            (_, _, family) => f.debug_struct("Address").field("family", &family).finish_non_exhaustive(),
+            (_, _, family) => {
+                f.debug_struct("Address").field("family", &family).finish_non_exhaustive()
+            }
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! It is given to the operation and comes back with the result, since it is the kernel's meanwhile.
 //!
-//! `unsafe` lives here because whoever implements [`Buffer`] or [`BufferMut`] promises that the memory stays where it is when the value is moved.
+//! `unsafe` lives here because whoever implements [`Buffer`] or [`BufferMut`] promises that the
+//! memory stays where it is when the value is moved.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,7 +15,8 @@ use crate::error::{Error, Result, Sentence};
 /// What an operation takes its data from.
 ///
 /// # Safety
-/// The bytes stay where they are, and what they are, when the value is moved, until it is dropped or borrowed mutably.
+/// The bytes stay where they are, and what they are, when the value is moved, until it is dropped
+/// or borrowed mutably.
 pub unsafe trait Buffer: 'static {
     /// All of the bytes.
     fn bytes(&self) -> &[u8];
@@ -62,7 +64,8 @@ unsafe impl Buffer for Box<[u8]> {
     }
 }
 
-// SAFETY: moving a counted reference leaves what it refers to where it is, and nobody can change that.
+// SAFETY: moving a counted reference leaves what it refers to where it is, and nobody can change
+// that.
 unsafe impl Buffer for Rc<[u8]> {
     fn bytes(&self) -> &[u8] {
         self
@@ -76,11 +79,12 @@ unsafe impl Buffer for Arc<[u8]> {
     }
 }
 
-/// What an operation puts its data into. A `Box<[u8]>` is overwritten from its beginning; a `Vec<u8>` is appended to, in the capacity
-/// that it has to spare, and its length is set.
+/// What an operation puts its data into. A `Box<[u8]>` is overwritten from its beginning; a
+/// `Vec<u8>` is appended to, in the capacity that it has to spare, and its length is set.
 ///
 /// # Safety
-/// The room stays where it is, and nothing else uses it, when the value is moved, until it is dropped or borrowed.
+/// The room stays where it is, and nothing else uses it, when the value is moved, until it is
+/// dropped or borrowed.
 pub unsafe trait BufferMut: 'static {
     /// Where data goes, and how many bytes there is room for. The same until `filled` is called.
     fn room(&mut self) -> (*mut u8, usize);

@@ -1,7 +1,9 @@
-//! The data of operations: what the kernel reads and writes until it has let go, and what comes back then.
+//! The data of operations: what the kernel reads and writes until it has let go, and what comes
+//! back then.
 //!
-//! Each kind says why the addresses hold that it puts into an entry. It relies on what `Buffer` and `BufferMut` promise, and on an operation
-//! staying where it stands; it does not know which operation it is for, and so not whether that reads or writes.
+//! Each kind says why the addresses hold that it puts into an entry. It relies on what `Buffer` and
+//! `BufferMut` promise, and on an operation staying where it stands; it does not know which
+//! operation it is for, and so not whether that reads or writes.
 //!
 //! `unsafe` lives here because an `OpData` promises what is behind the addresses.
 
@@ -102,7 +104,8 @@ impl<B> Rooms<B> {
     }
 }
 
-// SAFETY: the rooms stay where they are, and are nobody else's, as the buffers say; the array is the data's own.
+// SAFETY: the rooms stay where they are, and are nobody else's, as the buffers say; the array is
+// the data's own.
 unsafe impl<B: BufferMut> OpData for Rooms<B> {
     type Output = (Result<usize>, Vec<B>);
 
@@ -116,7 +119,8 @@ unsafe impl<B: BufferMut> OpData for Rooms<B> {
         let mut left = outcome.count().unwrap_or(0);
         for (buffer, vector) in buffers.iter_mut().zip(&vectors) {
             let count = left.min(vector.iov_len);
-            // SAFETY: the vector is as long as the room of the buffer, and the kernel fills one after the other.
+            // SAFETY: the vector is as long as the room of the buffer, and the kernel fills one
+            // after the other.
             unsafe { buffer.filled(count) };
             left -= count;
         }

@@ -18,9 +18,10 @@ use crate::abi::sqe::Sqe;
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
 
-/// How [`Loop::open_at`] opens a file: as `std::fs::OpenOptions`, in every combination. What that refuses is EINVAL here: none of
-/// `read`, `write` and `append`; `truncate`, `create` and `create_new` without `write` or `append`; `truncate` with `append`, unless
-/// the file is `create_new`.
+/// How [`Loop::open_at`] opens a file: as `std::fs::OpenOptions`, in every combination. What that
+/// refuses is EINVAL here: none of `read`, `write` and `append`; `truncate`, `create` and
+/// `create_new` without `write` or `append`; `truncate` with `append`, unless the file is
+/// `create_new`.
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use]
 pub struct OpenOptions {
@@ -70,7 +71,8 @@ impl OpenOptions {
         OpenOptions { create_new: true, ..self }
     }
 
-    /// More of `O_*`; its bits of O_ACCMODE mean nothing, as in `custom_flags` of the standard library.
+    /// More of `O_*`; its bits of O_ACCMODE mean nothing, as in `custom_flags` of the standard
+    /// library.
     pub fn flags(self, flags: i32) -> OpenOptions {
         OpenOptions { flags: self.flags | flags, ..self }
     }
@@ -98,7 +100,11 @@ impl OpenOptions {
         } else {
             set(create, libc::O_CREAT) | set(truncate, libc::O_TRUNC)
         };
-        Ok(access | set(append, libc::O_APPEND) | making | flags & !libc::O_ACCMODE | libc::O_CLOEXEC)
+        Ok(access
+            | set(append, libc::O_APPEND)
+            | making
+            | flags & !libc::O_ACCMODE
+            | libc::O_CLOEXEC)
     }
 }
 
@@ -192,8 +198,22 @@ pub(crate) fn ftruncate<D: Descriptor>(fd: D, size: u64) -> Op<D, NoData<()>> {
     plain(fd, Sqe { opcode: opcodes::FTRUNCATE, off: size, ..Sqe::default() })
 }
 
-pub(crate) fn fallocate<D: Descriptor>(fd: D, mode: c_int, offset: u64, length: u64) -> Op<D, NoData<()>> {
-    plain(fd, Sqe { opcode: opcodes::FALLOCATE, off: offset, addr: length, len: mode as u32, ..Sqe::default() })
+pub(crate) fn fallocate<D: Descriptor>(
+    fd: D,
+    mode: c_int,
+    offset: u64,
+    length: u64,
+) -> Op<D, NoData<()>> {
+    plain(
+        fd,
+        Sqe {
+            opcode: opcodes::FALLOCATE,
+            off: offset,
+            addr: length,
+            len: mode as u32,
+            ..Sqe::default()
+        },
+    )
 }
 
 pub(crate) fn open_at<D: Descriptor>(
@@ -202,14 +222,30 @@ pub(crate) fn open_at<D: Descriptor>(
     flags: c_int,
     mode: mode_t,
 ) -> Op<D, At<PathBytes, OwnedFd>> {
-    Op::new(dir, At::new(path), Sqe { opcode: opcodes::OPENAT, len: mode, op_flags: flags as u32, ..Sqe::default() })
+    Op::new(
+        dir,
+        At::new(path),
+        Sqe { opcode: opcodes::OPENAT, len: mode, op_flags: flags as u32, ..Sqe::default() },
+    )
 }
 
-pub(crate) fn unlink_at<D: Descriptor>(dir: D, path: PathBytes, flags: c_int) -> Op<D, At<PathBytes, ()>> {
-    Op::new(dir, At::new(path), Sqe { opcode: opcodes::UNLINKAT, op_flags: flags as u32, ..Sqe::default() })
+pub(crate) fn unlink_at<D: Descriptor>(
+    dir: D,
+    path: PathBytes,
+    flags: c_int,
+) -> Op<D, At<PathBytes, ()>> {
+    Op::new(
+        dir,
+        At::new(path),
+        Sqe { opcode: opcodes::UNLINKAT, op_flags: flags as u32, ..Sqe::default() },
+    )
 }
 
-pub(crate) fn mkdir_at<D: Descriptor>(dir: D, path: PathBytes, mode: mode_t) -> Op<D, At<PathBytes, ()>> {
+pub(crate) fn mkdir_at<D: Descriptor>(
+    dir: D,
+    path: PathBytes,
+    mode: mode_t,
+) -> Op<D, At<PathBytes, ()>> {
     Op::new(dir, At::new(path), Sqe { opcode: opcodes::MKDIRAT, len: mode, ..Sqe::default() })
 }
 
@@ -231,18 +267,35 @@ pub(crate) fn link_at<D: Descriptor, E: Descriptor>(
     Op::new(from.0, At::new(Paths(from.1, to.0, to.1)), sqe)
 }
 
-pub(crate) fn symlink_at<D: Descriptor>(target: PathBytes, dir: D, link: PathBytes) -> Op<D, At<Paths<Number>, ()>> {
+pub(crate) fn symlink_at<D: Descriptor>(
+    target: PathBytes,
+    dir: D,
+    link: PathBytes,
+) -> Op<D, At<Paths<Number>, ()>> {
     // The target begins nowhere: the kernel wants a zero there.
-    Op::new(dir, At::new(Paths(target, Number(0), link)), Sqe { opcode: opcodes::SYMLINKAT, ..Sqe::default() })
+    Op::new(
+        dir,
+        At::new(Paths(target, Number(0), link)),
+        Sqe { opcode: opcodes::SYMLINKAT, ..Sqe::default() },
+    )
 }
 
-pub(crate) fn statx<D: Descriptor, M: OpData>(dir: D, data: M, flags: c_int, mask: u32) -> Op<D, M> {
-    Op::new(dir, data, Sqe { opcode: opcodes::STATX, len: mask, op_flags: flags as u32, ..Sqe::default() })
+pub(crate) fn statx<D: Descriptor, M: OpData>(
+    dir: D,
+    data: M,
+    flags: c_int,
+    mask: u32,
+) -> Op<D, M> {
+    Op::new(
+        dir,
+        data,
+        Sqe { opcode: opcodes::STATX, len: mask, op_flags: flags as u32, ..Sqe::default() },
+    )
 }
 
 impl Loop {
-    /// openat(2): `f` gets the descriptor, close-on-exec. The path begins at `dir`, which may be [`CWD`](crate::CWD). One that `f` has not
-    /// seen when the loop is closed is closed.
+    /// openat(2): `f` gets the descriptor, close-on-exec. The path begins at `dir`, which may be
+    /// [`CWD`](crate::CWD). One that `f` has not seen when the loop is closed is closed.
     ///
     /// ```
     /// use ringloop::{CWD, Loop, OpenOptions};
@@ -258,7 +311,8 @@ impl Loop {
     /// # Ok::<(), ringloop::Error>(())
     /// ```
     ///
-    /// Errors: EINVAL for options that disagree and for a NUL in the path, and those of [`read`](Loop::read).
+    /// Errors: EINVAL for options that disagree and for a NUL in the path, and those of
+    /// [`read`](Loop::read).
     pub fn open_at(
         &self,
         dir: impl AsFd + 'static,
@@ -280,8 +334,8 @@ impl Loop {
         self.submit_op(fsync(fd, if data_only { DATA_ONLY } else { 0 }), f)
     }
 
-    /// statx(2): `f` gets what is known of a file. `flags` are `AT_*`: with AT_EMPTY_PATH and an empty path it is about the
-    /// descriptor itself. Errors: those of [`open_at`](Loop::open_at).
+    /// statx(2): `f` gets what is known of a file. `flags` are `AT_*`: with AT_EMPTY_PATH and an
+    /// empty path it is about the descriptor itself. Errors: those of [`open_at`](Loop::open_at).
     pub fn statx(
         &self,
         dir: impl AsFd + 'static,
@@ -292,7 +346,8 @@ impl Loop {
         self.submit_op(statx(dir, Status::new(PathBytes::new(path)?), flags, STATX_MASK), f)
     }
 
-    /// renameat2(2). `flags` are `RENAME_*`. Since Linux 5.11. Errors: those of [`open_at`](Loop::open_at).
+    /// renameat2(2). `flags` are `RENAME_*`. Since Linux 5.11. Errors: those of
+    /// [`open_at`](Loop::open_at).
     pub fn rename_at(
         &self,
         from: (impl AsFd + 'static, impl AsRef<Path>),
@@ -300,10 +355,14 @@ impl Loop {
         flags: u32,
         f: impl FnOnce(&Loop, Result<()>) + 'static,
     ) -> Result<Handle> {
-        self.submit_op(rename_at((from.0, PathBytes::new(from.1)?), (to.0, PathBytes::new(to.1)?), flags), f)
+        self.submit_op(
+            rename_at((from.0, PathBytes::new(from.1)?), (to.0, PathBytes::new(to.1)?), flags),
+            f,
+        )
     }
 
-    /// linkat(2). `flags` are `AT_*`. Since Linux 5.15. Errors: those of [`open_at`](Loop::open_at).
+    /// linkat(2). `flags` are `AT_*`. Since Linux 5.15. Errors: those of
+    /// [`open_at`](Loop::open_at).
     pub fn link_at(
         &self,
         from: (impl AsFd + 'static, impl AsRef<Path>),
@@ -311,7 +370,10 @@ impl Loop {
         flags: i32,
         f: impl FnOnce(&Loop, Result<()>) + 'static,
     ) -> Result<Handle> {
-        self.submit_op(link_at((from.0, PathBytes::new(from.1)?), (to.0, PathBytes::new(to.1)?), flags), f)
+        self.submit_op(
+            link_at((from.0, PathBytes::new(from.1)?), (to.0, PathBytes::new(to.1)?), flags),
+            f,
+        )
     }
 
     /// symlinkat(2). Since Linux 5.15. Errors: those of [`open_at`](Loop::open_at).
@@ -325,8 +387,8 @@ impl Loop {
         self.submit_op(symlink_at(PathBytes::new(target)?, dir, PathBytes::new(link)?), f)
     }
 
-    /// unlinkat(2). With AT_REMOVEDIR in `flags` it removes a directory. Since Linux 5.11. Errors: those of
-    /// [`open_at`](Loop::open_at).
+    /// unlinkat(2). With AT_REMOVEDIR in `flags` it removes a directory. Since Linux 5.11. Errors:
+    /// those of [`open_at`](Loop::open_at).
     pub fn unlink_at(
         &self,
         dir: impl AsFd + 'static,

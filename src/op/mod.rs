@@ -1,8 +1,9 @@
-//! Completion operations: what is submitted to the kernel on the user's behalf, each defined once (`operation`).
+//! Completion operations: what is submitted to the kernel on the user's behalf, each defined once
+//! (`operation`).
 //!
-//! This file has what a user makes himself: `Loop::submit` takes any entry, checked so that it stays in the loop's hands, and the user vouches
-//! for what it points to. All that follows from an opcode alone stands in `abi::opcodes`; the one way into the ring is
-//! `Loop::submit_operation`.
+//! This file has what a user makes himself: `Loop::submit` takes any entry, checked so that it
+//! stays in the loop's hands, and the user vouches for what it points to. All that follows from an
+//! opcode alone stands in `abi::opcodes`; the one way into the ring is `Loop::submit_operation`.
 //!
 //! `unsafe` lives here because of that promise of the user's.
 
@@ -54,7 +55,8 @@ impl From<OpResult> for Completion {
 impl Completion {
     /// What the operation came to: a number whose meaning is the operation's, often one of bytes.
     ///
-    /// Errors: what the kernel says; ECANCELED; ETIMEDOUT when a deadline came before anything was done.
+    /// Errors: what the kernel says; ECANCELED; ETIMEDOUT when a deadline came before anything was
+    /// done.
     pub fn result(self) -> Result<u32> {
         u32::try_from(self.result).map_err(|_| Error::of_operation(self.result))
     }
@@ -84,7 +86,8 @@ pub(crate) fn copy<T: Copy>(from: &[T]) -> Result<Box<[T]>> {
     Ok(copy.into_boxed_slice())
 }
 
-/// Refuses what would take an operation out of the loop's hands; `links` are the flags that are allowed for once.
+/// Refuses what would take an operation out of the loop's hands; `links` are the flags that are
+/// allowed for once.
 pub(crate) fn check(sqe: &Sqe, links: u8) -> Result<()> {
     let refusal = |sentence| Err(Error::new(Errno::EINVAL, sentence));
     match sqe.operation().check {
@@ -98,7 +101,9 @@ pub(crate) fn check(sqe: &Sqe, links: u8) -> Result<()> {
     }
     match sqe.flags & !links {
         set if set & sqe::flags::IO_DRAIN != 0 => refusal(Sentence::FlagIoDrain),
-        set if set & (sqe::flags::IO_LINK | sqe::flags::IO_HARDLINK) != 0 => refusal(Sentence::FlagLink),
+        set if set & (sqe::flags::IO_LINK | sqe::flags::IO_HARDLINK) != 0 => {
+            refusal(Sentence::FlagLink)
+        }
         set if set & sqe::flags::CQE_SKIP_SUCCESS != 0 => refusal(Sentence::FlagSkipSuccess),
         set if set & !sqe::flags::KNOWN != 0 => refusal(Sentence::FlagUnknown),
         _ => Ok(()),
@@ -106,33 +111,42 @@ pub(crate) fn check(sqe: &Sqe, links: u8) -> Result<()> {
 }
 
 impl Loop {
-    /// Submits any operation that the kernel knows: `entry` is copied, its `user_data` is the loop's. `f` gets each
-    /// completion; the last is the one for which [`Completion::more`] says no.
+    /// Submits any operation that the kernel knows: `entry` is copied, its `user_data` is the
+    /// loop's. `f` gets each completion; the last is the one for which [`Completion::more`] says
+    /// no.
     ///
-    /// `IORING_OP_SEND_ZC` and `IORING_OP_SENDMSG_ZC` send without a copy: `f` gets the result, and more is to come; the final completion
-    /// says that the kernel has let go of the buffer.
+    /// `IORING_OP_SEND_ZC` and `IORING_OP_SENDMSG_ZC` send without a copy: `f` gets the result, and
+    /// more is to come; the final completion says that the kernel has let go of the buffer.
     ///
-    /// It is submitted with the next iteration's system call, or at once where the queue is full. Errors: EINVAL, with its name in
-    /// the sentence, for what would escape the loop: IOSQE_IO_DRAIN, IOSQE_CQE_SKIP_SUCCESS, IOSQE_IO_LINK and
-    /// IOSQE_IO_HARDLINK, unknown flags, the operations ASYNC_CANCEL, POLL_REMOVE, TIMEOUT_REMOVE, LINK_TIMEOUT, MSG_RING and those of
-    /// 128 bytes, and what lets the kernel use a buffer after the final completion (MSG_ZEROCOPY and MSG_SPLICE_PAGES of SEND and SENDMSG,
-    /// MSG_SOCK_DEVMEM of RECV and RECVMSG); ENOSYS for an operation that this kernel does not have; EAGAIN when the kernel takes no
-    /// submissions at the moment; ENOMEM, ESHUTDOWN. O(1).
+    /// It is submitted with the next iteration's system call, or at once where the queue is full.
+    /// Errors: EINVAL, with its name in the sentence, for what would escape the loop:
+    /// IOSQE_IO_DRAIN, IOSQE_CQE_SKIP_SUCCESS, IOSQE_IO_LINK and IOSQE_IO_HARDLINK, unknown flags,
+    /// the operations ASYNC_CANCEL, POLL_REMOVE, TIMEOUT_REMOVE, LINK_TIMEOUT, MSG_RING and those
+    /// of 128 bytes, and what lets the kernel use a buffer after the final completion (MSG_ZEROCOPY
+    /// and MSG_SPLICE_PAGES of SEND and SENDMSG, MSG_SOCK_DEVMEM of RECV and RECVMSG); ENOSYS for
+    /// an operation that this kernel does not have; EAGAIN when the kernel takes no submissions at
+    /// the moment; ENOMEM, ESHUTDOWN. O(1).
     ///
     /// # Safety
-    /// All that the entry points to must be valid for what the operation does with it, until `f` has been called for the last
-    /// time or has been dropped, which never happens earlier than the kernel has let go; buffers that the kernel is given to keep
-    /// (`IORING_OP_PROVIDE_BUFFERS`), for as long as it has them. Descriptors that it names must be the
-    /// caller's to use.
-    pub unsafe fn submit(&self, entry: &Sqe, mut f: impl FnMut(&Loop, Completion) + 'static) -> Result<Handle> {
+    /// All that the entry points to must be valid for what the operation does with it, until `f`
+    /// has been called for the last time or has been dropped, which never happens earlier than the
+    /// kernel has let go; buffers that the kernel is given to keep (`IORING_OP_PROVIDE_BUFFERS`),
+    /// for as long as it has them. Descriptors that it names must be the caller's to use.
+    pub unsafe fn submit(
+        &self,
+        entry: &Sqe,
+        mut f: impl FnMut(&Loop, Completion) + 'static,
+    ) -> Result<Handle> {
         self.check_open()?;
         check(entry, 0)?;
-        let callback = Callback::many_event(move |lp: &Loop, event: &Event| f(lp, event.completed().into()))?;
+        let callback =
+            Callback::many_event(move |lp: &Loop, event: &Event| f(lp, event.completed().into()))?;
         // SAFETY: the caller vouches for the entry.
         self.submit_operation(&unsafe { Entry::new(*entry) }, None, callback)
     }
 
-    /// Submits the operations of a chain, none or all: `callback` makes the callback of each, `added` gets its handle.
+    /// Submits the operations of a chain, none or all: `callback` makes the callback of each,
+    /// `added` gets its handle.
     ///
     /// # Safety
     /// What the entries point to lives until the final completions.
@@ -157,8 +171,9 @@ impl Loop {
         self.submit_linked(sqes.iter().map(|sqe| unsafe { Entry::new(*sqe) }), callback, added)
     }
 
-    /// The flag with which a kernel finishes what it has begun to send. It came in 5.19, but one that is cancelled tells how far it
-    /// came only since 6.1, when messages could be sent without a copy.
+    /// The flag with which a kernel finishes what it has begun to send. It came in 5.19, but one
+    /// that is cancelled tells how far it came only since 6.1, when messages could be sent without
+    /// a copy.
     pub(crate) fn send_whole_flag(&self) -> c_int {
         if self.supports(opcodes::SENDMSG_ZC) { libc::MSG_WAITALL } else { 0 }
     }

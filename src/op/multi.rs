@@ -20,11 +20,13 @@ use crate::sys::memory::{TryArc, try_box};
 pub struct Buffers(TryArc<Pool>);
 
 impl Loop {
-    /// Accepts connections until it is cancelled: `f` gets each as a descriptor. One entry for all of them from Linux 5.19 on, one
-    /// each before. They are close-on-exec; the listening socket is kept until the operation ends.
+    /// Accepts connections until it is cancelled: `f` gets each as a descriptor. One entry for all
+    /// of them from Linux 5.19 on, one each before. They are close-on-exec; the listening socket is
+    /// kept until the operation ends.
     ///
-    /// When descriptors or memory have run out, `f` is told once (EMFILE, ENFILE, ENOBUFS, ENOMEM) and accepting goes on by itself:
-    /// it is tried every 100 ms. After any other error, ECANCELED included, it has ended. Errors: as [`Loop::submit`].
+    /// When descriptors or memory have run out, `f` is told once (EMFILE, ENFILE, ENOBUFS, ENOMEM)
+    /// and accepting goes on by itself: it is tried every 100 ms. After any other error, ECANCELED
+    /// included, it has ended. Errors: as [`Loop::submit`].
     pub fn accept_multi(
         &self,
         fd: impl AsFd + 'static,
@@ -39,16 +41,20 @@ impl Loop {
         self.schedule_accept_multi(raw, libc::SOCK_CLOEXEC, callback)
     }
 
-    /// Receives from a stream until it ends: `f` gets the data of each arrival, in order; it lies in one of `buffers` and is valid
-    /// for the call. Ends with an empty slice at the end of the stream, or an error.
+    /// Receives from a stream until it ends: `f` gets the data of each arrival, in order; it lies
+    /// in one of `buffers` and is valid for the call. Ends with an empty slice at the end of the
+    /// stream, or an error.
     ///
-    /// Of a socket of messages (datagrams, SOCK_SEQPACKET) each call gets one message, which may be empty, and that is not the end.
-    /// Better use [`recv`](Loop::recv) and [`recv_from`](Loop::recv_from) there: the kernel cuts a message where the buffer ends, and
-    /// from Linux 6.12 on a message may begin where the last one in the buffer ended, with less room.
+    /// Of a socket of messages (datagrams, SOCK_SEQPACKET) each call gets one message, which may be
+    /// empty, and that is not the end. Better use [`recv`](Loop::recv) and
+    /// [`recv_from`](Loop::recv_from) there: the kernel cuts a message where the buffer ends, and
+    /// from Linux 6.12 on a message may begin where the last one in the buffer ended, with less
+    /// room.
     ///
-    /// A connection that waits holds no buffer. Without a free buffer receiving stops and goes on by itself when one
-    /// comes back. From Linux 6.0 on one entry does for all; before, a poll and a receive for each arrival. Errors: as
-    /// [`Loop::submit`]; on what is no socket, `f` gets ENOTSOCK.
+    /// A connection that waits holds no buffer. Without a free buffer receiving stops and goes on
+    /// by itself when one comes back. From Linux 6.0 on one entry does for all; before, a poll and
+    /// a receive for each arrival. Errors: as [`Loop::submit`]; on what is no socket, `f` gets
+    /// ENOTSOCK.
     ///
     /// A server that counts:
     ///
@@ -85,24 +91,37 @@ impl Loop {
         self.schedule_recv_multi(raw, &buffers.0, callback)
     }
 
-    /// Makes `count` buffers (rounded up to a power of two, at most 32768) of `size` bytes, for [`recv_multi`](Loop::recv_multi). From
-    /// Linux 6.12 on the kernel fills a buffer bit by bit, so that small messages do not waste large buffers.
+    /// Makes `count` buffers (rounded up to a power of two, at most 32768) of `size` bytes, for
+    /// [`recv_multi`](Loop::recv_multi). From Linux 6.12 on the kernel fills a buffer bit by bit,
+    /// so that small messages do not waste large buffers.
     ///
-    /// They live until [`free_buffers`](Loop::free_buffers), or as long as the loop. Errors: EINVAL out of range; ENOMEM.
+    /// They live until [`free_buffers`](Loop::free_buffers), or as long as the loop. Errors: EINVAL
+    /// out of range; ENOMEM.
     pub fn buffers(&self, count: u32, size: u32) -> Result<Buffers> {
         self.new_pool(count, size).map(Buffers)
     }
 
-    /// Frees buffers. Errors: EBUSY while an operation uses them; EINVAL when they are another loop's, or freed already.
+    /// Frees buffers. Errors: EBUSY while an operation uses them; EINVAL when they are another
+    /// loop's, or freed already.
     pub fn free_buffers(&self, buffers: &Buffers) -> Result<()> {
         self.free_pool(&buffers.0)
     }
 
-    pub(crate) fn schedule_accept_multi(&self, fd: RawFd, flags: c_int, callback: Callback) -> Result<Handle> {
+    pub(crate) fn schedule_accept_multi(
+        &self,
+        fd: RawFd,
+        flags: c_int,
+        callback: Callback,
+    ) -> Result<Handle> {
         self.submit_driver(AcceptMulti::new(fd, flags, self.supports_multishot_accept())?, callback)
     }
 
-    pub(crate) fn schedule_recv_multi(&self, fd: RawFd, pool: &TryArc<Pool>, callback: Callback) -> Result<Handle> {
+    pub(crate) fn schedule_recv_multi(
+        &self,
+        fd: RawFd,
+        pool: &TryArc<Pool>,
+        callback: Callback,
+    ) -> Result<Handle> {
         if !self.has_pool(pool) {
             return Err(Error::FOREIGN_BUFFERS);
         }

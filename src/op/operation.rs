@@ -1,11 +1,13 @@
 //! What an operation is, and how a loop calls back for one.
 //!
-//! An operation is a descriptor, an entry, and data: the functions of `files`, `sockets` and `streams` put these together, one for
-//! each operation of the kernel's. Three fronts submit it, and keep it where it stands until the kernel has let go: here, for callbacks;
-//! `io::in_flight`, for futures; `capi::completions`, for C.
+//! An operation is a descriptor, an entry, and data: the functions of `files`, `sockets` and
+//! `streams` put these together, one for each operation of the kernel's. Three fronts submit it,
+//! and keep it where it stands until the kernel has let go: here, for callbacks; `io::in_flight`,
+//! for futures; `capi::completions`, for C.
 //!
-//! `unsafe` is said once: an implementation of [`OpData`] says what the kernel finds behind the addresses. Whoever puts an operation
-//! together relies on that, and has only to choose data that fits the opcode.
+//! `unsafe` is said once: an implementation of [`OpData`] says what the kernel finds behind the
+//! addresses. Whoever puts an operation together relies on that, and has only to choose data that
+//! fits the opcode.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -35,14 +37,18 @@ pub(crate) struct Op<D, M> {
 /// What an operation reads or writes, and what its result means.
 ///
 /// # Safety
-/// The memory that `point` writes the addresses of into the entry is the data's, or lives as long: the kernel may use it for what the
-/// entry says while the data is neither moved (if it `IS_INLINE`), used nor dropped. No other address is left in the entry.
+/// The memory that `point` writes the addresses of into the entry is the data's, or lives as long:
+/// the kernel may use it for what the entry says while the data is neither moved (if it
+/// `IS_INLINE`), used nor dropped. No other address is left in the entry.
 pub(crate) unsafe trait OpData: 'static {
     /// What the operation comes to, with what it was given.
     type Output;
 
     /// Whether the entry points into the data itself, and not only at what that owns elsewhere.
-    #[cfg_attr(not(feature = "capi"), allow(dead_code, reason = "C alone moves an operation for which this is not so"))]
+    #[cfg_attr(
+        not(feature = "capi"),
+        allow(dead_code, reason = "C alone moves an operation for which this is not so")
+    )]
     const IS_INLINE: bool = false;
 
     /// Writes to an entry where the data is.
@@ -69,7 +75,8 @@ impl<D: AsFd + 'static> Descriptor for D {
     }
 }
 
-/// A number that names a descriptor by the word of whoever gave it, or something else that stands in its place.
+/// A number that names a descriptor by the word of whoever gave it, or something else that stands
+/// in its place.
 #[derive(Clone, Copy)]
 pub(crate) struct Number(pub(crate) RawFd);
 
@@ -130,7 +137,8 @@ impl Outcome {
     /// What an operation's callback is called with.
     ///
     /// # Safety
-    /// It is a result of the operation that is completed with it, and the final one where that has memory.
+    /// It is a result of the operation that is completed with it, and the final one where that has
+    /// memory.
     pub(crate) unsafe fn of(event: &Event) -> Outcome {
         Outcome(event.completed().count())
     }
@@ -174,7 +182,8 @@ pub(super) fn received(event: &Event) -> Result<&[u8]> {
     let OpResult { data, .. } = event.completed();
     event.completed().count().map(|length| match length {
         0 => &[][..],
-        // SAFETY: so many bytes are there, and the buffer is the callback's that the event is lent to, until that has returned.
+        // SAFETY: so many bytes are there, and the buffer is the callback's that the event is lent
+        // to, until that has returned.
         length => unsafe { slice::from_raw_parts(data, length as usize) },
     })
 }
@@ -212,7 +221,8 @@ struct Pending<D, M, F> {
 }
 
 impl Loop {
-    /// Submits an operation. `f` gets what comes of it. When it cannot be submitted, both are dropped.
+    /// Submits an operation. `f` gets what comes of it. When it cannot be submitted, both are
+    /// dropped.
     pub(super) fn submit_op<D: Descriptor, M: OpData>(
         &self,
         op: Op<D, M>,
@@ -251,12 +261,17 @@ impl Loop {
             let output = op.complete(unsafe { Outcome::of(event) });
             end(lp, output, f);
         })?;
-        // SAFETY: the callback keeps the operation where it stands, and the loop drops it when the kernel has let go.
+        // SAFETY: the callback keeps the operation where it stands, and the loop drops it when the
+        // kernel has let go.
         self.submit_operation(&unsafe { Entry::new(sqe) }, driver, callback)
     }
 
     /// Submits the entries of a driver, the first now.
-    pub(super) fn submit_driver(&self, mut driver: Box<dyn Driver>, callback: Callback) -> Result<Handle> {
+    pub(super) fn submit_driver(
+        &self,
+        mut driver: Box<dyn Driver>,
+        callback: Callback,
+    ) -> Result<Handle> {
         let entry = driver.entry().expect("it begins with an entry");
         self.submit_operation(&entry, Some(driver), callback)
     }

@@ -1,4 +1,5 @@
-//! One receive for any number of results, from a ring of buffers (6.0); before that, a poll and a receive for each.
+//! One receive for any number of results, from a ring of buffers (6.0); before that, a poll and a
+//! receive for each.
 
 use std::os::fd::BorrowedFd;
 
@@ -52,7 +53,11 @@ impl RecvMulti {
         let again = flags & MORE == 0;
         let mut data = std::ptr::null();
         if flags & HAS_BUFFER != 0 {
-            data = self.pool.take((flags >> 16) as u16, result.max(0) as u32, flags & BUFFER_GOES_ON != 0);
+            data = self.pool.take(
+                (flags >> 16) as u16,
+                result.max(0) as u32,
+                flags & BUFFER_GOES_ON != 0,
+            );
         }
         if result > 0 && data.is_null() {
             return Step::end(-libc::EIO);
@@ -72,7 +77,9 @@ impl RecvMulti {
         if result < 0 {
             return Step::end(result);
         }
-        let Some((bid, buffer)) = self.pool.take_free() else { return self.want_buffer(number, true) };
+        let Some((bid, buffer)) = self.pool.take_free() else {
+            return self.want_buffer(number, true);
+        };
         match recv_now(self.fd, buffer) {
             received if received > 0 => {
                 let data = self.pool.take(bid, received as u32, false);
@@ -81,19 +88,23 @@ impl RecvMulti {
             ended => {
                 self.pool.put_free(bid);
                 match -ended {
-                    // Datagrams that have been shut down: the poll would say the same again and again.
+                    // Datagrams that have been shut down: the poll would say the same again and
+                    // again.
                     libc::EAGAIN if result & c_int::from(libc::POLLRDHUP) != 0 => Step::end(0),
                     libc::EAGAIN | libc::EINTR => Step::AGAIN,
-                    0 if is_empty_message(self.fd) => Step { given: Some(OpResult::new(0, MORE)), again: true },
+                    0 if is_empty_message(self.fd) => {
+                        Step { given: Some(OpResult::new(0, MORE)), again: true }
+                    }
                     _ => Step::end(ended),
                 }
             }
         }
     }
 
-    /// There was no buffer, for data or to begin with: the kernel picks one before it looks for data (6.0 to 6.18). With
-    /// IORING_RECVSEND_POLL_FIRST it would look first, but then a Unix stream whose end was there already when its data was
-    /// read never tells of it (6.18). A buffer that has come back meanwhile will do.
+    /// There was no buffer, for data or to begin with: the kernel picks one before it looks for
+    /// data (6.0 to 6.18). With IORING_RECVSEND_POLL_FIRST it would look first, but then a Unix
+    /// stream whose end was there already when its data was read never tells of it (6.18). A buffer
+    /// that has come back meanwhile will do.
     fn want_buffer(&self, number: u64, has_ended: bool) -> Step {
         if !has_ended || self.pool.has_available() {
             return Step { given: None, again: has_ended };
@@ -130,7 +141,8 @@ impl Drop for RecvMulti {
 
 /// recv(2) that does not block; a negated errno when it fails.
 fn recv_now(fd: c_int, buffer: &mut [u8]) -> i32 {
-    let received = borrow(fd).ok_or(Errno::BADF).and_then(|fd| net::recv(fd, buffer, RecvFlags::DONTWAIT));
+    let received =
+        borrow(fd).ok_or(Errno::BADF).and_then(|fd| net::recv(fd, buffer, RecvFlags::DONTWAIT));
     received.map_or_else(|errno| -errno.raw_os_error(), |(count, _)| count as i32)
 }
 
@@ -139,13 +151,15 @@ fn socket_type(fd: c_int) -> Option<SocketType> {
     sockopt::socket_type(borrow(fd)?).ok()
 }
 
-/// Whether 0 received is an empty message, and not the end, as it is of a stream. Of what has been shut down it is the end, unless a
-/// message with data stands behind it.
+/// Whether 0 received is an empty message, and not the end, as it is of a stream. Of what has been
+/// shut down it is the end, unless a message with data stands behind it.
 fn is_empty_message(fd: c_int) -> bool {
-    let is_message = |fd: &BorrowedFd<'_>| sockopt::socket_type(fd).is_ok_and(|kind| kind != SocketType::STREAM);
+    let is_message =
+        |fd: &BorrowedFd<'_>| sockopt::socket_type(fd).is_ok_and(|kind| kind != SocketType::STREAM);
     let Some(fd) = borrow(fd).filter(is_message) else { return false };
     let mut asked = [PollFd::new(&fd, PollFlags::RDHUP)];
     let polled = rustix::event::poll(&mut asked, Some(&Timespec::default()));
-    let has_ended = asked[0].revents().intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::NVAL);
+    let has_ended =
+        asked[0].revents().intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::NVAL);
     polled.is_ok() && !has_ended || rustix::io::ioctl_fionread(fd).is_ok_and(|left| left > 0)
 }

@@ -22,18 +22,20 @@ pub(crate) struct Question {
 impl Question {
     /// Asks, and blocks meanwhile. The error is an EAI_*, and the errno for EAI_SYSTEM.
     pub(crate) fn ask(self) -> std::result::Result<Addresses, (c_int, Errno)> {
-        let [node, service] = [&self.node, &self.service].map(|name| CStr::from_bytes_until_nul(name.as_ref()?).ok());
+        let [node, service] =
+            [&self.node, &self.service].map(|name| CStr::from_bytes_until_nul(name.as_ref()?).ok());
         Addresses::look_up(node, service, self.hints)
     }
 }
 
 impl Loop {
-    /// Looks up the addresses of a host (a name or a number) with the port of a service (a name or a number), for streams:
-    /// getaddrinfo(3), in its order.
+    /// Looks up the addresses of a host (a name or a number) with the port of a service (a name or
+    /// a number), for streams: getaddrinfo(3), in its order.
     ///
-    /// It is work as of [`run_in_executor`](Loop::run_in_executor), and shares its threads: the errors and what cancelling does
-    /// are those. `done` gets ENOENT when there is no such host or service, EAGAIN when the name servers gave no answer, EIO when
-    /// they failed, EINVAL when a name has a zero byte in it.
+    /// It is work as of [`run_in_executor`](Loop::run_in_executor), and shares its threads: the
+    /// errors and what cancelling does are those. `done` gets ENOENT when there is no such host or
+    /// service, EAGAIN when the name servers gave no answer, EIO when they failed, EINVAL when a
+    /// name has a zero byte in it.
     pub fn resolve(
         &self,
         host: &str,
@@ -42,7 +44,8 @@ impl Loop {
     ) -> Result<Handle> {
         self.check_open()?;
         let (node, service) = (Some(c_string(host)?), Some(c_string(service)?));
-        let question = Question { node, service, hints: Some([0, libc::AF_UNSPEC, libc::SOCK_STREAM, 0]) };
+        let question =
+            Question { node, service, hints: Some([0, libc::AF_UNSPEC, libc::SOCK_STREAM, 0]) };
         let look_up = move || match question.ask() {
             Ok(found) => read(&found),
             Err((error, errno)) => Err(error_of(error, errno)),
@@ -64,7 +67,9 @@ fn c_string(name: &str) -> Result<Box<[u8]>> {
 
 fn error_of(error: c_int, errno: Errno) -> Error {
     match error {
-        libc::EAI_NONAME | libc::EAI_SERVICE | libc::EAI_NODATA => Error::new(Errno::ENOENT, Sentence::NoSuchName),
+        libc::EAI_NONAME | libc::EAI_SERVICE | libc::EAI_NODATA => {
+            Error::new(Errno::ENOENT, Sentence::NoSuchName)
+        }
         libc::EAI_AGAIN => Error::new(Errno::EAGAIN, Sentence::NoAnswer),
         libc::EAI_MEMORY => Error::NO_MEMORY,
         libc::EAI_SYSTEM => Error::new(errno, Sentence::NameFailed),

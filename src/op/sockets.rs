@@ -42,7 +42,11 @@ pub(crate) fn sendmsg<D: Descriptor, M: OpData>(fd: D, message: M, flags: c_int)
 
 /// The connection's descriptor is the result; its address is not asked for.
 pub(crate) fn accept<D: Descriptor>(fd: D, flags: c_int) -> Op<D, NoData<OwnedFd>> {
-    Op::new(fd, NoData::NEW, Sqe { opcode: opcodes::ACCEPT, op_flags: flags as u32, ..Sqe::default() })
+    Op::new(
+        fd,
+        NoData::NEW,
+        Sqe { opcode: opcodes::ACCEPT, op_flags: flags as u32, ..Sqe::default() },
+    )
 }
 
 pub(crate) fn connect<D: Descriptor>(fd: D, address: Address) -> Op<D, Address> {
@@ -51,7 +55,8 @@ pub(crate) fn connect<D: Descriptor>(fd: D, address: Address) -> Op<D, Address> 
 
 /// The kernel has the family where other entries have a descriptor.
 pub(crate) fn socket(domain: c_int, kind: c_int, protocol: c_int) -> Op<Number, NoData<OwnedFd>> {
-    let sqe = Sqe { opcode: opcodes::SOCKET, off: kind as u64, len: protocol as u32, ..Sqe::default() };
+    let sqe =
+        Sqe { opcode: opcodes::SOCKET, off: kind as u64, len: protocol as u32, ..Sqe::default() };
     Op::new(Number(domain), NoData::NEW, sqe)
 }
 
@@ -61,13 +66,19 @@ pub(crate) fn shutdown<D: Descriptor>(fd: D, how: c_int) -> Op<D, NoData<()>> {
 
 /// Completes once, when one of the events has come.
 pub(super) fn poll<D: Descriptor>(fd: D, events: c_short) -> Op<D, NoData<()>> {
-    Op::new(fd, NoData::NEW, Sqe { opcode: opcodes::POLL_ADD, op_flags: poll_events(events as u32), ..Sqe::default() })
+    Op::new(
+        fd,
+        NoData::NEW,
+        Sqe { opcode: opcodes::POLL_ADD, op_flags: poll_events(events as u32), ..Sqe::default() },
+    )
 }
 
 impl Loop {
-    /// recv(2) into a buffer. `f` gets the number of bytes, 0 at the end of a stream, and the buffer. `flags` are
-    /// of MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_ERRQUEUE, MSG_NOSIGNAL, MSG_OOB, MSG_PEEK and MSG_WAITALL; others are EINVAL: with MSG_TRUNC the
-    /// result would not tell what is in the buffer, with MSG_SOCK_DEVMEM the data would be elsewhere. Errors: those of [`read`](Loop::read).
+    /// recv(2) into a buffer. `f` gets the number of bytes, 0 at the end of a stream, and the
+    /// buffer. `flags` are of MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_ERRQUEUE, MSG_NOSIGNAL, MSG_OOB,
+    /// MSG_PEEK and MSG_WAITALL; others are EINVAL: with MSG_TRUNC the result would not tell what
+    /// is in the buffer, with MSG_SOCK_DEVMEM the data would be elsewhere. Errors: those of
+    /// [`read`](Loop::read).
     ///
     /// ```
     /// use std::os::unix::net::UnixStream;
@@ -91,11 +102,13 @@ impl Loop {
         self.submit_buffer_op(recv(fd, Room(buffer), flags::filling(flags)?), f)
     }
 
-    /// send(2) from a buffer. `f` gets the number of bytes sent, which may be fewer than there are. No SIGPIPE is raised.
+    /// send(2) from a buffer. `f` gets the number of bytes sent, which may be fewer than there are.
+    /// No SIGPIPE is raised.
     ///
-    /// `flags` are of MSG_CONFIRM, MSG_DONTROUTE, MSG_DONTWAIT, MSG_EOR, MSG_FASTOPEN, MSG_MORE, MSG_NOSIGNAL, MSG_OOB and MSG_WAITALL; others are
-    /// EINVAL. With MSG_ZEROCOPY the kernel would use the buffer after `f` has it back (S13): to send without a copy,
-    /// [`submit`](Loop::submit) `IORING_OP_SEND_ZC`. Errors: those of [`read`](Loop::read).
+    /// `flags` are of MSG_CONFIRM, MSG_DONTROUTE, MSG_DONTWAIT, MSG_EOR, MSG_FASTOPEN, MSG_MORE,
+    /// MSG_NOSIGNAL, MSG_OOB and MSG_WAITALL; others are EINVAL. With MSG_ZEROCOPY the kernel would
+    /// use the buffer after `f` has it back (S13): to send without a copy, [`submit`](Loop::submit)
+    /// `IORING_OP_SEND_ZC`. Errors: those of [`read`](Loop::read).
     pub fn send<B: Buffer>(
         &self,
         fd: impl AsFd + 'static,
@@ -106,13 +119,14 @@ impl Loop {
         self.submit_buffer_op(send(fd, Bytes(buffer), flags::sending(flags)?), f)
     }
 
-    /// As [`send`](Loop::send), until all is sent. `f` gets all of the length; less when an error, a cancel or a deadline ended
-    /// it after something was sent, and an error only when nothing was. From Linux 6.1 the kernel goes on by itself; before, each
-    /// part costs an iteration.
+    /// As [`send`](Loop::send), until all is sent. `f` gets all of the length; less when an error,
+    /// a cancel or a deadline ended it after something was sent, and an error only when nothing
+    /// was. From Linux 6.1 the kernel goes on by itself; before, each part costs an iteration.
     ///
-    /// One that begins before another `send_all` or [`write_all`](Loop::write_all) on the same descriptor has ended waits for that, in order,
-    /// and goes on in the iteration after, whatever came of the other: their data does not mix. `send`, `send_to`, `write` and
-    /// `shutdown_fd` wait for nobody, and what they send may stand amid it.
+    /// One that begins before another `send_all` or [`write_all`](Loop::write_all) on the same
+    /// descriptor has ended waits for that, in order, and goes on in the iteration after, whatever
+    /// came of the other: their data does not mix. `send`, `send_to`, `write` and `shutdown_fd`
+    /// wait for nobody, and what they send may stand amid it.
     pub fn send_all<B: Buffer>(
         &self,
         fd: impl AsFd + 'static,
@@ -123,7 +137,8 @@ impl Loop {
         self.submit_buffer_op(send(fd, All(Bytes(buffer)), flags::sending(flags)?), f)
     }
 
-    /// recvfrom(2): as [`recv`](Loop::recv), and `f` gets the address of the sender, where there is one.
+    /// recvfrom(2): as [`recv`](Loop::recv), and `f` gets the address of the sender, where there is
+    /// one.
     pub fn recv_from<B: BufferMut>(
         &self,
         fd: impl AsFd + 'static,
@@ -131,7 +146,10 @@ impl Loop {
         flags: i32,
         f: impl FnOnce(&Loop, Result<(usize, Address)>, B) + 'static,
     ) -> Result<Handle> {
-        self.submit_buffer_op(recvmsg(fd, Message::new(Room(buffer), Address::EMPTY), flags::filling(flags)?), f)
+        self.submit_buffer_op(
+            recvmsg(fd, Message::new(Room(buffer), Address::EMPTY), flags::filling(flags)?),
+            f,
+        )
     }
 
     /// sendto(2): as [`send`](Loop::send), to an address.
@@ -143,12 +161,19 @@ impl Loop {
         address: impl Into<Address>,
         f: impl FnOnce(&Loop, Result<usize>, B) + 'static,
     ) -> Result<Handle> {
-        self.submit_buffer_op(sendmsg(fd, Message::new(Bytes(buffer), address.into()), flags::sending(flags)?), f)
+        self.submit_buffer_op(
+            sendmsg(fd, Message::new(Bytes(buffer), address.into()), flags::sending(flags)?),
+            f,
+        )
     }
 
-    /// accept4(2): `f` gets the connection, close-on-exec. One that `f` has not seen when the loop is closed is closed. Errors:
-    /// those of [`read`](Loop::read).
-    pub fn accept(&self, fd: impl AsFd + 'static, f: impl FnOnce(&Loop, Result<OwnedFd>) + 'static) -> Result<Handle> {
+    /// accept4(2): `f` gets the connection, close-on-exec. One that `f` has not seen when the loop
+    /// is closed is closed. Errors: those of [`read`](Loop::read).
+    pub fn accept(
+        &self,
+        fd: impl AsFd + 'static,
+        f: impl FnOnce(&Loop, Result<OwnedFd>) + 'static,
+    ) -> Result<Handle> {
         self.submit_op(accept(fd, libc::SOCK_CLOEXEC), f)
     }
 
@@ -162,8 +187,8 @@ impl Loop {
         self.submit_op(connect(fd, address.into()), f)
     }
 
-    /// socket(2): `f` gets the socket, close-on-exec. `kind` is a `SOCK_*`. Since Linux 5.19. Errors: those of
-    /// [`read`](Loop::read).
+    /// socket(2): `f` gets the socket, close-on-exec. `kind` is a `SOCK_*`. Since Linux 5.19.
+    /// Errors: those of [`read`](Loop::read).
     pub fn socket(
         &self,
         domain: i32,

@@ -1,15 +1,18 @@
-//! Reading and writing what has a descriptor: files, pipes, terminals, sockets. One function for each operation, and the method that
-//! calls back for it.
+//! Reading and writing what has a descriptor: files, pipes, terminals, sockets. One function for
+//! each operation, and the method that calls back for it.
 //!
-//! What holds for all typed operations: buffers and descriptors are given to the operation. A buffer comes back with the
-//! result; the descriptor (an `OwnedFd`, an `Rc<TcpStream>`, ...) is kept, and dropped just before the callback runs, so that it
-//! cannot be closed, and its number be another's, meanwhile. The callback runs once. An error of the operation, ECANCELED and
-//! ETIMEDOUT of a deadline among them, is the callback's; those that the function returns are EINVAL (for a length over `i32::MAX`),
-//! ENOSYS (for an operation that this kernel does not have), EAGAIN, ENOMEM and ESHUTDOWN as from [`Loop::submit`]: then closure, buffer
-//! and descriptor are dropped. What is pending when the loop is closed is dropped too, when the kernel has let go.
-//! Operations wait also on a descriptor with O_NONBLOCK, but for splice, and connect of a Unix socket to a listener whose queue is
-//! full: these say EAGAIN there, as the system calls do. (Linux before 5.16 says so of reads and writes, before 5.18 of accept, where it
-//! lacks the fixes of its stable branch.)
+//! What holds for all typed operations: buffers and descriptors are given to the operation. A
+//! buffer comes back with the result; the descriptor (an `OwnedFd`, an `Rc<TcpStream>`, ...) is
+//! kept, and dropped just before the callback runs, so that it cannot be closed, and its number be
+//! another's, meanwhile. The callback runs once. An error of the operation, ECANCELED and ETIMEDOUT
+//! of a deadline among them, is the callback's; those that the function returns are EINVAL (for a
+//! length over `i32::MAX`), ENOSYS (for an operation that this kernel does not have), EAGAIN,
+//! ENOMEM and ESHUTDOWN as from [`Loop::submit`]: then closure, buffer and descriptor are dropped.
+//! What is pending when the loop is closed is dropped too, when the kernel has let go. Operations
+//! wait also on a descriptor with O_NONBLOCK, but for splice, and connect of a Unix socket to a
+//! listener whose queue is full: these say EAGAIN there, as the system calls do. (Linux before 5.16
+//! says so of reads and writes, before 5.18 of accept, where it lacks the fixes of its stable
+//! branch.)
 
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 
@@ -48,7 +51,14 @@ pub(crate) fn splice<D: Descriptor, E: Descriptor>(
     len: u32,
     flags: u32,
 ) -> Op<E, At<SpliceFrom<D>, usize>> {
-    let sqe = Sqe { opcode: opcodes::SPLICE, off: to.1, addr: from.1, len, op_flags: flags, ..Sqe::default() };
+    let sqe = Sqe {
+        opcode: opcodes::SPLICE,
+        off: to.1,
+        addr: from.1,
+        len,
+        op_flags: flags,
+        ..Sqe::default()
+    };
     Op::new(to.0, At::new(SpliceFrom(from.0)), sqe)
 }
 
@@ -58,19 +68,23 @@ pub(crate) fn close<M: OpData>(fd: Number, data: M) -> Op<Number, M> {
 }
 
 impl Loop {
-    /// Reads into a buffer, at `offset` of a file; None: at its own position. `f` gets the number of bytes, 0 at the end of the file, and the
-    /// buffer. A `Vec` is appended to, within its spare capacity: `Vec::with_capacity(n)`, not `vec![0; n]`; see
-    /// [`BufferMut`](crate::BufferMut).
+    /// Reads into a buffer, at `offset` of a file; None: at its own position. `f` gets the number
+    /// of bytes, 0 at the end of the file, and the buffer. A `Vec` is appended to, within its spare
+    /// capacity: `Vec::with_capacity(n)`, not `vec![0; n]`; see [`BufferMut`](crate::BufferMut).
     ///
-    /// As in all operations of this kind, buffer and descriptor are the operation's until then. The descriptor may be owned or
-    /// shared (an `OwnedFd`, an `Rc<TcpStream>`); it is dropped just before `f` runs. When the loop is closed first, all is dropped
-    /// as soon as the kernel has let go.
+    /// As in all operations of this kind, buffer and descriptor are the operation's until then. The
+    /// descriptor may be owned or shared (an `OwnedFd`, an `Rc<TcpStream>`); it is dropped just
+    /// before `f` runs. When the loop is closed first, all is dropped as soon as the kernel has let
+    /// go.
     ///
-    /// Errors: EINVAL when the buffer has no room, or more than `i32::MAX` bytes; ENOSYS when this kernel does not have the
-    /// operation; EAGAIN, ENOMEM, ESHUTDOWN as from [`submit`](Loop::submit). Then all that was given is dropped. What fails
-    /// later is told to `f`: also ECANCELED, ETIMEDOUT for a [deadline](Loop::set_deadline). Operations wait also on a descriptor with
-    /// O_NONBLOCK (but for [`splice`](Loop::splice), and [`connect`](Loop::connect) of a Unix socket to a listener whose queue is full; and Linux
-    /// before 5.16, for `accept` before 5.18, says EAGAIN instead where it lacks the fixes of its stable branch). O(1).
+    /// Errors: EINVAL when the buffer has no room, or more than `i32::MAX` bytes; ENOSYS when this
+    /// kernel does not have the operation; EAGAIN, ENOMEM, ESHUTDOWN as from
+    /// [`submit`](Loop::submit). Then all that was given is dropped. What fails later is told to
+    /// `f`: also ECANCELED, ETIMEDOUT for a [deadline](Loop::set_deadline). Operations wait also on
+    /// a descriptor with O_NONBLOCK (but for [`splice`](Loop::splice), and
+    /// [`connect`](Loop::connect) of a Unix socket to a listener whose queue is full; and Linux
+    /// before 5.16, for `accept` before 5.18, says EAGAIN instead where it lacks the fixes of its
+    /// stable branch). O(1).
     pub fn read<B: BufferMut>(
         &self,
         fd: impl AsFd + 'static,
@@ -81,11 +95,11 @@ impl Loop {
         self.submit_buffer_op(read(fd, Room(buffer), offset.unwrap_or(CURRENT)), f)
     }
 
-    /// Writes from a buffer, at `offset` of a file; None: at its own position. `f` gets the number of bytes written, which
-    /// may be fewer than there are.
+    /// Writes from a buffer, at `offset` of a file; None: at its own position. `f` gets the number
+    /// of bytes written, which may be fewer than there are.
     ///
-    /// A pipe or socket whose reader has gone raises SIGPIPE where that is not ignored, as Rust programs ignore it. Errors: those of
-    /// [`read`](Loop::read).
+    /// A pipe or socket whose reader has gone raises SIGPIPE where that is not ignored, as Rust
+    /// programs ignore it. Errors: those of [`read`](Loop::read).
     pub fn write<B: Buffer>(
         &self,
         fd: impl AsFd + 'static,
@@ -96,9 +110,10 @@ impl Loop {
         self.submit_buffer_op(write(fd, Bytes(buffer), offset.unwrap_or(CURRENT)), f)
     }
 
-    /// As [`write`](Loop::write), until all is written. `f` gets all of the length; less when an error, a cancel or a deadline
-    /// ended it after something was written, and an error only when nothing was. Without an offset, it takes turns with others on
-    /// the descriptor as [`send_all`](Loop::send_all) does.
+    /// As [`write`](Loop::write), until all is written. `f` gets all of the length; less when an
+    /// error, a cancel or a deadline ended it after something was written, and an error only when
+    /// nothing was. Without an offset, it takes turns with others on the descriptor as
+    /// [`send_all`](Loop::send_all) does.
     pub fn write_all<B: Buffer>(
         &self,
         fd: impl AsFd + 'static,
@@ -120,7 +135,8 @@ impl Loop {
         self.submit_buffer_op(readv(fd, Rooms::new(buffers), offset.unwrap_or(CURRENT)), f)
     }
 
-    /// Writes from several buffers, one after the other, at most 1024; else as [`write`](Loop::write).
+    /// Writes from several buffers, one after the other, at most 1024; else as
+    /// [`write`](Loop::write).
     pub fn writev<B: Buffer>(
         &self,
         fd: impl AsFd + 'static,
@@ -131,9 +147,10 @@ impl Loop {
         self.submit_buffer_op(writev(fd, Parts::new(buffers), offset.unwrap_or(CURRENT)), f)
     }
 
-    /// Moves up to `length` bytes between a pipe and something else. Each descriptor comes with an offset: None for a pipe, and for a
-    /// file's own position. `flags` are `SPLICE_F_*`. `f` gets the number of bytes, 0 at the end; EAGAIN when it would
-    /// have to wait for a pipe with O_NONBLOCK. Errors: those of [`read`](Loop::read).
+    /// Moves up to `length` bytes between a pipe and something else. Each descriptor comes with an
+    /// offset: None for a pipe, and for a file's own position. `flags` are `SPLICE_F_*`. `f` gets
+    /// the number of bytes, 0 at the end; EAGAIN when it would have to wait for a pipe with
+    /// O_NONBLOCK. Errors: those of [`read`](Loop::read).
     pub fn splice(
         &self,
         from: (impl AsFd + 'static, Option<u64>),
@@ -146,11 +163,16 @@ impl Loop {
         self.submit_op(splice(from, to, self::length(length)?, flags), f)
     }
 
-    /// Closes a descriptor on a thread of the kernel's, because closing may block (SO_LINGER, a file on a network).
+    /// Closes a descriptor on a thread of the kernel's, because closing may block (SO_LINGER, a
+    /// file on a network).
     ///
-    /// It is closed whatever comes of it; one that is cancelled before it has begun, at once, and one that cannot be
-    /// submitted too. Errors: those of [`read`](Loop::read).
-    pub fn close_fd(&self, fd: impl Into<OwnedFd>, f: impl FnOnce(&Loop, Result<()>) + 'static) -> Result<Handle> {
+    /// It is closed whatever comes of it; one that is cancelled before it has begun, at once, and
+    /// one that cannot be submitted too. Errors: those of [`read`](Loop::read).
+    pub fn close_fd(
+        &self,
+        fd: impl Into<OwnedFd>,
+        f: impl FnOnce(&Loop, Result<()>) + 'static,
+    ) -> Result<Handle> {
         let fd = fd.into();
         let handle = self.submit_op(close(Number(fd.as_raw_fd()), Closed), f)?;
         // It is the kernel's to close from now on, or the driver's.

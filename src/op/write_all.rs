@@ -1,6 +1,8 @@
-//! An operation that goes on until all of its buffer is through, and takes turns with others of its kind on the descriptor.
+//! An operation that goes on until all of its buffer is through, and takes turns with others of its
+//! kind on the descriptor.
 //!
-//! It relies on the buffer of the first entry staying until the operation has ended. What others write meanwhile may stand amid its data.
+//! It relies on the buffer of the first entry staying until the operation has ended. What others
+//! write meanwhile may stand amid its data.
 
 use super::streams::CURRENT;
 use crate::abi::completion::Completed;
@@ -8,8 +10,8 @@ use crate::abi::opcodes;
 use crate::abi::sqe::Entry;
 use crate::pending::driver::{Driver, Step};
 
-/// Submits what is left of a buffer again and again. The result is the length, or how far it came: an error only when that
-/// was nowhere.
+/// Submits what is left of a buffer again and again. The result is the length, or how far it came:
+/// an error only when that was nowhere.
 #[derive(Debug)]
 pub(crate) struct WriteAll {
     rest: Entry,
@@ -19,9 +21,14 @@ pub(crate) struct WriteAll {
 }
 
 impl WriteAll {
-    /// To finish what the entry of a write or a send begins: at `off` of a file, unless that is `CURRENT`.
+    /// To finish what the entry of a write or a send begins: at `off` of a file, unless that is
+    /// `CURRENT`.
     pub(super) fn new(entry: Entry) -> WriteAll {
-        WriteAll { rest: entry, done: 0, has_place: entry.opcode == opcodes::WRITE && entry.off != CURRENT }
+        WriteAll {
+            rest: entry,
+            done: 0,
+            has_place: entry.opcode == opcodes::WRITE && entry.off != CURRENT,
+        }
     }
 }
 
@@ -60,7 +67,14 @@ mod tests {
 
     /// Of 100 bytes.
     fn write_all(opcode: u8, off: u64) -> WriteAll {
-        WriteAll::new(Entry::of_test(Sqe { opcode, fd: 3, addr: 0x1000, len: 100, off, ..Sqe::default() }))
+        WriteAll::new(Entry::of_test(Sqe {
+            opcode,
+            fd: 3,
+            addr: 0x1000,
+            len: 100,
+            off,
+            ..Sqe::default()
+        }))
     }
 
     fn completed(result: i32) -> Completed {

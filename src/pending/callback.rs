@@ -1,11 +1,13 @@
 //! A stored callback: what to call, and what it carries.
 //!
-//! A closure of two words or less and a C function with its argument are stored inline and cost no allocation;
-//! anything larger is boxed. A callback can be called again after it has run: a closure that runs once has then
-//! nothing left to do. `L` is the loop that it is called with, of which this room knows nothing.
+//! A closure of two words or less and a C function with its argument are stored inline and cost no
+//! allocation; anything larger is boxed. A callback can be called again after it has run: a closure
+//! that runs once has then nothing left to do. `L` is the loop that it is called with, of which
+//! this room knows nothing.
 //!
-//! `unsafe` lives here because the type of what is stored is known only to the table of functions that was made for it: `Table::of::<T>`
-//! goes with data that is a `T`, from `Callback::store` until the callback is dropped or called for the last time.
+//! `unsafe` lives here because the type of what is stored is known only to the table of functions
+//! that was made for it: `Table::of::<T>` goes with data that is a `T`, from `Callback::store`
+//! until the callback is dropped or called for the last time.
 
 use std::any::type_name;
 use std::fmt;
@@ -68,21 +70,25 @@ pub(crate) trait Callable<L> {
     }
 }
 
-/// The functions for one type of callback. Each takes the data of a callback that was made with this table.
+/// The functions for one type of callback. Each takes the data of a callback that was made with
+/// this table.
 struct Table<L: 'static> {
-    /// Calls it for the last time, and drops what it carries. The data comes by value, in two registers.
+    /// Calls it for the last time, and drops what it carries. The data comes by value, in two
+    /// registers.
     call_once: unsafe fn(Word, Word, &L, &Event),
     call: unsafe fn(&mut Callback<L>, &L, &Event),
     drop: unsafe fn(&mut Data),
     needs_drop: bool,
     describe: unsafe fn(&Data) -> Source,
-    /// A table that describes the same callback, and does nothing else with its data; None: it is that one.
+    /// A table that describes the same callback, and does nothing else with its data; None: it is
+    /// that one.
     stand_in: Option<&'static Table<L>>,
 }
 
 impl<L: 'static> Callback<L> {
     /// Does nothing, carries nothing.
-    pub(crate) const EMPTY: Callback<L> = Callback { table: TablesOf::<L, Nothing>::TABLE, data: [Word::uninit(); 2] };
+    pub(crate) const EMPTY: Callback<L> =
+        Callback { table: TablesOf::<L, Nothing>::TABLE, data: [Word::uninit(); 2] };
 
     /// A closure that runs once.
     pub(crate) fn once<F: FnOnce(&L) + 'static>(f: F) -> Result<Callback<L>> {
@@ -95,7 +101,9 @@ impl<L: 'static> Callback<L> {
     }
 
     /// The same, for one that is known by the name of a `D`.
-    pub(crate) fn once_for<D: 'static, F: FnOnce(&L, &Event) + 'static>(f: F) -> Result<Callback<L>> {
+    pub(crate) fn once_for<D: 'static, F: FnOnce(&L, &Event) + 'static>(
+        f: F,
+    ) -> Result<Callback<L>> {
         Callback::new(Once(f, PhantomData::<D>))
     }
 
@@ -112,7 +120,11 @@ impl<L: 'static> Callback<L> {
     /// Anything that can be called: inline if it fits, else in a box.
     #[inline]
     pub(crate) fn new<T: Callable<L> + 'static>(value: T) -> Result<Callback<L>> {
-        if fits::<T>() { Ok(Callback::inline(value)) } else { Ok(Callback::inline(try_box(value)?)) }
+        if fits::<T>() {
+            Ok(Callback::inline(value))
+        } else {
+            Ok(Callback::inline(try_box(value)?))
+        }
     }
 
     /// What is two words or less.
@@ -125,7 +137,8 @@ impl<L: 'static> Callback<L> {
     /// The same for what may borrow.
     ///
     /// # Safety
-    /// The callback is dropped, and what stands in for it not asked for more than its type, before what it borrows is gone.
+    /// The callback is dropped, and what stands in for it not asked for more than its type, before
+    /// what it borrows is gone.
     #[inline]
     pub(crate) unsafe fn inline_borrowing<T: Callable<L>>(value: T) -> Callback<L> {
         assert!(fits::<T>());
@@ -147,7 +160,8 @@ impl<L: 'static> Callback<L> {
         prefetch_at(unsafe { self.data[0].assume_init() }, TASK_LINES);
     }
 
-    /// A task's callback, to be called while it stays where it is: it must not be dropped meanwhile.
+    /// A task's callback, to be called while it stays where it is: it must not be dropped
+    /// meanwhile.
     #[inline]
     pub(crate) fn lend(&self) -> Lent<L> {
         Lent(ManuallyDrop::new(Callback { table: self.table, data: self.data }))
@@ -165,7 +179,8 @@ impl<L: 'static> Callback<L> {
     /// Calls it. A closure that runs once is gone afterwards, and with it what it carried.
     #[inline]
     pub(crate) fn call(&mut self, lp: &L, event: &Event) {
-        // SAFETY: `data` was stored by the constructor that chose `table`, and nothing else writes either of them.
+        // SAFETY: `data` was stored by the constructor that chose `table`, and nothing else writes
+        // either of them.
         unsafe { (self.table.call)(self, lp, event) }
     }
 
@@ -180,7 +195,8 @@ impl<L: 'static> Callback<L> {
         self.table.needs_drop
     }
 
-    /// Takes the callback out and leaves one that needs no drop: nothing is written if it is one itself.
+    /// Takes the callback out and leaves one that needs no drop: nothing is written if it is one
+    /// itself.
     #[inline]
     pub(crate) fn take(&mut self) -> Callback<L> {
         let taken = Callback { table: self.table, data: self.data };
@@ -190,8 +206,8 @@ impl<L: 'static> Callback<L> {
         taken
     }
 
-    /// Drops it, on a path that is seldom taken: its words go there in registers, so that they need not be in memory on
-    /// the other path either.
+    /// Drops it, on a path that is seldom taken: its words go there in registers, so that they need
+    /// not be in memory on the other path either.
     #[inline(always)]
     pub(crate) fn refuse(this: ManuallyDrop<Callback<L>>) {
         #[cold]
@@ -202,20 +218,23 @@ impl<L: 'static> Callback<L> {
         drop_words(this.table, first, second);
     }
 
-    /// Puts it in the place of one that needs no drop, and that is not even read: it may be far away in memory.
+    /// Puts it in the place of one that needs no drop, and that is not even read: it may be far
+    /// away in memory.
     #[inline(always)]
     pub(crate) fn put_over(self, place: &mut Callback<L>) {
         debug_assert!(!place.needs_drop());
         std::mem::forget(std::mem::replace(place, self));
     }
 
-    /// What describes this callback while the callback itself is elsewhere. Calling it does nothing.
+    /// What describes this callback while the callback itself is elsewhere. Calling it does
+    /// nothing.
     pub(crate) fn stand_in(&self) -> Callback<L> {
         Callback { table: self.table.stand_in.unwrap_or(self.table), data: self.data }
     }
 }
 
-/// A callback that stands where it is while it is called. It can be neither taken nor dropped from here.
+/// A callback that stands where it is while it is called. It can be neither taken nor dropped from
+/// here.
 #[derive(Debug)]
 pub(crate) struct Lent<L: 'static>(ManuallyDrop<Callback<L>>);
 
@@ -231,7 +250,8 @@ impl<L> Drop for Callback<L> {
     #[inline]
     fn drop(&mut self) {
         if self.table.needs_drop {
-            // SAFETY: `data` was stored by the constructor that chose `table`, and a dropped callback is used no more.
+            // SAFETY: `data` was stored by the constructor that chose `table`, and a dropped
+            // callback is used no more.
             unsafe { (self.table.drop)(&mut self.data) }
         }
     }
@@ -260,7 +280,8 @@ impl<L: 'static, T: Callable<L>> TablesOf<L, T> {
         call: |callback, lp, event| {
             let this = callback.data.as_mut_ptr().cast::<T>();
             if T::ONCE {
-                // SAFETY: the data is a `T`, which is read once: the empty table says from here on that it is gone.
+                // SAFETY: the data is a `T`, which is read once: the empty table says from here on
+                // that it is gone.
                 let this = unsafe { this.read() };
                 callback.table = TablesOf::<L, Nothing>::TABLE;
                 this.call_once(lp, event);
@@ -392,7 +413,8 @@ mod tests {
 
             let (t, room) = (Rc::clone(&token), [0usize; 8]);
             let unused = if large {
-                Callback::many(move |&()| drop((Rc::clone(&t), std::hint::black_box(room)))).unwrap()
+                Callback::many(move |&()| drop((Rc::clone(&t), std::hint::black_box(room))))
+                    .unwrap()
             } else {
                 Callback::many(move |&()| drop(Rc::clone(&t))).unwrap()
             };

@@ -1,11 +1,12 @@
-//! Lists whose elements are linked through themselves: an element goes from list to list, and from thread to thread, without memory of
-//! the list's own.
+//! Lists whose elements are linked through themselves: an element goes from list to list, and from
+//! thread to thread, without memory of the list's own.
 //!
-//! An element is known by its address, and owned by whoever has its [`Element`]; in a [`Chain`], by who has that. An element or a
-//! chain that is dropped is leaked. This file knows nothing of what the elements are.
+//! An element is known by its address, and owned by whoever has its [`Element`]; in a [`Chain`], by
+//! who has that. An element or a chain that is dropped is leaked. This file knows nothing of what
+//! the elements are.
 //!
-//! `unsafe` lives here because an element is reached through its address: whoever makes an `Element` of one promises that it is there, and
-//! owned once.
+//! `unsafe` lives here because an element is reached through its address: whoever makes an
+//! `Element` of one promises that it is there, and owned once.
 
 use std::cell::Cell;
 use std::ops::Deref;
@@ -48,7 +49,8 @@ impl<T> Element<T> {
     /// The element at an address.
     ///
     /// # Safety
-    /// Whoever has what this returns owns it from here on, on any thread, and it is there until an owner makes an end of it.
+    /// Whoever has what this returns owns it from here on, on any thread, and it is there until an
+    /// owner makes an end of it.
     pub(crate) unsafe fn from_raw(at: NonNull<T>) -> Element<T> {
         Element(at)
     }
@@ -98,7 +100,8 @@ impl<T: Linked> Chain<T> {
     /// The elements of a stack, the one that was pushed first at the beginning.
     ///
     /// # Safety
-    /// `top` is null or an element's address, as is what each was put before; all of them are the caller's.
+    /// `top` is null or an element's address, as is what each was put before; all of them are the
+    /// caller's.
     pub(crate) unsafe fn of_stack(top: *mut T) -> Chain<T> {
         let mut chain = Chain { first: None, last: NonNull::new(top).map(Element) };
         let mut rest = NonNull::new(top).map(Element);

@@ -1,7 +1,9 @@
-//! Watchers of child processes: each has an entry in the kernel under its handle, which points at no memory.
+//! Watchers of child processes: each has an entry in the kernel under its handle, which points at
+//! no memory.
 //!
-//! They are watchers (S11): one that is cancelled is gone, and what is left of it in the kernel is an orphan, which the kernel is
-//! told to forget with what is submitted next. Its slot is the loop's own until then. Room for that is had when the watcher is added.
+//! They are watchers (S11): one that is cancelled is gone, and what is left of it in the kernel is
+//! an orphan, which the kernel is told to forget with what is submitted next. Its slot is the
+//! loop's own until then. Room for that is had when the watcher is added.
 
 use std::os::fd::OwnedFd;
 
@@ -73,7 +75,8 @@ impl<L: 'static> Schedule<L> {
         if is_child { self.extras.get(&next.index)?.child.as_ref() } else { None }
     }
 
-    /// The kernel says that a child has ended, or that it does not watch it any more. There is room in the ready queue.
+    /// The kernel says that a child has ended, or that it does not watch it any more. There is room
+    /// in the ready queue.
     pub(super) fn child_changed(&mut self, index: u32, result: i32) {
         self.children.entries -= 1;
         let Some(child) = self.extras.get_mut(&index).and_then(|extra| extra.child.as_mut()) else {
@@ -93,7 +96,8 @@ impl<L: 'static> Schedule<L> {
         self.reserve_operations(1)
     }
 
-    /// What was next in the batch has not ended: its entry is submitted again, by the caller under the handle.
+    /// What was next in the batch has not ended: its entry is submitted again, by the caller under
+    /// the handle.
     pub(crate) fn watch_again(&mut self, next: SlotRef) -> Handle {
         self.slots[next.index].set_location(Location::Unqueued);
         self.child_submitted(next.index);
@@ -111,10 +115,14 @@ impl<L: 'static> Schedule<L> {
         self.orphan(index);
     }
 
-    /// The kernel is told to forget all children. A watcher that does not end by that sees it from its completion.
+    /// The kernel is told to forget all children. A watcher that does not end by that sees it from
+    /// its completion.
     pub(super) fn release_children(&mut self) {
         for index in 0..self.slots.len() {
-            if self.has_children() && self.slots[index].kind() == Kind::Child && self.slots[index].is_filled() {
+            if self.has_children()
+                && self.slots[index].kind() == Kind::Child
+                && self.slots[index].is_filled()
+            {
                 self.orphan(index);
             }
         }

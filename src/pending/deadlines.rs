@@ -1,4 +1,5 @@
-//! Timers, and the deadlines of what is no timer: when they are due, and what becomes of them then (S2 to S4, S8, S15, S16).
+//! Timers, and the deadlines of what is no timer: when they are due, and what becomes of them then
+//! (S2 to S4, S8, S15, S16).
 
 use super::callback::Callback;
 use super::slots::Location;
@@ -64,20 +65,22 @@ impl<L: 'static> Schedule<L> {
         Ok(self.extras.get(&index).map_or(0, |extra| extra.skipped))
     }
 
-    /// Whether the clock has to be read for timers: to see which are due, or what those are late by that a batch which was
-    /// broken off has left.
+    /// Whether the clock has to be read for timers: to see which are due, or what those are late by
+    /// that a batch which was broken off has left.
     #[inline]
     pub(crate) fn has_timers(&self) -> bool {
         !self.timers.is_empty() || self.ready.has_rest()
     }
 
-    /// A time that no deadline is before: the earliest one, or that of a timer that has been cancelled. O(1).
+    /// A time that no deadline is before: the earliest one, or that of a timer that has been
+    /// cancelled. O(1).
     #[inline]
     pub(crate) fn deadline_bound(&self) -> Option<u64> {
         self.timers.earliest_bound()
     }
 
-    /// As `deadline_bound`, and seldom that of a timer that has been cancelled: for sleeping until then.
+    /// As `deadline_bound`, and seldom that of a timer that has been cancelled: for sleeping until
+    /// then.
     pub(crate) fn wake_up_bound(&mut self) -> Option<u64> {
         let Schedule { slots, timers, .. } = self;
         timers.earliest_bound_cleaned(slots)
@@ -102,8 +105,9 @@ impl<L: 'static> Schedule<L> {
         timers.earliest(slots)
     }
 
-    /// Appends every timer that is due to the ready queue, in the order of deadlines (S5 c). If the ready queue cannot grow,
-    /// the rest waits for the next iteration: there is room for one at least.
+    /// Appends every timer that is due to the ready queue, in the order of deadlines (S5 c). If the
+    /// ready queue cannot grow, the rest waits for the next iteration: there is room for one at
+    /// least.
     #[inline]
     pub(crate) fn collect_due(&mut self, now: u64) -> Result<()> {
         self.collected_at = now;
@@ -157,7 +161,8 @@ impl<L: 'static> Schedule<L> {
         slot.is_timer().then(|| slot.when())
     }
 
-    /// When a repeating timer is due next, in phase and after now, and how many calls are left out for that (S16).
+    /// When a repeating timer is due next, in phase and after now, and how many calls are left out
+    /// for that (S16).
     pub(super) fn next_call_of(&self, index: u32) -> (u64, u64) {
         let when = self.slots[index].when();
         let period = self.extras.get(&index).map_or(u64::MAX, |extra| extra.period);

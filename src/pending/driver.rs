@@ -4,9 +4,11 @@ use super::event::OpResult;
 use crate::abi::completion::Completed;
 use crate::abi::sqe::Entry;
 
-/// Keeps what the kernel reads or writes, and says what comes of a completion. It is dropped when the operation has ended.
+/// Keeps what the kernel reads or writes, and says what comes of a completion. It is dropped when
+/// the operation has ended.
 ///
-/// It belongs to the loop: nothing of the user's is in it, since it is called and dropped while the schedule is borrowed.
+/// It belongs to the loop: nothing of the user's is in it, since it is called and dropped while the
+/// schedule is borrowed.
 pub(crate) trait Driver: std::fmt::Debug {
     /// The next entry for the kernel, after `Step::again`, or when it has waited. None: not now.
     fn entry(&mut self) -> Option<Entry> {
@@ -61,7 +63,8 @@ impl<T: Withdraw> Driver for Elsewhere<T> {
     }
 }
 
-/// What comes of a completion: a result for the user, another entry for the kernel, both or neither.
+/// What comes of a completion: a result for the user, another entry for the kernel, both or
+/// neither.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Step {
     pub(crate) given: Option<OpResult>,

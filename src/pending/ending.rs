@@ -1,6 +1,7 @@
 //! The end of what is pending: by a cancel, by the end of the loop, in a forked child.
 //!
-//! Whatever ends leaves its queue at once; what it held is handed out, to be dropped where no borrow is held.
+//! Whatever ends leaves its queue at once; what it held is handed out, to be dropped where no
+//! borrow is held.
 
 use super::Schedule;
 use super::callback::Callback;
@@ -22,12 +23,14 @@ pub(crate) enum End {
 pub(crate) enum Cancelled {
     /// It has ended: its callback will not run again.
     Gone,
-    /// It is an operation, which the kernel has been asked to end: its final callback is still to come (S13).
+    /// It is an operation, which the kernel has been asked to end: its final callback is still to
+    /// come (S13).
     Asked,
 }
 
 impl<L: 'static> Schedule<L> {
-    /// Ends what a handle names, if it is a call or a timer that leaves nothing to be dropped; else false, and nothing has changed.
+    /// Ends what a handle names, if it is a call or a timer that leaves nothing to be dropped; else
+    /// false, and nothing has changed.
     #[inline]
     pub(crate) fn cancel_plain(&mut self, handle: Handle) -> Result<bool> {
         let index = self.slots.find(handle)?;
@@ -40,8 +43,8 @@ impl<L: 'static> Schedule<L> {
         Ok(is_plain)
     }
 
-    /// Ends what a handle names, or asks an operation to end. What it held is handed out if it has to be dropped, and unless its
-    /// callback is on the stack: `finished` does it then.
+    /// Ends what a handle names, or asks an operation to end. What it held is handed out if it has
+    /// to be dropped, and unless its callback is on the stack: `finished` does it then.
     pub(crate) fn cancel(&mut self, handle: Handle) -> Result<(Kind, Cancelled, Option<Held<L>>)> {
         let index = self.slots.find(handle)?;
         let kind = self.slots[index].kind();
@@ -49,7 +52,8 @@ impl<L: 'static> Schedule<L> {
         Ok((kind, cancelled, held))
     }
 
-    /// As `cancel`; but what would be handed out stays in its slot until `next_deferred` hands it out. Allocates nothing.
+    /// As `cancel`; but what would be handed out stays in its slot until `next_deferred` hands it
+    /// out. Allocates nothing.
     pub(crate) fn cancel_deferred(&mut self, handle: Handle) -> Result<Cancelled> {
         let index = self.slots.find(handle)?;
         let cancelled = self.detach(index);
@@ -86,7 +90,8 @@ impl<L: 'static> Schedule<L> {
         (cancelled, is_there.then(|| self.empty(index)))
     }
 
-    /// Ends what stands in a slot, or asks an operation to end. What it held is still there, and its handle is stale.
+    /// Ends what stands in a slot, or asks an operation to end. What it held is still there, and
+    /// its handle is stale.
     pub(super) fn detach(&mut self, index: u32) -> Cancelled {
         if self.slots[index].kind().is_operation() {
             self.ask_to_end(index);
@@ -117,8 +122,10 @@ impl<L: 'static> Schedule<L> {
     pub(super) fn empty(&mut self, index: u32) -> Held<L> {
         let release = if self.slots[index].has_extra() { self.remove_extra(index) } else { None };
         // The entry of a child in the kernel keeps the slot until its completion has come.
-        let is_held = self.slots[index].kind() == Kind::Child && self.operations.is_in_kernel(index);
-        let callback = if is_held { self.slots.keep_internally(index) } else { self.slots.empty(index) };
+        let is_held =
+            self.slots[index].kind() == Kind::Child && self.operations.is_in_kernel(index);
+        let callback =
+            if is_held { self.slots.keep_internally(index) } else { self.slots.empty(index) };
         Held { callback, release }
     }
 
@@ -127,11 +134,11 @@ impl<L: 'static> Schedule<L> {
         self.extras.remove(&index).and_then(|extra| extra.release)
     }
 
-    /// Forgets every callback without dropping what it carries: a forked child runs no user code (S33). Tells whether there were tasks,
-    /// which then neither end nor go.
+    /// Forgets every callback without dropping what it carries: a forked child runs no user code
+    /// (S33). Tells whether there were tasks, which then neither end nor go.
     pub(crate) fn forget_all(&mut self) -> bool {
-        let has_tasks =
-            (0..self.slots.len()).any(|at| self.slots[at].is_task() && self.slots[at].location() != Location::Free);
+        let has_tasks = (0..self.slots.len())
+            .any(|at| self.slots[at].is_task() && self.slots[at].location() != Location::Free);
         for (_, extra) in self.extras.drain() {
             std::mem::forget((extra.release, extra.child));
         }
@@ -173,8 +180,8 @@ impl<L: 'static> Schedule<L> {
         self.slots[index].location() == Location::Ready
     }
 
-    /// Rids the queues of all that is dead, when the stamps of a slot have come round. It is in no queue; but a reference in the ready
-    /// queue may be left, for the caller to replace.
+    /// Rids the queues of all that is dead, when the stamps of a slot have come round. It is in no
+    /// queue; but a reference in the ready queue may be left, for the caller to replace.
     #[cold]
     pub(super) fn sweep_for(&mut self, index: u32, left: Option<SlotRef>) {
         let Schedule { slots, ready, timers, .. } = self;

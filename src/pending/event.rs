@@ -9,9 +9,13 @@ use crate::error::{Error, Result};
 
 /// What has happened.
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(not(feature = "capi"), expect(dead_code, reason = "C is told more than closures, which know it"))]
+#[cfg_attr(
+    not(feature = "capi"),
+    expect(dead_code, reason = "C is told more than closures, which know it")
+)]
 pub(crate) enum Event {
-    /// The callback has its turn, and there is no more to say: a call, a timer, a hook, a task, a release.
+    /// The callback has its turn, and there is no more to say: a call, a timer, a hook, a task, a
+    /// release.
     Turn,
     /// An operation, or work on another thread, came to a result.
     Completed(OpResult),
@@ -36,7 +40,9 @@ impl Event {
     /// The result of an operation, for a callback that is called for nothing else.
     #[inline]
     pub(crate) fn completed(&self) -> OpResult {
-        let Event::Completed(result) = self else { unreachable!("an operation's callback was called for {self:?}") };
+        let Event::Completed(result) = self else {
+            unreachable!("an operation's callback was called for {self:?}")
+        };
         *result
     }
 }

@@ -1,4 +1,5 @@
-//! Hooks, which run in every iteration: a list of handles for each point, from which the dead are swept between rounds.
+//! Hooks, which run in every iteration: a list of handles for each point, from which the dead are
+//! swept between rounds.
 
 use super::{Call, HookPoint, Schedule};
 use crate::abi::handle::{Handle, Kind};

@@ -1,7 +1,8 @@
 //! What is pending on a loop: the slots, and the queues that refer to them.
 //!
-//! Everything here is data. It runs no user code and knows no ring and no clock: a callback that is to run, or to be
-//! dropped, is handed out, so that the loop can do it with no borrow held. Nothing changes when memory is refused.
+//! Everything here is data. It runs no user code and knows no ring and no clock: a callback that is
+//! to run, or to be dropped, is handed out, so that the loop can do it with no borrow held. Nothing
+//! changes when memory is refused.
 
 #[allow(unsafe_code)]
 pub(crate) mod callback;
@@ -79,16 +80,20 @@ pub(crate) struct Schedule<L: 'static> {
     extras: HashMap<u32, Extra<L>, IndexHash>,
     /// How many slots count for `run` (S19).
     referenced: usize,
-    /// The one of those that stay in their slots whose callback is on the stack, and so not in its slot.
+    /// The one of those that stay in their slots whose callback is on the stack, and so not in its
+    /// slot.
     on_stack: Option<u32>,
-    /// The first and the last of those that have ended and wait in their slots for their release; `when` is the next one.
+    /// The first and the last of those that have ended and wait in their slots for their release;
+    /// `when` is the next one.
     deferred: Option<(u32, u32)>,
-    /// The clock when due timers were last collected: what a repeating timer is late by is counted from here.
+    /// The clock when due timers were last collected: what a repeating timer is late by is counted
+    /// from here.
     collected_at: u64,
     pub(crate) metrics: Metrics,
 }
 
-/// What a repeating timer, a signal handler, a child watcher, or anything with a release hook has beside its slot.
+/// What a repeating timer, a signal handler, a child watcher, or anything with a release hook has
+/// beside its slot.
 #[derive(Debug)]
 struct Extra<L: 'static> {
     signal: Option<Registration>,
@@ -149,8 +154,8 @@ impl<L: 'static> Schedule<L> {
         }
     }
 
-    /// Makes sure that the next `call_soon` needs no memory. What adds something comes in two steps, so that a closure
-    /// for which there is no memory is dropped where no borrow is held.
+    /// Makes sure that the next `call_soon` needs no memory. What adds something comes in two
+    /// steps, so that a closure for which there is no memory is dropped where no borrow is held.
     #[inline]
     pub(crate) fn reserve_call(&mut self) -> Result<()> {
         self.slots.reserve()?;
@@ -180,9 +185,14 @@ impl<L: 'static> Schedule<L> {
         let index = self.slots.find(handle)?;
         let slot = &mut self.slots[index];
         if !slot.kind().can_be_referenced() {
-            return Err(if slot.kind() == Kind::Hook { Error::HOOK_REFERENCE } else { Error::SIGNAL_REFERENCE });
+            return Err(if slot.kind() == Kind::Hook {
+                Error::HOOK_REFERENCE
+            } else {
+                Error::SIGNAL_REFERENCE
+            });
         }
-        self.referenced = self.referenced + usize::from(referenced) - usize::from(slot.is_referenced());
+        self.referenced =
+            self.referenced + usize::from(referenced) - usize::from(slot.is_referenced());
         slot.set_referenced(referenced);
         Ok(())
     }
@@ -198,7 +208,11 @@ impl<L: 'static> Schedule<L> {
     }
 
     /// Sets or removes the release hook of what a handle names; the former one is handed out.
-    pub(crate) fn on_release(&mut self, handle: Handle, release: Option<Callback<L>>) -> Result<Option<Callback<L>>> {
+    pub(crate) fn on_release(
+        &mut self,
+        handle: Handle,
+        release: Option<Callback<L>>,
+    ) -> Result<Option<Callback<L>>> {
         let index = self.slots.find(handle)?;
         self.slots[index].set_has_extra(true);
         let extra = self.extras.entry(index).or_default();
@@ -235,7 +249,8 @@ impl<L: 'static> Schedule<L> {
         let fd = || self.descriptor_of(index);
         // A watcher has its events there.
         let when = if slot.kind() == Kind::Watch { u64::MAX } else { slot.when() };
-        slot.is_filled().then(|| Info::new(slot.kind(), handle, source(), when, slot.is_referenced(), fd()))
+        slot.is_filled()
+            .then(|| Info::new(slot.kind(), handle, source(), when, slot.is_referenced(), fd()))
     }
 
     #[inline]
@@ -265,7 +280,10 @@ mod tests {
         // Now in the same slot, with the stamp that the first one had.
         let other = timer(&mut schedule, 3000);
         schedule.collect_due(1500).unwrap();
-        assert!(!schedule.is_ready(), "the timer ran at the deadline of one that had been cancelled");
+        assert!(
+            !schedule.is_ready(),
+            "the timer ran at the deadline of one that had been cancelled"
+        );
         schedule.collect_due(3000).unwrap();
         assert!(schedule.is_ready() && schedule.is_pending(other));
     }
@@ -274,18 +292,26 @@ mod tests {
     fn s13_a_second_deadline_undoes_no_first_one() {
         let mut schedule = Schedule::<()>::new(0, 0);
         schedule.reserve_operations(1).unwrap();
-        let handle = schedule.add_operation(&crate::abi::sqe::Sqe::default(), None, Callback::EMPTY);
+        let handle =
+            schedule.add_operation(&crate::abi::sqe::Sqe::default(), None, Callback::EMPTY);
         for now in [1000, 2000] {
             schedule.set_deadline(handle, now).unwrap();
             schedule.collect_due(now).unwrap();
         }
         schedule.reserve_completions(1).unwrap();
         let number = handle.as_raw() as u64;
-        schedule.completed(crate::abi::completion::Completed { number, result: -libc::ECANCELED, flags: 0 });
+        schedule.completed(crate::abi::completion::Completed {
+            number,
+            result: -libc::ECANCELED,
+            flags: 0,
+        });
         let event::Event::Completed(given) = schedule.take_result().unwrap().event else {
             panic!("it is an operation")
         };
-        assert_eq!((given.result, given.flags), (-libc::ETIMEDOUT, crate::abi::completion::TIMED_OUT));
+        assert_eq!(
+            (given.result, given.flags),
+            (-libc::ETIMEDOUT, crate::abi::completion::TIMED_OUT)
+        );
     }
 
     #[test]

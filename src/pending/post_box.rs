@@ -1,10 +1,12 @@
 //! Memory for what one thread makes and another takes: posts.
 //!
-//! Freed by a thread that did not make it, memory costs malloc more than the post itself. So a thread cuts the memory for its posts
-//! from chunks, one after the other, and a chunk is freed as a whole, by whoever takes the last of what is in it. A thread that has
-//! posted keeps one chunk until it exits. What is too large for that is allocated alone.
+//! Freed by a thread that did not make it, memory costs malloc more than the post itself. So a
+//! thread cuts the memory for its posts from chunks, one after the other, and a chunk is freed as a
+//! whole, by whoever takes the last of what is in it. A thread that has posted keeps one chunk
+//! until it exits. What is too large for that is allocated alone.
 //!
-//! `unsafe` lives here because a chunk is memory without a type: a room is one box's, from when it is cut off until the box is opened.
+//! `unsafe` lives here because a chunk is memory without a type: a room is one box's, from when it
+//! is cut off until the box is opened.
 
 use std::cell::UnsafeCell;
 use std::mem::{ManuallyDrop, MaybeUninit};
@@ -23,7 +25,8 @@ struct Packed<T> {
     chunk: Option<TryArc<Chunk>>,
 }
 
-/// Room for `POSTS_IN_CHUNK` small values. Each is alone in its cache line: one thread writes it, another one reads it.
+/// Room for `POSTS_IN_CHUNK` small values. Each is alone in its cache line: one thread writes it,
+/// another one reads it.
 type Chunk = [UnsafeCell<Room>; POSTS_IN_CHUNK];
 
 /// Room for a value of up to seven words, and the word behind it.
@@ -35,12 +38,14 @@ struct Room {
 /// 16 KiB, with the count.
 const POSTS_IN_CHUNK: usize = 255;
 
-// The chunk that a thread cuts its boxes from: who gets a room gets one of its owners. The last room is the first that is used.
+// The chunk that a thread cuts its boxes from: who gets a room gets one of its owners. The last
+// room is the first that is used.
 thread_local!(static CURRENT: Owners<Chunk> = const { Owners::none() });
 
 impl<T> PostBox<T> {
     /// Whether a value is so small that it goes into a chunk.
-    const IS_SMALL: bool = size_of::<Packed<T>>() <= size_of::<Room>() && align_of::<Packed<T>>() <= align_of::<Room>();
+    const IS_SMALL: bool = size_of::<Packed<T>>() <= size_of::<Room>()
+        && align_of::<Packed<T>>() <= align_of::<Room>();
 
     /// Packs a value; gives it back if no memory can be had.
     #[inline]
@@ -56,7 +61,10 @@ impl<T> PostBox<T> {
     /// The same in memory of its own, for a value that stays long.
     pub(crate) fn alone(value: T) -> Result<PostBox<T>, T> {
         match try_room() {
-            Ok(room) => Ok(PostBox(NonNull::from(Box::leak(Box::write(room, Packed { value, chunk: None }))))),
+            Ok(room) => Ok(PostBox(NonNull::from(Box::leak(Box::write(
+                room,
+                Packed { value, chunk: None },
+            ))))),
             Err(_) => Err(value),
         }
     }
@@ -65,7 +73,8 @@ impl<T> PostBox<T> {
     #[inline]
     pub(crate) fn open(self) -> T {
         let packed = ManuallyDrop::new(self).0;
-        // SAFETY: the value is there, and is not used again where it is. Without a chunk it is in a box.
+        // SAFETY: the value is there, and is not used again where it is. Without a chunk it is in a
+        // box.
         let packed = unsafe {
             match packed.as_ref().chunk {
                 Some(_) => packed.read(),
@@ -101,7 +110,8 @@ unsafe impl<T: Send> Send for PostBox<T> {}
 // SAFETY: as above.
 unsafe impl<T: Sync> Sync for PostBox<T> {}
 
-/// The next room in this thread's chunk. None: there is no memory, or the thread is past its destructors.
+/// The next room in this thread's chunk. None: there is no memory, or the thread is past its
+/// destructors.
 #[inline]
 fn room_in_chunk() -> Option<(NonNull<Room>, TryArc<Chunk>)> {
     let room = |owners: &Owners<Chunk>| match owners.take() {
@@ -115,7 +125,10 @@ fn room_in_chunk() -> Option<(NonNull<Room>, TryArc<Chunk>)> {
 #[inline(never)]
 fn room_in_fresh_chunk(owners: &Owners<Chunk>) -> Option<(NonNull<Room>, TryArc<Chunk>)> {
     owners
-        .refill([const { UnsafeCell::new(Room { _words: MaybeUninit::uninit() }) }; POSTS_IN_CHUNK], POSTS_IN_CHUNK)
+        .refill(
+            [const { UnsafeCell::new(Room { _words: MaybeUninit::uninit() }) }; POSTS_IN_CHUNK],
+            POSTS_IN_CHUNK,
+        )
         .ok()?;
     let chunk = owners.take()?;
     Some((NonNull::from(&chunk[owners.count()]).cast(), chunk))
@@ -133,7 +146,9 @@ mod tests {
         let makers: Vec<_> = (0..3)
             .map(|_| {
                 let token = Arc::clone(&token);
-                let make = move |number| PostBox::new((number, Arc::clone(&token), [number; WORDS])).ok().unwrap();
+                let make = move |number| {
+                    PostBox::new((number, Arc::clone(&token), [number; WORDS])).ok().unwrap()
+                };
                 thread::spawn(move || (0..1000).map(make).collect::<Vec<_>>())
             })
             .collect();
@@ -142,8 +157,11 @@ mod tests {
                 match number % 3 {
                     0 => drop(post_box),
                     1 => assert_eq!(post_box.open().2, [number; WORDS]),
-                    // SAFETY: the address has just come from `into_raw`.
-                    _ => assert_eq!(unsafe { PostBox::from_raw(post_box.into_raw()) }.open().0, number),
+                    _ => {
+                        // SAFETY: the address has just come from `into_raw`.
+                        let again = unsafe { PostBox::from_raw(post_box.into_raw()) };
+                        assert_eq!(again.open().0, number);
+                    }
                 }
             }
         }

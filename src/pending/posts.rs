@@ -1,9 +1,12 @@
-//! Posts: what other threads have sent to a loop, which makes of each a callback, a task that is woken, or work that is done.
+//! Posts: what other threads have sent to a loop, which makes of each a callback, a task that is
+//! woken, or work that is done.
 //!
-//! A post is passed on by its address alone. It begins with a [`Head`], which knows what stands behind it: a value in a box, or a task.
-//! Until its turn comes it waits as it is, and costs no slot.
+//! A post is passed on by its address alone. It begins with a [`Head`], which knows what stands
+//! behind it: a value in a box, or a task. Until its turn comes it waits as it is, and costs no
+//! slot.
 //!
-//! `unsafe` lives here because the head alone says what type stands behind it: it is made together with the functions for that type.
+//! `unsafe` lives here because the head alone says what type stands behind it: it is made together
+//! with the functions for that type.
 
 use std::ptr::NonNull;
 
@@ -92,16 +95,21 @@ unsafe impl<L: 'static> Linked for Head<L> {
 impl<L: 'static, T: Posted<L>> Node<L, T> {
     fn new(value: T, due: Due<L>) -> Node<L, T> {
         let kind = const { &PostKind::Value(Node::<L, T>::unpack) };
-        Node { head: ValueHead { head: Head { link: Link::new(), kind: NonNull::from(kind) }, due }, value }
+        Node {
+            head: ValueHead { head: Head { link: Link::new(), kind: NonNull::from(kind) }, due },
+            value,
+        }
     }
 
     fn unpack(post: Post<L>) -> Held<L> {
-        // SAFETY: the head of a post which was made of a box for a `Node` like this one says that this is its function.
+        // SAFETY: the head of a post which was made of a box for a `Node` like this one says that
+        // this is its function.
         T::unpack(PostedBox(unsafe { PostBox::from_raw(post.into_raw().cast()) }))
     }
 }
 
-/// Has a value sent as a post: one that is refused comes back. Without memory, that is an error of `no_memory`.
+/// Has a value sent as a post: one that is refused comes back. Without memory, that is an error of
+/// `no_memory`.
 #[inline]
 pub(crate) fn send_value<L: 'static, T: Posted<L>, E>(
     value: T,
@@ -124,14 +132,16 @@ pub(crate) fn send_value<L: 'static, T: Posted<L>, E>(
 }
 
 impl<L: 'static, T: Posted<L>> PostedBox<L, T> {
-    /// A box in memory of its own, for a post that is used again and again; gives the value back if no memory can be had.
+    /// A box in memory of its own, for a post that is used again and again; gives the value back if
+    /// no memory can be had.
     pub(crate) fn lasting(value: T, due: Due<L>) -> std::result::Result<PostedBox<L, T>, T> {
         PostBox::alone(Node::new(value, due)).map(PostedBox).map_err(|node| node.value)
     }
 
     #[inline]
     pub(crate) fn into_post(self) -> Post<L> {
-        // SAFETY: the box is whose the post is, and the head is at its beginning. The value may be sent.
+        // SAFETY: the box is whose the post is, and the head is at its beginning. The value may be
+        // sent.
         unsafe { Post::from_raw(self.0.into_raw().cast()) }
     }
 }
@@ -194,8 +204,9 @@ impl<L> std::fmt::Debug for Head<L> {
 }
 
 impl<L: 'static> Schedule<L> {
-    /// Appends posts that have come to the ready queue and the timers, in order. What there is no memory for waits until this is
-    /// called again. `time_of` knows the clock; `done` takes the posts of work.
+    /// Appends posts that have come to the ready queue and the timers, in order. What there is no
+    /// memory for waits until this is called again. `time_of` knows the clock; `done` takes the
+    /// posts of work.
     pub(crate) fn collect_posts(
         &mut self,
         came: Posts<L>,
@@ -227,7 +238,10 @@ impl<L: 'static> Schedule<L> {
                     let when = time_of(when);
                     self.extras.try_reserve(1)?;
                     self.reserve_timer(when)?;
-                    posts.pop().into_iter().for_each(|post| self.add_delayed_post(when, post.unpack()));
+                    posts
+                        .pop()
+                        .into_iter()
+                        .for_each(|post| self.add_delayed_post(when, post.unpack()));
                 }
                 Due::Wake(woken) => {
                     self.reserve_ready()?;

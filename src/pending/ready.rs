@@ -1,11 +1,12 @@
 //! The ready queue: one FIFO (S6), and the batch that is being run (S5 d, S7).
 //!
-//! A batch is what stands in the queue when it begins; what comes later waits for the next one. A batch that is broken off
-//! leaves its rest at the head, for the next one (S18). References whose slot has moved on are dead: they are passed over
-//! when they come up, and swept out before they outnumber the living.
+//! A batch is what stands in the queue when it begins; what comes later waits for the next one. A
+//! batch that is broken off leaves its rest at the head, for the next one (S18). References whose
+//! slot has moved on are dead: they are passed over when they come up, and swept out before they
+//! outnumber the living.
 //!
-//! Posts of other threads and results of operations stand in lists of their own, in order, and here only their turns, any
-//! number in the room of one.
+//! Posts of other threads and results of operations stand in lists of their own, in order, and here
+//! only their turns, any number in the room of one.
 
 use std::collections::VecDeque;
 
@@ -33,8 +34,8 @@ pub(crate) enum List {
 /// Dead references are left alone while there are fewer than this.
 const SWEEP_FROM: usize = 64;
 
-/// A slot is fetched into the cache so many callbacks before its turn: memory answers meanwhile. A task's memory is fetched from a task
-/// so many before its own turn.
+/// A slot is fetched into the cache so many callbacks before its turn: memory answers meanwhile. A
+/// task's memory is fetched from a task so many before its own turn.
 const AHEAD: usize = 8;
 const TASK_AHEAD: usize = 4;
 
@@ -91,13 +92,15 @@ impl ReadyQueue {
         self.live += 1;
     }
 
-    /// Appends the turn of a member of a list, in the place of a slot's index, which the list's number never is; the stamp says of
-    /// how many. Needs no memory after `reserve`.
+    /// Appends the turn of a member of a list, in the place of a slot's index, which the list's
+    /// number never is; the stamp says of how many. Needs no memory after `reserve`.
     #[inline]
     pub(crate) fn push_turn(&mut self, list: List) {
         let is_behind_batch = self.queue.len() > self.batch;
         match self.queue.back_mut() {
-            Some(back) if is_behind_batch && back.index == list as u32 && back.stamp < u32::MAX => back.stamp += 1,
+            Some(back) if is_behind_batch && back.index == list as u32 && back.stamp < u32::MAX => {
+                back.stamp += 1
+            }
             _ => self.push(SlotRef { index: list as u32, stamp: 1 }),
         }
     }
@@ -118,7 +121,12 @@ impl ReadyQueue {
 
     /// Puts another reference in the place of one, which was appended of late.
     pub(crate) fn replace(&mut self, former: SlotRef, slot: SlotRef) {
-        self.queue.iter_mut().rev().filter(|other| **other == former).take(1).for_each(|other| *other = slot);
+        self.queue
+            .iter_mut()
+            .rev()
+            .filter(|other| **other == former)
+            .take(1)
+            .for_each(|other| *other = slot);
     }
 
     /// One of the references in here has died.
@@ -205,7 +213,9 @@ mod tests {
         queue.push_turn(List::Posts);
         queue.push(slot(3));
         queue.remove_turns(List::Posts);
-        let mut batch = || std::iter::from_fn(|| queue.pop(&is_live)).map(|slot| slot.index).collect::<Vec<_>>();
+        let mut batch = || {
+            std::iter::from_fn(|| queue.pop(&is_live)).map(|slot| slot.index).collect::<Vec<_>>()
+        };
         assert_eq!(batch(), [1, 2]);
         assert!(!queue.has_rest() && !queue.is_empty());
         queue.begin_batch();

@@ -17,7 +17,12 @@ impl<L: 'static> Schedule<L> {
         Ok(self.signals.try_reserve(1)?)
     }
 
-    pub(crate) fn add_signal(&mut self, signal: c_int, callback: Callback<L>, registration: Registration) -> Handle {
+    pub(crate) fn add_signal(
+        &mut self,
+        signal: c_int,
+        callback: Callback<L>,
+        registration: Registration,
+    ) -> Handle {
         let slot = self.slots.fill(Kind::Signal, Location::Unqueued, u64::MAX, callback);
         let handle = self.slots.handle(slot.index);
         self.slots[slot.index].set_has_extra(true);
@@ -28,11 +33,15 @@ impl<L: 'static> Schedule<L> {
 
     /// The signal of the handler in a slot.
     pub(super) fn signal_of(&self, index: u32) -> c_int {
-        self.signals.iter().find(|(_, handle)| handle.index() == index).map_or(0, |(signal, _)| *signal)
+        self.signals
+            .iter()
+            .find(|(_, handle)| handle.index() == index)
+            .map_or(0, |(signal, _)| *signal)
     }
 
-    /// Appends the handlers of the signals that have come to the ready queue, the oldest first; bit 0 is signal 1. One that
-    /// stands there already is not appended again. If memory is refused, none is: the signal will be told to all of them.
+    /// Appends the handlers of the signals that have come to the ready queue, the oldest first; bit
+    /// 0 is signal 1. One that stands there already is not appended again. If memory is refused,
+    /// none is: the signal will be told to all of them.
     pub(crate) fn signals_came(&mut self, came: u64) -> Result<()> {
         let Schedule { signals, slots, ready, .. } = self;
         let is_due = |slots: &Slots<L>, (signal, handle): (c_int, Handle)| {

@@ -1,13 +1,14 @@
 //! The slots behind the handles, and what the queues know of them.
 //!
-//! A slot is in two parts. What is asked all the time (is this handle, is this reference still right?) and the deadline are 16
-//! bytes, so that the cache holds those of very many; the callback stands elsewhere, and is touched twice: when the slot is
-//! filled and when it runs. Together they are 40 bytes.
+//! A slot is in two parts. What is asked all the time (is this handle, is this reference still
+//! right?) and the deadline are 16 bytes, so that the cache holds those of very many; the callback
+//! stands elsewhere, and is touched twice: when the slot is filled and when it runs. Together they
+//! are 40 bytes.
 //!
-//! The queues refer to a slot by index and stamp, and whatever takes a slot out of a queue moves the stamp on: what stands
-//! in the queue is then known to be dead, and is dropped when it comes up. That is how cancelling costs O(1) however much is
-//! pending (S11). Stamps come round after 2^21 moves of one slot; the queues are then rid of their dead, so that none can seem
-//! alive.
+//! The queues refer to a slot by index and stamp, and whatever takes a slot out of a queue moves
+//! the stamp on: what stands in the queue is then known to be dead, and is dropped when it comes
+//! up. That is how cancelling costs O(1) however much is pending (S11). Stamps come round after
+//! 2^21 moves of one slot; the queues are then rid of their dead, so that none can seem alive.
 
 use crate::abi::handle::{Handle, Kind};
 use crate::error::{Error, Result};
@@ -51,8 +52,8 @@ pub(crate) enum Location {
     Ready,
     /// In one of the lists of hooks.
     Hooks,
-    /// In no queue: a timer whose deadline is `NEVER`, a signal handler whose signal has not come, an operation that
-    /// has no deadline.
+    /// In no queue: a timer whose deadline is `NEVER`, a signal handler whose signal has not come,
+    /// an operation that has no deadline.
     Unqueued,
 }
 
@@ -65,8 +66,9 @@ pub(crate) struct Slot {
     state: State,
 }
 
-/// What kind of thing is in a slot, where it stands, whether it counts for `run`, whether it has more beside the slot
-/// (`Extra`), whether dropping its callback does anything, and the stamp: one word.
+/// What kind of thing is in a slot, where it stands, whether it counts for `run`, whether it has
+/// more beside the slot (`Extra`), whether dropping its callback does anything, and the stamp: one
+/// word.
 #[derive(Clone, Copy)]
 struct State(u32);
 
@@ -128,15 +130,22 @@ pub(crate) struct Slots<L: 'static> {
 }
 
 impl<L: 'static> Slots<L> {
-    /// `seed` tells loops apart: handles of loops with different seeds seldom have a generation in common.
+    /// `seed` tells loops apart: handles of loops with different seeds seldom have a generation in
+    /// common.
     pub(crate) fn new(seed: u64) -> Slots<L> {
-        // Fibonacci hashing spreads neighbouring seeds; half of all generations stay ahead of the first.
+        // Fibonacci hashing spreads neighbouring seeds; half of all generations stay ahead of the
+        // first.
         let spread = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 34;
-        Slots { slots: Vec::new(), callbacks: Vec::new(), free: NO_SLOT, first_generation: 1 + spread as u32 }
+        Slots {
+            slots: Vec::new(),
+            callbacks: Vec::new(),
+            free: NO_SLOT,
+            first_generation: 1 + spread as u32,
+        }
     }
 
-    /// Makes sure that the next `fill` needs no memory. O(1), amortized; allocates only when more is pending than ever
-    /// before.
+    /// Makes sure that the next `fill` needs no memory. O(1), amortized; allocates only when more
+    /// is pending than ever before.
     #[inline]
     pub(crate) fn reserve(&mut self) -> Result<()> {
         if self.free == NO_SLOT { self.grow() } else { Ok(()) }
@@ -166,15 +175,26 @@ impl<L: 'static> Slots<L> {
         }
         self.slots.try_reserve(1)?;
         self.callbacks.try_reserve(1)?;
-        self.slots.push(Slot { when: u64::from(self.free), generation: self.first_generation, state: State::FREE });
+        self.slots.push(Slot {
+            when: u64::from(self.free),
+            generation: self.first_generation,
+            state: State::FREE,
+        });
         self.callbacks.push(Callback::EMPTY);
         self.free = index;
         Ok(())
     }
 
-    /// Fills the slot that `reserve` made sure of. It stands in no queue yet; the caller puts it into `place`.
+    /// Fills the slot that `reserve` made sure of. It stands in no queue yet; the caller puts it
+    /// into `place`.
     #[inline(always)]
-    pub(crate) fn fill(&mut self, kind: Kind, place: Location, when: u64, callback: Callback<L>) -> SlotRef {
+    pub(crate) fn fill(
+        &mut self,
+        kind: Kind,
+        place: Location,
+        when: u64,
+        callback: Callback<L>,
+    ) -> SlotRef {
         let index = self.free;
         let mut state = kind as u32 | (place as u32) << State::PLACE_SHIFT;
         if kind.can_be_referenced() {
@@ -191,15 +211,16 @@ impl<L: 'static> Slots<L> {
         SlotRef { index, stamp: slot.state.stamp() }
     }
 
-    /// Empties a slot: its handle is stale from here on, and its generation never comes back. The slot must be in no queue
-    /// but for references that are dead.
+    /// Empties a slot: its handle is stale from here on, and its generation never comes back. The
+    /// slot must be in no queue but for references that are dead.
     #[inline]
     pub(crate) fn empty(&mut self, index: u32) -> Callback<L> {
         self.discard(index);
         self.callbacks[index as usize].take()
     }
 
-    /// As `empty`, for a callback that needs no drop: it stays where it is and means nothing any more.
+    /// As `empty`, for a callback that needs no drop: it stays where it is and means nothing any
+    /// more.
     #[inline]
     pub(crate) fn discard(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
@@ -219,7 +240,8 @@ impl<L: 'static> Slots<L> {
         self.callbacks[index as usize].take()
     }
 
-    /// Marks a slot whose callback is on the stack as ended: the handle is stale, the slot is emptied later.
+    /// Marks a slot whose callback is on the stack as ended: the handle is stale, the slot is
+    /// emptied later.
     pub(crate) fn end_later(&mut self, index: u32) {
         self.slots[index as usize].set_location(Location::Ended);
     }
@@ -233,12 +255,13 @@ impl<L: 'static> Slots<L> {
         }
     }
 
-    /// The index of the slot that a number names which came back from the kernel: also of the loop's own, and of those that
-    /// end later.
+    /// The index of the slot that a number names which came back from the kernel: also of the
+    /// loop's own, and of those that end later.
     #[inline]
     pub(crate) fn find_in_use(&self, handle: Handle) -> Option<u32> {
         let slot = self.slots.get(handle.index() as usize)?;
-        let is_it = i64::from(slot.generation) == handle.generation() && slot.location() != Location::Free;
+        let is_it =
+            i64::from(slot.generation) == handle.generation() && slot.location() != Location::Free;
         is_it.then_some(handle.index())
     }
 
@@ -253,7 +276,8 @@ impl<L: 'static> Slots<L> {
         &self.callbacks[index as usize]
     }
 
-    /// Takes a task out of its place, to be polled: its handle, and its callback, which stays in the slot meanwhile.
+    /// Takes a task out of its place, to be polled: its handle, and its callback, which stays in
+    /// the slot meanwhile.
     #[inline]
     pub(crate) fn begin_task(&mut self, index: u32) -> (Handle, Lent<L>) {
         let slot = &mut self.slots[index as usize];
@@ -262,11 +286,13 @@ impl<L: 'static> Slots<L> {
         (Handle::new(index, slot.generation), self.callbacks[index as usize].lend())
     }
 
-    /// Moves a task that stands aside to the ready queue, for which the reference is; None: it is elsewhere, or has ended.
+    /// Moves a task that stands aside to the ready queue, for which the reference is; None: it is
+    /// elsewhere, or has ended.
     #[inline]
     pub(crate) fn wake(&mut self, handle: Handle) -> Option<SlotRef> {
         let slot = self.slots.get_mut(handle.index() as usize)?;
-        let is_aside = slot.location() == Location::Unqueued && i64::from(slot.generation) == handle.generation();
+        let is_aside = slot.location() == Location::Unqueued
+            && i64::from(slot.generation) == handle.generation();
         is_aside.then(|| {
             slot.set_location(Location::Ready);
             SlotRef { index: handle.index(), stamp: slot.state.stamp() }
@@ -278,8 +304,9 @@ impl<L: 'static> Slots<L> {
         std::mem::replace(&mut self.callbacks[index as usize], callback)
     }
 
-    /// Makes every reference to a slot dead. False when the stamps are used up: the caller then removes all dead references
-    /// from the queues, and those to this slot, so that they can start anew.
+    /// Makes every reference to a slot dead. False when the stamps are used up: the caller then
+    /// removes all dead references from the queues, and those to this slot, so that they can start
+    /// anew.
     #[inline]
     #[must_use]
     pub(crate) fn restamp(&mut self, index: u32) -> bool {
@@ -289,7 +316,8 @@ impl<L: 'static> Slots<L> {
         !is_last
     }
 
-    /// Whether a reference is to a slot with something in it that runs once and has nothing beside the slot.
+    /// Whether a reference is to a slot with something in it that runs once and has nothing beside
+    /// the slot.
     #[inline]
     pub(crate) fn is_plain(&self, slot: SlotRef) -> bool {
         self.slots.get(slot.index as usize).is_some_and(Slot::is_plain)
@@ -499,7 +527,8 @@ mod tests {
 
     #[test]
     fn s10_loops_start_their_generations_apart() {
-        let mut first: Vec<u32> = (0..1000).map(|seed| Slots::<()>::new(seed).first_generation).collect();
+        let mut first: Vec<u32> =
+            (0..1000).map(|seed| Slots::<()>::new(seed).first_generation).collect();
         first.sort_unstable();
         first.dedup();
         assert_eq!(first.len(), 1000);

@@ -1,8 +1,9 @@
-//! Tasks: a slot each, which stands in the ready queue while its task is woken, and in the timer queue as well while it waits for a time.
+//! Tasks: a slot each, which stands in the ready queue while its task is woken, and in the timer
+//! queue as well while it waits for a time.
 //!
-//! A task that is woken again before it has had its turn is polled once. Waking needs memory only where the ready queue has to grow.
-//! A task that sleeps needs no timer beside its slot. Woken by something else, it goes on to wait: what it is polled for may not be
-//! the sleep.
+//! A task that is woken again before it has had its turn is polled once. Waking needs memory only
+//! where the ready queue has to grow. A task that sleeps needs no timer beside its slot. Woken by
+//! something else, it goes on to wait: what it is polled for may not be the sleep.
 
 use super::Schedule;
 use crate::abi::handle::{Handle, Kind};
@@ -10,7 +11,8 @@ use crate::error::Result;
 use crate::pending::callback::{Callback, Lent};
 use crate::pending::slots::{Held, Location, SlotRef};
 
-/// Fewer slots, and what is behind them, are in the cache anyway: these are 160 KiB, and half a megabyte of tasks.
+/// Fewer slots, and what is behind them, are in the cache anyway: these are 160 KiB, and half a
+/// megabyte of tasks.
 const MANY: u32 = 4096;
 
 impl<L: 'static> Schedule<L> {
@@ -21,7 +23,8 @@ impl<L: 'static> Schedule<L> {
         self.reserve_ready()
     }
 
-    /// Adds a task, which is ready: `poll` is called whenever it has its turn, until it is cancelled.
+    /// Adds a task, which is ready: `poll` is called whenever it has its turn, until it is
+    /// cancelled.
     pub(crate) fn add_task(&mut self, poll: Callback<L>) -> Handle {
         let slot = self.slots.fill(Kind::Task, Location::Ready, u64::MAX, poll);
         self.referenced += 1;
@@ -35,7 +38,8 @@ impl<L: 'static> Schedule<L> {
         self.slots.is_task(next)
     }
 
-    /// Hands out the callback of a task that has its turn. It stays in its slot, which is not emptied before `task_returned`.
+    /// Hands out the callback of a task that has its turn. It stays in its slot, which is not
+    /// emptied before `task_returned`.
     #[inline]
     pub(crate) fn begin_task(&mut self, next: SlotRef) -> (Handle, Lent<L>) {
         self.metrics.callbacks += 1;
@@ -48,9 +52,9 @@ impl<L: 'static> Schedule<L> {
         self.slots.begin_task(next.index)
     }
 
-    /// Ends the task whose callback is on the stack. True: its slot is empty, and what the callback held is the caller's. False: that is
-    /// to come, when the callback has returned: there is a release hook, or the task was cancelled meanwhile, or its callback is
-    /// not in its slot.
+    /// Ends the task whose callback is on the stack. True: its slot is empty, and what the callback
+    /// held is the caller's. False: that is to come, when the callback has returned: there is a
+    /// release hook, or the task was cancelled meanwhile, or its callback is not in its slot.
     #[inline]
     pub(crate) fn complete_task(&mut self, handle: Handle) -> bool {
         let Ok(index) = self.slots.find(handle) else { return false };
@@ -64,11 +68,13 @@ impl<L: 'static> Schedule<L> {
         true
     }
 
-    /// The callback of a task has returned: what the task held is handed out if it has ended and still has it.
+    /// The callback of a task has returned: what the task held is handed out if it has ended and
+    /// still has it.
     #[inline]
     pub(crate) fn task_returned(&mut self, next: SlotRef) -> Option<Held<L>> {
         let is_there = self.on_stack.take() == Some(next.index);
-        (is_there && self.slots[next.index].location() == Location::Ended).then(|| self.empty(next.index))
+        (is_there && self.slots[next.index].location() == Location::Ended)
+            .then(|| self.empty(next.index))
     }
 
     /// Makes sure that the next `wake_task` needs no memory.
@@ -85,8 +91,8 @@ impl<L: 'static> Schedule<L> {
         }
     }
 
-    /// Has a task woken at a time. False: it waits for another one already, or has been cancelled. When memory is refused, nothing
-    /// changes.
+    /// Has a task woken at a time. False: it waits for another one already, or has been cancelled.
+    /// When memory is refused, nothing changes.
     #[inline]
     pub(crate) fn sleep_until(&mut self, handle: Handle, when: u64) -> Result<bool> {
         let index = self.slots.find(handle).ok().filter(|&index| !self.is_asleep_at(index));

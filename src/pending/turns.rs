@@ -1,4 +1,5 @@
-//! From the ready queue to a call: what is next in the batch, its callback handed out, and what the call leaves.
+//! From the ready queue to a call: what is next in the batch, its callback handed out, and what the
+//! call leaves.
 
 use super::Schedule;
 use super::callback::Callback;
@@ -53,7 +54,8 @@ impl<L: 'static> Schedule<L> {
         ready.pop(slots)
     }
 
-    /// Whether what is next runs once and has no release hook: then `take_plain` will do for `take_call`.
+    /// Whether what is next runs once and has no release hook: then `take_plain` will do for
+    /// `take_call`.
     #[inline]
     pub(crate) fn is_plain(&self, next: SlotRef) -> bool {
         self.slots.is_plain(next)
@@ -69,14 +71,19 @@ impl<L: 'static> Schedule<L> {
         (self.slots.handle(next.index), self.slots.empty(next.index))
     }
 
-    /// Hands out the callback of what is next, of any kind. When memory is refused, it stays next in the batch.
+    /// Hands out the callback of what is next, of any kind. When memory is refused, it stays next
+    /// in the batch.
     pub(crate) fn take_call(&mut self, next: SlotRef) -> Result<Call<L>> {
         let index = next.index;
         let kind = self.slots[index].kind();
         if matches!(kind, Kind::Signal | Kind::Task) {
             self.metrics.callbacks += 1;
             self.slots[index].set_location(Location::Unqueued);
-            let event = if kind == Kind::Signal { Event::Signal(self.signal_of(index)) } else { Event::Turn };
+            let event = if kind == Kind::Signal {
+                Event::Signal(self.signal_of(index))
+            } else {
+                Event::Turn
+            };
             return Ok(self.borrow_out(index, event));
         }
         if kind == Kind::Watch {
@@ -89,7 +96,10 @@ impl<L: 'static> Schedule<L> {
             }
             let release = self.remove_extra(index);
             let (handle, callback) = self.take_plain(next);
-            return Ok(Call { due, ..Call::last(Some(handle), kind, Held { callback, release }, Event::Turn) });
+            return Ok(Call {
+                due,
+                ..Call::last(Some(handle), kind, Held { callback, release }, Event::Turn)
+            });
         }
         let due = self.due_of(index);
         let (when, missed) = self.next_call_of(index);
@@ -103,7 +113,8 @@ impl<L: 'static> Schedule<L> {
         Ok(Call { due, ..self.borrow_out(index, Event::Turn) })
     }
 
-    /// Takes back what a call leaves: a callback that repeats goes back to its slot, the rest is handed out.
+    /// Takes back what a call leaves: a callback that repeats goes back to its slot, the rest is
+    /// handed out.
     #[inline]
     pub(crate) fn finished(&mut self, call: Call<L>) -> Held<L> {
         let Call { callback, release, slot, event, .. } = call;

@@ -1,9 +1,11 @@
 //! Watchers of descriptors: level-triggered readiness (S12).
 //!
-//! All watchers of a descriptor share one poll in the kernel, for the events that any of them asks for. It completes once,
-//! since the kernel has no level-triggered poll of another kind; the watchers that it concerns are made ready in the order in which they
-//! were registered (S6), and it is armed again with what is submitted next, when their callbacks have run. A poll has a
-//! slot of its own, which no handle of the user's finds: what the kernel says of one that has ended meets nobody.
+//! All watchers of a descriptor share one poll in the kernel, for the events that any of them asks
+//! for. It completes once, since the kernel has no level-triggered poll of another kind; the
+//! watchers that it concerns are made ready in the order in which they were registered (S6), and it
+//! is armed again with what is submitted next, when their callbacks have run. A poll has a slot of
+//! its own, which no handle of the user's finds: what the kernel says of one that has ended meets
+//! nobody.
 
 use std::collections::HashMap;
 
@@ -50,7 +52,8 @@ const ALWAYS: u32 = (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) as u32;
 const LAST: u64 = 1 << 32;
 
 impl<L: 'static> Schedule<L> {
-    /// Makes sure that the next `add_watcher`, on this descriptor, needs no memory, nor whatever becomes of it.
+    /// Makes sure that the next `add_watcher`, on this descriptor, needs no memory, nor whatever
+    /// becomes of it.
     pub(crate) fn reserve_watcher(&mut self, fd: i32) -> Result<()> {
         // A slot for the watcher and one for the poll.
         self.reserve_operations(2)?;
@@ -61,7 +64,9 @@ impl<L: 'static> Schedule<L> {
         let poll = self.slots.fill(Kind::Poll, Location::Internal, u64::MAX, Callback::EMPTY).index;
         self.operations.add_poll(poll, fd);
         let watchers = List::default();
-        self.watches.by_fd.insert(fd, Watched { watchers, poll, armed: 0, wanted: 0, asks_for_less: false });
+        self.watches
+            .by_fd
+            .insert(fd, Watched { watchers, poll, armed: 0, wanted: 0, asks_for_less: false });
         // Without a watcher by then, that ends it again.
         self.operations.defer_submission(poll);
         Ok(())
@@ -127,12 +132,14 @@ impl<L: 'static> Schedule<L> {
         watched.watchers.remove(&mut self.operations.entries, Operation::link, index);
         watched.asks_for_less = true;
         if watched.watchers.is_empty() {
-            // What is watched under this number next may be another file, which the poll knows nothing of.
+            // What is watched under this number next may be another file, which the poll knows
+            // nothing of.
             self.end_poll_on(fd);
         }
     }
 
-    /// The poll of a descriptor that is watched no more ends. Its slot stays until the kernel has let go.
+    /// The poll of a descriptor that is watched no more ends. Its slot stays until the kernel has
+    /// let go.
     fn end_poll_on(&mut self, fd: i32) {
         let Some(Watched { poll, .. }) = self.watches.by_fd.remove(&fd) else { return };
         if self.operations.is_in_kernel(poll) {
@@ -148,13 +155,15 @@ impl<L: 'static> Schedule<L> {
         drop(self.slots.empty(poll));
     }
 
-    /// Whether the kernel is to let go of a file whose last watcher has ended; it is not noted any more.
+    /// Whether the kernel is to let go of a file whose last watcher has ended; it is not noted any
+    /// more.
     #[inline]
     pub(crate) fn take_file_to_release(&mut self) -> bool {
         std::mem::take(&mut self.watches.holds_file)
     }
 
-    /// A poll has completed: makes those ready whom it concerns. There is room for all watchers in the ready queue.
+    /// A poll has completed: makes those ready whom it concerns. There is room for all watchers in
+    /// the ready queue.
     pub(super) fn poll_completed(&mut self, poll: u32, result: i32) {
         let Schedule { slots, ready, watches, operations, .. } = self;
         let watched = watches.by_fd.get(&operations.descriptor(poll));
@@ -190,8 +199,9 @@ impl<L: 'static> Schedule<L> {
         }
     }
 
-    /// The kernel has refused to change or to cancel a poll that it has: it had been woken, for events that may be gone by the time it looks,
-    /// and then it goes on to wait for what it was armed for (6.18). It is asked once more, unless it completes.
+    /// The kernel has refused to change or to cancel a poll that it has: it had been woken, for
+    /// events that may be gone by the time it looks, and then it goes on to wait for what it was
+    /// armed for (6.18). It is asked once more, unless it completes.
     pub(super) fn poll_not_changed(&mut self, poll: u32) {
         let watched = self.watches.by_fd.get_mut(&self.operations.descriptor(poll));
         if let Some(watched) = watched.filter(|watched| watched.poll == poll) {
@@ -252,7 +262,8 @@ impl<L: 'static> Schedule<L> {
             return Some(DeferredSubmission::Update(handle, wanted));
         }
         operations.submitted(poll);
-        let sqe = Sqe { opcode: opcodes::POLL_ADD, fd, op_flags: poll_events(wanted), ..Sqe::default() };
+        let sqe =
+            Sqe { opcode: opcodes::POLL_ADD, fd, op_flags: poll_events(wanted), ..Sqe::default() };
         Some(DeferredSubmission::Submit(Entry::pointless(sqe), handle))
     }
 

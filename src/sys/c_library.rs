@@ -1,6 +1,8 @@
-//! What the C library and the kernel have and neither std, nix nor rustix, as safe functions: why a call is right is said here alone.
+//! What the C library and the kernel have and neither std, nix nor rustix, as safe functions: why a
+//! call is right is said here alone.
 //!
-//! Nothing here takes a lock, and what does not say so allocates nothing (S31, S33); the C library itself does both in getaddrinfo.
+//! Nothing here takes a lock, and what does not say so allocates nothing (S31, S33); the C library
+//! itself does both in getaddrinfo.
 //!
 //! `unsafe` lives here because C says in its manual pages what Rust says in types.
 
@@ -16,14 +18,15 @@ use nix::sys::epoll::Epoll;
 
 use crate::sys::memory::TryArc;
 
-/// A variable of the environment, to be read at once; none in a program that runs with more rights than its user has, as set-user-ID
-/// programs do.
+/// A variable of the environment, to be read at once; none in a program that runs with more rights
+/// than its user has, as set-user-ID programs do.
 ///
-/// The standard library's function would abort where there is no memory for a copy. Its lock, held by another thread at the moment of a
-/// fork, would hang a child that sets a variable.
+/// The standard library's function would abort where there is no memory for a copy. Its lock, held
+/// by another thread at the moment of a fork, would hang a child that sets a variable.
 pub(crate) fn variable<'a>(name: &CStr) -> Option<&'a CStr> {
-    // SAFETY: getenv gives null or a C string. It stays where it is while nobody changes the environment, which no thread may do while
-    // another reads it: so says setenv(3), and so getaddrinfo and all of C need it.
+    // SAFETY: getenv gives null or a C string. It stays where it is while nobody changes the
+    // environment, which no thread may do while another reads it: so says setenv(3), and so
+    // getaddrinfo and all of C need it.
     unsafe {
         if libc::getauxval(libc::AT_SECURE) != 0 {
             return None;
@@ -32,41 +35,51 @@ pub(crate) fn variable<'a>(name: &CStr) -> Option<&'a CStr> {
     }
 }
 
-/// Adds whatever has this number to an epoll, for no event. Errors: EBADF when nothing has; those of epoll_ctl(2).
+/// Adds whatever has this number to an epoll, for no event. Errors: EBADF when nothing has; those
+/// of epoll_ctl(2).
 pub(crate) fn add_to_epoll(epoll: &Epoll, fd: RawFd) -> nix::Result<()> {
     let mut event = libc::epoll_event { events: 0, u64: 0 };
     // SAFETY: the event lives for the call; a number that is no descriptor is answered with EBADF.
-    Errno::result(unsafe { libc::epoll_ctl(epoll.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) }).map(drop)
+    Errno::result(unsafe {
+        libc::epoll_ctl(epoll.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event)
+    })
+    .map(drop)
 }
 
 /// The type of what has this number, an `S_IF*`. Errors: EBADF when nothing has; those of fstat(2).
 pub(crate) fn file_type(fd: RawFd) -> nix::Result<libc::mode_t> {
     let mut stat = MaybeUninit::<libc::stat>::zeroed();
-    // SAFETY: the room is that of a stat, of which all-zero is a valid value; a number that is no descriptor is answered with EBADF.
-    let stat = unsafe { Errno::result(libc::fstat(fd, stat.as_mut_ptr())).map(|_| stat.assume_init()) };
+    // SAFETY: the room is that of a stat, of which all-zero is a valid value; a number that is no
+    // descriptor is answered with EBADF.
+    let stat =
+        unsafe { Errno::result(libc::fstat(fd, stat.as_mut_ptr())).map(|_| stat.assume_init()) };
     stat.map(|stat| stat.st_mode & libc::S_IFMT)
 }
 
-/// Whatever has this number, to be asked something at once: what has none is answered with EBADF. None: nothing has a negative one.
+/// Whatever has this number, to be asked something at once: what has none is answered with EBADF.
+/// None: nothing has a negative one.
 pub(crate) fn borrow<'a>(fd: RawFd) -> Option<BorrowedFd<'a>> {
-    // SAFETY: the number is that of a descriptor which its owner leaves open, or of none; it is not -1.
+    // SAFETY: the number is that of a descriptor which its owner leaves open, or of none; it is not
+    // -1.
     (fd >= 0).then(|| unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
-/// Asks whether this process has a thread of this number, by the kernel's count: ESRCH when it has none.
+/// Asks whether this process has a thread of this number, by the kernel's count: ESRCH when it has
+/// none.
 pub(crate) fn find_thread(tid: i32) -> nix::Result<()> {
     // SAFETY: signal 0 asks, and sends nothing.
     Errno::result(unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, 0) }).map(drop)
 }
 
-/// A number that is 0 at first, and again in each forked child: it stands in a page of its own, for ever. Errors: ENOMEM; EINVAL where the
-/// kernel cannot do that (4.14).
+/// A number that is 0 at first, and again in each forked child: it stands in a page of its own, for
+/// ever. Errors: ENOMEM; EINVAL where the kernel cannot do that (4.14).
 pub(crate) fn wiped_on_fork() -> nix::Result<&'static AtomicU64> {
     // The kernel rounds up to whole pages of whatever size it has.
     const SIZE: usize = 4096;
-    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-    // SAFETY: an anonymous mapping at an address of the kernel's choice touches no memory that is in use. It is aligned and zeroed, and
-    // nobody unmaps it once it has been given out.
+    let (protection, flags) =
+        (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: an anonymous mapping at an address of the kernel's choice touches no memory that is
+    // in use. It is aligned and zeroed, and nobody unmaps it once it has been given out.
     unsafe {
         let page = libc::mmap(ptr::null_mut(), SIZE, protection, flags, -1, 0);
         if page == libc::MAP_FAILED {
@@ -101,10 +114,15 @@ impl Thread {
         }
         let shared = shared.into_raw();
         let mut thread = MaybeUninit::uninit();
-        // SAFETY: `enter` takes an owner of a `T`, which is the new thread's, and the caller's again where there is none; the thread's
-        // number is written before it is read.
+        // SAFETY: `enter` takes an owner of a `T`, which is the new thread's, and the caller's
+        // again where there is none; the thread's number is written before it is read.
         unsafe {
-            match libc::pthread_create(thread.as_mut_ptr(), ptr::null(), enter::<T>, shared.as_ptr().cast()) {
+            match libc::pthread_create(
+                thread.as_mut_ptr(),
+                ptr::null(),
+                enter::<T>,
+                shared.as_ptr().cast(),
+            ) {
                 0 => Ok(Thread(thread.assume_init())),
                 errno => {
                     drop(TryArc::from_raw(shared));
@@ -133,8 +151,8 @@ pub(crate) struct Addresses(*mut addrinfo);
 unsafe impl Send for Addresses {}
 
 impl Addresses {
-    /// Asks getaddrinfo(3), and blocks meanwhile. The hints are flags, family, type of socket and protocol. The error is an EAI_*, and
-    /// the errno for EAI_SYSTEM.
+    /// Asks getaddrinfo(3), and blocks meanwhile. The hints are flags, family, type of socket and
+    /// protocol. The error is an EAI_*, and the errno for EAI_SYSTEM.
     pub(crate) fn look_up(
         node: Option<&CStr>,
         service: Option<&CStr>,
@@ -153,7 +171,8 @@ impl Addresses {
         let [node, service] = [node, service].map(|name| name.map_or(ptr::null(), CStr::as_ptr));
         let hints = hints.as_ref().map_or(ptr::null(), ptr::from_ref);
         let mut found = ptr::null_mut();
-        // SAFETY: the names are C strings or null, the hints are null or set but for what must be zero.
+        // SAFETY: the names are C strings or null, the hints are null or set but for what must be
+        // zero.
         match unsafe { libc::getaddrinfo(node, service, hints, &mut found) } {
             0 => Ok(Addresses(found)),
             error => Err((error, Errno::last())),
@@ -164,7 +183,8 @@ impl Addresses {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let mut next = NonNull::new(self.0);
         std::iter::from_fn(move || {
-            // SAFETY: the list is getaddrinfo's, and lives as long as its owner: each entry has an address of the length that it says.
+            // SAFETY: the list is getaddrinfo's, and lives as long as its owner: each entry has an
+            // address of the length that it says.
             let (entry, address) = unsafe {
                 let entry = next?.as_ref();
                 (entry, std::slice::from_raw_parts(entry.ai_addr.cast(), entry.ai_addrlen as usize))
@@ -203,15 +223,21 @@ pub(crate) struct Linked {
 /// Asks the dynamic linker. Allocates.
 #[cfg(feature = "capi")]
 pub(crate) fn linked_at(address: usize) -> Option<Linked> {
-    // SAFETY: dladdr takes any address, and writes to the struct it is given, of which all-zero is a valid value. A name in it is null,
-    // or a C string that lives as long as the object is loaded; it is copied at once.
+    // SAFETY: dladdr takes any address, and writes to the struct it is given, of which all-zero is
+    // a valid value. A name in it is null, or a C string that lives as long as the object is
+    // loaded; it is copied at once.
     unsafe {
         let mut found: libc::Dl_info = std::mem::zeroed();
         if libc::dladdr(address as *const libc::c_void, &mut found) == 0 {
             return None;
         }
-        let copy =
-            |name: *const libc::c_char| (!name.is_null()).then(|| CStr::from_ptr(name).to_string_lossy().into_owned());
-        Some(Linked { symbol: copy(found.dli_sname), file: copy(found.dli_fname), base: found.dli_fbase as usize })
+        let copy = |name: *const libc::c_char| {
+            (!name.is_null()).then(|| CStr::from_ptr(name).to_string_lossy().into_owned())
+        };
+        Some(Linked {
+            symbol: copy(found.dli_sname),
+            file: copy(found.dli_fname),
+            base: found.dli_fbase as usize,
+        })
     }
 }

@@ -1,7 +1,8 @@
-//! Child processes, as the kernel knows them: by a pidfd, or by a number where pidfd_open is not known (a filter's work, or valgrind's).
+//! Child processes, as the kernel knows them: by a pidfd, or by a number where pidfd_open is not
+//! known (a filter's work, or valgrind's).
 //!
-//! A pidfd is good for one child: should another reap it, and its number come to another child, that one is not met. A number cannot
-//! promise that.
+//! A pidfd is good for one child: should another reap it, and its number come to another child,
+//! that one is not met. A number cannot promise that.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -32,7 +33,8 @@ pub(crate) fn open_pidfd(pid: pid_t) -> Result<Option<OwnedFd>> {
     }
 }
 
-/// The wait status of a child that has ended, as waitpid(2) gives it, or None when it has not ended. It stays to be reaped.
+/// The wait status of a child that has ended, as waitpid(2) gives it, or None when it has not
+/// ended. It stays to be reaped.
 pub(crate) fn peek(pid: pid_t, pidfd: Option<&OwnedFd>) -> Result<Option<c_int>> {
     wait(pid, pidfd, WaitIdOptions::NOWAIT)
 }
@@ -47,7 +49,8 @@ fn wait(pid: pid_t, pidfd: Option<&OwnedFd>, options: WaitIdOptions) -> Result<O
         Some(pidfd) => WaitId::PidFd(pidfd),
         None => WaitId::Pid(number(pid)?),
     };
-    let ended = rustix::process::waitid(child, options | WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+    let ended =
+        rustix::process::waitid(child, options | WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
     let ended = ended.map_err(|refused| Error::new(errno(refused), Sentence::NotAChild))?;
     Ok(ended.as_ref().map(wait_status))
 }

@@ -14,8 +14,9 @@ pub(crate) fn close_unseen(fd: RawFd) {
     let _ = nix::unistd::close(fd);
 }
 
-/// Whether a descriptor can be watched, as epoll sees it: EBADF, and EPERM for files and directories. An epoll is made for the
-/// question, 1.3 µs; a process that has no descriptor left for that asks fstat instead.
+/// Whether a descriptor can be watched, as epoll sees it: EBADF, and EPERM for files and
+/// directories. An epoll is made for the question, 1.3 µs; a process that has no descriptor left
+/// for that asks fstat instead.
 pub(crate) fn check_pollable(fd: RawFd) -> Result<()> {
     let refusal = match Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC) {
         // The number was free.

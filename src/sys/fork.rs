@@ -1,7 +1,9 @@
-//! Which process this is: a number that a forked child does not have in common with its parent (S33).
+//! Which process this is: a number that a forked child does not have in common with its parent
+//! (S33).
 //!
-//! The number stands in a page that the kernel wipes on fork (MADV_WIPEONFORK, 4.14), so asking costs one load and no
-//! system call. A child that makes a loop of its own gets the next number. The page is never unmapped.
+//! The number stands in a page that the kernel wipes on fork (MADV_WIPEONFORK, 4.14), so asking
+//! costs one load and no system call. A child that makes a loop of its own gets the next number.
+//! The page is never unmapped.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -42,15 +44,16 @@ impl Process {
         Ok(Process { page, number })
     }
 
-    /// Whether the process that asks is the one in which this was made, and not a forked child of it.
+    /// Whether the process that asks is the one in which this was made, and not a forked child of
+    /// it.
     #[inline]
     pub(crate) fn is_current(&self) -> bool {
         self.page.load(Ordering::Relaxed) == self.number
     }
 }
 
-/// What each process makes for itself when it first asks. A forked child does not get its parent's, in which another thread may
-/// have held a lock. It is never freed.
+/// What each process makes for itself when it first asks. A forked child does not get its parent's,
+/// in which another thread may have held a lock. It is never freed.
 pub(crate) struct PerProcess<T: 'static>(Published<Made<T>>);
 
 struct Made<T: 'static> {
@@ -97,21 +100,24 @@ fn page() -> Result<&'static AtomicU64> {
     }
 }
 
-/// Whether a thread of this process, by the kernel's number, has not ended for the kernel. `exited_at` is when it ended for the
-/// program, by CLOCK_BOOTTIME: a thread that has begun since is another one, to which the number has come; 0 if that is not known.
+/// Whether a thread of this process, by the kernel's number, has not ended for the kernel.
+/// `exited_at` is when it ended for the program, by CLOCK_BOOTTIME: a thread that has begun since
+/// is another one, to which the number has come; 0 if that is not known.
 ///
-/// A main thread that leaves others behind stays as a zombie, which tgkill takes for alive: what is in /proc decides. Without /proc,
-/// it is alive.
+/// A main thread that leaves others behind stays as a zombie, which tgkill takes for alive: what is
+/// in /proc decides. Without /proc, it is alive.
 ///
-/// Where a filter refuses tgkill, /proc alone is asked. What cannot be told is alive: its loops are not taken from it.
+/// Where a filter refuses tgkill, /proc alone is asked. What cannot be told is alive: its loops are
+/// not taken from it.
 pub(crate) fn is_thread_alive(tid: i32, exited_at: u64) -> bool {
     let asked = find_thread(tid);
     if asked == Err(Errno::ESRCH) {
         return false;
     }
     match open_stat(tid) {
-        Ok(file) => !thread_state(file)
-            .is_some_and(|(state, began)| matches!(state, b'Z' | b'X') || exited_at != 0 && began > exited_at),
+        Ok(file) => !thread_state(file).is_some_and(|(state, began)| {
+            matches!(state, b'Z' | b'X') || exited_at != 0 && began > exited_at
+        }),
         // It tells of this thread, and not of that one.
         Err(Errno::ENOENT) => asked.is_ok() || open_stat(gettid().as_raw()).is_err(),
         Err(_) => true,

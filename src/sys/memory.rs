@@ -1,11 +1,14 @@
-//! Memory that can be refused: boxes, and shared ownership. `Box::new`, `Arc::new` and `Rc::new` would abort (S31).
+//! Memory that can be refused: boxes, and shared ownership. `Box::new`, `Arc::new` and `Rc::new`
+//! would abort (S31).
 //!
-//! [`TryArc`] and [`TryRc`] are as `Arc` and `Rc`: the value lives as long as it has an owner, and is dropped by the last one. They have no
-//! weak owners, and nobody gets the value mutably but the last owner. What is [`Published`] is never freed.
+//! [`TryArc`] and [`TryRc`] are as `Arc` and `Rc`: the value lives as long as it has an owner, and
+//! is dropped by the last one. They have no weak owners, and nobody gets the value mutably but the
+//! last owner. What is [`Published`] is never freed.
 //!
 //! Besides, hints to the processor about what will be read soon.
 //!
-//! `unsafe` lives here because an allocation that may fail begins as memory without a value, and shared ownership as a pointer.
+//! `unsafe` lives here because an allocation that may fail begins as memory without a value, and
+//! shared ownership as a pointer.
 
 use std::alloc::{Layout, alloc};
 use std::cell::{Cell, UnsafeCell};
@@ -28,14 +31,16 @@ pub(crate) fn try_room<T>() -> Result<Box<MaybeUninit<T>>> {
     if layout.size() == 0 {
         return Ok(Box::new_uninit());
     }
-    // SAFETY: the layout is that of a `T`, which is not of size zero; what the global allocator gives for it makes a box.
+    // SAFETY: the layout is that of a `T`, which is not of size zero; what the global allocator
+    // gives for it makes a box.
     unsafe {
         let room = NonNull::new(alloc(layout).cast::<MaybeUninit<T>>()).ok_or(Error::NO_MEMORY)?;
         Ok(Box::from_raw(room.as_ptr()))
     }
 }
 
-/// A box that anybody may read once it has been published: it is never freed. Reading it is async-signal-safe.
+/// A box that anybody may read once it has been published: it is never freed. Reading it is
+/// async-signal-safe.
 pub(crate) struct Published<T>(AtomicPtr<T>);
 
 impl<T: Send + Sync + 'static> Published<T> {
@@ -50,7 +55,8 @@ impl<T: Send + Sync + 'static> Published<T> {
         unsafe { self.0.load(Ordering::Acquire).as_ref() }
     }
 
-    /// Publishes a box in the place of `former`; it is dropped if that is not what was published last.
+    /// Publishes a box in the place of `former`; it is dropped if that is not what was published
+    /// last.
     pub(crate) fn replace(&self, former: Option<&'static T>, fresh: Box<T>) {
         let former = former.map_or(ptr::null_mut(), |former| ptr::from_ref(former).cast_mut());
         let fresh = Box::into_raw(fresh);
@@ -70,7 +76,8 @@ pub(crate) type TryRc<T> = Counted<T, Cell<usize>>;
 /// One of the owners of a value, which `C` counts.
 pub(crate) struct Counted<T: ?Sized, C: Count>(NonNull<Inner<T, C>>);
 
-/// Owners of a value to be handed out, which have been counted at once: handing one out costs no atomic instruction.
+/// Owners of a value to be handed out, which have been counted at once: handing one out costs no
+/// atomic instruction.
 pub(crate) struct Owners<T> {
     /// The value, while some are left.
     of: Cell<Option<NonNull<Inner<T>>>>,
@@ -91,7 +98,8 @@ pub(crate) trait Count {
 
     fn add(&self, owners: usize);
 
-    /// Whether none is left. Then all that was done before on behalf of an owner comes before what follows.
+    /// Whether none is left. Then all that was done before on behalf of an owner comes before what
+    /// follows.
     fn subtract(&self, owners: usize) -> bool;
 
     fn is_one(&self) -> bool;
@@ -106,7 +114,8 @@ impl<T, C: Count> Counted<T, C> {
     pub(crate) fn new_or_back(value: T) -> std::result::Result<Counted<T, C>, T> {
         match try_room() {
             Ok(room) => {
-                let inner = Box::write(room, Inner(UnsafeCell::new(Content { owners: C::ONE, value })));
+                let inner =
+                    Box::write(room, Inner(UnsafeCell::new(Content { owners: C::ONE, value })));
                 Ok(Counted(NonNull::from(Box::leak(inner))))
             }
             Err(_) => Err(value),
@@ -128,7 +137,8 @@ impl<T, C: Count> Counted<T, C> {
         ManuallyDrop::new(self).0
     }
 
-    /// Where it is. No owner more; tells those that are the same, and is good for `from_raw` while there is an owner.
+    /// Where it is. No owner more; tells those that are the same, and is good for `from_raw` while
+    /// there is an owner.
     pub(crate) fn as_raw(this: &Counted<T, C>) -> NonNull<Inner<T, C>> {
         this.0
     }
@@ -136,14 +146,18 @@ impl<T, C: Count> Counted<T, C> {
     /// The owner behind a pointer.
     ///
     /// # Safety
-    /// The pointer came from `into_raw`, and this is the only use of that owner; or it is forgotten, and there is another owner
-    /// meanwhile.
+    /// The pointer came from `into_raw`, and this is the only use of that owner; or it is
+    /// forgotten, and there is another owner meanwhile.
     pub(crate) unsafe fn from_raw(inner: NonNull<Inner<T, C>>) -> Counted<T, C> {
         Counted(inner)
     }
 
-    /// The same owner, which knows less of what it owns: `unsize` has nothing to give back but its argument, unsized.
-    pub(crate) fn unsize<U: ?Sized>(self, unsize: for<'a> fn(&'a Inner<T, C>) -> &'a Inner<U, C>) -> Counted<U, C> {
+    /// The same owner, which knows less of what it owns: `unsize` has nothing to give back but its
+    /// argument, unsized.
+    pub(crate) fn unsize<U: ?Sized>(
+        self,
+        unsize: for<'a> fn(&'a Inner<T, C>) -> &'a Inner<U, C>,
+    ) -> Counted<U, C> {
         Counted(NonNull::from(unsize(ManuallyDrop::new(self).inner())))
     }
 }
@@ -261,7 +275,8 @@ impl Count for AtomicUsize {
     fn subtract(&self, owners: usize) -> bool {
         let is_last = self.fetch_sub(owners, Ordering::Release) == owners;
         if is_last {
-            // What the other owners did with it comes before its end. A fence would do; a thread sanitizer knows none.
+            // What the other owners did with it comes before its end. A fence would do; a thread
+            // sanitizer knows none.
             self.load(Ordering::Acquire);
         }
         is_last
@@ -294,7 +309,8 @@ impl Count for Cell<usize> {
 #[cfg(target_arch = "x86_64")]
 const CACHE_LINE: usize = 64;
 
-/// Has the element at `index` fetched into the cache, if there is one; costs an instruction a cache line and waits for nothing.
+/// Has the element at `index` fetched into the cache, if there is one; costs an instruction a cache
+/// line and waits for nothing.
 #[inline(always)]
 pub(crate) fn prefetch<T>(slice: &[T], index: usize) {
     #[cfg(target_arch = "x86_64")]

@@ -1,4 +1,5 @@
-//! What is the process's: its forks, signal dispositions, children, environment, and memory that can be refused.
+//! What is the process's: its forks, signal dispositions, children, environment, and memory that
+//! can be refused.
 //!
 //! The room knows nothing of loops, and imports errors and time alone.
 

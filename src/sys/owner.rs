@@ -1,9 +1,10 @@
 //! Whose a loop is: the thread that may call it and the process it lives in (S25, S29, S33).
 //!
-//! Threads are told apart by a number that is never used again; an address or a pthread_t comes back with another
-//! thread. A thread that owns loops shares with them when it has exited. Where it could not say so, the kernel is asked: glibc runs
-//! no thread-local destructors of a main thread that leaves by pthread_exit. Nothing is shared by all loops: a lock of
-//! that kind would hang a child that was forked while another thread held it. The check costs two loads and two compares,
+//! Threads are told apart by a number that is never used again; an address or a pthread_t comes
+//! back with another thread. A thread that owns loops shares with them when it has exited. Where it
+//! could not say so, the kernel is asked: glibc runs no thread-local destructors of a main thread
+//! that leaves by pthread_exit. Nothing is shared by all loops: a lock of that kind would hang a
+//! child that was forked while another thread held it. The check costs two loads and two compares,
 //! in every build.
 
 use std::cell::{Cell, OnceCell};
@@ -25,10 +26,11 @@ pub(crate) struct Owner {
     thread: AtomicU64,
     /// The kernel's number of the thread that made or adopted the loop.
     tid: AtomicI32,
-    /// When the thread that made or adopted the loop exited, by CLOCK_BOOTTIME; 0 while it has not said so.
+    /// When the thread that made or adopted the loop exited, by CLOCK_BOOTTIME; 0 while it has not
+    /// said so.
     exited: Mutex<TryArc<AtomicU64>>,
-    /// The kernel's number of the thread that had exited when the loop was taken over first, to which its ring may be bound, and when that
-    /// exited; 0: there is none.
+    /// The kernel's number of the thread that had exited when the loop was taken over first, to
+    /// which its ring may be bound, and when that exited; 0: there is none.
     former: (AtomicI32, AtomicU64),
     /// Whether the loop has run: then no other thread adopts it.
     settled: AtomicBool,
@@ -39,7 +41,8 @@ impl Owner {
     pub(crate) fn current() -> Result<Owner> {
         let process = Process::current()?;
         let exited = Mutex::new(exit_of_this_thread()?);
-        let (thread, tid) = (AtomicU64::new(number_this_thread()), AtomicI32::new(gettid().as_raw()));
+        let (thread, tid) =
+            (AtomicU64::new(number_this_thread()), AtomicI32::new(gettid().as_raw()));
         let (former, settled) = ((AtomicI32::new(0), AtomicU64::new(0)), AtomicBool::new(false));
         Ok(Owner { process, thread, tid, exited, former, settled })
     }
@@ -55,7 +58,11 @@ impl Owner {
     /// Whether the calling thread may call the loop; if not, EOWNERDEAD or EPERM (S29).
     #[inline]
     pub(crate) fn check(&self) -> Result<()> {
-        if self.process.is_current() && self.thread.load(Relaxed) == THREAD.get() { Ok(()) } else { self.refuse() }
+        if self.process.is_current() && self.thread.load(Relaxed) == THREAD.get() {
+            Ok(())
+        } else {
+            self.refuse()
+        }
     }
 
     #[cold]
@@ -64,19 +71,22 @@ impl Owner {
         Err(if self.process.is_current() { Error::WRONG_THREAD } else { Error::FORKED })
     }
 
-    /// Whether the owner is another thread, which has exited, so that the calling thread may take its place; else it is the owner, or
-    /// the error is that of `check`. Allocates nothing.
+    /// Whether the owner is another thread, which has exited, so that the calling thread may take
+    /// its place; else it is the owner, or the error is that of `check`. Allocates nothing.
     pub(crate) fn is_heir(&self) -> Result<bool> {
         let refused = self.check();
         match refused {
-            Err(Error::WRONG_THREAD) if self.exited_at() != 0 || !is_thread_alive(self.tid.load(Relaxed), 0) => {
+            Err(Error::WRONG_THREAD)
+                if self.exited_at() != 0 || !is_thread_alive(self.tid.load(Relaxed), 0) =>
+            {
                 Ok(true)
             }
             _ => refused.map(|()| false),
         }
     }
 
-    /// Makes the calling thread, an heir, the owner. Without memory for what tells of its exit, others may become heirs before that.
+    /// Makes the calling thread, an heir, the owner. Without memory for what tells of its exit,
+    /// others may become heirs before that.
     pub(crate) fn inherit(&self) {
         if !self.is_inherited() {
             self.former.1.store(self.exited_at(), Relaxed);
@@ -92,9 +102,9 @@ impl Owner {
         self.former.0.load(Relaxed) != 0
     }
 
-    /// Waits until the kernel, too, knows nothing more of the former owner, at the latest until `until`: then ETIMEDOUT.
-    /// It takes the last microseconds of the thread; longer where a device or a server holds up one of the kernel's own threads, which
-    /// that one waits for.
+    /// Waits until the kernel, too, knows nothing more of the former owner, at the latest until
+    /// `until`: then ETIMEDOUT. It takes the last microseconds of the thread; longer where a device
+    /// or a server holds up one of the kernel's own threads, which that one waits for.
     pub(crate) fn await_exit(&self, until: u64) -> Result<()> {
         let mut turns = 0;
         while is_thread_alive(self.former.0.load(Relaxed), self.former.1.load(Relaxed)) {
@@ -121,7 +131,8 @@ impl Owner {
         is_first
     }
 
-    /// A forked child has freed its copy of the loop, but for this owner: nobody owns it there, and what tells of an exit is not freed.
+    /// A forked child has freed its copy of the loop, but for this owner: nobody owns it there, and
+    /// what tells of an exit is not freed.
     #[cfg(feature = "capi")]
     pub(crate) fn abandon(&mut self) {
         self.leave_to_nobody();
@@ -181,7 +192,8 @@ thread_local! {
     static EXIT: OnceCell<Exit> = const { OnceCell::new() };
 }
 
-/// Sets what it shares with loops when it is dropped, after it has called a function, if there is one.
+/// Sets what it shares with loops when it is dropped, after it has called a function, if there is
+/// one.
 struct Exit(TryArc<AtomicU64>, Cell<Option<fn()>>);
 
 impl Drop for Exit {
@@ -200,8 +212,8 @@ fn number_this_thread() -> u64 {
     THREAD.get()
 }
 
-/// Has a function called before the calling thread counts as exited. False: it counts as that already. (No function is called where the
-/// thread leaves without its destructors.)
+/// Has a function called before the calling thread counts as exited. False: it counts as that
+/// already. (No function is called where the thread leaves without its destructors.)
 #[cfg(feature = "capi")]
 pub(crate) fn before_exit(f: fn()) -> bool {
     EXIT.try_with(|exit| exit.get().map(|exit| exit.1.set(Some(f))).is_some()).unwrap_or(false)
@@ -211,7 +223,8 @@ pub(crate) fn before_exit(f: fn()) -> bool {
 fn exit_of_this_thread() -> Result<TryArc<AtomicU64>> {
     let shared = EXIT.try_with(|exit| match exit.get() {
         Some(exit) => Ok(exit.0.clone()),
-        None => TryArc::new(AtomicU64::new(0)).map(|fresh| exit.get_or_init(|| Exit(fresh, Cell::new(None))).0.clone()),
+        None => TryArc::new(AtomicU64::new(0))
+            .map(|fresh| exit.get_or_init(|| Exit(fresh, Cell::new(None))).0.clone()),
     });
     // A thread that is past its destructors counts as exited at once.
     shared.unwrap_or_else(|_| TryArc::new(AtomicU64::new(boottime().max(1))))

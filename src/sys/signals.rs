@@ -1,21 +1,24 @@
 //! Signals: which loops want to know of them, and the one signal handler that tells them.
 //!
-//! A signal's disposition belongs to the process. It is taken when the first loop asks for that signal, and given back when the
-//! last one no longer does. No mask is changed: a signalfd needs one, which every thread and every child process would have to
-//! share. Signals come as often as they can be told apart: like the kernel, a loop notes that one has come, not how often.
+//! A signal's disposition belongs to the process. It is taken when the first loop asks for that
+//! signal, and given back when the last one no longer does. No mask is changed: a signalfd needs
+//! one, which every thread and every child process would have to share. Signals come as often as
+//! they can be told apart: like the kernel, a loop notes that one has come, not how often.
 //!
-//! The handler walks a list that changes while it does, and takes no lock. Changes take one, link and unlink with one store,
-//! and free what they have unlinked when no handler runs any more: a handler that began before the unlinking has counted itself
-//! in `running` before it looked at the list, and one that begins later does not find it.
+//! The handler walks a list that changes while it does, and takes no lock. Changes take one, link
+//! and unlink with one store, and free what they have unlinked when no handler runs any more: a
+//! handler that began before the unlinking has counted itself in `running` before it looked at the
+//! list, and one that begins later does not find it.
 //!
-//! While the handler runs, all signals wait: what the program does in a handler of its own (a longjmp, say) must not happen
-//! between the steps of this one.
+//! While the handler runs, all signals wait: what the program does in a handler of its own (a
+//! longjmp, say) must not happen between the steps of this one.
 //!
-//! In a forked child the loops' handlers are void (S33): the former dispositions are restored there by `pthread_atfork`, and where
-//! that does not come (clone, vfork), a signal does what the former disposition says. A child that makes loops of its own gets
-//! a registry of its own.
+//! In a forked child the loops' handlers are void (S33): the former dispositions are restored there
+//! by `pthread_atfork`, and where that does not come (clone, vfork), a signal does what the former
+//! disposition says. A child that makes loops of its own gets a registry of its own.
 //!
-//! `unsafe` lives here because a signal handler reaches the list through pointers, and the C library takes functions as addresses.
+//! `unsafe` lives here because a signal handler reaches the list through pointers, and the C
+//! library takes functions as addresses.
 
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
@@ -63,7 +66,8 @@ struct Registry {
 
 static REGISTRY: PerProcess<Registry> = PerProcess::new();
 
-/// What became of each signal before loops asked for it. A forked child inherits this with the handlers.
+/// What became of each signal before loops asked for it. A forked child inherits this with the
+/// handlers.
 static FORMER: [Former; LAST + 1] = [const { Former::new() }; LAST + 1];
 
 /// The signals that loops have asked for; bit 0 is signal 1.
@@ -74,7 +78,8 @@ struct Former {
     handler: AtomicUsize,
     flags: AtomicI32,
     mask: AtomicU64,
-    /// The thread that calls the handler: one that comes back here from there is in a chain that has no end.
+    /// The thread that calls the handler: one that comes back here from there is in a chain that
+    /// has no end.
     caller: AtomicI32,
 }
 
@@ -85,7 +90,12 @@ impl Registration {
     pub(crate) fn new(signal: c_int, target: impl Target) -> Result<Registration> {
         let registry = REGISTRY.get(Registry::new)?;
         let target = try_box(target)?;
-        let watcher = TryArc::new(Watcher { next: AtomicPtr::new(ptr::null_mut()), signal, target, registry })?;
+        let watcher = TryArc::new(Watcher {
+            next: AtomicPtr::new(ptr::null_mut()),
+            signal,
+            target,
+            registry,
+        })?;
         registry.link(&watcher)?;
         Ok(Registration(watcher))
     }
@@ -152,7 +162,8 @@ impl Registry {
         self.wait_for_handlers();
     }
 
-    /// Visits the watchers of a signal, each with the link that leads to it. Async-signal-safe as far as `visit` is.
+    /// Visits the watchers of a signal, each with the link that leads to it. Async-signal-safe as
+    /// far as `visit` is.
     fn walk(&self, signal: c_int, mut visit: impl FnMut(&AtomicPtr<Watcher>, &Watcher)) {
         let Some(mut link) = self.lists.get(signal as usize) else { return };
         self.running.fetch_add(1, Ordering::SeqCst);
@@ -201,7 +212,8 @@ impl Former {
 
     fn set(&self, action: &sigaction) {
         // SAFETY: the set is initialized, and the signal's number is in range.
-        let is_masked = |signal: &usize| unsafe { libc::sigismember(&action.sa_mask, *signal as c_int) == 1 };
+        let is_masked =
+            |signal: &usize| unsafe { libc::sigismember(&action.sa_mask, *signal as c_int) == 1 };
         let mask = (1..=LAST).filter(is_masked).fold(0, |mask, signal| mask | 1 << (signal - 1));
         self.mask.store(mask, Ordering::Relaxed);
         self.flags.store(action.sa_flags, Ordering::Relaxed);
@@ -229,15 +241,20 @@ fn add_signals(set: &mut sigset_t, mask: u64) {
     }
 }
 
-/// Whether a loop may handle a signal. That of a fault would come again as soon as the handler had returned, for ever. (The C
-/// library keeps two more for itself, which sigaction refuses.)
+/// Whether a loop may handle a signal. That of a fault would come again as soon as the handler had
+/// returned, for ever. (The C library keeps two more for itself, which sigaction refuses.)
 pub(crate) fn check_catchable(signal: c_int) -> Result<()> {
     let is_fault = matches!(signal, libc::SIGSEGV | libc::SIGBUS | libc::SIGFPE | libc::SIGILL);
     let is_never_caught = matches!(signal, libc::SIGKILL | libc::SIGSTOP);
-    if is_fault || is_never_caught || !(1..=LAST as c_int).contains(&signal) { Err(NOT_CATCHABLE) } else { Ok(()) }
+    if is_fault || is_never_caught || !(1..=LAST as c_int).contains(&signal) {
+        Err(NOT_CATCHABLE)
+    } else {
+        Ok(())
+    }
 }
 
-/// Makes `on_signal` a signal's handler, and remembers what was. SA_RESTART: what the program has blocked in goes on.
+/// Makes `on_signal` a signal's handler, and remembers what was. SA_RESTART: what the program has
+/// blocked in goes on.
 fn take_over(signal: c_int) -> nix::Result<()> {
     let former = swap_action(signal, None)?;
     if former.sa_sigaction != on_signal as *const () as usize {
@@ -279,7 +296,8 @@ fn is_taken(signal: c_int) -> bool {
 
 /// Restores what was before loops asked for a signal, unless somebody else has taken it meanwhile.
 fn give_back(signal: c_int) {
-    let is_ours = swap_action(signal, None).is_ok_and(|action| action.sa_sigaction == on_signal as *const () as usize);
+    let is_ours = swap_action(signal, None)
+        .is_ok_and(|action| action.sa_sigaction == on_signal as *const () as usize);
     if is_ours {
         // It was taken, so it can be given back.
         let _ = swap_action(signal, Some(&FORMER[signal as usize].get()));
@@ -295,13 +313,14 @@ fn default_action() -> sigaction {
 fn swap_action(signal: c_int, action: Option<&sigaction>) -> nix::Result<sigaction> {
     let mut former = default_action();
     let action = action.map_or(ptr::null(), ptr::from_ref);
-    // SAFETY: the handler in the action is `on_signal`, which is async-signal-safe, or was the program's before; what was is written to a
-    // live variable.
+    // SAFETY: the handler in the action is `on_signal`, which is async-signal-safe, or was the
+    // program's before; what was is written to a live variable.
     Errno::result(unsafe { sigaction(signal, action, &mut former) })?;
     Ok(former)
 }
 
-/// The handler of all signals that loops want to know of. Async-signal-safe, and leaves errno alone.
+/// The handler of all signals that loops want to know of. Async-signal-safe, and leaves errno
+/// alone.
 extern "C" fn on_signal(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     let errno = Errno::last();
     let is_ours = |registry: &&Registry| registry.number == getpid().as_raw();
@@ -312,8 +331,9 @@ extern "C" fn on_signal(signal: c_int, info: *mut siginfo_t, context: *mut c_voi
     errno.set();
 }
 
-/// Does what the signal would have done before loops asked for it: in a child that shares or has copied the memory, and when the
-/// last loop has just lost its interest. Async-signal-safe as far as the program's own handler is.
+/// Does what the signal would have done before loops asked for it: in a child that shares or has
+/// copied the memory, and when the last loop has just lost its interest. Async-signal-safe as far
+/// as the program's own handler is.
 fn act_as_former(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     let Some(former) = FORMER.get(signal as usize) else { return };
     match former.handler.load(Ordering::Acquire) {
@@ -321,13 +341,15 @@ fn act_as_former(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
         libc::SIG_DFL => {
             if !matches!(signal, libc::SIGCHLD | libc::SIGCONT | libc::SIGURG | libc::SIGWINCH) {
                 let _ = swap_action(signal, Some(&default_action()));
-                // SAFETY: raise takes any number. The signal is blocked here, and comes when the handler has returned.
+                // SAFETY: raise takes any number. The signal is blocked here, and comes when the
+                // handler has returned.
                 unsafe { libc::raise(signal) };
             }
         }
         handler => {
             let thread = gettid().as_raw();
-            // A handler that was installed after the loops' and calls it, as it calls what was there before, comes back here.
+            // A handler that was installed after the loops' and calls it, as it calls what was
+            // there before, comes back here.
             if former.caller.swap(thread, Ordering::Relaxed) != thread {
                 call_former(former, handler, signal, info, context);
                 former.caller.store(0, Ordering::Relaxed);
@@ -336,8 +358,15 @@ fn act_as_former(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     }
 }
 
-/// Calls a handler of the program's, with the signals blocked that it asked for, and those that were when the signal came.
-fn call_former(former: &Former, handler: usize, signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+/// Calls a handler of the program's, with the signals blocked that it asked for, and those that
+/// were when the signal came.
+fn call_former(
+    former: &Former,
+    handler: usize,
+    signal: c_int,
+    info: *mut siginfo_t,
+    context: *mut c_void,
+) {
     // SAFETY: the kernel gives a handler with SA_SIGINFO a context.
     let mut mask = unsafe { (*context.cast::<libc::ucontext_t>()).uc_sigmask };
     former.add_mask(&mut mask);
@@ -350,9 +379,9 @@ fn call_former(former: &Former, handler: usize, signal: c_int, info: *mut siginf
         let mut all = mask;
         libc::pthread_sigmask(libc::SIG_SETMASK, &mask, &mut all);
         if flags & libc::SA_SIGINFO != 0 {
-            std::mem::transmute::<usize, extern "C" fn(c_int, *mut siginfo_t, *mut c_void)>(handler)(
-                signal, info, context,
-            );
+            std::mem::transmute::<usize, extern "C" fn(c_int, *mut siginfo_t, *mut c_void)>(
+                handler,
+            )(signal, info, context);
         } else {
             std::mem::transmute::<usize, extern "C" fn(c_int)>(handler)(signal);
         }

@@ -1,10 +1,12 @@
-//! A task in memory: one allocation with what is known of it (`header`) and, behind that, its future, and what that
-//! came to. `unsafe` lives here because a task is referred to without the type of its future, which `Slotted` and
-//! `Output` know again, and because a future stays where it is until it is dropped.
+//! A task in memory: one allocation with what is known of it (`header`) and, behind that, its
+//! future, and what that came to. `unsafe` lives here because a task is referred to without the
+//! type of its future, which `Slotted` and `Output` know again, and because a future stays where it
+//! is until it is dropped.
 //!
-//! The loop's thread alone has the future and the output. The slot's reference (`Slotted`) polls the future and ends
-//! it; the join handle's (`Output`) takes the output. A future that panics, in a poll or in its Drop, has ended, and no
-//! panic is lost here (S41): it is the output, or the loop's to handle.
+//! The loop's thread alone has the future and the output. The slot's reference (`Slotted`) polls
+//! the future and ends it; the join handle's (`Output`) takes the output. A future that panics, in
+//! a poll or in its Drop, has ended, and no panic is lost here (S41): it is the output, or the
+//! loop's to handle.
 
 use std::any::type_name;
 use std::cell::UnsafeCell;
@@ -59,16 +61,23 @@ pub(super) fn spawn<F: Future + 'static>(lp: &Loop, future: F) -> Result<Output<
     unsafe { start(lp, future) }
 }
 
-/// Starts a task that lives no longer than `run` runs, and may borrow what does. On a loop that does not run.
-pub(super) fn spawn_scoped<F: Future, R>(lp: &Loop, future: F, run: impl FnOnce(Output<F::Output>) -> R) -> Result<R> {
+/// Starts a task that lives no longer than `run` runs, and may borrow what does. On a loop that
+/// does not run.
+pub(super) fn spawn_scoped<F: Future, R>(
+    lp: &Loop,
+    future: F,
+    run: impl FnOnce(Output<F::Output>) -> R,
+) -> Result<R> {
     lp.check_idle()?;
-    // SAFETY: `_end` empties the slot before this returns or unwinds: the loop is idle, so that cancel drops at once.
+    // SAFETY: `_end` empties the slot before this returns or unwinds: the loop is idle, so that
+    // cancel drops at once.
     let task = unsafe { start(lp, future) }?;
     let _end = End { lp, task: task.handle() };
     Ok(run(task))
 }
 
-/// Ends a task when it is dropped. In a forked child nothing is dropped, and the future is not polled again.
+/// Ends a task when it is dropped. In a forked child nothing is dropped, and the future is not
+/// polled again.
 struct End<'a> {
     lp: &'a Loop,
     task: Handle,
@@ -100,7 +109,10 @@ unsafe fn start<F: Future>(lp: &Loop, future: F) -> Result<Output<F::Output>> {
 }
 
 /// Makes a task of the loop that has this shared part.
-pub(super) fn make<F: Future>(future: F, shared: &TryArc<Shared>) -> Result<(Slotted<F>, Output<F::Output>)> {
+pub(super) fn make<F: Future>(
+    future: F,
+    shared: &TryArc<Shared>,
+) -> Result<(Slotted<F>, Output<F::Output>)> {
     let header = Header::new(const { &Table::new(take::<F>, free::<F>) }, shared);
     let body = try_box(Body { header, stage: UnsafeCell::new(Stage::Running(future)) })?;
     // SAFETY: it is a body, from a box.
@@ -112,8 +124,9 @@ impl<F: Future> Body<F> {
     /// Polls the future.
     #[inline]
     fn poll(&self, context: &mut Context<'_>) -> Poll<F::Output> {
-        // SAFETY: the slot's reference alone touches the stage of a future, and the schedule does not drop it while its
-        // callback is on the stack; and a future stays where its task is until it is dropped.
+        // SAFETY: the slot's reference alone touches the stage of a future, and the schedule does
+        // not drop it while its callback is on the stack; and a future stays where its task is
+        // until it is dropped.
         let future = unsafe {
             match &mut *self.stage.get() {
                 Stage::Running(future) => Some(Pin::new_unchecked(future)),
@@ -126,13 +139,13 @@ impl<F: Future> Body<F> {
     /// Drops what is in the stage, and puts this there, also when that panics.
     #[inline]
     fn set(&self, stage: Stage<F>) {
-        // SAFETY: the future, if it is there, is not being polled, as above, and is dropped where it is; an output is
-        // nobody's before `Ended`.
+        // SAFETY: the future, if it is there, is not being polled, as above, and is dropped where
+        // it is; an output is nobody's before `Ended`.
         unsafe { *self.stage.get() = stage };
     }
 
-    /// Drops the future, and leaves the result to the join handle if there is one. Gives a panic that is the loop's to
-    /// handle: of the task, where there is no join handle, or of a waker.
+    /// Drops the future, and leaves the result to the join handle if there is one. Gives a panic
+    /// that is the loop's to handle: of the task, where there is no join handle, or of a waker.
     #[inline]
     fn end(&self, mut result: Ended<F::Output>) -> Option<Payload> {
         let header = &self.header;
@@ -199,7 +212,8 @@ impl<F: Future> Callable<Loop> for Slotted<F> {
 impl<F: Future> Slotted<F> {
     #[inline]
     fn body(&self) -> &Body<F> {
-        // SAFETY: `make` has made this for the type of the body, to all of which the reference points.
+        // SAFETY: `make` has made this for the type of the body, to all of which the reference
+        // points.
         unsafe { self.task.as_ptr().cast().as_ref() }
     }
 

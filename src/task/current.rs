@@ -1,7 +1,9 @@
-//! The loop that is running on this thread, for those that have no `&Loop`: tasks, and what they call.
+//! The loop that is running on this thread, for those that have no `&Loop`: tasks, and what they
+//! call.
 //!
-//! A loop is known here by what it shares with its remotes, since it may be moved or closed between two runs. Who asks
-//! for one that is not the innermost to run here is told so, and the loop is not touched.
+//! A loop is known here by what it shares with its remotes, since it may be moved or closed between
+//! two runs. Who asks for one that is not the innermost to run here is told so, and the loop is not
+//! touched.
 
 use std::fmt;
 use std::future::Future;
@@ -16,11 +18,11 @@ use crate::sys::memory::TryArc;
 use crate::task::JoinHandle;
 use crate::time::Time;
 
-/// A loop as its tasks know it; made by [`Loop::current`]. It can be kept over awaits and in structures, where a
-/// `&Loop` cannot, since a loop may be moved between two runs.
+/// A loop as its tasks know it; made by [`Loop::current`]. It can be kept over awaits and in
+/// structures, where a `&Loop` cannot, since a loop may be moved between two runs.
 ///
-/// All of it is for the loop's thread, while the loop is the innermost one that runs there: else it says EINVAL. What
-/// has no function here is done by [`with`](Current::with).
+/// All of it is for the loop's thread, while the loop is the innermost one that runs there: else it
+/// says EINVAL. What has no function here is done by [`with`](Current::with).
 ///
 /// ```
 /// use std::time::Duration;
@@ -46,7 +48,8 @@ pub struct Current {
 }
 
 impl Loop {
-    /// The loop that is running on this thread, the innermost one where loops are nested. Errors: EINVAL when none is.
+    /// The loop that is running on this thread, the innermost one where loops are nested. Errors:
+    /// EINVAL when none is.
     pub fn current() -> Result<Current> {
         Loop::with_running(|lp| {
             let shared = lp.ok_or(Error::NO_LOOP)?.shared().clone();
@@ -102,14 +105,16 @@ impl Current {
     }
 }
 
-/// Cancels something, unless it has ended: at once inside of a run of its loop, else in the next iteration.
+/// Cancels something, unless it has ended: at once inside of a run of its loop, else in the next
+/// iteration.
 pub(crate) fn cancel(shared: &TryArc<Shared>, handle: Handle) {
     let cancel = move |lp: &Loop| {
         // It may be stale.
         let _ = lp.cancel(handle);
     };
     if Loop::if_running(shared, cancel).is_none() {
-        // What is refused ends with the loop, which is being closed; or by itself, where there is no memory.
+        // What is refused ends with the loop, which is being closed; or by itself, where there is
+        // no memory.
         drop(Remote::new(shared.clone()).call_soon(cancel));
     }
 }

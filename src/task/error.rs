@@ -1,6 +1,7 @@
 //! Why a task has no output.
 //!
-//! A panic is told once: to who awaits the task, or, where nobody does, to the exception handler of its loop (S41).
+//! A panic is told once: to who awaits the task, or, where nobody does, to the exception handler of
+//! its loop (S41).
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -44,8 +45,9 @@ impl JoinError {
         self
     }
 
-    /// Nobody will see it: a panic goes to the exception handler, by the next iteration of its loop (S41). Here the
-    /// user's code is on the stack, with what it has borrowed. A loop that takes nothing more tells nobody.
+    /// Nobody will see it: a panic goes to the exception handler, by the next iteration of its loop
+    /// (S41). Here the user's code is on the stack, with what it has borrowed. A loop that takes
+    /// nothing more tells nobody.
     pub(super) fn unseen(mut self) {
         let teller = self.panic.as_mut().and_then(|panic| panic.teller.take());
         if let (Some(payload), Some(teller)) = (self.into_payload(), teller)
@@ -77,7 +79,8 @@ impl Panic {
     fn message(&self) -> Option<Cow<'static, str>> {
         let payload = self.payload.lock().unwrap_or_else(PoisonError::into_inner);
         let message = payload.downcast_ref::<&str>().map(|&message| Cow::Borrowed(message));
-        message.or_else(|| payload.downcast_ref::<String>().map(|message| Cow::Owned(message.clone())))
+        message
+            .or_else(|| payload.downcast_ref::<String>().map(|message| Cow::Owned(message.clone())))
     }
 }
 
@@ -99,7 +102,8 @@ impl fmt::Debug for JoinError {
 
 impl std::error::Error for JoinError {}
 
-/// ECANCELED for a task that was aborted, ENOTRECOVERABLE for one that has panicked; the payload is dropped.
+/// ECANCELED for a task that was aborted, ENOTRECOVERABLE for one that has panicked; the payload is
+/// dropped.
 impl From<JoinError> for Error {
     fn from(error: JoinError) -> Error {
         if error.is_panic() { Error::TASK_PANICKED } else { Error::TASK_ABORTED }

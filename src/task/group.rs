@@ -1,6 +1,8 @@
-//! Tasks that end together: the first failure ends the others, and no task outlives its group (S46).
+//! Tasks that end together: the first failure ends the others, and no task outlives its group
+//! (S46).
 //!
-//! It is made of what is public: tasks whose join handles the group has. A group is for the thread of its tasks.
+//! It is made of what is public: tasks whose join handles the group has. A group is for the thread
+//! of its tasks.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -21,12 +23,14 @@ use crate::event_loop::{EndTogether, Loop, Payload};
 
 /// Tasks whose ends belong together, as asyncio's `TaskGroup`.
 ///
-/// Each gives a `T` or fails with an `E`. The first one that fails, panics or is aborted by somebody else has all
-/// others aborted, at once: their futures have been dropped, those of the newest first, before anything else runs.
-/// Dropping the group aborts what is left in the same way, so a task that is aborted takes the tasks of its groups with
-/// it, before the locals that it had declared before the group. Outside of a run of the loop, they are dropped by its
-/// next iteration, as by [`JoinHandle::abort`]. A panic that the group has not given by then goes to the exception
-/// handler, as that of a task that nobody joins (S41); so does one that comes after the first failure.
+/// Each gives a `T` or fails with an `E`. The first one that fails, panics or is aborted by
+/// somebody else has all others aborted, at once: their futures have been dropped, those of the
+/// newest first, before anything else runs. Dropping the group aborts what is left in the same way,
+/// so a task that is aborted takes the tasks of its groups with it, before the locals that it had
+/// declared before the group. Outside of a run of the loop, they are dropped by its next iteration,
+/// as by [`JoinHandle::abort`]. A panic that the group has not given by then goes to the exception
+/// handler, as that of a task that nobody joins (S41); so does one that comes after the first
+/// failure.
 ///
 /// ```
 /// use std::time::Duration;
@@ -67,8 +71,9 @@ pub enum GroupError<E> {
 }
 
 struct Members<T, E> {
-    /// By number, in the order in which they were started. One that has ended, or is being aborted, has no join handle
-    /// here, and goes when there are many of these: a group may live as long as its program.
+    /// By number, in the order in which they were started. One that has ended, or is being aborted,
+    /// has no join handle here, and goes when there are many of these: a group may live as long as
+    /// its program.
     tasks: RefCell<Vec<(u64, Option<JoinHandle<()>>)>>,
     ended: Cell<usize>,
     next_number: Cell<u64>,
@@ -107,8 +112,8 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
         TaskGroup { members: Rc::new(members) }
     }
 
-    /// Starts a task in the group. Errors: those of [`spawn`](super::spawn), and ECANCELED when a task has failed
-    /// already; the future is dropped then.
+    /// Starts a task in the group. Errors: those of [`spawn`](super::spawn), and ECANCELED when a
+    /// task has failed already; the future is dropped then.
     pub fn spawn<F>(&self, future: F) -> Result<()>
     where
         F: Future<Output = std::result::Result<T, E>> + 'static,
@@ -131,11 +136,11 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
         self.len() == 0
     }
 
-    /// Waits until all tasks have ended, and gives what they gave, in the order in which they were started; or the
-    /// first failure.
+    /// Waits until all tasks have ended, and gives what they gave, in the order in which they were
+    /// started; or the first failure.
     ///
-    /// Until then the group keeps the outputs. Where they are `()`, a group may live as long as the program: it keeps
-    /// nothing of tasks that have ended.
+    /// Until then the group keeps the outputs. Where they are `()`, a group may live as long as the
+    /// program: it keeps nothing of tasks that have ended.
     pub async fn join(self) -> std::result::Result<Vec<T>, GroupError<E>> {
         self.members.ended().await;
         match self.members.failure.take() {
@@ -145,7 +150,8 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
         }
     }
 
-    /// Waits until all tasks have ended, for `limit` at most; then aborts the rest, and tells how many these were.
+    /// Waits until all tasks have ended, for `limit` at most; then aborts the rest, and tells how
+    /// many these were.
     pub async fn shutdown(self, limit: Duration) -> usize {
         // What there is no memory or no loop to wait for is over.
         let _ = timeout(limit, self.members.ended()).await;
@@ -184,7 +190,8 @@ impl<T: 'static, E: 'static> Members<T, E> {
             let end = &mut end;
             let mut future = pin!(Some(future));
             let polled = poll_fn(|context| {
-                let future = future.as_mut().as_pin_mut().expect("it is there until it is complete");
+                let future =
+                    future.as_mut().as_pin_mut().expect("it is there until it is complete");
                 match catch_unwind(AssertUnwindSafe(|| future.poll(context))) {
                     Ok(polled) => polled.map(Ok),
                     Err(payload) => Poll::Ready(Err(payload)),
@@ -211,8 +218,9 @@ impl<T: 'static, E: 'static> Members<T, E> {
 
     /// The failure of a task that is being polled.
     fn panicked(payload: Payload) -> GroupError<E> {
-        let error =
-            Loop::with_running(|lp| JoinError::panicked(payload, lp.expect("a task is polled by its loop").shared()));
+        let error = Loop::with_running(|lp| {
+            JoinError::panicked(payload, lp.expect("a task is polled by its loop").shared())
+        });
         GroupError::Ended(error)
     }
 }
@@ -268,7 +276,8 @@ impl<T, E> Members<T, E> {
         self.abort_all();
     }
 
-    /// The first failure is the group's. A panic that comes after it goes where those of tasks go that nobody joins.
+    /// The first failure is the group's. A panic that comes after it goes where those of tasks go
+    /// that nobody joins.
     fn note(&self, failure: GroupError<E>) {
         let (first, unseen) = match self.failure.take() {
             Some(first) => (first, Some(failure)),
@@ -293,7 +302,8 @@ impl<T, E> Members<T, E> {
             let Some(task) = task else { continue };
             task.abort();
             // A panic in what was dropped is not lost.
-            if let Some(Err(error)) = task.take_output().filter(|ended| ended.as_ref().is_err_and(JoinError::is_panic))
+            if let Some(Err(error)) =
+                task.take_output().filter(|ended| ended.as_ref().is_err_and(JoinError::is_panic))
             {
                 self.note(GroupError::Ended(error));
             }

@@ -1,18 +1,21 @@
-//! What is known of any task, whatever its future is: who refers to it, and how it is woken. `unsafe` lives here
-//! because references are counted by hand, in two ways, and a waker has one word for a task: `SharedRef` and `TaskRef`
-//! each stand for a reference that is counted, and the rest of the room reaches a task through these.
+//! What is known of any task, whatever its future is: who refers to it, and how it is woken.
+//! `unsafe` lives here because references are counted by hand, in two ways, and a waker has one
+//! word for a task: `SharedRef` and `TaskRef` each stand for a reference that is counted, and the
+//! rest of the room reaches a task through these.
 //!
-//! A task's memory lives as long as it is referred to, in one of two ways. Other threads have wakers, which are counted
-//! in one word with the inbox's reference; they touch the state, the head and the shared part of the loop, and nothing
-//! else. The loop's thread counts its own, which together are one of those: the slot's, the join handle's, and those of
-//! the loop's timers and cells that will wake the task. By the time that it has none left, future and output have been
+//! A task's memory lives as long as it is referred to, in one of two ways. Other threads have
+//! wakers, which are counted in one word with the inbox's reference; they touch the state, the head
+//! and the shared part of the loop, and nothing else. The loop's thread counts its own, which
+//! together are one of those: the slot's, the join handle's, and those of the loop's timers and
+//! cells that will wake the task. By the time that it has none left, future and output have been
 //! dropped there; then it is memory alone that goes, on whichever thread.
 //!
-//! Inside of a run of its loop a woken task goes to the end of the ready queue at once. From elsewhere, it goes to the
-//! loop's inbox, which keeps the order with what is scheduled there. Neither allocates, but for the ready queue when
-//! that has to grow; if it cannot, the inbox will do as well. Of several threads that wake a task, one brings it to the
-//! inbox. While that thread is on its way there, the wakes of the others wait for it: unlike a post, a wake may be held
-//! up by a thread that is stopped half-way.
+//! Inside of a run of its loop a woken task goes to the end of the ready queue at once. From
+//! elsewhere, it goes to the loop's inbox, which keeps the order with what is scheduled there.
+//! Neither allocates, but for the ready queue when that has to grow; if it cannot, the inbox will
+//! do as well. Of several threads that wake a task, one brings it to the inbox. While that thread
+//! is on its way there, the wakes of the others wait for it: unlike a post, a wake may be held up
+//! by a thread that is stopped half-way.
 //!
 //! What stands behind the header, its future and its output, is `body`'s.
 
@@ -37,8 +40,8 @@ pub(crate) struct Header {
     // The loop's thread's, but for the next one.
     /// The references of the loop's thread.
     owners: Cell<u32>,
-    /// Is there while the task is in a slot, and from the first waker on that is not borrowed from a poll: only then is
-    /// it one of the owners.
+    /// Is there while the task is in a slot, and from the first waker on that is not borrowed from
+    /// a poll: only then is it one of the owners.
     shared: ManuallyDrop<TryArc<Shared>>,
     /// The slot's. It has one before there is a waker or a join handle.
     handle: Cell<Option<Handle>>,
@@ -70,29 +73,34 @@ pub(super) enum Status {
 #[repr(C)]
 pub(super) struct Table {
     kind: PostKind<Loop>,
-    /// Moves the output of a task, whose status is `Ended`, to where there is room for an `Option` of it. The loop's
-    /// thread.
+    /// Moves the output of a task, whose status is `Ended`, to where there is room for an `Option`
+    /// of it. The loop's thread.
     pub(super) take: unsafe fn(NonNull<Header>, *mut ()),
     /// Frees a task that nobody refers to any more.
     free: unsafe fn(NonNull<Header>),
 }
 
 impl Table {
-    pub(super) const fn new(take: unsafe fn(NonNull<Header>, *mut ()), free: unsafe fn(NonNull<Header>)) -> Table {
+    pub(super) const fn new(
+        take: unsafe fn(NonNull<Header>, *mut ()),
+        free: unsafe fn(NonNull<Header>),
+    ) -> Table {
         Table { kind: PostKind::Wake(woken), take, free }
     }
 }
 
 impl Header {
-    /// The header of a task that the loop with this shared part will have in a slot; one reference is counted.
+    /// The header of a task that the loop with this shared part will have in a slot; one reference
+    /// is counted.
     pub(super) fn new(table: &'static Table, shared: &TryArc<Shared>) -> Header {
         Header {
-            // SAFETY: the table lives for ever, and begins with the kind, which is right for a task.
+            // SAFETY: the table lives for ever, and begins with the kind, which is right for a
+            // task.
             head: unsafe { Head::new(NonNull::from(table).cast()) },
             state: State::new(),
             owners: Cell::new(1),
-            // SAFETY: the loop is an owner while the task is in a slot, `share` makes this one, and it is not dropped
-            // before.
+            // SAFETY: the loop is an owner while the task is in a slot, `share` makes this one, and
+            // it is not dropped before.
             shared: ManuallyDrop::new(unsafe { TryArc::from_raw(TryArc::as_raw(shared)) }),
             handle: Cell::new(None),
             sleeps: Cell::new(0),
@@ -109,7 +117,8 @@ impl Header {
         unsafe { self.head.kind().cast::<Table>().as_ref() }
     }
 
-    /// The shared part of the task's loop. Only for those who have a waker, or while the task is in a slot.
+    /// The shared part of the task's loop. Only for those who have a waker, or while the task is in
+    /// a slot.
     #[inline]
     pub(super) fn shared(&self) -> &TryArc<Shared> {
         &self.shared
@@ -124,7 +133,9 @@ impl Header {
     /// The slot's handle.
     #[inline]
     pub(super) fn handle(&self) -> Handle {
-        self.handle.get().expect("a task has a handle before it is polled, and before it has a join handle")
+        self.handle
+            .get()
+            .expect("a task has a handle before it is polled, and before it has a join handle")
     }
 
     /// The task has been given a slot.
@@ -133,13 +144,14 @@ impl Header {
         self.handle.set(Some(handle));
     }
 
-    /// One more reference of the loop's thread; false if it has none any more, which comes before the end of the last
-    /// waker.
+    /// One more reference of the loop's thread; false if it has none any more, which comes before
+    /// the end of the last waker.
     #[inline]
     fn own(&self) -> bool {
         let owners = self.owners.get();
         if owners > 0 {
-            self.owners.set(owners.checked_add(1).expect("fewer references than memory has room for"));
+            self.owners
+                .set(owners.checked_add(1).expect("fewer references than memory has room for"));
         }
         owners > 0
     }
@@ -152,14 +164,16 @@ impl Header {
         }
     }
 
-    /// Puts the task into the ready queue of its loop; false if it is another one's, or if there is no memory. Inside
-    /// of a run of the loop.
+    /// Puts the task into the ready queue of its loop; false if it is another one's, or if there is
+    /// no memory. Inside of a run of the loop.
     #[inline]
     fn wake_on(&self, lp: &Loop) -> bool {
         if !self.is_of(lp) {
             return false;
         }
-        let Some(handle) = self.handle.get().filter(|_| lp.check_not_forked().is_ok()) else { return true };
+        let Some(handle) = self.handle.get().filter(|_| lp.check_not_forked().is_ok()) else {
+            return true;
+        };
         lp.wake_task(handle)
     }
 }
@@ -174,18 +188,21 @@ impl Drop for Header {
     }
 }
 
-/// One of those that refer to a task and that all threads count: a waker, the inbox, or the loop's thread with all that
-/// it has. What it points to is a whole body.
+/// One of those that refer to a task and that all threads count: a waker, the inbox, or the loop's
+/// thread with all that it has. What it points to is a whole body.
 struct SharedRef(NonNull<Header>);
 
 impl SharedRef {
     /// The task that is the data of a waker, or whose post this is.
     ///
     /// # Safety
-    /// The reference is that of the waker or the inbox: if it is dropped here, it is not used there again.
+    /// The reference is that of the waker or the inbox: if it is dropped here, it is not used there
+    /// again.
     #[inline]
     unsafe fn from_raw(data: *const ()) -> ManuallyDrop<SharedRef> {
-        ManuallyDrop::new(SharedRef(NonNull::new(data.cast_mut().cast()).expect("a reference is not null")))
+        ManuallyDrop::new(SharedRef(
+            NonNull::new(data.cast_mut().cast()).expect("a reference is not null"),
+        ))
     }
 
     #[inline]
@@ -200,8 +217,8 @@ impl SharedRef {
     fn post(&self) {
         if self.shared().process().is_current() && self.state.begin_post() {
             let of_inbox = ManuallyDrop::new(SharedRef(self.0));
-            // SAFETY: the head stands at the beginning of the task, in no inbox, and is there until `woken` takes the
-            // inbox's reference.
+            // SAFETY: the head stands at the beginning of the task, in no inbox, and is there until
+            // `woken` takes the inbox's reference.
             if self.shared().send(unsafe { Post::from_raw(self.0.cast()) }).is_err() {
                 drop(ManuallyDrop::into_inner(of_inbox));
             }
@@ -224,8 +241,8 @@ impl Drop for SharedRef {
     fn drop(&mut self) {
         let free = self.table().free;
         if self.state.release() {
-            // SAFETY: nobody refers to the task any more; future and output are gone, since the loop's thread has no
-            // reference.
+            // SAFETY: nobody refers to the task any more; future and output are gone, since the
+            // loop's thread has no reference.
             unsafe { free(self.0) };
         }
     }
@@ -238,7 +255,8 @@ impl TaskRef {
     /// The first reference to a task that has been made.
     ///
     /// # Safety
-    /// The pointer is to the whole of a body, which the table's `free` can free, and whose header is new.
+    /// The pointer is to the whole of a body, which the table's `free` can free, and whose header
+    /// is new.
     pub(super) unsafe fn new(task: NonNull<Header>) -> TaskRef {
         TaskRef(ManuallyDrop::new(SharedRef(task)))
     }
@@ -249,7 +267,8 @@ impl TaskRef {
         if !is_of_task(waker) {
             return None;
         }
-        // SAFETY: it is the waker's, which is there meanwhile; what is made of it is not dropped before it is counted.
+        // SAFETY: it is the waker's, which is there meanwhile; what is made of it is not dropped
+        // before it is counted.
         let task = unsafe { SharedRef::from_raw(waker.data()) };
         (task.is_of(lp) && task.own()).then(|| TaskRef(task))
     }
@@ -269,7 +288,8 @@ impl TaskRef {
     /// A waker that need not be counted, as this reference is there meanwhile.
     #[inline]
     pub(super) fn waker(&self) -> impl Deref<Target = Waker> {
-        // SAFETY: the functions are those for a task, and keep the contract of RawWaker; the waker is not dropped.
+        // SAFETY: the functions are those for a task, and keep the contract of RawWaker; the waker
+        // is not dropped.
         ManuallyDrop::new(unsafe { Waker::new(self.as_ptr().as_ptr().cast(), &VTABLE) })
     }
 
@@ -311,7 +331,8 @@ impl Drop for TaskRef {
     }
 }
 
-/// The functions of wakers. The data of a waker is a task, which it refers to, or which a poll refers to meanwhile.
+/// The functions of wakers. The data of a waker is a task, which it refers to, or which a poll
+/// refers to meanwhile.
 static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake_by_ref, drop_waker);
 
 fn is_of_task(waker: &Waker) -> bool {
@@ -339,16 +360,18 @@ unsafe fn drop_waker(data: *const ()) {
     drop(ManuallyDrop::into_inner(unsafe { SharedRef::from_raw(data) }));
 }
 
-/// Takes a task out of its loop's inbox, and tells which it is. On the loop's thread, or for an inbox that is closed.
+/// Takes a task out of its loop's inbox, and tells which it is. On the loop's thread, or for an
+/// inbox that is closed.
 fn woken(post: Post<Loop>) -> Handle {
     // SAFETY: a post that says this is a task's, and the inbox's reference is given up.
-    let task = ManuallyDrop::into_inner(unsafe { SharedRef::from_raw(post.into_raw().as_ptr().cast()) });
+    let task =
+        ManuallyDrop::into_inner(unsafe { SharedRef::from_raw(post.into_raw().as_ptr().cast()) });
     task.state.taken();
     task.handle()
 }
 
-/// Wakes whoever polled something on this thread: without an atomic instruction if that was a task of the loop that
-/// runs here.
+/// Wakes whoever polled something on this thread: without an atomic instruction if that was a task
+/// of the loop that runs here.
 pub(crate) enum Notify {
     Task(TaskRef),
     Other(Waker),
@@ -383,7 +406,8 @@ impl Notify {
 pub(crate) struct Waiter(Cell<Option<Notify>>);
 
 impl Waiter {
-    /// Has whoever polls be woken by the next `wake`, and nobody else; false if there is nothing to wait for.
+    /// Has whoever polls be woken by the next `wake`, and nobody else; false if there is nothing to
+    /// wait for.
     #[inline]
     pub(crate) fn wait(&self, context: &Context<'_>, is_pending: impl Fn() -> bool) -> bool {
         if !is_pending() {

@@ -1,7 +1,7 @@
 //! Waiting for a task, and ending it.
 //!
-//! A join handle gives the task's output to one who awaits it, and takes no part in the task's life: that is its
-//! slot's. How the future ends is `body`'s business.
+//! A join handle gives the task's output to one who awaits it, and takes no part in the task's
+//! life: that is its slot's. How the future ends is `body`'s business.
 
 use std::fmt;
 use std::future::Future;
@@ -16,10 +16,11 @@ use crate::event_loop::Loop;
 
 /// Waits for a task of a loop; made by [`spawn`](super::spawn) and [`Loop::spawn`].
 ///
-/// Awaiting it gives what the task's future came to, or says that the task was aborted or has panicked. Dropping it
-/// lets the task go on by itself; see [`abort`](JoinHandle::abort) to end it. A panic of a task whose join handle is
-/// dropped, before it or after it, goes to the [exception handler](Loop::set_exception_handler); without one
-/// std's panic hook has told of it, and the loop goes on (S41). It belongs to the loop's thread.
+/// Awaiting it gives what the task's future came to, or says that the task was aborted or has
+/// panicked. Dropping it lets the task go on by itself; see [`abort`](JoinHandle::abort) to end it.
+/// A panic of a task whose join handle is dropped, before it or after it, goes to the [exception
+/// handler](Loop::set_exception_handler); without one std's panic hook has told of it, and the loop
+/// goes on (S41). It belongs to the loop's thread.
 #[must_use = "dropping it lets the task go on; an error of the task is then seen by nobody"]
 pub struct JoinHandle<T> {
     task: Output<T>,
@@ -35,14 +36,15 @@ impl<T> JoinHandle<T> {
         self.task.take()
     }
 
-    /// Ends the task: its future is dropped where it stands, its locals in the reverse order of their declaration, and
-    /// the operations that it awaits are cancelled. Whoever awaits this is told so. Nothing happens if the task has
-    /// ended.
+    /// Ends the task: its future is dropped where it stands, its locals in the reverse order of
+    /// their declaration, and the operations that it awaits are cancelled. Whoever awaits this is
+    /// told so. Nothing happens if the task has ended.
     ///
-    /// Inside of a run of the loop the future has been dropped when this returns, unless it is the caller's own: then
-    /// it is when its poll returns. (Within sixteen releases in one another, as in groups nested that deep, it is when
-    /// the sixteenth returns: S14.) Outside, it is dropped by the loop's next iteration;
-    /// [`Loop::cancel`] with [`handle`](JoinHandle::handle) does it at once.
+    /// Inside of a run of the loop the future has been dropped when this returns, unless it is the
+    /// caller's own: then it is when its poll returns. (Within sixteen releases in one another, as
+    /// in groups nested that deep, it is when the sixteenth returns: S14.) Outside, it is dropped
+    /// by the loop's next iteration; [`Loop::cancel`] with [`handle`](JoinHandle::handle) does it
+    /// at once.
     pub fn abort(&self) {
         if self.task.status.get() != Status::Running {
             return;

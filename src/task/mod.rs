@@ -1,9 +1,10 @@
 //! Coroutines: futures that a loop runs beside its callbacks.
 //!
-//! A *task* is a future that the loop polls. [`Loop::run_until_complete`](crate::Loop::run_until_complete) runs the
-//! loop until a future is complete, [`spawn`] starts tasks beside it, [`sleep`] and the rest wait. What is woken goes
-//! to the end of the ready queue, in one order with callbacks, timers and completions (S6), and is polled in a later
-//! iteration (S7): a task that wakes itself for ever starves nobody.
+//! A *task* is a future that the loop polls.
+//! [`Loop::run_until_complete`](crate::Loop::run_until_complete) runs the loop until a future is
+//! complete, [`spawn`] starts tasks beside it, [`sleep`] and the rest wait. What is woken goes to
+//! the end of the ready queue, in one order with callbacks, timers and completions (S6), and is
+//! polled in a later iteration (S7): a task that wakes itself for ever starves nobody.
 //!
 //! ```
 //! use std::time::Duration;
@@ -16,20 +17,23 @@
 //!         ringloop::Result::Ok(40)
 //!     })?;
 //!     let quick = task::spawn(async { 2 })?;
-//!     ringloop::Result::Ok(slow.await.expect("it was not aborted")? + quick.await.expect("nor this"))
+//!     let slow = slow.await.expect("it was not aborted")?;
+//!     ringloop::Result::Ok(slow + quick.await.expect("nor this"))
 //! })??;
 //! assert_eq!(sum, 42);
 //! # Ok::<(), ringloop::Error>(())
 //! ```
 //!
-//! Tasks belong to the loop's thread: they need not be `Send`, and nothing is locked to run or to wake them there.
-//! Their wakers are for any thread, and may outlive the loop. A task costs one allocation, with its future in it.
+//! Tasks belong to the loop's thread: they need not be `Send`, and nothing is locked to run or to
+//! wake them there. Their wakers are for any thread, and may outlive the loop. A task costs one
+//! allocation, with its future in it.
 //!
 //! # Ends
 //!
-//! A task ends by itself, by a panic, by [`JoinHandle::abort`], or with its loop; in each case its future is dropped on
-//! the loop's thread. A panic is the join handle's; where that is dropped, it goes to the exception handler, and the
-//! loop goes on in any case (S41). A task that has not ended counts for [`Loop::run`](crate::Loop::run) (S19).
+//! A task ends by itself, by a panic, by [`JoinHandle::abort`], or with its loop; in each case its
+//! future is dropped on the loop's thread. A panic is the join handle's; where that is dropped, it
+//! goes to the exception handler, and the loop goes on in any case (S41). A task that has not ended
+//! counts for [`Loop::run`](crate::Loop::run) (S19).
 
 #[allow(unsafe_code)]
 mod body;

@@ -1,5 +1,5 @@
-//! A value that comes once: from a callback to whoever awaits it, on one thread. None is lost: what nobody awaits comes
-//! back.
+//! A value that comes once: from a callback to whoever awaits it, on one thread. None is lost: what
+//! nobody awaits comes back.
 
 use std::cell::Cell;
 use std::fmt;
@@ -41,8 +41,8 @@ struct Channel<T> {
 /// # Ok::<(), ringloop::Error>(())
 /// ```
 ///
-/// For one thread: from another one, a value comes through any channel, since the wakers of tasks are for any thread.
-/// One allocation. Errors: ENOMEM.
+/// For one thread: from another one, a value comes through any channel, since the wakers of tasks
+/// are for any thread. One allocation. Errors: ENOMEM.
 pub fn oneshot<T>() -> Result<(Sender<T>, Receiver<T>)> {
     let shared = TryRc::new(Channel {
         value: Cell::new(None),

@@ -1,9 +1,10 @@
-//! What a loop calls back for, awaited: for any function of the loop that takes a callback, which sends its result to
-//! the future.
+//! What a loop calls back for, awaited: for any function of the loop that takes a callback, which
+//! sends its result to the future.
 //!
-//! Dropping the future cancels what was begun (S44). Buffers and descriptors are the callback's, and what it gives to
-//! nobody is dropped. The operations of `io` that own a buffer do without this: they have their result, their buffer
-//! and their waiter in one allocation, and leave what the kernel had received to the next call.
+//! Dropping the future cancels what was begun (S44). Buffers and descriptors are the callback's,
+//! and what it gives to nobody is dropped. The operations of `io` that own a buffer do without
+//! this: they have their result, their buffer and their waiter in one allocation, and leave what
+//! the kernel had received to the next call.
 
 use std::fmt;
 use std::future::Future;
@@ -22,7 +23,8 @@ use crate::event_loop::{Callback, Loop, Shared, Unjoined};
 use crate::sys::memory::TryArc;
 use crate::threads::work::{Packet, Worked};
 
-/// Something that a loop calls back for, as a future; made by [`operation`]. Dropping it cancels that.
+/// Something that a loop calls back for, as a future; made by [`operation`]. Dropping it cancels
+/// that.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Operation<T> {
     receiver: Receiver<T>,
@@ -30,11 +32,11 @@ pub struct Operation<T> {
     handle: Handle,
 }
 
-/// Begins something that the loop will call back for, and awaits that: `begin` is given a [`Sender`] to move into the
-/// callback.
+/// Begins something that the loop will call back for, and awaits that: `begin` is given a
+/// [`Sender`] to move into the callback.
 ///
-/// Dropping the future cancels what was begun. The callback of an operation still comes then, since the kernel has the
-/// buffer until that (S13): the sender gives back what nobody awaits any more.
+/// Dropping the future cancels what was begun. The callback of an operation still comes then, since
+/// the kernel has the buffer until that (S13): the sender gives back what nobody awaits any more.
 ///
 /// ```
 /// use ringloop::{Loop, task};
@@ -43,7 +45,8 @@ pub struct Operation<T> {
 /// let start = lp.run_until_complete(async {
 ///     let file = std::fs::File::open("/proc/self/status").unwrap();
 ///     let (read, buffer) = task::operation(|lp, done| {
-///         lp.read(file, Vec::with_capacity(5), None, |_, read, buffer| drop(done.send((read, buffer))))
+///         let tell = |_: &Loop, read, buffer| drop(done.send((read, buffer)));
+///         lp.read(file, Vec::with_capacity(5), None, tell)
 ///     })?
 ///     .await?;
 ///     assert_eq!(read?, 5);
@@ -53,9 +56,11 @@ pub struct Operation<T> {
 /// # Ok::<(), ringloop::Error>(())
 /// ```
 ///
-/// Errors: EINVAL when no loop is running on this thread; ENOMEM; those of `begin`. Awaiting it says ECANCELED when the
-/// sender was dropped without a value, as when the loop is closed.
-pub fn operation<T>(begin: impl FnOnce(&Loop, Sender<T>) -> Result<Handle>) -> Result<Operation<T>> {
+/// Errors: EINVAL when no loop is running on this thread; ENOMEM; those of `begin`. Awaiting it
+/// says ECANCELED when the sender was dropped without a value, as when the loop is closed.
+pub fn operation<T>(
+    begin: impl FnOnce(&Loop, Sender<T>) -> Result<Handle>,
+) -> Result<Operation<T>> {
     Loop::with_running(|lp| {
         let lp = lp.ok_or(Error::NO_LOOP)?;
         let (sender, receiver) = oneshot()?;
@@ -65,8 +70,8 @@ pub fn operation<T>(begin: impl FnOnce(&Loop, Sender<T>) -> Result<Handle>) -> R
 }
 
 impl<T> Operation<T> {
-    /// The handle of what was begun: for a [deadline](Loop::set_deadline), to cancel it, or to have [`Loop::run`] not
-    /// wait for it.
+    /// The handle of what was begun: for a [deadline](Loop::set_deadline), to cancel it, or to have
+    /// [`Loop::run`] not wait for it.
     pub fn handle(&self) -> Handle {
         self.handle
     }
@@ -94,11 +99,12 @@ impl<T> fmt::Debug for Operation<T> {
     }
 }
 
-/// Waits until a descriptor is ready for one of `events`, and tells for which; see [`Loop::watch_fd`]: for what reads
-/// and writes by itself. The descriptor, which may be an `Rc` or a duplicate, is kept until then.
+/// Waits until a descriptor is ready for one of `events`, and tells for which; see
+/// [`Loop::watch_fd`]: for what reads and writes by itself. The descriptor, which may be an `Rc` or
+/// a duplicate, is kept until then.
 ///
-/// Level-triggered: at once when it is ready already. Errors: EINVAL when no loop is running on this thread; those of
-/// `watch_fd`.
+/// Level-triggered: at once when it is ready already. Errors: EINVAL when no loop is running on
+/// this thread; those of `watch_fd`.
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -117,7 +123,8 @@ pub async fn ready(fd: impl AsFd + 'static, events: Events) -> Result<Events> {
         let mut sender = Some(sender);
         lp.watch_fd(fd, events, move |lp, ready| {
             if let Some(sender) = sender.take() {
-                // Nobody may await it any more; and a watcher whose descriptor is no good has ended already.
+                // Nobody may await it any more; and a watcher whose descriptor is no good has ended
+                // already.
                 let _ = sender.send(ready);
                 let _ = lp.current_handle().map(|watcher| lp.cancel(watcher));
             }
@@ -126,16 +133,17 @@ pub async fn ready(fd: impl AsFd + 'static, events: Events) -> Result<Events> {
     .await
 }
 
-/// Work on another thread, as a future; made by [`spawn_blocking`]. Dropping it cancels work that has not begun.
+/// Work on another thread, as a future; made by [`spawn_blocking`]. Dropping it cancels work that
+/// has not begun.
 #[must_use = "dropping it cancels the work if that has not begun"]
 pub struct Blocking<T>(Operation<std::result::Result<T, JoinError>>);
 
-/// Runs `work` on a thread of the loop's executor, for what blocks or takes long, and awaits what it returns; see
-/// [`Loop::run_in_executor`].
+/// Runs `work` on a thread of the loop's executor, for what blocks or takes long, and awaits what
+/// it returns; see [`Loop::run_in_executor`].
 ///
-/// A panic in `work` is the future's; when that is dropped, before it or after it, it goes where that of a task goes
-/// whose join handle is dropped (S41). Errors: EINVAL when no loop is running on this thread; EAGAIN, ENOMEM,
-/// ESHUTDOWN.
+/// A panic in `work` is the future's; when that is dropped, before it or after it, it goes where
+/// that of a task goes whose join handle is dropped (S41). Errors: EINVAL when no loop is running
+/// on this thread; EAGAIN, ENOMEM, ESHUTDOWN.
 ///
 /// ```
 /// use ringloop::{Loop, task};
@@ -148,7 +156,9 @@ pub struct Blocking<T>(Operation<std::result::Result<T, JoinError>>);
 /// assert_eq!(sum, 500_000_500_000);
 /// # Ok::<(), ringloop::Error>(())
 /// ```
-pub fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<Blocking<T>> {
+pub fn spawn_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<Blocking<T>> {
     let begin = |lp: &Loop, sender: Sender<std::result::Result<T, JoinError>>| {
         lp.check_open()?;
         let (job, packet) = Packet::new(work)?;
@@ -173,7 +183,8 @@ pub fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
 }
 
 impl<T> Blocking<T> {
-    /// The handle of the work: to cancel it before it has begun, or to have [`Loop::run`] not wait for it.
+    /// The handle of the work: to cancel it before it has begun, or to have [`Loop::run`] not wait
+    /// for it.
     pub fn handle(&self) -> Handle {
         self.0.handle
     }
@@ -184,7 +195,9 @@ impl<T> Future for Blocking<T> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let done = Pin::new(&mut self.0).poll(context);
-        done.map(|done| done.unwrap_or_else(|_| Err(JoinError::cancelled())).map_err(JoinError::seen))
+        done.map(|done| {
+            done.unwrap_or_else(|_| Err(JoinError::cancelled())).map_err(JoinError::seen)
+        })
     }
 }
 

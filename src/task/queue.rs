@@ -1,5 +1,5 @@
-//! A queue between the tasks and callbacks of one thread, as asyncio's: no value is lost, and none wakes two tasks
-//! (S47). It has no bound.
+//! A queue between the tasks and callbacks of one thread, as asyncio's: no value is lost, and none
+//! wakes two tasks (S47). It has no bound.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -12,10 +12,11 @@ use std::task::{Context, Poll};
 
 use super::header::Notify;
 
-/// A queue between tasks of one thread: what is pushed is popped in order, each value once. It is shared by cloning it.
+/// A queue between tasks of one thread: what is pushed is popped in order, each value once. It is
+/// shared by cloning it.
 ///
-/// It has no bound, takes no lock, and wakes one task for a value. Between threads, a channel of any crate will do: the
-/// wakers of tasks are for any thread.
+/// It has no bound, takes no lock, and wakes one task for a value. Between threads, a channel of
+/// any crate will do: the wakers of tasks are for any thread.
 ///
 /// ```
 /// use ringloop::{Loop, task::{self, Queue}};
@@ -66,8 +67,8 @@ impl<T> Queue<T> {
         Queue { shared: Rc::new(shared) }
     }
 
-    /// Puts a value at the end, and wakes the task that has waited longest. When the queue is closed, or has no memory
-    /// for it, the value comes back. O(1).
+    /// Puts a value at the end, and wakes the task that has waited longest. When the queue is
+    /// closed, or has no memory for it, the value comes back. O(1).
     pub fn push(&self, value: T) -> Result<(), T> {
         let mut values = self.shared.values.borrow_mut();
         if self.shared.is_closed.get() || values.try_reserve(1).is_err() {
@@ -79,8 +80,9 @@ impl<T> Queue<T> {
         Ok(())
     }
 
-    /// Waits for the first value; None when the queue is closed and empty. Who waits first is served first, but for
-    /// values that are there when somebody comes. Dropped at any time, it takes no value with it.
+    /// Waits for the first value; None when the queue is closed and empty. Who waits first is
+    /// served first, but for values that are there when somebody comes. Dropped at any time, it
+    /// takes no value with it.
     pub fn pop(&self) -> Pop<'_, T> {
         Pop { queue: self, ticket: None }
     }
@@ -126,7 +128,8 @@ impl<T> Queue<T> {
     }
 }
 
-/// Where a ticket stands, or would if it has been woken. They stand in the order in which they were given.
+/// Where a ticket stands, or would if it has been woken. They stand in the order in which they were
+/// given.
 fn place_of(waiting: &VecDeque<(u64, Notify)>, ticket: u64) -> Result<usize, usize> {
     waiting.binary_search_by_key(&ticket, |(other, _)| *other)
 }
@@ -148,7 +151,8 @@ impl<T> Future for Pop<'_, T> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
         let shared = &self.queue.shared;
         let is_over = || !shared.values.borrow().is_empty() || shared.is_closed.get();
-        // Wakers are user code, which may push and close: no borrow is held while they are cloned and dropped.
+        // Wakers are user code, which may push and close: no borrow is held while they are cloned
+        // and dropped.
         let notify = if is_over() { None } else { Some(Notify::of(context.waker())) };
         let Some(notify) = notify.filter(|_| !is_over()) else {
             let value = shared.values.borrow_mut().pop_front();
@@ -169,7 +173,8 @@ impl<T> Future for Pop<'_, T> {
             self.ticket = Some(ticket);
             return Poll::Pending;
         };
-        // Polled though nobody has woken it, or woken for a value that another has taken, it keeps its place.
+        // Polled though nobody has woken it, or woken for a value that another has taken, it keeps
+        // its place.
         let former = match place_of(&waiting, ticket) {
             Ok(place) => Some(std::mem::replace(&mut waiting[place].1, notify)),
             Err(place) => {
@@ -207,7 +212,10 @@ impl<T> Default for Queue<T> {
 
 impl<T> fmt::Debug for Queue<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Queue").field("len", &self.len()).field("is_closed", &self.shared.is_closed.get()).finish()
+        f.debug_struct("Queue")
+            .field("len", &self.len())
+            .field("is_closed", &self.shared.is_closed.get())
+            .finish()
     }
 }
 

@@ -9,8 +9,8 @@ use super::join::JoinHandle;
 use crate::error::{Error, Result};
 use crate::event_loop::{Loop, Outcome};
 
-/// Starts a task on the loop that is running on this thread; see [`Loop::spawn`]. Errors: EINVAL when none is, and
-/// those of that.
+/// Starts a task on the loop that is running on this thread; see [`Loop::spawn`]. Errors: EINVAL
+/// when none is, and those of that.
 pub fn spawn<F: Future + 'static>(future: F) -> Result<JoinHandle<F::Output>> {
     Loop::with_running(|lp| lp.ok_or(Error::NO_LOOP)?.spawn(future))
 }
@@ -23,28 +23,29 @@ struct Root<'a, T> {
     has_returned: bool,
 }
 
-/// Stops the run of its loop when it is dropped: when the future is complete, has panicked, or has been cancelled,
-/// polled or not.
+/// Stops the run of its loop when it is dropped: when the future is complete, has panicked, or has
+/// been cancelled, polled or not.
 struct Stop<'a>(&'a Loop);
 
 impl Loop {
-    /// Starts a task: the future is polled in a later iteration, after all that is ready already (S6, S7), and then
-    /// whenever it has been woken, until it is complete. It counts for [`run`](Loop::run) until then (S19).
+    /// Starts a task: the future is polled in a later iteration, after all that is ready already
+    /// (S6, S7), and then whenever it has been woken, until it is complete. It counts for
+    /// [`run`](Loop::run) until then (S19).
     ///
     /// O(1), one allocation, no system call. Errors: ENOMEM, ESHUTDOWN, which drop the future.
     pub fn spawn<F: Future + 'static>(&self, future: F) -> Result<JoinHandle<F::Output>> {
         body::spawn(self, future).map(JoinHandle::new)
     }
 
-    /// Runs the loop until `future` is complete, and gives its output. The future may borrow what it likes, the loop
-    /// included.
+    /// Runs the loop until `future` is complete, and gives its output. The future may borrow what
+    /// it likes, the loop included.
     ///
-    /// The batch in which it completes is run to its end, as after [`stop`](Loop::stop); what is still pending then
-    /// waits for the next run. A panic of the future comes up here.
+    /// The batch in which it completes is run to its end, as after [`stop`](Loop::stop); what is
+    /// still pending then waits for the next run. A panic of the future comes up here.
     ///
-    /// Errors: ECANCELED when the loop was stopped or broken off first, or the future's task was cancelled; those of
-    /// [`run_forever`](Loop::run_forever). The future is dropped then: who wants to go on with it gives `&mut` of a
-    /// pinned one.
+    /// Errors: ECANCELED when the loop was stopped or broken off first, or the future's task was
+    /// cancelled; those of [`run_forever`](Loop::run_forever). The future is dropped then: who
+    /// wants to go on with it gives `&mut` of a pinned one.
     ///
     /// # Panics
     /// When the future does, and as [`run`](Loop::run).
@@ -65,7 +66,8 @@ impl Loop {
 }
 
 impl<T> Root<'_, T> {
-    /// What came of the task, after the run. An output is worth more than an error of the run, which comes again.
+    /// What came of the task, after the run. An output is worth more than an error of the run,
+    /// which comes again.
     fn output(self, ran: Result<Outcome>) -> Result<T> {
         let otherwise = if self.join.is_finished() {
             Error::CANCELLED
@@ -84,7 +86,8 @@ impl<T> Root<'_, T> {
         }
     }
 
-    /// Drops the future if it is still there. In a forked child nothing is dropped, and the future is not polled again.
+    /// Drops the future if it is still there. In a forked child nothing is dropped, and the future
+    /// is not polled again.
     fn end(&self) {
         // It is stale if the task has ended.
         let _ = self.lp.cancel(self.join.handle());
@@ -103,7 +106,8 @@ impl<T> Drop for Root<'_, T> {
 
 impl Drop for Stop<'_> {
     fn drop(&mut self) {
-        // After the run, it would stop the next one. It fails on a loop that is being closed, which has stopped.
+        // After the run, it would stop the next one. It fails on a loop that is being closed, which
+        // has stopped.
         if self.0.is_running() {
             let _ = self.0.stop();
         }

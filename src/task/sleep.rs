@@ -1,7 +1,8 @@
 //! Waiting for a time: the loop's timers, awaited.
 //!
-//! A sleep promises what a timer does (S2, S3, S43), and costs less while it is the only one of its task: then the
-//! task's own slot stands in the timer queue. Precision is the loop's: see `slack_ns`.
+//! A sleep promises what a timer does (S2, S3, S43), and costs less while it is the only one of its
+//! task: then the task's own slot stands in the timer queue. Precision is the loop's: see
+//! `slack_ns`.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -19,8 +20,8 @@ use crate::time::Time;
 
 /// Waits until a time on the loop's clock; made by [`sleep`] and [`sleep_until`].
 ///
-/// It is a timer of the loop's, from the first poll on: never early, not rounded, and cancelled when this is dropped.
-/// Polled again after it was ready, it is ready at once.
+/// It is a timer of the loop's, from the first poll on: never early, not rounded, and cancelled
+/// when this is dropped. Polled again after it was ready, it is ready at once.
 #[derive(Debug)]
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Sleep {
@@ -38,20 +39,21 @@ enum Until {
 /// What wakes whoever awaits a sleep.
 enum Wait {
     Nothing,
-    /// The task's own slot, which stands in the timer queue: the how-many-eth of its sleeps this is.
+    /// The task's own slot, which stands in the timer queue: the how-many-eth of its sleeps this
+    /// is.
     Slot(TaskRef, u32),
     /// A timer, for the second of two sleeps at a time, and for what is no task of the loop's.
     Timer {
         shared: TryArc<Shared>,
         handle: Handle,
-        /// Tells the waker that the timer wakes from others. What a timer wakes lives as long, so no other is at its
-        /// address.
+        /// Tells the waker that the timer wakes from others. What a timer wakes lives as long, so
+        /// no other is at its address.
         waker: (*const (), *const ()),
     },
 }
 
-/// Waits for `delay`, from the first poll on (S2, S3). In a task it takes no allocation and no more memory than the
-/// task's.
+/// Waits for `delay`, from the first poll on (S2, S3). In a task it takes no allocation and no more
+/// memory than the task's.
 ///
 /// Errors: EINVAL when no loop is running on this thread; ENOMEM; ESHUTDOWN.
 pub fn sleep(delay: Duration) -> Sleep {
@@ -72,7 +74,9 @@ impl Sleep {
                 is_polled && task.sleeps.get() == *count && lp.is_task_asleep(task.handle())
             }
             Wait::Timer { shared, handle, waker: of_timer } => {
-                *of_timer == identity(waker) && TryArc::is_same(shared, lp.shared()) && lp.is_pending(*handle)
+                *of_timer == identity(waker)
+                    && TryArc::is_same(shared, lp.shared())
+                    && lp.is_pending(*handle)
             }
         };
         match self.until {
@@ -130,7 +134,9 @@ impl Sleep {
             Wait::Nothing => {}
             // Outside of a run it is left as it is: the task is then polled once in vain.
             Wait::Slot(task, count) if task.sleeps.get() == count => {
-                Loop::with_running(|lp| lp.filter(|lp| task.is_of(lp)).map(|lp| lp.stop_sleeping(task.handle())));
+                Loop::with_running(|lp| {
+                    lp.filter(|lp| task.is_of(lp)).map(|lp| lp.stop_sleeping(task.handle()))
+                });
             }
             Wait::Slot(..) => {}
             Wait::Timer { shared, handle, .. } => cancel(&shared, handle),
@@ -169,8 +175,8 @@ fn identity(waker: &Waker) -> (*const (), *const ()) {
     (waker.data(), std::ptr::from_ref(waker.vtable()).cast())
 }
 
-/// Awaits `future`, for `limit` at most: then ETIMEDOUT, and the future has been dropped, which cancels what it
-/// awaited. A future that is ready in the same iteration as its limit wins.
+/// Awaits `future`, for `limit` at most: then ETIMEDOUT, and the future has been dropped, which
+/// cancels what it awaited. A future that is ready in the same iteration as its limit wins.
 ///
 /// Errors: those of [`sleep`] as well.
 ///
@@ -205,8 +211,8 @@ pub struct Interval {
     skipped: u64,
 }
 
-/// Ticks every `period`, in phase: the k-th tick is due at `start + k * period`, whatever is done between them, and
-/// ticks that nobody came for in time are left out and counted (S16).
+/// Ticks every `period`, in phase: the k-th tick is due at `start + k * period`, whatever is done
+/// between them, and ticks that nobody came for in time are left out and counted (S16).
 ///
 /// Errors: EINVAL when the period is zero, or no loop is running on this thread.
 pub fn interval(period: Duration) -> Result<Interval> {
@@ -219,8 +225,8 @@ fn now() -> Result<Time> {
 }
 
 impl Interval {
-    /// Waits for the next tick, and tells when it was due. Dropped before that, it loses no tick. Errors: those of
-    /// [`sleep`].
+    /// Waits for the next tick, and tells when it was due. Dropped before that, it loses no tick.
+    /// Errors: those of [`sleep`].
     pub async fn tick(&mut self) -> Result<Time> {
         let sleep = self.sleep.get_or_insert_with(|| sleep_until(self.next));
         sleep.await?;

@@ -1,15 +1,18 @@
-//! What all threads know of a task: whether it stands in its loop's inbox, and how many refer to it.
+//! What all threads know of a task: whether it stands in its loop's inbox, and how many refer to
+//! it.
 //!
-//! A task is a post of its own: it stands in the inbox at most once, so whoever wakes it from another thread allocates
-//! nothing. While it stands there, the inbox is one of those that refer to it. `make loom` checks that no wake is lost,
-//! and that the memory is freed once, in every order of the steps.
+//! A task is a post of its own: it stands in the inbox at most once, so whoever wakes it from
+//! another thread allocates nothing. While it stands there, the inbox is one of those that refer to
+//! it. `make loom` checks that no wake is lost, and that the memory is freed once, in every order
+//! of the steps.
 
 use crate::threads::sync::{AtomicU32, Ordering};
 
 #[derive(Debug)]
 pub(super) struct State {
     word: AtomicU32,
-    /// With loom, what is read by each use and written by the end: these must be ordered, and it must have an end.
+    /// With loom, what is read by each use and written by the end: these must be ordered, and it
+    /// must have an end.
     #[cfg(loom)]
     life: loom::sync::Arc<loom::cell::UnsafeCell<()>>,
 }
@@ -50,8 +53,8 @@ impl State {
         before
     }
 
-    /// One more reference, for a waker; true for the first waker that is made. Should several threads make it at once,
-    /// within a poll, all of them do so before that returns.
+    /// One more reference, for a waker; true for the first waker that is made. Should several
+    /// threads make it at once, within a poll, all of them do so before that returns.
     pub(super) fn share(&self) -> bool {
         self.retain() & SHARED == 0 && self.word().fetch_or(SHARED, Ordering::Relaxed) & SHARED == 0
     }
@@ -81,14 +84,16 @@ impl State {
         }
         let is_last = is_one(self.word().fetch_sub(ONE, Ordering::Release));
         if is_last {
-            // What the others did comes before the end. A fence would do; a thread sanitizer knows none.
+            // What the others did comes before the end. A fence would do; a thread sanitizer knows
+            // none.
             self.word().load(Ordering::Acquire);
         }
         is_last
     }
 
-    /// Begins a post of the task, which the inbox then refers to; false if it stands there already. In that case, too,
-    /// whoever takes it from there sees what was done before: it is a change of the word that `taken` reads.
+    /// Begins a post of the task, which the inbox then refers to; false if it stands there already.
+    /// In that case, too, whoever takes it from there sees what was done before: it is a change of
+    /// the word that `taken` reads.
     pub(super) fn begin_post(&self) -> bool {
         let is_new = self.word().fetch_or(POSTED, Ordering::AcqRel) & POSTED == 0;
         if is_new {
@@ -97,7 +102,8 @@ impl State {
         is_new
     }
 
-    /// The task has come out of the inbox, and can be posted again. What its wakers did before is seen from here on.
+    /// The task has come out of the inbox, and can be posted again. What its wakers did before is
+    /// seen from here on.
     pub(super) fn taken(&self) {
         self.word().fetch_and(!POSTED, Ordering::AcqRel);
     }

@@ -1,5 +1,5 @@
-//! Wakers of a task on several threads, checked with loom in every order of their steps. `State` finds uses after the
-//! end, and leaks.
+//! Wakers of a task on several threads, checked with loom in every order of their steps. `State`
+//! finds uses after the end, and leaks.
 
 use std::future::{Pending, pending};
 use std::task::Waker;

@@ -1,16 +1,19 @@
-//! Work off the loop: blocking calls and long computations run on threads of the loop's, and are done on its own.
+//! Work off the loop: blocking calls and long computations run on threads of the loop's, and are
+//! done on its own.
 //!
-//! Work is an operation whose kernel is the executor: cancelling is a request, and exactly one final callback comes (S13). All that
-//! the executor needs for a piece of work is had when it is scheduled, so that a thread which has done it allocates nothing.
-//! Finished work is a post like all others, which stands behind those that the work has made (S26): many pieces of work cost one
-//! wake, and none is sent to a loop that is awake. When the inbox takes no more, and no posts come any more, it waits in a queue, and
-//! the loop is told as of a signal.
+//! Work is an operation whose kernel is the executor: cancelling is a request, and exactly one
+//! final callback comes (S13). All that the executor needs for a piece of work is had when it is
+//! scheduled, so that a thread which has done it allocates nothing. Finished work is a post like
+//! all others, which stands behind those that the work has made (S26): many pieces of work cost one
+//! wake, and none is sent to a loop that is awake. When the inbox takes no more, and no posts come
+//! any more, it waits in a queue, and the loop is told as of a signal.
 //!
-//! A thread is started when work waits that no idle thread will take. Idle threads stay until the loop is closed. They block all
-//! signals: the program's handlers run elsewhere.
+//! A thread is started when work waits that no idle thread will take. Idle threads stay until the
+//! loop is closed. They block all signals: the program's handlers run elsewhere.
 //!
-//! The threads, and whoever holds the lock, are not there in a forked child, so nothing takes it there, or joins: what the
-//! executor has is leaked (S33). No user code runs or is dropped while the lock is held.
+//! The threads, and whoever holds the lock, are not there in a forked child, so nothing takes it
+//! there, or joins: what the executor has is leaked (S33). No user code runs or is dropped while
+//! the lock is held.
 
 use std::cell::{Cell, OnceCell};
 use std::ops::{Deref, DerefMut};
@@ -60,7 +63,8 @@ struct Pool<L: 'static> {
     order: AtomicBool,
     work_came: Condvar,
     work_ended: Condvar,
-    /// Whether there is work that was done when the inbox took no more, for the loop to know without the lock.
+    /// Whether there is work that was done when the inbox took no more, for the loop to know
+    /// without the lock.
     has_done: AtomicBool,
 }
 
@@ -72,14 +76,16 @@ struct State<L: 'static> {
     threads: Vec<Thread>,
 }
 
-/// The state, while the lock is held. That each holder sees what the one before has done is said once more by `order`: a thread
-/// sanitizer knows nothing of the order that std makes where it has to wait.
+/// The state, while the lock is held. That each holder sees what the one before has done is said
+/// once more by `order`: a thread sanitizer knows nothing of the order that std makes where it has
+/// to wait.
 struct Locked<'a, L: 'static> {
     state: Option<MutexGuard<'a, State<L>>>,
     order: &'a AtomicBool,
 }
 
-/// Four are enough that one slow look-up holds up no others, and few enough to cost nothing: libuv has as many.
+/// Four are enough that one slow look-up holds up no others, and few enough to cost nothing: libuv
+/// has as many.
 const DEFAULT_THREADS: usize = 4;
 
 thread_local! {
@@ -102,7 +108,13 @@ impl<L: 'static> Executor<L> {
         let pool = TryArc::new(Pool {
             shared: shared.clone(),
             limit: self.limit,
-            state: Mutex::new(State { queues, running: 0, idle: 0, stopping: false, threads: Vec::new() }),
+            state: Mutex::new(State {
+                queues,
+                running: 0,
+                idle: 0,
+                stopping: false,
+                threads: Vec::new(),
+            }),
             order: AtomicBool::new(false),
             work_came: Condvar::new(),
             work_ended: Condvar::new(),
@@ -125,7 +137,8 @@ impl<L: 'static> Executor<L> {
         Ok(Admitted { pool, ticket: state.queues.take(Queue::Free) })
     }
 
-    /// Appends the result of work to the ready queue, where there is room for it. The post says that it is done.
+    /// Appends the result of work to the ready queue, where there is room for it. The post says
+    /// that it is done.
     pub(crate) fn take(&self, schedule: &mut Schedule<L>, ticket: u32, post: Post<L>) {
         let Some(pool) = self.pool.get() else { return };
         let mut state = pool.lock();
@@ -139,8 +152,8 @@ impl<L: 'static> Executor<L> {
         pool.tell_later(ticket, post, Queue::Told);
     }
 
-    /// Appends the results of what was done when the inbox took no more to the ready queue; all of it waits when there is no
-    /// memory. A load when nothing was.
+    /// Appends the results of what was done when the inbox took no more to the ready queue; all of
+    /// it waits when there is no memory. A load when nothing was.
     pub(crate) fn collect(&self, schedule: &mut Schedule<L>) -> Result<()> {
         match self.pool.get() {
             Some(pool) if pool.has_done.load(Ordering::Acquire) => pool.collect(schedule),
@@ -148,14 +161,15 @@ impl<L: 'static> Executor<L> {
         }
     }
 
-    /// EDEADLK on one of its own threads, which would wait for itself: the work that it does has not ended. (It is C that gets there,
-    /// when the loop's thread has exited.)
+    /// EDEADLK on one of its own threads, which would wait for itself: the work that it does has
+    /// not ended. (It is C that gets there, when the loop's thread has exited.)
     pub(crate) fn check_elsewhere(&self) -> Result<()> {
         let is_own = self.pool.get().is_some_and(|pool| POOL.get() == pool.address());
         if is_own { Err(Error::OWN_EXECUTOR) } else { Ok(()) }
     }
 
-    /// Waits until all work that has begun has ended, at the latest until `until` on CLOCK_MONOTONIC: then ETIMEDOUT.
+    /// Waits until all work that has begun has ended, at the latest until `until` on
+    /// CLOCK_MONOTONIC: then ETIMEDOUT.
     pub(crate) fn wait(&self, until: u64) -> Result<()> {
         self.pool.get().map_or(Ok(()), |pool| pool.wait(until))
     }
@@ -172,7 +186,10 @@ impl<L: 'static> Drop for Executor<L> {
 impl<L: 'static> Admitted<'_, L> {
     /// What the operation has. There is a ticket.
     pub(crate) fn work(&self) -> Result<Box<Elsewhere<Work<L>>>> {
-        try_box(Elsewhere(Work { pool: self.pool.clone(), ticket: self.ticket.ok_or(Error::NO_MEMORY)? }))
+        try_box(Elsewhere(Work {
+            pool: self.pool.clone(),
+            ticket: self.ticket.ok_or(Error::NO_MEMORY)?,
+        }))
     }
 
     /// Begins the work of an operation.
@@ -218,9 +235,13 @@ impl<L: 'static> Pool<L> {
 
     fn collect(&self, schedule: &mut Schedule<L>) -> Result<()> {
         let mut state = self.lock();
-        schedule.reserve_completions(state.queues.count(Queue::Told) + state.queues.count(Queue::Done))?;
+        schedule.reserve_completions(
+            state.queues.count(Queue::Told) + state.queues.count(Queue::Done),
+        )?;
         self.has_done.store(false, Ordering::Relaxed);
-        while let Some(ticket) = state.queues.take(Queue::Told).or_else(|| state.queues.take(Queue::Done)) {
+        while let Some(ticket) =
+            state.queues.take(Queue::Told).or_else(|| state.queues.take(Queue::Done))
+        {
             state.give(ticket, schedule);
         }
         Ok(())
@@ -272,8 +293,8 @@ impl<L: 'static> Run for Pool<L> {
                 drop(state);
                 job.run();
                 if !self.shared.process().is_current() {
-                    // The work has forked, and this is the only thread of the child. What the program does at its exit is the
-                    // parent's to do.
+                    // The work has forked, and this is the only thread of the child. What the
+                    // program does at its exit is the parent's to do.
                     exit_at_once();
                 }
                 if let Err(post) = self.shared.send(post) {

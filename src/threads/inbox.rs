@@ -1,25 +1,31 @@
-//! Where other threads leave posts for a loop, and how they know whether it has to be woken (S23, S26, S27).
+//! Where other threads leave posts for a loop, and how they know whether it has to be woken (S23,
+//! S26, S27).
 //!
-//! All of it is one word: the address of the post that came last, with the loop's sleep, its latch, and whether signals have
-//! come in the three lowest bits. Posts are linked into a stack by compare-and-swap, so that a thread which is stopped half-way
-//! hides nobody else's post. The loop takes them all at once and turns them round: then they stand in the order in which the word took them,
-//! which is the order of posting for each thread, and for all threads as far as they can tell.
+//! All of it is one word: the address of the post that came last, with the loop's sleep, its latch,
+//! and whether signals have come in the three lowest bits. Posts are linked into a stack by
+//! compare-and-swap, so that a thread which is stopped half-way hides nobody else's post. The loop
+//! takes them all at once and turns them round: then they stand in the order in which the word took
+//! them, which is the order of posting for each thread, and for all threads as far as they can
+//! tell.
 //!
-//! `unsafe` lives here because the word is an address: the stack that it leads to belongs to whoever takes it out, in one step.
+//! `unsafe` lives here because the word is an address: the stack that it leads to belongs to
+//! whoever takes it out, in one step.
 //!
 //! # No wakeup is lost
 //!
-//! The loop falls asleep by changing the word from 0, which says that there is nothing for it, to `ASLEEP`, in one step.
-//! Whoever posts, latches or signals changes the word too, and takes `ASLEEP` out in the same step. The changes of one word have one
-//! order, so there are two cases. The post came first: the loop finds the word not 0, and does not sleep. The sleep came
-//! first: the poster finds `ASLEEP`, and wakes the loop. The wake itself is a write to an eventfd whose poll stands in the
-//! ring, so it also ends a sleep that has not quite begun.
+//! The loop falls asleep by changing the word from 0, which says that there is nothing for it, to
+//! `ASLEEP`, in one step. Whoever posts, latches or signals changes the word too, and takes
+//! `ASLEEP` out in the same step. The changes of one word have one order, so there are two cases.
+//! The post came first: the loop finds the word not 0, and does not sleep. The sleep came first:
+//! the poster finds `ASLEEP`, and wakes the loop. The wake itself is a write to an eventfd whose
+//! poll stands in the ring, so it also ends a sleep that has not quite begun.
 //!
-//! Of many posters one finds `ASLEEP`, so many posts cost one wake, and none is sent to a loop that is awake.
+//! Of many posters one finds `ASLEEP`, so many posts cost one wake, and none is sent to a loop that
+//! is awake.
 //!
-//! Closing puts `CLOSED` in the place of the posts, which nothing takes out again: a post is either in what was there, or refused.
-//! Sleep and signals go on, for the final callbacks that a shutdown waits for.
-//! `make loom` checks all this in every order of the steps.
+//! Closing puts `CLOSED` in the place of the posts, which nothing takes out again: a post is either
+//! in what was there, or refused. Sleep and signals go on, for the final callbacks that a shutdown
+//! waits for. `make loom` checks all this in every order of the steps.
 
 use std::ptr;
 
@@ -64,7 +70,8 @@ fn flags<T>(word: *mut T) -> usize {
     word.addr() & (ASLEEP | LATCHED | SIGNALLED)
 }
 
-/// Whether there is anything in a word but the first two flags. A post's address has a bit above `CLOSED`.
+/// Whether there is anything in a word but the first two flags. A post's address has a bit above
+/// `CLOSED`.
 #[inline]
 fn has_posts<T>(word: *mut T) -> bool {
     word.addr() & !(ASLEEP | LATCHED | CLOSED) != 0
@@ -77,7 +84,8 @@ impl<T: Linked> Inbox<T> {
         Inbox { word: AtomicPtr::new(ptr::null_mut()) }
     }
 
-    /// Adds a post, and tells whether the loop must be woken now; it comes back when the inbox is closed. Any thread.
+    /// Adds a post, and tells whether the loop must be woken now; it comes back when the inbox is
+    /// closed. Any thread.
     pub(crate) fn push(&self, post: Element<T>) -> Result<bool, Element<T>> {
         let must_wake = self.change(|word| {
             post.put_before(last_post(word));
@@ -93,31 +101,41 @@ impl<T: Linked> Inbox<T> {
         }
     }
 
-    /// Makes this sleep or the next one return at once, and tells whether the loop must be woken for that; None when the
-    /// inbox is closed. Any thread, and signal handlers.
+    /// Makes this sleep or the next one return at once, and tells whether the loop must be woken
+    /// for that; None when the inbox is closed. Any thread, and signal handlers.
     pub(crate) fn latch(&self) -> Option<bool> {
         self.change(|word| word.map_addr(|address| address & !ASLEEP | LATCHED))
     }
 
-    /// Says that a signal has come, or that work has been done after closing, and tells whether the loop must be woken for that. Any
-    /// thread, signal handlers, and a closed inbox too.
+    /// Says that a signal has come, or that work has been done after closing, and tells whether the
+    /// loop must be woken for that. Any thread, signal handlers, and a closed inbox too.
     pub(crate) fn signal(&self) -> bool {
         let signalled = |word: *mut T| word.map_addr(|address| address & !ASLEEP | SIGNALLED);
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
-            match self.word.compare_exchange_weak(word, signalled(word), Ordering::AcqRel, Ordering::Relaxed) {
+            match self.word.compare_exchange_weak(
+                word,
+                signalled(word),
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) => return has_flag(word, ASLEEP),
                 Err(other) => word = other,
             }
         }
     }
 
-    /// Changes the word to one without `ASLEEP`, and tells whether it was there; None when the inbox is closed. What the loop
-    /// did before it fell asleep is seen then.
+    /// Changes the word to one without `ASLEEP`, and tells whether it was there; None when the
+    /// inbox is closed. What the loop did before it fell asleep is seen then.
     fn change(&self, mut to: impl FnMut(*mut T) -> *mut T) -> Option<bool> {
         let mut word = self.word.load(Ordering::Relaxed);
         while !is_closed(word) {
-            match self.word.compare_exchange_weak(word, to(word), Ordering::AcqRel, Ordering::Relaxed) {
+            match self.word.compare_exchange_weak(
+                word,
+                to(word),
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) => return Some(has_flag(word, ASLEEP)),
                 Err(other) => word = other,
             }
@@ -142,7 +160,8 @@ impl<T: Linked> Inbox<T> {
         self.take_out(|word| has_posts(word).then(|| word.addr() & stays(word)))
     }
 
-    /// Takes all posts, and lets nobody post any more; that signals have come stays. The loop's thread.
+    /// Takes all posts, and lets nobody post any more; that signals have come stays. The loop's
+    /// thread.
     pub(crate) fn close(&self) -> Chain<T> {
         self.take_out(|word| (!is_closed(word)).then(|| CLOSED | word.addr() & SIGNALLED))
     }
@@ -151,8 +170,10 @@ impl<T: Linked> Inbox<T> {
     fn take_out(&self, rest: impl Fn(*mut T) -> Option<usize>) -> Chain<T> {
         let mut word = self.word.load(Ordering::Relaxed);
         while let Some(rest) = rest(word).map(ptr::without_provenance_mut) {
-            match self.word.compare_exchange_weak(word, rest, Ordering::Acquire, Ordering::Relaxed) {
-                // SAFETY: `push` has put each post before the one that was there, and the inbox has them no more.
+            match self.word.compare_exchange_weak(word, rest, Ordering::Acquire, Ordering::Relaxed)
+            {
+                // SAFETY: `push` has put each post before the one that was there, and the inbox has
+                // them no more.
                 Ok(_) => return unsafe { Chain::of_stack(last_post(word)) },
                 Err(other) => word = other,
             }
@@ -171,12 +192,14 @@ impl<T: Linked> Inbox<T> {
         }
     }
 
-    /// The loop is awake again, which also ends the latch. Whether somebody wanted it to be. The loop's thread.
+    /// The loop is awake again, which also ends the latch. Whether somebody wanted it to be. The
+    /// loop's thread.
     pub(crate) fn wake_up(&self) -> bool {
         let mut word = self.word.load(Ordering::Relaxed);
         while has_flag(word, ASLEEP | LATCHED) {
             let awake = word.map_addr(|address| address & !(ASLEEP | LATCHED));
-            match self.word.compare_exchange_weak(word, awake, Ordering::Acquire, Ordering::Relaxed) {
+            match self.word.compare_exchange_weak(word, awake, Ordering::Acquire, Ordering::Relaxed)
+            {
                 Ok(_) => break,
                 Err(other) => word = other,
             }
@@ -257,7 +280,11 @@ mod tests {
 
     impl Bed {
         fn new() -> Arc<Bed> {
-            Arc::new(Bed { inbox: Inbox::new(), readable: Mutex::new(false), changed: Condvar::new() })
+            Arc::new(Bed {
+                inbox: Inbox::new(),
+                readable: Mutex::new(false),
+                changed: Condvar::new(),
+            })
         }
 
         /// Posts a note; false when the inbox is closed.
@@ -311,7 +338,10 @@ mod tests {
             }
             posters.into_iter().for_each(|poster| poster.join().unwrap());
             assert!(!bed.inbox.is_wanted());
-            assert_eq!(seen.iter().filter(|note| note.0 == 0).map(|note| note.1).collect::<Vec<_>>(), [0, 1]);
+            assert_eq!(
+                seen.iter().filter(|note| note.0 == 0).map(|note| note.1).collect::<Vec<_>>(),
+                [0, 1]
+            );
         });
     }
 
@@ -347,7 +377,9 @@ mod tests {
             // It would never return if the signal were lost.
             assert!(bed.sleep() && bed.inbox.has_posts());
             signaller.join().unwrap();
-            assert!(bed.inbox.take().first().is_none() && !bed.inbox.is_wanted() && !bed.post(0, 0));
+            assert!(
+                bed.inbox.take().first().is_none() && !bed.inbox.is_wanted() && !bed.post(0, 0)
+            );
             assert!(bed.inbox.fall_asleep());
         });
     }
@@ -370,7 +402,11 @@ mod tests {
             read(bed.inbox.close(), &mut seen);
             if seen.is_empty() {
                 // It would never return if the signal were lost.
-                assert!(bed.sleep() && bed.inbox.take().first().is_none() && told_later.load(Ordering::Relaxed));
+                assert!(
+                    bed.sleep()
+                        && bed.inbox.take().first().is_none()
+                        && told_later.load(Ordering::Relaxed)
+                );
             }
             worker.join().unwrap();
             assert_ne!(seen.is_empty(), !told_later.load(Ordering::Relaxed));
@@ -391,7 +427,9 @@ mod tests {
             assert_eq!(poster.join().unwrap(), seen.len());
             assert!(!bed.post(1, 0) && bed.inbox.latch().is_none());
             assert!(
-                !bed.inbox.has_posts() && bed.inbox.take().first().is_none() && bed.inbox.close().first().is_none()
+                !bed.inbox.has_posts()
+                    && bed.inbox.take().first().is_none()
+                    && bed.inbox.close().first().is_none()
             );
         });
     }

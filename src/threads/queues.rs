@@ -1,4 +1,5 @@
-//! Pieces of work by number, in the queues that a pool has: all that one of them needs until it is done is had when it is admitted.
+//! Pieces of work by number, in the queues that a pool has: all that one of them needs until it is
+//! done is had when it is admitted.
 
 use std::mem::replace;
 
@@ -8,7 +9,8 @@ use crate::pending::callback::Job;
 use crate::pending::posts::{Due, Post, Posted, PostedBox};
 use crate::pending::slots::Held;
 
-/// Pieces of work, each of which stands in one queue, or in none while a thread or the inbox has it.
+/// Pieces of work, each of which stands in one queue, or in none while a thread or the inbox has
+/// it.
 pub(crate) struct Queues<L: 'static> {
     /// By ticket.
     tasks: Vec<Task<L>>,
@@ -32,7 +34,8 @@ pub(crate) enum Queue {
 struct Task<L: 'static> {
     job: Option<Job>,
     handle: Option<Handle>,
-    /// Tells that it is done. It is elsewhere from when a thread begins the work to when the loop knows that it is done.
+    /// Tells that it is done. It is elsewhere from when a thread begins the work to when the loop
+    /// knows that it is done.
     post: Option<Post<L>>,
     next: u32,
     previous: u32,
@@ -52,7 +55,10 @@ const NONE: u32 = u32::MAX;
 
 impl<L: 'static> Queues<L> {
     pub(crate) fn new() -> Queues<L> {
-        Queues { tasks: Vec::new(), queues: [const { List { first: NONE, last: NONE, count: 0 } }; 4] }
+        Queues {
+            tasks: Vec::new(),
+            queues: [const { List { first: NONE, last: NONE, count: 0 } }; 4],
+        }
     }
 
     /// Makes sure that there is a free ticket.
@@ -62,8 +68,15 @@ impl<L: 'static> Queues<L> {
         }
         self.tasks.try_reserve(1)?;
         let ticket = self.tasks.len() as u32;
-        let post = PostedBox::lasting(WorkDone, Due::Work(ticket)).map_err(|WorkDone| Error::NO_MEMORY)?;
-        self.tasks.push(Task { job: None, handle: None, post: Some(post.into_post()), next: NONE, previous: NONE });
+        let post =
+            PostedBox::lasting(WorkDone, Due::Work(ticket)).map_err(|WorkDone| Error::NO_MEMORY)?;
+        self.tasks.push(Task {
+            job: None,
+            handle: None,
+            post: Some(post.into_post()),
+            next: NONE,
+            previous: NONE,
+        });
         self.put(Queue::Free, ticket);
         Ok(())
     }
@@ -147,7 +160,10 @@ impl<L: 'static> Queues<L> {
 impl<L: 'static> Drop for Queues<L> {
     fn drop(&mut self) {
         // The loop has closed the inbox, and all work has ended.
-        self.tasks.iter_mut().filter_map(|task| task.post.take()).for_each(|post| drop(post.unpack()));
+        self.tasks
+            .iter_mut()
+            .filter_map(|task| task.post.take())
+            .for_each(|post| drop(post.unpack()));
     }
 }
 

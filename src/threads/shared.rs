@@ -1,6 +1,8 @@
-//! What a loop shares with other threads: its inbox, and how it is woken. It may outlive its loop (S23).
+//! What a loop shares with other threads: its inbox, and how it is woken. It may outlive its loop
+//! (S23).
 //!
-//! All of it is for any thread, and takes no lock. Of the loop it knows nothing but the type of its callbacks.
+//! All of it is for any thread, and takes no lock. Of the loop it knows nothing but the type of its
+//! callbacks.
 
 use std::mem::forget;
 use std::sync::OnceLock;
@@ -24,8 +26,8 @@ use crate::time::monotonic;
 pub(crate) struct Shared<L: 'static> {
     pub(crate) inbox: Inbox<Head<L>>,
     process: Process,
-    /// Written to wake the loop; a poll for it stands in the ring. It is there until the drop. Not closed in a forked child, where the
-    /// number may be another file's (S33).
+    /// Written to wake the loop; a poll for it stands in the ring. It is there until the drop. Not
+    /// closed in a forked child, where the number may be another file's (S33).
     eventfd: Option<EventFd>,
     /// What a host loop waits for, if there is one: the descriptor of `Loop::fd`.
     host: OnceLock<EventFd>,
@@ -37,7 +39,11 @@ pub(crate) struct Shared<L: 'static> {
 }
 
 impl<L: 'static> Shared<L> {
-    pub(crate) fn new(process: Process, is_virtual: bool, trace: Option<Trace>) -> Result<TryArc<Shared<L>>> {
+    pub(crate) fn new(
+        process: Process,
+        is_virtual: bool,
+        trace: Option<Trace>,
+    ) -> Result<TryArc<Shared<L>>> {
         TryArc::new(Shared {
             inbox: Inbox::new(),
             process,
@@ -55,7 +61,8 @@ impl<L: 'static> Shared<L> {
         self.process
     }
 
-    /// Whether the loop's clock is a virtual one, by which delays are counted from when the loop takes a post.
+    /// Whether the loop's clock is a virtual one, by which delays are counted from when the loop
+    /// takes a post.
     pub(crate) fn is_virtual(&self) -> bool {
         self.is_virtual
     }
@@ -71,8 +78,8 @@ impl<L: 'static> Shared<L> {
         self.host.get()
     }
 
-    /// Makes what a host loop waits for, and has `prepare` do with it what is to come before others know of it. The loop's
-    /// thread.
+    /// Makes what a host loop waits for, and has `prepare` do with it what is to come before others
+    /// know of it. The loop's thread.
     pub(crate) fn make_host_fd(&self, prepare: impl FnOnce(&EventFd) -> Result<()>) -> Result<()> {
         let fd = new_eventfd(Sentence::EventFdFailed)?;
         prepare(&fd)?;
@@ -87,7 +94,11 @@ impl<L: 'static> Shared<L> {
     }
 
     /// Posts a value, `delay` from now where there is one. A value that is refused comes back.
-    pub(crate) fn post<T: Posted<L>>(&self, value: T, delay: Option<u64>) -> std::result::Result<(), (T, Error)> {
+    pub(crate) fn post<T: Posted<L>>(
+        &self,
+        value: T,
+        delay: Option<u64>,
+    ) -> std::result::Result<(), (T, Error)> {
         if !self.process.is_current() {
             return Err((value, Error::FORKED));
         }
@@ -102,13 +113,15 @@ impl<L: 'static> Shared<L> {
         posts::send_value(value, due, send, Error::NO_MEMORY)
     }
 
-    /// Puts a post into the inbox, and wakes the loop; it comes back when the inbox is closed. Allocates nothing.
+    /// Puts a post into the inbox, and wakes the loop; it comes back when the inbox is closed.
+    /// Allocates nothing.
     #[inline]
     pub(crate) fn send(&self, post: Post<L>) -> std::result::Result<(), Post<L>> {
         self.inbox.push(post).map(|is_asleep| self.wake(is_asleep))
     }
 
-    /// Makes the loop's current sleep, or its next one, return at once (S27). Async-signal-safe, and leaves errno alone.
+    /// Makes the loop's current sleep, or its next one, return at once (S27). Async-signal-safe,
+    /// and leaves errno alone.
     pub(crate) fn wakeup(&self) -> Result<()> {
         if !self.process.is_current() {
             return Err(Error::FORKED);
@@ -136,11 +149,12 @@ impl<L: 'static> Shared<L> {
         if is_asleep {
             self.wakes.fetch_add(1, Relaxed);
             let errno = Errno::last();
-            // EAGAIN says that it has been written 2^64 - 2 times, and never read: nobody will live to see that.
+            // EAGAIN says that it has been written 2^64 - 2 times, and never read: nobody will live
+            // to see that.
             let _ = self.eventfd().write(1);
             if let Some(host) = self.host_fd() {
-                // Of a poll that an eventfd completes, the kernel tells the ring's eventfd late, and but once, on a ring with
-                // DEFER_TASKRUN (measured on 6.18).
+                // Of a poll that an eventfd completes, the kernel tells the ring's eventfd late,
+                // and but once, on a ring with DEFER_TASKRUN (measured on 6.18).
                 let _ = host.write(1);
             }
             errno.set();
@@ -165,7 +179,8 @@ impl<L: 'static> Drop for Shared<L> {
 }
 
 fn new_eventfd(otherwise: Sentence) -> Result<EventFd> {
-    EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(|errno| match errno {
+    EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(|errno| match errno
+    {
         Errno::EMFILE => Error::new(errno, Sentence::NoDescriptor),
         Errno::ENFILE => Error::new(errno, Sentence::NoSystemDescriptor),
         _ => Error::new(errno, otherwise),

@@ -26,7 +26,8 @@ pub(crate) enum Worked<T> {
 }
 
 impl<T: Send + 'static, F: FnOnce() -> T + Send + 'static> Packet<F, T> {
-    /// Work to hand over, which does not panic and runs no user code when it is dropped, and what will have the result.
+    /// Work to hand over, which does not panic and runs no user code when it is dropped, and what
+    /// will have the result.
     pub(crate) fn new(work: F) -> Result<(Job, Packet<F, T>)> {
         let packet = TryArc::new(Mutex::new(Stage::Waiting(work)))?;
         let job = Packet(packet.clone());

@@ -2,8 +2,10 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let file = std::env::args_os().nth(1).ok_or("which file?")?;
-    let api =
-        public_api::Builder::from_rustdoc_json(file).omit_blanket_impls(true).omit_auto_trait_impls(false).build()?;
+    let api = public_api::Builder::from_rustdoc_json(file)
+        .omit_blanket_impls(true)
+        .omit_auto_trait_impls(false)
+        .build()?;
     print!("{api}");
     Ok(())
 }

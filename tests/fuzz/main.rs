@@ -1,7 +1,9 @@
-//! Sequences of calls of the C API, as random as bytes are, with a ledger of what the rules make of them.
+//! Sequences of calls of the C API, as random as bytes are, with a ledger of what the rules make of
+//! them.
 //!
-//! FUZZ_CASES raises the number of strings of bytes, FUZZ_SEED takes another first one: the number that a failure names,
-//! so that FUZZ_SEED=number FUZZ_CASES=1 repeats it. `make fuzz` looks for strings that reach new code.
+//! FUZZ_CASES raises the number of strings of bytes, FUZZ_SEED takes another first one: the number
+//! that a failure names, so that FUZZ_SEED=number FUZZ_CASES=1 repeats it. `make fuzz` looks for
+//! strings that reach new code.
 
 use std::env;
 
@@ -9,11 +11,15 @@ mod interpreter;
 #[path = "../support/mod.rs"]
 mod support;
 
-/// Strings that have shown a fault. They say something else when `VERBS` changes: the faults have tests of their own, too.
+/// Strings that have shown a fault. They say something else when `VERBS` changes: the faults have
+/// tests of their own, too.
 const REGRESSIONS: [(&str, &[u8]); 7] = [
     (
         "a post that is delayed for ever is due",
-        &[211, 57, 43, 134, 5, 170, 63, 96, 255, 166, 95, 228, 17, 236, 37, 34, 212, 81, 217, 71, 118],
+        &[
+            211, 57, 43, 134, 5, 170, 63, 96, 255, 166, 95, 228, 17, 236, 37, 34, 212, 81, 217, 71,
+            118,
+        ],
     ),
     (
         "a new signal handler is told of a signal that came before it",
@@ -22,14 +28,18 @@ const REGRESSIONS: [(&str, &[u8]); 7] = [
     (
         "a signal is told twice when memory is refused",
         &[
-            159, 86, 86, 86, 86, 86, 86, 86, 86, 86, 86, 0, 0, 0, 86, 86, 86, 86, 86, 86, 86, 86, 86, 86, 86, 86, 173,
-            173, 173, 173, 88, 88, 112, 112, 112, 112, 138, 227, 66, 73, 86, 0, 0, 0, 158, 251,
+            159, 86, 86, 86, 86, 86, 86, 86, 86, 86, 86, 0, 0, 0, 86, 86, 86, 86, 86, 86, 86, 86,
+            86, 86, 86, 86, 173, 173, 173, 173, 88, 88, 112, 112, 112, 112, 138, 227, 66, 73, 86,
+            0, 0, 0, 158, 251,
         ],
     ),
     ("a walk tells a time of a watcher", &[75, 241, 243, 50, 136, 36, 198, 221, 109, 5, 172]),
     (
         "closing needs memory when the last but one operation on a descriptor ends",
-        &[49, 114, 115, 51, 51, 5, 104, 67, 204, 104, 65, 92, 65, 117, 76, 149, 102, 95, 81, 201, 205],
+        &[
+            49, 114, 115, 51, 51, 5, 104, 67, 204, 104, 65, 92, 65, 117, 76, 149, 102, 95, 81, 201,
+            205,
+        ],
     ),
     (
         "closing waits for ever when work was taken back and there is no memory",
@@ -98,7 +108,11 @@ mod last_words {
     extern "C" fn say(signal: libc::c_int) {
         let mut line = [0; 80];
         let mut rest = &mut line[..];
-        let _ = writeln!(rest, "signal {signal}: repeat with FUZZ_CASES=1 FUZZ_SEED={}", SEED.load(Relaxed));
+        let _ = writeln!(
+            rest,
+            "signal {signal}: repeat with FUZZ_CASES=1 FUZZ_SEED={}",
+            SEED.load(Relaxed)
+        );
         let length = 80 - rest.len();
         // SAFETY: so many bytes are there; the default action of the signal is back.
         unsafe {
@@ -125,7 +139,8 @@ fn check(name: &str, bytes: &[u8]) {
 /// A shorter string that shows a fault, too.
 fn reduce(name: &str, bytes: &[u8]) -> Option<(Vec<u8>, String)> {
     let ops = bytes.len() / 5;
-    let sizes = std::iter::successors(Some(ops), |size| Some(size / 2)).take_while(|size| *size > 0);
+    let sizes =
+        std::iter::successors(Some(ops), |size| Some(size / 2)).take_while(|size| *size > 0);
     for size in sizes {
         for at in 0..=ops - size {
             let _watch = support::Watch::begin_for(format!("{name}, while it is being reduced"));
@@ -138,7 +153,8 @@ fn reduce(name: &str, bytes: &[u8]) -> Option<(Vec<u8>, String)> {
     None
 }
 
-/// The rules S2, S4, S6, S7, S10 to S20, S22, S23, S25, S26, S28, S29, S31, S35 and S36, through the C API.
+/// The rules S2, S4, S6, S7, S10 to S20, S22, S23, S25, S26, S28, S29, S31, S35 and S36, through
+/// the C API.
 #[test]
 fn no_sequence_of_calls_breaks_a_rule() {
     let first = number("FUZZ_SEED", 0);

@@ -1,4 +1,5 @@
-//! As workload.c, for tasks: `task-workload CASE N`. With N = 0 a case does all of it but the N operations.
+//! As workload.c, for tasks: `task-workload CASE N`. With N = 0 a case does all of it but the N
+//! operations.
 
 use std::time::Duration;
 
@@ -17,7 +18,8 @@ async fn spawn(n: u64) -> Result<()> {
 
 /// Many tasks are started, then joined.
 async fn spawn_many(n: u64) -> Result<()> {
-    let tasks = (0..n).map(|number| task::spawn(async move { number })).collect::<Result<Vec<_>>>()?;
+    let tasks =
+        (0..n).map(|number| task::spawn(async move { number })).collect::<Result<Vec<_>>>()?;
     for (task, number) in tasks.into_iter().zip(0..) {
         assert_eq!(task.await.unwrap(), number);
     }

@@ -1,9 +1,11 @@
-//! Random programs on the real loop in virtual time, against a model that is too simple to be wrong.
+//! Random programs on the real loop in virtual time, against a model that is too simple to be
+//! wrong.
 //!
-//! A program schedules, cancels, reschedules, stops, breaks and panics, from outside and from inside callbacks: each
-//! callback carries a script of further actions. The model is written from the rules, with plain lists and a number for
-//! a clock. Everything that can be observed is compared after each step: which callback began when, what each action
-//! returned, what was dropped and released, how each run ended, what is left.
+//! A program schedules, cancels, reschedules, stops, breaks and panics, from outside and from
+//! inside callbacks: each callback carries a script of further actions. The model is written from
+//! the rules, with plain lists and a number for a clock. Everything that can be observed is
+//! compared after each step: which callback began when, what each action returned, what was dropped
+//! and released, how each run ended, what is left.
 //!
 //! PROPTEST_CASES raises the number of programs.
 
@@ -147,8 +149,8 @@ struct Counts {
     asleep: u64,
 }
 
-/// After so many callbacks, not counting one-shots that do nothing, a program comes to its end: scripts are no longer
-/// done, each callback asks for a stop.
+/// After so many callbacks, not counting one-shots that do nothing, a program comes to its end:
+/// scripts are no longer done, each callback asks for a stop.
 const ENOUGH: u64 = 300;
 
 /// The index that is `back` before the last one of `len`.
@@ -190,7 +192,8 @@ fn check(program: &Program) -> Result<(), TestCaseError> {
     prop_assert_eq!((m.enters, m.submitted, m.completed), (0, 0, 0));
     lp.close().unwrap();
     model.close();
-    // In which order close drops is nobody's business; that each Drop comes once, and before its release hook, is.
+    // In which order close drops is nobody's business; that each Drop comes once, and before its
+    // release hook, is.
     let by_thing = |events: &[Event]| {
         let mut events = events.to_vec();
         events.sort_by_key(|event| match event {
@@ -203,7 +206,8 @@ fn check(program: &Program) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// The same program on the real clock: which times come about is not known, but what is promised of each callback is.
+/// The same program on the real clock: which times come about is not known, but what is promised of
+/// each callback is.
 fn check_in_time(program: &Program) -> Result<(), TestCaseError> {
     // Deadlines of up to 0.2 ms, and some that no test lives to see.
     let real = Rc::new(Real::new(2000));
@@ -241,8 +245,8 @@ fn the_loop_agrees_with_the_model() {
     run(check, 2000);
 }
 
-/// The rules S2, S11, S15 and S19 on the real clock: nothing runs early, nothing that has ended, nothing that is due is
-/// left, no sleep is cut short, none is for ever.
+/// The rules S2, S11, S15 and S19 on the real clock: nothing runs early, nothing that has ended,
+/// nothing that is due is left, no sleep is cut short, none is for ever.
 #[test]
 fn the_loop_keeps_its_word_on_the_real_clock() {
     run(check_in_time, 1000);

@@ -64,7 +64,13 @@ impl Model {
         Model { now: start, slack, handles_panics, ..Model::default() }
     }
 
-    fn schedule(&mut self, is_timer: bool, when: u64, period: u64, script: &Script) -> Result<u64, i32> {
+    fn schedule(
+        &mut self,
+        is_timer: bool,
+        when: u64,
+        period: u64,
+        script: &Script,
+    ) -> Result<u64, i32> {
         let id = self.things.len();
         let state = if is_timer { State::Waiting } else { State::Ready };
         self.order += 1;
@@ -130,10 +136,14 @@ impl Model {
     fn perform(&mut self, action: &Action) -> bool {
         let did = match action {
             Action::CallSoon(script) => self.schedule(false, u64::MAX, 0, script),
-            Action::CallLater(delay, script) => self.schedule(true, self.now.saturating_add(*delay), 0, script),
+            Action::CallLater(delay, script) => {
+                self.schedule(true, self.now.saturating_add(*delay), 0, script)
+            }
             Action::CallAt(when, script) => self.schedule(true, when.at(self.now), 0, script),
             Action::CallEvery(0, _) => Err(EINVAL),
-            Action::CallEvery(period, script) => self.schedule(true, self.now.saturating_add(*period), *period, script),
+            Action::CallEvery(period, script) => {
+                self.schedule(true, self.now.saturating_add(*period), *period, script)
+            }
             Action::Flood(many) => {
                 let empty = Script::from([]);
                 for n in 0..many.count {
@@ -286,7 +296,8 @@ impl Model {
         let skipped = (self.now - thing.when) / thing.period;
         thing.skipped = thing.skipped.saturating_add(skipped);
         self.counts.timers_skipped = self.counts.timers_skipped.saturating_add(skipped);
-        thing.when = thing.when.saturating_add(thing.period.saturating_mul(skipped.saturating_add(1)));
+        thing.when =
+            thing.when.saturating_add(thing.period.saturating_mul(skipped.saturating_add(1)));
     }
 
     pub(crate) fn step(&mut self, step: &Step) -> Result<(), Hangs> {
@@ -307,7 +318,11 @@ impl Model {
             self.stop &= ended == Ended::Panicked;
             self.trace.push(Event::Returned(ended));
         }
-        self.trace.push(Event::Left { time: self.now, is_alive: self.is_alive(), next_deadline: self.next_deadline() });
+        self.trace.push(Event::Left {
+            time: self.now,
+            is_alive: self.is_alive(),
+            next_deadline: self.next_deadline(),
+        });
         Ok(())
     }
 

@@ -1,4 +1,5 @@
-//! Random programs. Small numbers make things meet: equal deadlines, handles of what is running or has just ended.
+//! Random programs. Small numbers make things meet: equal deadlines, handles of what is running or
+//! has just ended.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -19,11 +20,8 @@ fn when() -> impl Strategy<Value = When> {
 }
 
 fn many() -> impl Strategy<Value = Many> {
-    (1..200u64, prop_oneof![0..12u32, 0..63u32], any::<u64>()).prop_map(|(count, bits, seed)| Many {
-        count,
-        bits,
-        seed,
-    })
+    (1..200u64, prop_oneof![0..12u32, 0..63u32], any::<u64>())
+        .prop_map(|(count, bits, seed)| Many { count, bits, seed })
 }
 
 /// An action that schedules nothing.
@@ -75,10 +73,7 @@ pub(crate) fn program() -> impl Strategy<Value = Program> {
     ];
     let start = prop_oneof![Just(0), Just(1_000), Just(1 << 63), Just(u64::MAX - 60)];
     let slack = prop_oneof![3 => Just(0), 1 => 1..30u64];
-    (start, slack, any::<bool>(), vec(step, 1..30)).prop_map(|(start, slack, handles_panics, steps)| Program {
-        start,
-        slack,
-        handles_panics,
-        steps,
-    })
+    (start, slack, any::<bool>(), vec(step, 1..30)).prop_map(
+        |(start, slack, handles_panics, steps)| Program { start, slack, handles_panics, steps },
+    )
 }

@@ -1,4 +1,5 @@
-//! The same program on the real loop, and a ledger of what each callback may do: begin when it is due, unless it has ended.
+//! The same program on the real loop, and a ledger of what each callback may do: begin when it is
+//! due, unless it has ended.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -73,7 +74,12 @@ impl Real {
     }
 
     fn carried(self: &Rc<Self>, script: &Script, repeats: bool) -> Carried {
-        Carried { thing: self.handles.borrow().len(), script: Rc::clone(script), repeats, real: Rc::clone(self) }
+        Carried {
+            thing: self.handles.borrow().len(),
+            script: Rc::clone(script),
+            repeats,
+            real: Rc::clone(self),
+        }
     }
 
     fn duration(&self, nanos: u64) -> Duration {
@@ -142,7 +148,8 @@ impl Real {
                 for n in 0..many.count {
                     let carried = self.carried(&empty, false);
                     let delay = Duration::from_nanos(many.delay(n));
-                    self.scheduled(now + delay, lp.call_later(delay, move |lp| carried.call(lp))).unwrap();
+                    self.scheduled(now + delay, lp.call_later(delay, move |lp| carried.call(lp)))
+                        .unwrap();
                 }
                 Ok(many.count)
             }
@@ -160,10 +167,14 @@ impl Real {
                 Ok(done)
             }
             Action::Cancel(back) => on_thing(*back, &|thing| self.cancel(lp, thing)),
-            Action::Reschedule(back, when) => on_thing(*back, &|thing| self.reschedule(lp, thing, time(*when))),
+            Action::Reschedule(back, when) => {
+                on_thing(*back, &|thing| self.reschedule(lp, thing, time(*when)))
+            }
             Action::When(back) => on(*back, &|handle| lp.when(handle).map(Time::as_nanos)),
             Action::Skipped(back) => on(*back, &|handle| lp.skipped(handle)),
-            Action::IsPending(back) => on(*back, &|handle| Ok(u64::from(lp.is_pending(handle)))).or(Ok(0)),
+            Action::IsPending(back) => {
+                on(*back, &|handle| Ok(u64::from(lp.is_pending(handle)))).or(Ok(0))
+            }
             Action::Ref(back) => on(*back, &|handle| lp.ref_(handle).map(|()| 0)),
             Action::Unref(back) => on(*back, &|handle| lp.unref(handle).map(|()| 0)),
             Action::OnRelease(back) => on_thing(*back, &|thing| {
@@ -241,7 +252,8 @@ impl Real {
                 // A call has no deadline: it is due.
                 let is_due = |handle| lp.when(handle).map_or(true, |when| when <= now);
                 let handles = self.handles.borrow();
-                let left = handles.iter().position(|&handle| lp.is_pending(handle) && is_due(handle));
+                let left =
+                    handles.iter().position(|&handle| lp.is_pending(handle) && is_due(handle));
                 assert_eq!(left, None, "this thing was due by {now:?} and has not begun");
                 return;
             }

@@ -1,7 +1,8 @@
-//! Random programs of tasks on the real loop in virtual time, against a model of one FIFO and a list of sleepers.
+//! Random programs of tasks on the real loop in virtual time, against a model of one FIFO and a
+//! list of sleepers.
 //!
-//! Tasks spawn others, yield, sleep, wait to be woken, wake, abort and join each other. Everything that they do is compared, with the
-//! time at which they do it: the order of polls shows in that.
+//! Tasks spawn others, yield, sleep, wait to be woken, wake, abort and join each other. Everything
+//! that they do is compared, with the time at which they do it: the order of polls shows in that.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -133,7 +134,9 @@ async fn play(own: Own, known: Rc<Known>, script: Script) {
         own.note(What::Step(at));
         match step {
             Step::Yield => yield_now().await,
-            Step::Spawn(script) => Loop::with_running(|lp| spawn(lp.unwrap(), &own.0, Rc::clone(script))),
+            Step::Spawn(script) => {
+                Loop::with_running(|lp| spawn(lp.unwrap(), &own.0, Rc::clone(script)))
+            }
             Step::Call => {
                 let (world, number) = (Rc::clone(&own.0), own.1);
                 let call = move |lp: &Loop| {
@@ -143,14 +146,17 @@ async fn play(own: Own, known: Rc<Known>, script: Script) {
             }
             Step::Sleep(nanos) => sleep(Duration::from_nanos(*nanos)).await.unwrap(),
             Step::Park => {
-                poll_fn(|_| if known.is_woken.take() { Poll::Ready(()) } else { Poll::Pending }).await;
+                poll_fn(|_| if known.is_woken.take() { Poll::Ready(()) } else { Poll::Pending })
+                    .await;
             }
             Step::Wake(other) => {
                 let other = own.other(*other);
                 other.is_woken.set(true);
                 other.waker.borrow().iter().for_each(Waker::wake_by_ref);
             }
-            Step::Disturb(other) => own.other(*other).waker.borrow().iter().for_each(Waker::wake_by_ref),
+            Step::Disturb(other) => {
+                own.other(*other).waker.borrow().iter().for_each(Waker::wake_by_ref)
+            }
             Step::Abort(other) => {
                 let other = own.other(*other);
                 // What that drops may look at the join handle.
@@ -198,7 +204,8 @@ fn real(scripts: &[Script]) -> Vec<Event> {
     drop(tasks);
     lp.close().unwrap();
     // Tasks that wait for ever are dropped by closing.
-    let mut dropped: Vec<usize> = world.events.take().into_iter().map(|(_, number, _)| number).collect();
+    let mut dropped: Vec<usize> =
+        world.events.take().into_iter().map(|(_, number, _)| number).collect();
     dropped.sort_unstable();
     events.extend(dropped.into_iter().map(|number| (0, number, What::Dropped)));
     events
@@ -299,7 +306,9 @@ impl Model {
         self.remove(Entry::Task(number));
         self.note(number, What::Dropped);
         self.tasks[number].ended = Some(how);
-        if let (Joinable::By(waiter), true) = (self.tasks[number].joinable, self.tasks[number].is_awaited) {
+        if let (Joinable::By(waiter), true) =
+            (self.tasks[number].joinable, self.tasks[number].is_awaited)
+        {
             self.wake(waiter);
         }
     }
@@ -410,7 +419,8 @@ impl Model {
 
     /// Tells whether anything ran.
     fn iterate(&mut self) -> bool {
-        let mut due: Vec<_> = self.sleepers.iter().copied().filter(|&(when, _)| when <= self.now).collect();
+        let mut due: Vec<_> =
+            self.sleepers.iter().copied().filter(|&(when, _)| when <= self.now).collect();
         // Stable: equal deadlines stay in the order in which they came.
         due.sort_by_key(|&(when, _)| when);
         self.sleepers.retain(|&(when, _)| when > self.now);

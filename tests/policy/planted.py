@@ -41,6 +41,7 @@ FAULTS = {
     "an impl Loop": ("threads/remote.rs", "impl Loop {\n}", "impl Loop in threads"),
     "a generic impl Loop": ("threads/remote.rs", "impl<T: Iterator<Item = u8>> crate::Loop where T: Copy {\n}", "impl Loop in threads"),
     "a long file": ("event_loop/control.rs", "fn f() {}\n" * rooms.LONGEST_FILE, "are the most"),
+    "a wide line": ("event_loop/control.rs", "// " + "x" * rooms.WIDEST_LINE, "columns"),
     "a flat file": ("flat.rs", "// Lies there.", "belongs in a room"),
     "a new room": ("room/mod.rs", "use crate::error;", "room room is unknown"),
     "the crate io_uring": ("op/mod.rs", "const CODE: u8 = io_uring::opcode::Read::CODE;", "outside kernel"),
@@ -48,7 +49,8 @@ FAULTS = {
 # What looks like a fault and is none.
 HARMLESS = """
 /// See [`Events`](crate::Events) and crate::op::buffer. unsafe { }
-const TEXT: &str = "crate::op::buffer \\" unsafe { } io_uring::opcode"; /* use crate::op; /* unsafe */ */
+const TEXT: &str = "crate::op::buffer \\" unsafe { } io_uring::opcode";
+/* use crate::op; /* unsafe */ */
 const RAW: &[u8] = br##"use crate::op; "# unsafe"##;
 type Pointer = unsafe extern "C" fn(u32);
 fn lifetimes<'a, 'b>(a: &'a str, _: &'b char) -> &'a str { let _ = ('"', '\\'', b'\\\\'); a }

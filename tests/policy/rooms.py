@@ -33,6 +33,7 @@ FLAT_FILES = {"lib.rs", "error.rs", "time.rs", "guide.rs"}
 ROOMS_OF_LOOP = {"event_loop", "op", "task", "io"}
 ROOM_OF_IO_URING = "kernel"
 LONGEST_FILE = 500
+WIDEST_LINE = 100
 
 # The files that may contain unsafe code, beside those of the room that is full of it. Tests are no exception.
 UNSAFE_FILES = """
@@ -298,6 +299,8 @@ def check_files(files):
     for file in files:
         if (lines := file.lines_of_code()) > LONGEST_FILE:
             yield file, 0, f"{lines} lines of code, {LONGEST_FILE} are the most"
+        for line in re.finditer(rf"^.{{{WIDEST_LINE + 1},}}$", file.text, re.MULTILINE):
+            yield file, line.start(), f"a line of {len(line[0])} columns, {WIDEST_LINE} are the most"
         if "/" not in file.name and file.name not in FLAT_FILES:
             yield file, 0, f"only {', '.join(sorted(FLAT_FILES))} are flat in src/: this file belongs in a room"
 

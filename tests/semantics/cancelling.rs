@@ -1,6 +1,8 @@
-//! Nothing is lost by cancelling: random programs that drop receives at random points get exactly what was sent, in order. S13.
+//! Nothing is lost by cancelling: random programs that drop receives at random points get exactly
+//! what was sent, in order. S13.
 //!
-//! RINGLOOP_CANCELLING_MS is how long each test goes on, 200 ms by default; RINGLOOP_CANCELLING_SEED is the one seed that is to be tried.
+//! RINGLOOP_CANCELLING_MS is how long each test goes on, 200 ms by default;
+//! RINGLOOP_CANCELLING_SEED is the one seed that is to be tried.
 
 use std::cell::{Cell, RefCell};
 use std::env;
@@ -27,7 +29,8 @@ fn with_seeds(program: impl Fn(Rc<Dice>)) {
             }
         }
     }
-    let number = |name: &str| env::var(name).ok().map(|value| value.parse::<u64>().expect("a number"));
+    let number =
+        |name: &str| env::var(name).ok().map(|value| value.parse::<u64>().expect("a number"));
     let try_seed = |seed| {
         let _seed = Seed(seed);
         program(Rc::new(Dice(RefCell::new(Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))))));
@@ -35,7 +38,8 @@ fn with_seeds(program: impl Fn(Rc<Dice>)) {
     if let Some(seed) = number("RINGLOOP_CANCELLING_SEED") {
         return try_seed(seed);
     }
-    let end = Instant::now() + Duration::from_millis(number("RINGLOOP_CANCELLING_MS").unwrap_or(200));
+    let end =
+        Instant::now() + Duration::from_millis(number("RINGLOOP_CANCELLING_MS").unwrap_or(200));
     // Not those of the last run.
     let first = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as u64;
     for seed in first.. {
@@ -67,7 +71,8 @@ impl Dice {
         }
     }
 
-    /// Awaits a future, or drops it at some point before it is complete or before that has been seen.
+    /// Awaits a future, or drops it at some point before it is complete or before that has been
+    /// seen.
     async fn perhaps<F: Future>(&self, future: F) -> Option<F::Output> {
         let mut future = pin!(future);
         match self.below(8) {
@@ -151,7 +156,8 @@ impl Reads for PipeReader {
 impl<S: 'static> Reads for ringloop::compat::Buffered<S> {
     async fn read(&mut self, room: usize) -> Option<Vec<u8>> {
         let mut data = vec![0; room];
-        let count = futures_util::AsyncReadExt::read(self, &mut data).await.expect("reading goes well");
+        let count =
+            futures_util::AsyncReadExt::read(self, &mut data).await.expect("reading goes well");
         data.truncate(count);
         (count > 0).then_some(data)
     }
@@ -193,7 +199,8 @@ where
 {
     let mut written = 0;
     while written < length {
-        let piece = (1 + dice.below([3, 50, 4000][dice.below(3) as usize]) as usize).min(length - written);
+        let piece =
+            (1 + dice.below([3, 50, 4000][dice.below(3) as usize]) as usize).min(length - written);
         write(sequence(written, piece)).await.expect("writing goes well");
         written += piece;
         dice.wait().await;
@@ -254,7 +261,8 @@ fn s45_a_pipe_loses_nothing_by_dropped_reads() {
     with_seeds(|dice| {
         run(async {
             let (reader, writer) = std::io::pipe().unwrap();
-            let (reader, mut writer) = (PipeReader::from_std(reader).unwrap(), PipeWriter::from_std(writer).unwrap());
+            let (reader, mut writer) =
+                (PipeReader::from_std(reader).unwrap(), PipeWriter::from_std(writer).unwrap());
             let (length, inner) = (some_length(&dice), Rc::clone(&dice));
             let writing = task::spawn(async move {
                 write_pieces(length, &inner, async |piece| writer.write_all(piece).await.0).await;
@@ -305,7 +313,8 @@ fn s45_no_datagram_is_lost_by_dropped_receives() {
     with_seeds(|dice| {
         run(async {
             let localhost: SocketAddr = "127.0.0.1:0".parse().unwrap();
-            let (ours, theirs) = (UdpSocket::bind(localhost).unwrap(), UdpSocket::bind(localhost).unwrap());
+            let (ours, theirs) =
+                (UdpSocket::bind(localhost).unwrap(), UdpSocket::bind(localhost).unwrap());
             let (to, from) = (ours.local_addr().unwrap(), theirs.local_addr().unwrap());
             let (count, received) = (dice.below(60) as usize, Rc::new(Cell::new(0)));
             let (inner, seen) = (Rc::clone(&dice), Rc::clone(&received));
@@ -324,13 +333,17 @@ fn s45_no_datagram_is_lost_by_dropped_receives() {
             while received.get() < count {
                 let number = received.get();
                 let data = if dice.below(2) == 0 {
-                    dice.perhaps(ours.recv(Vec::with_capacity(300))).await.map(|(result, data)| (result.unwrap(), data))
+                    dice.perhaps(ours.recv(Vec::with_capacity(300)))
+                        .await
+                        .map(|(result, data)| (result.unwrap(), data))
                 } else {
-                    dice.perhaps(ours.recv_from(Vec::with_capacity(300))).await.map(|(result, data)| {
-                        let (length, sender) = result.unwrap();
-                        assert_eq!(sender, from);
-                        (length, data)
-                    })
+                    dice.perhaps(ours.recv_from(Vec::with_capacity(300))).await.map(
+                        |(result, data)| {
+                            let (length, sender) = result.unwrap();
+                            assert_eq!(sender, from);
+                            (length, data)
+                        },
+                    )
                 };
                 if let Some((length, data)) = data {
                     assert_eq!((length, data), (number % 300, sequence(number, number % 300)));
@@ -360,7 +373,8 @@ fn s45_no_connection_is_lost_by_dropped_accepts() {
             .unwrap();
             let mut accepted = Vec::new();
             while accepted.len() < count {
-                accepted.extend(dice.perhaps(listener.accept()).await.map(|stream| stream.unwrap()));
+                accepted
+                    .extend(dice.perhaps(listener.accept()).await.map(|stream| stream.unwrap()));
             }
             connecting.await.unwrap();
             for (client, server) in clients.borrow().iter().zip(&accepted) {
@@ -375,8 +389,10 @@ fn s45_no_unix_connection_is_lost_by_aborted_accepts() {
     with_seeds(|dice| {
         run(async {
             use std::os::linux::net::SocketAddrExt;
-            // Never the same twice: a child that another test has forked may have the former one open.
-            let name = format!("ringloop-cancelling-{}-{}", std::process::id(), dice.below(1 << 40));
+            // Never the same twice: a child that another test has forked may have the former one
+            // open.
+            let name =
+                format!("ringloop-cancelling-{}-{}", std::process::id(), dice.below(1 << 40));
             let address = std::os::unix::net::SocketAddr::from_abstract_name(name).unwrap();
             let listener = Rc::new(UnixListener::bind_addr(&address).unwrap());
             let count = 1 + dice.below(10) as usize;

@@ -22,8 +22,13 @@ fn on_a_small_stack(f: fn()) {
     thread.unwrap().join().unwrap();
 }
 
-/// Timers that never come, each with a release hook that cancels the next one, and is told its number before and after that.
-fn chain(lp: &Loop, length: usize, seen: impl Fn(usize, bool) + Clone + 'static) -> Rc<RefCell<Vec<Handle>>> {
+/// Timers that never come, each with a release hook that cancels the next one, and is told its
+/// number before and after that.
+fn chain(
+    lp: &Loop,
+    length: usize,
+    seen: impl Fn(usize, bool) + Clone + 'static,
+) -> Rc<RefCell<Vec<Handle>>> {
     let handles: Rc<RefCell<Vec<Handle>>> = Rc::default();
     for number in 0..length {
         let timer = lp.call_at(Time::NEVER, |_| unreachable!()).unwrap();
@@ -59,7 +64,10 @@ fn s14_a_chain_of_release_hooks_takes_no_stack() {
             let first = handles.borrow()[0];
             let end = move |lp: &Loop, order: &RefCell<Vec<usize>>| {
                 lp.cancel(first).unwrap();
-                assert!(order.borrow().iter().copied().eq(0..MANY), "each once, in order, before cancel returns");
+                assert!(
+                    order.borrow().iter().copied().eq(0..MANY),
+                    "each once, in order, before cancel returns"
+                );
             };
             if is_inside {
                 let order = Rc::clone(&order);
@@ -144,7 +152,8 @@ fn s30_a_panic_in_a_chain_keeps_no_hook_from_its_call() {
     }
 }
 
-/// A task with a group that has a task with a group, and so on: each awaits its group, and notes its end.
+/// A task with a group that has a task with a group, and so on: each awaits its group, and notes
+/// its end.
 fn nest(left: usize, ended: Rc<Cell<usize>>) -> Pin<Box<dyn Future<Output = Result<(), ()>>>> {
     struct Ended(Rc<Cell<usize>>);
     impl Drop for Ended {

@@ -45,7 +45,9 @@ fn s11_a_cancelled_watcher_leaves_the_child() {
     let mut child = sh("read x; exit 3");
     let dropped = trace.on_drop("dropped");
     let handle = lp
-        .watch_child(child.id(), move |_, _| panic!("a callback has run, {}", std::mem::size_of_val(&dropped)))
+        .watch_child(child.id(), move |_, _| {
+            panic!("a callback has run, {}", std::mem::size_of_val(&dropped))
+        })
         .unwrap();
     lp.on_release(handle, trace.note("release")).unwrap();
     lp.run_once(Duration::ZERO).unwrap();
@@ -68,7 +70,8 @@ fn what_is_no_child_is_refused_and_one_that_another_reaped_has_no_status() {
     let mut child = sh("read x");
     let seen = Rc::new(Cell::new(0));
     let inner = Rc::clone(&seen);
-    lp.watch_child(child.id(), move |_, status| inner.set(1 + i32::from(status.is_some()))).unwrap();
+    lp.watch_child(child.id(), move |_, status| inner.set(1 + i32::from(status.is_some())))
+        .unwrap();
     lp.run_once(Duration::ZERO).unwrap();
     child.wait().unwrap();
     assert_eq!(lp.run(), Ok(Outcome::Done));

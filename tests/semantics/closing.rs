@@ -9,7 +9,9 @@ use libc::{EBUSY, ENOENT, ESHUTDOWN};
 use ringloop::{Handle, HookPoint, Loop, Outcome, Time};
 
 use crate::support::{Watch, Watched};
-use crate::trace::{Bomb, HOUR, START, Trace, at, errno, ms, note_time, ns, panic_in, real_loop, virtual_loop};
+use crate::trace::{
+    Bomb, HOUR, START, Trace, at, errno, ms, note_time, ns, panic_in, real_loop, virtual_loop,
+};
 
 /// One of each kind of thing; each calls back `f`.
 fn one_of_each(lp: &Loop, f: impl FnMut(&Loop) + Clone + 'static) -> Vec<Handle> {
@@ -42,7 +44,9 @@ fn s22_close_drops_everything_and_runs_nothing() {
         let small = Rc::clone(&token);
         one_of_each(&lp, move |_| panic!("a callback has run, {}", Rc::strong_count(&small)));
         let (large, room) = (Rc::clone(&token), [0u64; 32]);
-        one_of_each(&lp, move |_| panic!("a callback has run, {room:?}, {}", Rc::strong_count(&large)));
+        one_of_each(&lp, move |_| {
+            panic!("a callback has run, {room:?}, {}", Rc::strong_count(&large))
+        });
         assert_eq!(Rc::strong_count(&token), 15);
         end(lp);
         assert_eq!(Rc::strong_count(&token), 1, "something was not dropped");
@@ -55,7 +59,9 @@ fn s22_close_drops_the_rest_of_a_broken_batch() {
     let trace = Trace::new();
     lp.call_soon(|lp| lp.break_().unwrap()).unwrap();
     let dropped = trace.on_drop("drop");
-    let rest = lp.call_soon(move |_| panic!("a callback has run, {}", std::mem::size_of_val(&dropped))).unwrap();
+    let rest = lp
+        .call_soon(move |_| panic!("a callback has run, {}", std::mem::size_of_val(&dropped)))
+        .unwrap();
     lp.on_release(rest, trace.note("release")).unwrap();
     assert_eq!(lp.run(), Ok(Outcome::Broken));
     assert_eq!(trace.len(), 0);
@@ -166,7 +172,10 @@ fn s22_what_is_dropped_at_shutdown_may_cancel_the_others() {
         let handle = lp.call_soon(move |_| drop(canceller)).unwrap();
         lp.on_release(handle, trace.note("release")).unwrap();
         // Each is to cancel the other: the first one does, the second finds nothing left to cancel.
-        others.iter().filter(|&place| !Rc::ptr_eq(place, other)).for_each(|place| place.set(Some(handle)));
+        others
+            .iter()
+            .filter(|&place| !Rc::ptr_eq(place, other))
+            .for_each(|place| place.set(Some(handle)));
     }
     lp.shutdown().unwrap();
     let mut seen = trace.take();
@@ -190,7 +199,10 @@ fn s22_a_panic_at_shutdown_or_close_keeps_nobody_from_being_released() {
         assert_eq!(caught, Some("in a Drop"));
         let mut seen = trace.take();
         seen.sort_unstable();
-        assert_eq!(seen, ["release after", "release before", "release of the one whose Drop panicked"]);
+        assert_eq!(
+            seen,
+            ["release after", "release before", "release of the one whose Drop panicked"]
+        );
     }
 }
 

@@ -55,7 +55,8 @@ fn lines_are_read_and_a_close_sends_what_is_left() {
     use futures_util::{AsyncBufReadExt, AsyncWriteExt};
     run(async {
         let (one, other) = UnixStream::pair().unwrap();
-        let (mut one, mut other) = (Buffered::from(one).with_capacity(7), Buffered::from(other).with_capacity(5));
+        let (mut one, mut other) =
+            (Buffered::from(one).with_capacity(7), Buffered::from(other).with_capacity(5));
         let writing = task::spawn(async move {
             for number in 0..1000 {
                 one.write_all(format!("line {number}\n").as_bytes()).await.unwrap();
@@ -110,7 +111,10 @@ fn s36_timers_of_hyper_are_those_of_the_loop() {
             assert_eq!(timer.now() - start, ms(100));
             late.await.unwrap();
             assert_eq!(timer.now() - start, Duration::from_secs(3600));
-            assert!(crate::streams::poll_once(timer.sleep(Duration::MAX).as_mut()).await.is_none(), "it is never over");
+            assert!(
+                crate::streams::poll_once(timer.sleep(Duration::MAX).as_mut()).await.is_none(),
+                "it is never over"
+            );
             timer.sleep_until(start).await;
             assert_eq!(timer.now() - start, Duration::from_secs(3600));
             // One that has begun ends on another thread.
@@ -121,9 +125,14 @@ fn s36_timers_of_hyper_are_those_of_the_loop() {
         })
         .unwrap();
     assert!(lp.run().is_ok());
-    assert!(lp.time() < crate::trace::START + Duration::from_secs(7200), "what was dropped elsewhere is cancelled");
+    assert!(
+        lp.time() < crate::trace::START + Duration::from_secs(7200),
+        "what was dropped elsewhere is cancelled"
+    );
     // Without a loop it is over at once.
-    assert!(futures_util::FutureExt::now_or_never(timers.sleep(Duration::from_secs(3600))).is_some());
+    assert!(
+        futures_util::FutureExt::now_or_never(timers.sleep(Duration::from_secs(3600))).is_some()
+    );
     assert!(ringloop::compat::Timer::new().is_err());
 }
 
@@ -143,13 +152,16 @@ fn a_client_and_a_server_of_hyper_talk() {
             let body = request.into_body().collect().await?.to_bytes();
             Ok::<_, hyper::Error>(Response::new(Full::new(body)))
         });
-        let server = hyper::server::conn::http1::Builder::new().serve_connection(Buffered::from(other), service);
+        let server = hyper::server::conn::http1::Builder::new()
+            .serve_connection(Buffered::from(other), service);
         Executor.execute(server);
-        let (mut client, connection) = hyper::client::conn::http1::handshake(Buffered::from(one)).await.unwrap();
+        let (mut client, connection) =
+            hyper::client::conn::http1::handshake(Buffered::from(one)).await.unwrap();
         Executor.execute(connection);
         for size in [0, 1, 1000, 1 << 20] {
             let body = Bytes::from(vec![7; size]);
-            let response = client.send_request(Request::new(Full::new(body.clone()))).await.unwrap();
+            let response =
+                client.send_request(Request::new(Full::new(body.clone()))).await.unwrap();
             assert!(response.into_body().collect().await.unwrap().to_bytes() == body);
         }
     });

@@ -10,7 +10,9 @@ use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
 
-use libc::{EACCES, EAGAIN, EINVAL, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSYS, EOWNERDEAD, EPERM, ESHUTDOWN};
+use libc::{
+    EACCES, EAGAIN, EINVAL, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSYS, EOWNERDEAD, EPERM, ESHUTDOWN,
+};
 use ringloop::{Events, Loop, Outcome, Time};
 
 use crate::support::Watched;
@@ -74,7 +76,10 @@ fn s28_an_error_names_its_errno_and_says_what_to_do() {
     let lp = virtual_loop();
     let error = lp.call_every(Duration::ZERO, |_| {}).unwrap_err();
     assert_eq!(error.raw_os_error(), EINVAL);
-    assert!(error.to_string().contains("EINVAL") && error.to_string().contains("period"), "{error}");
+    assert!(
+        error.to_string().contains("EINVAL") && error.to_string().contains("period"),
+        "{error}"
+    );
     assert_eq!(std::io::Error::from(error).raw_os_error(), Some(EINVAL));
 }
 
@@ -115,7 +120,8 @@ fn s29_in_a_forked_child_the_owner_is_dead_after_arguments_and_before_the_state(
     let handle = lp.call_later(HOUR, |_| {}).unwrap();
     let shut_down = virtual_loop();
     shut_down.shutdown().unwrap();
-    // SAFETY: the child calls the loop and leaves by _exit; glibc lets it allocate, whatever the other threads held.
+    // SAFETY: the child calls the loop and leaves by _exit; glibc lets it allocate, whatever the
+    // other threads held.
     match unsafe { libc::fork() } {
         0 => {
             let checked = catch_unwind(AssertUnwindSafe(|| {
@@ -147,21 +153,31 @@ fn s29_in_a_forked_child_the_owner_is_dead_after_arguments_and_before_the_state(
 fn refuse(call: libc::c_long, opcode: Option<u32>, errno: i32) {
     use libc::{BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W};
     let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
-    let skip_unless = |k: u32, jf: u8| libc::sock_filter { code: (BPF_JMP | BPF_JEQ | BPF_K) as u16, jt: 0, jf, k };
+    let skip_unless = |k: u32, jf: u8| libc::sock_filter {
+        code: (BPF_JMP | BPF_JEQ | BPF_K) as u16,
+        jt: 0,
+        jf,
+        k,
+    };
     let load = |offset: u32| statement(BPF_LD | BPF_W | BPF_ABS, offset);
     let end = statement(BPF_RET | BPF_K, libc::SECCOMP_RET_ERRNO | errno as u32);
     // struct seccomp_data: the number at 0, the low half of the second argument at 24.
     let mut program = vec![load(0)];
     match opcode {
         None => program.extend([skip_unless(call as u32, 1), end]),
-        Some(opcode) => program.extend([skip_unless(call as u32, 3), load(24), skip_unless(opcode, 1), end]),
+        Some(opcode) => {
+            program.extend([skip_unless(call as u32, 3), load(24), skip_unless(opcode, 1), end])
+        }
     }
     program.push(statement(BPF_RET | BPF_K, libc::SECCOMP_RET_ALLOW));
     let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
     // SAFETY: `filter` describes `program`, which lives until the kernel has copied it.
     unsafe {
         assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter), 0);
+        assert_eq!(
+            libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter),
+            0
+        );
     }
 }
 
@@ -199,7 +215,10 @@ fn s32_where_enter_or_register_alone_is_refused_making_a_loop_fails() {
                 refuse(call, None, refusal);
                 let error = Loop::new().expect_err("it cannot work");
                 assert_eq!(error.raw_os_error(), refusal);
-                assert!(error.to_string().contains("io_uring_enter or io_uring_register is not: allow"), "{error}");
+                assert!(
+                    error.to_string().contains("io_uring_enter or io_uring_register is not: allow"),
+                    "{error}"
+                );
                 assert_eq!(errno(Loop::builder().build_detached()), refusal);
             })
             .join()
@@ -326,7 +345,8 @@ fn s28_a_run_tells_when_the_loops_own_poll_or_timeout_is_refused() {
 
 /// Restricts the ring to these operations; false where it cannot be.
 fn restrict(lp: &Loop, operations: &[u8]) -> bool {
-    // struct io_uring_restriction: what is allowed, the operation, or the flags, or the number of the registration; 16 bytes.
+    // struct io_uring_restriction: what is allowed, the operation, or the flags, or the number of
+    // the registration; 16 bytes.
     let restriction = |what: u16, which: u8| {
         u128::from_ne_bytes(std::array::from_fn(|at| match at {
             0 | 1 => what.to_ne_bytes()[at],
@@ -340,8 +360,9 @@ fn restrict(lp: &Loop, operations: &[u8]) -> bool {
     let (fd, count) = (lp.ring_fd().unwrap(), rules.len());
     const REGISTER_RESTRICTIONS: libc::c_uint = 11;
     // SAFETY: the kernel reads so many rules.
-    let result =
-        unsafe { libc::syscall(libc::SYS_io_uring_register, fd, REGISTER_RESTRICTIONS, rules.as_ptr(), count) };
+    let result = unsafe {
+        libc::syscall(libc::SYS_io_uring_register, fd, REGISTER_RESTRICTIONS, rules.as_ptr(), count)
+    };
     // EBADFD: the oldest rung is not made disabled.
     assert!(result == 0 || std::io::Error::last_os_error().raw_os_error() == Some(libc::EBADFD));
     result == 0
@@ -371,7 +392,8 @@ fn s33_a_child_reports_though_another_thread_held_stderr() {
     });
     told.recv().unwrap();
     let mut pipe = [0; 2];
-    // SAFETY: the descriptors are written to a live array; the child, which has this thread alone, leaves by _exit.
+    // SAFETY: the descriptors are written to a live array; the child, which has this thread alone,
+    // leaves by _exit.
     let child = unsafe {
         assert_eq!(libc::pipe2(pipe.as_mut_ptr(), libc::O_CLOEXEC), 0);
         match libc::fork() {
@@ -396,12 +418,15 @@ fn s33_a_child_reports_though_another_thread_held_stderr() {
     drop(end);
     holder.join().unwrap();
     assert!(
-        status == 0 && text.starts_with("ringloop: pending at close: ") && text.lines().count() == 1,
+        status == 0
+            && text.starts_with("ringloop: pending at close: ")
+            && text.lines().count() == 1,
         "{status}: {text}"
     );
 }
 
-/// Forks, once; in the parent, waits for the child and sees that it left with 0. Whether this is the child.
+/// Forks, once; in the parent, waits for the child and sees that it left with 0. Whether this is
+/// the child.
 fn fork_once(forks: &Cell<bool>) -> bool {
     if !forks.replace(false) {
         return false;
@@ -435,7 +460,8 @@ fn s33_a_child_submits_nothing_when_the_descriptor_that_it_is_given_has_forked()
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let is_child = Rc::new(Cell::new(false));
         let fd = Forks(listener.into(), Cell::new(true), Rc::clone(&is_child));
-        let submitted = if multi { lp.accept_multi(fd, |_, _| ()) } else { lp.accept(fd, |_, _| ()) };
+        let submitted =
+            if multi { lp.accept_multi(fd, |_, _| ()) } else { lp.accept(fd, |_, _| ()) };
         if is_child.get() {
             let is_refused = submitted.is_err_and(|error| error.raw_os_error() == EOWNERDEAD);
             // SAFETY: _exit takes any number.

@@ -30,7 +30,8 @@ fn block(lp: &Loop, trace: &Trace) -> (Handle, Sender<()>) {
         "blocker"
     };
     let trace = trace.clone();
-    let handle = lp.run_in_executor(work, move |lp, result| trace.note(result.unwrap())(lp)).unwrap();
+    let handle =
+        lp.run_in_executor(work, move |lp, result| trace.note(result.unwrap())(lp)).unwrap();
     begun.recv().unwrap();
     (handle, end)
 }
@@ -64,7 +65,11 @@ fn s06_results_come_in_the_order_in_which_work_was_done() {
     let seen = Rc::new(Cell::new(0));
     for i in 0..1000 {
         let seen = Rc::clone(&seen);
-        lp.run_in_executor(move || i, move |_, result| assert_eq!(result, Ok(seen.replace(seen.get() + 1)))).unwrap();
+        lp.run_in_executor(
+            move || i,
+            move |_, result| assert_eq!(result, Ok(seen.replace(seen.get() + 1))),
+        )
+        .unwrap();
     }
     assert_eq!(lp.run(), Ok(Outcome::Done));
     assert_eq!(seen.get(), 1000);
@@ -118,7 +123,9 @@ fn s22_shutdown_tells_of_work_in_the_order_in_which_it_was_done() {
     };
     let note = |name| {
         let trace = trace.clone();
-        move |lp: &Loop, result: ringloop::Result<()>| trace.note(if result.is_ok() { name } else { "error" })(lp)
+        move |lp: &Loop, result: ringloop::Result<()>| {
+            trace.note(if result.is_ok() { name } else { "error" })(lp)
+        }
     };
     lp.run_in_executor(post, note("first")).unwrap();
     let (end, ends) = channel::<()>();
@@ -215,7 +222,11 @@ fn s22_close_drops_what_has_not_begun_and_waits_for_the_rest() {
     let token = Arc::new(());
     for _ in 0..10 {
         let (inner, done) = (Arc::clone(&token), Arc::clone(&token));
-        lp.run_in_executor(move || drop(inner), move |_, _| panic!("done {}", Arc::strong_count(&done))).unwrap();
+        lp.run_in_executor(
+            move || drop(inner),
+            move |_, _| panic!("done {}", Arc::strong_count(&done)),
+        )
+        .unwrap();
     }
     assert_eq!(Arc::strong_count(&token), 21);
     let error = lp.into_inner().close_within(Duration::from_millis(2)).unwrap_err();
@@ -271,7 +282,9 @@ fn s30_a_panic_in_work_comes_up_where_done_would_have_run() {
     let dropped = trace.on_drop("done dropped");
     lp.run_in_executor(
         || std::panic::resume_unwind(Box::new("work")),
-        move |_, _: ringloop::Result<()>| panic!("done has run, {}", std::mem::size_of_val(&dropped)),
+        move |_, _: ringloop::Result<()>| {
+            panic!("done has run, {}", std::mem::size_of_val(&dropped))
+        },
     )
     .unwrap();
     assert_eq!(panic_in(|| lp.run()), Some("work"));
@@ -279,7 +292,11 @@ fn s30_a_panic_in_work_comes_up_where_done_would_have_run() {
 
     let handler = trace.clone();
     lp.set_exception_handler(move |lp, panic| handler.note(payload(&*panic))(lp)).unwrap();
-    lp.run_in_executor(|| std::panic::resume_unwind(Box::new("work")), |_, _: ringloop::Result<()>| ()).unwrap();
+    lp.run_in_executor(
+        || std::panic::resume_unwind(Box::new("work")),
+        |_, _: ringloop::Result<()>| (),
+    )
+    .unwrap();
     // The thread goes on, too.
     let after = trace.clone();
     lp.run_in_executor(|| "after", move |lp, result| after.note(result.unwrap())(lp)).unwrap();
@@ -294,9 +311,14 @@ fn s30_a_panic_in_the_drop_of_cancelled_work_goes_where_those_of_callbacks_go() 
     let lp = loop_with_threads(1);
     let (_, end) = block(&lp, &Trace::new());
     let bomb = Bomb("drop");
-    let handle = lp.run_in_executor(move || drop(bomb), |_, result| assert_eq!(errno(result), ECANCELED)).unwrap();
+    let handle = lp
+        .run_in_executor(move || drop(bomb), |_, result| assert_eq!(errno(result), ECANCELED))
+        .unwrap();
     lp.cancel(handle).unwrap();
-    assert_eq!(panic_in(|| lp.run_once(Duration::ZERO).and_then(|_| lp.run_once(Duration::ZERO))), Some("drop"));
+    assert_eq!(
+        panic_in(|| lp.run_once(Duration::ZERO).and_then(|_| lp.run_once(Duration::ZERO))),
+        Some("drop")
+    );
     drop(end);
     assert_eq!(lp.run(), Ok(Outcome::Done));
 }
@@ -359,7 +381,8 @@ fn names_are_resolved() {
     assert_eq!(lp.run(), Ok(Outcome::Done));
     let mut found = found.take();
     found.sort_unstable();
-    let expected: Vec<SocketAddr> = ["127.0.0.1:8080", "[::1]:8080"].map(|address| address.parse().unwrap()).into();
+    let expected: Vec<SocketAddr> =
+        ["127.0.0.1:8080", "[::1]:8080"].map(|address| address.parse().unwrap()).into();
     assert_eq!(found, expected);
 
     let failed = Rc::new(Cell::new(0));

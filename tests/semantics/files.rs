@@ -33,7 +33,8 @@ fn room(size: usize) -> Vec<u8> {
 fn a_file_is_made_written_read_and_closed() {
     let path = Path::new("all");
     run(async {
-        let mut file = OpenOptions::new().read().write().create_new().mode(0o600).open(&path.0).await.unwrap();
+        let mut file =
+            OpenOptions::new().read().write().create_new().mode(0o600).open(&path.0).await.unwrap();
         assert_eq!(file.write_all("hello ").await.0, Ok(()));
         assert_eq!(file.write("world").await.0, Ok(5));
         assert_eq!(file.write_all_at("W", 6).await.0, Ok(()));
@@ -41,7 +42,11 @@ fn a_file_is_made_written_read_and_closed() {
         file.sync_data().await.unwrap();
         file.sync_all().await.unwrap();
         assert_eq!(file.read_at(room(100), 6).await, (Ok(6), b"World!".to_vec()));
-        assert_eq!(file.read(room(100)).await.0, Ok(1), "the position is behind what was written there");
+        assert_eq!(
+            file.read(room(100)).await.0,
+            Ok(1),
+            "the position is behind what was written there"
+        );
         assert_eq!(file.read(room(100)).await.0, Ok(0));
         file.set_len(5).await.unwrap();
         let status = file.metadata().await.unwrap();
@@ -70,7 +75,10 @@ fn s28_a_buffer_comes_back_from_a_file_that_says_no() {
         assert_eq!((errno(read), back.capacity()), (EINVAL, 0));
         let mut file = File::open(&path.0).await.unwrap();
         assert_eq!(file.write_at("x", 0).await.0.map_err(|error| error.raw_os_error()), Err(EBADF));
-        assert_eq!(file.write_all_at("x", 0).await.0.map_err(|error| error.raw_os_error()), Err(EBADF));
+        assert_eq!(
+            file.write_all_at("x", 0).await.0.map_err(|error| error.raw_os_error()),
+            Err(EBADF)
+        );
         assert_eq!(file.write_all("x").await, (Err(file.write_all("x").await.0.unwrap_err()), "x"));
         let (read, back) = file.read_exact(room(10)).await;
         assert_eq!((errno(read), back.capacity()), (ENODATA, 10));
@@ -134,7 +142,8 @@ fn s45_a_write_begins_where_a_dropped_read_has_ended() {
     }
 }
 
-/// What a file was opened for, by its flags, and what it held and could be read and written then; or what was refused.
+/// What a file was opened for, by its flags, and what it held and could be read and written then;
+/// or what was refused.
 fn opened(fd: Result<std::os::fd::OwnedFd, std::io::Error>, path: &std::path::Path) -> String {
     use std::io::{Read, Write};
     let fd = match fd {
@@ -142,8 +151,9 @@ fn opened(fd: Result<std::os::fd::OwnedFd, std::io::Error>, path: &std::path::Pa
         Err(error) => return format!("{:?}, {:?}", error.kind(), std::fs::read(path).ok()),
     };
     // SAFETY: it asks for numbers.
-    let (flags, close) =
-        unsafe { (libc::fcntl(fd.as_raw_fd(), libc::F_GETFL), libc::fcntl(fd.as_raw_fd(), libc::F_GETFD)) };
+    let (flags, close) = unsafe {
+        (libc::fcntl(fd.as_raw_fd(), libc::F_GETFL), libc::fcntl(fd.as_raw_fd(), libc::F_GETFD))
+    };
     let mut file = std::fs::File::from(fd);
     let mut held = String::new();
     let read = file.read_to_string(&mut held).is_ok();
@@ -161,7 +171,10 @@ fn s28_open_options_are_those_of_the_standard_library() {
         let mut options = OpenOptions::new().flags(flags);
         let mut standard = std::fs::File::options();
         std::os::unix::fs::OpenOptionsExt::custom_flags(&mut standard, flags);
-        type Set = (fn(OpenOptions) -> OpenOptions, fn(&mut std::fs::OpenOptions, bool) -> &mut std::fs::OpenOptions);
+        type Set = (
+            fn(OpenOptions) -> OpenOptions,
+            fn(&mut std::fs::OpenOptions, bool) -> &mut std::fs::OpenOptions,
+        );
         let sets: [Set; 6] = [
             (OpenOptions::read, std::fs::OpenOptions::read),
             (OpenOptions::write, std::fs::OpenOptions::write),
@@ -188,7 +201,8 @@ fn s28_open_options_are_those_of_the_standard_library() {
         assert_eq!(was, opened(standard.open(&theirs.0).map(Into::into), &theirs.0), "{options:?}");
         refused += usize::from(was.starts_with("InvalidInput"));
     }
-    // With none to read or write 8, with read alone 7, with append and truncate 8; with and without a file, and flags.
+    // With none to read or write 8, with read alone 7, with append and truncate 8; with and without
+    // a file, and flags.
     assert_eq!(refused, 23 * 4);
 }
 
@@ -203,8 +217,14 @@ fn s28_a_name_with_a_nul_is_called_that() {
         said(ringloop::net::UnixStream::connect("a\0b").await.err().unwrap());
         said(ringloop::net::UnixListener::bind("a\0b").err().unwrap());
         said(ringloop::net::TcpStream::connect_host("a\0b", 80).await.err().unwrap());
-        said(ringloop::process::Child::spawn(&mut std::process::Command::new("a\0b")).err().unwrap());
-        said(ringloop::process::Child::spawn(std::process::Command::new("true").arg("a\0b")).err().unwrap());
+        said(
+            ringloop::process::Child::spawn(&mut std::process::Command::new("a\0b")).err().unwrap(),
+        );
+        said(
+            ringloop::process::Child::spawn(std::process::Command::new("true").arg("a\0b"))
+                .err()
+                .unwrap(),
+        );
         let error = ringloop::net::UnixStream::connect("a".repeat(200)).await.err().unwrap();
         assert!(error.to_string().contains("too long"), "{error}");
     });

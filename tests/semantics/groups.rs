@@ -42,7 +42,8 @@ fn s46_a_group_gives_what_its_tasks_gave_in_the_order_in_which_they_were_started
 
 #[test]
 fn s46_the_first_failure_ends_the_others_the_newest_first_before_anything_else_runs() {
-    let failures: [fn() -> std::result::Result<u32, &'static str>; 2] = [|| Err("failed"), || panic("panicked")];
+    let failures: [fn() -> std::result::Result<u32, &'static str>; 2] =
+        [|| Err("failed"), || panic("panicked")];
     for failure in failures {
         let lp = virtual_loop();
         let trace = Trace::new();
@@ -147,7 +148,12 @@ fn s46_a_task_that_is_aborted_takes_the_tasks_of_its_groups_with_it_in_the_order
         task::sleep(ns(1)).await?;
         parent.abort();
         // The join future owns the group, and is the last that was made.
-        let expected = ["second child", "first child", "declared after the group", "declared before the group"];
+        let expected = [
+            "second child",
+            "first child",
+            "declared after the group",
+            "declared before the group",
+        ];
         assert_eq!(trace.take(), expected);
         assert!(parent.await.is_err_and(|error: JoinError| error.is_cancelled()));
         Result::Ok(())
@@ -246,7 +252,8 @@ fn s46_a_panic_in_what_a_group_drops_is_told() {
 
 #[test]
 fn s22_a_shutdown_waits_for_what_is_left_up_to_its_limit() {
-    for (limit, cancelled, end) in [(HOUR, 0, 50), (ns(50), 0, 50), (ns(49), 2, 49), (ns(0), 3, 0)] {
+    for (limit, cancelled, end) in [(HOUR, 0, 50), (ns(50), 0, 50), (ns(49), 2, 49), (ns(0), 3, 0)]
+    {
         let lp = virtual_loop();
         let ends = Rc::new(RefCell::new(Vec::new()));
         let (done, dropped) = (Rc::clone(&ends), Trace::new());
@@ -316,7 +323,11 @@ fn s48_a_shutdown_on_a_virtual_clock_gives_up_on_an_operation() {
 #[test]
 fn s46_what_is_done_while_a_group_ends_changes_nothing_of_it() {
     /// Cancels another task of the group when it is dropped, and tries to add one.
-    struct Meddler(Rc<Cell<Option<ringloop::Handle>>>, task::Spawner<u32, &'static str>, Rc<Cell<i32>>);
+    struct Meddler(
+        Rc<Cell<Option<ringloop::Handle>>>,
+        task::Spawner<u32, &'static str>,
+        Rc<Cell<i32>>,
+    );
     impl Drop for Meddler {
         fn drop(&mut self) {
             let cancelled = Loop::current().unwrap().cancel(self.0.get().unwrap());
@@ -371,7 +382,10 @@ struct PanicsInDrop;
 impl std::future::Future for PanicsInDrop {
     type Output = std::result::Result<u32, &'static str>;
 
-    fn poll(self: std::pin::Pin<&mut Self>, _: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
+    fn poll(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Self::Output> {
         std::task::Poll::Ready(Ok(1))
     }
 }

@@ -96,7 +96,10 @@ fn s10_a_handle_of_another_loop_is_refused() {
     for (at, lp) in loops.iter().enumerate() {
         for (of, handles) in handles.iter().enumerate().filter(|&(of, _)| of != at) {
             for &handle in handles {
-                assert!(!lp.is_pending(handle), "a handle of loop {of} names something on loop {at}");
+                assert!(
+                    !lp.is_pending(handle),
+                    "a handle of loop {of} names something on loop {at}"
+                );
                 check_stale(lp, handle);
             }
         }
@@ -119,7 +122,9 @@ fn s10_a_number_that_is_no_handle_is_refused() {
     }
     let mut random = Random(11);
     raw.extend((0..10_000).map(|_| random.next() as i64 ^ (random.next() as i64) << 32));
-    for handle in raw.into_iter().filter_map(Handle::from_raw).filter(|handle| !real.contains(handle)) {
+    for handle in
+        raw.into_iter().filter_map(Handle::from_raw).filter(|handle| !real.contains(handle))
+    {
         check_stale(&lp, handle);
     }
     assert!(real.iter().all(|&handle| lp.is_pending(handle)));
@@ -153,8 +158,12 @@ fn s11_what_is_cancelled_is_gone_when_cancel_returns() {
             match (is_large, repeating) {
                 (false, false) => lp.call_later(HOUR, move |_| drop(token)),
                 (false, true) => lp.call_every(HOUR, move |_| drop(Rc::clone(&token))),
-                (true, false) => lp.call_later(HOUR, move |_| drop((token, std::hint::black_box(large)))),
-                (true, true) => lp.call_every(HOUR, move |_| drop((Rc::clone(&token), std::hint::black_box(large)))),
+                (true, false) => {
+                    lp.call_later(HOUR, move |_| drop((token, std::hint::black_box(large))))
+                }
+                (true, true) => lp.call_every(HOUR, move |_| {
+                    drop((Rc::clone(&token), std::hint::black_box(large)))
+                }),
             }
             .unwrap()
         });
@@ -188,8 +197,14 @@ fn s11_cancelling_from_the_batch_that_is_being_run() {
     assert_eq!((trace.take(), lp.is_alive()), (vec!["killer", "survivor"], false));
 
     let inner_victims = Rc::clone(&victims);
-    lp.call_soon(move |lp| inner_victims.borrow().iter().for_each(|&victim| lp.cancel(victim).unwrap())).unwrap();
-    victims.replace(vec![lp.call_soon(trace.note("call")).unwrap(), lp.call_soon(trace.note("call")).unwrap()]);
+    lp.call_soon(move |lp| {
+        inner_victims.borrow().iter().for_each(|&victim| lp.cancel(victim).unwrap())
+    })
+    .unwrap();
+    victims.replace(vec![
+        lp.call_soon(trace.note("call")).unwrap(),
+        lp.call_soon(trace.note("call")).unwrap(),
+    ]);
     lp.call_soon(trace.note("survivor")).unwrap();
     assert_eq!(lp.run_once(HOUR), Ok(2));
     assert_eq!((trace.take(), lp.is_alive()), (vec!["survivor"], false));
@@ -216,7 +231,8 @@ fn s11_a_slot_freed_in_the_batch_and_filled_again_does_not_run_in_it() {
     let inner_trace = trace.clone();
     lp.call_soon(move |lp| {
         lp.cancel(inner.get().unwrap()).unwrap();
-        // Very likely in the slot of the one that was cancelled, whose place in the batch it must not take.
+        // Very likely in the slot of the one that was cancelled, whose place in the batch it must
+        // not take.
         lp.call_soon(inner_trace.note("new call")).unwrap();
         lp.call_later(HOUR, inner_trace.note("new timer")).unwrap();
     })
@@ -288,7 +304,13 @@ fn s11_cancelling_costs_the_same_however_many_are_pending() {
     let lp = virtual_loop();
     for newest_first in [true, false] {
         let mut handles: Vec<Handle> = (0..COUNT)
-            .map(|n| if n % 2 == 0 { lp.call_later(HOUR + ns(n as u64), |_| {}) } else { lp.call_soon(|_| {}) })
+            .map(|n| {
+                if n % 2 == 0 {
+                    lp.call_later(HOUR + ns(n as u64), |_| {})
+                } else {
+                    lp.call_soon(|_| {})
+                }
+            })
             .map(Result::unwrap)
             .collect();
         if newest_first {

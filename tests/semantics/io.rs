@@ -36,7 +36,12 @@ const POLL_ADD: u8 = 6;
 
 /// Waits for data on a stream: an operation that points at nothing.
 fn poll_in(stream: &UnixStream) -> Sqe {
-    Sqe { opcode: POLL_ADD, fd: stream.as_raw_fd(), op_flags: libc::POLLIN as u32, ..Sqe::default() }
+    Sqe {
+        opcode: POLL_ADD,
+        fd: stream.as_raw_fd(),
+        op_flags: libc::POLLIN as u32,
+        ..Sqe::default()
+    }
 }
 
 fn submit(lp: &Loop, entry: &Sqe, seen: &Seen) -> ringloop::Handle {
@@ -121,7 +126,9 @@ fn s22_a_loop_is_closed_amid_operations_by_its_threads_end() {
         let lp = Loop::new().unwrap();
         let released = Arc::new(AtomicBool::new(false));
         // SAFETY: a poll's entry points at nothing, and the callback keeps the stream.
-        let handle = unsafe { lp.submit(&poll_in(&ours), move |_, _| panic!("{ours:?} is readable")) }.unwrap();
+        let handle =
+            unsafe { lp.submit(&poll_in(&ours), move |_, _| panic!("{ours:?} is readable")) }
+                .unwrap();
         let hook = Arc::clone(&released);
         lp.on_release(handle, move |_| hook.store(true, Relaxed)).unwrap();
         lp.run_once(Duration::ZERO).unwrap();
@@ -168,7 +175,8 @@ fn s29_what_would_escape_the_loop_is_refused_by_name() {
         assert!(error.to_string().contains(name), "{error} does not name {name}");
     }
     // SAFETY: as above.
-    let error = unsafe { lp.submit(&Sqe { opcode: 250, ..Sqe::default() }, |_, _| {}) }.unwrap_err();
+    let error =
+        unsafe { lp.submit(&Sqe { opcode: 250, ..Sqe::default() }, |_, _| {}) }.unwrap_err();
     assert_eq!(error.raw_os_error(), libc::ENOSYS);
     assert!(!lp.supports(250) && lp.supports(NOP));
     assert!(!lp.is_alive());
@@ -223,7 +231,10 @@ fn what_epoll_refuses_is_refused() {
     let error = lp.watch_fd(file, Events::IN, |_, _| {}).unwrap_err();
     assert_eq!(error.raw_os_error(), libc::EPERM);
     assert!(Events::from_bits(1 << 31).is_err());
-    assert_eq!(Events::from_bits(Events::IN.bits() | Events::OUT.bits()), Ok(Events::IN | Events::OUT));
+    assert_eq!(
+        Events::from_bits(Events::IN.bits() | Events::OUT.bits()),
+        Ok(Events::IN | Events::OUT)
+    );
 }
 
 #[test]
@@ -317,14 +328,17 @@ fn s12_an_update_reaches_a_poll_that_waits() {
     assert_eq!(events.get(), Events::OUT);
 }
 
-/// Somebody else reads what has woken a poll, before the kernel looks: it refuses to change the poll then.
+/// Somebody else reads what has woken a poll, before the kernel looks: it refuses to change the
+/// poll then.
 #[test]
 fn s12_an_update_reaches_a_poll_that_was_woken_in_vain() {
     let lp = real_loop();
     let (mut stream, mut peer) = UnixStream::pair().unwrap();
     let events = Rc::new(Cell::new(Events::NONE));
     let seen = Rc::clone(&events);
-    let watcher = lp.watch_fd(stream.try_clone().unwrap(), Events::IN, move |_, ready| seen.set(ready)).unwrap();
+    let watcher = lp
+        .watch_fd(stream.try_clone().unwrap(), Events::IN, move |_, ready| seen.set(ready))
+        .unwrap();
     // The copy of the stream is another descriptor of the same file.
     assert_eq!(lp.run_once(Duration::ZERO), Ok(0));
     peer.write_all(b"x").unwrap();
@@ -361,7 +375,8 @@ fn s12_a_watcher_that_leaves_others_costs_no_submission() {
     let lp = real_loop();
     let (stream, _peer) = UnixStream::pair().unwrap();
     let stream = Rc::new(stream);
-    let [_first, second] = [(); 2].map(|()| lp.watch_fd(Rc::clone(&stream), Events::IN, |_, _| {}).unwrap());
+    let [_first, second] =
+        [(); 2].map(|()| lp.watch_fd(Rc::clone(&stream), Events::IN, |_, _| {}).unwrap());
     assert_eq!(lp.run_once(Duration::ZERO), Ok(0));
     let before = lp.metrics().submitted;
     lp.cancel(second).unwrap();

@@ -142,7 +142,8 @@ fn s05_due_timers_become_ready_in_deadline_order() {
     let lp = virtual_loop();
     let trace = Trace::new();
     let mut random = Random(5);
-    let mut expected: Vec<(u64, usize)> = (0..1000).map(|order| (random.below(START.as_nanos()), order)).collect();
+    let mut expected: Vec<(u64, usize)> =
+        (0..1000).map(|order| (random.below(START.as_nanos()), order)).collect();
     for &(when, order) in &expected {
         let trace = trace.clone();
         lp.call_at(Time::from_nanos(when), move |_| trace.add((when, order))).unwrap();
@@ -198,7 +199,11 @@ fn s05_an_iteration_that_sleeps_is_one_entry_into_the_kernel_timers_included() {
     })
     .unwrap();
     assert_eq!(lp.run_once(HOUR), Ok(1));
-    assert_eq!((lp.metrics().enters, lp.metrics().submitted), (0, 0), "scheduling timers is no business of the kernel");
+    assert_eq!(
+        (lp.metrics().enters, lp.metrics().submitted),
+        (0, 0),
+        "scheduling timers is no business of the kernel"
+    );
     // It sleeps for sure: a timer might be due before the loop gets to it.
     assert_eq!(lp.run_once(ms(2)), Ok(0));
     // The timeout, and once for the life of the loop the poll for the wakes of other threads.
@@ -213,7 +218,8 @@ fn s05_the_sleep_ends_at_the_earliest_deadline_whatever_the_kernel_was_told_befo
     let far = lp.call_later(HOUR, |_| {}).unwrap();
     for round in 0..50 {
         lp.flush().unwrap();
-        // Earlier than what the kernel waits for; then the same timer later again, which the kernel is not told.
+        // Earlier than what the kernel waits for; then the same timer later again, which the kernel
+        // is not told.
         lp.reschedule(far, lp.time() + HOUR / (round + 2)).unwrap();
         lp.flush().unwrap();
         let when = lp.time() + ns(200_000);
@@ -386,7 +392,9 @@ fn s07_a_repeating_timer_rescheduled_to_now_runs_once_an_iteration() {
     let lp = virtual_loop();
     let handle = Rc::new(Cell::new(None));
     let inner = Rc::clone(&handle);
-    let repeating = lp.call_every(ns(10), move |lp| lp.reschedule(inner.get().unwrap(), lp.time()).unwrap()).unwrap();
+    let repeating = lp
+        .call_every(ns(10), move |lp| lp.reschedule(inner.get().unwrap(), lp.time()).unwrap())
+        .unwrap();
     handle.set(Some(repeating));
     for _ in 0..50 {
         assert_eq!(lp.run_once(HOUR), Ok(1));
@@ -396,7 +404,8 @@ fn s07_a_repeating_timer_rescheduled_to_now_runs_once_an_iteration() {
 
 #[test]
 fn s07_a_timer_due_by_now_waits_for_the_next_iteration_when_the_batch_took_long() {
-    // The deadline passes while the batch runs, after the due timers have been collected: the timer is no part of it.
+    // The deadline passes while the batch runs, after the due timers have been collected: the timer
+    // is no part of it.
     let lp = real_loop();
     let trace = Trace::new();
     let inner = trace.clone();
@@ -498,7 +507,10 @@ fn s08_deadlines_that_are_past_and_equal_keep_their_order_too() {
         lp.call_at(Time::from_nanos(order % 2), move |_| trace.add(order)).unwrap();
     }
     assert_eq!(lp.run_once(HOUR), Ok(100));
-    assert_eq!(trace.take(), (0..50).map(|n| 2 * n).chain((0..50).map(|n| 2 * n + 1)).collect::<Vec<_>>());
+    assert_eq!(
+        trace.take(),
+        (0..50).map(|n| 2 * n).chain((0..50).map(|n| 2 * n + 1)).collect::<Vec<_>>()
+    );
 }
 
 /// Submits an operation that completes as soon as the kernel has it.
@@ -570,5 +582,10 @@ fn s05_a_timer_that_was_cancelled_costs_no_system_call() {
     }
     assert_eq!(lp.run(), Ok(Outcome::Done));
     let metrics = lp.metrics();
-    assert!(metrics.enters <= metrics.iterations, "{} calls, {} iterations", metrics.enters, metrics.iterations);
+    assert!(
+        metrics.enters <= metrics.iterations,
+        "{} calls, {} iterations",
+        metrics.enters,
+        metrics.iterations
+    );
 }

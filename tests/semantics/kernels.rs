@@ -1,7 +1,8 @@
-//! S32: which features of the kernel a loop uses, as on the versions that RINGLOOP_KERNEL names, and that what it
-//! promises is the same without them.
+//! S32: which features of the kernel a loop uses, as on the versions that RINGLOOP_KERNEL names,
+//! and that what it promises is the same without them.
 //!
-//! The variable is read when a loop is made, and is the whole process's: each version has a process of its own.
+//! The variable is read when a loop is made, and is the whole process's: each version has a process
+//! of its own.
 
 use std::cell::RefCell;
 use std::io::Write;
@@ -20,8 +21,8 @@ use crate::trace::{HOUR, ms, real_loop};
 const CHILD: &str = "RINGLOOP_TEST_CHILD";
 const POLL_ADD: u8 = 6;
 
-/// What `facts` says in a process whose loops are as on Linux `version`; "" is the kernel as it is. It is called by the test `name`,
-/// which is run there again.
+/// What `facts` says in a process whose loops are as on Linux `version`; "" is the kernel as it is.
+/// It is called by the test `name`, which is run there again.
 fn as_on(version: &str, name: &str, facts: fn() -> String) -> String {
     if env::var_os(CHILD).is_some() {
         println!("\nfacts: {}", facts());
@@ -37,21 +38,34 @@ fn as_on(version: &str, name: &str, facts: fn() -> String) -> String {
     let output = child.output().unwrap();
     let stdout = String::from_utf8(output.stdout).unwrap();
     let facts = stdout.lines().find_map(|line| line.strip_prefix("facts: "));
-    facts.unwrap_or_else(|| panic!("as on {version}: {stdout}{}", String::from_utf8_lossy(&output.stderr))).to_owned()
+    facts
+        .unwrap_or_else(|| {
+            panic!("as on {version}: {stdout}{}", String::from_utf8_lossy(&output.stderr))
+        })
+        .to_owned()
 }
 
 /// A poll for data.
 fn poll(stream: &UnixStream) -> Sqe {
-    Sqe { opcode: POLL_ADD, fd: stream.as_raw_fd(), op_flags: libc::POLLIN as u32, ..Sqe::default() }
+    Sqe {
+        opcode: POLL_ADD,
+        fd: stream.as_raw_fd(),
+        op_flags: libc::POLLIN as u32,
+        ..Sqe::default()
+    }
 }
 
 #[test]
 fn s32_a_loop_knows_the_operations_of_its_version() {
     fn operations() -> String {
         let lp = real_loop();
-        (0..=u8::MAX).filter(|&opcode| lp.supports(opcode)).map(|opcode| format!("{opcode} ")).collect()
+        (0..=u8::MAX)
+            .filter(|&opcode| lp.supports(opcode))
+            .map(|opcode| format!("{opcode} "))
+            .collect()
     }
-    // By linux/io_uring.h: the last operation of each version that brought some, and of one before the next.
+    // By linux/io_uring.h: the last operation of each version that brought some, and of one before
+    // the next.
     const LAST: [(&str, u8); 20] = [
         ("5.10", 33), // TEE
         ("5.11", 36), // UNLINKAT
@@ -74,12 +88,16 @@ fn s32_a_loop_knows_the_operations_of_its_version() {
         ("6.18", 62),
         ("6.19", 64), // URING_CMD128
     ];
-    let as_on = |version| as_on(version, "s32_a_loop_knows_the_operations_of_its_version", operations);
+    let as_on =
+        |version| as_on(version, "s32_a_loop_knows_the_operations_of_its_version", operations);
     let there = as_on("");
     let there: Vec<u8> = there.split_whitespace().map(|opcode| opcode.parse().unwrap()).collect();
     for (version, last) in LAST {
-        let expected: String =
-            there.iter().filter(|&&opcode| opcode <= last).map(|opcode| format!("{opcode} ")).collect();
+        let expected: String = there
+            .iter()
+            .filter(|&&opcode| opcode <= last)
+            .map(|opcode| format!("{opcode} "))
+            .collect();
         assert_eq!(as_on(version), expected, "as on {version}");
     }
 }
@@ -90,23 +108,34 @@ fn s32_a_ring_is_set_up_with_what_its_version_has() {
         let lp = real_loop();
         let fd = lp.ring_fd().unwrap();
         // SAFETY: nothing is submitted and nothing awaited.
-        let entered =
-            Errno::result(unsafe { libc::syscall(libc::SYS_io_uring_enter, fd, 0, 0, 0, ptr::null::<u8>(), 0) });
+        let entered = Errno::result(unsafe {
+            libc::syscall(libc::SYS_io_uring_enter, fd, 0, 0, 0, ptr::null::<u8>(), 0)
+        });
         lp.run_once(Duration::ZERO).unwrap();
         let register = move || {
             // SAFETY: a probe without room for its answer is refused.
-            Errno::result(unsafe { libc::syscall(libc::SYS_io_uring_register, fd, 8, ptr::null::<u8>(), 1) })
+            Errno::result(unsafe {
+                libc::syscall(libc::SYS_io_uring_register, fd, 8, ptr::null::<u8>(), 1)
+            })
         };
         let is_refused = thread::spawn(register).join().unwrap() == Err(Errno::EEXIST);
         let host = std::fs::read_link(format!("/proc/self/fd/{}", lp.fd().unwrap())).unwrap();
-        let when = if entered == Err(Errno::EBADFD) { "is enabled by its thread" } else { "is enabled at once" };
+        let when = if entered == Err(Errno::EBADFD) {
+            "is enabled by its thread"
+        } else {
+            "is enabled at once"
+        };
         let whose = if is_refused { "one thread's" } else { "any thread's" };
         format!("{when}, {whose}, {}", host.display())
     }
     let as_on = |version| as_on(version, "s32_a_ring_is_set_up_with_what_its_version_has", ring);
     let there = as_on("");
     for version in ["5.10", "5.18"] {
-        assert_eq!(as_on(version), "is enabled at once, any thread's, anon_inode:[eventpoll]", "as on {version}");
+        assert_eq!(
+            as_on(version),
+            "is enabled at once, any thread's, anon_inode:[eventpoll]",
+            "as on {version}"
+        );
     }
     if there != as_on("5.10") {
         for version in ["5.19", "6.0"] {
@@ -117,7 +146,8 @@ fn s32_a_ring_is_set_up_with_what_its_version_has() {
     assert_eq!(as_on("6.1"), there);
 }
 
-/// The facts are `old` as on the version before the one that brought something, and those of the kernel itself as on that one.
+/// The facts are `old` as on the version before the one that brought something, and those of the
+/// kernel itself as on that one.
 fn check_since(facts: impl Fn(&str) -> String, before: &str, old: &str, since: &str) {
     assert_eq!(facts(before), old, "as on {before}");
     assert_eq!(facts(since), facts(""), "as on {since}");
@@ -155,7 +185,8 @@ fn s32_an_armed_timeout_is_updated_since_5_11() {
         lp.run_once(ms(1)).unwrap();
         (lp.metrics().submitted - before).to_string()
     }
-    let facts = |version: &str| as_on(version, "s32_an_armed_timeout_is_updated_since_5_11", entries);
+    let facts =
+        |version: &str| as_on(version, "s32_an_armed_timeout_is_updated_since_5_11", entries);
     check_since(facts, "5.10", "2", "5.11");
 }
 
@@ -187,8 +218,10 @@ fn s32_a_buffer_is_filled_in_parts_since_6_12() {
         let buffers = lp.buffers(1, 4096).unwrap();
         let places: Rc<RefCell<Vec<usize>>> = Rc::default();
         let seen = Rc::clone(&places);
-        lp.recv_multi(stream, &buffers, move |_, data| seen.borrow_mut().push(data.unwrap().as_ptr() as usize))
-            .unwrap();
+        lp.recv_multi(stream, &buffers, move |_, data| {
+            seen.borrow_mut().push(data.unwrap().as_ptr() as usize)
+        })
+        .unwrap();
         for count in 1..=2 {
             peer.write_all(b"x").unwrap();
             while places.borrow().len() < count {
@@ -198,7 +231,8 @@ fn s32_a_buffer_is_filled_in_parts_since_6_12() {
         let places = places.borrow();
         (places[1] - places[0]).to_string()
     }
-    let facts = |version: &str| as_on(version, "s32_a_buffer_is_filled_in_parts_since_6_12", places);
+    let facts =
+        |version: &str| as_on(version, "s32_a_buffer_is_filled_in_parts_since_6_12", places);
     check_since(facts, "6.11", "0", "6.12");
 }
 
@@ -211,7 +245,11 @@ fn s32_what_is_promised_holds_as_on_older_kernels() {
             .env("RINGLOOP_KERNEL", version);
         let output = tests.output().unwrap();
         let stdout = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "as on {version}: {stdout}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "as on {version}: {stdout}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         assert!(!stdout.contains("running 0 tests"), "{stdout}");
     }
 }

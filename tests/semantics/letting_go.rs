@@ -1,4 +1,5 @@
-//! When the kernel lets go of a watched file (S12), what that costs, and what no other entry of the ring changes (S11, S14, S22).
+//! When the kernel lets go of a watched file (S12), what that costs, and what no other entry of the
+//! ring changes (S11, S14, S22).
 
 use std::cell::{Cell, RefCell};
 use std::io::{ErrorKind, Read, Write};
@@ -110,17 +111,23 @@ fn s12_a_hook_of_forget_fd_may_cancel_another_and_close() {
     assert!(ended.get());
 }
 
-/// What completes elsewhere fills the queue of completions, and what ends here waits in the kernel behind it.
+/// What completes elsewhere fills the queue of completions, and what ends here waits in the kernel
+/// behind it.
 #[test]
 fn s12_forgetting_sees_the_end_behind_a_full_queue() {
     let lp = Loop::builder().sq_entries(2).cq_entries(4).build().unwrap();
     let mut others = pairs(30);
     for (stream, _) in &others {
-        lp.recv(Number(stream.as_raw_fd()), Vec::with_capacity(1), 0, |_, result, _| assert_eq!(result, Ok(1)))
-            .unwrap();
+        lp.recv(Number(stream.as_raw_fd()), Vec::with_capacity(1), 0, |_, result, _| {
+            assert_eq!(result, Ok(1))
+        })
+        .unwrap();
     }
     let (stream, peer) = UnixStream::pair().unwrap();
-    lp.recv(Number(stream.as_raw_fd()), Vec::with_capacity(1), 0, |_, result, _| assert!(result.is_err())).unwrap();
+    lp.recv(Number(stream.as_raw_fd()), Vec::with_capacity(1), 0, |_, result, _| {
+        assert!(result.is_err())
+    })
+    .unwrap();
     lp.run_once(Duration::ZERO).unwrap();
     for (_, peer) in &mut others {
         peer.write_all(b"x").unwrap();
@@ -157,7 +164,8 @@ fn s12_a_thousand_completions_before_it_hold_up_no_close() {
     let lp = Loop::new().unwrap();
     let (busy, mut sender) = UnixStream::pair().unwrap();
     let ran = Rc::new(Cell::new(0));
-    let poll = Sqe { opcode: 6, fd: busy.as_raw_fd(), op_flags: libc::POLLIN as u32, ..Sqe::default() };
+    let poll =
+        Sqe { opcode: 6, fd: busy.as_raw_fd(), op_flags: libc::POLLIN as u32, ..Sqe::default() };
     for _ in 0..1000 {
         let ran = Rc::clone(&ran);
         // SAFETY: the entry of a poll points at nothing.
@@ -219,9 +227,12 @@ fn s12_a_dropped_task_and_a_group_share_one_call() {
             let lp = Loop::current().unwrap();
             let several: Vec<_> = numbers[..10].to_vec();
             let task = task::spawn(async move {
-                let mut waiting: Vec<_> = several.into_iter().map(|fd| Box::pin(waits(fd))).collect();
+                let mut waiting: Vec<_> =
+                    several.into_iter().map(|fd| Box::pin(waits(fd))).collect();
                 std::future::poll_fn(|context| {
-                    waiting.iter_mut().for_each(|one| assert!(one.as_mut().poll(context).is_pending()));
+                    waiting
+                        .iter_mut()
+                        .for_each(|one| assert!(one.as_mut().poll(context).is_pending()));
                     std::task::Poll::<()>::Pending
                 })
                 .await;
@@ -248,7 +259,8 @@ fn s12_a_dropped_task_and_a_group_share_one_call() {
     }
 }
 
-/// What `f` costs with 32 times as many, in multiples of what it costs with `few`: each the least of several times.
+/// What `f` costs with 32 times as many, in multiples of what it costs with `few`: each the least
+/// of several times.
 fn growth(few: usize, f: impl Fn(usize) -> Duration) -> f64 {
     let least = |count, rounds| (0..rounds).map(|_| f(count)).min().unwrap();
     least(32 * few, 3).as_secs_f64() / least(few, 9).as_secs_f64()
@@ -335,13 +347,27 @@ fn s22_tags_of_registered_resources_change_no_account() {
     let none = [-1i32; 8];
     let register = |opcode: u32, argument: *const libc::c_void, size: usize| {
         // SAFETY: the arguments are live structures of the kernel's, of the size given.
-        let result =
-            unsafe { libc::syscall(libc::SYS_io_uring_register, lp.ring_fd().unwrap(), opcode, argument, size) };
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_io_uring_register,
+                lp.ring_fd().unwrap(),
+                opcode,
+                argument,
+                size,
+            )
+        };
         assert!(result >= 0, "{}", std::io::Error::last_os_error());
     };
-    let files = Register { count: 8, flags: 0, resv: 0, data: fds.as_ptr() as u64, tags: tags.as_ptr() as u64 };
+    let files = Register {
+        count: 8,
+        flags: 0,
+        resv: 0,
+        data: fds.as_ptr() as u64,
+        tags: tags.as_ptr() as u64,
+    };
     register(REGISTER_FILES2, (&raw const files).cast(), size_of::<Register>());
-    let update = Update { offset: 0, resv: 0, data: none.as_ptr() as u64, tags: 0, count: 8, resv2: 0 };
+    let update =
+        Update { offset: 0, resv: 0, data: none.as_ptr() as u64, tags: 0, count: 8, resv2: 0 };
     register(FILES_UPDATE2, (&raw const update).cast(), size_of::<Update>());
     for _ in 0..3 {
         lp.run_once(Duration::ZERO).unwrap();

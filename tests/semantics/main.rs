@@ -1,7 +1,8 @@
-//! One test or more for each rule of the loop's semantics that the Rust API can show, named after the rule.
+//! One test or more for each rule of the loop's semantics that the Rust API can show, named after
+//! the rule.
 //!
-//! Time is virtual (S36) wherever real time is not the point: then every time in a test is exact. Where time is real,
-//! nothing is asserted that a slow machine could break.
+//! Time is virtual (S36) wherever real time is not the point: then every time in a test is exact.
+//! Where time is real, nothing is asserted that a slow machine could break.
 
 mod cancelling;
 mod chains;

@@ -18,7 +18,8 @@ fn set_nonblock(fd: impl AsFd) {
     assert_eq!(unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::FIONBIO, &raw mut on) }, 0);
 }
 
-/// Sees that what is begun on a loop has no result until something is made ready, and a good one then.
+/// Sees that what is begun on a loop has no result until something is made ready, and a good one
+/// then.
 fn check_waits<D: AsFd>(
     name: &str,
     fd: D,
@@ -61,28 +62,37 @@ fn s13_operations_wait_on_a_descriptor_with_o_nonblock() {
     let room = || Vec::<u8>::with_capacity(10);
     let (reader, mut writer) = std::io::pipe().unwrap();
     let ready = || writer.write_all(b"x").unwrap();
-    let read = |lp: &Loop, fd, done: Box<dyn Fn(_)>| lp.read(fd, room(), None, move |_, got, _| done(got.map(drop)));
+    let read = |lp: &Loop, fd, done: Box<dyn Fn(_)>| {
+        lp.read(fd, room(), None, move |_, got, _| done(got.map(drop)))
+    };
     check_waits("read of a pipe", reader, read, ready);
 
     let (reader, mut writer) = std::io::pipe().unwrap();
     let ready = || writer.write_all(b"x").unwrap();
-    let read =
-        |lp: &Loop, fd, done: Box<dyn Fn(_)>| lp.readv(fd, vec![room()], None, move |_, got, _| done(got.map(drop)));
+    let read = |lp: &Loop, fd, done: Box<dyn Fn(_)>| {
+        lp.readv(fd, vec![room()], None, move |_, got, _| done(got.map(drop)))
+    };
     check_waits("readv of a pipe", reader, read, ready);
 
     let (one, mut other) = UnixStream::pair().unwrap();
     let ready = || other.write_all(b"x").unwrap();
-    let read = |lp: &Loop, fd, done: Box<dyn Fn(_)>| lp.read(fd, room(), None, move |_, got, _| done(got.map(drop)));
+    let read = |lp: &Loop, fd, done: Box<dyn Fn(_)>| {
+        lp.read(fd, room(), None, move |_, got, _| done(got.map(drop)))
+    };
     check_waits("read of a stream", one, read, ready);
 
     let (one, mut other) = UnixStream::pair().unwrap();
     let ready = || other.write_all(b"x").unwrap();
-    let recv = |lp: &Loop, fd, done: Box<dyn Fn(_)>| lp.recv(fd, room(), 0, move |_, got, _| done(got.map(drop)));
+    let recv = |lp: &Loop, fd, done: Box<dyn Fn(_)>| {
+        lp.recv(fd, room(), 0, move |_, got, _| done(got.map(drop)))
+    };
     check_waits("recv", one, recv, ready);
 
     let (one, other) = UnixDatagram::pair().unwrap();
     let ready = || assert_eq!(other.send(b"x").unwrap(), 1);
-    let recv = |lp: &Loop, fd, done: Box<dyn Fn(_)>| lp.recv_from(fd, room(), 0, move |_, got, _| done(got.map(drop)));
+    let recv = |lp: &Loop, fd, done: Box<dyn Fn(_)>| {
+        lp.recv_from(fd, room(), 0, move |_, got, _| done(got.map(drop)))
+    };
     check_waits("recv_from", one, recv, ready);
 
     let (one, mut other) = UnixStream::pair().unwrap();
@@ -93,36 +103,48 @@ fn s13_operations_wait_on_a_descriptor_with_o_nonblock() {
     check_waits("recv_multi", one, recv, ready);
 
     let (one, mut other) = full();
-    let write = |lp: &Loop, fd, done: Box<dyn Fn(_)>| lp.write(fd, "x", None, move |_, got, _| done(got.map(drop)));
+    let write = |lp: &Loop, fd, done: Box<dyn Fn(_)>| {
+        lp.write(fd, "x", None, move |_, got, _| done(got.map(drop)))
+    };
     check_waits("write", one, write, || drain(&mut other));
 
     let (one, mut other) = full();
-    let write =
-        |lp: &Loop, fd, done: Box<dyn Fn(_)>| lp.writev(fd, vec!["x"], None, move |_, got, _| done(got.map(drop)));
+    let write = |lp: &Loop, fd, done: Box<dyn Fn(_)>| {
+        lp.writev(fd, vec!["x"], None, move |_, got, _| done(got.map(drop)))
+    };
     check_waits("writev", one, write, || drain(&mut other));
 
     let (one, mut other) = full();
-    let write = |lp: &Loop, fd, done: Box<dyn Fn(_)>| lp.write_all(fd, "x", None, move |_, got, _| done(got.map(drop)));
+    let write = |lp: &Loop, fd, done: Box<dyn Fn(_)>| {
+        lp.write_all(fd, "x", None, move |_, got, _| done(got.map(drop)))
+    };
     check_waits("write_all", one, write, || drain(&mut other));
 
     let (one, mut other) = full();
-    let send = |lp: &Loop, fd, done: Box<dyn Fn(_)>| lp.send(fd, "x", 0, move |_, got, _| done(got.map(drop)));
+    let send = |lp: &Loop, fd, done: Box<dyn Fn(_)>| {
+        lp.send(fd, "x", 0, move |_, got, _| done(got.map(drop)))
+    };
     check_waits("send", one, send, || drain(&mut other));
 
     let (one, mut other) = full();
-    let send = |lp: &Loop, fd, done: Box<dyn Fn(_)>| lp.send_all(fd, "x", 0, move |_, got, _| done(got.map(drop)));
+    let send = |lp: &Loop, fd, done: Box<dyn Fn(_)>| {
+        lp.send_all(fd, "x", 0, move |_, got, _| done(got.map(drop)))
+    };
     check_waits("send_all", one, send, || drain(&mut other));
 
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let ready = || drop(TcpStream::connect(address).unwrap());
-    let accept = |lp: &Loop, fd, done: Box<dyn Fn(_)>| lp.accept(fd, move |_, got| done(got.map(drop)));
+    let accept =
+        |lp: &Loop, fd, done: Box<dyn Fn(_)>| lp.accept(fd, move |_, got| done(got.map(drop)));
     check_waits("accept", listener, accept, ready);
 
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let ready = || drop(TcpStream::connect(address).unwrap());
-    let accept = |lp: &Loop, fd, done: Box<dyn Fn(_)>| lp.accept_multi(fd, move |_, got| done(got.map(drop)));
+    let accept = |lp: &Loop, fd, done: Box<dyn Fn(_)>| {
+        lp.accept_multi(fd, move |_, got| done(got.map(drop)))
+    };
     check_waits("accept_multi", listener, accept, ready);
 }
 
@@ -130,11 +152,13 @@ fn s13_operations_wait_on_a_descriptor_with_o_nonblock() {
 #[test]
 fn s13_splice_says_eagain_with_o_nonblock() {
     let lp = real_loop();
-    let ((reader, _writer), (_reader, writer)) = (std::io::pipe().unwrap(), std::io::pipe().unwrap());
+    let ((reader, _writer), (_reader, writer)) =
+        (std::io::pipe().unwrap(), std::io::pipe().unwrap());
     set_nonblock(&reader);
     let result = Rc::new(Cell::new(None));
     let inner = Rc::clone(&result);
-    lp.splice((reader, None), (writer, None), 10, 0, move |_, spliced| inner.set(Some(spliced))).unwrap();
+    lp.splice((reader, None), (writer, None), 10, 0, move |_, spliced| inner.set(Some(spliced)))
+        .unwrap();
     lp.run().unwrap();
     assert_eq!(result.get().unwrap().map_err(|error| error.raw_os_error()), Err(libc::EAGAIN));
 }
@@ -177,5 +201,8 @@ fn s13_recv_multi_on_an_idle_pipe_says_enotsock() {
             lp.run_once(Duration::from_millis(10)).unwrap();
         }
     }
-    assert_eq!(result.get().expect("it waits").map_err(|error| error.raw_os_error()), Err(libc::ENOTSOCK));
+    assert_eq!(
+        result.get().expect("it waits").map_err(|error| error.raw_os_error()),
+        Err(libc::ENOTSOCK)
+    );
 }

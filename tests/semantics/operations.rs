@@ -1,4 +1,5 @@
-//! Typed operations: what is given to them comes back, is kept as long as the kernel uses it, and not longer. S13, S14, S22, S30.
+//! Typed operations: what is given to them comes back, is kept as long as the kernel uses it, and
+//! not longer. S13, S14, S22, S30.
 
 use std::cell::{Cell, RefCell};
 use std::fs::{self, File};
@@ -11,7 +12,10 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::UNIX_EPOCH;
 
-use libc::{EBADF, ECANCELED, ECONNREFUSED, EEXIST, EINVAL, ENOENT, ENOSYS, ENOTCONN, EPIPE, ESHUTDOWN, ETIMEDOUT};
+use libc::{
+    EBADF, ECANCELED, ECONNREFUSED, EEXIST, EINVAL, ENOENT, ENOSYS, ENOTCONN, EPIPE, ESHUTDOWN,
+    ETIMEDOUT,
+};
 use ringloop::{Address, Buffer, BufferMut, CWD, Error, Handle, Loop, OpenOptions, Outcome, Sqe};
 
 use crate::support::Watched;
@@ -167,7 +171,11 @@ fn a_vector_is_appended_to_and_a_box_overwritten() {
     let boxed: Box<[u8]> = Box::from(&b"........................"[..]);
     let (result, boxed) = result_with(&lp, |f| lp.read(ours, boxed, None, f));
     let count = result.unwrap();
-    assert!(count >= 3 && boxed[..count].ends_with(b"xyz") && boxed[count..].iter().all(|&byte| byte == b'.'));
+    assert!(
+        count >= 3
+            && boxed[..count].ends_with(b"xyz")
+            && boxed[count..].iter().all(|&byte| byte == b'.')
+    );
 }
 
 #[test]
@@ -192,7 +200,10 @@ fn several_buffers_are_filled_one_after_the_other() {
     })
     .unwrap();
     let (result, back) = finish(&lp, &got);
-    assert_eq!((result, back), (Ok(7), vec![Box::from(*b"ab"), Box::from(*b"cdefg"), Box::from(*b"...")]));
+    assert_eq!(
+        (result, back),
+        (Ok(7), vec![Box::from(*b"ab"), Box::from(*b"cdefg"), Box::from(*b"...")])
+    );
     let vectors = vec![Vec::with_capacity(2), Vec::with_capacity(100)];
     let (inner, got) = self::got();
     lp.readv(file, vectors, Some(1), move |_, result, back| {
@@ -214,7 +225,10 @@ fn a_buffer_without_room_is_refused_and_so_are_flags_that_lie() {
     assert_eq!(errno(lp.readv(Rc::clone(&ours), vec![Vec::new()], None, |_, _, _| {})), EINVAL);
     let room = || Vec::with_capacity(1);
     assert_eq!(errno(lp.recv(Rc::clone(&ours), room(), libc::MSG_TRUNC, |_, _, _| {})), EINVAL);
-    assert_eq!(errno(lp.recv_from(Rc::clone(&ours), room(), libc::MSG_TRUNC, |_, _, _| {})), EINVAL);
+    assert_eq!(
+        errno(lp.recv_from(Rc::clone(&ours), room(), libc::MSG_TRUNC, |_, _, _| {})),
+        EINVAL
+    );
     assert_eq!(errno(lp.open_at(CWD, "a\0b", OpenOptions::new().read(), |_, _| {})), EINVAL);
     // What was given is dropped, the closure with what it carries.
     let (buffer, carried) = (NotedBuffer(Vec::new(), trace.clone()), trace.on_drop("closure"));
@@ -239,7 +253,12 @@ fn s13_the_least_of_all_results_is_given() {
     let given = Rc::new(Cell::new(0));
     let count = Rc::clone(&given);
     // SAFETY: the entry points at nothing.
-    unsafe { lp.submit(&entry, move |_, completion| count.set(count.get() + u32::from(!completion.more()))) }.unwrap();
+    unsafe {
+        lp.submit(&entry, move |_, completion| {
+            count.set(count.get() + u32::from(!completion.more()))
+        })
+    }
+    .unwrap();
     assert_eq!(lp.run(), Ok(Outcome::Done));
     assert_eq!(given.get(), 1);
 }
@@ -317,7 +336,8 @@ fn s22_dropping_the_loop_drops_what_is_in_flight_when_the_kernel_has_let_go() {
             let ours = Rc::new(ours);
             let (fd, carried) = (Noted(Rc::clone(&ours), trace.clone()), trace.on_drop("closure"));
             let buffer = NotedBuffer(Vec::with_capacity(100), trace.clone());
-            lp.recv(fd, buffer, 0, move |_, _, _| panic!("it ran, {}", size_of_val(&carried))).unwrap();
+            lp.recv(fd, buffer, 0, move |_, _, _| panic!("it ran, {}", size_of_val(&carried)))
+                .unwrap();
             if is_submitted {
                 assert_eq!(lp.run_once(ms(0)), Ok(0));
             }
@@ -326,7 +346,11 @@ fn s22_dropping_the_loop_drops_what_is_in_flight_when_the_kernel_has_let_go() {
             dropped.sort_unstable();
             assert_eq!(dropped, ["buffer", "closure", "descriptor"]);
             theirs.write_all(b"data").unwrap();
-            assert_eq!((&*ours).read(&mut [0; 10]).unwrap(), 4, "the kernel took it for a buffer that is gone");
+            assert_eq!(
+                (&*ours).read(&mut [0; 10]).unwrap(),
+                4,
+                "the kernel took it for a buffer that is gone"
+            );
         }
     }
 }
@@ -390,7 +414,8 @@ fn s30_no_borrow_is_held_while_what_was_given_is_used_or_dropped() {
     // Refused, by the loop and by the kernel.
     assert_eq!(errno(lp.read(nosy(), Vec::new(), None, |_, _, _| {})), EINVAL);
     lp.recv(nosy(), Vec::with_capacity(1), 0, |_, result, _| assert_eq!(result, Ok(0))).unwrap();
-    lp.close_fd(nosy().0.try_clone().unwrap(), |lp, _| assert!(lp.call_soon(|_| {}).is_ok())).unwrap();
+    lp.close_fd(nosy().0.try_clone().unwrap(), |lp, _| assert!(lp.call_soon(|_| {}).is_ok()))
+        .unwrap();
     assert_eq!(lp.run(), Ok(Outcome::Done));
 }
 
@@ -408,7 +433,13 @@ fn connections_are_made_used_and_ended() {
         }
         assert_eq!(errno(lp.socket(libc::AF_INET, libc::SOCK_STREAM, 0, |_, _| {})), ENOSYS);
         // SAFETY: it takes numbers; what it returns is owned by nobody else.
-        unsafe { OwnedFd::from_raw_fd(libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0)) }
+        unsafe {
+            OwnedFd::from_raw_fd(libc::socket(
+                libc::AF_INET,
+                libc::SOCK_STREAM | libc::SOCK_CLOEXEC,
+                0,
+            ))
+        }
     };
     let client = Rc::new(TcpStream::from(socket()));
     let (fd, (inner, accepted)) = (Rc::clone(&client), got());
@@ -434,14 +465,18 @@ fn connections_are_made_used_and_ended() {
     let (refused, unconnected) = (socket(), socket());
     assert_eq!(errno(result_of(&lp, |f| lp.connect(refused, address, f))), ECONNREFUSED);
     if lp.supports(SHUTDOWN) {
-        assert_eq!(errno(result_of(&lp, |f| lp.shutdown_fd(unconnected, Shutdown::Both, f))), ENOTCONN);
+        assert_eq!(
+            errno(result_of(&lp, |f| lp.shutdown_fd(unconnected, Shutdown::Both, f))),
+            ENOTCONN
+        );
     }
 }
 
 #[test]
 fn datagrams_have_addresses() {
     let lp = real_loop();
-    let (ours, theirs) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    let (ours, theirs) =
+        (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
     let (ours_is, theirs_is) = (ours.local_addr().unwrap(), theirs.local_addr().unwrap());
     let (result, back) = result_with(&lp, |f| lp.send_to(theirs, "hello", 0, ours_is, f));
     assert_eq!((result, back), (Ok(5), "hello"));
@@ -524,7 +559,10 @@ fn files_are_opened_written_looked_at_and_closed() {
     let file = Rc::new(file);
     assert_eq!(errno(result_of(&lp, |f| lp.open_at(at(), "a", options, f))), EEXIST);
     let missing = folder.0.join("b");
-    assert_eq!(errno(result_of(&lp, |f| lp.open_at(CWD, missing, OpenOptions::new().read(), f))), ENOENT);
+    assert_eq!(
+        errno(result_of(&lp, |f| lp.open_at(CWD, missing, OpenOptions::new().read(), f))),
+        ENOENT
+    );
     let fd = || Rc::clone(&file);
     assert_eq!(result_with(&lp, |f| lp.write_all(fd(), "abcdef", Some(0), f)).0, Ok(6));
     assert_eq!(result_with(&lp, |f| lp.write(fd(), "XY", Some(2), f)).0, Ok(2));
@@ -534,7 +572,10 @@ fn files_are_opened_written_looked_at_and_closed() {
     let long_ago = UNIX_EPOCH - ms(1500);
     File::from(file.try_clone().unwrap()).set_modified(long_ago).unwrap();
     let status = result_of(&lp, |f| lp.statx(at(), "a", 0, f)).unwrap();
-    assert_eq!((status.size, status.mode & 0o777, status.is_file(), status.is_dir()), (1000, 0o640, true, false));
+    assert_eq!(
+        (status.size, status.mode & 0o777, status.is_file(), status.is_dir()),
+        (1000, 0o640, true, false)
+    );
     let known = fs::metadata(folder.0.join("a")).unwrap();
     assert_eq!((status.modified, status.accessed), (long_ago, known.accessed().unwrap()));
     if lp.supports(55) {
@@ -542,7 +583,10 @@ fn files_are_opened_written_looked_at_and_closed() {
         assert_eq!(result_of(&lp, |f| lp.statx(fd(), "", libc::AT_EMPTY_PATH, f)).unwrap().size, 4);
     }
     let (ours, theirs) = UnixStream::pair().unwrap();
-    assert_eq!(errno(result_of(&lp, |f| lp.splice((fd(), Some(0)), (theirs, None), 4, 0, f))), EINVAL);
+    assert_eq!(
+        errno(result_of(&lp, |f| lp.splice((fd(), Some(0)), (theirs, None), 4, 0, f))),
+        EINVAL
+    );
     drop(ours);
     let (result, buffer) = result_with(&lp, |f| lp.read(fd(), Vec::with_capacity(4), Some(0), f));
     assert_eq!((result.unwrap(), &buffer[..4]), (buffer.len(), &b"abXY"[..]));

@@ -8,7 +8,9 @@ use libc::{EINVAL, ENOENT, ESHUTDOWN};
 use ringloop::{Handle, HookPoint, Kind, Loop, Outcome, Time};
 
 use crate::support::Watched;
-use crate::trace::{Bomb, HOUR, START, Trace, at, errno, ns, panic, panic_in, payload, virtual_loop};
+use crate::trace::{
+    Bomb, HOUR, START, Trace, at, errno, ns, panic, panic_in, payload, virtual_loop,
+};
 
 #[test]
 fn s30_a_panic_leaves_the_run_with_the_rest_of_the_batch_queued() {
@@ -47,7 +49,11 @@ fn s30_a_panic_in_any_kind_of_callback_leaves_the_run() {
 
     let repeating = lp.call_every(ns(10), |_| panic("repeating timer")).unwrap();
     assert_eq!(panic_in(|| lp.run()), Some("repeating timer"));
-    assert_eq!((lp.time(), lp.when(repeating)), (at(15), Ok(at(25))), "it is pending still, in phase");
+    assert_eq!(
+        (lp.time(), lp.when(repeating)),
+        (at(15), Ok(at(25))),
+        "it is pending still, in phase"
+    );
     assert_eq!(panic_in(|| lp.run()), Some("repeating timer"));
     lp.cancel(repeating).unwrap();
 
@@ -96,7 +102,18 @@ fn s30_with_a_handler_the_loop_goes_on() {
     assert_eq!(lp.run_once(HOUR), Ok(5), "callbacks that panic have run");
     assert_eq!(
         trace.take(),
-        ["handled:", "hook", "handled:", "call", "second", "handled:", "timer", "handled:", "repeating timer", "last"]
+        [
+            "handled:",
+            "hook",
+            "handled:",
+            "call",
+            "second",
+            "handled:",
+            "timer",
+            "handled:",
+            "repeating timer",
+            "last"
+        ]
     );
     assert_eq!((lp.is_pending(repeating), lp.metrics().callbacks), (true, 5));
 }
@@ -192,7 +209,10 @@ fn s30_without_a_handler_a_panic_in_the_drop_of_what_is_cancelled_leaves_cancel(
     let timer = lp.call_later(HOUR, move |_| drop(bomb)).unwrap();
     lp.on_release(timer, trace.note("release")).unwrap();
     assert_eq!(panic_in(|| lp.cancel(timer)), Some("drop"));
-    assert_eq!((trace.take(), lp.is_alive(), errno(lp.cancel(timer))), (vec!["release"], false, ENOENT));
+    assert_eq!(
+        (trace.take(), lp.is_alive(), errno(lp.cancel(timer))),
+        (vec!["release"], false, ENOENT)
+    );
     // The loop is none the worse for it.
     lp.call_soon(trace.note("call")).unwrap();
     assert_eq!(lp.run(), Ok(Outcome::Done));
@@ -233,7 +253,11 @@ fn s30_with_a_handler_panics_at_shutdown_and_close_are_handled() {
         lp.call_soon(move |_| drop(bomb)).unwrap();
         let timer = lp.call_later(HOUR, |_| {}).unwrap();
         lp.on_release(timer, |_| panic("release")).unwrap();
-        let caught = if shut_down { panic_in(|| lp.shutdown().unwrap()) } else { panic_in(|| lp.close().unwrap()) };
+        let caught = if shut_down {
+            panic_in(|| lp.shutdown().unwrap())
+        } else {
+            panic_in(|| lp.close().unwrap())
+        };
         assert_eq!((caught, trace.take()), (None, vec!["drop", "release"]));
     }
 }
@@ -339,7 +363,14 @@ fn use_everything(lp: &Loop) {
         let _ = (lp.unref(handle), lp.ref_(handle), lp.has_ref(handle), lp.is_pending(handle));
         let _ = lp.on_release(handle, |_| {});
     }
-    let _ = (lp.time(), lp.metrics(), lp.next_deadline(), lp.is_alive(), lp.is_running(), lp.current_handle());
+    let _ = (
+        lp.time(),
+        lp.metrics(),
+        lp.next_deadline(),
+        lp.is_alive(),
+        lp.is_running(),
+        lp.current_handle(),
+    );
     let _ = lp.walk(|lp, info| {
         if info.kind() == Kind::Hook {
             let _ = lp.metrics();
@@ -412,7 +443,15 @@ fn s30_no_borrow_is_held_while_user_code_runs() {
     seen.sort_unstable();
     assert_eq!(
         seen,
-        ["call", "exception handler", "hook after", "hook before", "release", "repeating timer", "slow callback"]
+        [
+            "call",
+            "exception handler",
+            "hook after",
+            "hook before",
+            "release",
+            "repeating timer",
+            "slow callback"
+        ]
     );
     lp.clear_slow_callback().unwrap();
     hooks.iter().for_each(|&hook| lp.cancel(hook).unwrap());
@@ -501,7 +540,10 @@ fn s30_no_borrow_is_held_while_user_code_runs() {
     lp.shutdown().unwrap();
     let carried = user("refused after shutdown");
     assert_eq!(errno(lp.call_soon(move |_| carried.touch())), ESHUTDOWN);
-    assert_eq!(trace.take(), ["dropped at shutdown", "released at shutdown", "refused after shutdown"]);
+    assert_eq!(
+        trace.take(),
+        ["dropped at shutdown", "released at shutdown", "refused after shutdown"]
+    );
 }
 
 #[test]
@@ -543,7 +585,8 @@ fn s30_the_drop_of_a_handler_may_set_handlers() {
 fn s30_a_drop_in_a_run_may_use_the_loop_it_belongs_to() {
     // Drop of a handler that replaces itself while it runs.
     let (lp, trace) = (Rc::new(virtual_loop()), Trace::new());
-    let carried = UsesLoop(Rc::downgrade(&lp), trace.clone(), "handler dropped after it has returned");
+    let carried =
+        UsesLoop(Rc::downgrade(&lp), trace.clone(), "handler dropped after it has returned");
     let inner = trace.clone();
     lp.set_exception_handler(move |lp, _| {
         carried.touch();

@@ -16,7 +16,12 @@ use crate::trace::{errno, ms, real_loop};
 
 fn sh(script: &str) -> Child {
     let mut command = Command::new("sh");
-    command.arg("-c").arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .arg("-c")
+        .arg(script)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     Child::spawn(&mut command).unwrap()
 }
 
@@ -31,7 +36,10 @@ fn a_child_reads_writes_and_ends() {
         let read = child.stdout.as_mut().unwrap().read_exact(Vec::with_capacity(300_000)).await;
         assert!(read == (Ok(()), text));
         writing.await.unwrap().unwrap();
-        assert_eq!(child.stderr.as_mut().unwrap().read_exact(Vec::with_capacity(6)).await.1, b"error\n");
+        assert_eq!(
+            child.stderr.as_mut().unwrap().read_exact(Vec::with_capacity(6)).await.1,
+            b"error\n"
+        );
         for _ in 0..2 {
             assert_eq!(child.wait().await.unwrap().code(), Some(3));
         }

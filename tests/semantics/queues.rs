@@ -49,7 +49,8 @@ fn s47_what_is_there_when_a_queue_closes_is_popped_still() {
     queue.push("first").unwrap();
     queue.push("second").unwrap();
     queue.close();
-    let popped = lp.run_until_complete(async { [queue.pop().await, queue.pop().await, queue.pop().await] });
+    let popped =
+        lp.run_until_complete(async { [queue.pop().await, queue.pop().await, queue.pop().await] });
     assert_eq!(popped.unwrap(), [Some("first"), Some("second"), None]);
 }
 
@@ -109,7 +110,8 @@ fn s47_a_pop_that_is_polled_again_keeps_its_place() {
 
 #[test]
 fn s47_pops_that_are_dropped_cost_no_search() {
-    // 100,000 that wait, of which the newest is dropped first: with a search from the front, 5 billion steps.
+    // 100,000 that wait, of which the newest is dropped first: with a search from the front, 5
+    // billion steps.
     let lp = virtual_loop();
     let queue: Queue<u32> = Queue::new();
     let pop_in_the_middle = lp.run_until_complete(async {

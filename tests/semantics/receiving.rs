@@ -1,5 +1,5 @@
-//! Receives that share few buffers: whoever has data is served while a buffer is free (S13). With RINGLOOP_KERNEL=5.10 the same
-//! holds for the polls that take the place of multishot receives.
+//! Receives that share few buffers: whoever has data is served while a buffer is free (S13). With
+//! RINGLOOP_KERNEL=5.10 the same holds for the polls that take the place of multishot receives.
 
 use std::cell::{Cell, RefCell};
 use std::io::{Read, Write};
@@ -26,7 +26,8 @@ struct Server {
 }
 
 impl Server {
-    /// `count` connections, of which those in `sending` have filled a buffer before all begin to receive at once.
+    /// `count` connections, of which those in `sending` have filled a buffer before all begin to
+    /// receive at once.
     fn new(buffers: u32, count: usize, sending: impl Fn(usize) -> bool) -> Server {
         let lp = Loop::new().unwrap();
         let buffers = lp.buffers(buffers, SIZE as u32).unwrap();
@@ -48,7 +49,8 @@ impl Server {
         Server { lp, buffers, peers, streams, handles, received }
     }
 
-    /// Runs until so many have received. A loop that sleeps for ten seconds meanwhile has forgotten somebody.
+    /// Runs until so many have received. A loop that sleeps for ten seconds meanwhile has forgotten
+    /// somebody.
     fn run_until(&self, served: usize) {
         while self.served() < served {
             let begin = Instant::now();
@@ -113,7 +115,10 @@ fn s12_forgetting_a_receive_leaves_the_buffer_to_the_next() {
     server.run_until(2);
     assert!(server.received.borrow()[5] > 0);
     for (at, handle) in server.handles.iter().enumerate() {
-        assert_eq!(server.lp.is_pending(*handle), at == 0 || at == 5 || server.received.borrow()[at] > 0);
+        assert_eq!(
+            server.lp.is_pending(*handle),
+            at == 0 || at == 5 || server.received.borrow()[at] > 0
+        );
     }
     for &handle in &server.handles {
         let _ = server.lp.cancel(handle);

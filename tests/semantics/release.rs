@@ -5,7 +5,9 @@ use std::rc::Rc;
 use libc::ENOENT;
 use ringloop::{HookPoint, Loop, Outcome, Time};
 
-use crate::trace::{HOUR, START, Trace, at, check_stale, errno, later, ns, panic, panic_in, payload, virtual_loop};
+use crate::trace::{
+    HOUR, START, Trace, at, check_stale, errno, later, ns, panic, panic_in, payload, virtual_loop,
+};
 
 #[test]
 fn s14_a_release_hook_runs_once_when_a_one_shot_has_run() {
@@ -108,7 +110,8 @@ fn s14_a_release_hook_never_runs_while_its_callback_is_on_the_stack() {
 
 #[test]
 fn s14_a_release_hook_waits_for_its_callback_even_if_another_loop_cancels() {
-    // The callback of a repeating timer runs another loop; a callback of that one cancels the timer.
+    // The callback of a repeating timer runs another loop; a callback of that one cancels the
+    // timer.
     let lp = Rc::new(virtual_loop());
     let trace = Trace::new();
     let (own, inner) = later();
@@ -172,7 +175,10 @@ fn s14_a_release_hook_may_call_any_function() {
         let timer = lp.call_later(ns(5), inner_trace.note("timer")).unwrap();
         lp.reschedule(timer, at(7)).unwrap();
         lp.walk(|_, _| {}).unwrap();
-        assert_eq!((lp.metrics().timers_cancelled, lp.time(), lp.current_handle()), (2, START, None));
+        assert_eq!(
+            (lp.metrics().timers_cancelled, lp.time(), lp.current_handle()),
+            (2, START, None)
+        );
         lp.stop().unwrap();
         inner_trace.add("release");
     })
@@ -244,5 +250,8 @@ fn s14_a_repeating_timer_that_panics_is_not_released() {
     lp.set_exception_handler(move |_, caught| inner.add(payload(&*caught))).unwrap();
     assert_eq!(lp.run_once(HOUR), Ok(1));
     assert_eq!(lp.run_once(HOUR), Ok(1));
-    assert_eq!((seen.take(), trace.len(), lp.is_pending(repeating)), (vec!["callback"; 2], 0, true));
+    assert_eq!(
+        (seen.take(), trace.len(), lp.is_pending(repeating)),
+        (vec!["callback"; 2], 0, true)
+    );
 }

@@ -10,7 +10,8 @@ use ringloop::{HookPoint, Loop, Outcome, task};
 use crate::signal::{self, Interruptions};
 use crate::support::Watched;
 use crate::trace::{
-    HOUR, START, Trace, at, errno, monotonic, ms, note_time, ns, panic, panic_in, real_loop, virtual_loop,
+    HOUR, START, Trace, at, errno, monotonic, ms, note_time, ns, panic, panic_in, real_loop,
+    virtual_loop,
 };
 
 #[test]
@@ -32,7 +33,9 @@ fn s19_run_with_nothing_left_runs_no_iteration() {
     let lp = virtual_loop();
     lp.add_hook(HookPoint::BeforeWait, |_| panic!("a hook has run")).unwrap();
     lp.add_hook(HookPoint::AfterWait, |_| panic!("a hook has run")).unwrap();
-    for unreferenced in [lp.call_soon(|_| {}), lp.call_later(ns(1), |_| {}), lp.call_every(ns(1), |_| {})] {
+    for unreferenced in
+        [lp.call_soon(|_| {}), lp.call_later(ns(1), |_| {}), lp.call_every(ns(1), |_| {})]
+    {
         lp.unref(unreferenced.unwrap()).unwrap();
     }
     assert_eq!(lp.run(), Ok(Outcome::Done));
@@ -167,7 +170,8 @@ fn s19_run_once_sleeps_all_of_its_limit_when_nothing_wakes_it() {
 
 #[test]
 fn s19_run_once_sleeps_all_of_its_limit_though_a_cancelled_timer_was_armed() {
-    // The kernel was told of a deadline; its timer is cancelled before the loop sleeps. Nothing is left to wake it.
+    // The kernel was told of a deadline; its timer is cancelled before the loop sleeps. Nothing is
+    // left to wake it.
     let lp = real_loop();
     lp.fd().unwrap();
     let timer = lp.call_later(ms(3), |_| {}).unwrap();
@@ -230,7 +234,10 @@ fn s20_running_a_running_loop_is_refused_everywhere() {
     lp.cancel(after).unwrap();
     let mut seen = trace.take();
     seen.sort_unstable();
-    assert_eq!(seen, ["call", "exception handler", "hook", "hook", "release", "slow callback", "timer"]);
+    assert_eq!(
+        seen,
+        ["call", "exception handler", "hook", "hook", "release", "slow callback", "timer"]
+    );
     // Nothing was lost by it.
     lp.call_soon(trace.note("call")).unwrap();
     assert_eq!(lp.run(), Ok(Outcome::Done));
@@ -356,7 +363,8 @@ fn s20_the_innermost_running_loop_is_known() {
     assert!(Loop::with_running(|running| running.is_none()));
 }
 
-const SIGNALS: [(libc::c_int, libc::c_int); 2] = [(libc::SIGUSR1, 0), (libc::SIGUSR2, libc::SA_RESTART)];
+const SIGNALS: [(libc::c_int, libc::c_int); 2] =
+    [(libc::SIGUSR1, 0), (libc::SIGUSR2, libc::SA_RESTART)];
 
 #[test]
 fn s21_run_once_says_that_a_signal_ended_its_wait() {
@@ -498,7 +506,10 @@ fn s20_the_current_loop_is_the_innermost_that_runs_and_can_be_kept() {
         let cancelled = current.call_at(at(1), trace.note("cancelled"))?;
         current.cancel(cancelled)?;
         task::sleep(ns(10)).await?;
-        assert_eq!((trace.take(), task.await.unwrap(), current.time()), (vec!["call", "timer"], 7, Ok(at(10))));
+        assert_eq!(
+            (trace.take(), task.await.unwrap(), current.time()),
+            (vec!["call", "timer"], 7, Ok(at(10)))
+        );
         // While another one runs inside, that is the current one.
         let (nested, kept) = (Rc::clone(&inner), current.clone());
         let told = Rc::new(Cell::new(false));

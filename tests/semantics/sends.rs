@@ -30,8 +30,15 @@ fn connection() -> (TcpStream, TcpStream) {
     let one = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let on: c_int = 1;
     // SAFETY: the option is a number.
-    let set =
-        unsafe { libc::setsockopt(one.as_raw_fd(), libc::SOL_SOCKET, libc::SO_ZEROCOPY, (&raw const on).cast(), 4) };
+    let set = unsafe {
+        libc::setsockopt(
+            one.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ZEROCOPY,
+            (&raw const on).cast(),
+            4,
+        )
+    };
     assert_eq!(set, 0);
     (one, listener.accept().unwrap().0)
 }
@@ -95,7 +102,9 @@ fn s13_flags_that_keep_the_buffer_are_refused_by_name() {
         {
             match refusal(submitted) {
                 None => assert_ne!(allowed & flag, 0, "{flag:#x} is taken"),
-                Some(said) => assert!(allowed & flag == 0 && said.contains(name), "{flag:#x}: {said}"),
+                Some(said) => {
+                    assert!(allowed & flag == 0 && said.contains(name), "{flag:#x}: {said}")
+                }
             }
         }
     }
@@ -121,7 +130,8 @@ fn s13_entries_that_keep_the_buffer_are_refused_by_name() {
     }
     // A flag that came after this version is the kernel's to refuse.
     let (addr, len) = (text.as_ptr() as u64, text.len() as u32);
-    let entry = Sqe { opcode: SEND, fd: one.as_raw_fd(), addr, len, op_flags: 1 << 30, ..Sqe::default() };
+    let entry =
+        Sqe { opcode: SEND, fd: one.as_raw_fd(), addr, len, op_flags: 1 << 30, ..Sqe::default() };
     // SAFETY: the bytes outlive the loop's run.
     unsafe { lp.submit(&entry, |_, _| {}) }.unwrap();
     lp.run().unwrap();
@@ -142,7 +152,8 @@ fn s13_a_send_without_a_copy_ends_when_the_kernel_lets_go() {
     let seen = Rc::new(RefCell::new(Vec::<Completion>::new()));
     let inner = Rc::clone(&seen);
     // SAFETY: the bytes outlive the loop's run.
-    let submitted = unsafe { lp.submit(&entry, move |_, completion| inner.borrow_mut().push(completion)) };
+    let submitted =
+        unsafe { lp.submit(&entry, move |_, completion| inner.borrow_mut().push(completion)) };
     if !lp.supports(SEND_ZC) {
         assert_eq!(submitted.unwrap_err().raw_os_error(), libc::ENOSYS);
         return;
@@ -193,7 +204,9 @@ fn s13_sends_of_all_on_one_stream_do_not_mix() {
     let one = Rc::new(one);
     for letter in 0..6 {
         let (stream, part) = (Rc::clone(&one), vec![letter; 1 << 20]);
-        let done = move |_: &Loop, result, part: Vec<u8>| assert_eq!((result, part[0]), (Ok(1 << 20), letter));
+        let done = move |_: &Loop, result, part: Vec<u8>| {
+            assert_eq!((result, part[0]), (Ok(1 << 20), letter))
+        };
         // The two are of one kind.
         if letter % 2 == 0 {
             lp.send_all(stream, part, 0, done).unwrap();

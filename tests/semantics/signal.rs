@@ -11,8 +11,8 @@ thread_local!(static RECEIVED: AtomicU64 = const { AtomicU64::new(0) });
 pub(crate) struct Interruptions(libc::timer_t);
 
 impl Interruptions {
-    /// Every millisecond, by a signal whose handler was installed with `flags`: SA_RESTART or 0. Different flags need
-    /// different signals.
+    /// Every millisecond, by a signal whose handler was installed with `flags`: SA_RESTART or 0.
+    /// Different flags need different signals.
     pub(crate) fn begin(signal: libc::c_int, flags: libc::c_int) -> Interruptions {
         Interruptions::arm(signal, flags, Duration::from_millis(1), Duration::from_millis(1))
     }
@@ -22,7 +22,12 @@ impl Interruptions {
         Interruptions::arm(signal, 0, delay, Duration::ZERO)
     }
 
-    fn arm(signal: libc::c_int, flags: libc::c_int, first: Duration, interval: Duration) -> Interruptions {
+    fn arm(
+        signal: libc::c_int,
+        flags: libc::c_int,
+        first: Duration,
+        interval: Duration,
+    ) -> Interruptions {
         extern "C" fn count(_: libc::c_int) {
             RECEIVED.with(|received| received.fetch_add(1, SeqCst));
         }
@@ -30,7 +35,8 @@ impl Interruptions {
         let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
         action.sa_sigaction = count as extern "C" fn(libc::c_int) as libc::sighandler_t;
         action.sa_flags = flags;
-        // SAFETY: the handler does nothing that is not async-signal-safe, and `action` is initialized.
+        // SAFETY: the handler does nothing that is not async-signal-safe, and `action` is
+        // initialized.
         assert_eq!(unsafe { libc::sigaction(signal, &action, ptr::null_mut()) }, 0);
 
         // SAFETY: a zeroed sigevent is a valid one; its fields are set below.
@@ -43,7 +49,10 @@ impl Interruptions {
         // SAFETY: both pointers are to live variables.
         assert_eq!(unsafe { libc::timer_create(libc::CLOCK_MONOTONIC, &mut event, &mut timer) }, 0);
 
-        let timespec = |duration: Duration| libc::timespec { tv_sec: 0, tv_nsec: duration.subsec_nanos().into() };
+        let timespec = |duration: Duration| libc::timespec {
+            tv_sec: 0,
+            tv_nsec: duration.subsec_nanos().into(),
+        };
         let times = libc::itimerspec { it_interval: timespec(interval), it_value: timespec(first) };
         // SAFETY: the timer was created above.
         assert_eq!(unsafe { libc::timer_settime(timer, 0, &times, ptr::null_mut()) }, 0);

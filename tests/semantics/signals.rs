@@ -1,4 +1,5 @@
-//! S33: signals in a process that was cloned past `fork`, and so past `pthread_atfork`: the loops' handler is still installed there.
+//! S33: signals in a process that was cloned past `fork`, and so past `pthread_atfork`: the loops'
+//! handler is still installed there.
 
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -21,10 +22,12 @@ extern "C" fn own_with_info(signal: c_int, info: *mut siginfo_t, _: *mut c_void)
     SEEN.store(if told == signal { 2 } else { 3 }, Relaxed);
 }
 
-/// The wait status of a process, cloned past the C library, that gets `signal`: it exits with what its handlers have seen.
+/// The wait status of a process, cloned past the C library, that gets `signal`: it exits with what
+/// its handlers have seen.
 fn status_of_a_clone(signal: c_int) -> c_int {
     let mut status = 0;
-    // SAFETY: the child calls nothing that is not async-signal-safe, and exits; the parent waits for it.
+    // SAFETY: the child calls nothing that is not async-signal-safe, and exits; the parent waits
+    // for it.
     unsafe {
         let child = libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) as libc::pid_t;
         if child == 0 {

@@ -137,7 +137,9 @@ fn s17_a_stop_asked_for_by_a_hook_counts_in_its_iteration() {
         assert_eq!(lp.run_forever(), Ok(Outcome::Stopped));
         assert_eq!(lp.metrics().iterations, 1);
         match point {
-            HookPoint::BeforeWait => assert_eq!((lp.time(), trace.len()), (START, 0), "the loop has slept"),
+            HookPoint::BeforeWait => {
+                assert_eq!((lp.time(), trace.len()), (START, 0), "the loop has slept")
+            }
             HookPoint::AfterWait => assert_eq!((lp.time(), trace.len()), (at(10), 1)),
         }
     }

@@ -1,4 +1,5 @@
-//! Streams, listeners and datagrams of tasks: what is given comes back, and what is cancelled loses nothing. S13, S14, S22, S28.
+//! Streams, listeners and datagrams of tasks: what is given comes back, and what is cancelled loses
+//! nothing. S13, S14, S22, S28.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -81,14 +82,16 @@ pub(crate) fn hang_up(mut stream: UnixStream) {
     stream.shutdown(Shutdown::Both).unwrap();
 }
 
-/// Connects until nobody listens any more: a child that another test has just forked may have the listener.
+/// Connects until nobody listens any more: a child that another test has just forked may have the
+/// listener.
 async fn until_refused<T>(connect: impl AsyncFn() -> ringloop::Result<T>) {
     while connect().await.map(drop).map_err(|error| error.raw_os_error()) != Err(ECONNREFUSED) {
         settle().await;
     }
 }
 
-/// What has been sent to a socket is there before a receive is asked for: a receive that is begun then takes it.
+/// What has been sent to a socket is there before a receive is asked for: a receive that is begun
+/// then takes it.
 async fn settle() {
     task::sleep(ms(2)).await.unwrap();
 }
@@ -136,14 +139,21 @@ fn what_is_written_is_read() {
 #[test]
 fn a_listener_keeps_as_many_connections_as_the_system_allows() {
     let listener = TcpListener::bind(localhost()).unwrap();
-    let allowed: u32 = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim().parse().unwrap();
+    let allowed: u32 =
+        std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim().parse().unwrap();
     // `tcp_info` of a socket that listens: eight bytes, and the sixth number is how many have room.
     let mut info = [0u32; 64];
     let mut length = size_of_val(&info) as libc::socklen_t;
     // SAFETY: so much is written to a live variable.
     let result = unsafe {
         let fd = listener.as_fd().as_raw_fd();
-        libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &mut length)
+        libc::getsockopt(
+            fd,
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &mut length,
+        )
     };
     assert_eq!((result, info[7]), (0, allowed));
 }
@@ -166,7 +176,8 @@ fn unix_sockets_listen_connect_and_come_in_pairs() {
         assert_eq!(one.write_all(vec![7; 3]).await, (Ok(()), vec![7; 3]));
         // A box is overwritten from its beginning, in as many parts as it takes.
         let (mut reader, _writer) = other.into_split();
-        let filled = task::spawn(async move { reader.read_exact(Box::<[u8]>::from([0; 5])).await }).unwrap();
+        let filled =
+            task::spawn(async move { reader.read_exact(Box::<[u8]>::from([0; 5])).await }).unwrap();
         settle().await;
         assert_eq!(one.write_all("ab").await.0, Ok(()));
         assert_eq!(filled.await.unwrap(), (Ok(()), Box::from([7, 7, 7, b'a', b'b'])));
@@ -207,7 +218,10 @@ fn a_host_is_found_by_its_name() {
         assert_eq!(stream.local_addr(), accepted.peer_addr());
         drop(listener);
         until_refused(async || TcpStream::connect_host("localhost", port).await).await;
-        assert_eq!(errno(TcpStream::connect_host("name.invalid.", port).await.map_err(no_answer)), ENOENT);
+        assert_eq!(
+            errno(TcpStream::connect_host("name.invalid.", port).await.map_err(no_answer)),
+            ENOENT
+        );
     });
 }
 
@@ -216,7 +230,11 @@ fn no_answer(error: ringloop::Error) -> ringloop::Error {
     let lp = real_loop();
     let stale = lp.call_soon(|_| {}).unwrap();
     lp.run().unwrap();
-    if matches!(error.raw_os_error(), libc::EAGAIN | libc::EIO) { lp.cancel(stale).unwrap_err() } else { error }
+    if matches!(error.raw_os_error(), libc::EAGAIN | libc::EIO) {
+        lp.cancel(stale).unwrap_err()
+    } else {
+        error
+    }
 }
 
 #[test]
@@ -224,7 +242,8 @@ fn what_was_nonblocking_waits() {
     run(async {
         let (one, other) = unix::UnixStream::pair().unwrap();
         one.set_nonblocking(true).unwrap();
-        let (mut one, mut other) = (UnixStream::from_std(one).unwrap(), UnixStream::from_std(other).unwrap());
+        let (mut one, mut other) =
+            (UnixStream::from_std(one).unwrap(), UnixStream::from_std(other).unwrap());
         let reading = task::spawn(async move { one.read(room(10)).await }).unwrap();
         settle().await;
         assert_eq!(other.write("x").await.0, Ok(1));
@@ -310,7 +329,8 @@ fn s22_a_loop_that_is_shut_down_gives_buffers_back() {
     let handle = lp
         .read(unix::UnixStream::pair().unwrap().0, room(1), None, move |_, _, _| {
             let buffer = Noted(b"3".to_vec(), inner.clone());
-            let (written, back) = futures_util::FutureExt::now_or_never(writer.write(buffer)).unwrap();
+            let (written, back) =
+                futures_util::FutureExt::now_or_never(writer.write(buffer)).unwrap();
             assert_eq!((errno(written), &back.0[..], inner.len()), (ESHUTDOWN, &b"3"[..], 0));
         })
         .unwrap();
@@ -333,13 +353,17 @@ fn s22_what_is_in_flight_when_the_loop_is_closed_is_dropped_once() {
         for outlives in [false, true] {
             let lp = real_loop();
             let trace = Trace::new();
-            let (one, other) = lp.run_until_complete(async { UnixStream::pair().unwrap() }).unwrap();
+            let (one, other) =
+                lp.run_until_complete(async { UnixStream::pair().unwrap() }).unwrap();
             let (mut reader, writer) = one.into_split();
             let buffer = Noted(room(100), trace.clone());
             if outlives {
                 // The future is not a task's, and is asked after the end.
                 let mut reading = pin!(reader.read(buffer));
-                lp.run_until_complete(async { assert!(poll_once(reading.as_mut()).await.is_none()) }).unwrap();
+                lp.run_until_complete(async {
+                    assert!(poll_once(reading.as_mut()).await.is_none())
+                })
+                .unwrap();
                 end(lp);
                 assert_eq!(trace.len(), 0);
                 let (read, _back) = futures_util::FutureExt::now_or_never(reading).unwrap();
@@ -363,7 +387,10 @@ fn s22_what_is_in_flight_when_the_loop_is_closed_is_dropped_once() {
             }
             let mut dropped = trace.take();
             dropped.sort_unstable();
-            assert_eq!(dropped, if outlives { &["buffer"][..] } else { &["buffer", "buffer", "future"] });
+            assert_eq!(
+                dropped,
+                if outlives { &["buffer"][..] } else { &["buffer", "buffer", "future"] }
+            );
         }
     }
 }
@@ -424,7 +451,10 @@ fn s13_a_read_that_was_cancelled_in_time_leaves_nothing() {
         let (mut one, mut other) = UnixStream::pair().unwrap();
         let trace = Trace::new();
         for _ in 0..5 {
-            assert_eq!(errno(task::timeout(ms(1), other.read(Noted(room(9), trace.clone()))).await), ETIMEDOUT);
+            assert_eq!(
+                errno(task::timeout(ms(1), other.read(Noted(room(9), trace.clone()))).await),
+                ETIMEDOUT
+            );
         }
         one.write_all("x").await.0.unwrap();
         assert_eq!(other.read(room(9)).await, (Ok(1), b"x".to_vec()));
@@ -485,7 +515,10 @@ fn s13_a_connection_that_was_accepted_for_nobody_is_accepted_next() {
             settle().await;
             let second = net::TcpStream::connect(address).unwrap();
             for client in [&first, &second] {
-                assert_eq!(listener.accept().await.unwrap().peer_addr().unwrap(), client.local_addr().unwrap());
+                assert_eq!(
+                    listener.accept().await.unwrap().peer_addr().unwrap(),
+                    client.local_addr().unwrap()
+                );
             }
         }
         // What is left is closed with the listener.
@@ -551,7 +584,8 @@ fn s13_a_dropped_write_has_sent_a_beginning_and_nothing_later() {
 fn s13_one_operation_of_a_kind_is_under_way_at_a_time() {
     fn under_way() -> usize {
         let count = Cell::new(0);
-        let note = |info: &Info| count.set(count.get() + usize::from(info.kind() == Kind::Operation));
+        let note =
+            |info: &Info| count.set(count.get() + usize::from(info.kind() == Kind::Operation));
         Loop::with_running(|lp| lp.unwrap().walk(|_, info| note(info)).unwrap());
         count.get()
     }
@@ -611,7 +645,8 @@ fn a_connect_that_is_dropped_gives_up() {
         let connecting = UnixStream::connect_addr(&address);
         assert_eq!(errno(task::timeout(ms(5), connecting).await), ETIMEDOUT);
         drop(listener);
-        until_refused(async || task::timeout(ms(5), UnixStream::connect_addr(&address)).await?).await;
+        until_refused(async || task::timeout(ms(5), UnixStream::connect_addr(&address)).await?)
+            .await;
         let refusing = TcpListener::bind(localhost()).unwrap().local_addr().unwrap();
         until_refused(async || TcpStream::connect(refusing).await).await;
     });
@@ -646,7 +681,8 @@ fn an_aborted_task_gives_what_it_has_read_to_the_next() {
             PutBack(Rc::clone(reader), half)
         };
         let mut taken = take(&reader);
-        let reading = task::spawn(async move { taken.1.as_mut().unwrap().read(room(100)).await }).unwrap();
+        let reading =
+            task::spawn(async move { taken.1.as_mut().unwrap().read(room(100)).await }).unwrap();
         task::yield_now().await;
         one.write_all("kept").await.0.unwrap();
         reading.abort();

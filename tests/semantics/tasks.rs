@@ -1,4 +1,5 @@
-//! Tasks: their order, what counts them and shows them; the rest by noun in tasks/. What the tests of tasks share stands here.
+//! Tasks: their order, what counts them and shows them; the rest by noun in tasks/. What the tests
+//! of tasks share stands here.
 
 mod aborting;
 mod awaiting;
@@ -104,7 +105,8 @@ fn waiting(lp: &Loop) -> (Gate, JoinHandle<()>) {
     (gate, join)
 }
 
-/// Wakers are for any thread; all else is for the loop's. That a type is not `Send` shows in that both impls would fit.
+/// Wakers are for any thread; all else is for the loop's. That a type is not `Send` shows in that
+/// both impls would fit.
 #[test]
 fn s25_what_belongs_to_the_loops_thread_is_not_send() {
     trait IsNotSend<Which> {
@@ -128,7 +130,8 @@ fn s25_what_belongs_to_the_loops_thread_is_not_send() {
         let work = task::spawn_blocking(|| ()).unwrap();
         work.check();
         work.await.unwrap();
-        let call = task::operation(|lp, done| lp.call_soon(move |_| done.send(()).unwrap())).unwrap();
+        let call =
+            task::operation(|lp, done| lp.call_soon(move |_| done.send(()).unwrap())).unwrap();
         call.check();
         call.await.unwrap();
     })
@@ -353,7 +356,10 @@ fn s38_a_task_has_a_handle_and_is_shown() {
         let shown = Cell::new(0);
         let check = |_: &Loop, info: &ringloop::Info| {
             shown.set(shown.get() + 1);
-            assert_eq!((info.kind(), info.handle(), info.is_referenced()), (Kind::Task, handle, true));
+            assert_eq!(
+                (info.kind(), info.handle(), info.is_referenced()),
+                (Kind::Task, handle, true)
+            );
             assert_eq!((info.when(), info.fd()), (ringloop::Time::NEVER, None));
             assert!(info.callback().to_string().contains("tasks::Named"), "{}", info.callback());
         };
@@ -410,7 +416,10 @@ fn s35_each_poll_is_a_callback() {
             yield_now().await;
         }));
         lp.run().unwrap();
-        assert_eq!((lp.metrics().callbacks, lp.metrics().iterations, lp.metrics().posts), (3, 3, 0));
+        assert_eq!(
+            (lp.metrics().callbacks, lp.metrics().iterations, lp.metrics().posts),
+            (3, 3, 0)
+        );
     }
 }
 
@@ -442,7 +451,10 @@ fn s14_a_release_hook_runs_when_a_task_has_ended_and_its_future_is_dropped() {
 #[test]
 fn s28_what_cannot_be_spawned_says_so_and_the_future_is_dropped() {
     let trace = Trace::new();
-    assert_eq!(task::spawn(hold(trace.clone(), "never polled")).err().unwrap().raw_os_error(), EINVAL);
+    assert_eq!(
+        task::spawn(hold(trace.clone(), "never polled")).err().unwrap().raw_os_error(),
+        EINVAL
+    );
     assert!(task::interval(ns(1)).is_err_and(|error| error.raw_os_error() == EINVAL));
     assert!(task::spawn_blocking(|| ()).is_err_and(|error| error.raw_os_error() == EINVAL));
     let lp = virtual_loop();

@@ -24,7 +24,8 @@ impl Drop for Tell {
     }
 }
 
-/// Waits until the loop behind `remote` is likely to sleep: there is no way to see it, so it proves nothing by itself.
+/// Waits until the loop behind `remote` is likely to sleep: there is no way to see it, so it proves
+/// nothing by itself.
 fn give_it_time() {
     thread::sleep(Duration::from_millis(5));
 }
@@ -82,7 +83,9 @@ fn s26_posts_and_the_loops_own_calls_stand_in_the_order_of_the_calls() {
     for turn in 0..50 {
         let (remote, there) = (remote.clone(), sender.clone());
         // The thread has posted when it is joined: then the call comes after the post.
-        thread::spawn(move || remote.call_soon(move |_| there.send(2 * turn).unwrap()).unwrap()).join().unwrap();
+        thread::spawn(move || remote.call_soon(move |_| there.send(2 * turn).unwrap()).unwrap())
+            .join()
+            .unwrap();
         let here = sender.clone();
         lp.call_soon(move |_| here.send(2 * turn + 1).unwrap()).unwrap();
     }
@@ -98,13 +101,17 @@ fn s26_posts_to_a_loop_that_is_awake_send_no_wake() {
         remote.call_soon(|_| {}).unwrap();
     }
     lp.call_soon(move |_| {
-        let poster = thread::spawn(move || (0..1000).for_each(|_| remote.call_soon(|_| {}).unwrap()));
+        let poster =
+            thread::spawn(move || (0..1000).for_each(|_| remote.call_soon(|_| {}).unwrap()));
         poster.join().unwrap();
     })
     .unwrap();
     assert_eq!(lp.run(), Ok(Outcome::Done));
     let metrics = lp.metrics();
-    assert_eq!((metrics.posts, metrics.callbacks, metrics.wakes, metrics.enters), (2000, 2001, 0, 0));
+    assert_eq!(
+        (metrics.posts, metrics.callbacks, metrics.wakes, metrics.enters),
+        (2000, 2001, 0, 0)
+    );
 }
 
 #[test]
@@ -207,14 +214,22 @@ fn s04_a_post_that_is_delayed_for_ever_is_never_due() {
     lp.remote().call_later(NEVER, |_| panic!("for ever is over")).unwrap();
     // The first one takes the post, the second one jumps to the last moment of all.
     let last = u64::MAX - 1;
-    assert_eq!((lp.run_once(Duration::ZERO), lp.run_once(Duration::from_nanos(last))), (Ok(0), Ok(0)));
+    assert_eq!(
+        (lp.run_once(Duration::ZERO), lp.run_once(Duration::from_nanos(last))),
+        (Ok(0), Ok(0))
+    );
     assert_eq!(lp.time(), Time::from_nanos(last));
 }
 
 #[test]
 fn s36_a_virtual_loop_does_not_spin_for_ever() {
-    let lp =
-        Watched::new(Loop::builder().virtual_time(Time::from_nanos(0)).spin(Duration::from_micros(1)).build().unwrap());
+    let lp = Watched::new(
+        Loop::builder()
+            .virtual_time(Time::from_nanos(0))
+            .spin(Duration::from_micros(1))
+            .build()
+            .unwrap(),
+    );
     let remote = lp.remote();
     let poster = thread::spawn(move || {
         // Until the loop has been found asleep; more than often enough.
@@ -298,7 +313,11 @@ fn s23_a_remote_outlives_its_loop() {
     remote.call_soon(move |_| drop(first)).unwrap();
     remote.call_later(Duration::from_secs(1), move |_| drop(second)).unwrap();
     lp.close().unwrap();
-    assert_eq!(dropped.load(SeqCst), 2, "what was posted and has not run is let go of when the loop is closed");
+    assert_eq!(
+        dropped.load(SeqCst),
+        2,
+        "what was posted and has not run is let go of when the loop is closed"
+    );
     let third = Tell(Arc::clone(&dropped));
     let refused = remote.call_soon(move |_| drop(third)).unwrap_err();
     assert_eq!(refused.error.raw_os_error(), ESHUTDOWN);
@@ -471,7 +490,10 @@ fn s21_a_signal_handler_runs_instead_of_eintr() {
     assert_eq!(lp.ref_(handle).unwrap_err().raw_os_error(), libc::EINVAL);
     lp.cancel(handle).unwrap();
     assert_eq!(Rc::strong_count(&calls), 1);
-    assert_eq!(lp.add_signal_handler(libc::SIGKILL, |_| {}).unwrap_err().raw_os_error(), libc::EINVAL);
+    assert_eq!(
+        lp.add_signal_handler(libc::SIGKILL, |_| {}).unwrap_err().raw_os_error(),
+        libc::EINVAL
+    );
 }
 
 #[test]

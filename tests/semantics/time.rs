@@ -7,7 +7,9 @@ use std::time::Duration;
 use ringloop::{Handle, HookPoint, Loop, Outcome, Time};
 
 use crate::support::Watched;
-use crate::trace::{HOUR, Random, START, Trace, at, be_busy, monotonic, ms, note_time, ns, real_loop, virtual_loop};
+use crate::trace::{
+    HOUR, Random, START, Trace, at, be_busy, monotonic, ms, note_time, ns, real_loop, virtual_loop,
+};
 
 /// The loop's time lies between two readings of CLOCK_MONOTONIC around it.
 fn check_clock(lp: &Loop) {
@@ -69,7 +71,8 @@ fn s01_a_delay_counts_from_the_call_not_from_the_iteration() {
     let _ = lp.run().unwrap();
 }
 
-/// Runs many timers of 1 ns to 5 ms; each checks the clock against its deadline, and schedules another one.
+/// Runs many timers of 1 ns to 5 ms; each checks the clock against its deadline, and schedules
+/// another one.
 fn run_random_timers(lp: &Watched, seed: u64) {
     fn schedule(lp: &Loop, random: &Rc<Cell<u64>>, left: &Rc<Cell<u32>>) {
         let mut numbers = Random(random.get());
@@ -91,7 +94,8 @@ fn run_random_timers(lp: &Watched, seed: u64) {
             }
         };
         let handle: Handle =
-            if exact { lp.call_at(earliest, callback) } else { lp.call_later(delay, callback) }.unwrap();
+            if exact { lp.call_at(earliest, callback) } else { lp.call_later(delay, callback) }
+                .unwrap();
         assert!(lp.when(handle).unwrap() >= earliest);
     }
 
@@ -133,7 +137,11 @@ fn s02_a_repeating_timer_is_never_early_by_the_real_clock() {
             let due = lp.when(handle).unwrap();
             // `when` is the next call; this one and those skipped lie before it.
             assert!(due - before >= period * 2);
-            assert!(lp.time() + period >= due, "the call before {due:?} was run at {:?}", lp.time());
+            assert!(
+                lp.time() + period >= due,
+                "the call before {due:?} was run at {:?}",
+                lp.time()
+            );
             inner.set(inner.get() + 1);
             if inner.get() == 200 {
                 lp.cancel(handle).unwrap();
@@ -161,7 +169,8 @@ fn s02_in_virtual_time_a_timer_runs_at_its_deadline_to_the_nanosecond() {
 
 #[test]
 fn s03_no_delay_is_rounded() {
-    for delay in [1, 999, 1001, 50_000, 999_999, 1_100_000, 1_000_000_001, 123_456_789_012_345_678] {
+    for delay in [1, 999, 1001, 50_000, 999_999, 1_100_000, 1_000_000_001, 123_456_789_012_345_678]
+    {
         let lp = virtual_loop();
         let times = Trace::new();
         let handle = lp.call_later(ns(delay), note_time(&times)).unwrap();
@@ -186,12 +195,16 @@ fn least_lateness(deadline: impl Fn(Time) -> Time) -> Duration {
 
 #[test]
 fn s03_the_kernel_is_asked_for_less_than_a_millisecond() {
-    // A sleep that is rounded up to milliseconds would be at least 0.9 ms late, each time: the first if its length is
-    // rounded, the second if its end is.
+    // A sleep that is rounded up to milliseconds would be at least 0.9 ms late, each time: the
+    // first if its length is rounded, the second if its end is.
     let late = least_lateness(|now| now + ns(50_000));
     assert!(late < ns(800_000), "of 200 timers in 50 µs, the one on time was late by {late:?}");
-    let late = least_lateness(|now| Time::from_nanos(now.as_nanos().next_multiple_of(1_000_000) + 50_000));
-    assert!(late < ns(800_000), "of 200 timers 50 µs past a millisecond, the one on time was late by {late:?}");
+    let late =
+        least_lateness(|now| Time::from_nanos(now.as_nanos().next_multiple_of(1_000_000) + 50_000));
+    assert!(
+        late < ns(800_000),
+        "of 200 timers 50 µs past a millisecond, the one on time was late by {late:?}"
+    );
 }
 
 #[test]
@@ -200,7 +213,8 @@ fn s03_with_slack_a_timer_is_late_by_at_most_that_and_never_early() {
     let ran = Trace::new();
     for delay in [50, 111, 10, 110, 109, 500] {
         let ran = ran.clone();
-        lp.call_later(ns(delay), move |lp| ran.add((delay, lp.time(), lp.metrics().iterations))).unwrap();
+        lp.call_later(ns(delay), move |lp| ran.add((delay, lp.time(), lp.metrics().iterations)))
+            .unwrap();
     }
     let _ = lp.run().unwrap();
     assert_eq!(
@@ -237,11 +251,16 @@ fn s03_with_slack_real_timers_share_a_wakeup() {
 
 #[test]
 fn s03_slack_saturates() {
-    let lp = Watched::new(Loop::builder().virtual_time(START).slack(Duration::MAX).build().unwrap());
+    let lp =
+        Watched::new(Loop::builder().virtual_time(START).slack(Duration::MAX).build().unwrap());
     let ran = Trace::new();
     lp.call_later(ns(10), ran.note("timer")).unwrap();
     assert_eq!(lp.run_once(ns(9)), Ok(0));
-    assert_eq!(lp.run_once(ns(1)), Ok(1), "awake at the deadline, for whatever reason, the loop runs the timer");
+    assert_eq!(
+        lp.run_once(ns(1)),
+        Ok(1),
+        "awake at the deadline, for whatever reason, the loop runs the timer"
+    );
     assert_eq!((ran.take(), lp.time()), (vec!["timer"], at(10)));
 }
 

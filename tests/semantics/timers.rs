@@ -7,7 +7,8 @@ use ringloop::{HookPoint, Loop, Outcome, Time};
 
 use crate::support::Watched;
 use crate::trace::{
-    HOUR, START, Trace, at, be_busy, check_stale, errno, later, ms, note_time, ns, real_loop, virtual_loop,
+    HOUR, START, Trace, at, be_busy, check_stale, errno, later, ms, note_time, ns, real_loop,
+    virtual_loop,
 };
 
 #[test]
@@ -32,7 +33,9 @@ fn s15_a_timer_is_pending_until_its_callback_begins() {
 
 #[test]
 fn s15_rescheduling_takes_a_timer_out_of_the_batch() {
-    for (target, expected) in [(at(50), at(50)), (at(10), at(10)), (at(0), at(10)), (Time::default(), at(10))] {
+    for (target, expected) in
+        [(at(50), at(50)), (at(10), at(10)), (at(0), at(10)), (Time::default(), at(10))]
+    {
         let lp = virtual_loop();
         let ran = Trace::new();
         let (victim, inner) = later();
@@ -58,7 +61,8 @@ fn s15_rescheduling_to_never_in_the_batch_keeps_the_timer() {
     let lp = virtual_loop();
     let ran = Trace::new();
     let (victim, inner) = later();
-    lp.call_at(at(10), move |lp| lp.reschedule(inner.get().unwrap(), Time::NEVER).unwrap()).unwrap();
+    lp.call_at(at(10), move |lp| lp.reschedule(inner.get().unwrap(), Time::NEVER).unwrap())
+        .unwrap();
     victim.set(Some(lp.call_at(at(10), note_time(&ran)).unwrap()));
     assert_eq!(lp.run_once(HOUR), Ok(1));
     assert_eq!(lp.run_once(HOUR), Ok(0));
@@ -223,7 +227,8 @@ fn s16_of_several_calls_that_are_due_one_runs() {
     let lp = Watched::new(Loop::builder().virtual_time(START).slack(ns(10)).build().unwrap());
     let repeating = lp.call_every(ns(10), |_| {}).unwrap();
     assert_eq!(lp.run_once(HOUR), Ok(1));
-    // At 20: the call for 10 runs late; the one for 20 would be a replay, though it is due at this very moment.
+    // At 20: the call for 10 runs late; the one for 20 would be a replay, though it is due at this
+    // very moment.
     assert_eq!((lp.time(), lp.when(repeating), lp.skipped(repeating)), (at(20), Ok(at(30)), Ok(1)));
 }
 
@@ -247,9 +252,14 @@ fn s16_the_phase_holds_whatever_the_callbacks_cost() {
     assert_eq!(lp.run(), Ok(Outcome::Stopped));
     let seen = seen.take();
     for (calls, &(time, skipped, next)) in seen.iter().enumerate() {
-        // `start` is when the first call was due: the calls so far and those skipped come before the next one.
+        // `start` is when the first call was due: the calls so far and those skipped come before
+        // the next one.
         let due = calls as u32 + skipped as u32;
-        assert_eq!(next - Time::default(), start + period * (due + 1), "the phase is lost after {calls} calls");
+        assert_eq!(
+            next - Time::default(),
+            start + period * (due + 1),
+            "the phase is lost after {calls} calls"
+        );
         assert!(time - Time::default() >= start + period * due, "a call came early");
     }
     let (_, skipped, _) = seen[11];
@@ -293,7 +303,10 @@ fn s16_rescheduling_inside_the_callback_sets_the_phase_too() {
     for _ in 0..4 {
         assert_eq!(lp.run_once(HOUR), Ok(1));
     }
-    assert_eq!((times.take(), lp.skipped(repeating)), (vec![at(10), at(20), at(27), at(37)], Ok(0)));
+    assert_eq!(
+        (times.take(), lp.skipped(repeating)),
+        (vec![at(10), at(20), at(27), at(37)], Ok(0))
+    );
 }
 
 #[test]
@@ -304,7 +317,10 @@ fn s16_rescheduling_into_the_past_calls_at_once_and_skips_what_is_past() {
     let repeating = lp.call_every(ns(10), note_time(&times)).unwrap();
     lp.reschedule(repeating, at(55)).unwrap();
     assert_eq!(lp.run_once(HOUR), Ok(1));
-    assert_eq!((times.take(), lp.when(repeating), lp.skipped(repeating)), (vec![at(100)], Ok(at(105)), Ok(4)));
+    assert_eq!(
+        (times.take(), lp.when(repeating), lp.skipped(repeating)),
+        (vec![at(100)], Ok(at(105)), Ok(4))
+    );
     assert_eq!(lp.run_once(HOUR), Ok(1));
     assert_eq!(times.take(), [at(105)]);
 }
@@ -337,7 +353,8 @@ fn s16_a_repeating_timer_taken_out_of_the_batch_loses_no_call_and_gains_none() {
 
 #[test]
 fn s16_a_repeating_timer_left_over_by_a_break_is_not_replayed() {
-    // It was due long ago when the next run begins: one call, then the next in phase and in the future.
+    // It was due long ago when the next run begins: one call, then the next in phase and in the
+    // future.
     let lp = real_loop();
     let calls = Trace::new();
     let begin = lp.time();
@@ -352,7 +369,11 @@ fn s16_a_repeating_timer_left_over_by_a_break_is_not_replayed() {
         .unwrap();
     lp.reschedule(repeating, begin + ms(1)).unwrap();
     assert_eq!(lp.run(), Ok(Outcome::Broken));
-    assert_eq!((calls.len(), lp.when(repeating)), (0, Ok(begin + ms(1))), "it is the rest of the batch");
+    assert_eq!(
+        (calls.len(), lp.when(repeating)),
+        (0, Ok(begin + ms(1))),
+        "it is the rest of the batch"
+    );
     be_busy(ms(35));
     let run_at = lp.time();
     assert_eq!(lp.run(), Ok(Outcome::Broken));

@@ -11,14 +11,18 @@ use ringloop::{Handle, HookPoint, Kind, Loop, Outcome, SlowCallback, Time};
 use crate::signal::Interruptions;
 use crate::support::Watched;
 use crate::trace::{
-    HOUR, START, Trace, at, be_busy, errno, monotonic, ms, note_time, ns, panic, payload, real_loop, virtual_loop,
+    HOUR, START, Trace, at, be_busy, errno, monotonic, ms, note_time, ns, panic, payload,
+    real_loop, virtual_loop,
 };
 
 /// Reports every callback to a trace: its kind and how long it took.
 fn watch_all(lp: &Loop) -> Trace<(Kind, Duration)> {
     let reports = Trace::new();
     let inner = reports.clone();
-    lp.set_slow_callback(ns(1), move |_, slow: &SlowCallback| inner.add((slow.kind(), slow.duration()))).unwrap();
+    lp.set_slow_callback(ns(1), move |_, slow: &SlowCallback| {
+        inner.add((slow.kind(), slow.duration()))
+    })
+    .unwrap();
     reports
 }
 
@@ -67,7 +71,8 @@ fn s34_a_callback_below_the_limit_is_not_reported() {
     assert_eq!(lp.run(), Ok(Outcome::Done));
 }
 
-/// Runs a callback that takes no time and is not reported: the watch has a time then that it could count from.
+/// Runs a callback that takes no time and is not reported: the watch has a time then that it could
+/// count from.
 fn run_a_quick_callback(lp: &Loop) {
     lp.call_soon(|_| {}).unwrap();
     assert_eq!(lp.run_once(Duration::ZERO), Ok(1));
@@ -84,16 +89,24 @@ fn watched_loop() -> (Watched, Trace<Duration>) {
     (lp, reports)
 }
 
-/// That a quick callback was not reported, unless the machine held it up: then with no more than the time since `begin`.
+/// That a quick callback was not reported, unless the machine held it up: then with no more than
+/// the time since `begin`.
 fn check_quick(reports: &Trace<Duration>, begin: Time) {
     let most = monotonic() - begin;
-    reports.take().iter().for_each(|&reported| assert!(reported <= most, "{reported:?} were reported of {most:?}"));
+    reports
+        .take()
+        .iter()
+        .for_each(|&reported| assert!(reported <= most, "{reported:?} were reported of {most:?}"));
 }
 
-/// That nothing of a time that is nobody's, since `begin`, was reported. A callback that the machine held up may be.
+/// That nothing of a time that is nobody's, since `begin`, was reported. A callback that the
+/// machine held up may be.
 fn check_apart(reports: &Trace<Duration>, begin: Time, nobodys: Duration) {
     let (elapsed, reported) = (monotonic() - begin, reports.take().iter().sum::<Duration>());
-    assert!(reported + nobodys <= elapsed, "{reported:?} were reported, {nobodys:?} are nobody's, of {elapsed:?}");
+    assert!(
+        reported + nobodys <= elapsed,
+        "{reported:?} were reported, {nobodys:?} are nobody's, of {elapsed:?}"
+    );
 }
 
 #[test]
@@ -146,7 +159,9 @@ fn s34_another_callback_s_time_is_its_own() {
     lp.call_soon(|_| {}).unwrap();
     assert_eq!(lp.run(), Ok(Outcome::Done));
     let most = monotonic() - first_ended.get();
-    let [first, rest @ ..] = &reports.take()[..] else { panic!("a callback of 10 ms was not reported") };
+    let [first, rest @ ..] = &reports.take()[..] else {
+        panic!("a callback of 10 ms was not reported")
+    };
     assert!(*first >= ms(10) && rest.iter().all(|second| *second <= most));
 }
 
@@ -251,20 +266,41 @@ fn s34_the_debug_mode_reports_slow_callbacks_and_what_is_pending_at_close() {
         let output = child.output().unwrap();
         assert!(output.status.success());
         let lines = String::from_utf8(output.stderr).unwrap();
-        lines.lines().filter(|line| line.starts_with("ringloop: ")).map(str::to_owned).collect::<Vec<_>>()
+        lines
+            .lines()
+            .filter(|line| line.starts_with("ringloop: "))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
     };
     let mut lines_on = lines("1");
     let elapsed = begin.elapsed().as_secs_f64() * 1e3;
-    // What is pending is shown in no order that is promised: the timer at never has the shorter line.
+    // What is pending is shown in no order that is promised: the timer at never has the shorter
+    // line.
     lines_on[1..].sort_by_key(|line| std::cmp::Reverse(line.len()));
     let [slow, first, second] = &lines_on[..] else { panic!("{lines_on:#?}") };
-    assert!(slow.starts_with("ringloop: slow callback: call ") && slow.contains("s34_the_debug_mode"), "{slow}");
+    assert!(
+        slow.starts_with("ringloop: slow callback: call ") && slow.contains("s34_the_debug_mode"),
+        "{slow}"
+    );
     let took = slow.split(" held the loop for ").nth(1).unwrap().strip_suffix(" ms").unwrap();
     assert!((110.0..elapsed).contains(&took.parse().unwrap()), "{slow}, of {elapsed} ms");
-    assert!(first.starts_with("ringloop: pending at close: timer ") && first.contains(", handle "), "{first}");
-    let due = first.split(", due in ").nth(1).unwrap().strip_suffix(" s").unwrap().parse::<f64>().unwrap();
+    assert!(
+        first.starts_with("ringloop: pending at close: timer ") && first.contains(", handle "),
+        "{first}"
+    );
+    let due = first
+        .split(", due in ")
+        .nth(1)
+        .unwrap()
+        .strip_suffix(" s")
+        .unwrap()
+        .parse::<f64>()
+        .unwrap();
     assert!(due > 3000.0 && due <= 3600.0, "{first}");
-    assert!(second.starts_with("ringloop: pending at close: timer ") && !second.contains("due in"), "{second}");
+    assert!(
+        second.starts_with("ringloop: pending at close: timer ") && !second.contains("due in"),
+        "{second}"
+    );
     assert_eq!(lines("0"), Vec::<String>::new());
 }
 
@@ -313,11 +349,17 @@ fn s34_walk_inside_a_callback_shows_a_repeating_timer_with_its_callback_and_no_o
             let _ = lp.cancel(lp.current_handle().unwrap());
             lp.walk(|_, info| panic!("{info:?} is there still")).unwrap();
         };
-        if repeating { lp.call_every(ns(1), callback) } else { lp.call_later(ns(1), callback) }.unwrap();
+        if repeating { lp.call_every(ns(1), callback) } else { lp.call_later(ns(1), callback) }
+            .unwrap();
         assert_eq!(lp.run(), Ok(Outcome::Done));
         let shown = trace.take();
         assert_eq!(shown.len(), usize::from(repeating));
-        assert!(shown.iter().all(|(kind, callback)| *kind == Kind::Repeat && callback.contains("s34_walk_inside")));
+        assert!(
+            shown
+                .iter()
+                .all(|(kind, callback)| *kind == Kind::Repeat
+                    && callback.contains("s34_walk_inside"))
+        );
     }
 }
 
@@ -332,7 +374,8 @@ fn s35_callbacks_and_timers_are_counted_exactly() {
     let repeating = lp.call_every(ns(10), |_| {}).unwrap();
     lp.unref(repeating).unwrap();
     lp.call_at(at(30), |_| {}).unwrap();
-    // Cancelled: a call is no timer; a timer in the queue, one at never, a repeating one, one in the batch.
+    // Cancelled: a call is no timer; a timer in the queue, one at never, a repeating one, one in
+    // the batch.
     let cancelled = [
         lp.call_soon(|_| {}).unwrap(),
         lp.call_later(HOUR, |_| {}).unwrap(),
@@ -340,7 +383,10 @@ fn s35_callbacks_and_timers_are_counted_exactly() {
         lp.call_every(HOUR, |_| {}).unwrap(),
     ];
     cancelled.iter().for_each(|&handle| lp.cancel(handle).unwrap());
-    assert_eq!((lp.metrics().timers_cancelled, lp.metrics().callbacks, lp.metrics().iterations), (3, 0, 0));
+    assert_eq!(
+        (lp.metrics().timers_cancelled, lp.metrics().callbacks, lp.metrics().iterations),
+        (3, 0, 0)
+    );
     let in_batch = Rc::new(Cell::new(None));
     let inner = Rc::clone(&in_batch);
     lp.call_at(at(10), move |lp| lp.cancel(inner.get().unwrap()).unwrap()).unwrap();
@@ -351,7 +397,8 @@ fn s35_callbacks_and_timers_are_counted_exactly() {
 
     assert_eq!(lp.run(), Ok(Outcome::Done));
     let m = lp.metrics();
-    // START: 3 calls; 10: 3 timers, the repeating one, the canceller; 20: repeating; 30: repeating, two timers.
+    // START: 3 calls; 10: 3 timers, the repeating one, the canceller; 20: repeating; 30: repeating,
+    // two timers.
     assert_eq!((m.iterations, m.callbacks, m.timers_fired), (4, 12, 9));
     assert_eq!((m.timers_cancelled, m.timers_skipped, m.asleep_ns), (4, 0, 30));
     // Ready on time, all ten: the one that was cancelled in the batch was ready too.
@@ -387,9 +434,15 @@ fn s35_what_a_broken_batch_leaves_is_counted_when_it_runs() {
     lp.call_at(START, |lp| lp.break_().unwrap()).unwrap();
     lp.call_at(START, |_| {}).unwrap();
     assert_eq!(lp.run(), Ok(Outcome::Broken));
-    assert_eq!((lp.metrics().callbacks, lp.metrics().timers_fired, lp.metrics().late[0]), (1, 1, 2));
+    assert_eq!(
+        (lp.metrics().callbacks, lp.metrics().timers_fired, lp.metrics().late[0]),
+        (1, 1, 2)
+    );
     assert_eq!(lp.run(), Ok(Outcome::Done));
-    assert_eq!((lp.metrics().callbacks, lp.metrics().timers_fired, lp.metrics().late[0]), (2, 2, 2));
+    assert_eq!(
+        (lp.metrics().callbacks, lp.metrics().timers_fired, lp.metrics().late[0]),
+        (2, 2, 2)
+    );
 }
 
 #[test]
@@ -408,7 +461,9 @@ fn s35_the_histogram_tells_how_late_timers_became_ready() {
     let woken = at(1 + (1 << 20));
     let mut expected = [0; 32];
     // The first timer is late by the whole slack; each of the others by what is asked for here.
-    for (late, bucket) in [(1 << 20, 20), ((1 << 20) - 1, 19), (1024, 10), (1023, 9), (3, 1), (2, 1), (1, 0), (0, 0)] {
+    for (late, bucket) in
+        [(1 << 20, 20), ((1 << 20) - 1, 19), (1024, 10), (1023, 9), (3, 1), (2, 1), (1, 0), (0, 0)]
+    {
         lp.call_at(Time::from_nanos(woken.as_nanos() - late), |_| {}).unwrap();
         expected[bucket] += 1;
     }
@@ -517,7 +572,11 @@ fn s36_run_once_jumps_by_its_limit_at_most() {
     assert_eq!((lp.run_once(ns(40)), lp.time()), (Ok(1), at(100)));
     assert_eq!((lp.run_once(ns(40)), lp.time()), (Ok(0), at(140)));
     lp.call_later(ns(100), note_time(&times)).unwrap();
-    assert_eq!((lp.run_once(HOUR), lp.time()), (Ok(1), at(240)), "the deadline comes before the limit");
+    assert_eq!(
+        (lp.run_once(HOUR), lp.time()),
+        (Ok(1), at(240)),
+        "the deadline comes before the limit"
+    );
     assert_eq!(times.take(), [at(100), at(240)]);
 }
 

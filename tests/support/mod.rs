@@ -1,7 +1,7 @@
 //! What several test programs share: loops that cannot hang a test.
 //!
-//! A loop that never wakes up would hang its test for ever. Each loop made here is watched: one that lives longer than
-//! [`PATIENCE`] ends the whole program with the name of its test.
+//! A loop that never wakes up would hang its test for ever. Each loop made here is watched: one
+//! that lives longer than [`PATIENCE`] ends the whole program with the name of its test.
 
 #![allow(dead_code)] // no program uses all of it
 
@@ -56,8 +56,10 @@ impl Drop for Watch {
 fn watch() {
     loop {
         thread::sleep(Duration::from_millis(200));
-        let overdue =
-            watched().first_key_value().filter(|(end, _)| **end < Instant::now()).map(|(_, name)| name.clone());
+        let overdue = watched()
+            .first_key_value()
+            .filter(|(end, _)| **end < Instant::now())
+            .map(|(_, name)| name.clone());
         if let Some(name) = overdue {
             // Past the capture of a test's output, which would never be shown.
             let _ = writeln!(std::io::stderr(), "{name}: a loop hangs");
@@ -92,8 +94,8 @@ impl Watched {
         self.lp
     }
 
-    /// The loop in a forked child, where it is not watched: another thread may have held the lock of those that are, and is
-    /// not there to let go of it.
+    /// The loop in a forked child, where it is not watched: another thread may have held the lock
+    /// of those that are, and is not there to let go of it.
     pub(crate) fn in_child(self) -> Loop {
         std::mem::forget(self.watch);
         self.lp

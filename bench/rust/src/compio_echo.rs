@@ -1,4 +1,5 @@
-//! The case "echo" with compio on io_uring: a task for each connection, which reads and writes in turn, with one buffer.
+//! The case "echo" with compio on io_uring: a task for each connection, which reads and writes in
+//! turn, with one buffer.
 
 use std::rc::Rc;
 
@@ -36,7 +37,8 @@ fn serve() {
     let listener = listen();
     Runtime::new().expect("a runtime").block_on(async {
         let open = Rc::new(Open::default());
-        spawn(accept_all(TcpListener::from_std(listener).expect("a listener"), open.clone())).detach();
+        spawn(accept_all(TcpListener::from_std(listener).expect("a listener"), open.clone()))
+            .detach();
         open.none_left().await;
     });
 }

@@ -1,5 +1,5 @@
-//! What the servers of the case "echo" share, as `c/echo.h` for those in C: a server listens on a loopback port, says
-//! which, and ends when its last connection has been closed.
+//! What the servers of the case "echo" share, as `c/echo.h` for those in C: a server listens on a
+//! loopback port, says which, and ends when its last connection has been closed.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -16,7 +16,8 @@ const BACKLOG: libc::c_int = 4096;
 /// No run takes longer; a server that is left alone ends itself.
 const PATIENCE: u32 = 60;
 
-/// Keeps the process on the first processor that it may use, lets it have many connections, and ends it in a minute.
+/// Keeps the process on the first processor that it may use, lets it have many connections, and
+/// ends it in a minute.
 fn prepare() {
     threads::pin(0);
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

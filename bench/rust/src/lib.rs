@@ -1,5 +1,5 @@
-//! What the Rust programs share, as `c/bench.h` for those in C: options, the clocks, random numbers that are the same
-//! everywhere, and the line of JSON that each run prints.
+//! What the Rust programs share, as `c/bench.h` for those in C: options, the clocks, random numbers
+//! that are the same everywhere, and the line of JSON that each run prints.
 
 use std::cell::Cell;
 use std::fmt::Display;
@@ -11,7 +11,8 @@ pub mod tasks;
 pub mod threads;
 
 pub const AN_HOUR: Duration = Duration::from_secs(3600);
-/// How many operations a case does between two iterations of the loop, where the work is not done by callbacks.
+/// How many operations a case does between two iterations of the loop, where the work is not done
+/// by callbacks.
 pub const BATCH: u64 = 1000;
 
 /// Ends the program with an error unless `kept`.
@@ -61,7 +62,8 @@ impl Random {
         self.below(limit as u64) as usize
     }
 
-    /// The delay of the next timer of the case "timers": within `span_ms`, in whole milliseconds if `whole`.
+    /// The delay of the next timer of the case "timers": within `span_ms`, in whole milliseconds if
+    /// `whole`.
     pub fn delay(&mut self, span_ms: u64, whole: bool) -> Duration {
         if whole {
             Duration::from_millis(1 + self.below(span_ms))
@@ -108,7 +110,11 @@ pub struct Measure {
 impl Measure {
     pub fn start() -> Measure {
         let sleeps = sleeps();
-        Measure { sleeps, wall: clock(libc::CLOCK_MONOTONIC), cpu: clock(libc::CLOCK_PROCESS_CPUTIME_ID) }
+        Measure {
+            sleeps,
+            wall: clock(libc::CLOCK_MONOTONIC),
+            cpu: clock(libc::CLOCK_PROCESS_CPUTIME_ID),
+        }
     }
 
     pub fn stop(&self) -> Used {
@@ -169,7 +175,11 @@ impl Memory {
         // SAFETY: no memory is involved.
         let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
         let statm = std::fs::read_to_string("/proc/self/statm").expect("/proc is mounted");
-        let pages: i64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("a number of pages");
+        let pages: i64 = statm
+            .split(' ')
+            .nth(1)
+            .and_then(|pages| pages.parse().ok())
+            .expect("a number of pages");
         Memory { rss: pages * page, heap: (info.uordblks + info.hblkhd) as i64 }
     }
 }

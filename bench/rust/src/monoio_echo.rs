@@ -1,4 +1,5 @@
-//! The case "echo" with monoio on io_uring: a task for each connection, which reads and writes in turn, with one buffer.
+//! The case "echo" with monoio on io_uring: a task for each connection, which reads and writes in
+//! turn, with one buffer.
 
 use std::rc::Rc;
 
@@ -33,7 +34,8 @@ async fn accept_all(listener: TcpListener, open: Rc<Open>) {
 
 fn serve() {
     let listener = listen();
-    let mut runtime = RuntimeBuilder::<IoUringDriver>::new().enable_timer().build().expect("a runtime");
+    let mut runtime =
+        RuntimeBuilder::<IoUringDriver>::new().enable_timer().build().expect("a runtime");
     runtime.block_on(async {
         let open = Rc::new(Open::default());
         spawn(accept_all(TcpListener::from_std(listener).expect("a listener"), open.clone()));

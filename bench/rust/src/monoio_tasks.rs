@@ -12,7 +12,8 @@ impl Peer for Monoio {
     type Time = Instant;
 
     fn run(task: impl Future<Output = u64> + 'static) {
-        let mut runtime = RuntimeBuilder::<IoUringDriver>::new().enable_timer().build().expect("a runtime");
+        let mut runtime =
+            RuntimeBuilder::<IoUringDriver>::new().enable_timer().build().expect("a runtime");
         runtime.block_on(async { spawn(task).await });
     }
 

@@ -1,9 +1,11 @@
-//! The choice of the queue between other threads and the loop (`bench/queues`): the library's inbox, and others, without
-//! a loop. So many producers push so many boxed items each; one consumer takes all that is there, uses it, and looks again.
+//! The choice of the queue between other threads and the loop (`bench/queues`): the library's
+//! inbox, and others, without a loop. So many producers push so many boxed items each; one consumer
+//! takes all that is there, uses it, and looks again.
 //!
-//! Nobody sleeps: a consumer that finds nothing gives its processor to whoever waits for it. With after=1 it begins when the
-//! producers have ended, which shows the queue without contention. An item is an allocation of 24 bytes for each queue,
-//! except the first, which has the library's own memory for posts, and the last.
+//! Nobody sleeps: a consumer that finds nothing gives its processor to whoever waits for it. With
+//! after=1 it begins when the producers have ended, which shows the queue without contention. An
+//! item is an allocation of 24 bytes for each queue, except the first, which has the library's own
+//! memory for posts, and the last.
 
 /// What a loop needs of them, and this program does not, is dead code here.
 #[allow(dead_code, unused_imports)]
@@ -59,7 +61,8 @@ struct Ticket {
     number: usize,
 }
 
-/// What the queues other than the inbox carry: as large as a `Node`, whose link the third number stands for.
+/// What the queues other than the inbox carry: as large as a `Node`, whose link the third number
+/// stands for.
 type Item = Box<[usize; 3]>;
 
 impl Ticket {
@@ -109,8 +112,10 @@ impl Seen {
 
 /// `push` is what each producer does with an item; `take_all` shows the consumer all that is there.
 fn measure(push: impl Fn(Ticket) + Clone + Send, mut take_all: impl FnMut(&mut Seen)) {
-    let (n, producers, after) = (option("n") as usize, option("producers") as usize, option("after") == 1);
-    let (ready, pushed) = (Arc::new(Barrier::new(producers + 1)), Arc::new(Barrier::new(producers + 1)));
+    let (n, producers, after) =
+        (option("n") as usize, option("producers") as usize, option("after") == 1);
+    let (ready, pushed) =
+        (Arc::new(Barrier::new(producers + 1)), Arc::new(Barrier::new(producers + 1)));
     let mut seen = Seen { next: vec![0; producers], count: 0 };
     let mut takes = 0;
     pin(1);

@@ -1,5 +1,6 @@
-//! The case "echo" with ringloop's tasks: a task for each connection, which reads and writes in turn, with one buffer. The
-//! server in C, `c/ringloop_echo.c`, has callbacks and buffers that all connections share.
+//! The case "echo" with ringloop's tasks: a task for each connection, which reads and writes in
+//! turn, with one buffer. The server in C, `c/ringloop_echo.c`, has callbacks and buffers that all
+//! connections share.
 
 use std::rc::Rc;
 
@@ -36,7 +37,8 @@ fn serve() {
     let lp = Loop::builder().build().expect("a loop");
     lp.run_until_complete(async {
         let open = Rc::new(Open::default());
-        let accepting = accept_all(TcpListener::from_std(listener).expect("a listener"), open.clone());
+        let accepting =
+            accept_all(TcpListener::from_std(listener).expect("a listener"), open.clone());
         drop(task::spawn(accepting).expect("a task"));
         open.none_left().await;
     })

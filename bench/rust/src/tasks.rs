@@ -1,5 +1,6 @@
-//! The cases with tasks: "task-spawn", "task-yield", "task-sleep", "task-channel"; the same for all systems. What is
-//! measured is itself in a task, as a program's work is: the future that a runtime blocks on is a special case to most.
+//! The cases with tasks: "task-spawn", "task-yield", "task-sleep", "task-channel"; the same for all
+//! systems. What is measured is itself in a task, as a program's work is: the future that a runtime
+//! blocks on is a special case to most.
 
 use std::ops::Add;
 use std::pin::Pin;
@@ -99,7 +100,9 @@ fn spawn<P: Peer>() {
                 sum += P::number(P::spawn(async move { number }).await);
             }
         } else {
-            sum = join_all::<P>((0..wanted).map(|number| P::spawn(async move { number })).collect()).await;
+            sum =
+                join_all::<P>((0..wanted).map(|number| P::spawn(async move { number })).collect())
+                    .await;
         }
         let used = measure.stop();
         check(sum == wanted * (wanted - 1) / 2, "not all tasks ran");
@@ -131,7 +134,8 @@ fn yields<P: Peer>() {
 }
 
 fn sleep<P: Peer>() {
-    let (wanted, span, whole, mut random) = (option("n"), option("span_ms"), option("whole") == 1, Random::new());
+    let (wanted, span, whole, mut random) =
+        (option("n"), option("span_ms"), option("whole") == 1, Random::new());
     P::run(async move {
         let measure = Measure::start();
         let base = P::now();
@@ -159,7 +163,10 @@ pub fn channel<P: Peer, C: Channel>() {
         let measure = Measure::start();
         let there = P::spawn(async move {
             for round in 0..rounds {
-                check(C::receive(&mut pings).await == round, "a ping came twice, out of order or not at all");
+                check(
+                    C::receive(&mut pings).await == round,
+                    "a ping came twice, out of order or not at all",
+                );
                 C::send(&pong, round);
             }
             rounds
@@ -167,7 +174,10 @@ pub fn channel<P: Peer, C: Channel>() {
         let here = P::spawn(async move {
             for round in 0..rounds {
                 C::send(&ping, round);
-                check(C::receive(&mut pongs).await == round, "a pong came twice, out of order or not at all");
+                check(
+                    C::receive(&mut pongs).await == round,
+                    "a pong came twice, out of order or not at all",
+                );
             }
             rounds
         });

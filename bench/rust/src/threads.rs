@@ -1,4 +1,5 @@
-//! The cases in which other threads post to a loop: "posts", "post-latency", "token", as `c/threads.h` has them.
+//! The cases in which other threads post to a loop: "posts", "post-latency", "token", as
+//! `c/threads.h` has them.
 
 use std::cell::{Cell, UnsafeCell};
 use std::mem::zeroed;
@@ -42,7 +43,10 @@ pub fn pin(which: usize) {
     let mut set: libc::cpu_set_t = unsafe { zeroed() };
     let allowed = ALLOWED.get_or_init(|| {
         // SAFETY: `set` is valid for writing, and is as large as is said.
-        check(unsafe { libc::sched_getaffinity(0, SIZE, &mut set) } == 0, "which processors are there?");
+        check(
+            unsafe { libc::sched_getaffinity(0, SIZE, &mut set) } == 0,
+            "which processors are there?",
+        );
         // SAFETY: the numbers are within the set.
         (0..8 * SIZE).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect()
     });
@@ -87,7 +91,8 @@ impl Semaphore {
 
 const MOST_POSTERS: usize = 64;
 
-/// The numbers are the loop's: how many of its posts have run, and how many will have at the end of the batch.
+/// The numbers are the loop's: how many of its posts have run, and how many will have at the end of
+/// the batch.
 #[repr(align(64))]
 struct Poster {
     ran: AtomicU64,
@@ -95,8 +100,9 @@ struct Poster {
     batch_ran: Semaphore,
 }
 
-static POSTERS: [Poster; MOST_POSTERS] =
-    [const { Poster { ran: AtomicU64::new(0), due: AtomicU64::new(0), batch_ran: Semaphore::new() } }; MOST_POSTERS];
+static POSTERS: [Poster; MOST_POSTERS] = [const {
+    Poster { ran: AtomicU64::new(0), due: AtomicU64::new(0), batch_ran: Semaphore::new() }
+}; MOST_POSTERS];
 static N: AtomicU64 = AtomicU64::new(0);
 static SIZE: AtomicU64 = AtomicU64::new(0);
 static LEFT: AtomicU64 = AtomicU64::new(0);
@@ -119,7 +125,8 @@ fn batch_end(begin: u64) -> u64 {
     (begin + SIZE.load(Relaxed)).min(N.load(Relaxed))
 }
 
-/// The ticket says who posted this, and which of his posts it is: each has to come once, in his order.
+/// The ticket says who posted this, and which of his posts it is: each has to come once, in his
+/// order.
 fn ran(ticket: u64) {
     let poster = &POSTERS[ticket as usize % MOST_POSTERS];
     let ran = poster.ran.load(Relaxed);
@@ -153,7 +160,10 @@ fn post_all(who: usize, remote: &impl Remote) {
 
 fn posts<P: Peer>() {
     let (n, threads) = (option("n"), option("threads") as usize);
-    check(n > 0 && option("batch") > 0 && (1..=MOST_POSTERS).contains(&threads), "n, batch, threads");
+    check(
+        n > 0 && option("batch") > 0 && (1..=MOST_POSTERS).contains(&threads),
+        "n, batch, threads",
+    );
     N.store(n, Relaxed);
     SIZE.store(option("batch"), Relaxed);
     LEFT.store(threads as u64, Relaxed);
@@ -178,7 +188,9 @@ fn posts<P: Peer>() {
     peer.run();
     let used = measure.stop();
     posters.into_iter().for_each(|poster| poster.join().expect("a poster ends"));
-    POSTERS[..threads].iter().for_each(|poster| check(poster.ran.load(Relaxed) == n, "not all posts ran"));
+    POSTERS[..threads]
+        .iter()
+        .for_each(|poster| check(poster.ran.load(Relaxed) == n, "not all posts ran"));
     used.report(n * threads as u64);
 }
 
@@ -220,7 +232,8 @@ fn post_latency<P: Peer>() {
             ready.wait();
             let mut random = Random::new();
             for i in 0..n {
-                let mut pause = || thread::sleep(Duration::from_nanos(200_000 + random.below(800_000)));
+                let mut pause =
+                    || thread::sleep(Duration::from_nanos(200_000 + random.below(800_000)));
                 pause();
                 // Again where something else kept the loop from running the last one.
                 while SEEN.load(Acquire) < i {
@@ -240,7 +253,10 @@ fn post_latency<P: Peer>() {
     check(late.len() as u64 == n, "not all posts ran once");
     late.sort_unstable();
     let at = |part: usize| late[late.len() * part / 100];
-    used.report_with(n, &[("p50_ns", &at(50)), ("p99_ns", &at(99)), ("max_ns", &late[late.len() - 1])]);
+    used.report_with(
+        n,
+        &[("p50_ns", &at(50)), ("p99_ns", &at(99)), ("max_ns", &late[late.len() - 1])],
+    );
 }
 
 // ---- token ----

@@ -1,4 +1,5 @@
-//! The case "echo" with tokio's current-thread runtime: a task for each connection, which reads and writes in turn.
+//! The case "echo" with tokio's current-thread runtime: a task for each connection, which reads and
+//! writes in turn.
 
 use std::rc::Rc;
 

@@ -1,4 +1,5 @@
-//! The cases with tasks, with tokio's current-thread runtime and local tasks, which need not be `Send`.
+//! The cases with tasks, with tokio's current-thread runtime and local tasks, which need not be
+//! `Send`.
 
 use ringloop_bench::option;
 use ringloop_bench::tasks::{Channel, Peer, cases, channel};

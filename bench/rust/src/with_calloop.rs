@@ -1,7 +1,7 @@
 //! The cases with calloop. Inserting, cancelling and firing a timer each look through all timers.
 //!
-//! It has no call_soon: the nearest is an idle callback, called at the end of an iteration. One alone does not keep the
-//! loop from sleeping, so the loop is told not to sleep.
+//! It has no call_soon: the nearest is an idle callback, called at the end of an iteration. One
+//! alone does not keep the loop from sleeping, so the loop is told not to sleep.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -19,7 +19,11 @@ fn count(fired: &Cell<u64>) {
     fired.set(fired.get() + 1);
 }
 
-fn add_timer(handle: &LoopHandle<'static, ()>, when: Instant, fired: &'static Cell<u64>) -> RegistrationToken {
+fn add_timer(
+    handle: &LoopHandle<'static, ()>,
+    when: Instant,
+    fired: &'static Cell<u64>,
+) -> RegistrationToken {
     let fire = move |_, _: &mut (), _: &mut ()| {
         count(fired);
         TimeoutAction::Drop
@@ -114,7 +118,10 @@ fn timers_cancel() {
     }
     let used = measure.stop();
     // Some of them only, since each look goes through all timers.
-    tokens.iter().step_by(1000).for_each(|token| check(handle.update(token).is_ok(), "a timer was not pending"));
+    tokens
+        .iter()
+        .step_by(1000)
+        .for_each(|token| check(handle.update(token).is_ok(), "a timer was not pending"));
     check(fired.get() == 0, "a timer fired");
     used.report(batches * BATCH);
 }
@@ -151,7 +158,8 @@ fn timers_move() {
 }
 
 fn timers_memory() {
-    let (mut event_loop, fired, pending, mut random) = (new_loop(), counter(), option("pending"), Random::new());
+    let (mut event_loop, fired, pending, mut random) =
+        (new_loop(), counter(), option("pending"), Random::new());
     let handle = event_loop.handle();
     turn(&mut event_loop);
     let before = Memory::now();
@@ -175,7 +183,10 @@ fn lateness() {
             TimeoutAction::Drop
         }
     };
-    event_loop.handle().insert_source(Timer::from_deadline(lateness.next_deadline()), fire).expect("a timer");
+    event_loop
+        .handle()
+        .insert_source(Timer::from_deadline(lateness.next_deadline()), fire)
+        .expect("a timer");
     event_loop.run(None, &mut lateness, |_| {}).expect("a run");
     lateness.report();
 }

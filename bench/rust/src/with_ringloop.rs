@@ -78,8 +78,9 @@ fn timers_cancel() {
     let (lp, fired, batches) = (new_loop(), counter(), batches(option("n")));
     let (pending, mut random) = (option("pending") as usize, Random::new());
     let now = lp.time();
-    let mut handles: Vec<Handle> =
-        (0..pending).map(|_| must(lp.call_at(now + random.timeout(), move |_| count(fired)))).collect();
+    let mut handles: Vec<Handle> = (0..pending)
+        .map(|_| must(lp.call_at(now + random.timeout(), move |_| count(fired))))
+        .collect();
     let measure = Measure::start();
     for _ in 0..batches {
         let now = lp.time();
@@ -91,7 +92,9 @@ fn timers_cancel() {
         must(lp.run_once(Duration::ZERO));
     }
     let used = measure.stop();
-    handles.into_iter().for_each(|handle| check(lp.cancel(handle).is_ok(), "a timer was not pending"));
+    handles
+        .into_iter()
+        .for_each(|handle| check(lp.cancel(handle).is_ok(), "a timer was not pending"));
     check(fired.get() == 0, "a timer fired");
     used.report(batches * BATCH);
 }
@@ -100,7 +103,8 @@ fn timers_move() {
     let (lp, fired, batches) = (new_loop(), counter(), batches(option("n")));
     let (connections, mut random) = (option("connections") as usize, Random::new());
     let timeout = Duration::from_millis(option("timeout_ms"));
-    let handles: Vec<Handle> = (0..connections).map(|_| must(lp.call_later(timeout, move |_| count(fired)))).collect();
+    let handles: Vec<Handle> =
+        (0..connections).map(|_| must(lp.call_later(timeout, move |_| count(fired)))).collect();
     let measure = Measure::start();
     for _ in 0..batches {
         let when = lp.time() + timeout;
@@ -117,7 +121,8 @@ fn timers_move() {
 }
 
 fn timers_memory() {
-    let (lp, fired, pending, mut random) = (new_loop(), counter(), option("pending"), Random::new());
+    let (lp, fired, pending, mut random) =
+        (new_loop(), counter(), option("pending"), Random::new());
     must(lp.run_once(Duration::ZERO));
     let before = Memory::now();
     let now = lp.time();

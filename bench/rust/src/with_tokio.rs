@@ -1,7 +1,8 @@
 //! The cases with tokio's current-thread runtime. Its timers count in milliseconds.
 //!
-//! tokio has futures where the others have callbacks. A call is a task of its own; so is a timer that fires. A timer
-//! that is cancelled or moved is a `Sleep` that was polled once, as `timeout()` and `select!` do: cheaper than a task.
+//! tokio has futures where the others have callbacks. A call is a task of its own; so is a timer
+//! that fires. A timer that is cancelled or moved is a `Sleep` that was polled once, as `timeout()`
+//! and `select!` do: cheaper than a task.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -16,7 +17,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::yield_now;
 use tokio::time::{Duration, Instant, Sleep, sleep_until};
 
-/// Tasks must be `Send`, also where there is one thread; there a load and a store are enough to count.
+/// Tasks must be `Send`, also where there is one thread; there a load and a store are enough to
+/// count.
 static FIRED: AtomicU64 = AtomicU64::new(0);
 static STARTED: AtomicU64 = AtomicU64::new(0);
 static LAST: Notify = Notify::const_new();
@@ -80,7 +82,8 @@ fn soon_bulk() {
 }
 
 fn timers() {
-    let (wanted, span, whole, mut random) = (option("n"), option("span_ms"), option("whole") == 1, Random::new());
+    let (wanted, span, whole, mut random) =
+        (option("n"), option("span_ms"), option("whole") == 1, Random::new());
     runtime().block_on(async {
         let measure = Measure::start();
         let base = Instant::now();
@@ -110,7 +113,8 @@ async fn pending_sleep(when: Instant) -> Pin<Box<Sleep>> {
 }
 
 fn timers_cancel() {
-    let (batches, pending, mut random) = (batches(option("n")), option("pending") as usize, Random::new());
+    let (batches, pending, mut random) =
+        (batches(option("n")), option("pending") as usize, Random::new());
     runtime().block_on(async {
         let now = Instant::now();
         let mut sleeps = Vec::with_capacity(pending);
@@ -133,7 +137,8 @@ fn timers_cancel() {
 }
 
 fn timers_move() {
-    let (batches, connections, mut random) = (batches(option("n")), option("connections") as usize, Random::new());
+    let (batches, connections, mut random) =
+        (batches(option("n")), option("connections") as usize, Random::new());
     let timeout = Duration::from_millis(option("timeout_ms"));
     runtime().block_on(async {
         let now = Instant::now();
@@ -306,6 +311,7 @@ fn main() {
         ("idle", idle),
         ("start", start),
     ];
-    let more = if option("mpsc") == 1 { threads::cases::<Mpsc>() } else { threads::cases::<Tokio>() };
+    let more =
+        if option("mpsc") == 1 { threads::cases::<Mpsc>() } else { threads::cases::<Tokio>() };
     ringloop_bench::main(cases, &more);
 }

@@ -1,9 +1,11 @@
-//! The loops behind a pointer that a thread owns and has not closed when it exits, for others to close (S25).
+//! The loops behind a pointer that a thread owns and has not closed when it exits, for others to
+//! close (S25).
 //!
-//! A ring is bound to its thread. Once that has exited, nobody can ask the kernel any more when a device has done what it was asked to
-//! read or write: enter and register say EEXIST to others (6.1 to 6.18). So the thread asks itself, as the last thing it does, and waits
-//! for a second at most. This relies on `close_raw`, which takes a loop out of the list before it frees it. It does nothing for a loop that
-//! Rust owns, which is dropped by its own thread.
+//! A ring is bound to its thread. Once that has exited, nobody can ask the kernel any more when a
+//! device has done what it was asked to read or write: enter and register say EEXIST to others (6.1
+//! to 6.18). So the thread asks itself, as the last thing it does, and waits for a second at most.
+//! This relies on `close_raw`, which takes a loop out of the list before it frees it. It does
+//! nothing for a loop that Rust owns, which is dropped by its own thread.
 
 use std::cell::Cell;
 
@@ -27,14 +29,16 @@ thread_local! {
     static FIRST: Link = const { Link::new() };
 }
 
-/// A thread's exit waits for devices so long at most, whatever the number of its loops: what they have then is never released.
+/// A thread's exit waits for devices so long at most, whatever the number of its loops: what they
+/// have then is never released.
 const LIMIT_NS: u64 = 1_000_000_000;
 
 impl Loop {
     /// The loop stays with this thread from now on, which has something to do for it when it exits.
     #[cold]
     pub(in crate::event_loop) fn link_to_thread(&self) {
-        // A thread that is past this has no use for the list: who comes after it may close, and free, what stands in it.
+        // A thread that is past this has no use for the list: who comes after it may close, and
+        // free, what stands in it.
         if !self.is_raw() || !owner::before_exit(wait_for_devices) {
             return;
         }
@@ -72,8 +76,9 @@ impl Loop {
     }
 }
 
-/// What a thread does before it counts as exited. Its loops leave the list: it may close some of them later, in the destructors of
-/// thread-specific data, and others may close their neighbours by then.
+/// What a thread does before it counts as exited. Its loops leave the list: it may close some of
+/// them later, in the destructors of thread-specific data, and others may close their neighbours by
+/// then.
 fn wait_for_devices() {
     let until = monotonic().saturating_add(LIMIT_NS);
     // The main thread's destructors run when the process ends, which needs no buffers any more.

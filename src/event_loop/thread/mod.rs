@@ -1,7 +1,8 @@
-//! A loop and its thread: on the way there (S25), which of its loops is the innermost that runs (S20), and which it leaves open.
+//! A loop and its thread: on the way there (S25), which of its loops is the innermost that runs
+//! (S20), and which it leaves open.
 //!
-//! `unsafe` lives here because a thread finds its loops through a pointer. Whoever puts a loop into a link takes it out again before the
-//! loop ends or is moved.
+//! `unsafe` lives here because a thread finds its loops through a pointer. Whoever puts a loop into
+//! a link takes it out again before the loop ends or is moved.
 
 #[cfg(feature = "capi")]
 pub(super) mod leaving;
@@ -18,8 +19,9 @@ use crate::event_loop::{Loop, Phase};
 #[derive(Debug)]
 pub struct DetachedLoop(Loop);
 
-// SAFETY: a detached loop has come straight from the builder: nothing is scheduled, no closure of any thread is in it,
-// its ring is not bound to a thread yet, and until a thread adopts it nobody can reach the loop but through a remote.
+// SAFETY: a detached loop has come straight from the builder: nothing is scheduled, no closure of
+// any thread is in it, its ring is not bound to a thread yet, and until a thread adopts it nobody
+// can reach the loop but through a remote.
 unsafe impl Send for DetachedLoop {}
 
 impl DetachedLoop {
@@ -28,8 +30,8 @@ impl DetachedLoop {
         DetachedLoop(lp)
     }
 
-    /// Makes the loop the calling thread's. Errors: EOWNERDEAD in a forked child, ENOMEM; the loop, in which nothing is
-    /// pending, is dropped then.
+    /// Makes the loop the calling thread's. Errors: EOWNERDEAD in a forked child, ENOMEM; the loop,
+    /// in which nothing is pending, is dropped then.
     pub fn adopt(self) -> Result<Loop> {
         self.0.adopt()?;
         Ok(self.0)
@@ -68,8 +70,8 @@ impl Link {
 
     #[inline]
     fn get(&self) -> Option<&Loop> {
-        // SAFETY: a loop in a link is there: `Running` borrows it while it is the innermost, and `close_raw` frees none before
-        // `unlink_from_thread`.
+        // SAFETY: a loop in a link is there: `Running` borrows it while it is the innermost, and
+        // `close_raw` frees none before `unlink_from_thread`.
         unsafe { self.0.get().as_ref() }
     }
 
@@ -99,7 +101,8 @@ impl Drop for Running<'_> {
     }
 }
 
-/// Hands the innermost running loop of this thread to `f`. What is nested in `f` takes itself out again before `f` returns.
+/// Hands the innermost running loop of this thread to `f`. What is nested in `f` takes itself out
+/// again before `f` returns.
 #[inline]
 pub(crate) fn with_innermost<R>(f: impl FnOnce(Option<&Loop>) -> R) -> R {
     INNERMOST.with(|innermost| f(innermost.get()))

@@ -11,13 +11,15 @@ use crate::error::{Error, Result};
 use crate::io::net::{self, TcpStream, UnixStream};
 use crate::io::{Receive, SendAll, SharedFd, TryRc, receive, send_all};
 
-/// A stream whose reads and writes go by way of buffers of its own, one for each: made of a stream with `From`.
+/// A stream whose reads and writes go by way of buffers of its own, one for each: made of a stream
+/// with `From`.
 ///
-/// A read copies from what has come. The receive that waits for more belongs to this, not to the future that began it: when that is
-/// dropped, nothing is lost. A write copies what there is room for, begins to send it, and is done; the next write waits until it has been
-/// sent. An error of sending is told by the next write, flush or close. What has been written goes out for certain
-/// when flush or close has said so; when this is dropped before, it may be lost. (Before Linux 6.1, what the socket takes in parts goes on with
-/// the next write, flush or close.)
+/// A read copies from what has come. The receive that waits for more belongs to this, not to the
+/// future that began it: when that is dropped, nothing is lost. A write copies what there is room
+/// for, begins to send it, and is done; the next write waits until it has been sent. An error of
+/// sending is told by the next write, flush or close. What has been written goes out for certain
+/// when flush or close has said so; when this is dropped before, it may be lost. (Before Linux 6.1,
+/// what the socket takes in parts goes on with the next write, flush or close.)
 pub struct Buffered<S> {
     stream: S,
     fd: TryRc<SharedFd>,
@@ -62,7 +64,8 @@ impl<S> Buffered<S> {
         }
     }
 
-    /// With buffers of another size than 16 KiB, of a byte at least. They are allocated when they are used first.
+    /// With buffers of another size than 16 KiB, of a byte at least. They are allocated when they
+    /// are used first.
     pub fn with_capacity(mut self, capacity: usize) -> Buffered<S> {
         self.capacity = capacity.max(1);
         self
@@ -73,8 +76,8 @@ impl<S> Buffered<S> {
         &self.stream
     }
 
-    /// What has been received and not been read yet. When it is empty, this waits for more; empty when it is ready: the end of the
-    /// stream.
+    /// What has been received and not been read yet. When it is empty, this waits for more; empty
+    /// when it is ready: the end of the stream.
     pub(super) fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<Result<&[u8]>> {
         if self.read == self.input.len() {
             if self.receive.is_none() {

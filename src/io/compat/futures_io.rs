@@ -9,7 +9,11 @@ use futures_io::{AsyncBufRead, AsyncRead, AsyncWrite};
 use super::buffered::{Buffered, io_result};
 
 impl<S> AsyncRead for Buffered<S> {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, to: &mut [u8]) -> Poll<io::Result<usize>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        to: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
         if to.is_empty() {
             return Poll::Ready(Ok(0));
         }
@@ -32,7 +36,11 @@ impl<S> AsyncBufRead for Buffered<S> {
 }
 
 impl<S> AsyncWrite for Buffered<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        from: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.poll_write_some(context, &[IoSlice::new(from)]).map(io_result)
     }
 

@@ -36,7 +36,11 @@ impl<S> Read for Buffered<S> {
 }
 
 impl<S> Write for Buffered<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        from: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.poll_write_some(context, &[IoSlice::new(from)]).map(io_result)
     }
 
@@ -61,8 +65,8 @@ impl<S> Write for Buffered<S> {
     }
 }
 
-/// Starts tasks on the loop that is running on this thread; they need not be `Send`. What cannot be started, where there is no loop or no
-/// memory, is dropped.
+/// Starts tasks on the loop that is running on this thread; they need not be `Send`. What cannot be
+/// started, where there is no loop or no memory, is dropped.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Executor;
 
@@ -72,9 +76,11 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for Executor {
     }
 }
 
-/// Timers of a loop for hyper, which wants them `Send` and `Sync`. The times are the loop's, also those of a virtual clock.
+/// Timers of a loop for hyper, which wants them `Send` and `Sync`. The times are the loop's, also
+/// those of a virtual clock.
 ///
-/// A sleep begins when it is polled on the loop. When there is no timer for it, as on a loop that is shut down, it is over at once.
+/// A sleep begins when it is polled on the loop. When there is no timer for it, as on a loop that
+/// is shut down, it is over at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Timer {
     /// What is the same time.

@@ -1,7 +1,8 @@
 //! Streams with the traits that libraries ask for.
 //!
-//! [`Buffered`] makes of a stream of [`net`](crate::io::net) one whose reads and writes are polled, over buffers of its own: with the feature
-//! `futures-io` it has `AsyncRead`, `AsyncBufRead` and `AsyncWrite` of that crate, with `hyper` the traits of `hyper::rt`.
+//! [`Buffered`] makes of a stream of [`net`](crate::io::net) one whose reads and writes are polled,
+//! over buffers of its own: with the feature `futures-io` it has `AsyncRead`, `AsyncBufRead` and
+//! `AsyncWrite` of that crate, with `hyper` the traits of `hyper::rt`.
 //!
 //! ```
 //! # #[cfg(feature = "futures-io")] {

@@ -1,6 +1,7 @@
 //! Sockets for tasks: streams, listeners and datagrams over owned buffers.
 //!
-//! A buffer is moved in and comes back with the result, in every case: it is the kernel's meanwhile, which reads and writes in place.
+//! A buffer is moved in and comes back with the result, in every case: it is the kernel's
+//! meanwhile, which reads and writes in place.
 //!
 //! ```
 //! use ringloop::{Loop, net, task};
@@ -26,19 +27,22 @@
 //!
 //! # What holds for all of them
 //!
-//! They are for tasks of the loop that is running, and for one loop each. Where no loop is running, a future says EINVAL; what has begun on
-//! a loop comes to its end only while that loop runs. An operation is one
-//! allocation, and no system call of its own: it is submitted with the next iteration's. Errors are those of the kernel, and EAGAIN,
-//! ENOMEM and ESHUTDOWN as from [`Loop::submit`](crate::Loop::submit); ECANCELED when the loop is shut down meanwhile.
+//! They are for tasks of the loop that is running, and for one loop each. Where no loop is running,
+//! a future says EINVAL; what has begun on a loop comes to its end only while that loop runs. An
+//! operation is one allocation, and no system call of its own: it is submitted with the next
+//! iteration's. Errors are those of the kernel, and EAGAIN, ENOMEM and ESHUTDOWN as from
+//! [`Loop::submit`](crate::Loop::submit); ECANCELED when the loop is shut down meanwhile.
 //!
-//! A future that is dropped, by [`timeout`](crate::task::timeout) or the end of its task, cancels its operation; the buffer is dropped
-//! when the kernel has let go of it. *Cancel-safe* methods lose nothing then, wherever they are: what had been received or accepted by
-//! then stays with the socket, in order, and the next call gets it. That call waits for the end of the one before, if need be, which
-//! takes an iteration. Each method says whether it is. A second receive (or send on a stream, or accept) while the future of the first
-//! still lives is refused with EBUSY.
+//! A future that is dropped, by [`timeout`](crate::task::timeout) or the end of its task, cancels
+//! its operation; the buffer is dropped when the kernel has let go of it. *Cancel-safe* methods
+//! lose nothing then, wherever they are: what had been received or accepted by then stays with the
+//! socket, in order, and the next call gets it. That call waits for the end of the one before, if
+//! need be, which takes an iteration. Each method says whether it is. A second receive (or send on
+//! a stream, or accept) while the future of the first still lives is refused with EBUSY.
 //!
-//! A socket that is dropped is closed as soon as the kernel has let go of the operations on it: at once when there are none, else by the
-//! loop's next iteration. What cancelled receives have left is dropped with it.
+//! A socket that is dropped is closed as soon as the kernel has let go of the operations on it: at
+//! once when there are none, else by the loop's next iteration. What cancelled receives have left
+//! is dropped with it.
 
 mod socket;
 mod split;

@@ -31,13 +31,15 @@ pub(super) fn stream(family: AddressFamily) -> Result<OwnedFd> {
     net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(refused)
 }
 
-/// Has a socket that listens keep as many connections for accept as the system allows (somaxconn): the standard library asks for 128, and
-/// those of a burst that have no room are lost, though the other end may take itself for connected.
+/// Has a socket that listens keep as many connections for accept as the system allows (somaxconn):
+/// the standard library asks for 128, and those of a burst that have no room are lost, though the
+/// other end may take itself for connected.
 pub(super) fn listen_to_many(fd: impl AsFd) -> Result<()> {
     net::listen(fd, i32::MAX).map_err(refused)
 }
 
-/// Has operations wait, whatever the kernel: before 5.16 those on a descriptor with O_NONBLOCK may not.
+/// Has operations wait, whatever the kernel: before 5.16 those on a descriptor with O_NONBLOCK may
+/// not.
 pub(super) fn make_blocking(fd: impl AsFd) -> Result<()> {
     rustix::io::ioctl_fionbio(fd, false).map_err(refused)
 }
@@ -58,7 +60,10 @@ impl Family for UnixAddr {
         let address = SocketAddrUnix::try_from(address).ok()?;
         match address.abstract_name() {
             Some(name) => UnixAddr::from_abstract_name(name).ok(),
-            None => UnixAddr::from_pathname(OsStr::from_bytes(address.path_bytes().unwrap_or_default())).ok(),
+            None => {
+                UnixAddr::from_pathname(OsStr::from_bytes(address.path_bytes().unwrap_or_default()))
+                    .ok()
+            }
         }
     }
 }
@@ -72,7 +77,11 @@ pub(super) fn peer_addr<A: Family>(fd: impl AsFd) -> Result<A> {
 }
 
 /// Prints a socket, with the addresses that it has.
-pub(super) fn debug<A: Family>(name: &str, fd: &OwnedFd, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+pub(super) fn debug<A: Family>(
+    name: &str,
+    fd: &OwnedFd,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
     let mut all = f.debug_struct(name);
     all.field("fd", &fd.as_raw_fd());
     for (name, address) in [("local", local_addr::<A>(fd)), ("peer", peer_addr(fd))] {

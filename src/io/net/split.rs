@@ -2,14 +2,15 @@
 
 use crate::io::{SharedFd, TryRc, reading, writing};
 
-/// The reading half of a stream, made by `into_split`. The stream is closed when both halves have been dropped.
+/// The reading half of a stream, made by `into_split`. The stream is closed when both halves have
+/// been dropped.
 #[derive(Debug)]
 pub struct ReadHalf {
     fd: TryRc<SharedFd>,
 }
 
-/// The writing half of a stream, made by `into_split`. The stream is closed when both halves have been dropped: to tell the other end
-/// before that, [`shutdown`](WriteHalf::shutdown).
+/// The writing half of a stream, made by `into_split`. The stream is closed when both halves have
+/// been dropped: to tell the other end before that, [`shutdown`](WriteHalf::shutdown).
 #[derive(Debug)]
 pub struct WriteHalf {
     fd: TryRc<SharedFd>,
@@ -26,7 +27,8 @@ impl ReadHalf {
 impl WriteHalf {
     writing!();
 
-    /// Tells the other end that nothing more comes. What has been written is sent before. One system call.
+    /// Tells the other end that nothing more comes. What has been written is sent before. One
+    /// system call.
     pub fn shutdown(&mut self) -> crate::Result<()> {
         super::socket::shutdown(&self.fd, std::net::Shutdown::Write)
     }

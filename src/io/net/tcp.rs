@@ -15,18 +15,21 @@ pub struct TcpStream {
 }
 
 impl TcpStream {
-    /// Connects. Dropped before that, the future gives up and closes the socket. Errors: ECONNREFUSED, ETIMEDOUT and so on.
+    /// Connects. Dropped before that, the future gives up and closes the socket. Errors:
+    /// ECONNREFUSED, ETIMEDOUT and so on.
     pub async fn connect(address: SocketAddr) -> Result<TcpStream> {
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         TcpStream::of(socket::connect(socket::stream(family)?, address.into()).await?)
     }
 
-    /// Connects to a host by its name (or a number): its addresses are looked up, on a thread of the loop's executor, and tried one
-    /// after the other. Errors: ENOENT when there is no such host, and else as [`Loop::resolve`](crate::Loop::resolve); that of the last
-    /// address.
+    /// Connects to a host by its name (or a number): its addresses are looked up, on a thread of
+    /// the loop's executor, and tried one after the other. Errors: ENOENT when there is no such
+    /// host, and else as [`Loop::resolve`](crate::Loop::resolve); that of the last address.
     pub async fn connect_host(name: &str, port: u16) -> Result<TcpStream> {
         let port = port.to_string();
-        let found = operation(|lp, done| lp.resolve(name, &port, move |_, found| drop(done.send(found))))?.await??;
+        let found =
+            operation(|lp, done| lp.resolve(name, &port, move |_, found| drop(done.send(found))))?
+                .await??;
         let mut refusal = Error::BAD_ADDRESS;
         for address in found {
             match TcpStream::connect(address).await {
@@ -45,13 +48,15 @@ impl TcpStream {
 
     socket::stream_methods!(SocketAddr);
 
-    /// Ends one direction or both: with `Write`, the other end reads to the end of what has been written, and no further. One system
-    /// call. Errors: ENOTCONN when the other end has broken it off.
+    /// Ends one direction or both: with `Write`, the other end reads to the end of what has been
+    /// written, and no further. One system call. Errors: ENOTCONN when the other end has broken it
+    /// off.
     pub fn shutdown(&mut self, how: Shutdown) -> Result<()> {
         socket::shutdown(&self.fd, how)
     }
 
-    /// With `true`, small writes are sent at once, and not kept for others to join them. One system call.
+    /// With `true`, small writes are sent at once, and not kept for others to join them. One system
+    /// call.
     pub fn set_nodelay(&self, nodelay: bool) -> Result<()> {
         sockopt::set_tcp_nodelay(self, nodelay).map_err(refused)
     }
@@ -65,8 +70,9 @@ pub struct TcpListener {
 }
 
 impl TcpListener {
-    /// Listens at an address; at port 0, at any that is free. A port that a former server has used can be used at once (SO_REUSEADDR).
-    /// As many connections wait to be accepted as the system allows (somaxconn). Errors: EADDRINUSE, EACCES and so on.
+    /// Listens at an address; at port 0, at any that is free. A port that a former server has used
+    /// can be used at once (SO_REUSEADDR). As many connections wait to be accepted as the system
+    /// allows (somaxconn). Errors: EADDRINUSE, EACCES and so on.
     pub fn bind(address: SocketAddr) -> Result<TcpListener> {
         let listener = done(net::TcpListener::bind(address))?;
         socket::listen_to_many(&listener)?;
@@ -79,10 +85,12 @@ impl TcpListener {
         Ok(TcpListener { fd: Listening::new(listener.into())? })
     }
 
-    /// Waits for a connection, close-on-exec. Cancel-safe: one that had come when the future is dropped is given to the next accept.
+    /// Waits for a connection, close-on-exec. Cancel-safe: one that had come when the future is
+    /// dropped is given to the next accept.
     ///
-    /// Errors: EMFILE, ENFILE, ENOBUFS and ENOMEM pass, and are to be tried again in a while; ECONNABORTED is a connection that has
-    /// ended before it was accepted. EBUSY while another accept lives.
+    /// Errors: EMFILE, ENFILE, ENOBUFS and ENOMEM pass, and are to be tried again in a while;
+    /// ECONNABORTED is a connection that has ended before it was accepted. EBUSY while another
+    /// accept lives.
     pub async fn accept(&self) -> Result<TcpStream> {
         TcpStream::of(accept_from(&self.fd).await?)
     }

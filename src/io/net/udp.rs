@@ -42,14 +42,16 @@ impl UdpSocket {
         Ok(UdpSocket { fd: SharedFd::new(socket.into(), IoKind::Socket)? })
     }
 
-    /// From now on, `send` sends there, and nothing is received from anywhere else. One system call.
+    /// From now on, `send` sends there, and nothing is received from anywhere else. One system
+    /// call.
     pub fn connect(&self, address: SocketAddr) -> Result<()> {
         rustix::net::connect(self, &address).map_err(refused)
     }
 
     /// Sends a datagram to the address that the socket is connected to.
     ///
-    /// Not cancel-safe: when the future is dropped, it may have been sent. Errors: EDESTADDRREQ when it is not connected, EMSGSIZE.
+    /// Not cancel-safe: when the future is dropped, it may have been sent. Errors: EDESTADDRREQ
+    /// when it is not connected, EMSGSIZE.
     pub async fn send<B: Buffer>(&self, buffer: B) -> (Result<usize>, B) {
         run(send(self.fd.clone(), Bytes(buffer), 0)).await
     }
@@ -61,9 +63,10 @@ impl UdpSocket {
 
     /// Receives a datagram: its length. What the buffer has no room for is lost.
     ///
-    /// Cancel-safe: a datagram that had come when the future is dropped is given to the next receive, as much of it as there had been room
-    /// for in the buffer of this one. Errors: EINVAL when the buffer has no room; EBUSY while another receive lives; ECONNREFUSED when one
-    /// that was sent to where the socket is connected to has been refused.
+    /// Cancel-safe: a datagram that had come when the future is dropped is given to the next
+    /// receive, as much of it as there had been room for in the buffer of this one. Errors: EINVAL
+    /// when the buffer has no room; EBUSY while another receive lives; ECONNREFUSED when one that
+    /// was sent to where the socket is connected to has been refused.
     pub async fn recv<B: BufferMut>(&self, buffer: B) -> (Result<usize>, B) {
         let (got, buffer) = self.receive(buffer).await;
         (got.map(|(count, _)| count), buffer)
@@ -72,7 +75,8 @@ impl UdpSocket {
     /// As [`recv`](UdpSocket::recv), and tells who has sent it.
     pub async fn recv_from<B: BufferMut>(&self, buffer: B) -> (Result<(usize, SocketAddr)>, B) {
         let (got, buffer) = self.receive(buffer).await;
-        let got = got.and_then(|(count, sender)| Ok((count, sender.to_inet().ok_or(Error::BAD_ADDRESS)?)));
+        let got = got
+            .and_then(|(count, sender)| Ok((count, sender.to_inet().ok_or(Error::BAD_ADDRESS)?)));
         (got, buffer)
     }
 

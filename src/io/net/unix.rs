@@ -25,15 +25,17 @@ pub struct UnixStream {
 }
 
 impl UnixStream {
-    /// Connects to a listener by its path. Dropped before that, the future gives up. Errors: ENOENT, ECONNREFUSED and so on; EINVAL when
-    /// the path is too long or has a NUL inside.
+    /// Connects to a listener by its path. Dropped before that, the future gives up. Errors:
+    /// ENOENT, ECONNREFUSED and so on; EINVAL when the path is too long or has a NUL inside.
     pub async fn connect(path: impl AsRef<Path>) -> Result<UnixStream> {
         UnixStream::connect_addr(&address_of(path)?).await
     }
 
     /// The same by its address, which may be an abstract one.
     pub async fn connect_addr(address: &SocketAddr) -> Result<UnixStream> {
-        UnixStream::of(socket::connect(socket::stream(AddressFamily::UNIX)?, address.clone().into()).await?)
+        UnixStream::of(
+            socket::connect(socket::stream(AddressFamily::UNIX)?, address.clone().into()).await?,
+        )
     }
 
     /// Two that are connected.
@@ -50,8 +52,8 @@ impl UnixStream {
 
     socket::stream_methods!(SocketAddr);
 
-    /// Ends one direction or both: with `Write`, the other end reads to the end of what has been written, and no further. One system
-    /// call.
+    /// Ends one direction or both: with `Write`, the other end reads to the end of what has been
+    /// written, and no further. One system call.
     pub fn shutdown(&mut self, how: Shutdown) -> Result<()> {
         socket::shutdown(&self.fd, how)
     }
@@ -65,7 +67,8 @@ pub struct UnixListener {
 }
 
 impl UnixListener {
-    /// Listens at a path, which it makes and does not remove. Errors: EADDRINUSE when the path is there, and so on.
+    /// Listens at a path, which it makes and does not remove. Errors: EADDRINUSE when the path is
+    /// there, and so on.
     pub fn bind(path: impl AsRef<Path>) -> Result<UnixListener> {
         UnixListener::bind_addr(&address_of(path)?)
     }
@@ -83,7 +86,8 @@ impl UnixListener {
         Ok(UnixListener { fd: Listening::new(listener.into())? })
     }
 
-    /// Waits for a connection: as [`TcpListener::accept`](super::TcpListener::accept), cancel-safe too.
+    /// Waits for a connection: as [`TcpListener::accept`](super::TcpListener::accept), cancel-safe
+    /// too.
     pub async fn accept(&self) -> Result<UnixStream> {
         UnixStream::of(accept_from(&self.fd).await?)
     }

@@ -1,11 +1,14 @@
-//! The only room that talks to io_uring: setup, submission, the wait, completions, the armed timeout, the eventfd.
+//! The only room that talks to io_uring: setup, submission, the wait, completions, the armed
+//! timeout, the eventfd.
 //!
-//! A ring is used by one thread at a time, its owner's. It promises that a wait costs one `io_uring_enter`, with
-//! whatever was queued submitted by it; that a look at a busy ring costs no system call unless the shared flags say
-//! that something waits in the kernel; and that no completion is lost, an overflow of the queue included (the kernel
-//! keeps what did not fit: FEAT_NODROP, 5.5).
+//! A ring is used by one thread at a time, its owner's. It promises that a wait costs one
+//! `io_uring_enter`, with whatever was queued submitted by it; that a look at a busy ring costs no
+//! system call unless the shared flags say that something waits in the kernel; and that no
+//! completion is lost, an overflow of the queue included (the kernel keeps what did not fit:
+//! FEAT_NODROP, 5.5).
 //!
-//! What comes out of it are completions of others' submissions; its own, for the armed timeout, it keeps to itself.
+//! What comes out of it are completions of others' submissions; its own, for the armed timeout, it
+//! keeps to itself.
 
 #[allow(unsafe_code)]
 mod queues;
@@ -32,12 +35,14 @@ use crate::abi::sqe::{Entry, Sqe, flags, poll_events};
 use crate::error::{Error, Result, Sentence};
 use crate::sys::fork::Process;
 
-/// The user data of the ring's own entries begins here: those of which nobody wants to know the end, of the poll for wakes, and of
-/// the timeout. The numbers of others, with `CANCEL_REPLY`, are below: generations of handles end before that.
+/// The user data of the ring's own entries begins here: those of which nobody wants to know the
+/// end, of the poll for wakes, and of the timeout. The numbers of others, with `CANCEL_REPLY`, are
+/// below: generations of handles end before that.
 const IGNORED: u64 = 0xffff_fffc_0000_0000;
 const WAKE: u64 = 0xffff_fffd_0000_0000;
 
-/// At most so many completions are taken at once, so that a flood of them cannot hold up due timers (S9).
+/// At most so many completions are taken at once, so that a flood of them cannot hold up due timers
+/// (S9).
 const BATCH: usize = 256;
 
 pub(crate) struct Ring {
@@ -59,7 +64,8 @@ pub(crate) struct Ring {
     own_error: i32,
     #[cfg(test)]
     pub(crate) faults: refusal::Faults,
-    /// Whether a host loop is told of completions, and what it polls where that is not an eventfd alone.
+    /// Whether a host loop is told of completions, and what it polls where that is not an eventfd
+    /// alone.
     host: Option<Option<Epoll>>,
 }
 
@@ -130,7 +136,8 @@ impl Ring {
         self.check_own()?;
         let armed = self.arm(until);
         let queued = self.queues.submission().len();
-        // Where there was no room for the poll for wakes, or it was lost (EBADR), the wait does not sleep.
+        // Where there was no room for the poll for wakes, or it was lost (EBADR), the wait does not
+        // sleep.
         let waited = armed.and_then(|()| self.enter(queued, u32::from(self.watches_wakes)));
         self.pause_if_refused(waited, until)
     }
@@ -142,8 +149,8 @@ impl Ring {
         self.pause_if_refused(waited, until)
     }
 
-    /// Where the kernel does 20 pieces in a call (6.18), another does the rest: it asks for as many completions as the queue holds,
-    /// and waits for none.
+    /// Where the kernel does 20 pieces in a call (6.18), another does the rest: it asks for as many
+    /// completions as the queue holds, and waits for none.
     pub(crate) fn settle(&mut self, most: usize) -> Result<()> {
         const NO_TIME: Timespec = Timespec::new();
         const PIECES: usize = 20;
@@ -192,7 +199,9 @@ impl Ring {
         let op_flags = poll_events((libc::POLLIN as u32) | libc::EPOLLET as u32);
         // IORING_POLL_ADD_MULTI is the lowest bit.
         let (fd, len) = (wakes.as_fd().as_raw_fd(), is_multishot.into());
-        match self.push_own(Sqe { opcode: opcodes::POLL_ADD, fd, op_flags, len, ..Sqe::default() }, WAKE) {
+        match self
+            .push_own(Sqe { opcode: opcodes::POLL_ADD, fd, op_flags, len, ..Sqe::default() }, WAKE)
+        {
             Err(Error::NO_SUBMISSION) => {}
             pushed => {
                 pushed?;
@@ -220,7 +229,12 @@ impl Ring {
                 number if number < IGNORED => {
                     completed(Completed { number, result: entry.result(), flags: entry.flags() });
                 }
-                _ => completed_own(&mut self.timeout, &mut self.watches_wakes, &mut self.own_error, &entry),
+                _ => completed_own(
+                    &mut self.timeout,
+                    &mut self.watches_wakes,
+                    &mut self.own_error,
+                    &entry,
+                ),
             }
         }
         self.traffic.completed += taken;
@@ -245,9 +259,10 @@ impl Ring {
         self.traffic
     }
 
-    /// It is `wakes` itself, which the kernel writes. The ring's own descriptor would not do: it does not wake a poller on a ring with
-    /// DEFER_TASKRUN (measured on 6.12 and 6.18). But a kernel that waits to register would wait for all that is in flight
-    /// (measured on 5.10), and has no such ring: there it is an epoll of both.
+    /// It is `wakes` itself, which the kernel writes. The ring's own descriptor would not do: it
+    /// does not wake a poller on a ring with DEFER_TASKRUN (measured on 6.12 and 6.18). But a
+    /// kernel that waits to register would wait for all that is in flight (measured on 5.10), and
+    /// has no such ring: there it is an epoll of both.
     pub(crate) fn host_fd(&mut self, wakes: &EventFd) -> Result<RawFd> {
         if self.host.is_none() {
             let host = self.make_host(wakes.as_fd());
@@ -293,7 +308,9 @@ impl Ring {
         if until == u64::MAX {
             return Ok(());
         }
-        let Some(arming) = self.timeout.arm(until, &mut self.queues, self.abilities.updates_timeouts) else {
+        let Some(arming) =
+            self.timeout.arm(until, &mut self.queues, self.abilities.updates_timeouts)
+        else {
             return Ok(());
         };
         for (sqe, number) in arming.entries(self.abilities.skips_success).into_iter().flatten() {
@@ -342,12 +359,13 @@ impl Ring {
 
     pub(crate) fn cancel(&mut self, number: u64) -> Result<()> {
         let flags = if self.abilities.skips_success { flags::CQE_SKIP_SUCCESS } else { 0 };
-        let cancel = Sqe { opcode: opcodes::ASYNC_CANCEL, flags, fd: -1, addr: number, ..Sqe::default() };
+        let cancel =
+            Sqe { opcode: opcodes::ASYNC_CANCEL, flags, fd: -1, addr: number, ..Sqe::default() };
         self.push_own(cancel, CANCEL_REPLY | number)
     }
 
-    /// From 5.17 on: polls can be updated since 5.13, but one that is ready at once then ends without a completion (measured on Debian's
-    /// 5.10.223, which has the io_uring of 5.15).
+    /// From 5.17 on: polls can be updated since 5.13, but one that is ready at once then ends
+    /// without a completion (measured on Debian's 5.10.223, which has the io_uring of 5.15).
     pub(crate) fn update_poll(&mut self, number: u64, events: u32) -> Result<()> {
         const UPDATE_EVENTS: u32 = 1 << 1;
         if !self.abilities.skips_success {
@@ -355,7 +373,8 @@ impl Ring {
         }
         let (flags, op_flags) = (flags::CQE_SKIP_SUCCESS, poll_events(events));
         let opcode = opcodes::POLL_REMOVE;
-        let update = Sqe { opcode, flags, addr: number, len: UPDATE_EVENTS, op_flags, ..Sqe::default() };
+        let update =
+            Sqe { opcode, flags, addr: number, len: UPDATE_EVENTS, op_flags, ..Sqe::default() };
         self.push_own(update, CANCEL_REPLY | number)
     }
 
@@ -383,7 +402,8 @@ impl Ring {
         let left = self.queues.submission().len();
         self.traffic.submitted += (queued - left.min(queued)) as u64;
         match result.as_ref().map_err(setup::errno) {
-            // An entry that submits and sleeps does not say EINTR, it says how many it has submitted (S21).
+            // An entry that submits and sleeps does not say EINTR, it says how many it has
+            // submitted (S21).
             Ok(_) if wanted > 0 && left == 0 && !self.has_completions() => Ok(Waited::Interrupted),
             Ok(_) => Ok(Waited::Completed),
             Err(Errno::EINTR) => Ok(Waited::Interrupted),
@@ -414,14 +434,20 @@ impl Ring {
 }
 
 /// Takes note of a completion of the ring's own.
-fn completed_own(timeout: &mut ArmedTimeout, watches_wakes: &mut bool, error: &mut i32, entry: &cqueue::Entry) {
+fn completed_own(
+    timeout: &mut ArmedTimeout,
+    watches_wakes: &mut bool,
+    error: &mut i32,
+    entry: &cqueue::Entry,
+) {
     match entry.user_data() {
         IGNORED => return,
         WAKE => *watches_wakes &= cqueue::more(entry.flags()),
         own => timeout.completed(own, entry.result()),
     }
     // These say that a timeout has come or was taken back, or that a change came too late for it.
-    const EXPECTED: [i32; 5] = [libc::ETIME, libc::ECANCELED, libc::ENOENT, libc::EALREADY, libc::EBUSY];
+    const EXPECTED: [i32; 5] =
+        [libc::ETIME, libc::ECANCELED, libc::ENOENT, libc::EALREADY, libc::EBUSY];
     if entry.result() < 0 && !EXPECTED.contains(&-entry.result()) {
         *error = -entry.result();
     }
@@ -438,6 +464,9 @@ impl Drop for Ring {
 
 impl std::fmt::Debug for Ring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ring").field("traffic", &self.traffic).field("timeout", &self.timeout).finish_non_exhaustive()
+        f.debug_struct("Ring")
+            .field("traffic", &self.traffic)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
     }
 }

@@ -1,7 +1,8 @@
 //! The two queues and the system calls, as far as they are `unsafe`.
 //!
-//! An entry comes in as an `Entry`, for which somebody vouches; so whatever stands in the queue may be submitted. The ring
-//! is unmapped and closed in the process that it was made in, and nowhere else.
+//! An entry comes in as an `Entry`, for which somebody vouches; so whatever stands in the queue may
+//! be submitted. The ring is unmapped and closed in the process that it was made in, and nowhere
+//! else.
 
 use std::io;
 use std::mem::ManuallyDrop;
@@ -25,8 +26,8 @@ pub(super) struct Queues {
     pub(super) process: Process,
     /// How many entries have been queued.
     pushed: u64,
-    /// The numbers of the last ones, as many as the queue holds: a power of two. The n-th since the beginning stands in the place n
-    /// modulo their count.
+    /// The numbers of the last ones, as many as the queue holds: a power of two. The n-th since the
+    /// beginning stands in the place n modulo their count.
     numbers: Box<[u64]>,
     /// When the ring's own timeout comes. The kernel reads it when it takes the entry.
     time: Box<Timespec>,
@@ -42,7 +43,8 @@ impl Queues {
         Ok(Queues { uring: ManuallyDrop::new(uring), process, pushed: 0, numbers, time })
     }
 
-    /// How many entries have been queued since the beginning, and how many of these has the kernel taken.
+    /// How many entries have been queued since the beginning, and how many of these has the kernel
+    /// taken.
     #[inline]
     pub(super) fn counts(&mut self) -> (u64, u64) {
         (self.pushed, self.pushed - self.uring.submission().len() as u64)
@@ -61,9 +63,11 @@ impl Queues {
         let at = self.pushed as usize & (self.numbers.len() - 1);
         self.numbers[at] = number;
         self.pushed += 1;
-        // SAFETY: both types are the kernel's structure, of 64 bytes (asserted above) in which any bits are valid; what the entry
-        // points to lives as long as `Entry` says.
-        let pushed = unsafe { self.uring.submission().push(&std::mem::transmute::<Sqe, squeue::Entry>(sqe)) };
+        // SAFETY: both types are the kernel's structure, of 64 bytes (asserted above) in which any
+        // bits are valid; what the entry points to lives as long as `Entry` says.
+        let pushed = unsafe {
+            self.uring.submission().push(&std::mem::transmute::<Sqe, squeue::Entry>(sqe))
+        };
         debug_assert!(pushed.is_ok(), "reserve() made room");
     }
 
@@ -72,7 +76,8 @@ impl Queues {
         *self.time = time;
     }
 
-    /// Queues what arms, updates or removes the ring's own timeout; where the time is, it says here. There is room for it.
+    /// Queues what arms, updates or removes the ring's own timeout; where the time is, it says
+    /// here. There is room for it.
     pub(super) fn push_timed(&mut self, sqe: Sqe, number: u64) {
         let time = &raw const *self.time as u64;
         let sqe = match sqe.opcode {
@@ -81,11 +86,13 @@ impl Queues {
             _ => sqe,
         };
         assert!(matches!(sqe.opcode, opcodes::TIMEOUT | opcodes::TIMEOUT_REMOVE));
-        // SAFETY: such an entry points at nothing but the time, which is boxed, and is read by an enter of these queues.
+        // SAFETY: such an entry points at nothing but the time, which is boxed, and is read by an
+        // enter of these queues.
         self.push(unsafe { Entry::new(sqe) }, number);
     }
 
-    /// Submits `queued` entries, waits for `wanted` completions, and has the kernel post what it holds back.
+    /// Submits `queued` entries, waits for `wanted` completions, and has the kernel post what it
+    /// holds back.
     #[inline]
     pub(super) fn enter(&mut self, queued: usize, wanted: u32) -> io::Result<usize> {
         let flags = EnterFlags::GETEVENTS.bits();
@@ -98,12 +105,20 @@ impl Ring {
     /// Shows the kernel a ring of buffers as `group`; it fills each bit by bit where it can.
     ///
     /// # Safety
-    /// The ring, and the buffers whose addresses are put into it, live until they are unregistered or this ring is dropped.
-    pub(in crate::kernel) unsafe fn register_buffers(&self, ring: u64, count: u16, group: u16) -> Result<()> {
+    /// The ring, and the buffers whose addresses are put into it, live until they are unregistered
+    /// or this ring is dropped.
+    pub(in crate::kernel) unsafe fn register_buffers(
+        &self,
+        ring: u64,
+        count: u16,
+        group: u16,
+    ) -> Result<()> {
         const IOU_PBUF_RING_INC: u16 = 2;
         let register = |flags| {
             // SAFETY: the caller keeps the ring and its buffers.
-            uninterrupted(|| unsafe { self.queues.submitter().register_buf_ring_with_flags(ring, count, group, flags) })
+            uninterrupted(|| unsafe {
+                self.queues.submitter().register_buf_ring_with_flags(ring, count, group, flags)
+            })
         };
         if self.abilities.fills_buffers_in_parts && register(IOU_PBUF_RING_INC).is_ok() {
             return Ok(());
@@ -135,8 +150,9 @@ impl DerefMut for Queues {
 
 impl Drop for Queues {
     fn drop(&mut self) {
-        // In a forked child the ring is the parent's, its addresses may hold the child's own memory by now, and the descriptor
-        // may be another one: nothing is unmapped and nothing is closed there (S33).
+        // In a forked child the ring is the parent's, its addresses may hold the child's own memory
+        // by now, and the descriptor may be another one: nothing is unmapped and nothing is closed
+        // there (S33).
         if self.process.is_current() {
             // SAFETY: it is dropped once, here, and not used again.
             unsafe { ManuallyDrop::drop(&mut self.uring) };
@@ -158,7 +174,12 @@ mod tests {
         let common = |entry: squeue::Entry| {
             entry.user_data(0x3132_3334_3536_3738).personality(0x4142).flags(squeue::Flags::ASYNC)
         };
-        let ours = Sqe { flags: flags::ASYNC, user_data: 0x3132_3334_3536_3738, personality: 0x4142, ..Sqe::default() };
+        let ours = Sqe {
+            flags: flags::ASYNC,
+            user_data: 0x3132_3334_3536_3738,
+            personality: 0x4142,
+            ..Sqe::default()
+        };
         let slot = types::DestinationSlot::try_from_slot_target(0x5152).unwrap();
         let open = opcode::OpenAt::new(types::Fd(0x1112), address(0x2122_2324).cast());
         let pairs = [
@@ -197,7 +218,11 @@ mod tests {
                 },
             ),
             (
-                common(opcode::Splice::new(types::Fd(1), 0x2122, types::Fd(3), 0x4142, 0x5152).flags(0x62).build()),
+                common(
+                    opcode::Splice::new(types::Fd(1), 0x2122, types::Fd(3), 0x4142, 0x5152)
+                        .flags(0x62)
+                        .build(),
+                ),
                 Sqe {
                     opcode: opcode::Splice::CODE,
                     fd: 3,
@@ -210,12 +235,28 @@ mod tests {
                 },
             ),
             (
-                common(opcode::FutexWait::new(address(0x1112).cast_const().cast(), 0x2122, 0x3132, 0x42).build()),
-                Sqe { opcode: opcode::FutexWait::CODE, fd: 0x42, off: 0x2122, addr: 0x1112, addr3: 0x3132, ..ours },
+                common(
+                    opcode::FutexWait::new(
+                        address(0x1112).cast_const().cast(),
+                        0x2122,
+                        0x3132,
+                        0x42,
+                    )
+                    .build(),
+                ),
+                Sqe {
+                    opcode: opcode::FutexWait::CODE,
+                    fd: 0x42,
+                    off: 0x2122,
+                    addr: 0x1112,
+                    addr3: 0x3132,
+                    ..ours
+                },
             ),
         ];
         for (theirs, ours) in pairs {
-            // SAFETY: both are the kernel's structure, of 64 bytes (asserted above) in which any bits are valid.
+            // SAFETY: both are the kernel's structure, of 64 bytes (asserted above) in which any
+            // bits are valid.
             assert_eq!(unsafe { std::mem::transmute::<squeue::Entry, Sqe>(theirs) }, ours);
         }
     }

@@ -1,7 +1,8 @@
-//! Refusals of the kernel: of submissions for which there is no memory, of every enter, of the keeping of a completion.
+//! Refusals of the kernel: of submissions for which there is no memory, of every enter, of the
+//! keeping of a completion.
 //!
-//! Submissions that are refused stay queued. They are tried again, with pauses in the place of sleep, until that has lasted so long that it
-//! is an error.
+//! Submissions that are refused stay queued. They are tried again, with pauses in the place of
+//! sleep, until that has lasted so long that it is an error.
 
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use crate::error::{Error, Result, Sentence};
 use crate::kernel::Waited;
 use crate::time::monotonic;
 
-/// How long the kernel may take no submissions before that is an error, and how long a wait pauses before the next try, in nanoseconds.
+/// How long the kernel may take no submissions before that is an error, and how long a wait pauses
+/// before the next try, in nanoseconds.
 const PATIENCE: u64 = 1_000_000_000;
 const PAUSE: u64 = 1_000_000;
 
@@ -22,17 +24,25 @@ impl Ring {
         self.pause_if_refused(submitted, until).map(drop)
     }
 
-    /// While the kernel takes no submissions, a wait that did not sleep lasts until the next try, at the latest until `until`.
-    pub(super) fn pause_if_refused(&mut self, waited: Result<Waited>, until: u64) -> Result<Waited> {
+    /// While the kernel takes no submissions, a wait that did not sleep lasts until the next try,
+    /// at the latest until `until`.
+    pub(super) fn pause_if_refused(
+        &mut self,
+        waited: Result<Waited>,
+        until: u64,
+    ) -> Result<Waited> {
         let is_refused = self.refused_since > 0 && self.queues.completion().is_empty();
         if is_refused && matches!(waited, Ok(_) | Err(Error::NO_SUBMISSION)) {
             let left = until.saturating_sub(monotonic());
             std::thread::sleep(Duration::from_nanos(left.min(PAUSE)));
         }
-        waited.or_else(|error| if error == Error::NO_SUBMISSION { Ok(Waited::Completed) } else { Err(error) })
+        waited.or_else(|error| {
+            if error == Error::NO_SUBMISSION { Ok(Waited::Completed) } else { Err(error) }
+        })
     }
 
-    /// The kernel has no memory for submissions, or takes none before completions are reaped, which the caller does next.
+    /// The kernel has no memory for submissions, or takes none before completions are reaped, which
+    /// the caller does next.
     #[cold]
     pub(super) fn refused(&mut self) -> Result<Waited> {
         if self.queues.completion().is_empty() {
@@ -56,7 +66,8 @@ impl Ring {
         self.queues.completion().overflow()
     }
 
-    /// The kernel had no memory to keep a completion that did not fit into the queue: the ring's own may be the one.
+    /// The kernel had no memory to keep a completion that did not fit into the queue: the ring's
+    /// own may be the one.
     #[cold]
     pub(super) fn lost(&mut self) -> Error {
         self.timeout.forget();
@@ -66,7 +77,8 @@ impl Ring {
         Error::COMPLETION_LOST
     }
 
-    /// Tells that the kernel has refused what ends a wait, once: without the poll for wakes or the timeout no wait would sleep.
+    /// Tells that the kernel has refused what ends a wait, once: without the poll for wakes or the
+    /// timeout no wait would sleep.
     #[inline]
     pub(super) fn check_own(&mut self) -> Result<()> {
         match std::mem::take(&mut self.own_error) {

@@ -1,4 +1,5 @@
-//! Setting a ring up: the ladder of flags, the sizes, and what to say when the kernel refuses (S32).
+//! Setting a ring up: the ladder of flags, the sizes, and what to say when the kernel refuses
+//! (S32).
 
 use std::io;
 
@@ -13,14 +14,22 @@ use crate::sys::c_library::variable;
 /// Sets the flags of one rung.
 type Rung = fn(&mut io_uring::Builder);
 
-/// The rungs from the best down, each with the version that has its flags. A kernel that does not know a flag says EINVAL.
-/// Those of a ring that belongs to a thread make it disabled: it is bound to the thread that enables it.
+/// The rungs from the best down, each with the version that has its flags. A kernel that does not
+/// know a flag says EINVAL. Those of a ring that belongs to a thread make it disabled: it is bound
+/// to the thread that enables it.
 const LADDER: [(Version, Rung); 3] = [
-    // 6.1: completions are posted only when the loop's own thread asks for them, with nothing to lock.
+    // 6.1: completions are posted only when the loop's own thread asks for them, with nothing to
+    // lock.
     (Version(6, 1), |builder| {
-        builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag().setup_submit_all().setup_r_disabled();
+        builder
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag()
+            .setup_submit_all()
+            .setup_r_disabled();
     }),
-    // 5.19: completions are posted at the next transition to the kernel; no interrupt to the thread.
+    // 5.19: completions are posted at the next transition to the kernel; no interrupt to the
+    // thread.
     (Version(5, 19), |builder| {
         builder.setup_coop_taskrun().setup_taskrun_flag().setup_submit_all().setup_r_disabled();
     }),
@@ -36,7 +45,8 @@ pub(super) struct Abilities {
     pub(super) polls_multishot: bool,
     /// Whether the ring is to be enabled before it is used.
     pub(super) starts_disabled: bool,
-    /// Whether to register anything with the ring is to wait until nothing is in flight on it: until 5.17.
+    /// Whether to register anything with the ring is to wait until nothing is in flight on it:
+    /// until 5.17.
     pub(super) waits_to_register: bool,
     /// Whether a buffer may be filled bit by bit, if the kernel does not refuse.
     pub(super) fills_buffers_in_parts: bool,
@@ -59,8 +69,8 @@ impl Abilities {
     }
 }
 
-/// The version that the variable `RINGLOOP_KERNEL` names (`5.10`): what came later is not used, so that a program can be tried
-/// as it would be on that kernel. Not set: all is used that is there.
+/// The version that the variable `RINGLOOP_KERNEL` names (`5.10`): what came later is not used, so
+/// that a program can be tried as it would be on that kernel. Not set: all is used that is there.
 fn pretended_version() -> Result<Version> {
     let Some(value) = variable(c"RINGLOOP_KERNEL") else { return Ok(Version::ANY) };
     let version = value.to_str().ok().and_then(|value| value.split_once('.'));
@@ -78,8 +88,8 @@ pub(super) fn set_up(sizes: Sizes) -> Result<(IoUring, Features, Abilities)> {
             continue;
         }
         let mut builder = IoUring::builder();
-        // A forked child inherits the mapping, and is kept out of it by `Process`. Without it (MADV_DONTFORK) valgrind 3.19 crashes
-        // in a child that maps memory.
+        // A forked child inherits the mapping, and is kept out of it by `Process`. Without it
+        // (MADV_DONTFORK) valgrind 3.19 crashes in a child that maps memory.
         builder.setup_cqsize(sizes.cq);
         rung(&mut builder);
         match builder.build(sizes.sq) {
@@ -94,7 +104,11 @@ pub(super) fn set_up(sizes: Sizes) -> Result<(IoUring, Features, Abilities)> {
 }
 
 /// Asks the kernel what it can do, whatever its version says: distributions backport.
-fn probe(uring: IoUring, rung: Version, pretended: Version) -> Result<(IoUring, Features, Abilities)> {
+fn probe(
+    uring: IoUring,
+    rung: Version,
+    pretended: Version,
+) -> Result<(IoUring, Features, Abilities)> {
     let mut probe = Probe::new();
     if let Err(error) = uninterrupted(|| uring.submitter().register_probe(&mut probe)) {
         // EINVAL: it is so old that it cannot be asked (before 5.6).
@@ -104,9 +118,12 @@ fn probe(uring: IoUring, rung: Version, pretended: Version) -> Result<(IoUring, 
         });
     }
     check_enter(&uring)?;
-    let can_time = probe.is_supported(opcodes::TIMEOUT) && probe.is_supported(opcodes::TIMEOUT_REMOVE);
+    let can_time =
+        probe.is_supported(opcodes::TIMEOUT) && probe.is_supported(opcodes::TIMEOUT_REMOVE);
     if can_time && uring.params().is_feature_nodrop() {
-        let features = Features::new(|opcode| probe.is_supported(opcode) && pretended >= opcodes::of(opcode).since);
+        let features = Features::new(|opcode| {
+            probe.is_supported(opcode) && pretended >= opcodes::of(opcode).since
+        });
         let abilities = Abilities::new(&uring, rung, pretended);
         Ok((uring, features, abilities))
     } else {
@@ -114,12 +131,14 @@ fn probe(uring: IoUring, rung: Version, pretended: Version) -> Result<(IoUring, 
     }
 }
 
-/// Whether the kernel can be entered with the ring. While it is disabled, an enter says EBADFD and binds it to no thread; on the
-/// oldest rung, an enter that asks for nothing does nothing.
+/// Whether the kernel can be entered with the ring. While it is disabled, an enter says EBADFD and
+/// binds it to no thread; on the oldest rung, an enter that asks for nothing does nothing.
 fn check_enter(uring: &IoUring) -> Result<()> {
     // Nothing is queued.
     match uring.submitter().submit() {
-        Err(error) if errno(&error) != Errno::EBADFD => Err(refusal(errno(&error), what_to_change(errno(&error)))),
+        Err(error) if errno(&error) != Errno::EBADFD => {
+            Err(refusal(errno(&error), what_to_change(errno(&error))))
+        }
         _ => Ok(()),
     }
 }

@@ -1,9 +1,12 @@
-//! The armed timeout: the one IORING_OP_TIMEOUT that stands in the kernel for the earliest deadline.
+//! The armed timeout: the one IORING_OP_TIMEOUT that stands in the kernel for the earliest
+//! deadline.
 //!
-//! It is absolute, on CLOCK_MONOTONIC; in a time namespace it is relative, since the kernel does not translate deadlines of
-//! io_uring's by the namespace's offset (measured on 6.18: they came by the offset too late, or at once). An earlier deadline updates it (5.11; before that it is removed and another one
-//! armed); a later one leaves it alone, since one needless wakeup is cheaper than an update each time. Its completion
-//! is a reason to look at the timer queue, never the truth.
+//! It is absolute, on CLOCK_MONOTONIC; in a time namespace it is relative, since the kernel does
+//! not translate deadlines of io_uring's by the namespace's offset (measured on 6.18: they came by
+//! the offset too late, or at once). An earlier deadline updates it (5.11; before that it is
+//! removed and another one armed); a later one leaves it alone, since one needless wakeup is
+//! cheaper than an update each time. Its completion is a reason to look at the timer queue, never
+//! the truth.
 
 use std::fs::File;
 use std::io::Read;
@@ -13,7 +16,8 @@ use crate::abi::opcodes;
 use crate::abi::sqe::{Sqe, Timespec, flags};
 use crate::time::monotonic;
 
-/// The user data of the ring's own entries: all ones above, what it was in bit 32, the round of arming below.
+/// The user data of the ring's own entries: all ones above, what it was in bit 32, the round of
+/// arming below.
 const TIMEOUT: u64 = 0xffff_fffe_0000_0000;
 const CHANGE: u64 = 0xffff_ffff_0000_0000;
 
@@ -51,19 +55,28 @@ impl ArmedTimeout {
         ArmedTimeout { armed: None, queued: None, round: 0, is_absolute: !in_time_namespace() }
     }
 
-    /// What is to be queued so that a timeout comes at `deadline` or before; None if that holds already.
-    pub(super) fn arm(&mut self, deadline: u64, queues: &mut Queues, can_update: bool) -> Option<Arming> {
+    /// What is to be queued so that a timeout comes at `deadline` or before; None if that holds
+    /// already.
+    pub(super) fn arm(
+        &mut self,
+        deadline: u64,
+        queues: &mut Queues,
+        can_update: bool,
+    ) -> Option<Arming> {
         let before = self.armed;
         if before.is_some_and(|armed| armed <= deadline) {
             return None;
         }
-        // A relative one begins when it is submitted, which is later: it comes late rather than early.
-        let nanos = if self.is_absolute { deadline } else { deadline.saturating_sub(monotonic()).max(1) };
+        // A relative one begins when it is submitted, which is later: it comes late rather than
+        // early.
+        let nanos =
+            if self.is_absolute { deadline } else { deadline.saturating_sub(monotonic()).max(1) };
         queues.set_time(Timespec::from_nanos(nanos));
         self.armed = Some(deadline);
         let (queued, taken) = queues.counts();
         if self.queued.is_some_and(|number| number >= taken) {
-            // The entry that points to the time has not been read yet: it now says the new deadline.
+            // The entry that points to the time has not been read yet: it now says the new
+            // deadline.
             return None;
         }
         let change = match before {
@@ -88,7 +101,8 @@ impl ArmedTimeout {
     /// Takes note of a completion of the timeout's own.
     #[inline]
     pub(super) fn completed(&mut self, user_data: u64, result: i32) {
-        // A timeout that has come or gone, or a change that came too late for it: forget it and look again.
+        // A timeout that has come or gone, or a change that came too late for it: forget it and
+        // look again.
         let ended = user_data < CHANGE || result < 0;
         if ended && user_data as u32 == self.round {
             self.armed = None;
@@ -106,9 +120,11 @@ impl Arming {
         match self.change {
             Change::First => [Some((timeout, TIMEOUT | round)), None],
             Change::Update => {
-                // Unskipped, the completion of the update would end the wait (5.17; before that it does).
+                // Unskipped, the completion of the update would end the wait (5.17; before that it
+                // does).
                 let flags = if can_skip_success { flags::CQE_SKIP_SUCCESS } else { 0 };
-                let update = Sqe { flags, addr: TIMEOUT | round, op_flags: op_flags | UPDATE, ..remove };
+                let update =
+                    Sqe { flags, addr: TIMEOUT | round, op_flags: op_flags | UPDATE, ..remove };
                 [Some((update, CHANGE | round)), None]
             }
             Change::Replace => {

@@ -1,7 +1,8 @@
-//! What comes of operations: completions from the kernel, the results that they give, and whom an end concerns.
+//! What comes of operations: completions from the kernel, the results that they give, and whom an
+//! end concerns.
 //!
-//! A result stands in a list of its own until its callback has its turn. Room for it was had when the operation was added, or by
-//! `reserve_completions`.
+//! A result stands in a list of its own until its callback has its turn. Room for it was had when
+//! the operation was added, or by `reserve_completions`.
 
 use super::stage::Stage;
 use super::{Operation, Operations, QueuedResult};
@@ -14,13 +15,14 @@ use crate::pending::ready::List;
 use crate::pending::slots::Held;
 use crate::pending::{Call, Schedule};
 
-/// What the kernel says to itself when a thread of its own was interrupted, by a request to cancel as a rule; a splice lets it
-/// out (6.18).
+/// What the kernel says to itself when a thread of its own was interrupted, by a request to cancel
+/// as a rule; a splice lets it out (6.18).
 const RESTART_FIRST: i32 = 512;
 const RESTART_LAST: i32 = 516;
 
-/// What the kernel has not found so often it has given to a device, which nothing cancels: it ends by itself. What it has in its hands
-/// for a moment it finds before that, also behind thousands of others, of which it does 20 at a time (6.18).
+/// What the kernel has not found so often it has given to a device, which nothing cancels: it ends
+/// by itself. What it has in its hands for a moment it finds before that, also behind thousands of
+/// others, of which it does 20 at a time (6.18).
 pub(super) const MOST_REFUSALS: u16 = 4096;
 
 impl<L: 'static> Schedule<L> {
@@ -30,7 +32,8 @@ impl<L: 'static> Schedule<L> {
         let Operations { results, pending, .. } = &mut self.operations;
         // One may give a result and its end at once.
         results.try_reserve(2 * count + *pending)?;
-        // A poll may make all watchers of its descriptor ready; no watcher stands in the queue twice.
+        // A poll may make all watchers of its descriptor ready; no watcher stands in the queue
+        // twice.
         self.ready.reserve_many(count + self.watches.watchers)
     }
 
@@ -47,7 +50,8 @@ impl<L: 'static> Schedule<L> {
         let Some(index) = self.find_in_kernel(completed.number) else { return };
         if completed.flags & MORE == 0 {
             let is_operation = self.slots[index].kind().is_operation();
-            self.operations.left_kernel(index, if is_operation { Stage::Waiting } else { Stage::Idle });
+            self.operations
+                .left_kernel(index, if is_operation { Stage::Waiting } else { Stage::Idle });
         }
         match self.slots[index].kind() {
             Kind::Child => return self.child_changed(index, completed.result),
@@ -59,10 +63,13 @@ impl<L: 'static> Schedule<L> {
             None => Step::give(completed),
             Some(driver) => driver.completed(completed),
         };
-        // What would go on, at once or when something has come back, ends instead when it has been asked to.
-        let goes_on = operation.stage == Stage::Waiting && step.given.is_none_or(|given| !given.is_final());
+        // What would go on, at once or when something has come back, ends instead when it has been
+        // asked to.
+        let goes_on =
+            operation.stage == Stage::Waiting && step.given.is_none_or(|given| !given.is_final());
         let is_to_end = goes_on && operation.is_to_end;
-        let cancelled = operation.driver.as_ref().filter(|_| is_to_end).map(|driver| driver.cancelled());
+        let cancelled =
+            operation.driver.as_ref().filter(|_| is_to_end).map(|driver| driver.cancelled());
         if let Some(given) = step.given {
             self.give(index, given);
         }
@@ -74,17 +81,23 @@ impl<L: 'static> Schedule<L> {
         self.look_for_resumable(index);
     }
 
-    /// The index of the slot whose entry in the kernel has this number. None: it is that of something else, such as the tag of a registered
-    /// resource.
+    /// The index of the slot whose entry in the kernel has this number. None: it is that of
+    /// something else, such as the tag of a registered resource.
     #[inline]
     pub(super) fn find_in_kernel(&self, number: u64) -> Option<u32> {
-        let index = Handle::from_raw(number as i64).and_then(|handle| self.slots.find_in_use(handle))?;
-        self.operations.entries.get(index as usize).filter(|entry| entry.stage.is_in_kernel()).map(|_| index)
+        let index =
+            Handle::from_raw(number as i64).and_then(|handle| self.slots.find_in_use(handle))?;
+        self.operations
+            .entries
+            .get(index as usize)
+            .filter(|entry| entry.stage.is_in_kernel())
+            .map(|_| index)
     }
 
-    /// The kernel refuses to cancel. When it says that it does not know an operation that has not ended, it had that in its hands just
-    /// then (a receive that had data at once and is to be tried again: 6.18): it is asked once more. After so many refusals, once a
-    /// completion has been lost, it was this operation's: that is named, and the kernel has let go of it.
+    /// The kernel refuses to cancel. When it says that it does not know an operation that has not
+    /// ended, it had that in its hands just then (a receive that had data at once and is to be
+    /// tried again: 6.18): it is asked once more. After so many refusals, once a completion has
+    /// been lost, it was this operation's: that is named, and the kernel has let go of it.
     #[cold]
     fn not_cancelled(&mut self, Completed { number, result, .. }: Completed) -> Option<u32> {
         let index = self.find_in_kernel(number & !CANCEL_REPLY).filter(|_| result < 0)?;
@@ -102,7 +115,11 @@ impl<L: 'static> Schedule<L> {
         if !self.slots[index].kind().is_operation() {
             // A poll or a child. Its completion came before this answer, if it was not lost.
             if was_asked && self.operations.has_lost {
-                self.completed(Completed { number: number & !CANCEL_REPLY, result: -libc::ECANCELED, flags: 0 });
+                self.completed(Completed {
+                    number: number & !CANCEL_REPLY,
+                    result: -libc::ECANCELED,
+                    flags: 0,
+                });
             }
             return None;
         }
@@ -119,8 +136,9 @@ impl<L: 'static> Schedule<L> {
         is_lost.then_some(index)
     }
 
-    /// The kernel has lost a completion, it does not say which. What has been asked to end is asked again: by now it may have ended.
-    /// Polls and children are asked for, too: watchers go on, whichever it was.
+    /// The kernel has lost a completion, it does not say which. What has been asked to end is asked
+    /// again: by now it may have ended. Polls and children are asked for, too: watchers go on,
+    /// whichever it was.
     #[cold]
     pub(crate) fn completion_lost(&mut self) {
         self.operations.has_lost = true;
@@ -168,7 +186,8 @@ impl<L: 'static> Schedule<L> {
 
     /// Has an operation go on that waited for something; false if it has ended.
     pub(crate) fn resume(&mut self, handle: Handle) -> bool {
-        let is_pending = |&index: &u32| self.operations.entries[index as usize].stage != Stage::Idle;
+        let is_pending =
+            |&index: &u32| self.operations.entries[index as usize].stage != Stage::Idle;
         let index = self.slots.find_in_use(handle).filter(is_pending);
         index.into_iter().for_each(|index| self.operations.defer_submission(index));
         index.is_some()
@@ -191,7 +210,8 @@ impl<L: 'static> Schedule<L> {
             }
             if timed_out {
                 given.flags |= TIMED_OUT;
-                given.result = if given.result == -libc::ECANCELED { -libc::ETIMEDOUT } else { given.result };
+                given.result =
+                    if given.result == -libc::ECANCELED { -libc::ETIMEDOUT } else { given.result };
             }
             self.operation_ended(index);
         }
@@ -222,7 +242,8 @@ impl<L: 'static> Schedule<L> {
         let entries = &mut self.operations.entries;
         let operation = &mut entries[index as usize];
         operation.takes_turns = false;
-        let (ahead, behind, chained) = (operation.ahead.take(), operation.behind.take(), operation.chained.take());
+        let (ahead, behind, chained) =
+            (operation.ahead.take(), operation.behind.take(), operation.chained.take());
         if let Some(ahead) = ahead {
             entries[ahead as usize].behind = behind;
         }
@@ -262,7 +283,8 @@ impl<L: 'static> Schedule<L> {
 
     /// The kernel has not taken the entry with this number, and never will.
     pub(crate) fn was_not_taken(&mut self, number: u64) {
-        let index = self.find_in_kernel(number).filter(|&index| self.slots[index].kind().is_operation());
+        let index =
+            self.find_in_kernel(number).filter(|&index| self.slots[index].kind().is_operation());
         index.into_iter().for_each(|index| self.operations.left_kernel(index, Stage::Waiting));
     }
 
@@ -279,7 +301,8 @@ impl<L: 'static> Schedule<L> {
         (given.result >= 0 && operation.gives_descriptor).then_some(given.result)
     }
 
-    /// As `completed`, when there is no room: the result is lost, as closing the loop loses it. The descriptor, if it is a fresh one.
+    /// As `completed`, when there is no room: the result is lost, as closing the loop loses it. The
+    /// descriptor, if it is a fresh one.
     pub(crate) fn discard(&mut self, completed: Completed) -> Option<i32> {
         if completed.number & CANCEL_REPLY != 0 {
             self.not_cancelled(completed).into_iter().for_each(|lost| self.operation_ended(lost));
@@ -289,14 +312,18 @@ impl<L: 'static> Schedule<L> {
         let index = self.find_in_kernel(completed.number)?;
         let is_operation = self.slots[index].kind().is_operation();
         if is_last {
-            self.operations.left_kernel(index, if is_operation { Stage::Waiting } else { Stage::Idle });
+            self.operations
+                .left_kernel(index, if is_operation { Stage::Waiting } else { Stage::Idle });
         }
         if !is_operation {
             return None;
         }
-        // The driver knows the meaning of the result: an accept may have waited for readiness, or for time.
+        // The driver knows the meaning of the result: an accept may have waited for readiness, or
+        // for time.
         let driver = &mut self.operations.entries[index as usize].driver;
-        let given = driver.as_mut().map_or(Step::give(completed).given, |driver| driver.completed(completed).given);
+        let given = driver
+            .as_mut()
+            .map_or(Step::give(completed).given, |driver| driver.completed(completed).given);
         let unseen = given.and_then(|given| self.result_discarded(index, given));
         if is_last {
             self.operation_ended(index);

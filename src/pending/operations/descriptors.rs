@@ -1,5 +1,5 @@
-//! Lists of the operations and watchers on a descriptor, through their entries: each comes and goes in O(1), and those on one
-//! descriptor are found without a look at others (S11, S12).
+//! Lists of the operations and watchers on a descriptor, through their entries: each comes and goes
+//! in O(1), and those on one descriptor are found without a look at others (S11, S12).
 
 use std::collections::HashMap;
 
@@ -52,7 +52,12 @@ impl List {
     }
 
     /// Takes an entry out of the list that it is in.
-    pub(in crate::pending) fn remove(&mut self, entries: &mut [Operation], which: Which, index: u32) {
+    pub(in crate::pending) fn remove(
+        &mut self,
+        entries: &mut [Operation],
+        which: Which,
+        index: u32,
+    ) {
         let Link { next, previous } = std::mem::take(which(&mut entries[index as usize]));
         match previous {
             NO_SLOT => self.first = next,
@@ -75,11 +80,23 @@ impl Lists {
         Ok(self.0.try_reserve(count)?)
     }
 
-    pub(in crate::pending) fn push(&mut self, fd: i32, entries: &mut [Operation], which: Which, index: u32) {
+    pub(in crate::pending) fn push(
+        &mut self,
+        fd: i32,
+        entries: &mut [Operation],
+        which: Which,
+        index: u32,
+    ) {
         self.0.entry(fd).or_default().push(entries, which, index);
     }
 
-    pub(in crate::pending) fn remove(&mut self, fd: i32, entries: &mut [Operation], which: Which, index: u32) {
+    pub(in crate::pending) fn remove(
+        &mut self,
+        fd: i32,
+        entries: &mut [Operation],
+        which: Which,
+        index: u32,
+    ) {
         let Some(list) = self.0.get_mut(&fd) else { return };
         list.remove(entries, which, index);
         if list.is_empty() {

@@ -1,9 +1,11 @@
-//! Operations in the kernel: what is known of each beside its slot, their results, and what the kernel is to be told next.
+//! Operations in the kernel: what is known of each beside its slot, their results, and what the
+//! kernel is to be told next.
 //!
-//! An operation has a slot until its final result has been given to its callback, so the number that the kernel knows it by,
-//! its handle, never meets a stranger. Cancelling is a request (S13): it is noted, and goes to the kernel with what is
-//! submitted next. Room for an operation's final result and for one errand is had when it is added: cancelling and closing
-//! allocate nothing (S31).
+//! An operation has a slot until its final result has been given to its callback, so the number
+//! that the kernel knows it by, its handle, never meets a stranger. Cancelling is a request (S13):
+//! it is noted, and goes to the kernel with what is submitted next. Room for an operation's final
+//! result and for one errand is had when it is added: cancelling and closing allocate nothing
+//! (S31).
 
 mod completions;
 pub(super) mod descriptors;
@@ -32,7 +34,8 @@ pub(super) struct Operations {
     /// The operations on each descriptor, and those that are on it besides.
     by_fd: Lists,
     by_second_fd: Lists,
-    /// Results for which the callback has not been called yet, in order; their turns stand in the ready queue.
+    /// Results for which the callback has not been called yet, in order; their turns stand in the
+    /// ready queue.
     results: VecDeque<QueuedResult>,
     /// Those of which the kernel is to be told something, each once.
     submissions: Vec<u32>,
@@ -40,11 +43,13 @@ pub(super) struct Operations {
     pending: usize,
     /// Polls for watchers.
     polls: usize,
-    /// Polls and children of which the kernel is to let go: they have ended, or their completions may have been lost.
+    /// Polls and children of which the kernel is to let go: they have ended, or their completions
+    /// may have been lost.
     orphans: Vec<Handle>,
     /// Whether some operation waits for what is free: the loop has it go on in its next iteration.
     may_resume: bool,
-    /// How many entries are in the kernel: of operations, polls and children. Completions of anything else change no account (S22).
+    /// How many entries are in the kernel: of operations, polls and children. Completions of
+    /// anything else change no account (S22).
     outstanding: usize,
     /// Whether the kernel has lost a completion: then one that it does not find may have ended.
     has_lost: bool,
@@ -61,7 +66,8 @@ pub(super) struct Operation {
     second_link: Link,
     /// What a watcher asks for.
     pub(super) events: u32,
-    /// Whether its end concerns others: the one that is chained to it, or those that take turns with it.
+    /// Whether its end concerns others: the one that is chained to it, or those that take turns
+    /// with it.
     is_linked: bool,
     /// The one that begins when this one has ended.
     chained: Option<Handle>,
@@ -147,7 +153,8 @@ impl Operation {
         &mut self.second_link
     }
 
-    /// Drops what it kept. An errand that is still to be run stays noted: whoever has the slot then answers it.
+    /// Drops what it kept. An errand that is still to be run stays noted: whoever has the slot then
+    /// answers it.
     fn clear(&mut self) {
         *self = Operation { is_deferred: self.is_deferred, ..Operation::default() };
     }
@@ -161,11 +168,21 @@ struct QueuedResult {
 }
 
 impl<L: 'static> Schedule<L> {
-    /// Makes sure that the next `count` times `add_operation` need no memory, nor whatever becomes of these operations.
+    /// Makes sure that the next `count` times `add_operation` need no memory, nor whatever becomes
+    /// of these operations.
     pub(crate) fn reserve_operations(&mut self, count: usize) -> Result<()> {
         let highest = self.slots.reserve_many(count)? as usize;
-        let Operations { entries, by_fd, by_second_fd, results, submissions, orphans, pending, polls, .. } =
-            &mut self.operations;
+        let Operations {
+            entries,
+            by_fd,
+            by_second_fd,
+            results,
+            submissions,
+            orphans,
+            pending,
+            polls,
+            ..
+        } = &mut self.operations;
         if highest >= entries.len() {
             entries.try_reserve(highest + 1 - entries.len())?;
             entries.resize_with(highest + 1, Operation::default);
@@ -197,7 +214,8 @@ impl<L: 'static> Schedule<L> {
         handle
     }
 
-    /// Adds work for another thread, which the caller hands over under its handle; `reserve_operations` comes before.
+    /// Adds work for another thread, which the caller hands over under its handle;
+    /// `reserve_operations` comes before.
     pub(crate) fn add_work(&mut self, driver: Box<dyn Driver>, callback: Callback<L>) -> Handle {
         let operation = Operation { fd: -1, driver: Some(driver), ..Operation::default() };
         self.add(Kind::Work, operation, callback)
@@ -225,13 +243,16 @@ impl<L: 'static> Schedule<L> {
         self.operations.entries[second.index() as usize].stage = Stage::Chained;
     }
 
-    /// Has an operation that has just been added take turns with others on its descriptor. False: it waits, and is an errand when its
-    /// turn has come. O(operations on the descriptor that were added since the last one that takes turns).
+    /// Has an operation that has just been added take turns with others on its descriptor. False:
+    /// it waits, and is an errand when its turn has come. O(operations on the descriptor that were
+    /// added since the last one that takes turns).
     #[cold]
     pub(crate) fn has_turn(&mut self, handle: Handle) -> bool {
         let index = handle.index();
         let entries = &mut self.operations.entries;
-        let previous = |index: u32| Some(entries[index as usize].link.previous).filter(|&index| index != NO_SLOT);
+        let previous = |index: u32| {
+            Some(entries[index as usize].link.previous).filter(|&index| index != NO_SLOT)
+        };
         let ahead = std::iter::successors(previous(index), |&index| previous(index))
             .find(|&other| entries[other as usize].takes_turns);
         let operation = &mut entries[index as usize];
@@ -242,7 +263,8 @@ impl<L: 'static> Schedule<L> {
         false
     }
 
-    /// Whether operations are pending, whose final results have not come, or children are watched: the world's time goes on.
+    /// Whether operations are pending, whose final results have not come, or children are watched:
+    /// the world's time goes on.
     #[inline]
     pub(crate) fn has_operations(&self) -> bool {
         self.operations.pending > 0 || self.has_children()
@@ -259,8 +281,9 @@ impl<L: 'static> Schedule<L> {
         self.operations.outstanding > 0
     }
 
-    /// The operation that comes after `index` on a descriptor, the first after None: the newest first, which the kernel finds soonest among
-    /// thousands (6.18). Those that are on it besides another, which splice from it, come last.
+    /// The operation that comes after `index` on a descriptor, the first after None: the newest
+    /// first, which the kernel finds soonest among thousands (6.18). Those that are on it besides
+    /// another, which splice from it, come last.
     pub(crate) fn next_on(&self, fd: i32, index: Option<u32>) -> Option<u32> {
         let Operations { entries, by_fd, by_second_fd, .. } = &self.operations;
         let entry = index.map(|index| &entries[index as usize]);
@@ -280,7 +303,8 @@ impl<L: 'static> Schedule<L> {
 
     /// How many operations on a descriptor have not ended.
     pub(crate) fn count_on(&self, fd: i32) -> usize {
-        std::iter::successors(self.next_on(fd, None), |&index| self.next_on(fd, Some(index))).count()
+        std::iter::successors(self.next_on(fd, None), |&index| self.next_on(fd, Some(index)))
+            .count()
     }
 
     /// Whether callbacks of operations are to come.
@@ -291,7 +315,11 @@ impl<L: 'static> Schedule<L> {
     /// The index of the slot of an operation.
     fn find_operation(&self, handle: Handle) -> Result<u32> {
         let index = self.slots.find(handle)?;
-        if self.slots[index].kind() == Kind::Operation { Ok(index) } else { Err(Error::NOT_AN_OPERATION) }
+        if self.slots[index].kind() == Kind::Operation {
+            Ok(index)
+        } else {
+            Err(Error::NOT_AN_OPERATION)
+        }
     }
 
     /// The descriptor that an operation is on.

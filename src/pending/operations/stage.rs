@@ -1,6 +1,7 @@
 //! How far an entry has come.
 
-/// The stage of an operation's entry; of a poll's and of a child's, which are never `Waiting` or `Chained`.
+/// The stage of an operation's entry; of a poll's and of a child's, which are never `Waiting` or
+/// `Chained`.
 ///
 /// ```text
 /// Idle -> Waiting -> Submitted -> Cancelling
@@ -13,7 +14,8 @@ pub(super) enum Stage {
     /// Nothing is to come: the slot has no operation, or it has ended, or the poll is not armed.
     #[default]
     Idle,
-    /// The kernel does not have it: it waits for its turn, a buffer, a time or a thread, or goes to the kernel with what is submitted next.
+    /// The kernel does not have it: it waits for its turn, a buffer, a time or a thread, or goes to
+    /// the kernel with what is submitted next.
     Waiting,
     /// The kernel has it behind one in its chain that has not ended, and would not find it.
     Chained,

@@ -1,6 +1,8 @@
-//! What the kernel is to be told with what is submitted next: what to cancel, what to begin again, what to let go of.
+//! What the kernel is to be told with what is submitted next: what to cancel, what to begin again,
+//! what to let go of.
 //!
-//! Cancelling is a request (S13): it is noted here, for which there is room, and goes out in the loop's next iteration.
+//! Cancelling is a request (S13): it is noted here, for which there is room, and goes out in the
+//! loop's next iteration.
 
 use super::Operation;
 use super::completions::MOST_REFUSALS;
@@ -88,14 +90,19 @@ impl<L: 'static> Schedule<L> {
         }
     }
 
-    /// What the kernel is to be told next. None: that one has settled itself. When memory is refused it stays for later.
+    /// What the kernel is to be told next. None: that one has settled itself. When memory is
+    /// refused it stays for later.
     pub(crate) fn next_submission(&mut self) -> Result<Option<DeferredSubmission>> {
         let Some(&next) = self.operations.submissions.last() else { return Ok(None) };
         if !self.operations.is_in_kernel(next)
             && let Err(error) = self.reserve_completions(1)
         {
             // Who is in the kernel needs no room, and closing waits for it.
-            let other = self.operations.submissions.iter().position(|&index| self.operations.is_in_kernel(index));
+            let other = self
+                .operations
+                .submissions
+                .iter()
+                .position(|&index| self.operations.is_in_kernel(index));
             let last = self.operations.submissions.len() - 1;
             self.operations.submissions.swap(other.ok_or(error)?, last);
         }
@@ -134,7 +141,8 @@ impl<L: 'static> Schedule<L> {
         if !self.operations.has_lost {
             return self.is_kernel_busy();
         }
-        // The count is wrong by what was lost. Polls have no memory that the kernel uses, and end with the ring.
+        // The count is wrong by what was lost. Polls have no memory that the kernel uses, and end
+        // with the ring.
         let holds_memory = |(index, entry): (usize, &Operation)| {
             entry.stage.is_in_kernel()
                 && entry.refusals < MOST_REFUSALS
@@ -153,7 +161,8 @@ impl<L: 'static> Schedule<L> {
     pub(crate) fn ask_devices_to_end(&mut self) -> bool {
         let mut are_there = false;
         for index in 0..self.operations.entries.len() as u32 {
-            let Operation { stage, may_outlive_thread, .. } = self.operations.entries[index as usize];
+            let Operation { stage, may_outlive_thread, .. } =
+                self.operations.entries[index as usize];
             if stage.is_in_kernel() && may_outlive_thread {
                 are_there = true;
                 self.ask_to_end(index);
@@ -190,7 +199,8 @@ impl<L: 'static> Schedule<L> {
         }
     }
 
-    /// Ends an operation that the kernel does not have; else it is named, so that the kernel can be asked, if it has not been.
+    /// Ends an operation that the kernel does not have; else it is named, so that the kernel can be
+    /// asked, if it has not been.
     pub(crate) fn end_on_the_spot(&mut self, index: u32) -> Result<Option<Handle>> {
         if !self.operations.is_in_kernel(index) {
             self.reserve_completions(1)?;
@@ -205,7 +215,10 @@ impl<L: 'static> Schedule<L> {
             Stage::Chained | Stage::Cancelling => return Ok(None),
             Stage::Idle | Stage::Waiting => {}
         }
-        let result = self.operations.entries[index as usize].driver.as_ref().map(|driver| driver.cancelled());
+        let result = self.operations.entries[index as usize]
+            .driver
+            .as_ref()
+            .map(|driver| driver.cancelled());
         self.give(index, OpResult::new(result.unwrap_or(-libc::ECANCELED), 0));
         Ok(None)
     }

@@ -1,4 +1,5 @@
-//! Memory for the buckets of the timer queue: chunks of a few entries, which pass from bucket to bucket.
+//! Memory for the buckets of the timer queue: chunks of a few entries, which pass from bucket to
+//! bucket.
 
 use super::Entry;
 use crate::error::{Error, Result};
@@ -34,7 +35,8 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    pub(super) const EMPTY: Bucket = Bucket { head: NONE, tail: NONE, chunks: 0, room: 0, first: NO_ENTRY };
+    pub(super) const EMPTY: Bucket =
+        Bucket { head: NONE, tail: NONE, chunks: 0, room: 0, first: NO_ENTRY };
 
     pub(super) fn len(&self) -> usize {
         self.chunks as usize * ENTRIES - self.room as usize
@@ -141,7 +143,8 @@ impl Chunks {
         bucket.room = ENTRIES as u32;
     }
 
-    /// Takes the entries of the first chunk out of a bucket that is being emptied, and frees the chunk.
+    /// Takes the entries of the first chunk out of a bucket that is being emptied, and frees the
+    /// chunk.
     #[inline]
     pub(super) fn pop(&mut self, bucket: &mut Bucket) -> Option<Popped> {
         let index = bucket.head;
@@ -159,7 +162,8 @@ impl Chunks {
 
     /// Drops the dead from a bucket and closes the gaps. Needs no memory.
     pub(super) fn retain_live(&mut self, bucket: &mut Bucket, slots: &impl Liveness) {
-        let mut kept = Bucket { head: bucket.head, tail: bucket.head, chunks: 0, room: 0, first: NO_ENTRY };
+        let mut kept =
+            Bucket { head: bucket.head, tail: bucket.head, chunks: 0, room: 0, first: NO_ENTRY };
         // Where the next one that is kept goes: never ahead of what is being looked at.
         let (mut target, mut filled) = (bucket.head, 0);
         while bucket.chunks > 0 {
@@ -181,7 +185,8 @@ impl Chunks {
                 let is_live = slots.is_live(entry.slot);
                 self.chunks[target as usize].entries[filled] = entry;
                 filled += usize::from(is_live);
-                kept.first = if is_live & (entry.when < kept.first.when) { entry } else { kept.first };
+                kept.first =
+                    if is_live & (entry.when < kept.first.when) { entry } else { kept.first };
             }
         }
         let mut rest = target;
@@ -207,9 +212,14 @@ impl Chunks {
     }
 
     /// What stands in a bucket from a mark on, in order.
-    pub(super) fn iter_from<'a>(&'a self, bucket: &Bucket, mark: Mark) -> impl Iterator<Item = &'a Entry> + use<'a> {
-        let chunks =
-            std::iter::successors(self.chunks.get(mark.chunk as usize), |chunk| self.chunks.get(chunk.next as usize));
+    pub(super) fn iter_from<'a>(
+        &'a self,
+        bucket: &Bucket,
+        mark: Mark,
+    ) -> impl Iterator<Item = &'a Entry> + use<'a> {
+        let chunks = std::iter::successors(self.chunks.get(mark.chunk as usize), |chunk| {
+            self.chunks.get(chunk.next as usize)
+        });
         chunks.flat_map(|chunk| &chunk.entries).skip(mark.filled).take(bucket.len() - mark.len)
     }
 

@@ -1,8 +1,9 @@
-//! The earliest entries of a large bucket whose first one has been cancelled: who asks for the earliest deadline after each cancel
-//! does not pay for the whole bucket each time.
+//! The earliest entries of a large bucket whose first one has been cancelled: who asks for the
+//! earliest deadline after each cancel does not pay for the whole bucket each time.
 //!
-//! One in 64 of the bucket is kept, so that a bucket of n is gone through once for n / 64 that have died: O(1) amortized, O(log n)
-//! for what is kept. Who inserts, cancels or takes out timers does nothing for it: what was pushed since is looked at by who asks.
+//! One in 64 of the bucket is kept, so that a bucket of n is gone through once for n / 64 that have
+//! died: O(1) amortized, O(log n) for what is kept. Who inserts, cancels or takes out timers does
+//! nothing for it: what was pushed since is looked at by who asks.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -33,7 +34,13 @@ pub(super) struct Front {
 
 impl Front {
     pub(super) fn new() -> Front {
-        Front { bucket: (usize::MAX, 0), mark: Mark::default(), bound: 0, count: 0, kept: BinaryHeap::new() }
+        Front {
+            bucket: (usize::MAX, 0),
+            mark: Mark::default(),
+            bound: 0,
+            count: 0,
+            kept: BinaryHeap::new(),
+        }
     }
 
     /// The bucket has changed otherwise than by pushes.
@@ -76,7 +83,12 @@ impl Front {
     }
 
     /// Keeps the earliest of a bucket, all of whose entries are live.
-    pub(super) fn keep(&mut self, id: (usize, u64), bucket: &Bucket, chunks: &Chunks) -> Result<()> {
+    pub(super) fn keep(
+        &mut self,
+        id: (usize, u64),
+        bucket: &Bucket,
+        chunks: &Chunks,
+    ) -> Result<()> {
         self.clear();
         self.count = KEPT + bucket.len() / KEPT;
         self.kept.try_reserve_exact(2 * self.count)?;
@@ -87,7 +99,8 @@ impl Front {
         Ok(())
     }
 
-    /// Keeps an entry if it is early enough. There is room for twice the count: then the later half goes.
+    /// Keeps an entry if it is early enough. There is room for twice the count: then the later half
+    /// goes.
     fn push(&mut self, entry: &Entry) {
         if entry.when >= self.bound {
             return;
@@ -95,7 +108,8 @@ impl Front {
         self.kept.push(Reverse(key(entry)));
         if self.kept.len() == 2 * self.count {
             let mut kept = std::mem::take(&mut self.kept).into_vec();
-            let (_, &mut Reverse((last, ..)), _) = kept.select_nth_unstable_by_key(self.count - 1, |Reverse(key)| *key);
+            let (_, &mut Reverse((last, ..)), _) =
+                kept.select_nth_unstable_by_key(self.count - 1, |Reverse(key)| *key);
             kept.truncate(self.count);
             self.bound = last;
             self.kept = kept.into();

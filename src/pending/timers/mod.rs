@@ -1,14 +1,17 @@
 //! The timer queue: which deadline comes first. It knows no kernel, no clock and no callback.
 //!
-//! A radix heap. All deadlines lie ahead of `base`, the time up to which everything has been taken out, and are sorted into
-//! buckets by the highest digit (of six bits) in which they differ from it, and by the value of that digit. Time only moves
-//! forward, so a bucket never has to change its place: when time has passed its end it is due as a whole; when time stands
-//! inside it, what is due is taken out and the rest goes to the buckets of the digits below. Insert is O(1). A timer is moved at most once for each
-//! digit of its distance (two or three times for seconds), always from one run of memory to another.
+//! A radix heap. All deadlines lie ahead of `base`, the time up to which everything has been taken
+//! out, and are sorted into buckets by the highest digit (of six bits) in which they differ from
+//! it, and by the value of that digit. Time only moves forward, so a bucket never has to change its
+//! place: when time has passed its end it is due as a whole; when time stands inside it, what is
+//! due is taken out and the rest goes to the buckets of the digits below. Insert is O(1). A timer
+//! is moved at most once for each digit of its distance (two or three times for seconds), always
+//! from one run of memory to another.
 //!
-//! Equal deadlines stand in one bucket in the order of scheduling, and opening and sorting keep that order: so they leave
-//! (S8). Cancelling does not touch the queue: the reference in it dies with the slot's stamp (O(1), S11), is dropped when it
-//! comes up, and the dead are swept out before they are twice as many as the living.
+//! Equal deadlines stand in one bucket in the order of scheduling, and opening and sorting keep
+//! that order: so they leave (S8). Cancelling does not touch the queue: the reference in it dies
+//! with the slot's stamp (O(1), S11), is dropped when it comes up, and the dead are swept out
+//! before they are twice as many as the living.
 
 mod chunks;
 mod front;
@@ -50,7 +53,8 @@ pub(crate) struct Timers {
     past: Vec<Past>,
     past_is_sorted: bool,
     past_orders: u64,
-    /// What has been taken out of a bucket, in the order of deadlines, and how much of it has been popped; `SORTED` at most.
+    /// What has been taken out of a bucket, in the order of deadlines, and how much of it has been
+    /// popped; `SORTED` at most.
     due: Vec<Entry>,
     popped: usize,
     /// The rest of a bucket of equal deadlines that is being popped.
@@ -74,8 +78,8 @@ const AHEAD: usize = 16;
 /// The slots of a bucket of so many are fetched when it is opened.
 const FETCHED: usize = 1024;
 
-/// A bucket of so many gives out what is due, sorted; a larger one is opened first. The standard library sorts so many stably
-/// without memory from the heap.
+/// A bucket of so many gives out what is due, sorted; a larger one is opened first. The standard
+/// library sorts so many stably without memory from the heap.
 const SORTED: usize = 128;
 
 /// Where a bucket is: its level, and the value of the digit.
@@ -140,9 +144,10 @@ impl Timers {
         self.live == 0
     }
 
-    /// Makes sure that the next `insert`, of a timer for `when`, needs no memory, nor anything that is done until then: a
-    /// timer that has been scheduled runs even if no more memory can be had. That costs up to a chunk for each bucket, 180
-    /// KiB in all. `slots` tells whether a reference is live.
+    /// Makes sure that the next `insert`, of a timer for `when`, needs no memory, nor anything that
+    /// is done until then: a timer that has been scheduled runs even if no more memory can be had.
+    /// That costs up to a chunk for each bucket, 180 KiB in all. `slots` tells whether a reference
+    /// is live.
     #[inline]
     pub(crate) fn reserve(&mut self, when: u64, slots: &impl Liveness) -> Result<()> {
         if self.dead > SWEEP_FROM && self.dead > 2 * self.live {
@@ -166,7 +171,8 @@ impl Timers {
         self.chunks.reserve(stored / chunks::ENTRIES + stored.min(ends) + 1)?;
         // The same the other way round, when there is a chunk for each end.
         let full = self.chunks.len().checked_sub(ends + 1);
-        self.room = full.map_or(stored, |full| stored.max(full * chunks::ENTRIES + chunks::ENTRIES - 1));
+        self.room =
+            full.map_or(stored, |full| stored.max(full * chunks::ENTRIES + chunks::ENTRIES - 1));
         Ok(())
     }
 
@@ -200,8 +206,8 @@ impl Timers {
         self.dead += 1;
     }
 
-    /// A time that no deadline is before: the earliest of them, or that of a timer that has been cancelled. None when no
-    /// timer is pending. O(1).
+    /// A time that no deadline is before: the earliest of them, or that of a timer that has been
+    /// cancelled. None when no timer is pending. O(1).
     #[inline]
     pub(crate) fn earliest_bound(&self) -> Option<u64> {
         if self.live == 0 {
@@ -219,7 +225,8 @@ impl Timers {
         !self.past.is_empty() || self.popped < self.due.len() || self.equal.len() > 0
     }
 
-    /// As `earliest_bound`, but that of a timer that has been cancelled only if many are in the bucket with it. O(1).
+    /// As `earliest_bound`, but that of a timer that has been cancelled only if many are in the
+    /// bucket with it. O(1).
     pub(crate) fn earliest_bound_cleaned(&mut self, slots: &impl Liveness) -> Option<u64> {
         while let Some(place) = self.lowest() {
             let bucket = &self.buckets[place.index()];
@@ -256,7 +263,8 @@ impl Timers {
         None
     }
 
-    /// The earliest deadline of a bucket whose first timer was cancelled. None: ask again, the dead have been swept out.
+    /// The earliest deadline of a bucket whose first timer was cancelled. None: ask again, the dead
+    /// have been swept out.
     #[cold]
     #[inline(never)]
     fn earliest_of_rest(&mut self, place: Location, slots: &impl Liveness) -> Option<u64> {
@@ -309,20 +317,23 @@ impl Timers {
         Some(self.due[self.popped - 1])
     }
 
-    /// The first of those that were past when they were scheduled, if it is due before `limit`. They are before all that is in
-    /// the buckets; but what has been taken out of these was there before them, so that with equal deadlines it goes first.
+    /// The first of those that were past when they were scheduled, if it is due before `limit`.
+    /// They are before all that is in the buckets; but what has been taken out of these was there
+    /// before them, so that with equal deadlines it goes first.
     #[cold]
     fn next_past(&mut self, limit: u64) -> Option<Entry> {
         if !self.past_is_sorted {
-            // With the order as part of the key, an unstable sort keeps it; a stable one would need memory.
+            // With the order as part of the key, an unstable sort keeps it; a stable one would need
+            // memory.
             self.past.sort_unstable_by_key(|past| std::cmp::Reverse((past.entry.when, past.order)));
             self.past_is_sorted = true;
         }
         self.past.pop_if(|past| past.entry.when < limit).map(|past| past.entry)
     }
 
-    /// Takes some of what is due at `now` out of the buckets, in the order of deadlines. False when nothing is. `base` moves on,
-    /// at most to `now`, and never past a deadline that stays in the buckets: those that it has come close to are sorted in anew.
+    /// Takes some of what is due at `now` out of the buckets, in the order of deadlines. False when
+    /// nothing is. `base` moves on, at most to `now`, and never past a deadline that stays in the
+    /// buckets: those that it has come close to are sorted in anew.
     fn refill(&mut self, now: u64, slots: &impl Liveness) -> bool {
         self.due.clear();
         self.popped = 0;
@@ -336,7 +347,8 @@ impl Timers {
         };
         let (start, end) = (place.start(self.base), place.end(self.base));
         if self.buckets[place.index()].min() > now {
-            // The bucket stays closed while nothing in it is due, so time must not seem to stand inside it.
+            // The bucket stays closed while nothing in it is due, so time must not seem to stand
+            // inside it.
             self.base = self.base.max(now.min(start.saturating_sub(1)));
             return false;
         }

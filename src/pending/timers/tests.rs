@@ -1,4 +1,5 @@
-//! The queue agrees with a sorted list, leaves the dead alone, and needs no memory when timers leave.
+//! The queue agrees with a sorted list, leaves the dead alone, and needs no memory when timers
+//! leave.
 
 use super::*;
 use proptest::prelude::*;
@@ -65,8 +66,8 @@ proptest! {
                 }
                 Step::Cancel(_) => {}
                 Step::CancelMost(n) => {
-                    let (kept, cancelled): (Vec<_>, Vec<_>) =
-                        std::mem::take(&mut model).into_iter().enumerate().partition(|(at, _)| at % n == 0);
+                    let all = std::mem::take(&mut model).into_iter().enumerate();
+                    let (kept, cancelled): (Vec<_>, Vec<_>) = all.partition(|(at, _)| at % n == 0);
                     model = kept.into_iter().map(|(_, timer)| timer).collect();
                     for (_, (_, index)) in cancelled {
                         live.remove(&index);
@@ -81,7 +82,8 @@ proptest! {
                         prop_assert_eq!(next, Some((when, SlotRef { index, stamp: 0 })));
                         live.remove(&index);
                     }
-                    prop_assert_eq!(timers.pop_due(now, &|slot: SlotRef| live.contains(&slot.index)), None);
+                    let next = timers.pop_due(now, &|slot: SlotRef| live.contains(&slot.index));
+                    prop_assert_eq!(next, None);
                 }
             }
             let first = model.first().map(|&(when, _)| when);
@@ -128,7 +130,8 @@ fn s11_the_earliest_is_cheap_to_ask_for_after_cancels() {
         live.borrow_mut().insert((deadline(index), index));
     };
     (0..COUNT).for_each(|index| insert(&mut timers, index));
-    // Each cancel is of the earliest; now and then another one comes, earlier or later than what is kept.
+    // Each cancel is of the earliest; now and then another one comes, earlier or later than what is
+    // kept.
     for index in COUNT..2 * COUNT {
         if index % 3 == 0 {
             insert(&mut timers, index);
@@ -201,7 +204,8 @@ fn s31_taking_timers_out_needs_no_memory() {
         let start = 1 << 36;
         let mut timers = Timers::new(0);
         for index in 0..count {
-            // At all distances from the start of the bucket, so that it is opened to all the levels below.
+            // At all distances from the start of the bucket, so that it is opened to all the levels
+            // below.
             let when = start + (1 << (index % 36)) + u64::from(index);
             timers.reserve(when, &|_: SlotRef| true).unwrap();
             timers.insert(when, SlotRef { index, stamp: 0 });
@@ -214,7 +218,11 @@ fn s31_taking_timers_out_needs_no_memory() {
             }
         }
         assert_eq!(taken, count);
-        assert_eq!((timers.chunks.len(), timers.due.capacity()), (chunks, due), "more memory was taken");
+        assert_eq!(
+            (timers.chunks.len(), timers.due.capacity()),
+            (chunks, due),
+            "more memory was taken"
+        );
     }
 }
 

@@ -18,14 +18,18 @@ pub(crate) use ringloop::Sqe;
 
 pub(crate) type Callback = Option<unsafe extern "C-unwind" fn(*mut Loop, *mut c_void)>;
 pub(crate) type Release = Option<unsafe extern "C-unwind" fn(*mut c_void)>;
-pub(crate) type SlowCallback = Option<unsafe extern "C-unwind" fn(*mut Loop, u64, u32, *mut c_void, *mut c_void)>;
+pub(crate) type SlowCallback =
+    Option<unsafe extern "C-unwind" fn(*mut Loop, u64, u32, *mut c_void, *mut c_void)>;
 pub(crate) type SignalCallback = Option<unsafe extern "C-unwind" fn(*mut Loop, c_int, *mut c_void)>;
-pub(crate) type FdCallback = Option<unsafe extern "C-unwind" fn(*mut Loop, c_int, u32, *mut c_void)>;
+pub(crate) type FdCallback =
+    Option<unsafe extern "C-unwind" fn(*mut Loop, c_int, u32, *mut c_void)>;
 pub(crate) type IoCallback = Option<unsafe extern "C-unwind" fn(*mut Loop, i32, u32, *mut c_void)>;
-pub(crate) type RecvCallback = Option<unsafe extern "C-unwind" fn(*mut Loop, i32, *const c_void, u32, *mut c_void)>;
+pub(crate) type RecvCallback =
+    Option<unsafe extern "C-unwind" fn(*mut Loop, i32, *const c_void, u32, *mut c_void)>;
 pub(crate) type Work = Option<unsafe extern "C-unwind" fn(*mut c_void)>;
 pub(crate) type Done = Option<unsafe extern "C-unwind" fn(*mut Loop, c_int, *mut c_void)>;
-pub(crate) type WalkCallback = Option<unsafe extern "C-unwind" fn(*mut Loop, *const Info, *mut c_void)>;
+pub(crate) type WalkCallback =
+    Option<unsafe extern "C-unwind" fn(*mut Loop, *const Info, *mut c_void)>;
 
 pub(crate) const VIRTUAL_TIME: u32 = 1;
 pub(crate) const DONE: i64 = 0;
@@ -87,8 +91,8 @@ pub(crate) struct Info {
     pub(crate) referenced: bool,
 }
 
-// SAFETY: the interpreter alone calls these, with NULL, loops that are open, remotes and buffers that it holds, memory that
-// lives until the run is over, and callbacks whose argument does.
+// SAFETY: the interpreter alone calls these, with NULL, loops that are open, remotes and buffers
+// that it holds, memory that lives until the run is over, and callbacks whose argument does.
 unsafe extern "C" {
     pub(crate) safe fn loop_new(options: *const Options, out: *mut *mut Loop) -> c_int;
     pub(crate) safe fn loop_adopt(lp: *mut Loop) -> c_int;
@@ -108,9 +112,24 @@ unsafe extern "C" {
     pub(crate) safe fn loop_running() -> *mut Loop;
 
     pub(crate) safe fn loop_call_soon(lp: *mut Loop, callback: Callback, arg: *mut c_void) -> i64;
-    pub(crate) safe fn loop_call_later(lp: *mut Loop, delay_ns: u64, callback: Callback, arg: *mut c_void) -> i64;
-    pub(crate) safe fn loop_call_at(lp: *mut Loop, when_ns: u64, callback: Callback, arg: *mut c_void) -> i64;
-    pub(crate) safe fn loop_call_every(lp: *mut Loop, period_ns: u64, callback: Callback, arg: *mut c_void) -> i64;
+    pub(crate) safe fn loop_call_later(
+        lp: *mut Loop,
+        delay_ns: u64,
+        callback: Callback,
+        arg: *mut c_void,
+    ) -> i64;
+    pub(crate) safe fn loop_call_at(
+        lp: *mut Loop,
+        when_ns: u64,
+        callback: Callback,
+        arg: *mut c_void,
+    ) -> i64;
+    pub(crate) safe fn loop_call_every(
+        lp: *mut Loop,
+        period_ns: u64,
+        callback: Callback,
+        arg: *mut c_void,
+    ) -> i64;
     pub(crate) safe fn loop_time(lp: *const Loop) -> u64;
     pub(crate) safe fn loop_next_deadline(lp: *const Loop) -> u64;
     pub(crate) safe fn loop_cancel(lp: *mut Loop, handle: i64) -> c_int;
@@ -123,7 +142,12 @@ unsafe extern "C" {
     pub(crate) safe fn loop_unref(lp: *mut Loop, handle: i64) -> c_int;
     pub(crate) safe fn loop_has_ref(lp: *const Loop, handle: i64) -> bool;
     pub(crate) safe fn loop_on_release(lp: *mut Loop, handle: i64, release: Release) -> c_int;
-    pub(crate) safe fn loop_add_hook(lp: *mut Loop, when: u32, callback: Callback, arg: *mut c_void) -> i64;
+    pub(crate) safe fn loop_add_hook(
+        lp: *mut Loop,
+        when: u32,
+        callback: Callback,
+        arg: *mut c_void,
+    ) -> i64;
 
     pub(crate) safe fn loop_add_signal_handler(
         lp: *mut Loop,
@@ -132,7 +156,11 @@ unsafe extern "C" {
         arg: *mut c_void,
     ) -> i64;
 
-    pub(crate) safe fn loop_call_soon_threadsafe(lp: *mut Loop, callback: Callback, arg: *mut c_void) -> c_int;
+    pub(crate) safe fn loop_call_soon_threadsafe(
+        lp: *mut Loop,
+        callback: Callback,
+        arg: *mut c_void,
+    ) -> c_int;
     pub(crate) safe fn loop_wakeup(lp: *mut Loop) -> c_int;
     pub(crate) safe fn loop_remote_new(lp: *mut Loop, out: *mut *mut Remote) -> c_int;
     pub(crate) safe fn loop_remote_retain(remote: *mut Remote) -> *mut Remote;
@@ -163,7 +191,12 @@ unsafe extern "C" {
     pub(crate) safe fn loop_watch_update(lp: *mut Loop, handle: i64, events: u32) -> c_int;
     pub(crate) safe fn loop_forget_fd(lp: *mut Loop, fd: c_int) -> c_int;
 
-    pub(crate) safe fn loop_submit(lp: *mut Loop, sqe: *const Sqe, callback: IoCallback, arg: *mut c_void) -> i64;
+    pub(crate) safe fn loop_submit(
+        lp: *mut Loop,
+        sqe: *const Sqe,
+        callback: IoCallback,
+        arg: *mut c_void,
+    ) -> i64;
     pub(crate) safe fn loop_submit_chain(
         lp: *mut Loop,
         sqes: *const Sqe,
@@ -241,7 +274,12 @@ unsafe extern "C" {
         callback: IoCallback,
         arg: *mut c_void,
     ) -> i64;
-    pub(crate) safe fn loop_buffers_new(lp: *mut Loop, count: u32, size: u32, out: *mut *mut Buffers) -> c_int;
+    pub(crate) safe fn loop_buffers_new(
+        lp: *mut Loop,
+        count: u32,
+        size: u32,
+        out: *mut *mut Buffers,
+    ) -> c_int;
     pub(crate) safe fn loop_buffers_free(buffers: *mut Buffers) -> c_int;
     pub(crate) safe fn loop_buffer_keep(buffers: *mut Buffers, data: *const c_void) -> c_int;
     pub(crate) safe fn loop_buffer_return(buffers: *mut Buffers, data: *const c_void) -> c_int;
@@ -252,7 +290,12 @@ unsafe extern "C" {
         callback: RecvCallback,
         arg: *mut c_void,
     ) -> i64;
-    pub(crate) safe fn loop_run_in_executor(lp: *mut Loop, work: Work, done: Done, arg: *mut c_void) -> i64;
+    pub(crate) safe fn loop_run_in_executor(
+        lp: *mut Loop,
+        work: Work,
+        done: Done,
+        arg: *mut c_void,
+    ) -> i64;
 
     pub(crate) safe fn loop_fd(lp: *mut Loop) -> c_int;
     pub(crate) safe fn loop_flush(lp: *mut Loop) -> c_int;

@@ -18,12 +18,21 @@ const ALWAYS: u32 = (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) as u32;
 
 impl Machine {
     /// A result of an operation.
-    pub(crate) fn arrived(&self, thing: &Thing, lp: *mut api::Loop, result: i32, flags: u32, data: *const u8) {
+    pub(crate) fn arrived(
+        &self,
+        thing: &Thing,
+        lp: *mut api::Loop,
+        result: i32,
+        flags: u32,
+        data: *const u8,
+    ) {
         let _exempt = Exempt::begin();
         let io = &thing.io;
         io.is_final.set(flags & MORE == 0);
         self.require(!io.is_settled.get(), || format!("{thing} had a result after its final one"));
-        self.require(io.is_final.get() || io.has_many(), || format!("{thing} is to have more results"));
+        self.require(io.is_final.get() || io.has_many(), || {
+            format!("{thing} is to have more results")
+        });
         self.check_ending(thing, result, flags);
         let direction = io.direction.borrow().clone();
         let is_cut = direction.as_ref().is_some_and(|direction| direction.is_cut.get());
@@ -38,15 +47,25 @@ impl Machine {
                 is_asked_for || result < 0 && (is_short || io.is_chained.get())
             }
             Kind::Send => result > 0 && result as usize <= length || result < 0 && is_short,
-            Kind::SendAll => result as usize == length || is_short && (result < 0 || result as usize <= length),
-            Kind::Receive => result > 0 && result as usize <= length || result < 0 && is_short || result == 0 && is_cut,
+            Kind::SendAll => {
+                result as usize == length || is_short && (result < 0 || result as usize <= length)
+            }
+            Kind::Receive => {
+                result > 0 && result as usize <= length
+                    || result < 0 && is_short
+                    || result == 0 && is_cut
+            }
             Kind::Accept => result >= 0 || is_short,
             Kind::AcceptMulti => (result >= 0) != io.is_final.get() && (result >= 0 || is_short),
             Kind::ReceiveMulti => {
-                (result > 0) != io.is_final.get() && (result > 0 || is_short) && (result > 0) != data.is_null()
+                (result > 0) != io.is_final.get()
+                    && (result > 0 || is_short)
+                    && (result > 0) != data.is_null()
             }
         };
-        self.require(is_right, || format!("{thing}, {:?}, had the result {result} with {flags:#x}", io.kind.get()));
+        self.require(is_right, || {
+            format!("{thing}, {:?}, had the result {result} with {flags:#x}", io.kind.get())
+        });
         match (io.kind.get(), &direction) {
             (Kind::Send | Kind::SendAll, Some(direction)) => {
                 let is_right = direction.send(result.max(0) as u64);
@@ -55,12 +74,16 @@ impl Machine {
             (Kind::Receive, Some(direction)) => {
                 let room = io.room.borrow();
                 let bytes = room.iter().take(result.max(0) as usize).map(Cell::get);
-                self.require(direction.receive(bytes), || format!("{thing} received what is not next"));
+                self.require(direction.receive(bytes), || {
+                    format!("{thing} received what is not next")
+                });
             }
             (Kind::ReceiveMulti, Some(direction)) if result > 0 => {
                 // SAFETY: the header says that so many bytes are there until the callback returns.
                 let bytes = unsafe { std::slice::from_raw_parts(data, result as usize) };
-                self.require(direction.receive(bytes.iter().copied()), || format!("{thing} received what is not next"));
+                self.require(direction.receive(bytes.iter().copied()), || {
+                    format!("{thing} received what is not next")
+                });
                 self.keep(thing, bytes);
             }
             (Kind::Accept | Kind::AcceptMulti, _) if result >= 0 => {
@@ -91,7 +114,9 @@ impl Machine {
     fn check_ending(&self, thing: &Thing, result: i32, flags: u32) {
         let io = &thing.io;
         let has_cause = io.asked.get() || io.is_chained.get();
-        self.require(result != -ECANCELED || has_cause, || format!("{thing} was cancelled by nobody"));
+        self.require(result != -ECANCELED || has_cause, || {
+            format!("{thing} was cancelled by nobody")
+        });
         if flags & TIMED_OUT != 0 {
             let deadlines = io.deadlines.borrow();
             let is_late = deadlines.iter().any(|when| *when <= thing.lp.now()) && io.is_final.get();
@@ -120,9 +145,14 @@ impl Machine {
     pub(crate) fn ready(&self, thing: &Thing, lp: *mut api::Loop, fd: i32, events: u32) {
         let _exempt = Exempt::begin();
         let io = &thing.io;
-        let is_right = fd == io.fd.get() && events != 0 && events & !(io.events.get() | ALWAYS) == 0;
+        let is_right =
+            fd == io.fd.get() && events != 0 && events & !(io.events.get() | ALWAYS) == 0;
         self.require(is_right, || {
-            format!("{thing} was told {events:#x} of {fd}, and asks for {:#x} of {}", io.events.get(), io.fd.get())
+            format!(
+                "{thing} was told {events:#x} of {fd}, and asks for {:#x} of {}",
+                io.events.get(),
+                io.fd.get()
+            )
         });
         self.require(events & libc::POLLNVAL as u32 == 0, || format!("{thing}: {fd} is open"));
         self.called(thing, lp);
@@ -134,8 +164,11 @@ impl Machine {
         let io = &thing.io;
         io.is_final.set(true);
         let worked = io.worked.load(Acquire);
-        let is_right = (status, worked) == (0, 1) || (status, worked, io.asked.get()) == (-ECANCELED, 0, true);
-        self.require(is_right, || format!("{thing} is done with {status}, and has run {worked} times"));
+        let is_right =
+            (status, worked) == (0, 1) || (status, worked, io.asked.get()) == (-ECANCELED, 0, true);
+        self.require(is_right, || {
+            format!("{thing} is done with {status}, and has run {worked} times")
+        });
         self.called(thing, lp);
     }
 }

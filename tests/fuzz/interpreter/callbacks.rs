@@ -17,19 +17,29 @@ impl Machine {
         assert!(!worker::is_this_thread(), "a callback on another thread");
         let (l, is_hook) = (&*thing.lp, thing.role == Role::Hook);
         self.require(lp == l.ptr, || format!("{thing} got another loop"));
-        self.require(thing.state.get() == State::Pending, || format!("the callback of {thing} began"));
-        self.require(!thing.on_stack.get(), || format!("the callback of {thing} began inside itself"));
+        self.require(thing.state.get() == State::Pending, || {
+            format!("the callback of {thing} began")
+        });
+        self.require(!thing.on_stack.get(), || {
+            format!("the callback of {thing} began inside itself")
+        });
         let is_ending = l.is(Phase::ShuttingDown) && thing.is_operation();
         let may_run = l.is(Phase::Open) || is_ending;
-        self.require(may_run, || format!("the callback of {thing} began in phase {:?}", l.phase.get()));
+        self.require(may_run, || {
+            format!("the callback of {thing} began in phase {:?}", l.phase.get())
+        });
         if is_ending && !l.running.replace(true) {
             // Now loop_shutdown() runs the loop.
             l.has_run.set(true);
             self.runs.borrow_mut().push(l.ptr);
         }
-        self.require(l.running.get() && api::loop_is_running(lp), || format!("{thing} began without a run"));
+        self.require(l.running.get() && api::loop_is_running(lp), || {
+            format!("{thing} began without a run")
+        });
         self.require(!l.break_asked.get() || is_ending, || format!("{thing} began after a break"));
-        self.require(api::loop_running() == lp, || format!("loop_running() in {thing} is another loop"));
+        self.require(api::loop_running() == lp, || {
+            format!("loop_running() in {thing} is another loop")
+        });
         if self.has_failed() {
             api::loop_stop(lp);
             return;
@@ -38,13 +48,21 @@ impl Machine {
         thing.ran.set(thing.ran.get() + 1);
         let iteration = l.metrics().iterations;
         let after = thing.after_iteration.get();
-        self.require(iteration > after, || format!("{thing} began in the iteration that scheduled it"));
+        self.require(iteration > after, || {
+            format!("{thing} began in the iteration that scheduled it")
+        });
         if let Some(stopped_in) = l.stopped_in.get().filter(|_| !is_ending) {
-            self.require(iteration == stopped_in, || format!("{thing} began in an iteration after a stop"));
+            self.require(iteration == stopped_in, || {
+                format!("{thing} began in an iteration after a stop")
+            });
         }
         let (current, handle) = (api::loop_current(lp), thing.handle.get());
         let is_learnt = thing.role == Role::PostLater && handle == 0;
-        let is_right = if is_learnt { current > 0 && self.is_new_handle(l, current) } else { current == handle };
+        let is_right = if is_learnt {
+            current > 0 && self.is_new_handle(l, current)
+        } else {
+            current == handle
+        };
         self.require(is_right, || format!("loop_current() in {thing} is {current:#x}"));
         thing.handle.set(current);
         if !is_hook {
@@ -54,7 +72,9 @@ impl Machine {
         if thing.is_timer() {
             add(&l.counts.fired, 1);
             let (now, when) = (l.now(), thing.when.get());
-            self.require(now >= when && when != u64::MAX, || format!("{thing} ran at {now}, is due at {when}"));
+            self.require(now >= when && when != u64::MAX, || {
+                format!("{thing} ran at {now}, is due at {when}")
+            });
         }
         self.check_place(thing);
         self.check_owed(l);
@@ -93,7 +113,9 @@ impl Machine {
         thing.has_come.set(false);
         let may_run = thing.may_run.get();
         thing.may_run.set(may_run.saturating_sub(1));
-        self.require(may_run > 0 && signal == thing.signal, || format!("{thing} was told of signal {signal}"));
+        self.require(may_run > 0 && signal == thing.signal, || {
+            format!("{thing} was told of signal {signal}")
+        });
         self.called(thing, lp);
     }
 
@@ -101,9 +123,12 @@ impl Machine {
     fn check_place(&self, thing: &Thing) {
         if matches!(thing.role, Role::Call | Role::Post) {
             let lp = &thing.lp;
-            let last = if thing.by_worker.get() { &lp.last_place_of_worker } else { &lp.last_place };
+            let last =
+                if thing.by_worker.get() { &lp.last_place_of_worker } else { &lp.last_place };
             let (last, place) = (last.replace(thing.place.get()), thing.place.get());
-            self.require(place > last, || format!("{thing}, the {place}th, ran after the {last}th"));
+            self.require(place > last, || {
+                format!("{thing}, the {place}th, ran after the {last}th")
+            });
         }
     }
 
@@ -116,7 +141,9 @@ impl Machine {
         let missed = skipped - thing.skipped.replace(skipped);
         let when = thing.when.replace(next);
         let right = when.saturating_add(thing.period.saturating_mul(missed.saturating_add(1)));
-        self.require(next == right, || format!("{thing} was due at {when}, {missed} left out, and is next at {next}"));
+        self.require(next == right, || {
+            format!("{thing} was due at {when}, {missed} left out, and is next at {next}")
+        });
         add(&thing.lp.counts.skipped, missed);
         thing.after_iteration.set(iteration);
     }
@@ -141,9 +168,13 @@ impl Machine {
         let l = &*thing.lp;
         thing.released.set(thing.released.get() + 1);
         self.require(thing.released.get() == 1, || format!("{thing} was released twice"));
-        self.require(!thing.on_stack.get(), || format!("{thing} was released while its callback was on the stack"));
+        self.require(!thing.on_stack.get(), || {
+            format!("{thing} was released while its callback was on the stack")
+        });
         let hook = thing.release.get();
-        self.require(hook == Some(which), || format!("{thing} was released by hook {which}, not {hook:?}"));
+        self.require(hook == Some(which), || {
+            format!("{thing} was released by hook {which}, not {hook:?}")
+        });
         let is_ending = matches!(l.phase.get(), Phase::ShuttingDown | Phase::Closing);
         self.require(!l.is(Phase::Closed), || format!("{thing} was released after close"));
         match thing.state.get() {
@@ -155,7 +186,9 @@ impl Machine {
                 self.settle_closed(thing);
             }
             // Added by the release hook of another watcher.
-            State::Pending if thing.role == Role::Watch && l.forgetting.get() == thing.io.fd.get() => {
+            State::Pending
+                if thing.role == Role::Watch && l.forgetting.get() == thing.io.fd.get() =>
+            {
                 thing.state.set(State::Cancelled);
             }
             State::Pending | State::Refused => self.fail(|| format!("{thing} was released")),
@@ -167,23 +200,39 @@ impl Machine {
     }
 
     /// A callback is reported as slow.
-    pub(crate) fn was_slow(&self, thing: &Thing, lp: *mut api::Loop, duration: u64, kind: u32, address: *mut c_void) {
+    pub(crate) fn was_slow(
+        &self,
+        thing: &Thing,
+        lp: *mut api::Loop,
+        duration: u64,
+        kind: u32,
+        address: *mut c_void,
+    ) {
         let _exempt = Exempt::begin();
         let l = &*thing.lp;
-        self.require(lp == l.ptr && l.running.get(), || format!("{thing} was told of another loop"));
-        self.require(ptr::eq(l.slow.get(), thing), || format!("{thing} was told though it was replaced"));
-        self.require(duration >= thing.when.get(), || format!("{duration} ns was reported as slow"));
+        self.require(lp == l.ptr && l.running.get(), || {
+            format!("{thing} was told of another loop")
+        });
+        self.require(ptr::eq(l.slow.get(), thing), || {
+            format!("{thing} was told though it was replaced")
+        });
+        self.require(duration >= thing.when.get(), || {
+            format!("{duration} ns was reported as slow")
+        });
         if address.is_null() {
             // A stop that was posted.
             self.require(kind == api::KIND_CALL, || format!("{kind} was reported as slow"));
         } else {
             let call = thing::CALL.map_or(ptr::null_mut(), |call| call as *mut c_void);
             let on_signal = thing::SIGNAL.map_or(ptr::null_mut(), |call| call as *mut c_void);
-            let last_is_recv =
-                self.thing_at(l.last.get().cast()).is_some_and(|last| last.io.kind.get() == Kind::ReceiveMulti);
+            let last_is_recv = self
+                .thing_at(l.last.get().cast())
+                .is_some_and(|last| last.io.kind.get() == Kind::ReceiveMulti);
             let right = match kind {
                 api::KIND_SIGNAL => on_signal,
-                api::KIND_OPERATION if last_is_recv => address_of(thing::RECV.map(|call| call as *mut c_void)),
+                api::KIND_OPERATION if last_is_recv => {
+                    address_of(thing::RECV.map(|call| call as *mut c_void))
+                }
                 api::KIND_OPERATION => address_of(thing::IO.map(|call| call as *mut c_void)),
                 api::KIND_WATCH => address_of(thing::WATCH.map(|call| call as *mut c_void)),
                 api::KIND_WORK => address_of(thing::DONE.map(|call| call as *mut c_void)),
@@ -191,7 +240,9 @@ impl Machine {
             };
             let ours = address == right;
             let last = self.thing_at(l.last.get().cast()).map_or(0, |last| last.kind());
-            self.require(ours && kind == last, || format!("{kind} at {address:?} was reported as slow"));
+            self.require(ours && kind == last, || {
+                format!("{kind} at {address:?} was reported as slow")
+            });
         }
         if self.fuel.get() > 0 {
             l.in_report.set(true);

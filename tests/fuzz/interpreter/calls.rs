@@ -18,7 +18,9 @@ impl Machine {
             Verb::New => return self.new_loop(usize::from(op.lp), op),
             Verb::NewRefused => return self.new_refused(op),
             Verb::RemoteRetain | Verb::RemoteRelease => return self.own_remote(op),
-            Verb::RemoteSoon | Verb::RemoteLater | Verb::RemoteWakeup | Verb::RemoteStop => return self.use_remote(op),
+            Verb::RemoteSoon | Verb::RemoteLater | Verb::RemoteWakeup | Verb::RemoteStop => {
+                return self.use_remote(op);
+            }
             Verb::Worker => return self.begin_job(op),
             Verb::Raise => return self.raise(op),
             Verb::Feed => return self.feed(op),
@@ -36,14 +38,17 @@ impl Machine {
             Verb::Close => self.close(l, op),
             Verb::Shutdown => self.shutdown(l),
             Verb::Adopt => {
-                let demanded = if l.has_run.get() || l.fd.get() >= 0 { no(EBUSY) } else { l.if_open(0) };
+                let demanded =
+                    if l.has_run.get() || l.fd.get() >= 0 { no(EBUSY) } else { l.if_open(0) };
                 let result = self.call(|| api::loop_adopt(l.ptr));
                 // What was submitted may have gone to the kernel already.
                 let is_bound = l.has_entered.get() && i64::from(result) == no(EBUSY);
                 self.check_call("loop_adopt", result, if is_bound { no(EBUSY) } else { demanded });
             }
             Verb::Data => {
-                self.require(api::loop_data(l.ptr).addr() == l.data.get(), || "loop_data() is not what was set".into());
+                self.require(api::loop_data(l.ptr).addr() == l.data.get(), || {
+                    "loop_data() is not what was set".into()
+                });
                 l.data.set(usize::from(op.which));
                 api::loop_set_data(l.ptr, ptr::without_provenance_mut(l.data.get()));
             }
@@ -65,7 +70,8 @@ impl Machine {
             Verb::Threadsafe => {
                 let thing = self.new_thing(l, Role::Post, op, None);
                 let demanded = self.prepare_post(&thing, 0);
-                let result = self.call(|| api::loop_call_soon_threadsafe(l.ptr, thing::CALL, thing.arg()));
+                let result =
+                    self.call(|| api::loop_call_soon_threadsafe(l.ptr, thing::CALL, thing.arg()));
                 self.check_post("loop_call_soon_threadsafe", &thing, result, demanded);
             }
             Verb::Wakeup => self.check("loop_wakeup", api::loop_wakeup(l.ptr), l.if_open(0)),
@@ -93,7 +99,11 @@ impl Machine {
 
     fn pick_loop(&self, lp: u8) -> Option<Rc<Lp>> {
         let open: Vec<_> = self.loops.iter().filter_map(|slot| slot.borrow().clone()).collect();
-        if open.is_empty() { None } else { Some(Rc::clone(&open[usize::from(lp & 0x1f) % open.len()])) }
+        if open.is_empty() {
+            None
+        } else {
+            Some(Rc::clone(&open[usize::from(lp & 0x1f) % open.len()]))
+        }
     }
 
     pub(crate) fn schedule(&self, l: &Rc<Lp>, role: Role, op: Op) -> Rc<Thing> {
@@ -138,7 +148,9 @@ impl Machine {
             self.require(handle < 0, || "0 is no handle".into());
             return thing;
         }
-        self.require(self.is_new_handle(l, handle), || format!("the handle {handle:#x} was given out again"));
+        self.require(self.is_new_handle(l, handle), || {
+            format!("the handle {handle:#x} was given out again")
+        });
         thing.handle.set(handle);
         thing.after_iteration.set(l.batch());
         thing.place.set(if role == Role::Call { next_place(l) } else { 0 });
@@ -146,9 +158,12 @@ impl Machine {
             self.check("loop_when", api::loop_when(lp, handle, thing.when.as_ptr()), 0);
             let (when, passed) = (thing.when.get(), l.now() - before);
             let latest = if op.verb == Verb::CallAt { due } else { due.saturating_add(passed) };
-            self.require(when >= due && when <= latest, || format!("{thing} is due at {when}, not {due}"));
+            self.require(when >= due && when <= latest, || {
+                format!("{thing} is due at {when}, not {due}")
+            });
         }
-        let is_right = api::loop_is_pending(lp, handle) && api::loop_has_ref(lp, handle) == thing.referenced.get();
+        let is_right = api::loop_is_pending(lp, handle)
+            && api::loop_has_ref(lp, handle) == thing.referenced.get();
         self.require(is_right, || format!("{thing} is not pending, or counts wrongly"));
         thing
     }
@@ -179,7 +194,8 @@ impl Machine {
     }
 
     pub(crate) fn pick_handle(&self, l: &Lp, op: Op) -> i64 {
-        const NUMBERS: [i64; 8] = [0, -1, i64::MIN, i64::MAX, 1, 1 << 32, -1 << 32 | 1, 0x7fff_ffff_0000_0000];
+        const NUMBERS: [i64; 8] =
+            [0, -1, i64::MIN, i64::MAX, 1, 1 << 32, -1 << 32 | 1, 0x7fff_ffff_0000_0000];
         let which = usize::from(op.which);
         let newest = |things: &[Rc<Thing>]| match things.len() {
             0 => 0,
@@ -187,11 +203,18 @@ impl Machine {
         };
         match op.how % 16 {
             0..=4 => newest(&self.things_of(l, |thing| thing.handle.get() != 0)),
-            5..=9 => newest(&self.things_of(l, |thing| thing.is_pending() && thing.handle.get() != 0)),
+            5..=9 => {
+                newest(&self.things_of(l, |thing| thing.is_pending() && thing.handle.get() != 0))
+            }
             10 => newest(&self.things.borrow()),
             11 if l.running.get() => api::loop_current(l.ptr),
-            11 | 12 => newest(&self.things_of(l, |thing| !thing.is_pending() && thing.handle.get() != 0)),
-            13 => self.things.borrow().last().map_or(0, |thing| thing.handle.get()) ^ 1 << (which % 64),
+            11 | 12 => {
+                newest(&self.things_of(l, |thing| !thing.is_pending() && thing.handle.get() != 0))
+            }
+            13 => {
+                self.things.borrow().last().map_or(0, |thing| thing.handle.get())
+                    ^ 1 << (which % 64)
+            }
             14 => newest(&self.things_of(l, |thing| thing.handle.get() != 0)) ^ 1 << (op.time % 64),
             _ => NUMBERS[which % NUMBERS.len()],
         }
@@ -205,15 +228,19 @@ impl Machine {
         };
         if l.is(Phase::ShuttingDown) {
             let result = api::loop_cancel(l.ptr, handle);
-            self.require(matches!(result, 0 | 1) || result == -ENOENT, || format!("loop_cancel() returned {result}"));
+            self.require(matches!(result, 0 | 1) || result == -ENOENT, || {
+                format!("loop_cancel() returned {result}")
+            });
             return;
         }
         if let Some(thing) = thing.as_ref().filter(|thing| thing.is_operation()) {
             thing.io.asked.set(true);
-            let result = self.call_without_memory("loop_cancel", || api::loop_cancel(l.ptr, handle));
+            let result =
+                self.call_without_memory("loop_cancel", || api::loop_cancel(l.ptr, handle));
             self.check("loop_cancel", result, l.unless_closing(1));
             let is_pending = api::loop_is_pending(l.ptr, handle) || l.is(Phase::Closing);
-            return self.require(is_pending, || format!("{thing} has ended without a final callback"));
+            return self
+                .require(is_pending, || format!("{thing} has ended without a final callback"));
         }
         let demanded = l.unless_closing(if thing.is_some() { 0 } else { no(ENOENT) });
         if let (Some(thing), 0) = (&thing, demanded) {
@@ -224,8 +251,10 @@ impl Machine {
         self.check("loop_cancel", result, demanded);
         if let (Some(thing), 0) = (&thing, demanded) {
             self.require(!api::loop_is_pending(l.ptr, handle), || format!("{thing} is pending"));
-            let is_running = thing.on_stack.get() || l.in_report.get() && ptr::eq(l.last.get(), Rc::as_ptr(thing));
-            let is_released = thing.release.get().is_none() || is_running || thing.released.get() == 1;
+            let is_running = thing.on_stack.get()
+                || l.in_report.get() && ptr::eq(l.last.get(), Rc::as_ptr(thing));
+            let is_released =
+                thing.release.get().is_none() || is_running || thing.released.get() == 1;
             self.require(is_released, || format!("{thing} was not released by loop_cancel()"));
         }
     }
@@ -243,7 +272,8 @@ impl Machine {
         // What has ended is known only when shutdown has returned.
         let is_vague = l.is(Phase::ShuttingDown);
         let is_timer = thing.as_ref().is_some_and(|thing| thing.is_timer());
-        let demand = |of_thing: i64| l.unless_closing(if thing.is_some() { of_thing } else { no(ENOENT) });
+        let demand =
+            |of_thing: i64| l.unless_closing(if thing.is_some() { of_thing } else { no(ENOENT) });
         let lp = l.ptr;
         self.was_refused.set(false);
         let mut number = 12345;
@@ -256,7 +286,11 @@ impl Machine {
                     thing.moves.set(thing.moves.get() + 1);
                     thing.after_iteration.set(l.batch());
                 }
-                ("loop_reschedule", result.into(), l.if_open(demand(if is_timer { 0 } else { no(EINVAL) })))
+                (
+                    "loop_reschedule",
+                    result.into(),
+                    l.if_open(demand(if is_timer { 0 } else { no(EINVAL) })),
+                )
             }
             Verb::Deadline => {
                 let (result, of_thing) = self.set_deadline(l, handle, thing.as_deref(), op);
@@ -271,21 +305,31 @@ impl Machine {
             Verb::When => {
                 let result = api::loop_when(lp, handle, &raw mut number);
                 if let (Some(thing), 0) = (&thing, result) {
-                    self.require(number == thing.when.get(), || format!("{thing} is due at {number}"));
+                    self.require(number == thing.when.get(), || {
+                        format!("{thing} is due at {number}")
+                    });
                 }
                 ("loop_when", result.into(), demand(if is_timer { 0 } else { no(EINVAL) }))
             }
             Verb::Skipped => {
                 let result = api::loop_skipped(lp, handle, &raw mut number);
                 if let (Some(thing), 0) = (&thing, result) {
-                    self.require(number == thing.skipped.get(), || format!("{thing} has skipped {number}"));
+                    self.require(number == thing.skipped.get(), || {
+                        format!("{thing} has skipped {number}")
+                    });
                 }
                 ("loop_skipped", result.into(), demand(if is_timer { 0 } else { no(EINVAL) }))
             }
             Verb::Ref | Verb::Unref => {
-                let is_hook = thing.as_ref().is_some_and(|thing| matches!(thing.role, Role::Hook | Role::Signal));
+                let is_hook = thing
+                    .as_ref()
+                    .is_some_and(|thing| matches!(thing.role, Role::Hook | Role::Signal));
                 let referenced = op.verb == Verb::Ref;
-                let result = if referenced { api::loop_ref(lp, handle) } else { api::loop_unref(lp, handle) };
+                let result = if referenced {
+                    api::loop_ref(lp, handle)
+                } else {
+                    api::loop_unref(lp, handle)
+                };
                 if let (Some(thing), 0) = (&thing, result) {
                     thing.referenced.set(referenced);
                 }
@@ -301,22 +345,29 @@ impl Machine {
                 ("loop_on_release", result.into(), l.if_open(demand(0)))
             }
             _ => {
-                let (is_pending, has_ref) = (api::loop_is_pending(lp, handle), api::loop_has_ref(lp, handle));
+                let (is_pending, has_ref) =
+                    (api::loop_is_pending(lp, handle), api::loop_has_ref(lp, handle));
                 let known = thing.as_ref().filter(|_| !l.is(Phase::Closing));
                 let right = (known.is_some(), known.is_some_and(|thing| thing.referenced.get()));
                 self.require(is_vague || (is_pending, has_ref) == right, || {
-                    format!("of {handle:#x}, is_pending() and has_ref() are {is_pending} and {has_ref}")
+                    format!(
+                        "of {handle:#x}, is_pending() and has_ref() are {is_pending} and {has_ref}"
+                    )
                 });
                 return;
             }
         };
         if is_vague {
             let is_one = result == demanded || result == no(ENOENT);
-            self.require(is_one, || format!("{function}() returned {result} inside loop_shutdown()"));
+            self.require(is_one, || {
+                format!("{function}() returned {result} inside loop_shutdown()")
+            });
         } else {
             self.check_call(function, result, demanded);
         }
-        self.require(result == 0 || number == 12345, || format!("{function}() failed and wrote {number}"));
+        self.require(result == 0 || number == 12345, || {
+            format!("{function}() failed and wrote {number}")
+        });
     }
 
     /// A signal comes, on this thread.

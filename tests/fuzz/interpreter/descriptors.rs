@@ -24,8 +24,12 @@ impl Machine {
         if op.which >= 248 && demanded == 0 {
             // No descriptor, and one that has nothing to wait for.
             let is_open = op.which & 1 == 1;
-            // SAFETY: the path is a string.
-            fd = if is_open { unsafe { libc::open(c"/".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) } } else { -1 };
+            fd = if is_open {
+                // SAFETY: the path is a string.
+                unsafe { libc::open(c"/".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) }
+            } else {
+                -1
+            };
             demanded = if is_open { no(EPERM) } else { no(EBADF) };
         }
         thing.io.fd.set(fd);
@@ -37,7 +41,13 @@ impl Machine {
         self.check_submitted("loop_watch_fd", &thing, handle, demanded);
     }
 
-    pub(crate) fn update_watch(&self, l: &Lp, handle: i64, thing: Option<&Thing>, op: Op) -> (i32, i64) {
+    pub(crate) fn update_watch(
+        &self,
+        l: &Lp,
+        handle: i64,
+        thing: Option<&Thing>,
+        op: Op,
+    ) -> (i32, i64) {
         let events = events(op);
         let result = self.call(|| api::loop_watch_update(l.ptr, handle, events));
         let is_watch = thing.is_some_and(|thing| thing.role == Role::Watch);
@@ -51,12 +61,15 @@ impl Machine {
     pub(crate) fn forget(&self, l: &Rc<Lp>, fd: i32) -> i32 {
         let is_on = |thing: &Thing| thing.is_pending() && fd >= 0 && thing.io.fd.get() == fd;
         let demanded = l.unless_closing(if fd < 0 { no(EBADF) } else { 0 });
-        let has_chains = self.any_of(l, |thing| is_on(thing) && thing.io.is_chained.get()).is_some();
+        let has_chains =
+            self.any_of(l, |thing| is_on(thing) && thing.io.is_chained.get()).is_some();
         let watchers = self.things_of(l, |thing| is_on(thing) && thing.role == Role::Watch);
         let outer = l.forgetting.replace(fd);
         if demanded == 0 && !l.is(Phase::ShuttingDown) {
             watchers.iter().for_each(|watcher| watcher.state.set(State::Cancelled));
-            self.things_of(l, |thing| is_on(thing) && thing.is_operation()).iter().for_each(|op| op.io.asked.set(true));
+            self.things_of(l, |thing| is_on(thing) && thing.is_operation())
+                .iter()
+                .for_each(|op| op.io.asked.set(true));
         }
         let result = self.call(|| api::loop_forget_fd(l.ptr, fd));
         l.forgetting.set(outer);
@@ -69,14 +82,21 @@ impl Machine {
                 }
                 thing.io.asked.set(true);
             }
-            let are_gone = watchers.iter().all(|watcher| !api::loop_is_pending(l.ptr, watcher.handle.get()));
-            self.require(are_gone, || format!("a watcher of {fd} is pending after loop_forget_fd()"));
+            let are_gone =
+                watchers.iter().all(|watcher| !api::loop_is_pending(l.ptr, watcher.handle.get()));
+            self.require(are_gone, || {
+                format!("a watcher of {fd} is pending after loop_forget_fd()")
+            });
             let is_running = |thing: &Rc<Thing>| {
-                thing.on_stack.get() || l.in_report.get() && ptr::eq(l.last.get(), Rc::as_ptr(thing))
+                thing.on_stack.get()
+                    || l.in_report.get() && ptr::eq(l.last.get(), Rc::as_ptr(thing))
             };
-            let is_owed =
-                |thing: &&Rc<Thing>| thing.release.get().is_some() && thing.released.get() == 0 && !is_running(thing);
-            if let Some(watcher) = watchers.iter().find(is_owed).filter(|_| !l.is(Phase::ShuttingDown)) {
+            let is_owed = |thing: &&Rc<Thing>| {
+                thing.release.get().is_some() && thing.released.get() == 0 && !is_running(thing)
+            };
+            if let Some(watcher) =
+                watchers.iter().find(is_owed).filter(|_| !l.is(Phase::ShuttingDown))
+            {
                 self.fail(|| format!("{watcher} was not released by loop_forget_fd()"));
             }
         }
@@ -109,7 +129,9 @@ impl Machine {
             }
         }
         let has_some = |thing: &Rc<Thing>| {
-            thing.io.fd.get() == fd && thing.is_pending() && (!thing.io.asked.get() || thing.role == Role::Watch)
+            thing.io.fd.get() == fd
+                && thing.is_pending()
+                && (!thing.io.asked.get() || thing.role == Role::Watch)
         };
         if self.things.borrow().iter().any(has_some) || pair.fds[end].get() != fd {
             return;
@@ -121,7 +143,9 @@ impl Machine {
             // SAFETY: one pollfd is there.
             unsafe { libc::poll(&raw mut poll, 1, 0) };
             let is_seen = poll.revents & (libc::POLLHUP | libc::POLLERR) != 0;
-            self.require(is_seen, || format!("{fd} was closed, and {} does not see it", other.get()));
+            self.require(is_seen, || {
+                format!("{fd} was closed, and {} does not see it", other.get())
+            });
         }
     }
 
@@ -164,7 +188,11 @@ impl Machine {
             let mut address: libc::sockaddr_un = zeroed();
             let mut length = size_of::<libc::sockaddr_un>() as u32;
             libc::getsockname(listener, (&raw mut address).cast(), &raw mut length);
-            let fd = libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0);
+            let fd = libc::socket(
+                libc::AF_UNIX,
+                libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK,
+                0,
+            );
             let is_made = libc::connect(fd, (&raw const address).cast(), length) == 0;
             self.connections.borrow_mut().push(fd);
             add(&self.connected, u64::from(is_made));
@@ -173,7 +201,9 @@ impl Machine {
 
     pub(crate) fn end_connections(&self) {
         let (connected, accepted) = (self.connected.get(), self.accepted.get());
-        self.require(accepted <= connected, || format!("{accepted} of {connected} connections were accepted"));
+        self.require(accepted <= connected, || {
+            format!("{accepted} of {connected} connections were accepted")
+        });
         self.connections.take().into_iter().for_each(|fd| close(&Cell::new(fd)));
         close(&self.listener);
     }
@@ -188,8 +218,14 @@ impl Machine {
         let is_right = (1..=32_768).contains(&count) && size > 0;
         let mut buffers = ptr::null_mut();
         let result = self.call(|| api::loop_buffers_new(l.ptr, count, size, &raw mut buffers));
-        self.check_call("loop_buffers_new", result, if is_right { l.if_open(0) } else { no(EINVAL) });
-        self.require(buffers.is_null() == (result != 0), || "loop_buffers_new() wrote wrongly".into());
+        self.check_call(
+            "loop_buffers_new",
+            result,
+            if is_right { l.if_open(0) } else { no(EINVAL) },
+        );
+        self.require(buffers.is_null() == (result != 0), || {
+            "loop_buffers_new() wrote wrongly".into()
+        });
         if result == 0 {
             l.has_entered.set(true);
             let buffers = Buffers { ptr: buffers, lp: Rc::clone(l), kept: RefCell::default() };
@@ -200,7 +236,11 @@ impl Machine {
     fn pick_buffers(&self, which: u8, wanted: impl Fn(&Buffers) -> bool) -> Option<Rc<Buffers>> {
         let buffers = self.buffers.borrow();
         let wanted: Vec<_> = buffers.iter().filter(|buffers| wanted(buffers)).collect();
-        if wanted.is_empty() { None } else { Some(Rc::clone(wanted[usize::from(which) % wanted.len()])) }
+        if wanted.is_empty() {
+            None
+        } else {
+            Some(Rc::clone(wanted[usize::from(which) % wanted.len()]))
+        }
     }
 
     pub(crate) fn free_buffers(&self, op: Op) {
@@ -225,12 +265,22 @@ impl Machine {
 
     /// Gives back a part that is kept, by any address in it.
     pub(crate) fn return_buffer(&self, op: Op) {
-        let Some(buffers) = self.pick_buffers(op.which, |buffers| !buffers.kept.borrow().is_empty()) else {
+        let Some(buffers) =
+            self.pick_buffers(op.which, |buffers| !buffers.kept.borrow().is_empty())
+        else {
             let Some(buffers) = self.pick_buffers(op.which, |_| true) else { return };
             let demanded = buffers.lp.unless_closing(no(EINVAL));
             let foreign = ptr::from_ref(self).cast();
-            self.check("loop_buffer_return", api::loop_buffer_return(buffers.ptr, foreign), demanded);
-            return self.check("loop_buffer_keep", api::loop_buffer_keep(buffers.ptr, foreign), demanded);
+            self.check(
+                "loop_buffer_return",
+                api::loop_buffer_return(buffers.ptr, foreign),
+                demanded,
+            );
+            return self.check(
+                "loop_buffer_keep",
+                api::loop_buffer_keep(buffers.ptr, foreign),
+                demanded,
+            );
         };
         let l = &buffers.lp;
         let at = usize::from(op.how) % buffers.kept.borrow().len();
@@ -239,7 +289,10 @@ impl Machine {
             self.require(kept.is_intact(), || "data that is kept has changed".into());
             (kept.data, kept.copy.len())
         };
-        let result = api::loop_buffer_return(buffers.ptr, data.wrapping_add(usize::from(op.time) % length).cast());
+        let result = api::loop_buffer_return(
+            buffers.ptr,
+            data.wrapping_add(usize::from(op.time) % length).cast(),
+        );
         self.check("loop_buffer_return", result, l.unless_closing(0));
         if result == 0 {
             buffers.kept.borrow_mut().swap_remove(at);
@@ -248,7 +301,9 @@ impl Machine {
 
     pub(crate) fn receive_multi(&self, l: &Rc<Lp>, op: Op) {
         let is_foreign = op.how.is_multiple_of(16);
-        let wanted = |buffers: &Buffers| Rc::ptr_eq(&buffers.lp, l) != is_foreign && !buffers.lp.is(Phase::Closing);
+        let wanted = |buffers: &Buffers| {
+            Rc::ptr_eq(&buffers.lp, l) != is_foreign && !buffers.lp.is(Phase::Closing)
+        };
         let Some(buffers) = self.pick_buffers(op.how, wanted) else { return };
         let Some((direction, is_pipe)) = self.direction(op) else { return };
         if is_pipe || direction.has_receiver.replace(true) {
@@ -260,7 +315,8 @@ impl Machine {
         io.fd.set(fd);
         *io.direction.borrow_mut() = Some(direction);
         *io.buffers.borrow_mut() = Some(Rc::clone(&buffers));
-        let handle = self.call(|| api::loop_recv_multi(l.ptr, fd, buffers.ptr, thing::RECV, thing.arg()));
+        let handle =
+            self.call(|| api::loop_recv_multi(l.ptr, fd, buffers.ptr, thing::RECV, thing.arg()));
         let demanded = l.if_open(if is_foreign { no(EINVAL) } else { 0 });
         self.check_submitted("loop_recv_multi", &thing, handle, demanded);
     }

@@ -1,4 +1,5 @@
-//! The ledger of what has to do with descriptors: what an operation was given, and what may become of it.
+//! The ledger of what has to do with descriptors: what an operation was given, and what may become
+//! of it.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
@@ -143,7 +144,8 @@ impl Thing {
         matches!(self.role, Role::Operation | Role::RealGuard | Role::Work)
     }
 
-    /// Whether the next iteration brings its end. Where the queues are tiny, others may stand before it.
+    /// Whether the next iteration brings its end. Where the queues are tiny, others may stand
+    /// before it.
     pub(crate) fn completes_at_once(&self) -> bool {
         let is_alone = !self.io.is_chained.get() && self.lp.sq_entries >= 128;
         self.role == Role::Operation && self.io.kind.get() == Kind::Nop && is_alone
@@ -160,7 +162,10 @@ impl Machine {
 
     /// Whether anything is in flight that may keep a virtual clock from moving.
     pub(crate) fn has_operations(&self, lp: &Lp) -> bool {
-        self.any_of(lp, |thing| thing.is_pending() && thing.is_operation() && thing.role != Role::RealGuard).is_some()
+        self.any_of(lp, |thing| {
+            thing.is_pending() && thing.is_operation() && thing.role != Role::RealGuard
+        })
+        .is_some()
     }
 
     /// All operations of a loop have been asked to end.

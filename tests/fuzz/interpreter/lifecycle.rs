@@ -97,7 +97,11 @@ impl Machine {
         };
         bytes[0] = size as u64 | u64::from(flags) << 32;
         // More entries than there may be, or fewer completions than submissions.
-        bytes[1] = if op.which % 5 == 4 { [40_000, 70_000 << 32, 16 | 8 << 32][usize::from(op.how % 3)] } else { 0 };
+        bytes[1] = if op.which % 5 == 4 {
+            [40_000, 70_000 << 32, 16 | 8 << 32][usize::from(op.how % 3)]
+        } else {
+            0
+        };
         // Beyond what there is.
         bytes[size_of::<api::Options>() / 8] = 1;
         let mut lp = ptr::null_mut();
@@ -130,7 +134,8 @@ impl Machine {
             l.stop_asked.set(false);
             l.stopped_in.set(None);
             l.break_asked.set(false);
-            if let Some(thing) = self.any_of(l, |thing| thing.is_pending() && thing.is_operation()) {
+            if let Some(thing) = self.any_of(l, |thing| thing.is_pending() && thing.is_operation())
+            {
                 self.fail(|| format!("after shutdown, {thing} has not had its final callback"));
             }
             self.end_all(l, State::Closed);
@@ -201,7 +206,11 @@ impl Machine {
         self.end_streams();
         self.end_connections();
         for held in self.remotes.take() {
-            self.check("loop_remote_wakeup", api::loop_remote_wakeup(held.remote), no(libc::ESHUTDOWN));
+            self.check(
+                "loop_remote_wakeup",
+                api::loop_remote_wakeup(held.remote),
+                no(libc::ESHUTDOWN),
+            );
             api::loop_remote_release(held.remote);
         }
         for thing in self.things.borrow().iter().filter(|thing| thing.role != Role::Slow) {
@@ -212,8 +221,12 @@ impl Machine {
                 && (was_accepted || ran == 0)
                 && (ran <= 1 || thing.stays())
                 && thing.io.worked.load(Acquire) <= 1;
-            self.require(right, || format!("in the end {thing} has run {ran} times and was released {released} times"));
-            self.require(thing.io.is_untouched(), || format!("the memory of {thing} was written to after its end"));
+            self.require(right, || {
+                format!("in the end {thing} has run {ran} times and was released {released} times")
+            });
+            self.require(thing.io.is_untouched(), || {
+                format!("the memory of {thing} was written to after its end")
+            });
         }
     }
 }

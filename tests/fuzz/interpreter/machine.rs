@@ -50,7 +50,8 @@ pub(crate) struct Lp {
     pub(crate) last_place: Cell<u64>,
     pub(crate) last_place_of_worker: Cell<u64>,
     pub(crate) slow: Cell<*const Thing>,
-    /// What ran last, and whether its slowness is being reported: until then it has not quite ended.
+    /// What ran last, and whether its slowness is being reported: until then it has not quite
+    /// ended.
     pub(crate) last: Cell<*const Thing>,
     pub(crate) in_report: Cell<bool>,
     /// The entries of its submission queue.
@@ -69,7 +70,8 @@ pub(crate) struct Counts {
     pub(crate) cancelled: Cell<u64>,
     pub(crate) skipped: Cell<u64>,
     pub(crate) posts: Cell<u64>,
-    /// loop_remote_stop() posts a callback that is not seen: how many at most, and how many have run.
+    /// loop_remote_stop() posts a callback that is not seen: how many at most, and how many have
+    /// run.
     pub(crate) stops: Cell<u64>,
     pub(crate) stops_run: Cell<u64>,
     pub(crate) iterations: Cell<u64>,
@@ -105,7 +107,8 @@ pub(crate) struct Machine {
     /// The streams there are, and the three in use.
     pub(crate) pairs: RefCell<Vec<Rc<Pair>>>,
     pub(crate) pairs_in_use: [RefCell<Option<Rc<Pair>>>; 3],
-    /// A socket that listens, the connections to it, how many there were and how many of these came.
+    /// A socket that listens, the connections to it, how many there were and how many of these
+    /// came.
     pub(crate) listener: Cell<c_int>,
     pub(crate) connections: RefCell<Vec<c_int>>,
     pub(crate) connected: Cell<u64>,
@@ -156,7 +159,8 @@ impl Lp {
     }
 
     pub(crate) fn metrics(&self) -> api::Metrics {
-        let mut metrics = api::Metrics { size: size_of::<api::Metrics>() as u32, ..api::Metrics::default() };
+        let mut metrics =
+            api::Metrics { size: size_of::<api::Metrics>() as u32, ..api::Metrics::default() };
         api::loop_metrics(self.ptr, &raw mut metrics);
         metrics
     }
@@ -216,7 +220,13 @@ impl Machine {
             let time = setup >> 2;
             self.new_loop(
                 n.into(),
-                Op { verb: super::ops::Verb::New, lp: 0, how: setup.rotate_left(n.into()), which: n, time },
+                Op {
+                    verb: super::ops::Verb::New,
+                    lp: 0,
+                    how: setup.rotate_left(n.into()),
+                    which: n,
+                    time,
+                },
             );
         }
         while let Some(op) = self.next_op() {
@@ -243,7 +253,8 @@ impl Machine {
         }
     }
 
-    /// As `perform`, from what comes after a callback: if after that of a hook, what is scheduled may join the batch.
+    /// As `perform`, from what comes after a callback: if after that of a hook, what is scheduled
+    /// may join the batch.
     pub(crate) fn perform_after(&self, is_hook: bool, l: &Lp, count: u8) {
         let was_in_hook = l.in_hook.replace(is_hook || l.in_hook.get());
         self.perform(count);
@@ -272,11 +283,16 @@ impl Machine {
     /// A function's result is the one that the rules demand, and an error has words.
     pub(crate) fn check(&self, function: &str, result: impl Into<i64>, demanded: i64) {
         let result = result.into();
-        self.require(result == demanded, || format!("{function}() returned {result}, not {demanded}"));
+        self.require(result == demanded, || {
+            format!("{function}() returned {result}, not {demanded}")
+        });
         if result < 0 {
             // SAFETY: the strings live for ever.
             let (sentence, name) = unsafe {
-                (CStr::from_ptr(api::loop_last_error()), CStr::from_ptr(api::loop_strerror(result as c_int)))
+                (
+                    CStr::from_ptr(api::loop_last_error()),
+                    CStr::from_ptr(api::loop_strerror(result as c_int)),
+                )
             };
             let is_named = !sentence.is_empty() && name.to_bytes().first() == Some(&b'E');
             self.require(is_named, || format!("the error {result} of {function}() has no words"));
@@ -307,7 +323,13 @@ impl Machine {
         self.check(function, result, if has_failed { result } else { demanded });
     }
 
-    pub(crate) fn new_thing(&self, lp: &Rc<Lp>, role: Role, op: Op, posted_release: api::Release) -> Rc<Thing> {
+    pub(crate) fn new_thing(
+        &self,
+        lp: &Rc<Lp>,
+        role: Role,
+        op: Op,
+        posted_release: api::Release,
+    ) -> Rc<Thing> {
         let mut things = self.things.borrow_mut();
         let thing = Rc::new(Thing {
             number: things.len(),
@@ -350,12 +372,19 @@ impl Machine {
 
     pub(crate) fn things_of(&self, lp: &Lp, wanted: impl Fn(&Thing) -> bool) -> Vec<Rc<Thing>> {
         let things = self.things.borrow();
-        things.iter().filter(|thing| ptr::eq(&raw const *thing.lp, lp) && wanted(thing)).map(Rc::clone).collect()
+        things
+            .iter()
+            .filter(|thing| ptr::eq(&raw const *thing.lp, lp) && wanted(thing))
+            .map(Rc::clone)
+            .collect()
     }
 
     pub(crate) fn any_of(&self, lp: &Lp, wanted: impl Fn(&Thing) -> bool) -> Option<Rc<Thing>> {
         let things = self.things.borrow();
-        things.iter().find(|thing| ptr::eq(&raw const *thing.lp, lp) && wanted(thing)).map(Rc::clone)
+        things
+            .iter()
+            .find(|thing| ptr::eq(&raw const *thing.lp, lp) && wanted(thing))
+            .map(Rc::clone)
     }
 
     pub(crate) fn is_new_handle(&self, lp: &Lp, handle: i64) -> bool {
@@ -364,8 +393,14 @@ impl Machine {
 
     /// What a handle names, on an open loop.
     pub(crate) fn named(&self, lp: &Rc<Lp>, handle: i64) -> Named {
-        let find = || self.any_of(lp, |thing| handle != 0 && thing.is_pending() && thing.handle.get() == handle);
-        let is_learnt = |thing: &Thing| thing.role == Role::PostLater && thing.is_pending() && thing.handle.get() == 0;
+        let find = || {
+            self.any_of(lp, |thing| {
+                handle != 0 && thing.is_pending() && thing.handle.get() == handle
+            })
+        };
+        let is_learnt = |thing: &Thing| {
+            thing.role == Role::PostLater && thing.is_pending() && thing.handle.get() == 0
+        };
         let mut found = find();
         if found.is_none() && !lp.is(Phase::Closing) && self.any_of(lp, is_learnt).is_some() {
             self.walk(lp, None);
@@ -389,7 +424,9 @@ impl Machine {
         self.check("loop_walk", result, demanded);
         if result == 0 && lp.is(Phase::Open) {
             let shown = walk.shown.borrow();
-            let left_out = before.iter().find(|thing| thing.is_pending() && !shown.contains(&Rc::as_ptr(thing)));
+            let left_out = before
+                .iter()
+                .find(|thing| thing.is_pending() && !shown.contains(&Rc::as_ptr(thing)));
             if let Some(thing) = left_out {
                 self.fail(|| format!("a walk did not show {thing}"));
             }
@@ -406,7 +443,10 @@ impl Machine {
         let is_first = !walk.shown.borrow().contains(&Rc::as_ptr(&thing));
         walk.shown.borrow_mut().push(Rc::as_ptr(&thing));
         let is_pending = thing.is_pending() && ptr::eq(&raw const *thing.lp, &raw const **l);
-        if thing.role == Role::PostLater && thing.handle.get() == 0 && self.is_new_handle(l, info.handle) {
+        if thing.role == Role::PostLater
+            && thing.handle.get() == 0
+            && self.is_new_handle(l, info.handle)
+        {
             thing.handle.set(info.handle);
             thing.when.set(thing.when.get().max(info.when_ns));
         }
@@ -418,7 +458,9 @@ impl Machine {
             && (info.when_ns == thing.when.get() || thing.io.has_had_deadline(info.when_ns))
             && info.fd == thing.io.fd.get()
             && info.referenced == thing.referenced.get();
-        self.require(right, || format!("a walk showed {info:?} for {thing}, due at {}", thing.when.get()));
+        self.require(right, || {
+            format!("a walk showed {info:?} for {thing}, due at {}", thing.when.get())
+        });
         let Some(op) = walk.op else { return };
         match op.time % 4 {
             0 if !thing.is_guard() => self.cancel(l, info.handle),

@@ -19,7 +19,8 @@ thread_local! {
     static REFUSED: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Memory for posts, which threads keep from one run to the next: `Chunk` in `src/pending/post_box.rs`.
+/// Memory for posts, which threads keep from one run to the next: `Chunk` in
+/// `src/pending/post_box.rs`.
 const CHUNK: usize = 64 * (1 + 255);
 
 /// How many of those there are.
@@ -52,7 +53,8 @@ fn is_refused() -> bool {
     }
 }
 
-/// Calls `f`, in which all allocations are refused after the first few; tells whether there were any.
+/// Calls `f`, in which all allocations are refused after the first few; tells whether there were
+/// any.
 pub(crate) fn refuse_after<R>(few: u32, f: impl FnOnce() -> R) -> (R, bool) {
     let former = (UNTIL_REFUSAL.replace(few), REFUSED.replace(0));
     let result = f();
@@ -75,12 +77,14 @@ impl Drop for Exempt {
     }
 }
 
-/// What this thread has allocated less what it has freed, chunks not counted: the other half may be another thread's.
+/// What this thread has allocated less what it has freed, chunks not counted: the other half may be
+/// another thread's.
 pub(crate) fn live() -> i64 {
     LIVE.get()
 }
 
-// SAFETY: every call is passed on to the system's allocator, or answered with null, as an allocator may.
+// SAFETY: every call is passed on to the system's allocator, or answered with null, as an allocator
+// may.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if is_refused() {

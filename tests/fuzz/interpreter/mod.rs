@@ -1,9 +1,10 @@
 //! Does what a string of bytes says with up to three loops, and sees to it that the rules hold.
 //!
-//! The bytes are calls of the C API, in any order, with handles that are live, stale, another loop's, or nonsense. The
-//! callbacks, hooks and release hooks take further calls from the same string. A ledger knows of every callback what may
-//! still happen to it: what happens besides, or does not happen, is a fault, and so is a result that the rules do not
-//! demand. Nothing is left in the end: no release that is owed, no post, no descriptor, no memory.
+//! The bytes are calls of the C API, in any order, with handles that are live, stale, another
+//! loop's, or nonsense. The callbacks, hooks and release hooks take further calls from the same
+//! string. A ledger knows of every callback what may still happen to it: what happens besides, or
+//! does not happen, is a fault, and so is a result that the rules do not demand. Nothing is left in
+//! the end: no release that is owed, no post, no descriptor, no memory.
 
 mod api;
 mod arrivals;
@@ -68,7 +69,8 @@ fn count_descriptors() -> isize {
     fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as isize)
 }
 
-/// How many threads there are that keep memory for posts: the worker, and those that have run anything.
+/// How many threads there are that keep memory for posts: the worker, and those that have run
+/// anything.
 fn posting_threads() -> i64 {
     static THREADS: AtomicI64 = AtomicI64::new(1);
     thread_local!(static IS_COUNTED: Cell<bool> = const { Cell::new(false) });

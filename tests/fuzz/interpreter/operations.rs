@@ -22,7 +22,13 @@ const REAL_LIMIT: u64 = 100_000;
 
 impl Machine {
     /// What was submitted is pending, or was refused as the rules demand.
-    pub(crate) fn check_submitted(&self, function: &str, thing: &Rc<Thing>, handle: i64, demanded: i64) {
+    pub(crate) fn check_submitted(
+        &self,
+        function: &str,
+        thing: &Rc<Thing>,
+        handle: i64,
+        demanded: i64,
+    ) {
         let l = &thing.lp;
         self.check_call(function, handle.min(0), demanded);
         if handle <= 0 {
@@ -31,19 +37,22 @@ impl Machine {
             self.require(handle < 0, || "0 is no handle".into());
             return;
         }
-        self.require(self.is_new_handle(l, handle), || format!("the handle {handle:#x} was given out again"));
+        self.require(self.is_new_handle(l, handle), || {
+            format!("the handle {handle:#x} was given out again")
+        });
         thing.handle.set(handle);
         thing.after_iteration.set(l.batch());
         l.has_entered.set(true);
-        let is_right =
-            api::loop_is_pending(l.ptr, handle) && api::loop_has_ref(l.ptr, handle) == thing.referenced.get();
+        let is_right = api::loop_is_pending(l.ptr, handle)
+            && api::loop_has_ref(l.ptr, handle) == thing.referenced.get();
         self.require(is_right, || format!("{thing} is not pending, or counts wrongly"));
         if thing.is_operation() && thing.role != Role::RealGuard && l.running.get() {
             self.guard_real_time(l);
         }
     }
 
-    /// While operations are in flight a virtual clock stands still: something is to end a run all the same.
+    /// While operations are in flight a virtual clock stands still: something is to end a run all
+    /// the same.
     pub(crate) fn guard_real_time(&self, l: &Rc<Lp>) {
         let is_guard = |thing: &Thing| thing.role == Role::RealGuard && thing.is_pending();
         if !l.is_virtual || self.any_of(l, is_guard).is_some() {
@@ -65,12 +74,23 @@ impl Machine {
             0 | 1 => Sqe { opcode: NOP, fd: -1, ..Sqe::default() },
             2 => timeout(thing, if op.how & 4 == 0 { 20_000 } else { 3_600_000_000_000 }),
             _ => {
-                let Some(pair) = self.pair(op.which) else { return Sqe { fd: -1, ..Sqe::default() } };
+                let Some(pair) = self.pair(op.which) else {
+                    return Sqe { fd: -1, ..Sqe::default() };
+                };
                 let io = &thing.io;
                 io.kind.set(Kind::Poll);
                 io.fd.set(pair.fds[usize::from(op.which >> 2 & 1)].get());
-                io.events.set(if op.how & 4 == 0 { libc::POLLIN } else { libc::POLLIN | libc::POLLOUT } as u32);
-                Sqe { opcode: POLL_ADD, fd: io.fd.get(), op_flags: io.events.get(), ..Sqe::default() }
+                io.events.set(if op.how & 4 == 0 {
+                    libc::POLLIN
+                } else {
+                    libc::POLLIN | libc::POLLOUT
+                } as u32);
+                Sqe {
+                    opcode: POLL_ADD,
+                    fd: io.fd.get(),
+                    op_flags: io.events.get(),
+                    ..Sqe::default()
+                }
             }
         }
     }
@@ -84,7 +104,8 @@ impl Machine {
 
     /// What would take an operation out of the loop's hands.
     pub(crate) fn submit_refused(&self, l: &Rc<Lp>, op: Op) {
-        // Drain, link, hard link, skip, unknown; cancel, poll remove, timeout remove, link timeout, 128 bytes.
+        // Drain, link, hard link, skip, unknown; cancel, poll remove, timeout remove, link timeout,
+        // 128 bytes.
         let flags = [1 << 1, 1 << 2, 1 << 3, 1 << 6, 1 << 7];
         let opcodes = [14, 7, 12, 15, 63];
         let thing = self.new_thing(l, Role::Operation, op, None);
@@ -98,18 +119,28 @@ impl Machine {
         let handle = api::loop_submit(l.ptr, &raw const sqe, thing::IO, thing.arg());
         self.was_refused.set(false);
         self.check_submitted("loop_submit", &thing, handle, no(EINVAL));
-        let handle = api::loop_recv(l.ptr, 0, ptr::without_provenance_mut(1), 1 << 31, 0, thing::IO, thing.arg());
+        let handle = api::loop_recv(
+            l.ptr,
+            0,
+            ptr::without_provenance_mut(1),
+            1 << 31,
+            0,
+            thing::IO,
+            thing.arg(),
+        );
         self.check("loop_recv", handle, no(EINVAL));
     }
 
     pub(crate) fn submit_chain(&self, l: &Rc<Lp>, op: Op) {
         let count = usize::from(op.which % 5);
-        let things: Vec<_> = (0..count).map(|_| self.new_thing(l, Role::Operation, op, None)).collect();
+        let things: Vec<_> =
+            (0..count).map(|_| self.new_thing(l, Role::Operation, op, None)).collect();
         let args: Vec<_> = things.iter().map(|thing| thing.arg()).collect();
         let mut sqes: Vec<_> = (0..count as u8)
             .map(|n| {
                 let thing = &things[usize::from(n)];
-                let entry = self.entry(thing, Op { how: op.how.rotate_left(2 * u32::from(n)), ..op });
+                let entry =
+                    self.entry(thing, Op { how: op.how.rotate_left(2 * u32::from(n)), ..op });
                 thing.io.is_chained.set(count > 1);
                 let is_hard = usize::from(n) + 1 < count && op.time >> n & 1 == 1;
                 Sqe { flags: if is_hard { HARDLINK } else { 0 }, ..entry }
@@ -123,7 +154,14 @@ impl Machine {
         }
         let mut handles = [0; 5];
         let result = self.call(|| {
-            api::loop_submit_chain(l.ptr, sqes.as_ptr(), count, thing::IO, args.as_ptr(), handles.as_mut_ptr())
+            api::loop_submit_chain(
+                l.ptr,
+                sqes.as_ptr(),
+                count,
+                thing::IO,
+                args.as_ptr(),
+                handles.as_mut_ptr(),
+            )
         });
         self.check_call("loop_submit_chain", result, l.if_open(demanded));
         for (thing, handle) in things.iter().zip(handles) {
@@ -135,7 +173,8 @@ impl Machine {
                 thing.io.settle(false);
             }
         }
-        let is_quiet = handles.iter().skip(if result == 0 { count } else { 0 }).all(|handle| *handle == 0);
+        let is_quiet =
+            handles.iter().skip(if result == 0 { count } else { 0 }).all(|handle| *handle == 0);
         self.require(is_quiet, || "loop_submit_chain() wrote handles that there are not".into());
     }
 
@@ -184,15 +223,23 @@ impl Machine {
 
     pub(crate) fn execute(&self, l: &Rc<Lp>, op: Op) {
         let thing = self.new_thing(l, Role::Work, op, None);
-        let handle = self.call(|| api::loop_run_in_executor(l.ptr, thing::WORK, thing::DONE, thing.arg()));
+        let handle =
+            self.call(|| api::loop_run_in_executor(l.ptr, thing::WORK, thing::DONE, thing.arg()));
         self.check_submitted("loop_run_in_executor", &thing, handle, l.if_open(0));
     }
 
     /// Gives an operation a deadline; tells what the rules demand.
-    pub(crate) fn set_deadline(&self, l: &Lp, handle: i64, thing: Option<&Thing>, op: Op) -> (i32, i64) {
+    pub(crate) fn set_deadline(
+        &self,
+        l: &Lp,
+        handle: i64,
+        thing: Option<&Thing>,
+        op: Op,
+    ) -> (i32, i64) {
         let when = op.moment(l.now());
         let result = self.call(|| api::loop_set_deadline(l.ptr, handle, when));
-        let is_operation = thing.is_some_and(|thing| thing.is_operation() && thing.role != Role::Work);
+        let is_operation =
+            thing.is_some_and(|thing| thing.is_operation() && thing.role != Role::Work);
         if let (Some(thing), 0) = (thing, result) {
             thing.io.deadlines.borrow_mut().push(when);
         }

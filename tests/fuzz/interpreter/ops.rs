@@ -6,7 +6,8 @@ use arbitrary::{Arbitrary, Unstructured};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Op {
     pub(crate) verb: Verb,
-    /// Which loop; the upper three bits say how many operations the callback does that is scheduled here.
+    /// Which loop; the upper three bits say how many operations the callback does that is scheduled
+    /// here.
     pub(crate) lp: u8,
     /// Where a handle comes from.
     pub(crate) how: u8,
@@ -86,12 +87,13 @@ pub(crate) enum Verb {
 }
 
 use Verb::{
-    Accept, AddHook, AddSignal, Adopt, Break, BufferReturn, BuffersFree, BuffersNew, CallAt, CallEvery, CallLater,
-    CallSoon, Cancel, Chain, Close, CloseEnd, Connect, Data, Deadline, Drain, Execute, Fd, Feed, Flush, Forget,
-    IsPending, Look, Metrics, New, NewRefused, Null, OnRelease, Raise, Receive, ReceiveMulti, Ref, Refuse, RemoteLater,
-    RemoteNew, RemoteRelease, RemoteRetain, RemoteSoon, RemoteStop, RemoteWakeup, Reschedule, Run, RunForever, RunOnce,
-    RunUntilWorker, Send, Shutdown, Skipped, Slow, Stop, Submit, SubmitRefused, Threadsafe, Unref, Wakeup, Walk, Watch,
-    WatchUpdate, When, Worker,
+    Accept, AddHook, AddSignal, Adopt, Break, BufferReturn, BuffersFree, BuffersNew, CallAt,
+    CallEvery, CallLater, CallSoon, Cancel, Chain, Close, CloseEnd, Connect, Data, Deadline, Drain,
+    Execute, Fd, Feed, Flush, Forget, IsPending, Look, Metrics, New, NewRefused, Null, OnRelease,
+    Raise, Receive, ReceiveMulti, Ref, Refuse, RemoteLater, RemoteNew, RemoteRelease, RemoteRetain,
+    RemoteSoon, RemoteStop, RemoteWakeup, Reschedule, Run, RunForever, RunOnce, RunUntilWorker,
+    Send, Shutdown, Skipped, Slow, Stop, Submit, SubmitRefused, Threadsafe, Unref, Wakeup, Walk,
+    Watch, WatchUpdate, When, Worker,
 };
 
 /// What is worth more stands here more often.

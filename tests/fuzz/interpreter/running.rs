@@ -96,7 +96,12 @@ impl Machine {
         was_asked
     }
 
-    pub(crate) fn run_unguarded(&self, l: &Rc<Lp>, may_be_done: bool, run: impl FnOnce(&Lp) -> i32) {
+    pub(crate) fn run_unguarded(
+        &self,
+        l: &Rc<Lp>,
+        may_be_done: bool,
+        run: impl FnOnce(&Lp) -> i32,
+    ) {
         self.begin_run(l);
         let result: i64 = self.call(|| run(l)).into();
         let has_failed = self.was_refused.get() && result == no(ENOMEM);
@@ -114,7 +119,9 @@ impl Machine {
             )
         });
         if result == api::DONE {
-            let is_left = |thing: &Thing| thing.is_pending() && thing.referenced.get() && !thing.is_unsure.get();
+            let is_left = |thing: &Thing| {
+                thing.is_pending() && thing.referenced.get() && !thing.is_unsure.get()
+            };
             if let Some(thing) = self.things_of(l, is_left).first() {
                 self.fail(|| format!("a run was done, but for {thing}"));
             }
@@ -123,13 +130,15 @@ impl Machine {
 
     pub(crate) fn run_once(&self, l: &Rc<Lp>, op: Op) {
         let amount = if op.verb == Verb::RunOnce { op.amount() } else { 0 };
-        let limit = if l.is_virtual && !self.has_operations(l) { amount } else { amount.min(REAL_LIMIT) };
+        let limit =
+            if l.is_virtual && !self.has_operations(l) { amount } else { amount.min(REAL_LIMIT) };
         if let Some(demanded) = Machine::refusal(l) {
             return self.check("loop_run_once", api::loop_run_once(l.ptr, limit), demanded);
         }
         let limit = if limit == u64::MAX { u64::MAX - 1 } else { limit };
         let before = l.now();
-        let due: Vec<_> = self.things_of(l, |thing| is_due(thing, before)).iter().map(Due::new).collect();
+        let due: Vec<_> =
+            self.things_of(l, |thing| is_due(thing, before)).iter().map(Due::new).collect();
         self.begin_run(l);
         let result: i64 = self.call(|| api::loop_run_once(l.ptr, limit)).into();
         let has_failed = self.was_refused.get() && result == no(ENOMEM);
@@ -146,7 +155,9 @@ impl Machine {
             format!("loop_run_once() returned {result} after {ran} callbacks and {stops} stops")
         });
         let slept = l.now() - before;
-        self.require(!l.is_virtual || slept <= limit, || format!("loop_run_once({limit}) slept {slept} ns"));
+        self.require(!l.is_virtual || slept <= limit, || {
+            format!("loop_run_once({limit}) slept {slept} ns")
+        });
     }
 
     /// A run that another thread ends: it may sleep in the kernel.
@@ -168,11 +179,18 @@ pub(crate) fn is_due(thing: &Thing, now: u64) -> bool {
         && !thing.is_unsure.get()
         && match thing.role {
             Role::Call | Role::Post => true,
-            Role::Timer | Role::Repeat | Role::Guard => thing.when.get() <= now && thing.when.get() != u64::MAX,
+            Role::Timer | Role::Repeat | Role::Guard => {
+                thing.when.get() <= now && thing.when.get() != u64::MAX
+            }
             Role::Signal => thing.has_come.get(),
             Role::Operation => thing.completes_at_once(),
             // A post waits from when the loop has taken it.
-            Role::PostLater | Role::Hook | Role::Slow | Role::Work | Role::Watch | Role::RealGuard => false,
+            Role::PostLater
+            | Role::Hook
+            | Role::Slow
+            | Role::Work
+            | Role::Watch
+            | Role::RealGuard => false,
         }
 }
 

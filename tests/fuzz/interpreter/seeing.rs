@@ -1,4 +1,5 @@
-//! Operations: the loop inside another one, metrics, slow callbacks, questions; NULL where something must be.
+//! Operations: the loop inside another one, metrics, slow callbacks, questions; NULL where
+//! something must be.
 
 use std::ffi::c_void;
 use std::ptr;
@@ -68,7 +69,8 @@ impl Machine {
         thing.when.set(threshold);
         let callback = if op.how.is_multiple_of(4) { None } else { thing::SLOW };
         let demanded = if callback.is_none() { l.unless_closing(0) } else { l.if_open(0) };
-        let result = self.call(|| api::loop_set_slow_callback(l.ptr, threshold, callback, thing.arg()));
+        let result =
+            self.call(|| api::loop_set_slow_callback(l.ptr, threshold, callback, thing.arg()));
         self.check_call("loop_set_slow_callback", result, demanded);
         if result == 0 {
             l.slow.set(if is_off { ptr::null() } else { Rc::as_ptr(&thing) });
@@ -103,7 +105,11 @@ impl Machine {
             api::loop_fd(null).into(),
         ];
         for (index, result) in results.into_iter().enumerate() {
-            self.check(["a function given NULL", "a function of NULL"][index / 12], result, no(EINVAL));
+            self.check(
+                ["a function given NULL", "a function of NULL"][index / 12],
+                result,
+                no(EINVAL),
+            );
         }
         self.check("loop_close", api::loop_close(null), 0);
         let is_quiet = number == 12345
@@ -122,23 +128,32 @@ impl Machine {
         self.require(is_right, || "loop_is_running() is wrong".into());
         let innermost = self.runs.borrow().last().copied().unwrap_or(ptr::null_mut());
         self.require(api::loop_running() == innermost, || "loop_running() is wrong".into());
-        let counts = |thing: &Thing| thing.is_pending() && thing.referenced.get() && !thing.is_unsure.get();
+        let counts =
+            |thing: &Thing| thing.is_pending() && thing.referenced.get() && !thing.is_unsure.get();
         let has_some = !self.things_of(l, counts).is_empty();
         // A signal that has come brings an iteration, whether its handler is still there or not.
         let may_have = self.job.borrow().is_some()
             || l.counts.stops.get() > l.counts.stops_run.get()
-            || self.any_of(l, |thing| thing.may_run.get() > 0 || thing.role == Role::Work).is_some();
+            || self
+                .any_of(l, |thing| thing.may_run.get() > 0 || thing.role == Role::Work)
+                .is_some();
         let is_alive = api::loop_is_alive(l.ptr);
-        self.require(!is_open || is_alive == has_some || is_alive && may_have, || format!("is it alive? {is_alive}"));
+        self.require(!is_open || is_alive == has_some || is_alive && may_have, || {
+            format!("is it alive? {is_alive}")
+        });
         // Timers that are due may stand in the ready queue; the others are to be thought of.
         let (deadline, now) = (api::loop_next_deadline(l.ptr), l.now());
-        let timers = self.things_of(l, |thing| thing.is_pending() && thing.is_timer() && thing.handle.get() != 0);
-        let is_of_operation = |thing: &Thing| thing.is_operation() && thing.io.has_had_deadline(deadline);
+        let timers = self.things_of(l, |thing| {
+            thing.is_pending() && thing.is_timer() && thing.handle.get() != 0
+        });
+        let is_of_operation =
+            |thing: &Thing| thing.is_operation() && thing.io.has_had_deadline(deadline);
         let is_one = deadline == u64::MAX
             || l.counts.posts.get() > 0
             || timers.iter().any(|t| t.when.get() == deadline)
             || self.any_of(l, is_of_operation).is_some();
-        let is_first = timers.iter().all(|timer| timer.when.get() >= deadline || timer.when.get() <= now);
+        let is_first =
+            timers.iter().all(|timer| timer.when.get() >= deadline || timer.when.get() <= now);
         self.require(!is_open || is_one && is_first, || format!("the next deadline is {deadline}"));
     }
 }

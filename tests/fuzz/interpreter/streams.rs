@@ -12,7 +12,8 @@ pub(crate) struct Direction {
     pub(crate) to: i32,
     /// Which bytes go through it.
     seed: u64,
-    /// How many bytes have been sent for sure, how many more may have been, how many have been received.
+    /// How many bytes have been sent for sure, how many more may have been, how many have been
+    /// received.
     pub(crate) sent: Cell<u64>,
     pub(crate) in_flight: Cell<u64>,
     pub(crate) received: Cell<u64>,
@@ -65,7 +66,9 @@ impl Direction {
         let first = self.received.get();
         self.received.set(first + bytes.len() as u64);
         let were_sent = self.received.get() <= self.sent.get() + self.in_flight.get();
-        self.is_lost.get() || were_sent && (first..self.received.get()).all(|at| bytes.next() == Some(self.byte(at)))
+        self.is_lost.get()
+            || were_sent
+                && (first..self.received.get()).all(|at| bytes.next() == Some(self.byte(at)))
     }
 
     /// Sending has ended: so many of the bytes in flight were sent.
@@ -85,7 +88,12 @@ impl Pair {
                 fds.reverse();
                 libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC)
             } else {
-                libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0, fds.as_mut_ptr())
+                libc::socketpair(
+                    libc::AF_UNIX,
+                    libc::SOCK_STREAM | libc::SOCK_CLOEXEC,
+                    0,
+                    fds.as_mut_ptr(),
+                )
             }
         };
         if made != 0 {
@@ -100,12 +108,19 @@ impl Pair {
             for fd in fds {
                 // SAFETY: the option is an int.
                 unsafe {
-                    libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_SNDBUF, (&raw const size).cast(), 4);
+                    libc::setsockopt(
+                        fd,
+                        libc::SOL_SOCKET,
+                        libc::SO_SNDBUF,
+                        (&raw const size).cast(),
+                        4,
+                    );
                 }
             }
         }
-        let directions =
-            (0..if is_pipe { 1 } else { 2 }).map(|n| Direction::new(fds[n], fds[1 - n], 2 * seed + n as u64)).collect();
+        let directions = (0..if is_pipe { 1 } else { 2 })
+            .map(|n| Direction::new(fds[n], fds[1 - n], 2 * seed + n as u64))
+            .collect();
         Some(Pair { fds: fds.map(Cell::new), directions, is_pipe })
     }
 
@@ -115,11 +130,14 @@ impl Pair {
 }
 
 impl Machine {
-    /// One of three streams, the last of them a pipe. One that has been closed, or of which results were lost, is replaced.
+    /// One of three streams, the last of them a pipe. One that has been closed, or of which results
+    /// were lost, is replaced.
     pub(crate) fn pair(&self, which: u8) -> Option<Rc<Pair>> {
         let slot = usize::from(which) % 3;
         let mut pairs = self.pairs.borrow_mut();
-        if let Some(pair) = &self.pairs_in_use[slot].borrow().as_ref().filter(|pair| pair.is_usable()) {
+        if let Some(pair) =
+            &self.pairs_in_use[slot].borrow().as_ref().filter(|pair| pair.is_usable())
+        {
             return Some(Rc::clone(pair));
         }
         if pairs.len() >= MOST_PAIRS {
@@ -144,14 +162,18 @@ impl Machine {
             return;
         }
         let bytes: Vec<u8> = direction.next_bytes(length(op)).collect();
-        let vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        let vector =
+            libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
         // SAFETY: so many bytes are there. It does not wait.
-        let sent = unsafe { libc::pwritev2(direction.from, &raw const vector, 1, -1, libc::RWF_NOWAIT) };
+        let sent =
+            unsafe { libc::pwritev2(direction.from, &raw const vector, 1, -1, libc::RWF_NOWAIT) };
         direction.send(sent.max(0) as u64);
     }
 
     pub(crate) fn drain(&self, op: Op) {
-        if let Some((direction, _)) = self.direction(op).filter(|(direction, _)| !direction.has_receiver.get()) {
+        if let Some((direction, _)) =
+            self.direction(op).filter(|(direction, _)| !direction.has_receiver.get())
+        {
             self.receive_now(&direction, length(op));
         }
     }
@@ -161,10 +183,13 @@ impl Machine {
         let mut bytes = vec![0u8; length];
         let vector = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: length };
         // SAFETY: there is so much room. It does not wait.
-        let received = unsafe { libc::preadv2(direction.to, &raw const vector, 1, -1, libc::RWF_NOWAIT) };
+        let received =
+            unsafe { libc::preadv2(direction.to, &raw const vector, 1, -1, libc::RWF_NOWAIT) };
         bytes.truncate(received.max(0) as usize);
         let is_right = direction.receive(bytes.iter().copied());
-        self.require(is_right, || format!("{received} bytes were received that are not the next that were sent"));
+        self.require(is_right, || {
+            format!("{received} bytes were received that are not the next that were sent")
+        });
         bytes.len()
     }
 
@@ -177,7 +202,9 @@ impl Machine {
                 }
                 while self.receive_now(direction, LONGEST) > 0 {}
                 let (sent, received) = (direction.sent.get(), direction.received.get());
-                self.require(sent == received, || format!("{sent} bytes were sent, {received} received"));
+                self.require(sent == received, || {
+                    format!("{sent} bytes were sent, {received} received")
+                });
             }
             for fd in &pair.fds {
                 close(fd);

@@ -1,4 +1,5 @@
-//! The ledger: what was scheduled, and what has become of it. Its address is the `arg` of everything.
+//! The ledger: what was scheduled, and what has become of it. Its address is the `arg` of
+//! everything.
 
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
@@ -58,8 +59,8 @@ pub(crate) struct Thing {
     /// The deadline; for a post that is to wait, a time that it does not come before.
     pub(crate) when: Cell<u64>,
     pub(crate) period: u64,
-    /// Of a signal handler: its signal, whether that has come since it ran last, and how often it may run for that: what
-    /// comes while it stands in the ready queue is told anew.
+    /// Of a signal handler: its signal, whether that has come since it ran last, and how often it
+    /// may run for that: what comes while it stands in the ready queue is told anew.
     pub(crate) signal: c_int,
     pub(crate) may_run: Cell<u32>,
     pub(crate) has_come: Cell<bool>,
@@ -152,7 +153,8 @@ impl Thing {
 
 impl std::fmt::Display for Thing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (role, number, state, handle) = (self.role, self.number, self.state.get(), self.handle.get());
+        let (role, number, state, handle) =
+            (self.role, self.number, self.state.get(), self.handle.get());
         write!(f, "{role:?} {number} of loop {} ({state:?}, handle {handle:#x})", self.lp.number)
     }
 }

@@ -20,7 +20,9 @@ impl Machine {
         }
         let mut remote = ptr::null_mut();
         self.check("loop_remote_new", api::loop_remote_new(l.ptr, &raw mut remote), l.if_open(0));
-        self.require(remote.is_null() != l.is(Phase::Open), || "loop_remote_new() wrote wrongly".into());
+        self.require(remote.is_null() != l.is(Phase::Open), || {
+            "loop_remote_new() wrote wrongly".into()
+        });
         if !remote.is_null() {
             self.remotes.borrow_mut().push(Held { remote, lp: Rc::clone(l) });
         }
@@ -30,7 +32,9 @@ impl Machine {
         let mut remotes = self.remotes.borrow_mut();
         let len = remotes.len();
         if len == 0 {
-            self.require(api::loop_remote_retain(ptr::null_mut()).is_null(), || "NULL is retained as a remote".into());
+            self.require(api::loop_remote_retain(ptr::null_mut()).is_null(), || {
+                "NULL is retained as a remote".into()
+            });
             api::loop_remote_release(ptr::null_mut());
         } else if op.verb == Verb::RemoteRelease {
             let held = remotes.swap_remove(usize::from(op.which) % len);
@@ -46,7 +50,11 @@ impl Machine {
 
     pub(crate) fn pick_remote(&self, op: Op) -> Option<Held> {
         let remotes = self.remotes.borrow();
-        if remotes.is_empty() { None } else { Some(remotes[usize::from(op.which) % remotes.len()].clone()) }
+        if remotes.is_empty() {
+            None
+        } else {
+            Some(remotes[usize::from(op.which) % remotes.len()].clone())
+        }
     }
 
     pub(crate) fn use_remote(&self, op: Op) {
@@ -61,7 +69,11 @@ impl Machine {
             }
             Verb::RemoteStop => {
                 add(&l.counts.stops, u64::from(l.is(Phase::Open)));
-                self.check_call("loop_remote_stop", self.call(|| api::loop_remote_stop(remote)), l.if_open(0));
+                self.check_call(
+                    "loop_remote_stop",
+                    self.call(|| api::loop_remote_stop(remote)),
+                    l.if_open(0),
+                );
             }
             _ => {
                 let role = if op.verb == Verb::RemoteSoon { Role::Post } else { Role::PostLater };
@@ -71,8 +83,16 @@ impl Machine {
                 thing.release.set(hook);
                 let demanded = self.prepare_post(&thing, delay);
                 let result = self.call(|| match role {
-                    Role::Post => api::loop_remote_call_soon(remote, thing::CALL, thing.arg(), release),
-                    _ => api::loop_remote_call_later(remote, delay, thing::CALL, thing.arg(), release),
+                    Role::Post => {
+                        api::loop_remote_call_soon(remote, thing::CALL, thing.arg(), release)
+                    }
+                    _ => api::loop_remote_call_later(
+                        remote,
+                        delay,
+                        thing::CALL,
+                        thing.arg(),
+                        release,
+                    ),
                 });
                 self.check_post("loop_remote_call", &thing, result, demanded);
                 let result = api::loop_remote_call_soon(remote, None, thing.arg(), release);
@@ -127,18 +147,24 @@ impl Machine {
         }
         for thing in things {
             let l = &thing.lp;
-            let (result, was_seen) = (thing.posted.load(Acquire), thing.ran.get() + thing.released.get() > 0);
+            let (result, was_seen) =
+                (thing.posted.load(Acquire), thing.ran.get() + thing.released.get() > 0);
             thing.is_unsure.set(false);
             if result == 0 {
                 // Closing has ended what it accepted before.
-                if thing.is_pending() && matches!(l.phase.get(), Phase::ShutDown | Phase::Closing | Phase::Closed) {
+                if thing.is_pending()
+                    && matches!(l.phase.get(), Phase::ShutDown | Phase::Closing | Phase::Closed)
+                {
                     thing.state.set(State::Closed);
-                    let is_lost = l.is(Phase::Closed) && thing.release.get().is_some() && thing.released.get() == 0;
+                    let is_lost = l.is(Phase::Closed)
+                        && thing.release.get().is_some()
+                        && thing.released.get() == 0;
                     self.require(!is_lost, || format!("{thing} was accepted and is lost"));
                 }
             } else {
                 let is_ended = !l.is(Phase::Open);
-                let right = result == -libc::ESHUTDOWN && is_ended && !was_seen && thing.is_pending();
+                let right =
+                    result == -libc::ESHUTDOWN && is_ended && !was_seen && thing.is_pending();
                 self.require(right, || format!("posting {thing} returned {result}"));
                 thing.state.set(State::Refused);
             }

@@ -17,7 +17,8 @@ pub(crate) const MOST: usize = 8;
 pub(crate) struct Job {
     /// One owner of it goes to the worker.
     pub(crate) remote: *mut api::Remote,
-    /// A loop that stays open until the job is done: on this one, it calls what other threads may not.
+    /// A loop that stays open until the job is done: on this one, it calls what other threads may
+    /// not.
     pub(crate) lp: *mut api::Loop,
     /// What is posted, up to the first null.
     pub(crate) things: [*const Thing; MOST],
@@ -26,8 +27,8 @@ pub(crate) struct Job {
     pub(crate) stops: bool,
 }
 
-// SAFETY: a remote is for any thread; the things live until the job is done, and the worker touches of them only what
-// is atomic; the loop is open until the job is done.
+// SAFETY: a remote is for any thread; the things live until the job is done, and the worker touches
+// of them only what is atomic; the loop is open until the job is done.
 unsafe impl Send for Job {}
 
 pub(crate) struct Outcome {
@@ -108,7 +109,9 @@ fn do_job(job: &Job) -> Option<&'static str> {
         let thing = unsafe { &*thing };
         let arg = ptr::from_ref(thing).cast_mut().cast::<c_void>();
         // loop_call_soon_threadsafe() takes no release hook.
-        let on_loop = !job.lp.is_null() && thing.posted_release.is_none() && job.flags & 1 << (index % 8) != 0;
+        let on_loop = !job.lp.is_null()
+            && thing.posted_release.is_none()
+            && job.flags & 1 << (index % 8) != 0;
         let result = if on_loop {
             api::loop_call_soon_threadsafe(job.lp, thing::CALL, arg)
         } else {
@@ -136,7 +139,8 @@ fn do_job(job: &Job) -> Option<&'static str> {
 fn call_what_is_refused(lp: *mut api::Loop, arg: *mut c_void) -> Option<&'static str> {
     let mut number = 7;
     let mut remote = ptr::null_mut();
-    let mut metrics = api::Metrics { size: size_of::<api::Metrics>() as u32, ..api::Metrics::default() };
+    let mut metrics =
+        api::Metrics { size: size_of::<api::Metrics>() as u32, ..api::Metrics::default() };
     let results = [
         ("call_soon", api::loop_call_soon(lp, thing::CALL, arg)),
         ("call_at", api::loop_call_at(lp, 5, thing::CALL, arg)),
@@ -171,9 +175,9 @@ fn call_what_is_refused(lp: *mut api::Loop, arg: *mut c_void) -> Option<&'static
         && number == 7
         && remote.is_null();
     api::loop_time(lp);
-    results.iter().find(|(_, result)| *result != i64::from(-libc::EPERM)).map(|(name, _)| *name).or(if is_quiet {
-        None
-    } else {
-        Some("a function that carries no error")
-    })
+    results
+        .iter()
+        .find(|(_, result)| *result != i64::from(-libc::EPERM))
+        .map(|(name, _)| *name)
+        .or(if is_quiet { None } else { Some("a function that carries no error") })
 }

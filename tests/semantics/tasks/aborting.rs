@@ -11,7 +11,9 @@ use ringloop::task::{self, JoinHandle, sleep, yield_now};
 use ringloop::{Loop, Outcome};
 
 use super::{Gate, both_ways, hold, turn, waiting};
-use crate::trace::{Bomb, HOUR, START, Trace, check_stale, errno, later, payload, real_loop, virtual_loop};
+use crate::trace::{
+    Bomb, HOUR, START, Trace, check_stale, errno, later, payload, real_loop, virtual_loop,
+};
 
 /// Says what a task that has ended came to: "output", "aborted", or what it panicked with.
 fn end_of<T>(join: &mut JoinHandle<T>) -> &'static str {
@@ -202,13 +204,17 @@ fn s39_a_task_that_is_aborted_outside_of_a_run_ends_in_the_next_iteration() {
             // Loop::cancel does it at once.
             let (_gate, mut join) = noting(&lp, &trace);
             lp.cancel(join.handle()).unwrap();
-            assert_eq!((trace.take(), end_of(&mut join), lp.is_alive()), (vec!["dropped"], "aborted", false));
+            assert_eq!(
+                (trace.take(), end_of(&mut join), lp.is_alive()),
+                (vec!["dropped"], "aborted", false)
+            );
         }
     }
 }
 
 #[test]
-fn s39_a_task_that_is_aborted_outside_of_a_run_ends_before_its_first_poll_and_without_a_join_handle() {
+fn s39_a_task_that_is_aborted_outside_of_a_run_ends_before_its_first_poll_and_without_a_join_handle()
+ {
     let lp = virtual_loop();
     let trace = Trace::new();
     let (_gate, join) = noting(&lp, &trace);
@@ -255,7 +261,8 @@ fn s26_a_task_is_aborted_by_another_thread_with_its_handle() {
     let place = Rc::new(Cell::new(None));
     let inner = Rc::clone(&place);
     lp.on_release(handle, move |_| inner.set(Some(thread::current().id()))).unwrap();
-    let other = thread::spawn(move || remote.call_soon(move |lp| lp.cancel(handle).unwrap()).unwrap());
+    let other =
+        thread::spawn(move || remote.call_soon(move |lp| lp.cancel(handle).unwrap()).unwrap());
     assert_eq!(lp.run(), Ok(Outcome::Done));
     other.join().unwrap();
     assert_eq!((place.get(), end_of(&mut join), gate.polls()), (Some(here), "aborted", 1));
@@ -382,7 +389,8 @@ fn s41_a_panic_in_the_drop_of_a_detached_future_ends_no_run() {
         // Of itself, when its poll returns.
         drop(lp.spawn(async {
             let _bomb = Bomb("own");
-            Loop::with_running(|lp| lp.unwrap().cancel(lp.unwrap().current_handle().unwrap())).unwrap();
+            Loop::with_running(|lp| lp.unwrap().cancel(lp.unwrap().current_handle().unwrap()))
+                .unwrap();
             std::future::pending::<()>().await;
         }));
         assert_eq!(lp.run(), Ok(Outcome::Done));

@@ -27,7 +27,9 @@ fn a_value_comes_once() {
             let early = (&mut receiver).await;
             let again = receiver.await;
             let (sender, receiver) = oneshot().unwrap();
-            let lp = Loop::with_running(|lp| lp.unwrap().call_later(HOUR, move |_| sender.send(vec![2]).unwrap()));
+            let lp = Loop::with_running(|lp| {
+                lp.unwrap().call_later(HOUR, move |_| sender.send(vec![2]).unwrap())
+            });
             (early, errno(again), receiver.await, lp.is_ok())
         });
         assert_eq!(received, Ok((Ok(vec![1]), ECANCELED, Ok(vec![2]), true)));
@@ -42,7 +44,8 @@ fn a_receiver_is_told_that_its_sender_is_gone() {
             drop(sender);
             let gone = errno(receiver.await);
             let (sender, receiver) = oneshot::<()>().unwrap();
-            Loop::with_running(|lp| lp.unwrap().call_later(ns(1), move |_| drop(sender)).map(drop)).unwrap();
+            Loop::with_running(|lp| lp.unwrap().call_later(ns(1), move |_| drop(sender)).map(drop))
+                .unwrap();
             (gone, errno(receiver.await))
         });
         assert_eq!(received, Ok((ECANCELED, ECANCELED)));
@@ -107,7 +110,9 @@ fn an_operation_gives_what_its_callback_was_given() {
     peer.write_all(b"hello").unwrap();
     let got = lp.run_until_complete(async {
         let begin = |lp: &Loop, done: task::Sender<_>| {
-            lp.read(stream, Vec::with_capacity(9), None, |_, read, buffer| drop(done.send((read, buffer))))
+            lp.read(stream, Vec::with_capacity(9), None, |_, read, buffer| {
+                drop(done.send((read, buffer)))
+            })
         };
         let pending = operation(begin).unwrap();
         Loop::with_running(|lp| assert!(lp.unwrap().is_pending(pending.handle())));
@@ -133,7 +138,8 @@ fn s28_an_operation_that_cannot_begin_says_so() {
     .unwrap();
 }
 
-/// A read that will never have anything to read: its callback keeps the peer. The buffer is the kernel's until the final callback.
+/// A read that will never have anything to read: its callback keeps the peer. The buffer is the
+/// kernel's until the final callback.
 fn endless_read(trace: &Trace) -> task::Operation<()> {
     let (stream, peer) = UnixStream::pair().unwrap();
     let (inner, buffer) = (trace.clone(), Noting(vec![0; 16], trace.on_drop("buffer released")));
@@ -205,7 +211,10 @@ fn s44_an_operation_is_cancelled_by_a_timeout_by_abort_and_outside_of_a_run() {
             lp.cancel(join.handle()).unwrap()
         }
         assert_eq!((trace.len(), lp.run()), (0, Ok(Outcome::Done)));
-        assert_eq!((trace.take(), join.is_finished()), (vec!["nobody awaits it", "buffer released"], true));
+        assert_eq!(
+            (trace.take(), join.is_finished()),
+            (vec!["nobody awaits it", "buffer released"], true)
+        );
     }
 }
 
@@ -244,7 +253,8 @@ fn s22_an_operation_of_a_loop_that_is_closed_is_released_and_says_that_it_is_gon
 fn s11_a_timer_that_is_awaited_as_an_operation_is_gone_when_that_is_dropped() {
     for lp in both_ways() {
         lp.run_until_complete(async {
-            let timer = operation(|lp, done| lp.call_later(HOUR, move |_| done.send(()).unwrap())).unwrap();
+            let timer =
+                operation(|lp, done| lp.call_later(HOUR, move |_| done.send(()).unwrap())).unwrap();
             let handle = timer.handle();
             drop(timer);
             Loop::with_running(|lp| assert!(!lp.unwrap().is_pending(handle)));
@@ -285,11 +295,14 @@ fn work_gives_what_it_returns() {
     let lp = loop_with_a_thread();
     let here = thread::current().id();
     let done = lp.run_until_complete(async {
-        let work = spawn_blocking(move || (thread::current().id() != here, String::from("done"))).unwrap();
+        let work =
+            spawn_blocking(move || (thread::current().id() != here, String::from("done"))).unwrap();
         let handle = work.handle();
         Loop::with_running(|lp| {
             let mut kind = None;
-            lp.unwrap().walk(|_, info| kind = kind.or((info.handle() == handle).then_some(info.kind()))).unwrap();
+            lp.unwrap()
+                .walk(|_, info| kind = kind.or((info.handle() == handle).then_some(info.kind())))
+                .unwrap();
             assert_eq!(kind, Some(Kind::Work));
         });
         work.await.unwrap()
@@ -300,7 +313,9 @@ fn work_gives_what_it_returns() {
 #[test]
 fn s41_a_panic_of_work_is_the_futures_or_the_handlers() {
     let lp = loop_with_a_thread();
-    let error = lp.run_until_complete(async { spawn_blocking(|| panic("in work")).unwrap().await.err().unwrap() });
+    let error = lp.run_until_complete(async {
+        spawn_blocking(|| panic("in work")).unwrap().await.err().unwrap()
+    });
     assert_eq!(payload(&*error.unwrap().into_payload().unwrap()), "in work");
     let trace = Trace::new();
     for is_handled in [false, true] {
@@ -362,7 +377,8 @@ fn s22_closing_waits_for_work_that_has_begun_and_drops_its_result() {
     for is_awaited in [true, false] {
         let lp = loop_with_a_thread();
         let (join, end) = begun(&lp);
-        let join = if is_awaited { Some(join) } else { lp.cancel(join.handle()).map(|()| None).unwrap() };
+        let join =
+            if is_awaited { Some(join) } else { lp.cancel(join.handle()).map(|()| None).unwrap() };
         let refused = lp.into_inner().close_within(ns(1)).unwrap_err();
         assert_eq!(refused.error.raw_os_error(), libc::ETIMEDOUT);
         assert!(join.as_ref().is_none_or(|join| !join.is_finished()));
@@ -418,7 +434,10 @@ fn a_descriptor_is_awaited_until_it_is_ready() {
         assert_eq!(waiting.await.unwrap(), Ok(Events::IN));
         // At once, as it is ready, and again.
         for _ in 0..2 {
-            assert_eq!(task::ready(Rc::clone(&ours), Events::IN | Events::OUT).await, Ok(Events::IN | Events::OUT));
+            assert_eq!(
+                task::ready(Rc::clone(&ours), Events::IN | Events::OUT).await,
+                Ok(Events::IN | Events::OUT)
+            );
         }
         // Dropped, it watches no more.
         let dropped = task::spawn(task::ready(Rc::clone(&ours), Events::PRI)).unwrap();
@@ -428,7 +447,10 @@ fn a_descriptor_is_awaited_until_it_is_ready() {
     })
     .unwrap();
     assert_eq!(lp.run(), Ok(Outcome::Done));
-    let refused = lp.run_until_complete(task::ready(std::fs::File::open("/proc/self/exe").unwrap(), Events::IN));
+    let refused = lp.run_until_complete(task::ready(
+        std::fs::File::open("/proc/self/exe").unwrap(),
+        Events::IN,
+    ));
     assert_eq!(errno(refused.unwrap()), libc::EPERM);
 }
 

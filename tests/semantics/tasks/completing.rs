@@ -11,7 +11,9 @@ use ringloop::task::{self, sleep, yield_now};
 use ringloop::{Handle, Kind, Loop, Outcome};
 
 use super::{Gate, both_ways, hold, turn};
-use crate::trace::{Bomb, HOUR, START, Trace, errno, ms, ns, panic, panic_in, payload, real_loop, virtual_loop};
+use crate::trace::{
+    Bomb, HOUR, START, Trace, errno, ms, ns, panic, panic_in, payload, real_loop, virtual_loop,
+};
 
 /// The handle of the only task.
 fn only_task(lp: &Loop) -> Handle {
@@ -97,7 +99,9 @@ fn s42_stop_ends_it_and_the_future_is_dropped() {
         for is_broken in [false, true] {
             for before in [false, true] {
                 let trace = Trace::new();
-                let end = move |lp: &Loop| if is_broken { lp.break_().unwrap() } else { lp.stop().unwrap() };
+                let end = move |lp: &Loop| {
+                    if is_broken { lp.break_().unwrap() } else { lp.stop().unwrap() }
+                };
                 if before && !is_broken {
                     end(&lp);
                 } else {
@@ -111,11 +115,15 @@ fn s42_stop_ends_it_and_the_future_is_dropped() {
                     pending::<()>().await;
                 });
                 assert_eq!(errno(ended), ECANCELED);
-                let expected: &[&str] = if is_broken { &[] } else { &["rest of the batch", "polled", "dropped"] };
+                let expected: &[&str] =
+                    if is_broken { &[] } else { &["rest of the batch", "polled", "dropped"] };
                 assert_eq!(trace.take(), expected);
                 assert_eq!((lp.is_running(), lp.is_alive()), (false, is_broken));
                 assert_eq!(lp.run(), Ok(Outcome::Done));
-                assert_eq!(trace.take(), if is_broken { vec!["rest of the batch"] } else { vec![] });
+                assert_eq!(
+                    trace.take(),
+                    if is_broken { vec!["rest of the batch"] } else { vec![] }
+                );
             }
         }
     }
@@ -228,7 +236,8 @@ fn s11_it_ends_when_its_task_is_cancelled() {
         for delay in [ns(0), ns(5)] {
             let start = lp.time();
             let cancel = |lp: &Loop| lp.cancel(only_task(lp)).unwrap();
-            if delay.is_zero() { lp.call_soon(cancel) } else { lp.call_later(delay, cancel) }.unwrap();
+            if delay.is_zero() { lp.call_soon(cancel) } else { lp.call_later(delay, cancel) }
+                .unwrap();
             assert_eq!(errno(lp.run_until_complete(hold(trace.clone(), "dropped"))), ECANCELED);
             assert_eq!(trace.take(), if delay.is_zero() { vec![] } else { vec!["dropped"] });
             assert_eq!((lp.time() - start, lp.is_alive()), (delay, false));
@@ -318,7 +327,10 @@ fn s23_the_loop_moves_between_runs() {
     let again = *moved;
     let moved = Cell::new(Some(again));
     let lp = moved.take().unwrap();
-    assert_eq!(lp.run_until_complete(join.unwrap()).unwrap().map_err(|error| error.to_string()), Ok(true));
+    assert_eq!(
+        lp.run_until_complete(join.unwrap()).unwrap().map_err(|error| error.to_string()),
+        Ok(true)
+    );
     assert_eq!(*sum.borrow(), [START + HOUR]);
 }
 

@@ -32,7 +32,8 @@ fn s48_the_futures_of_all_tasks_are_dropped_once_and_nothing_is_polled() {
         for lp in both_ways() {
             let trace = Trace::new();
             let mut joins = Vec::new();
-            // Ready for the first time, pending, woken, woken from elsewhere, asleep, aborted from outside.
+            // Ready for the first time, pending, woken, woken from elsewhere, asleep, aborted from
+            // outside.
             let gates = [(); 6].map(|()| Gate::default());
             for (number, gate) in gates.iter().enumerate() {
                 let (dropped, waits) = (trace.on_drop(number), gate.clone());
@@ -172,8 +173,11 @@ fn s30_a_panic_in_the_drop_of_a_future_keeps_no_other_from_its_end() {
             turn(&lp);
             let caught = panic_in(|| lp.close());
             assert_eq!(caught, None);
-            let expected: &[&str] =
-                if is_joined || !is_handled { &["dropped"; 3] } else { &["dropped", "bomb"].repeat(3) };
+            let expected: &[&str] = if is_joined || !is_handled {
+                &["dropped"; 3]
+            } else {
+                &["dropped", "bomb"].repeat(3)
+            };
             assert_eq!(trace.take(), expected);
             assert!(joins.iter().all(JoinHandle::is_finished));
         }
@@ -231,7 +235,8 @@ fn s34_the_debug_mode_lists_pending_tasks_by_the_names_of_their_futures() {
         lp.close().unwrap();
         return;
     }
-    let name = "tasks::ending::s34_the_debug_mode_lists_pending_tasks_by_the_names_of_their_futures";
+    let name =
+        "tasks::ending::s34_the_debug_mode_lists_pending_tasks_by_the_names_of_their_futures";
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args(["--exact", name, "--nocapture"]).env(CHILD, "1").env("RINGLOOP_DEBUG", "1");
     let output = child.output().unwrap();
@@ -239,7 +244,11 @@ fn s34_the_debug_mode_lists_pending_tasks_by_the_names_of_their_futures() {
     let lines = String::from_utf8(output.stderr).unwrap();
     let lines: Vec<&str> = lines.lines().filter(|line| line.contains("pending at close")).collect();
     let [line] = lines[..] else { panic!("{lines:#?}") };
-    assert!(line.starts_with("ringloop: pending at close: task ") && line.contains("tasks::Gate, handle "), "{line}");
+    assert!(
+        line.starts_with("ringloop: pending at close: task ")
+            && line.contains("tasks::Gate, handle "),
+        "{line}"
+    );
     assert!(!line.contains("due"), "{line}");
 }
 

@@ -18,7 +18,8 @@ use crate::trace::{HOUR, OnDrop, Trace, errno, panic, virtual_loop};
 
 /// What the child of a fork does; tells its exit status.
 fn in_child(f: impl FnOnce()) -> i32 {
-    // SAFETY: the child checks something and leaves by _exit; glibc lets it allocate, whatever the other threads held.
+    // SAFETY: the child checks something and leaves by _exit; glibc lets it allocate, whatever the
+    // other threads held.
     match unsafe { libc::fork() } {
         0 => {
             let checked = catch_unwind(AssertUnwindSafe(f));
@@ -53,7 +54,10 @@ fn s33_a_wake_in_a_forked_child_does_nothing() {
         assert_eq!(errno(lp.run_until_complete(async {})), EOWNERDEAD);
         assert_eq!(lp.spawn(async {}).err().unwrap().raw_os_error(), EOWNERDEAD);
         assert!(lp.close().is_ok());
-        assert!(!held.is_finished() && trace.len() == 0, "no user code of the loop's runs in the child");
+        assert!(
+            !held.is_finished() && trace.len() == 0,
+            "no user code of the loop's runs in the child"
+        );
         drop((held, join, waker, gate));
         assert_eq!(trace.len(), 0);
     });
@@ -217,7 +221,9 @@ fn s33_a_task_is_aborted_and_woken_in_the_child_after_its_loop_is_closed() {
             let other = Loop::new().unwrap();
             let room: Vec<[u8; 100]> = vec![[0xff; 100]; 100];
             join.abort();
-            let woken = catch_unwind(AssertUnwindSafe(|| other.run_until_complete(async { waits.abort() })));
+            let woken = catch_unwind(AssertUnwindSafe(|| {
+                other.run_until_complete(async { waits.abort() })
+            }));
             sender.send(()).unwrap();
             slept.abort();
             assert!(matches!(woken, Ok(Ok(()))) && !join.is_finished() && room.len() == 100);

@@ -98,7 +98,8 @@ fn a_join_handle_that_is_dropped_lets_the_task_go_on() {
     for lp in both_ways() {
         let trace = Trace::new();
         let spawn = || {
-            let (gate, output, inner) = (Gate::default(), trace.on_drop("output dropped"), trace.clone());
+            let (gate, output, inner) =
+                (Gate::default(), trace.on_drop("output dropped"), trace.clone());
             let waits = gate.clone();
             let join = lp.spawn(async move {
                 waits.await;
@@ -206,12 +207,17 @@ fn s41_a_panic_of_a_task_is_the_join_handles() {
         let join = lp.spawn(async { std::panic::resume_unwind(Box::new(5)) });
         let error: JoinError = awaited::<()>(&lp, join.unwrap()).unwrap_err();
         assert_eq!((error.to_string(), error.is_panic()), ("the task panicked".to_owned(), true));
-        let join = lp.spawn(async { std::panic::resume_unwind(Box::new(String::from("a string"))) });
-        assert_eq!(awaited::<()>(&lp, join.unwrap()).unwrap_err().to_string(), "the task panicked: a string");
+        let join =
+            lp.spawn(async { std::panic::resume_unwind(Box::new(String::from("a string"))) });
+        assert_eq!(
+            awaited::<()>(&lp, join.unwrap()).unwrap_err().to_string(),
+            "the task panicked: a string"
+        );
     }
 }
 
-/// A future whose Drop panics after it was ready: the captured bomb goes with the future, the output before that or after.
+/// A future whose Drop panics after it was ready: the captured bomb goes with the future, the
+/// output before that or after.
 struct Explodes(Bomb);
 
 impl Future for Explodes {

@@ -40,7 +40,10 @@ fn s36_a_sleep_is_exact_in_virtual_time() {
             times
         });
         let end = START + HOUR + ns(1000);
-        assert_eq!(times, Ok(vec![START, at(1), at(1), START + HOUR + ns(1), end, end, end + ns(7)]));
+        assert_eq!(
+            times,
+            Ok(vec![START, at(1), at(1), START + HOUR + ns(1), end, end, end + ns(7)])
+        );
     }
 }
 
@@ -65,7 +68,10 @@ fn s08_sleeps_and_timers_of_one_deadline_end_in_the_order_in_which_they_began() 
             let trace = trace.clone();
             if number % 3 == 0 {
                 drop(lp.spawn(async move {
-                    Loop::with_running(|lp| lp.unwrap().call_later(ns(5), trace.note(number)).map(drop)).unwrap();
+                    Loop::with_running(|lp| {
+                        lp.unwrap().call_later(ns(5), trace.note(number)).map(drop)
+                    })
+                    .unwrap();
                 }));
             } else {
                 drop(lp.spawn(async move {
@@ -108,7 +114,9 @@ fn s11_a_sleep_that_is_dropped_is_cancelled_at_once_inside_of_a_run() {
     for lp in both_ways() {
         lp.run_until_complete(async {
             let mut slept = Box::pin(sleep(HOUR));
-            assert!(poll_fn(|context| Poll::Ready(slept.as_mut().poll(context))).await.is_pending());
+            assert!(
+                poll_fn(|context| Poll::Ready(slept.as_mut().poll(context))).await.is_pending()
+            );
             Loop::with_running(|lp| assert_eq!(timers(lp.unwrap()), 1));
             drop(slept);
             Loop::with_running(|lp| assert_eq!(timers(lp.unwrap()), 0));
@@ -212,10 +220,14 @@ fn s11_a_task_that_has_aborted_itself_waits_for_no_time_and_for_no_error() {
         let dropped = trace.on_drop("dropped");
         drop(lp.spawn(async move {
             let _dropped = dropped;
-            Loop::with_running(|lp| lp.unwrap().cancel(lp.unwrap().current_handle().unwrap())).unwrap();
+            Loop::with_running(|lp| lp.unwrap().cancel(lp.unwrap().current_handle().unwrap()))
+                .unwrap();
             sleep(HOUR).await.unwrap();
         }));
-        assert_eq!((lp.run(), lp.time(), trace.take()), (Ok(Outcome::Done), START, vec!["dropped"]));
+        assert_eq!(
+            (lp.run(), lp.time(), trace.take()),
+            (Ok(Outcome::Done), START, vec!["dropped"])
+        );
     }
 }
 
@@ -286,13 +298,15 @@ fn s43_a_future_that_is_ready_in_time_wins_over_its_limit() {
     for lp in both_ways() {
         let results = lp.run_until_complete(async {
             let mut results = Vec::new();
-            // Before the limit; at the limit, begun before it and after it; at once, with no time at all.
+            // Before the limit; at the limit, begun before it and after it; at once, with no time
+            // at all.
             results.push(timeout(ns(10), async { sleep(ns(9)).await.is_ok() }).await);
             results.push(timeout(ns(10), async { sleep(ns(10)).await.is_ok() }).await);
             let (gate, opens) = (Gate::default(), now() + ns(10));
             let late = gate.clone();
             let results_at_limit = timeout(ns(10), async {
-                Loop::with_running(|lp| lp.unwrap().call_at(opens, move |_| late.open()).map(drop)).unwrap();
+                Loop::with_running(|lp| lp.unwrap().call_at(opens, move |_| late.open()).map(drop))
+                    .unwrap();
                 gate.await;
                 true
             });
@@ -310,7 +324,9 @@ fn s43_a_future_that_is_ready_in_time_wins_over_its_limit() {
 fn s43_a_timeout_inside_of_a_timeout() {
     let lp = virtual_loop();
     let results = lp.run_until_complete(async {
-        let outer = timeout(ns(5), timeout(ns(10), pending::<()>())).await.map_err(|error| error.raw_os_error());
+        let outer = timeout(ns(5), timeout(ns(10), pending::<()>()))
+            .await
+            .map_err(|error| error.raw_os_error());
         let inner = timeout(ns(10), timeout(ns(5), pending::<()>())).await.unwrap();
         (outer.is_err(), inner.is_err(), now())
     });
@@ -345,7 +361,8 @@ fn s43_many_sleep_at_once_and_wake_in_order() {
     assert_eq!(trace.take(), (0..1000).map(at).collect::<Vec<_>>());
 }
 
-/// Polls two sleeps of one task, in turns in either order, until both are over; wakes by others come in between.
+/// Polls two sleeps of one task, in turns in either order, until both are over; wakes by others
+/// come in between.
 fn both_over(lp: &Loop, delays: [u64; 2], wakes: &[u64], first: usize) -> [Time; 2] {
     let mut sleeps = delays.map(|delay| Some(Box::pin(sleep(ns(delay)))));
     let (mut times, mut turn) = ([Time::NEVER; 2], first);
@@ -378,7 +395,8 @@ fn both_over(lp: &Loop, delays: [u64; 2], wakes: &[u64], first: usize) -> [Time;
 }
 
 #[test]
-fn s43_two_sleeps_of_one_task_end_each_at_its_time_whatever_wakes_it_and_in_whatever_order_they_are_polled() {
+fn s43_two_sleeps_of_one_task_end_each_at_its_time_whatever_wakes_it_and_in_whatever_order_they_are_polled()
+ {
     for delays in [[10, 20], [20, 10], [10, 10], [0, 10]] {
         for wakes in [&[][..], &[5], &[5, 6, 7], &[10, 15], &[3, 12, 20]] {
             for first in 0..2 {
@@ -429,10 +447,15 @@ fn s26_what_was_posted_before_a_sleep_began_is_due_before_it() {
     let trace = Trace::new();
     let inner = trace.clone();
     lp.run_until_complete(async move {
-        let (remote, posted) =
-            (Loop::current().unwrap().remote(), std::sync::Arc::new(std::sync::Mutex::new(Vec::new())));
+        let (remote, posted) = (
+            Loop::current().unwrap().remote(),
+            std::sync::Arc::new(std::sync::Mutex::new(Vec::new())),
+        );
         let post = std::sync::Arc::clone(&posted);
-        remote.call_later(ns(5), move |_| post.lock().unwrap().push("post")).map_err(|refused| refused.error).unwrap();
+        remote
+            .call_later(ns(5), move |_| post.lock().unwrap().push("post"))
+            .map_err(|refused| refused.error)
+            .unwrap();
         sleep(ns(5)).await.unwrap();
         posted.lock().unwrap().iter().for_each(|&what| inner.add(what));
         inner.add("sleep");
@@ -501,7 +524,10 @@ fn s06_a_task_that_is_woken_and_drops_its_sleep_keeps_its_place() {
         .await;
     })
     .unwrap();
-    assert_eq!((trace.take(), lp.run(), lp.time()), (vec!["task", "call"], Ok(Outcome::Done), START));
+    assert_eq!(
+        (trace.take(), lp.run(), lp.time()),
+        (vec!["task", "call"], Ok(Outcome::Done), START)
+    );
 }
 
 #[test]
@@ -522,7 +548,8 @@ fn s43_a_sleep_that_is_over_does_not_wait_for_one_that_begins_before_it_is_polle
     assert_eq!(end, Ok(at(10)));
 }
 
-/// A waker whose clones are at other addresses than it: two words of memory, which are the first's and then another's.
+/// A waker whose clones are at other addresses than it: two words of memory, which are the first's
+/// and then another's.
 #[test]
 fn s43_a_waker_at_the_address_of_one_that_is_gone_is_told_from_it() {
     use std::cell::Cell;

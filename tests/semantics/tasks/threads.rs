@@ -96,11 +96,13 @@ fn s26_each_of_a_storm_of_wakes_is_followed_by_a_poll_that_sees_what_was_done_be
     while turn(&lp) > 0 {}
 }
 
-/// Each value is written without an atomic instruction, read by the poll that the wake brings, and written again when that has answered.
+/// Each value is written without an atomic instruction, read by the poll that the wake brings, and
+/// written again when that has answered.
 #[test]
 fn s26_what_is_written_before_a_wake_needs_no_other_order() {
     struct Cells([UnsafeCell<u64>; 2]);
-    // SAFETY: the wakes and the answers order what the two threads do with it; a thread sanitizer checks that.
+    // SAFETY: the wakes and the answers order what the two threads do with it; a thread sanitizer
+    // checks that.
     unsafe impl Sync for Cells {}
 
     const ROUNDS: u64 = 2000;
@@ -137,8 +139,8 @@ fn s26_what_is_written_before_a_wake_needs_no_other_order() {
     other.join().unwrap();
 }
 
-/// Tasks end, their join handles and wakers go, in every order that threads make of it: the memory is freed once, by whoever is last. An
-/// address sanitizer sees the rest.
+/// Tasks end, their join handles and wakers go, in every order that threads make of it: the memory
+/// is freed once, by whoever is last. An address sanitizer sees the rest.
 #[test]
 fn s23_tasks_end_amid_clones_and_drops_of_their_wakers() {
     const ROUNDS: usize = 300;

@@ -12,7 +12,8 @@ use super::{both_ways, turn};
 use crate::support::Watched;
 use crate::trace::{Bomb, Trace, ns, panic, panic_in, payload, real_loop, virtual_loop};
 
-/// Loops that poll tasks in both ways, without and with an exception handler, and what that is given.
+/// Loops that poll tasks in both ways, without and with an exception handler, and what that is
+/// given.
 fn loops() -> impl Iterator<Item = (Watched, bool, Trace)> {
     [false, true].into_iter().flat_map(|is_handled| {
         both_ways().map(|lp| {
@@ -87,7 +88,10 @@ fn s41_a_handle_dropped_after_the_panic_tells_the_handler() {
             // Seen by whoever joins: told to nobody else.
             let join = panicking(&lp, how);
             let error = lp.run_until_complete(join).unwrap().map(|_| ()).unwrap_err();
-            assert_eq!((error.to_string(), lp.run()), (format!("the task panicked: {panic}"), Ok(Outcome::Done)));
+            assert_eq!(
+                (error.to_string(), lp.run()),
+                (format!("the task panicked: {panic}"), Ok(Outcome::Done))
+            );
             drop(error);
             assert_eq!((lp.run(), trace.len()), (Ok(Outcome::Done), 0));
         }
@@ -122,7 +126,8 @@ fn s41_an_aborted_future_that_panics_is_told() {
             turn(&lp);
             join.unwrap()
         };
-        // The handle is dropped before, after, and the other way round than usual: by who ends the task.
+        // The handle is dropped before, after, and the other way round than usual: by who ends the
+        // task.
         let handle = spawn().handle();
         assert_eq!(lp.cancel(handle), Ok(()));
         expect(&trace, is_handled, &["in a drop"], &[]);
@@ -171,7 +176,9 @@ fn s41_a_group_that_has_not_given_its_panic_tells_it() {
                 .unwrap();
         });
         let failure = lp.run_until_complete(group.join()).unwrap().unwrap_err();
-        assert!(matches!(failure, GroupError::Ended(error) if error.to_string() == "the task panicked: first"));
+        assert!(
+            matches!(failure, GroupError::Ended(error) if error.to_string() == "the task panicked: first")
+        );
         // The one that was aborted before its first poll had nothing to drop.
         assert_eq!((lp.run(), trace.len()), (Ok(Outcome::Done), 0));
         let both = lp.run_until_complete(async {
@@ -185,7 +192,9 @@ fn s41_a_group_that_has_not_given_its_panic_tells_it() {
             Result::Ok(group.join().await)
         });
         let failure = both.unwrap().unwrap().unwrap_err();
-        assert!(matches!(failure, GroupError::Ended(error) if error.to_string() == "the task panicked: first"));
+        assert!(
+            matches!(failure, GroupError::Ended(error) if error.to_string() == "the task panicked: first")
+        );
         assert_eq!(lp.run(), Ok(Outcome::Done));
         expect(&trace, is_handled, &["second"], &[]);
     }
@@ -200,7 +209,8 @@ fn s41_run_until_complete_survives_the_panic_of_another_task() {
         });
         assert_eq!(end, Ok(Ok(())));
         expect(&trace, is_handled, &["another"], &[]);
-        // One that comes up is the caller's. When another panic comes up instead, the next run tells it.
+        // One that comes up is the caller's. When another panic comes up instead, the next run
+        // tells it.
         lp.call_later(ns(0), |_| panic("behind")).unwrap();
         let comes_up = panic_in(|| lp.run_until_complete(async { panic("own") }));
         assert_eq!(comes_up, Some(if is_handled { "own" } else { "behind" }));

@@ -138,7 +138,8 @@ fn s20_a_task_polls_futures_of_another_loop_with_its_own_waker() {
         let mut receiver = pin!(receiver);
         poll_fn(|context| {
             // The inner loop runs while it is polled, and the waker is a task's of the outer one.
-            let polled = nested.run_until_complete(async { receiver.as_mut().poll(context) }).unwrap();
+            let polled =
+                nested.run_until_complete(async { receiver.as_mut().poll(context) }).unwrap();
             polled.map(|received| seen.set(received.unwrap()))
         })
         .await;
@@ -192,7 +193,8 @@ fn futures_are_polled_by_another_executor_on_the_loops_thread() {
     assert_eq!(Arc::strong_count(&count), 1, "a waker was leaked");
 }
 
-/// A task that has ended, and that nobody has a join handle of, is known to a waker alone: what is polled with that counts it as any other.
+/// A task that has ended, and that nobody has a join handle of, is known to a waker alone: what is
+/// polled with that counts it as any other.
 #[test]
 fn s40_futures_are_polled_with_the_waker_of_a_task_that_has_ended() {
     for lp in both_ways() {
@@ -240,9 +242,11 @@ impl Meddling {
             (meddling.0)();
         }
         static VTABLE: RawWakerVTable = RawWakerVTable::new(refuse, |_| {}, |_| {}, drop_it);
-        static FIRST: RawWakerVTable = RawWakerVTable::new(|data| RawWaker::new(data, &VTABLE), |_| {}, |_| {}, |_| {});
+        static FIRST: RawWakerVTable =
+            RawWakerVTable::new(|data| RawWaker::new(data, &VTABLE), |_| {}, |_| {}, |_| {});
         let data = Box::into_raw(Box::new(Meddling(Box::new(on_drop))));
-        // SAFETY: it stays on this thread; the first one owns nothing, and its one clone owns the box.
+        // SAFETY: it stays on this thread; the first one owns nothing, and its one clone owns the
+        // box.
         unsafe { Waker::new(data.cast_const().cast(), &FIRST) }
     }
 }
@@ -254,7 +258,8 @@ fn s30_a_waker_that_ends_what_is_waited_for_while_it_is_replaced_loses_no_wake()
     let handle = join.handle();
     let (sender, mut receiver) = task::oneshot::<u32>().unwrap();
     let done = lp.run_until_complete(task::timeout(HOUR, async {
-        let ends = Meddling::waker(move || Loop::with_running(|lp| lp.unwrap().cancel(handle).unwrap()));
+        let ends =
+            Meddling::waker(move || Loop::with_running(|lp| lp.unwrap().cancel(handle).unwrap()));
         assert!(Pin::new(&mut join).poll(&mut Context::from_waker(&ends)).is_pending());
         assert!(join.await.unwrap_err().is_cancelled());
         let sender = Cell::new(Some(sender));
@@ -282,7 +287,8 @@ impl InClone<'_> {
     }
 }
 
-/// Polls a future for the first time with a waker that does something when it is cloned; tells how often it is polled then.
+/// Polls a future for the first time with a waker that does something when it is cloned; tells how
+/// often it is polled then.
 async fn polled_again(mut future: Pin<&mut impl Future>, in_clone: &dyn Fn()) -> u32 {
     let mut polls = 0;
     let (in_clone, limit) = (InClone(in_clone), pin!(task::yield_now()));
@@ -335,9 +341,14 @@ fn s30_a_waker_that_shuts_the_loop_down_while_it_is_cloned_is_told_so() {
     let lp = real_loop();
     let (mut one, _other) = ringloop::net::UnixStream::pair().unwrap();
     let mut read = Box::pin(one.read(Vec::with_capacity(10)));
-    lp.run_until_complete(async { assert!(crate::streams::poll_once(read.as_mut()).await.is_none()) }).unwrap();
+    lp.run_until_complete(async {
+        assert!(crate::streams::poll_once(read.as_mut()).await.is_none())
+    })
+    .unwrap();
     let shut_down = || lp.shutdown().unwrap();
     let shut_down = InClone(&shut_down);
     let polled = read.as_mut().poll(&mut Context::from_waker(&shut_down.waker()));
-    assert!(matches!(polled, Poll::Ready((Err(error), _)) if error.raw_os_error() == libc::ECANCELED));
+    assert!(
+        matches!(polled, Poll::Ready((Err(error), _)) if error.raw_os_error() == libc::ECANCELED)
+    );
 }
