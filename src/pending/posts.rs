@@ -32,7 +32,7 @@ pub(crate) struct Head<L: 'static> {
 #[repr(C)]
 struct ValueHead<L: 'static> {
     head: Head<L>,
-    due: Due<L>,
+    due: Due,
 }
 
 /// A value that can be posted to a loop of the type `L`.
@@ -60,12 +60,13 @@ pub(crate) enum PostKind<L: 'static> {
 }
 
 /// When a post is due.
-pub(crate) enum Due<L: 'static> {
+#[derive(Clone, Copy)]
+pub(crate) enum Due {
     Soon,
     /// At a time; on a virtual clock, so long after the loop has taken it.
     At(u64),
     /// At once: its task then stands in the ready queue.
-    Wake(fn(Post<L>) -> Handle),
+    Wake,
     /// At once: the result of this piece of work then stands there.
     Work(u32),
 }
@@ -93,7 +94,7 @@ unsafe impl<L: 'static> Linked for Head<L> {
 }
 
 impl<L: 'static, T: Posted<L>> Node<L, T> {
-    fn new(value: T, due: Due<L>) -> Node<L, T> {
+    fn new(value: T, due: Due) -> Node<L, T> {
         let kind = const { &PostKind::Value(Node::<L, T>::unpack) };
         Node {
             head: ValueHead { head: Head { link: Link::new(), kind: NonNull::from(kind) }, due },
@@ -113,7 +114,7 @@ impl<L: 'static, T: Posted<L>> Node<L, T> {
 #[inline]
 pub(crate) fn send_value<L: 'static, T: Posted<L>, E>(
     value: T,
-    due: Due<L>,
+    due: Due,
     send: impl FnOnce(Post<L>) -> std::result::Result<(), (Post<L>, E)>,
     no_memory: E,
 ) -> std::result::Result<(), (T, E)> {
@@ -134,7 +135,7 @@ pub(crate) fn send_value<L: 'static, T: Posted<L>, E>(
 impl<L: 'static, T: Posted<L>> PostedBox<L, T> {
     /// A box in memory of its own, for a post that is used again and again; gives the value back if
     /// no memory can be had.
-    pub(crate) fn lasting(value: T, due: Due<L>) -> std::result::Result<PostedBox<L, T>, T> {
+    pub(crate) fn lasting(value: T, due: Due) -> std::result::Result<PostedBox<L, T>, T> {
         PostBox::alone(Node::new(value, due)).map(PostedBox).map_err(|node| node.value)
     }
 
@@ -160,9 +161,9 @@ impl<L: 'static> Post<L> {
         *unsafe { self.kind.as_ref() }
     }
 
-    pub(crate) fn due(&self) -> Due<L> {
+    pub(crate) fn due(&self) -> Due {
         match self.is() {
-            PostKind::Wake(woken) => Due::Wake(woken),
+            PostKind::Wake(_) => Due::Wake,
             // SAFETY: the kind says that it begins so.
             PostKind::Value(_) => unsafe { (*self.as_ptr().cast::<ValueHead<L>>()).due },
         }
@@ -179,6 +180,15 @@ impl<L: 'static> Post<L> {
             }
         }
     }
+
+    /// The task that a post wakes, which can be posted again.
+    #[inline]
+    fn woken(self) -> Option<Handle> {
+        match self.is() {
+            PostKind::Value(_) => None,
+            PostKind::Wake(woken) => Some(woken(self)),
+        }
+    }
 }
 
 impl<L> Clone for PostKind<L> {
@@ -188,14 +198,6 @@ impl<L> Clone for PostKind<L> {
 }
 
 impl<L> Copy for PostKind<L> {}
-
-impl<L> Clone for Due<L> {
-    fn clone(&self) -> Due<L> {
-        *self
-    }
-}
-
-impl<L> Copy for Due<L> {}
 
 impl<L> std::fmt::Debug for Head<L> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -243,9 +245,10 @@ impl<L: 'static> Schedule<L> {
                         .into_iter()
                         .for_each(|post| self.add_delayed_post(when, post.unpack()));
                 }
-                Due::Wake(woken) => {
+                Due::Wake => {
                     self.reserve_ready()?;
-                    posts.pop().into_iter().for_each(|post| self.wake_task(woken(post)));
+                    let task = posts.pop().and_then(Post::woken);
+                    task.into_iter().for_each(|task| self.wake_task(task));
                 }
                 Due::Work(ticket) => {
                     self.reserve_completions(1)?;
