@@ -18,6 +18,7 @@ use super::operations::{Made, Vectors};
 use crate::abi::completion::Completed;
 use crate::abi::sqe::Sqe;
 use crate::error::Result;
+use crate::op::flags::receiving;
 use crate::op::operation::{Number, Op, OpData, Outcome};
 use crate::op::sockets::recvmsg;
 use crate::pending::driver::{Driver, Step};
@@ -78,7 +79,8 @@ unsafe impl OpData for Message {
 
 /// Makes what receives a message.
 pub(super) fn receive(fd: Number, message: MessagePtr<'_>, flags: c_int) -> Result<Made> {
-    let op = TryRc::new(RefCell::new(recvmsg(fd, Message::new(message.into())?, flags)))?;
+    let data = Message::new(message.into())?;
+    let op = TryRc::new(RefCell::new(recvmsg(fd, data, receiving(flags)?)))?;
     let sqe = op.borrow_mut().entry()?;
     let driver = try_box(Received { op, message: message.0 })?;
     // SAFETY: the driver keeps the operation where it stands.

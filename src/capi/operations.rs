@@ -131,6 +131,9 @@ impl Vectors {
     /// Of buffers which together are no longer than a result can tell, and of as many as the kernel
     /// takes, so that no count that makes no sense is copied.
     pub(super) fn new(from: Array<'_, iovec>, count: Count<'_, usize>) -> Result<Vectors> {
+        if from.is_null() && count.get() > 0 {
+            return Err(NULL_POINTER);
+        }
         let count = count.at_most(
             libc::UIO_MAXIOV as u16,
             Error::new(Errno::EINVAL, Sentence::TooManyBuffers),

@@ -103,7 +103,7 @@ pub unsafe extern "C" fn loop_recvmsg(
     callback: Function<'_, loop_io_callback_t>,
     arg: Arg<'_>,
 ) -> loop_handle_t {
-    submit(r#loop, callback, arg, || receive(Number(fd), message, flags::receiving(flags)?))
+    submit(r#loop, callback, arg, || receive(Number(fd), message, flags))
 }
 
 /// Sends a message, as sendmsg(2): the result is the number of bytes sent. `message` and its array

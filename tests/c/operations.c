@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <linux/io_uring.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
@@ -346,6 +347,54 @@ static void wait_in_a_chain(int deadlines)
     CHECK_TRUE(seen[1].flags & LOOP_TIMED_OUT);
     close_pair(fds);
     close_pair(others);
+    CHECK(loop_close(loop), ==, 0);
+}
+
+/* A send without a copy ends when the kernel has let go of its buffer, but what is chained to it begins when all is sent. */
+static void s13_what_has_begun_behind_a_send_without_a_copy_is_cancelled_at_once(void)
+{
+    loop_t *loop = new_loop();
+    struct seen seen[2] = {{0}};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof address;
+    const int room = 4 << 20;
+    static char data[65536];
+    loop_handle_t handles[2];
+    struct io_uring_sqe sqes[2];
+    int pipe_ends[2];
+    int listener = socket(AF_INET, SOCK_STREAM, 0), sender = socket(AF_INET, SOCK_STREAM, 0), receiver;
+
+    if (!loop_supports(loop, IORING_OP_SEND_ZC)) {
+        CHECK(loop_close(loop), ==, 0);
+        return;
+    }
+    REQUIRE(bind(listener, (struct sockaddr *)&address, sizeof address), ==, 0);
+    REQUIRE(listen(listener, 1), ==, 0);
+    REQUIRE(getsockname(listener, (struct sockaddr *)&address, &length), ==, 0);
+    REQUIRE(connect(sender, (struct sockaddr *)&address, length), ==, 0);
+    receiver = accept(listener, NULL, NULL);
+    REQUIRE(pipe(pipe_ends), ==, 0);
+    /* Nobody reads: what is sent next waits in the sender's queue, where there is room again after this. */
+    while (send(sender, data, sizeof data, MSG_DONTWAIT) > 0) {}
+    CHECK(setsockopt(sender, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof room), ==, 0);
+    sqes[0] = transfer(IORING_OP_SEND_ZC, sender, data, 20000);
+    sqes[1] = (struct io_uring_sqe){.opcode = IORING_OP_POLL_ADD, .fd = pipe_ends[0], .poll32_events = POLLIN};
+    CHECK(chain(loop, sqes, 2, seen, handles), ==, 0);
+    for (int i = 0; i < 10 && seen[0].times == 0; i++) CHECK(loop_run_once(loop, LOOP_MSEC(100)), >=, 0);
+    CHECK(seen[0].times, ==, 1);
+    if (seen[0].finals == 0) {
+        CHECK(loop_cancel(loop, handles[1]), ==, 1);
+        for (int i = 0; i < 10 && seen[1].finals == 0; i++) CHECK(loop_run_once(loop, LOOP_MSEC(100)), >=, 0);
+        CHECK(seen[1].result, ==, -ECANCELED);
+        CHECK(seen[0].finals, ==, 0);
+    }
+    close(receiver);
+    CHECK(loop_cancel(loop, handles[1]), <=, 1);
+    CHECK(loop_run(loop), ==, LOOP_DONE);
+    CHECK(seen[0].finals + seen[1].finals, ==, 2);
+    close(sender);
+    close(listener);
+    close_pair(pipe_ends);
     CHECK(loop_close(loop), ==, 0);
 }
 
@@ -765,6 +814,7 @@ static const struct check_test tests[] = {
     TEST(a_chain_runs_one_after_the_other),
     TEST(what_fails_ends_the_rest_of_its_chain),
     TEST(s13_cancelling_one_that_has_not_begun_ends_it_when_its_turn_comes),
+    TEST(s13_what_has_begun_behind_a_send_without_a_copy_is_cancelled_at_once),
     TEST(s13_a_deadline_in_a_chain_comes_when_its_turn_does),
     TEST(s13_a_second_deadline_undoes_no_first_one),
     TEST(s22_a_chain_ends_with_its_loop),

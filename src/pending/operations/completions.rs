@@ -108,10 +108,7 @@ impl<L: 'static> Schedule<L> {
             return None;
         }
         let operation = &mut self.operations.entries[index as usize];
-        let was_asked = operation.stage == Stage::Cancelling;
-        if was_asked {
-            operation.stage = Stage::Submitted;
-        }
+        let was_asked = operation.stage.refused();
         if !self.slots[index].kind().is_operation() {
             // A poll or a child. Its completion came before this answer, if it was not lost.
             if was_asked && self.operations.has_lost {
@@ -121,6 +118,10 @@ impl<L: 'static> Schedule<L> {
                     flags: 0,
                 });
             }
+            return None;
+        }
+        // One in a chain that has not begun is asked again when it begins.
+        if operation.stage == Stage::Chained {
             return None;
         }
         operation.refusals = MOST_REFUSALS.min(operation.refusals + 1);
@@ -149,9 +150,7 @@ impl<L: 'static> Schedule<L> {
             if !stage.is_in_kernel() || is_operation && !*is_to_end {
                 continue;
             }
-            if *stage == Stage::Cancelling {
-                *stage = Stage::Submitted;
-            }
+            stage.refused();
             if is_operation {
                 self.operations.defer_submission(index);
             } else {
@@ -255,11 +254,9 @@ impl<L: 'static> Schedule<L> {
         }
         let Some(next) = chained.and_then(|handle| self.slots.find_in_use(handle)) else { return };
         let Operation { stage, is_to_end, .. } = &mut self.operations.entries[next as usize];
-        if *stage == Stage::Chained {
-            *stage = Stage::Submitted;
-        }
+        stage.unchain();
         if *is_to_end {
-            // The kernel would not have found it before: it had not begun.
+            // The kernel did not find it before: it had not begun.
             self.operations.defer_submission(next);
         }
     }

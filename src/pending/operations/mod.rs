@@ -124,8 +124,7 @@ impl Operations {
     /// Has the kernel told to let go of the entry of a poll or a child, once. There is room for it.
     pub(super) fn add_orphan(&mut self, handle: Handle) {
         let entry = &mut self.entries[handle.index() as usize];
-        if entry.stage == Stage::Submitted {
-            entry.stage = Stage::Cancelling;
+        if entry.stage.ask() {
             self.orphans.push(handle);
         }
     }

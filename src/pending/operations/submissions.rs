@@ -112,14 +112,9 @@ impl<L: 'static> Schedule<L> {
         if self.slots[index].kind() == Kind::Poll {
             return Ok(self.submission_of_poll(index));
         }
-        match operation.stage {
-            Stage::Submitted if operation.is_to_end => {
-                operation.stage = Stage::Cancelling;
-                return Ok(Some(DeferredSubmission::Cancel(self.slots.handle(index))));
-            }
-            // One in a chain that has not begun is asked when it begins.
-            Stage::Idle | Stage::Chained | Stage::Submitted | Stage::Cancelling => return Ok(None),
-            Stage::Waiting => {}
+        if operation.stage != Stage::Waiting {
+            let is_to_ask = operation.is_to_end && operation.stage.ask();
+            return Ok(is_to_ask.then(|| DeferredSubmission::Cancel(self.slots.handle(index))));
         }
         let Some(driver) = &mut operation.driver else { return Ok(None) };
         if operation.is_to_end {
@@ -207,13 +202,8 @@ impl<L: 'static> Schedule<L> {
         }
         let operation = &mut self.operations.entries[index as usize];
         operation.is_to_end = true;
-        match operation.stage {
-            Stage::Submitted => {
-                operation.stage = Stage::Cancelling;
-                return Ok(Some(self.slots.handle(index)));
-            }
-            Stage::Chained | Stage::Cancelling => return Ok(None),
-            Stage::Idle | Stage::Waiting => {}
+        if operation.stage.is_in_kernel() {
+            return Ok(operation.stage.ask().then(|| self.slots.handle(index)));
         }
         let result = self.operations.entries[index as usize]
             .driver
