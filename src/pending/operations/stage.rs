@@ -20,8 +20,8 @@ pub(super) enum Stage {
     /// The kernel does not have it: it waits for its turn, a buffer, a time or a thread, or goes to
     /// the kernel with what is submitted next.
     Waiting,
-    /// The kernel has it behind one in its chain that has not ended. It may have begun all the same:
-    /// behind a send without a copy, which ends when the kernel has let go of its buffer (6.18).
+    /// The kernel has it behind one in its chain that has not ended. It may have begun all the
+    /// same: behind a send without a copy, which ends when its buffer is free (6.18).
     Chained,
     /// The same, and the kernel has been asked to cancel it.
     ChainedCancelling,
