@@ -107,8 +107,8 @@ impl Loop {
     /// # Safety
     /// As for `Public::of`; and when it succeeds, the loop is closed.
     pub(crate) unsafe fn close_raw(lp: *const Loop, limit: u64) -> Result<()> {
-        // SAFETY: the loop has not been closed (`Public::of`), and its owner stays where it is until
-        // it is freed.
+        // SAFETY: the loop has not been closed (`Public::of`), and its owner stays where it is
+        // until it is freed.
         let owner = unsafe { Public::of(lp) }.owner;
         let is_forked = !owner.process().is_current();
         if !is_forked {
