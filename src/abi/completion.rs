@@ -5,7 +5,7 @@ use super::handle::Handle;
 /// A completion of an entry that the loop submitted under a number.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Completed {
-    /// What the entry was submitted with.
+    /// The number that the entry was submitted with.
     pub(crate) number: u64,
     pub(crate) result: i32,
     /// `IORING_CQE_F_*`, and the number of a provided buffer above them.

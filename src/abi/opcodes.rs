@@ -21,14 +21,14 @@ impl Version {
 pub(crate) struct Operation {
     /// The first version that has it.
     pub(crate) since: Version,
-    /// What an entry has to pass when a user submits it.
+    /// The checks of an entry that a user submits.
     pub(crate) check: Check,
     target: Target,
     result: Gives,
     memory: Memory,
 }
 
-/// What an entry has to pass when a user submits it.
+/// The checks of an entry that a user submits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Check {
     None,
@@ -58,7 +58,7 @@ enum Target {
     Two,
 }
 
-/// What a result that is no error is.
+/// The meaning of a result that is no error.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Gives {
     Number,

@@ -7,7 +7,7 @@
 //! item is an allocation of 24 bytes for each queue, except the first, which has the library's own
 //! memory for posts, and the last.
 
-/// What a loop needs of them, and this program does not, is dead code here.
+/// Functions that the loop alone calls are dead code here.
 #[allow(dead_code, unused_imports)]
 #[path = "../../../src/threads"]
 mod threads {
@@ -15,7 +15,7 @@ mod threads {
     pub(crate) mod sync;
 }
 
-/// What these are made of.
+/// The parts of which these are made.
 #[allow(dead_code)]
 #[path = "../../../src/pending"]
 mod pending {
