@@ -5,8 +5,6 @@
 //! beyond is said in one place, `UNKNOWN`. Nothing here asks the kernel: it says itself which
 //! operations it has, when a loop is made.
 
-use super::sqe::{Sqe, flags};
-
 /// A version of Linux.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Version(pub(crate) u16, pub(crate) u16);
@@ -23,9 +21,11 @@ pub(crate) struct Operation {
     pub(crate) since: Version,
     /// The checks of an entry that a user submits.
     pub(crate) check: Check,
-    target: Target,
-    result: Gives,
-    memory: Memory,
+    pub(super) target: Target,
+    /// Whether its result is a descriptor that belongs to whoever gets it, unless `file_index`
+    /// names a place in the ring's table for it.
+    pub(super) gives_descriptor: bool,
+    pub(super) memory: Memory,
 }
 
 /// The checks of an entry that a user submits.
@@ -48,7 +48,7 @@ pub(crate) enum Check {
 
 /// What `fd` is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Target {
+pub(super) enum Target {
     Descriptor,
     /// Not looked at, or a family, a process, a number of buffers.
     Other,
@@ -58,19 +58,9 @@ enum Target {
     Two,
 }
 
-/// The meaning of a result that is no error.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Gives {
-    Number,
-    /// A descriptor that belongs to whoever gets it.
-    Descriptor,
-    /// The same, unless `file_index` names a place in the ring's table for it.
-    DescriptorOrPlace,
-}
-
 /// What the addresses in an entry point to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Memory {
+pub(super) enum Memory {
     /// Nothing: numbers stand in their place.
     None,
     /// Nothing where they are zero: the kernel leaves a result out, or takes the buffer from a ring
@@ -95,7 +85,7 @@ const fn since(major: u16, minor: u16) -> Operation {
         since: Version(major, minor),
         check: Check::None,
         target: Target::Descriptor,
-        result: Gives::Number,
+        gives_descriptor: false,
         memory: Memory::Process,
     }
 }
@@ -105,8 +95,8 @@ impl Operation {
         Operation { target, ..self }
     }
 
-    const fn gives(self, result: Gives) -> Operation {
-        Operation { result, ..self }
+    const fn gives_descriptor(self) -> Operation {
+        Operation { gives_descriptor: true, ..self }
     }
 
     const fn uses(self, memory: Memory) -> Operation {
@@ -123,63 +113,6 @@ impl Operation {
 
     const fn checks(self, check: Check) -> Operation {
         Operation { check, ..self }
-    }
-}
-
-impl Sqe {
-    /// What holds for its operation.
-    #[inline]
-    pub(crate) fn operation(&self) -> &'static Operation {
-        of(self.opcode)
-    }
-
-    /// The descriptor that it is on, or -1 where it has something else in its place: a family, a
-    /// process, a place in the ring's table.
-    #[inline]
-    pub(crate) fn descriptor(&self) -> i32 {
-        let is_one = match self.operation().target {
-            Target::Descriptor | Target::Two => true,
-            Target::Other => false,
-            Target::DescriptorOrIndex => self.file_index == 0,
-        };
-        if is_one && self.flags & flags::FIXED_FILE == 0 { self.fd } else { -1 }
-    }
-
-    /// The other descriptor that it is on, if there is one: what it splices from.
-    #[inline]
-    pub(crate) fn second_descriptor(&self) -> Option<i32> {
-        /// `SPLICE_F_FD_IN_FIXED`: it is a place in the ring's table.
-        const FROM_TABLE: u32 = 1 << 31;
-        let has_one = self.operation().target == Target::Two && self.op_flags & FROM_TABLE == 0;
-        has_one.then_some(self.file_index as i32)
-    }
-
-    /// Whether its result is a descriptor that belongs to whoever gets it, and not a place in the
-    /// ring's table.
-    #[inline]
-    pub(crate) fn gives_descriptor(&self) -> bool {
-        match self.operation().result {
-            Gives::Number => false,
-            Gives::Descriptor => true,
-            Gives::DescriptorOrPlace => self.file_index == 0,
-        }
-    }
-
-    /// Whether what the kernel reads or writes may be in its hands when the thread that submitted
-    /// it has exited.
-    #[inline]
-    pub(crate) fn may_outlive_thread(&self) -> bool {
-        self.operation().memory == Memory::Device
-    }
-
-    /// Whether the kernel reads or writes no memory by its addresses.
-    #[inline]
-    pub(crate) fn points_at_nothing(&self) -> bool {
-        match self.operation().memory {
-            Memory::None => true,
-            Memory::NoneIfZero => self.addr == 0 && self.off == 0,
-            Memory::Process | Memory::Device => false,
-        }
     }
 }
 
@@ -207,7 +140,6 @@ macro_rules! operations {
 }
 
 use Check::{Cancels, ChangesTimeout, Has128Bytes, Messages, RecvFlags, SendFlags};
-use Gives::{Descriptor, DescriptorOrPlace};
 use Memory::NoneIfZero;
 use Target::{DescriptorOrIndex, Other, Two};
 
@@ -225,12 +157,12 @@ operations! {
     RECVMSG            = 10: since(5, 3).checks(RecvFlags);
     TIMEOUT            = 11: since(5, 4).on(Other);
     TIMEOUT_REMOVE     = 12: since(5, 5).on(Other).checks(ChangesTimeout);
-    ACCEPT             = 13: since(5, 5).uses(NoneIfZero).gives(DescriptorOrPlace);
+    ACCEPT             = 13: since(5, 5).uses(NoneIfZero).gives_descriptor();
     ASYNC_CANCEL       = 14: since(5, 5).without_memory().on(Other).checks(Cancels);
     LINK_TIMEOUT       = 15: since(5, 5).on(Other).checks(ChangesTimeout);
     CONNECT            = 16: since(5, 5);
     FALLOCATE          = 17: since(5, 6).without_memory();
-    OPENAT             = 18: since(5, 6).gives(DescriptorOrPlace);
+    OPENAT             = 18: since(5, 6).gives_descriptor();
     CLOSE              = 19: since(5, 6).without_memory().on(DescriptorOrIndex);
     FILES_UPDATE       = 20: since(5, 6).on(Other);
     STATX              = 21: since(5, 6);
@@ -240,7 +172,7 @@ operations! {
     MADVISE            = 25: since(5, 6).on(Other);
     SEND               = 26: since(5, 6).checks(SendFlags);
     RECV               = 27: since(5, 6).uses(NoneIfZero).checks(RecvFlags);
-    OPENAT2            = 28: since(5, 6).gives(DescriptorOrPlace);
+    OPENAT2            = 28: since(5, 6).gives_descriptor();
     EPOLL_CTL          = 29: since(5, 6);
     SPLICE             = 30: since(5, 7).without_memory().on(Two);
     PROVIDE_BUFFERS    = 31: since(5, 7).on(Other);
@@ -257,7 +189,7 @@ operations! {
     SETXATTR           = 42: since(5, 19).on(Other);
     FGETXATTR          = 43: since(5, 19);
     GETXATTR           = 44: since(5, 19).on(Other);
-    SOCKET             = 45: since(5, 19).without_memory().on(Other).gives(DescriptorOrPlace);
+    SOCKET             = 45: since(5, 19).without_memory().on(Other).gives_descriptor();
     URING_CMD          = 46: since(5, 19).on_device();
     SEND_ZC            = 47: since(6, 0).on_device();
     SENDMSG_ZC         = 48: since(6, 1).on_device();
@@ -266,7 +198,7 @@ operations! {
     FUTEX_WAIT         = 51: since(6, 7).on(Other);
     FUTEX_WAKE         = 52: since(6, 7).on(Other);
     FUTEX_WAITV        = 53: since(6, 7).on(Other);
-    FIXED_FD_INSTALL   = 54: since(6, 8).without_memory().gives(Descriptor);
+    FIXED_FD_INSTALL   = 54: since(6, 8).without_memory().gives_descriptor();
     FTRUNCATE          = 55: since(6, 9).without_memory();
     BIND               = 56: since(6, 11);
     LISTEN             = 57: since(6, 11).without_memory();
@@ -289,14 +221,6 @@ mod tests {
         let versions = |&(_, number): &(&str, u8)| of(number).since;
         assert!(NAMES.iter().enumerate().all(|(at, &(_, number))| at == usize::from(number)));
         assert!(NAMES.is_sorted_by_key(versions) && of(NAMES.len() as u8).since == Version::ANY);
-    }
-
-    /// A receive into a ring of buffers points at nothing, and what nobody knows might.
-    #[test]
-    fn what_points_at_memory_needs_somebody_to_vouch_for_it() {
-        let points = |opcode, addr| !Sqe { opcode, addr, ..Sqe::default() }.points_at_nothing();
-        assert!(points(READ, 0) && points(CONNECT, 1) && points(RECV, 1) && points(u8::MAX, 0));
-        assert!(!points(FALLOCATE, 1) && !points(RECV, 0) && !points(ASYNC_CANCEL, 1));
     }
 
     /// Names and numbers are those of the header of this machine, as far as that goes.

@@ -6,7 +6,7 @@
 use std::mem::offset_of;
 use std::ops::Deref;
 
-use super::opcodes;
+use super::opcodes::{self, Memory, Operation, Target};
 
 /// A submission queue entry, field by field as in the kernel's `struct io_uring_sqe`: for
 /// [`Loop::submit`], which takes any operation that the kernel knows. io_uring_enter(2) says what
@@ -71,6 +71,59 @@ const _: () = {
     assert!(offset_of!(Sqe, addr3) == 48);
     assert!(offset_of!(Sqe, pad) == 56);
 };
+
+impl Sqe {
+    /// What holds for its operation.
+    #[inline]
+    pub(crate) fn operation(&self) -> &'static Operation {
+        opcodes::of(self.opcode)
+    }
+
+    /// The descriptor that it is on, or -1 where it has something else in its place: a family, a
+    /// process, a place in the ring's table.
+    #[inline]
+    pub(crate) fn descriptor(&self) -> i32 {
+        let is_one = match self.operation().target {
+            Target::Descriptor | Target::Two => true,
+            Target::Other => false,
+            Target::DescriptorOrIndex => self.file_index == 0,
+        };
+        if is_one && self.flags & flags::FIXED_FILE == 0 { self.fd } else { -1 }
+    }
+
+    /// The other descriptor that it is on, if there is one: what it splices from.
+    #[inline]
+    pub(crate) fn second_descriptor(&self) -> Option<i32> {
+        /// `SPLICE_F_FD_IN_FIXED`: it is a place in the ring's table.
+        const FROM_TABLE: u32 = 1 << 31;
+        let has_one = self.operation().target == Target::Two && self.op_flags & FROM_TABLE == 0;
+        has_one.then_some(self.file_index as i32)
+    }
+
+    /// Whether its result is a descriptor that belongs to whoever gets it, and not a place in the
+    /// ring's table.
+    #[inline]
+    pub(crate) fn gives_descriptor(&self) -> bool {
+        self.operation().gives_descriptor && self.file_index == 0
+    }
+
+    /// Whether what the kernel reads or writes may be in its hands when the thread that submitted
+    /// it has exited.
+    #[inline]
+    pub(crate) fn may_outlive_thread(&self) -> bool {
+        self.operation().memory == Memory::Device
+    }
+
+    /// Whether the kernel reads or writes no memory by its addresses.
+    #[inline]
+    pub(crate) fn points_at_nothing(&self) -> bool {
+        match self.operation().memory {
+            Memory::None => true,
+            Memory::NoneIfZero => self.addr == 0 && self.off == 0,
+            Memory::Process | Memory::Device => false,
+        }
+    }
+}
 
 /// An entry for which somebody vouches: what it points to lives until its last completion.
 #[derive(Clone, Copy, Debug)]
@@ -176,10 +229,20 @@ pub(crate) const fn poll_events(events: u32) -> u32 {
 mod tests {
     use super::*;
 
+    /// A receive into a ring of buffers points at nothing, and what nobody knows might.
     #[test]
-    fn the_events_of_a_poll_stand_where_the_kernel_looks_for_them() {
-        // The kernel's field of 16 bits is the first half of the word, whatever the order of bytes.
-        let events = poll_events(libc::POLLIN as u32).to_ne_bytes();
-        assert_eq!(u16::from_ne_bytes([events[0], events[1]]), libc::POLLIN as u16);
+    fn what_points_at_memory_needs_somebody_to_vouch_for_it() {
+        let points = |opcode, addr| !Sqe { opcode, addr, ..Sqe::default() }.points_at_nothing();
+        assert!(
+            points(opcodes::READ, 0)
+                && points(opcodes::CONNECT, 1)
+                && points(opcodes::RECV, 1)
+                && points(u8::MAX, 0)
+        );
+        assert!(
+            !points(opcodes::FALLOCATE, 1)
+                && !points(opcodes::RECV, 0)
+                && !points(opcodes::ASYNC_CANCEL, 1)
+        );
     }
 }

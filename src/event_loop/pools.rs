@@ -19,9 +19,8 @@ impl Loop {
             pools.try_reserve(1)?;
             pools.push(None);
         }
-        let pool = Pool::new(count, size, &self.kernel.borrow(), group)?;
-        #[cfg(feature = "capi")]
-        let pool = pool.of(std::ptr::from_ref(self).cast());
+        let owner = std::ptr::from_ref(self).cast();
+        let pool = Pool::new(count, size, &self.kernel.borrow(), group, owner)?;
         let pool = TryArc::new_or_back(pool).map_err(|pool| {
             // Nothing has used them; a place that is taken would refuse the next.
             let _ = pool.unregister(&self.kernel.borrow());

@@ -12,7 +12,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-#[cfg(feature = "capi")]
 use std::ffi::c_void;
 use std::fmt;
 use std::slice;
@@ -28,7 +27,7 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub(crate) struct Pool {
     /// The loop, which does not move while it is behind a pointer.
-    #[cfg(feature = "capi")]
+    #[cfg_attr(not(feature = "capi"), allow(dead_code, reason = "so far for C alone"))]
     pub(crate) owner: *const c_void,
     /// The kernel's name for the ring; None: the kernel has no such ring.
     group: Option<u16>,
@@ -80,28 +79,16 @@ struct PageOfEntries([RingEntry; ENTRIES]);
 #[repr(C, align(4096))]
 struct PageOfData(Cell<[u8; PAGE]>);
 
-impl Default for PageOfEntries {
-    fn default() -> PageOfEntries {
-        PageOfEntries(std::array::from_fn(|_| RingEntry::default()))
-    }
-}
-
-impl Default for PageOfData {
-    fn default() -> PageOfData {
-        PageOfData(Cell::new([0; PAGE]))
-    }
-}
-
 /// Page-aligned memory, zeroed, that stays where it is.
 struct Pages<T>(Box<[T]>);
 
-impl<T: Default> Pages<T> {
+impl<T> Pages<T> {
     /// As many as hold so many bytes.
-    fn new(bytes: u64) -> Result<Pages<T>> {
+    fn new(bytes: u64, page: impl FnMut() -> T) -> Result<Pages<T>> {
         let count = usize::try_from(bytes.div_ceil(PAGE as u64)).map_err(|_| Error::NO_MEMORY)?;
         let mut pages = Vec::new();
         pages.try_reserve_exact(count)?;
-        pages.resize_with(count, T::default);
+        pages.resize_with(count, page);
         Ok(Pages(pages.into_boxed_slice()))
     }
 }
@@ -122,9 +109,15 @@ impl Pool {
         if is_in_range { Ok(()) } else { Err(Error::BUFFERS_OUT_OF_RANGE) }
     }
 
-    /// Makes `count` buffers, rounded up to a power of two, of `size` bytes, and shows them to the
-    /// kernel.
-    pub(crate) fn new(count: u32, size: u32, kernel: &Kernel, group: u16) -> Result<Pool> {
+    /// Makes `count` buffers, rounded up to a power of two, of `size` bytes, for the loop at
+    /// `owner`, and shows them to the kernel.
+    pub(crate) fn new(
+        count: u32,
+        size: u32,
+        kernel: &Kernel,
+        group: u16,
+        owner: *const c_void,
+    ) -> Result<Pool> {
         Pool::check_sizes(count, size)?;
         let count = count.next_power_of_two();
         let mut states = Vec::new();
@@ -133,13 +126,16 @@ impl Pool {
         let mut free = Vec::new();
         free.try_reserve_exact(count as usize)?;
         let mut pool = Pool {
-            #[cfg(feature = "capi")]
-            owner: std::ptr::null(),
+            owner,
             group: None,
             size,
             states: states.into_boxed_slice(),
-            ring: Pages::new(u64::from(count) * size_of::<RingEntry>() as u64)?,
-            data: Pages::new(u64::from(count) * u64::from(size))?,
+            ring: Pages::new(u64::from(count) * size_of::<RingEntry>() as u64, || {
+                PageOfEntries(std::array::from_fn(|_| RingEntry::default()))
+            })?,
+            data: Pages::new(u64::from(count) * u64::from(size), || {
+                PageOfData(Cell::new([0; PAGE]))
+            })?,
             tail: Cell::new(0),
             available: Cell::new(0),
             free: RefCell::new(free),
@@ -148,10 +144,9 @@ impl Pool {
             waiting: RefCell::default(),
             stride: Cell::new(0),
         };
-        let Kernel::Uring(ring) = kernel;
-        if ring.features().receives_multishot() {
+        if kernel.features().receives_multishot() {
             // SAFETY: the loop keeps the pool until `unregister` or its own end.
-            unsafe { ring.register_buffers(pool.ring.0.as_ptr() as u64, count as u16, group)? };
+            unsafe { kernel.register_buffers(pool.ring.0.as_ptr() as u64, count as u16, group)? };
             pool.group = Some(group);
         }
         for bid in 0..count as u16 {
@@ -160,16 +155,9 @@ impl Pool {
         Ok(pool)
     }
 
-    /// The same, with a pointer for those who have nothing but the pool.
-    #[cfg(feature = "capi")]
-    pub(crate) fn of(self, owner: *const c_void) -> Pool {
-        Pool { owner, ..self }
-    }
-
     /// Takes the buffers back from the kernel.
     pub(crate) fn unregister(&self, kernel: &Kernel) -> Result<()> {
-        let Kernel::Uring(ring) = kernel;
-        self.group.map_or(Ok(()), |group| ring.unregister_buffers(group))
+        self.group.map_or(Ok(()), |group| kernel.unregister_buffers(group))
     }
 
     /// The kernel's name for the ring, where it has one.
@@ -196,9 +184,38 @@ impl Pool {
     }
 
     /// The kernel has put `length` bytes into a buffer, of which it goes on to use the rest or not.
-    /// Tells where they are, in the hands of a callback from here on.
+    /// Tells where they are, in the hands of a callback from here on; null: it is no buffer of the
+    /// kernel's.
     pub(crate) fn take(&self, bid: u16, length: u32, goes_on: bool) -> *const u8 {
-        let Some(state) = self.states.get(usize::from(bid)) else { return std::ptr::null() };
+        match self.states.get(usize::from(bid)).map(Cell::get) {
+            Some(state) if self.group.is_some() && state.is_available => {
+                self.add_part(bid, length, goes_on)
+            }
+            _ => std::ptr::null(),
+        }
+    }
+
+    /// Has the loop itself fill a free buffer: `fill` says how many bytes it got, and else why it
+    /// got none, a number that is not positive. Tells that, and as `take` does where they are.
+    /// None: no buffer is free.
+    pub(crate) fn fill(&self, fill: impl FnOnce(&mut [u8]) -> i32) -> Option<(i32, *const u8)> {
+        // This borrow lasts, so that nobody is given the same buffer meanwhile.
+        let mut free = self.free.borrow_mut();
+        let bid = *free.last()?;
+        // SAFETY: the buffer is in the pages; it is free, so neither a callback nor the kernel has
+        // it.
+        let room = unsafe { slice::from_raw_parts_mut(self.buffer(bid), self.size as usize) };
+        let filled = fill(room);
+        if filled <= 0 {
+            return Some((filled, std::ptr::null()));
+        }
+        free.pop();
+        Some((filled, self.add_part(bid, filled as u32, false)))
+    }
+
+    /// So many bytes more of a buffer that is available are in the hands of a callback.
+    fn add_part(&self, bid: u16, length: u32, goes_on: bool) -> *const u8 {
+        let state = &self.states[usize::from(bid)];
         let BufferState { filled, parts, kept, .. } = state.get();
         state.set(BufferState {
             filled: filled.saturating_add(length),
@@ -210,20 +227,6 @@ impl Pool {
             self.available.set(self.available.get() - 1);
         }
         self.buffer(bid).wrapping_add(filled.min(self.size) as usize)
-    }
-
-    /// Takes a free buffer for the loop itself to fill, and its number.
-    #[expect(clippy::mut_from_ref, reason = "it is another buffer each time")]
-    pub(crate) fn take_free(&self) -> Option<(u16, &mut [u8])> {
-        let bid = self.free.borrow_mut().pop()?;
-        // SAFETY: the buffer is in the pages, and nobody else's until `put_free` or `take` is told
-        // of it.
-        Some((bid, unsafe { slice::from_raw_parts_mut(self.buffer(bid), self.size as usize) }))
-    }
-
-    /// Undoes `take_free`.
-    pub(crate) fn put_free(&self, bid: u16) {
-        self.free.borrow_mut().push(bid);
     }
 
     /// A callback has done with a part.
@@ -319,7 +322,7 @@ impl Pool {
             .set(BufferState { is_available: true, ..BufferState::default() });
         self.available.set(self.available.get() + 1);
         if self.group.is_none() {
-            self.put_free(bid);
+            self.free.borrow_mut().push(bid);
             return;
         }
         let tail = self.tail.get();

@@ -2,6 +2,7 @@
 //! receive for each.
 
 use std::os::fd::BorrowedFd;
+use std::ptr;
 
 use libc::c_int;
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -51,7 +52,7 @@ impl RecvMulti {
     /// The kernel has received.
     fn received(&self, Completed { number, result, flags }: Completed) -> Step {
         let again = flags & MORE == 0;
-        let mut data = std::ptr::null();
+        let mut data = ptr::null();
         if flags & HAS_BUFFER != 0 {
             data = self.pool.take(
                 (flags >> 16) as u16,
@@ -63,11 +64,11 @@ impl RecvMulti {
             return Step::end(-libc::EIO);
         }
         if result > 0 {
-            return Step { given: Some(OpResult { result, flags: MORE, data }), again };
+            return give(result, data, again);
         }
         self.pool.part_done(data);
         if result == 0 && is_empty_message(self.fd) {
-            return Step { given: Some(OpResult::new(0, MORE)), again };
+            return give(0, ptr::null(), again);
         }
         if result == -libc::ENOBUFS { self.want_buffer(number, again) } else { Step::end(result) }
     }
@@ -77,27 +78,18 @@ impl RecvMulti {
         if result < 0 {
             return Step::end(result);
         }
-        let Some((bid, buffer)) = self.pool.take_free() else {
+        let Some((received, data)) = self.pool.fill(|buffer| recv_now(self.fd, buffer)) else {
             return self.want_buffer(number, true);
         };
-        match recv_now(self.fd, buffer) {
-            received if received > 0 => {
-                let data = self.pool.take(bid, received as u32, false);
+        match -received {
+            ..0 => {
                 Step { given: Some(OpResult { result: received, flags: MORE, data }), again: true }
             }
-            ended => {
-                self.pool.put_free(bid);
-                match -ended {
-                    // Datagrams that have been shut down: the poll would say the same again and
-                    // again.
-                    libc::EAGAIN if result & c_int::from(libc::POLLRDHUP) != 0 => Step::end(0),
-                    libc::EAGAIN | libc::EINTR => Step::AGAIN,
-                    0 if is_empty_message(self.fd) => {
-                        Step { given: Some(OpResult::new(0, MORE)), again: true }
-                    }
-                    _ => Step::end(ended),
-                }
-            }
+            // Datagrams that have been shut down: the poll would say the same again and again.
+            libc::EAGAIN if result & c_int::from(libc::POLLRDHUP) != 0 => Step::end(0),
+            libc::EAGAIN | libc::EINTR => Step::AGAIN,
+            0 if is_empty_message(self.fd) => give(0, data, true),
+            _ => Step::end(received),
         }
     }
 
@@ -137,6 +129,11 @@ impl Drop for RecvMulti {
     fn drop(&mut self) {
         self.pool.end_use();
     }
+}
+
+/// More has been received, and more will be.
+fn give(result: i32, data: *const u8, again: bool) -> Step {
+    Step { given: Some(OpResult { result, flags: MORE, data }), again }
 }
 
 /// recv(2) that does not block; a negated errno when it fails.

@@ -45,7 +45,8 @@ const WAKE: u64 = 0xffff_fffd_0000_0000;
 /// (S9).
 const BATCH: usize = 256;
 
-pub(crate) struct Ring {
+/// Who executes the entries of a loop: a ring, used by one thread at a time, that of its loop.
+pub(crate) struct Kernel {
     queues: Queues,
     timeout: ArmedTimeout,
     traffic: Traffic,
@@ -69,11 +70,12 @@ pub(crate) struct Ring {
     host: Option<Option<Epoll>>,
 }
 
-impl Ring {
+/// Making one, and what is known of it.
+impl Kernel {
     /// Sets a ring up: it belongs to whichever thread first enters the kernel with it.
-    pub(crate) fn new(sizes: Sizes, process: Process) -> Result<Ring> {
+    pub(crate) fn new(sizes: Sizes, process: Process) -> Result<Kernel> {
         let (uring, features, abilities) = setup::set_up(sizes)?;
-        Ok(Ring {
+        Ok(Kernel {
             queues: Queues::new(uring, process)?,
             timeout: ArmedTimeout::new(),
             traffic: Traffic::default(),
@@ -91,100 +93,121 @@ impl Ring {
         })
     }
 
+    #[inline]
     pub(crate) fn features(&self) -> &Features {
         &self.features
     }
 
+    pub(crate) fn traffic(&self) -> Traffic {
+        self.traffic
+    }
+
+    /// Whether it belongs to a thread, since its first entry into the kernel.
     pub(crate) fn is_bound(&self) -> bool {
         self.is_bound
     }
 
-    #[inline]
-    pub(crate) fn batch_len(&mut self) -> usize {
-        self.queues.completion().len().min(BATCH)
+    /// How many entries can be queued at once.
+    #[cfg_attr(not(feature = "capi"), allow(dead_code, reason = "so far for C alone"))]
+    pub(crate) fn capacity(&mut self) -> usize {
+        self.queues.submission().capacity()
     }
 
-    #[inline]
-    pub(crate) fn has_completions(&mut self) -> bool {
-        !self.queues.completion().is_empty() || self.kernel_has_work()
+    /// The descriptor of the ring, for `io_uring_register`.
+    pub(crate) fn fd(&self) -> RawFd {
+        self.queues.as_raw_fd()
     }
 
-    #[inline]
-    pub(crate) fn has_queued(&mut self) -> bool {
-        !self.queues.submission().is_empty()
+    /// The descriptor that a host loop polls: it is readable, from the first call on, when
+    /// something completes and when `wakes` is.
+    ///
+    /// It is `wakes` itself, which the kernel writes. The ring's own descriptor would not do: it
+    /// does not wake a poller on a ring with DEFER_TASKRUN (measured on 6.12 and 6.18). But a
+    /// kernel that waits to register would wait for all that is in flight (measured on 5.10), and
+    /// has no such ring: there it is an epoll of both.
+    pub(crate) fn host_fd(&mut self, wakes: &EventFd) -> Result<RawFd> {
+        if self.host.is_none() {
+            let host = self.make_host(wakes.as_fd());
+            self.host = Some(host.map_err(|errno| Error::new(errno, Sentence::EventFdFailed))?);
+        }
+        let epoll = self.host.as_ref().and_then(Option::as_ref);
+        Ok(epoll.map_or(wakes.as_fd().as_raw_fd(), |epoll| epoll.0.as_raw_fd()))
     }
 
-    /// Whether the shared flags say that only an entry with GETEVENTS brings more completions.
-    #[inline]
-    fn kernel_has_work(&mut self) -> bool {
-        let queue = self.queues.submission();
-        queue.taskrun() || queue.cq_overflow()
+    fn make_host(&self, wakes: BorrowedFd<'_>) -> nix::Result<Option<Epoll>> {
+        if !self.abilities.waits_to_register {
+            let register = || self.queues.submitter().register_eventfd(wakes.as_raw_fd());
+            return uninterrupted(register).map(|()| None).map_err(|error| setup::errno(&error));
+        }
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        epoll.add(&*self.queues, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
+        epoll.add(wakes, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
+        Ok(Some(epoll))
     }
+}
 
+/// What is queued for it. A full queue is submitted first; EAGAIN when the kernel takes no more at
+/// the moment.
+impl Kernel {
+    /// Makes sure that the next `count` entries can be pushed.
     #[inline]
-    pub(crate) fn submit(&mut self) -> Result<()> {
-        let queue = self.queues.submission();
-        let queued = queue.len();
-        if queued == 0 && !queue.taskrun() && !queue.cq_overflow() {
+    pub(crate) fn reserve(&mut self, count: usize) -> Result<()> {
+        let has_room = |ring: &mut Kernel| {
+            let queue = ring.queues.submission();
+            queue.capacity() - queue.len() >= count
+        };
+        if has_room(self) {
             return Ok(());
         }
-        drop(queue);
-        self.enter(queued, 0).map(|_| ())
-    }
-
-    pub(crate) fn wait(&mut self, until: u64) -> Result<Waited> {
-        self.check_own()?;
-        let armed = self.arm(until);
-        let queued = self.queues.submission().len();
-        // Where there was no room for the poll for wakes, or it was lost (EBADR), the wait does not
-        // sleep.
-        let waited = armed.and_then(|()| self.enter(queued, u32::from(self.watches_wakes)));
-        self.pause_if_refused(waited, until)
-    }
-
-    pub(crate) fn wait_for_completion(&mut self, until: u64) -> Result<Waited> {
-        let armed = self.arm(until);
-        let queued = self.queues.submission().len();
-        let waited = armed.and_then(|()| self.enter(queued, 1));
-        self.pause_if_refused(waited, until)
-    }
-
-    /// Where the kernel does 20 pieces in a call (6.18), another does the rest: it asks for as many
-    /// completions as the queue holds, and waits for none.
-    pub(crate) fn settle(&mut self, most: usize) -> Result<()> {
-        const NO_TIME: Timespec = Timespec::new();
-        const PIECES: usize = 20;
         let queued = self.queues.submission().len();
         self.enter(queued, 0)?;
-        let mut done = 0;
-        while done < most && self.queues.submission().taskrun() {
-            done += PIECES;
-            self.traffic.enters += 1;
-            let all = self.queues.params().cq_entries() as usize;
-            let arguments = SubmitArgs::new().timespec(&NO_TIME);
-            let settled = self.queues.submitter().submit_with_args(all, &arguments);
-            #[cfg(test)]
-            let settled = self.faults.settled(settled);
-            match settled.as_ref().map_err(setup::errno) {
-                Ok(_) | Err(Errno::ETIME | Errno::EINTR | Errno::EBUSY | Errno::EAGAIN) => {}
-                // It says so once.
-                Err(Errno::EBADR) => return Err(self.lost()),
-                Err(errno) => return Err(Error::new(errno, Sentence::EnterFailed)),
-            }
-        }
+        if has_room(self) { Ok(()) } else { Err(Error::NO_SUBMISSION) }
+    }
+
+    /// Queues an entry, after `reserve`; its completions bear the number given.
+    #[inline]
+    pub(crate) fn push(&mut self, entry: Entry, number: u64) {
+        debug_assert!(number < CANCEL_REPLY);
+        self.queues.push(entry, number);
+    }
+
+    /// Queues an entry that points at nothing; a full queue is submitted first.
+    fn push_own(&mut self, sqe: Sqe, number: u64) -> Result<()> {
+        self.reserve(1)?;
+        self.queues.push(Entry::pointless(sqe), number);
         Ok(())
     }
 
-    pub(crate) fn fetch_overflow(&mut self) -> Result<bool> {
-        let queue = self.queues.submission();
-        let (queued, has_overflowed) = (queue.len(), queue.cq_overflow());
-        drop(queue);
-        if has_overflowed {
-            self.enter(queued, 0)?;
-        }
-        Ok(has_overflowed)
+    /// Queues the request to cancel the entry with this number. A refusal comes as a completion
+    /// whose number has the bit `CANCEL_REPLY` besides.
+    pub(crate) fn cancel(&mut self, number: u64) -> Result<()> {
+        let flags = if self.abilities.skips_success { flags::CQE_SKIP_SUCCESS } else { 0 };
+        let cancel =
+            Sqe { opcode: opcodes::ASYNC_CANCEL, flags, fd: -1, addr: number, ..Sqe::default() };
+        self.push_own(cancel, CANCEL_REPLY | number)
     }
 
+    /// Queues the request that the poll with this number wait for other events. A refusal comes as
+    /// one to cancel does. Where polls cannot be updated it is cancelled instead, and is to be
+    /// submitted again.
+    ///
+    /// From 5.17 on: polls can be updated since 5.13, but one that is ready at once then ends
+    /// without a completion (measured on Debian's 5.10.223, which has the io_uring of 5.15).
+    pub(crate) fn update_poll(&mut self, number: u64, events: u32) -> Result<()> {
+        const UPDATE_EVENTS: u32 = 1 << 1;
+        if !self.abilities.skips_success {
+            return self.cancel(number);
+        }
+        let (flags, op_flags) = (flags::CQE_SKIP_SUCCESS, poll_events(events));
+        let opcode = opcodes::POLL_REMOVE;
+        let update =
+            Sqe { opcode, flags, addr: number, len: UPDATE_EVENTS, op_flags, ..Sqe::default() };
+        self.push_own(update, CANCEL_REPLY | number)
+    }
+
+    /// From now on, a wait ends when `wakes` is written, unless the kernel takes no submissions at
+    /// the moment.
+    ///
     /// Queues the poll that completes when `wakes` is written, unless it stands in the kernel.
     pub(crate) fn watch_wakes(&mut self, wakes: &EventFd) -> Result<()> {
         if self.watches_wakes {
@@ -211,109 +234,92 @@ impl Ring {
         Ok(())
     }
 
+    /// Whether anything is queued that the kernel has not taken.
+    #[inline]
+    pub(crate) fn has_queued(&mut self) -> bool {
+        !self.queues.submission().is_empty()
+    }
+}
+
+/// Submitting and waiting. `until` is on CLOCK_MONOTONIC; `u64::MAX` is no limit.
+impl Kernel {
+    /// Submits what is queued and lets the kernel post what it holds back. No system call when
+    /// neither is there.
+    #[inline]
+    pub(crate) fn submit(&mut self) -> Result<()> {
+        let queue = self.queues.submission();
+        let queued = queue.len();
+        if queued == 0 && !queue.taskrun() && !queue.cq_overflow() {
+            return Ok(());
+        }
+        drop(queue);
+        self.enter(queued, 0).map(|_| ())
+    }
+
+    /// As `submit`, with a timeout that completes at `until`, unless one is armed that comes no
+    /// later.
     pub(crate) fn submit_with_timeout(&mut self, until: u64) -> Result<()> {
         self.arm(until)?;
         self.submit()
     }
 
-    #[inline]
-    pub(crate) fn reap(&mut self, mut completed: impl FnMut(Completed)) {
-        let mut taken = 0;
-        for entry in self.queues.completion().take(BATCH) {
-            taken += 1;
-            match entry.user_data() {
-                #[cfg(test)]
-                number if number < IGNORED && self.faults.loses_next => {
-                    self.faults.lose(self.abilities.waits_to_register);
-                }
-                number if number < IGNORED => {
-                    completed(Completed { number, result: entry.result(), flags: entry.flags() });
-                }
-                _ => completed_own(
-                    &mut self.timeout,
-                    &mut self.watches_wakes,
-                    &mut self.own_error,
-                    &entry,
-                ),
+    /// Submits what is queued and sleeps until something completes, or wakes are written that are
+    /// watched, at the latest until `until`. One system call. It may come back early, for a timeout
+    /// that was armed before.
+    pub(crate) fn wait(&mut self, until: u64) -> Result<Waited> {
+        self.check_own()?;
+        let armed = self.arm(until);
+        let queued = self.queues.submission().len();
+        // Where there was no room for the poll for wakes, or it was lost (EBADR), the wait does not
+        // sleep.
+        let waited = armed.and_then(|()| self.enter(queued, u32::from(self.watches_wakes)));
+        self.pause_if_refused(waited, until)
+    }
+
+    /// Submits what is queued and waits until something completes, which may have happened already,
+    /// or until `until`.
+    pub(crate) fn wait_for_completion(&mut self, until: u64) -> Result<Waited> {
+        let armed = self.arm(until);
+        let queued = self.queues.submission().len();
+        let waited = armed.and_then(|()| self.enter(queued, 1));
+        self.pause_if_refused(waited, until)
+    }
+
+    /// Submits what is queued, and has the kernel do the work that it has put off, of which there
+    /// are `most` pieces at most. One system call as a rule.
+    ///
+    /// Where the kernel does 20 pieces in a call (6.18), another does the rest: it asks for as many
+    /// completions as the queue holds, and waits for none.
+    pub(crate) fn settle(&mut self, most: usize) -> Result<()> {
+        const NO_TIME: Timespec = Timespec::new();
+        const PIECES: usize = 20;
+        let queued = self.queues.submission().len();
+        self.enter(queued, 0)?;
+        let mut done = 0;
+        while done < most && self.queues.submission().taskrun() {
+            done += PIECES;
+            self.traffic.enters += 1;
+            let all = self.queues.params().cq_entries() as usize;
+            let arguments = SubmitArgs::new().timespec(&NO_TIME);
+            let settled = self.queues.submitter().submit_with_args(all, &arguments);
+            #[cfg(test)]
+            let settled = self.faults.settled(settled);
+            match settled.as_ref().map_err(setup::errno) {
+                Ok(_) | Err(Errno::ETIME | Errno::EINTR | Errno::EBUSY | Errno::EAGAIN) => {}
+                // It says so once.
+                Err(Errno::EBADR) => return Err(self.lost()),
+                Err(errno) => return Err(Error::new(errno, Sentence::EnterFailed)),
             }
         }
-        self.traffic.completed += taken;
-    }
-
-    pub(crate) fn reap_own(&mut self) -> bool {
-        loop {
-            let mut queue = self.queues.completion();
-            let Some(entry) = queue.next() else { return false };
-            if entry.user_data() < IGNORED {
-                // Its drop would tell the kernel that the entry has been taken.
-                std::mem::forget(queue);
-                return true;
-            }
-            drop(queue);
-            self.traffic.completed += 1;
-            completed_own(&mut self.timeout, &mut self.watches_wakes, &mut self.own_error, &entry);
-        }
-    }
-
-    pub(crate) fn traffic(&self) -> Traffic {
-        self.traffic
-    }
-
-    /// It is `wakes` itself, which the kernel writes. The ring's own descriptor would not do: it
-    /// does not wake a poller on a ring with DEFER_TASKRUN (measured on 6.12 and 6.18). But a
-    /// kernel that waits to register would wait for all that is in flight (measured on 5.10), and
-    /// has no such ring: there it is an epoll of both.
-    pub(crate) fn host_fd(&mut self, wakes: &EventFd) -> Result<RawFd> {
-        if self.host.is_none() {
-            let host = self.make_host(wakes.as_fd());
-            self.host = Some(host.map_err(|errno| Error::new(errno, Sentence::EventFdFailed))?);
-        }
-        let epoll = self.host.as_ref().and_then(Option::as_ref);
-        Ok(epoll.map_or(wakes.as_fd().as_raw_fd(), |epoll| epoll.0.as_raw_fd()))
-    }
-
-    fn make_host(&self, wakes: BorrowedFd<'_>) -> nix::Result<Option<Epoll>> {
-        if !self.abilities.waits_to_register {
-            let register = || self.queues.submitter().register_eventfd(wakes.as_raw_fd());
-            return uninterrupted(register).map(|()| None).map_err(|error| setup::errno(&error));
-        }
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        epoll.add(&*self.queues, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
-        epoll.add(wakes, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
-        Ok(Some(epoll))
-    }
-
-    /// As on a kernel from 5.13 to 5.18, which counts the completions that it has lost.
-    #[cfg(test)]
-    pub(crate) fn count_losses(&mut self) {
-        self.abilities.waits_to_register = true;
-    }
-
-    /// As on a kernel before 5.13.
-    #[cfg(test)]
-    pub(crate) fn poll_once_only(&mut self) {
-        self.abilities.polls_multishot = false;
-    }
-
-    /// Submits operations that complete at once and belong to nobody.
-    #[cfg(test)]
-    pub(crate) fn flood(&mut self, count: u64) {
-        for _ in 0..count {
-            self.push_own(Sqe { opcode: opcodes::NOP, fd: -1, ..Sqe::default() }, IGNORED).unwrap();
-        }
-        self.submit().unwrap();
+        Ok(())
     }
 
     fn arm(&mut self, until: u64) -> Result<()> {
         if until == u64::MAX {
             return Ok(());
         }
-        let Some(arming) =
-            self.timeout.arm(until, &mut self.queues, self.abilities.updates_timeouts)
-        else {
-            return Ok(());
-        };
-        for (sqe, number) in arming.entries(self.abilities.skips_success).into_iter().flatten() {
+        let entries = self.timeout.arm(until, &mut self.queues, &self.abilities);
+        for (sqe, number) in entries.into_iter().flatten() {
             if let Err(error) = self.reserve(1) {
                 self.timeout.forget();
                 return Err(error);
@@ -323,59 +329,14 @@ impl Ring {
         Ok(())
     }
 
-    pub(crate) fn reserve(&mut self, count: usize) -> Result<()> {
-        let has_room = |ring: &mut Ring| {
-            let queue = ring.queues.submission();
-            queue.capacity() - queue.len() >= count
-        };
-        if has_room(self) {
-            return Ok(());
+    /// Binds the ring to the calling thread, once.
+    fn bind(&mut self) -> Result<()> {
+        if !self.is_bound && self.abilities.starts_disabled {
+            uninterrupted(|| self.queues.submitter().register_enable_rings())
+                .map_err(|error| setup::refusal(setup::errno(&error), Sentence::EnableFailed))?;
         }
-        let queued = self.queues.submission().len();
-        self.enter(queued, 0)?;
-        if has_room(self) { Ok(()) } else { Err(Error::NO_SUBMISSION) }
-    }
-
-    pub(crate) fn fd(&self) -> RawFd {
-        self.queues.as_raw_fd()
-    }
-
-    pub(crate) fn capacity(&mut self) -> usize {
-        self.queues.submission().capacity()
-    }
-
-    #[inline]
-    pub(crate) fn push(&mut self, entry: Entry, number: u64) {
-        debug_assert!(number < CANCEL_REPLY);
-        self.queues.push(entry, number);
-    }
-
-    /// Queues an entry that points at nothing; a full queue is submitted first.
-    fn push_own(&mut self, sqe: Sqe, number: u64) -> Result<()> {
-        self.reserve(1)?;
-        self.queues.push(Entry::pointless(sqe), number);
+        self.is_bound = true;
         Ok(())
-    }
-
-    pub(crate) fn cancel(&mut self, number: u64) -> Result<()> {
-        let flags = if self.abilities.skips_success { flags::CQE_SKIP_SUCCESS } else { 0 };
-        let cancel =
-            Sqe { opcode: opcodes::ASYNC_CANCEL, flags, fd: -1, addr: number, ..Sqe::default() };
-        self.push_own(cancel, CANCEL_REPLY | number)
-    }
-
-    /// From 5.17 on: polls can be updated since 5.13, but one that is ready at once then ends
-    /// without a completion (measured on Debian's 5.10.223, which has the io_uring of 5.15).
-    pub(crate) fn update_poll(&mut self, number: u64, events: u32) -> Result<()> {
-        const UPDATE_EVENTS: u32 = 1 << 1;
-        if !self.abilities.skips_success {
-            return self.cancel(number);
-        }
-        let (flags, op_flags) = (flags::CQE_SKIP_SUCCESS, poll_events(events));
-        let opcode = opcodes::POLL_REMOVE;
-        let update =
-            Sqe { opcode, flags, addr: number, len: UPDATE_EVENTS, op_flags, ..Sqe::default() };
-        self.push_own(update, CANCEL_REPLY | number)
     }
 
     /// `io_uring_enter`, once: submits `queued` entries, waits for `wanted` completions.
@@ -421,15 +382,81 @@ impl Ring {
         }
         self.queues.enter(queued, wanted)
     }
+}
 
-    /// Binds the ring to the calling thread, once.
-    fn bind(&mut self) -> Result<()> {
-        if !self.is_bound && self.abilities.starts_disabled {
-            uninterrupted(|| self.queues.submitter().register_enable_rings())
-                .map_err(|error| setup::refusal(setup::errno(&error), Sentence::EnableFailed))?;
+/// What has completed.
+impl Kernel {
+    /// Whether completions wait, in the queue or in the kernel. No system call.
+    #[inline]
+    pub(crate) fn has_completions(&mut self) -> bool {
+        !self.queues.completion().is_empty() || self.kernel_has_work()
+    }
+
+    /// Whether the shared flags say that only an entry with GETEVENTS brings more completions.
+    #[inline]
+    fn kernel_has_work(&mut self) -> bool {
+        let queue = self.queues.submission();
+        queue.taskrun() || queue.cq_overflow()
+    }
+
+    /// How many `reap` takes at most.
+    #[inline]
+    pub(crate) fn batch_len(&mut self) -> usize {
+        self.queues.completion().len().min(BATCH)
+    }
+
+    /// Takes one batch of completions, and gives those of entries that were pushed to `completed`.
+    #[inline]
+    pub(crate) fn reap(&mut self, mut completed: impl FnMut(Completed)) {
+        let mut taken = 0;
+        for entry in self.queues.completion().take(BATCH) {
+            taken += 1;
+            match entry.user_data() {
+                #[cfg(test)]
+                number if number < IGNORED && self.faults.loses_next => {
+                    self.faults.lose(self.abilities.waits_to_register);
+                }
+                number if number < IGNORED => {
+                    completed(Completed { number, result: entry.result(), flags: entry.flags() });
+                }
+                _ => completed_own(
+                    &mut self.timeout,
+                    &mut self.watches_wakes,
+                    &mut self.own_error,
+                    &entry,
+                ),
+            }
         }
-        self.is_bound = true;
-        Ok(())
+        self.traffic.completed += taken;
+    }
+
+    /// Takes the completions of its own entries that stand before any other. Whether others are
+    /// left, which stay where they are.
+    pub(crate) fn reap_own(&mut self) -> bool {
+        loop {
+            let mut queue = self.queues.completion();
+            let Some(entry) = queue.next() else { return false };
+            if entry.user_data() < IGNORED {
+                // Its drop would tell the kernel that the entry has been taken.
+                std::mem::forget(queue);
+                return true;
+            }
+            drop(queue);
+            self.traffic.completed += 1;
+            completed_own(&mut self.timeout, &mut self.watches_wakes, &mut self.own_error, &entry);
+        }
+    }
+
+    /// Brings the completions for which the queue had no room into the queue that has been emptied.
+    /// Whether there were any.
+    pub(crate) fn fetch_overflow(&mut self) -> Result<bool> {
+        let queue = self.queues.submission();
+        let (queued, has_overflowed) = (queue.len(), queue.cq_overflow());
+        drop(queue);
+        if has_overflowed {
+            self.enter(queued, 0)?;
+        }
+        Ok(has_overflowed)
     }
 }
 
@@ -453,7 +480,7 @@ fn completed_own(
     }
 }
 
-impl Drop for Ring {
+impl Drop for Kernel {
     fn drop(&mut self) {
         // In a forked child the descriptor may be another one.
         if !self.queues.process.is_current() {
@@ -462,9 +489,9 @@ impl Drop for Ring {
     }
 }
 
-impl std::fmt::Debug for Ring {
+impl std::fmt::Debug for Kernel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ring")
+        f.debug_struct("Kernel")
             .field("traffic", &self.traffic)
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()

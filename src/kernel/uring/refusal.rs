@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::Ring;
+use super::Kernel;
+#[cfg(test)]
+use super::{IGNORED, Sqe, opcodes};
 use crate::error::{Error, Result, Sentence};
 use crate::kernel::Waited;
 use crate::time::monotonic;
@@ -18,7 +20,9 @@ use crate::time::monotonic;
 const PATIENCE: u64 = 1_000_000_000;
 const PAUSE: u64 = 1_000_000;
 
-impl Ring {
+impl Kernel {
+    /// As `submit`, instead of a wait. While the kernel takes no submissions it pauses until the
+    /// next try, at the latest until `until`.
     pub(crate) fn submit_or_pause(&mut self, until: u64) -> Result<()> {
         let submitted = self.submit().map(|()| Waited::Completed);
         self.pause_if_refused(submitted, until).map(drop)
@@ -88,14 +92,19 @@ impl Ring {
         }
     }
 
+    /// Whether a completion has been lost since `take_loss` was called last.
     pub(crate) fn has_loss(&self) -> bool {
         self.has_lost
     }
 
+    /// Whether a completion has been lost since this was asked last. Which one it was is not known.
     pub(crate) fn take_loss(&mut self) -> bool {
         std::mem::take(&mut self.has_lost)
     }
 
+    /// Gives the numbers of the entries that are queued and that the kernel has not taken to
+    /// `untaken`.
+    #[cold]
     pub(crate) fn for_each_untaken(&mut self, untaken: impl FnMut(u64)) {
         self.queues.untaken().for_each(untaken);
     }
@@ -135,5 +144,32 @@ impl Faults {
     pub(super) fn next_errno(&mut self) -> Option<i32> {
         self.enters.0 = self.enters.0.checked_sub(1)?;
         Some(self.enters.1)
+    }
+}
+
+/// What only tests do to it.
+#[cfg(test)]
+impl Kernel {
+    pub(crate) fn uring(&mut self) -> &mut Kernel {
+        self
+    }
+
+    /// As on a kernel from 5.13 to 5.18, which counts the completions that it has lost.
+    pub(crate) fn count_losses(&mut self) {
+        self.abilities.waits_to_register = true;
+    }
+
+    /// As on a kernel before 5.13.
+    pub(crate) fn poll_once_only(&mut self) {
+        self.abilities.polls_multishot = false;
+    }
+
+    /// Submits operations that complete at once and belong to nobody.
+    pub(crate) fn flood(&mut self, count: u64) {
+        let nop = Sqe { opcode: opcodes::NOP, fd: -1, ..Sqe::default() };
+        for _ in 0..count {
+            self.push_own(nop, IGNORED).unwrap();
+        }
+        self.submit().unwrap();
     }
 }

@@ -37,6 +37,8 @@ const LADDER: [(Version, Rung); 3] = [
     (Version(0, 0), |_| {}),
 ];
 
+const NO_IO_URING: Error = Error::new(Errno::ENOSYS, Sentence::NoIoUring);
+
 /// What the kernel can do beyond operations.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Abilities {
@@ -113,22 +115,21 @@ fn probe(
     if let Err(error) = uninterrupted(|| uring.submitter().register_probe(&mut probe)) {
         // EINVAL: it is so old that it cannot be asked (before 5.6).
         return Err(match errno(&error) {
-            Errno::EINVAL => Error::new(Errno::ENOSYS, what_to_change(Errno::ENOSYS)),
+            Errno::EINVAL => NO_IO_URING,
             errno => refusal(errno, what_to_change(errno)),
         });
     }
     check_enter(&uring)?;
     let can_time =
         probe.is_supported(opcodes::TIMEOUT) && probe.is_supported(opcodes::TIMEOUT_REMOVE);
-    if can_time && uring.params().is_feature_nodrop() {
-        let features = Features::new(|opcode| {
-            probe.is_supported(opcode) && pretended >= opcodes::of(opcode).since
-        });
-        let abilities = Abilities::new(&uring, rung, pretended);
-        Ok((uring, features, abilities))
-    } else {
-        Err(Error::new(Errno::ENOSYS, what_to_change(Errno::ENOSYS)))
+    if !can_time || !uring.params().is_feature_nodrop() {
+        return Err(NO_IO_URING);
     }
+    let features = Features::new(|opcode| {
+        probe.is_supported(opcode) && pretended >= opcodes::of(opcode).since
+    });
+    let abilities = Abilities::new(&uring, rung, pretended);
+    Ok((uring, features, abilities))
 }
 
 /// Whether the kernel can be entered with the ring. While it is disabled, an enter says EBADFD and

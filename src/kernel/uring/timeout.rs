@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::Read;
 
 use super::queues::Queues;
+use super::setup::Abilities;
 use crate::abi::opcodes;
 use crate::abi::sqe::{Sqe, Timespec, flags};
 use crate::time::monotonic;
@@ -36,36 +37,22 @@ pub(super) struct ArmedTimeout {
     is_absolute: bool,
 }
 
-/// The entries that arm a timeout.
-pub(super) struct Arming {
-    change: Change,
-    round: u32,
-    is_absolute: bool,
-}
-
-enum Change {
-    First,
-    Update,
-    /// Remove the timeout of the round before, arm another.
-    Replace,
-}
-
 impl ArmedTimeout {
     pub(super) fn new() -> ArmedTimeout {
         ArmedTimeout { armed: None, queued: None, round: 0, is_absolute: !in_time_namespace() }
     }
 
-    /// What is to be queued so that a timeout comes at `deadline` or before; None if that holds
-    /// already.
+    /// What is to be queued so that a timeout comes at `deadline` or before, each with its number:
+    /// entries that lack the address of the time.
     pub(super) fn arm(
         &mut self,
         deadline: u64,
         queues: &mut Queues,
-        can_update: bool,
-    ) -> Option<Arming> {
+        abilities: &Abilities,
+    ) -> [Option<(Sqe, u64)>; 2] {
         let before = self.armed;
         if before.is_some_and(|armed| armed <= deadline) {
-            return None;
+            return [None; 2];
         }
         // A relative one begins when it is submitted, which is later: it comes late rather than
         // early.
@@ -77,19 +64,29 @@ impl ArmedTimeout {
         if self.queued.is_some_and(|number| number >= taken) {
             // The entry that points to the time has not been read yet: it now says the new
             // deadline.
-            return None;
+            return [None; 2];
         }
-        let change = match before {
-            None => Change::First,
-            Some(_) if can_update => Change::Update,
-            Some(_) => Change::Replace,
-        };
+        self.queued = Some(queued);
+        let op_flags = if self.is_absolute { ABSOLUTE } else { 0 };
+        let (number, change) = (TIMEOUT | u64::from(self.round), CHANGE | u64::from(self.round));
+        let remove =
+            Sqe { opcode: opcodes::TIMEOUT_REMOVE, fd: -1, addr: number, ..Sqe::default() };
+        if before.is_some() && abilities.updates_timeouts {
+            // Unskipped, the completion of the update would end the wait (5.17; before that it
+            // does).
+            let flags = if abilities.skips_success { flags::CQE_SKIP_SUCCESS } else { 0 };
+            let update = Sqe { flags, op_flags: op_flags | UPDATE, ..remove };
+            return [Some((update, change)), None];
+        }
+        self.round = self.round.wrapping_add(1);
+        let timeout = Sqe { opcode: opcodes::TIMEOUT, fd: -1, len: 1, op_flags, ..Sqe::default() };
+        let first = Some((timeout, TIMEOUT | u64::from(self.round)));
+        if before.is_none() {
+            return [first, None];
+        }
         // Of two entries, the second is the one that points to the time.
-        self.queued = Some(queued + u64::from(matches!(change, Change::Replace)));
-        if !matches!(change, Change::Update) {
-            self.round = self.round.wrapping_add(1);
-        }
-        Some(Arming { change, round: self.round, is_absolute: self.is_absolute })
+        self.queued = Some(queued + 1);
+        [Some((remove, change)), first]
     }
 
     /// Nothing is known of the kernel's timeout any more.
@@ -106,32 +103,6 @@ impl ArmedTimeout {
         let ended = user_data < CHANGE || result < 0;
         if ended && user_data as u32 == self.round {
             self.armed = None;
-        }
-    }
-}
-
-impl Arming {
-    /// The entries, but for where the time is, and the number of each.
-    pub(super) fn entries(&self, can_skip_success: bool) -> [Option<(Sqe, u64)>; 2] {
-        let round = u64::from(self.round);
-        let op_flags = if self.is_absolute { ABSOLUTE } else { 0 };
-        let timeout = Sqe { opcode: opcodes::TIMEOUT, fd: -1, len: 1, op_flags, ..Sqe::default() };
-        let remove = Sqe { opcode: opcodes::TIMEOUT_REMOVE, fd: -1, ..Sqe::default() };
-        match self.change {
-            Change::First => [Some((timeout, TIMEOUT | round)), None],
-            Change::Update => {
-                // Unskipped, the completion of the update would end the wait (5.17; before that it
-                // does).
-                let flags = if can_skip_success { flags::CQE_SKIP_SUCCESS } else { 0 };
-                let update =
-                    Sqe { flags, addr: TIMEOUT | round, op_flags: op_flags | UPDATE, ..remove };
-                [Some((update, CHANGE | round)), None]
-            }
-            Change::Replace => {
-                let before = u64::from(self.round.wrapping_sub(1));
-                let remove = Sqe { addr: TIMEOUT | before, ..remove };
-                [Some((remove, CHANGE | before)), Some((timeout, TIMEOUT | round))]
-            }
         }
     }
 }
