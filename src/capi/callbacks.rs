@@ -7,29 +7,28 @@
 
 use std::marker::PhantomData;
 
-use libc::{c_int, c_void, pid_t};
+use libc::{c_int, c_void};
 
-use super::pointer::as_c;
-use super::types::{loop_callback_t, loop_release_t};
-use super::{NULL_POINTER, loop_t};
+use super::{NULL_POINTER, as_c, loop_callback_t, loop_release_t, loop_t};
 use crate::abi::source::{CFunction, Source};
 use crate::error::Result;
 use crate::event_loop::{Callback, Held, Loop};
 use crate::pending::callback::Callable;
 use crate::pending::event::{Event, OpResult};
+use crate::pending::posts::{Posted, PostedBox};
 
 /// A pointer to a function: NULL, or one that may be called with the `Arg` of the same call until
 /// what they are given for has ended.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Function<'a, F>(F, PhantomData<&'a ()>);
 
 /// `void *`: what the functions of the same call get.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Arg<'a>(*mut c_void, PhantomData<&'a ()>);
 
-impl<'a, F> Function<'a, Option<F>> {
+impl<'a, F: Copy> Function<'a, Option<F>> {
     /// The function, if it is not NULL.
     #[inline]
     pub(super) fn get(self) -> Result<Function<'a, F>> {
@@ -38,15 +37,15 @@ impl<'a, F> Function<'a, Option<F>> {
 
     /// The function, if it is not NULL, with what it gets.
     #[inline]
-    pub(super) fn with(self, arg: Arg<'a>) -> Result<CCallback<F>> {
+    pub(super) fn with(self, arg: &Arg<'a>) -> Result<CCallback<F>> {
         Ok(self.get()?.bind(arg))
     }
 }
 
-impl<'a, F> Function<'a, F> {
+impl<'a, F: Copy> Function<'a, F> {
     /// The function with what it gets.
     #[inline]
-    pub(super) fn bind(self, arg: Arg<'a>) -> CCallback<F> {
+    pub(super) fn bind(&self, arg: &Arg<'a>) -> CCallback<F> {
         CCallback(self.0, arg.0)
     }
 }
@@ -55,8 +54,8 @@ impl<'a, F> Function<'a, F> {
 #[derive(Debug)]
 pub(super) struct CCallback<F>(F, *mut c_void);
 
-/// A C function that gets the loop and an argument, and what more it gets.
-pub(super) type Call = unsafe extern "C-unwind" fn(*mut loop_t, *mut c_void);
+/// C functions that get the loop and an argument, and what more they get.
+type Call = unsafe extern "C-unwind" fn(*mut loop_t, *mut c_void);
 type Call1<A> = unsafe extern "C-unwind" fn(*mut loop_t, A, *mut c_void);
 type Call2<A, B> = unsafe extern "C-unwind" fn(*mut loop_t, A, B, *mut c_void);
 type Call3<A, B, C> = unsafe extern "C-unwind" fn(*mut loop_t, A, B, C, *mut c_void);
@@ -64,7 +63,7 @@ type Call3<A, B, C> = unsafe extern "C-unwind" fn(*mut loop_t, A, B, C, *mut c_v
 pub(super) type Plain = unsafe extern "C-unwind" fn(*mut c_void);
 
 /// A C function whose address is known.
-pub(super) trait Address: Copy {
+pub(super) trait Address: Copy + 'static {
     fn address(self) -> *mut c_void;
 }
 
@@ -84,7 +83,7 @@ macro_rules! call {
             }
         }
 
-        impl<$($Type),*> Address for $Function {
+        impl<$($Type: 'static),*> Address for $Function {
             fn address(self) -> *mut c_void {
                 self as *mut c_void
             }
@@ -101,20 +100,90 @@ call!(
     |function, arg, lp: &Loop, a: A, b: B, c: C| function(as_c(lp), a, b, c, arg)
 );
 
-/// A C function, and how it is told what has happened: a closure without a size.
-struct Told<F, T>(CCallback<F>, T);
+/// A C function that a loop calls back, and what it is told of an event.
+pub(super) trait Told: Address {
+    fn tell(callback: &CCallback<Self>, lp: &Loop, event: &Event);
+}
 
-impl<F: Address + 'static, T: Fn(&CCallback<F>, &Loop, &Event)> Callable<Loop> for Told<F, T> {
+/// `loop_release_t`.
+impl Told for Plain {
+    fn tell(callback: &CCallback<Plain>, _: &Loop, _: &Event) {
+        callback.call();
+    }
+}
+
+/// `loop_callback_t`.
+impl Told for Call {
+    #[inline]
+    fn tell(callback: &CCallback<Call>, lp: &Loop, _: &Event) {
+        callback.call(lp);
+    }
+}
+
+/// `loop_signal_callback_t`, `loop_done_t`.
+impl Told for Call1<c_int> {
+    fn tell(callback: &CCallback<Self>, lp: &Loop, event: &Event) {
+        match *event {
+            Event::Signal(signal) => callback.call(lp, signal),
+            _ => callback.call(lp, event.completed().result),
+        }
+    }
+}
+
+/// `loop_io_callback_t`, `loop_fd_callback_t`.
+impl Told for Call2<i32, u32> {
+    #[inline]
+    fn tell(callback: &CCallback<Self>, lp: &Loop, event: &Event) {
+        match *event {
+            Event::Ready(fd, events) => callback.call(lp, fd, events),
+            _ => {
+                let OpResult { result, flags, .. } = event.completed();
+                callback.call(lp, result, flags);
+            }
+        }
+    }
+}
+
+/// `loop_recv_callback_t`.
+impl Told for Call3<i32, *const c_void, u32> {
+    fn tell(callback: &CCallback<Self>, lp: &Loop, event: &Event) {
+        let OpResult { result, flags, data } = event.completed();
+        callback.call(lp, result, data.cast(), flags);
+    }
+}
+
+/// `loop_child_callback_t`.
+impl Told for Call2<c_int, c_int> {
+    fn tell(callback: &CCallback<Self>, lp: &Loop, event: &Event) {
+        let Event::Exited(pid, status) = *event else {
+            unreachable!("a child's watcher was called for {event:?}")
+        };
+        callback.call(lp, pid, status);
+    }
+}
+
+impl<F: Address> CCallback<F> {
+    fn source(&self) -> Source {
+        Source::C(CFunction { address: self.0.address(), arg: self.1 })
+    }
+
+    /// A closure that calls the function once, by which it is known.
+    pub(super) fn once(self, call: impl FnOnce(&Self, &Loop) + 'static) -> Result<Callback> {
+        Callback::new(Prepared(self, call))
+    }
+}
+
+impl<F: Told> Callable<Loop> for CCallback<F> {
     const ONCE: bool = false;
 
     #[inline]
     fn call(&mut self, lp: &Loop, event: &Event) {
-        (self.1)(&self.0, lp, event);
+        F::tell(self, lp, event);
     }
 
     #[inline]
-    fn call_once(mut self, lp: &Loop, event: &Event) {
-        self.call(lp, event);
+    fn call_once(self, lp: &Loop, event: &Event) {
+        F::tell(&self, lp, event);
     }
 
     fn source_of_type() -> Source {
@@ -122,85 +191,15 @@ impl<F: Address + 'static, T: Fn(&CCallback<F>, &Loop, &Event)> Callable<Loop> f
     }
 
     fn source(&self) -> Source {
-        Source::C(self.0.source())
+        CCallback::source(self)
     }
 }
 
-impl<F: Address + 'static> CCallback<F> {
-    fn source(&self) -> CFunction {
-        CFunction { address: self.0.address(), arg: self.1 }
-    }
-
+impl<F: Told> From<CCallback<F>> for Callback {
     #[inline]
-    fn told(self, tell: impl Fn(&CCallback<F>, &Loop, &Event) + 'static) -> Callback {
-        Callback::inline(Told(self, tell))
+    fn from(callback: CCallback<F>) -> Callback {
+        Callback::inline(callback)
     }
-
-    /// A closure that calls the function once, by which it is known.
-    pub(super) fn once(self, call: impl FnOnce(&Self, &Loop) + 'static) -> Result<Callback>
-    where
-        F: 'static,
-    {
-        Callback::new(Prepared(self, call))
-    }
-}
-
-/// `loop_callback_t`.
-#[inline]
-pub(super) fn call(callback: CCallback<Call>) -> Callback {
-    callback.told(|callback, lp, _| callback.call(lp))
-}
-
-/// `loop_signal_callback_t`.
-pub(super) fn signal(callback: CCallback<Call1<c_int>>) -> Callback {
-    callback.told(|callback, lp, event| {
-        let Event::Signal(signal) = *event else {
-            unreachable!("a signal handler was called for {event:?}")
-        };
-        callback.call(lp, signal);
-    })
-}
-
-/// `loop_io_callback_t`.
-#[inline]
-pub(super) fn io(callback: CCallback<Call2<i32, u32>>) -> Callback {
-    callback.told(|callback, lp, event| {
-        let OpResult { result, flags, .. } = event.completed();
-        callback.call(lp, result, flags);
-    })
-}
-
-/// `loop_fd_callback_t`.
-pub(super) fn watch(callback: CCallback<Call2<c_int, u32>>) -> Callback {
-    callback.told(|callback, lp, event| {
-        let Event::Ready(fd, events) = *event else {
-            unreachable!("a watcher was called for {event:?}")
-        };
-        callback.call(lp, fd, events);
-    })
-}
-
-/// `loop_recv_callback_t`.
-pub(super) fn recv(callback: CCallback<Call3<i32, *const c_void, u32>>) -> Callback {
-    callback.told(|callback, lp, event| {
-        let OpResult { result, flags, data } = event.completed();
-        callback.call(lp, result, data.cast(), flags);
-    })
-}
-
-/// `loop_done_t`.
-pub(super) fn done(callback: CCallback<Call1<c_int>>) -> Callback {
-    callback.told(|callback, lp, event| callback.call(lp, event.completed().result))
-}
-
-/// `loop_child_callback_t`.
-pub(super) fn child(callback: CCallback<Call2<pid_t, c_int>>) -> Callback {
-    callback.told(|callback, lp, event| {
-        let Event::Exited(pid, status) = *event else {
-            unreachable!("a child's watcher was called for {event:?}")
-        };
-        callback.call(lp, pid, status);
-    })
 }
 
 impl Function<'_, loop_release_t> {
@@ -209,7 +208,7 @@ impl Function<'_, loop_release_t> {
     /// # Safety
     /// The argument is that of the callback for which C gives the hook.
     pub(super) unsafe fn for_arg(self, arg: *mut c_void) -> Option<Callback> {
-        self.0.map(|release| CCallback(release, arg).told(|release, _, _| release.call()))
+        self.0.map(|release| CCallback(release, arg).into())
     }
 }
 
@@ -227,23 +226,24 @@ impl CPost {
     pub(super) fn new<'a>(
         callback: Function<'a, loop_callback_t>,
         release: Option<Function<'a, loop_release_t>>,
-        arg: Arg<'a>,
+        arg: &Arg<'a>,
     ) -> Result<CPost> {
         Ok(CPost { callback: callback.with(arg)?, release: release.and_then(|release| release.0) })
     }
+}
 
-    pub(super) fn into_held(self) -> Held {
-        let release = self.release.map(|release| {
-            CCallback(release, self.callback.1).told(|release, _, _| release.call())
-        });
-        Held { callback: call(self.callback), release }
+impl Posted<Loop> for CPost {
+    fn unpack(post: PostedBox<Loop, CPost>) -> Held {
+        let CPost { callback, release } = post.open();
+        let release = release.map(|release| CCallback(release, callback.1).into());
+        Held { callback: callback.into(), release }
     }
 }
 
 /// A C function, and a closure that calls it.
 struct Prepared<F, C>(CCallback<F>, C);
 
-impl<F: Address + 'static, C: FnOnce(&CCallback<F>, &Loop)> Callable<Loop> for Prepared<F, C> {
+impl<F: Address, C: FnOnce(&CCallback<F>, &Loop)> Callable<Loop> for Prepared<F, C> {
     const ONCE: bool = true;
 
     fn call(&mut self, _: &Loop, _: &Event) {}
@@ -257,6 +257,6 @@ impl<F: Address + 'static, C: FnOnce(&CCallback<F>, &Loop)> Callable<Loop> for P
     }
 
     fn source(&self) -> Source {
-        Source::C(self.0.source())
+        self.0.source()
     }
 }

@@ -3,15 +3,17 @@
 use std::ffi::c_int;
 use std::mem::MaybeUninit;
 
-use super::callbacks::{Arg, CCallback, Call, Function, call};
-use super::pointer::{ConstLoopPtr, LoopPtr};
-use super::types::{loop_callback_t, loop_handle_t, loop_release_t};
-use super::{NULL_POINTER, UNKNOWN_HOOK_POINT, handle, handle_from_c, number, status};
+use nix::errno::Errno;
+
+use super::{
+    Arg, ConstLoopPtr, Function, LoopPtr, NULL_POINTER, handle, handle_from_c, loop_callback_t,
+    loop_handle_t, loop_release_t, number, status,
+};
 use crate::abi::handle::Handle;
 use crate::abi::source::Source;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Sentence};
+use crate::event_loop::Loop;
 use crate::event_loop::calls::period_of;
-use crate::event_loop::{Callback, Loop};
 use crate::pending::{Cancelled, HookPoint};
 use crate::time::{Time, monotonic};
 
@@ -20,16 +22,6 @@ pub const LOOP_BEFORE_WAIT: u32 = 1;
 /// loop_add_hook(): in every iteration, after the loop has collected what is ready, before it runs
 /// it.
 pub const LOOP_AFTER_WAIT: u32 = 2;
-
-/// Schedules a call.
-#[inline]
-fn add(
-    lp: LoopPtr<'_>,
-    callback: Result<CCallback<Call>>,
-    schedule: impl FnOnce(&Loop, Callback) -> Result<Handle>,
-) -> loop_handle_t {
-    handle(lp.add(callback, |lp, callback| schedule(lp, call(callback))))
-}
 
 /// Runs `callback` in the next iteration, after all that is ready already. From inside a callback,
 /// that is a later iteration, never the one that is running: a callback that schedules itself again
@@ -43,7 +35,7 @@ pub unsafe extern "C" fn loop_call_soon(
     callback: Function<'_, loop_callback_t>,
     arg: Arg<'_>,
 ) -> loop_handle_t {
-    add(r#loop, callback.with(arg), Loop::schedule_soon)
+    r#loop.schedule(callback.with(&arg), |lp, callback| lp.schedule_soon(callback.into()))
 }
 
 /// Runs `callback` once, `delay_ns` from now: loop_call_at() with loop_time() + delay_ns, which
@@ -57,10 +49,9 @@ pub unsafe extern "C" fn loop_call_later(
     callback: Function<'_, loop_callback_t>,
     arg: Arg<'_>,
 ) -> loop_handle_t {
-    let later = |lp: &Loop, callback| {
-        lp.schedule_at(lp.time().as_nanos().saturating_add(delay_ns), callback)
-    };
-    add(r#loop, callback.with(arg), later)
+    r#loop.schedule(callback.with(&arg), |lp, callback| {
+        lp.schedule_at(lp.time().as_nanos().saturating_add(delay_ns), callback.into())
+    })
 }
 
 /// Runs `callback` once, at `when_ns` on the clock of loop_time(): never before, to the nanosecond,
@@ -76,7 +67,7 @@ pub unsafe extern "C" fn loop_call_at(
     callback: Function<'_, loop_callback_t>,
     arg: Arg<'_>,
 ) -> loop_handle_t {
-    add(r#loop, callback.with(arg), |lp, callback| lp.schedule_at(when_ns, callback))
+    r#loop.schedule(callback.with(&arg), |lp, callback| lp.schedule_at(when_ns, callback.into()))
 }
 
 /// Runs `callback` every `period_ns`, for the first time a period from now. It keeps its phase: the
@@ -93,10 +84,8 @@ pub unsafe extern "C" fn loop_call_every(
     callback: Function<'_, loop_callback_t>,
     arg: Arg<'_>,
 ) -> loop_handle_t {
-    if let Err(error) = period_of(period_ns) {
-        return handle(Err(error));
-    }
-    add(r#loop, callback.with(arg), |lp, callback| lp.schedule_every(period_ns, callback))
+    let callback = period_of(period_ns).and_then(|_| callback.with(&arg));
+    r#loop.schedule(callback, |lp, callback| lp.schedule_every(period_ns, callback.into()))
 }
 
 /// The time in nanoseconds, read from the clock at every call: CLOCK_MONOTONIC, or the loop's own
@@ -253,9 +242,9 @@ pub unsafe extern "C" fn loop_add_hook(
     let point = match when {
         LOOP_BEFORE_WAIT => HookPoint::BeforeWait,
         LOOP_AFTER_WAIT => HookPoint::AfterWait,
-        _ => return handle(Err(UNKNOWN_HOOK_POINT)),
+        _ => return handle(Err(Error::new(Errno::EINVAL, Sentence::UnknownHookPoint))),
     };
-    add(r#loop, callback.with(arg), |lp, callback| lp.schedule_hook(point, callback))
+    r#loop.schedule(callback.with(&arg), |lp, callback| lp.schedule_hook(point, callback.into()))
 }
 
 /// Asks for one number about a handle, and writes it to `out` if there is one.

@@ -4,10 +4,7 @@ use std::ffi::{c_int, c_void};
 
 use libc::pid_t;
 
-use super::callbacks::{Arg, Function, child};
-use super::pointer::LoopPtr;
-use super::types::loop_handle_t;
-use super::{handle, loop_t};
+use super::{Arg, Function, LoopPtr, loop_handle_t, loop_t};
 use crate::sys::children::{check_pid, open_pidfd};
 
 /// Gets a child that has ended: `wait_status` is what waitpid() gave, for WIFEXITED() and the like;
@@ -39,8 +36,6 @@ pub unsafe extern "C" fn loop_watch_child(
     callback: Function<'_, loop_child_callback_t>,
     arg: Arg<'_>,
 ) -> loop_handle_t {
-    let args = callback.with(arg).and_then(|callback| check_pid(pid).map(|_| callback));
-    handle(
-        r#loop.add(args, |lp, callback| lp.schedule_child(pid, open_pidfd(pid)?, child(callback))),
-    )
+    let args = callback.with(&arg).and_then(|callback| check_pid(pid).map(|_| callback));
+    r#loop.schedule(args, |lp, callback| lp.schedule_child(pid, open_pidfd(pid)?, callback.into()))
 }

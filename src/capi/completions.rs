@@ -2,12 +2,10 @@
 
 use std::ffi::{c_int, c_void};
 
-use super::callbacks::{Arg, Function, io};
-use super::memory::{Array, Count, Room};
-use super::operations::{Made, submit};
-use super::pointer::{ConstLoopPtr, LoopPtr};
-use super::types::loop_handle_t;
-use super::{NULL_POINTER, handle_from_c, loop_t, number, status};
+use super::{
+    Arg, Array, ConstLoopPtr, Count, Function, LoopPtr, Made, NULL_POINTER, Room, handle_from_c,
+    loop_handle_t, loop_t, number, status, submit,
+};
 use crate::abi::completion::{MORE, TIMED_OUT};
 use crate::abi::handle::Handle;
 use crate::abi::sqe::Sqe as io_uring_sqe;
@@ -101,7 +99,7 @@ pub unsafe extern "C" fn loop_submit_chain(
             }
         };
         // SAFETY: C promises that what the entries point to lives until the final callbacks.
-        unsafe { lp.submit_chain(sqes, |at| io(callback.bind(args[at])), added) }
+        unsafe { lp.submit_chain(sqes, |at| callback.bind(&args[at]).into(), added) }
     }))
 }
 

@@ -2,8 +2,7 @@
 
 use std::ffi::c_int;
 
-use super::pointer::LoopPtr;
-use super::{number, status};
+use super::{LoopPtr, number, status};
 use crate::event_loop::Loop;
 
 /// A descriptor that is readable whenever loop_run_once(loop, 0) has work, timers included: for the

@@ -6,11 +6,7 @@ use std::ptr;
 
 use libc::addrinfo;
 
-use super::callbacks::{Arg, CCallback, Function, Plain, done as on_done};
-use super::memory::Str;
-use super::pointer::LoopPtr;
-use super::types::loop_handle_t;
-use super::{handle, loop_t};
+use super::{Arg, CCallback, Function, LoopPtr, Plain, Str, loop_handle_t, loop_t};
 use crate::error::Result;
 use crate::op::copy;
 use crate::op::resolve::Question;
@@ -57,11 +53,8 @@ pub unsafe extern "C" fn loop_run_in_executor(
     done: Function<'_, loop_done_t>,
     arg: Arg<'_>,
 ) -> loop_handle_t {
-    let args = work.with(arg).and_then(|work| Ok((CWork(work), done.with(arg)?)));
-    handle(
-        r#loop
-            .add(args, |lp, (work, done)| lp.execute(Job::new(move || work.run())?, on_done(done))),
-    )
+    let args = work.with(&arg).and_then(|work| Ok((CWork(work), done.with(&arg)?)));
+    r#loop.schedule(args, |lp, (work, done)| lp.execute(Job::new(move || work.run())?, done.into()))
 }
 
 /// Work of C's, which may be done on any thread. The ABI lets a C++ exception arrive here, where it
@@ -93,7 +86,7 @@ pub unsafe extern "C" fn loop_getaddrinfo(
     callback: Function<'_, loop_addrinfo_callback_t>,
     arg: Arg<'_>,
 ) -> loop_handle_t {
-    handle(r#loop.add(callback.with(arg), |lp, callback| {
+    r#loop.schedule(callback.with(&arg), |lp, callback| {
         let hints = hints
             .map(|hints| [hints.ai_flags, hints.ai_family, hints.ai_socktype, hints.ai_protocol]);
         let question = Question { node: name(node)?, service: name(service)?, hints };
@@ -111,7 +104,7 @@ pub unsafe extern "C" fn loop_getaddrinfo(
             callback.call(lp, status, result);
         })?;
         lp.execute(job, give)
-    }))
+    })
 }
 
 /// Of <netdb.h>, where _GNU_SOURCE is defined.

@@ -15,12 +15,10 @@ use std::ffi::c_int;
 
 use libc::{iovec, mode_t};
 
-use super::callbacks::{Arg, Function};
-use super::completions::loop_io_callback_t;
-use super::memory::{Array, Buffer, ConstBuffer, Count, Lasting, Str};
-use super::operations::{self, Span, Status, Vectors, path, submit};
-use super::pointer::LoopPtr;
-use super::types::loop_handle_t;
+use super::{
+    Arg, Array, Buffer, ConstBuffer, Count, Function, Lasting, LoopPtr, Span, Status, Str, Vectors,
+    loop_handle_t, loop_io_callback_t, submit,
+};
 use crate::op::buffer::length as bytes;
 use crate::op::data::{All, NoData};
 use crate::op::files::{
@@ -127,9 +125,7 @@ pub unsafe extern "C" fn loop_openat(
     callback: Function<'_, loop_io_callback_t>,
     arg: Arg<'_>,
 ) -> loop_handle_t {
-    submit(r#loop, callback, arg, || {
-        Ok(open_at(Number(dirfd), operations::path(path)?, flags, mode))
-    })
+    submit(r#loop, callback, arg, || Ok(open_at(Number(dirfd), path.to_path()?, flags, mode)))
 }
 
 /// Closes a descriptor, as close(2), on a thread of the kernel's, because closing may block
@@ -172,7 +168,7 @@ pub unsafe extern "C" fn loop_statx(
     arg: Arg<'_>,
 ) -> loop_handle_t {
     submit(r#loop, callback, arg, || {
-        Ok(statx(Number(dirfd), Status::new(operations::path(path)?, out)?, flags, mask))
+        Ok(statx(Number(dirfd), Status::new(path.to_path()?, out)?, flags, mask))
     })
 }
 
@@ -189,7 +185,11 @@ pub unsafe extern "C" fn loop_renameat(
     arg: Arg<'_>,
 ) -> loop_handle_t {
     submit(r#loop, callback, arg, || {
-        Ok(rename_at((Number(olddirfd), path(oldpath)?), (Number(newdirfd), path(newpath)?), flags))
+        Ok(rename_at(
+            (Number(olddirfd), oldpath.to_path()?),
+            (Number(newdirfd), newpath.to_path()?),
+            flags,
+        ))
     })
 }
 
@@ -204,7 +204,7 @@ pub unsafe extern "C" fn loop_unlinkat(
     callback: Function<'_, loop_io_callback_t>,
     arg: Arg<'_>,
 ) -> loop_handle_t {
-    submit(r#loop, callback, arg, || Ok(unlink_at(Number(dirfd), operations::path(path)?, flags)))
+    submit(r#loop, callback, arg, || Ok(unlink_at(Number(dirfd), path.to_path()?, flags)))
 }
 
 /// Makes a directory, as mkdirat(2): the result is 0. Since Linux 5.15.
@@ -217,7 +217,7 @@ pub unsafe extern "C" fn loop_mkdirat(
     callback: Function<'_, loop_io_callback_t>,
     arg: Arg<'_>,
 ) -> loop_handle_t {
-    submit(r#loop, callback, arg, || Ok(mkdir_at(Number(dirfd), operations::path(path)?, mode)))
+    submit(r#loop, callback, arg, || Ok(mkdir_at(Number(dirfd), path.to_path()?, mode)))
 }
 
 /// Makes a symbolic link, as symlinkat(2): the result is 0. Since Linux 5.15.
@@ -231,7 +231,7 @@ pub unsafe extern "C" fn loop_symlinkat(
     arg: Arg<'_>,
 ) -> loop_handle_t {
     submit(r#loop, callback, arg, || {
-        Ok(symlink_at(path(target)?, Number(newdirfd), path(linkpath)?))
+        Ok(symlink_at(target.to_path()?, Number(newdirfd), linkpath.to_path()?))
     })
 }
 
@@ -248,7 +248,11 @@ pub unsafe extern "C" fn loop_linkat(
     arg: Arg<'_>,
 ) -> loop_handle_t {
     submit(r#loop, callback, arg, || {
-        Ok(link_at((Number(olddirfd), path(oldpath)?), (Number(newdirfd), path(newpath)?), flags))
+        Ok(link_at(
+            (Number(olddirfd), oldpath.to_path()?),
+            (Number(newdirfd), newpath.to_path()?),
+            flags,
+        ))
     })
 }
 

@@ -4,11 +4,9 @@ use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::time::Duration;
 
-use super::callbacks::{Arg, Function};
-use super::memory::{Versioned, VersionedOut};
-use super::pointer::{ConstLoopPtr, LoopPtr};
-use super::types::loop_handle_t;
-use super::{loop_t, status};
+use super::{
+    Arg, ConstLoopPtr, Function, LoopPtr, Versioned, VersionedOut, loop_handle_t, loop_t, status,
+};
 use crate::abi::handle::Kind;
 use crate::abi::source::Source;
 /// A loop_call_soon().
@@ -171,7 +169,7 @@ pub unsafe extern "C" fn loop_set_slow_callback(
     arg: Arg<'_>,
 ) -> c_int {
     status(r#loop.with(|lp| {
-        let Ok(callback) = callback.with(arg) else { return lp.clear_slow_callback() };
+        let Ok(callback) = callback.with(&arg) else { return lp.clear_slow_callback() };
         lp.set_slow_callback(Duration::from_nanos(threshold_ns), move |lp, slow| {
             let duration = u64::try_from(slow.duration().as_nanos()).unwrap_or(u64::MAX);
             let (address, _) = address_and_arg(slow.source());
@@ -192,7 +190,7 @@ pub unsafe extern "C" fn loop_walk(
     callback: Function<'_, loop_walk_callback_t>,
     arg: Arg<'_>,
 ) -> c_int {
-    status(r#loop.with_args(callback.with(arg), |lp, callback| {
+    status(r#loop.with_args(callback.with(&arg), |lp, callback| {
         lp.walk(|lp, info| {
             let (callback_address, callback_arg) = address_and_arg(info.source());
             let info = loop_info_t {

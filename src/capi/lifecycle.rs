@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::memory::{OPTIONS_TOO_NEW, Str, Versioned, VersionedIn};
-use super::pointer::{ConstLoopPtr, LoopPtr};
-use super::{NULL_POINTER, count, loop_t, status};
+use super::{
+    ConstLoopPtr, LoopPtr, NULL_POINTER, OPTIONS_TOO_NEW, Str, Versioned, VersionedIn, count,
+    loop_t, status,
+};
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
 use crate::event_loop::builder::Builder;

@@ -9,10 +9,13 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::{mem, ptr, slice};
 
+use libc::socklen_t;
 use nix::errno::Errno;
 
 use super::NULL_POINTER;
 use crate::error::{Error, Result, Sentence};
+use crate::op::address::Address;
+use crate::op::data::PathBytes;
 
 const SIZE_TOO_SMALL: Error = Error::new(Errno::EINVAL, Sentence::SizeTooSmall);
 pub(super) const OPTIONS_TOO_NEW: Error = Error::new(Errno::E2BIG, Sentence::OptionsTooNew);
@@ -27,6 +30,11 @@ impl<'a> Str<'a> {
     pub(super) fn get(self) -> Option<&'a CStr> {
         // SAFETY: C promises that what is not NULL is a string.
         (!self.0.is_null()).then(|| unsafe { CStr::from_ptr(self.0) })
+    }
+
+    /// A copy for the kernel: a path, or any string.
+    pub(super) fn to_path(self) -> Result<PathBytes> {
+        PathBytes::of_c(self.get().ok_or(NULL_POINTER)?)
     }
 }
 
@@ -77,6 +85,18 @@ impl<'a, T> Array<'a, T> {
             // SAFETY: C promises that so many are there during the call.
             (length, false) => Ok(unsafe { slice::from_raw_parts(self.0, length.into()) }),
         }
+    }
+}
+
+/// `struct sockaddr`, whose length is one in bytes.
+pub type sockaddr = u8;
+
+impl<'a> Array<'a, sockaddr> {
+    /// A copy of an address.
+    pub(super) fn to_address(self, length: Count<'a, socklen_t>) -> Result<Address> {
+        let most = size_of::<libc::sockaddr_storage>() as u16;
+        let length = length.at_most(most, Error::new(Errno::EINVAL, Sentence::AddressTooLong))?;
+        if self.is_null() { Err(NULL_POINTER) } else { Ok(Address::of(&[self.get(length)?])) }
     }
 }
 

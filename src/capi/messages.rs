@@ -12,9 +12,7 @@ use std::slice;
 
 use libc::{cmsghdr, msghdr};
 
-use super::NULL_POINTER;
-use super::memory::Array;
-use super::operations::{Made, Vectors};
+use super::{Array, Made, NULL_POINTER, Vectors};
 use crate::abi::completion::Completed;
 use crate::abi::sqe::Sqe;
 use crate::error::Result;

@@ -35,12 +35,20 @@ use std::ffi::c_int;
 
 use nix::errno::Errno;
 
-use self::pointer::loop_t;
+use self::callbacks::{Arg, CCallback, CPost, Function, Plain};
+use self::completions::loop_io_callback_t;
+use self::memory::{
+    Array, Buffer, ConstBuffer, Count, Lasting, OPTIONS_TOO_NEW, Room, Str, Versioned, VersionedIn,
+    VersionedOut, sockaddr,
+};
+use self::messages::{ConstMessagePtr, Message, MessagePtr, receive};
+use self::operations::{Made, Span, Status, Vectors, submit};
+use self::pointer::{BuffersPtr, ConstLoopPtr, LoopPtr, RemotePtr, as_c, loop_t};
+use self::types::{loop_callback_t, loop_handle_t, loop_release_t};
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result, Sentence};
 
 const NULL_POINTER: Error = Error::new(Errno::EINVAL, Sentence::NullPointer);
-const UNKNOWN_HOOK_POINT: Error = Error::new(Errno::EINVAL, Sentence::UnknownHookPoint);
 
 /// What a function says that answers 0 or an error.
 #[inline]
@@ -68,7 +76,7 @@ fn count(result: Result<usize>) -> c_int {
 
 /// What a function says that answers a handle or an error.
 #[inline]
-fn handle(result: Result<Handle>) -> types::loop_handle_t {
+fn handle(result: Result<Handle>) -> loop_handle_t {
     match result {
         Ok(handle) => handle.as_raw(),
         Err(error) => library::fail(error).into(),
@@ -77,6 +85,6 @@ fn handle(result: Result<Handle>) -> types::loop_handle_t {
 
 /// A handle that came from C: 0 and negative numbers name nothing.
 #[inline]
-fn handle_from_c(raw: types::loop_handle_t) -> Handle {
+fn handle_from_c(raw: loop_handle_t) -> Handle {
     Handle::from_raw(raw).unwrap_or(Handle::NOTHING)
 }

@@ -3,11 +3,10 @@
 use std::ffi::{c_int, c_void};
 use std::mem::MaybeUninit;
 
-use super::callbacks::{Arg, Function, io, recv};
-use super::completions::loop_io_callback_t;
-use super::pointer::{BuffersPtr, LoopPtr, buffers_for_c};
-use super::types::loop_handle_t;
-use super::{NULL_POINTER, handle, loop_t, status};
+use super::{
+    Arg, BuffersPtr, Function, LoopPtr, NULL_POINTER, loop_handle_t, loop_io_callback_t, loop_t,
+    status,
+};
 use crate::error::Result;
 use crate::event_loop::Loop;
 use crate::kernel::buffers::Pool;
@@ -49,11 +48,9 @@ pub unsafe extern "C" fn loop_accept_multi(
     callback: Function<'_, loop_io_callback_t>,
     arg: Arg<'_>,
 ) -> loop_handle_t {
-    handle(
-        r#loop.add(callback.with(arg), |lp, callback| {
-            lp.schedule_accept_multi(fd, flags, io(callback))
-        }),
-    )
+    r#loop.schedule(callback.with(&arg), |lp, callback| {
+        lp.schedule_accept_multi(fd, flags, callback.into())
+    })
 }
 
 /// Makes a ring of `count` buffers (rounded up to a power of two, at most 32768) of `size` bytes,
@@ -71,7 +68,7 @@ pub unsafe extern "C" fn loop_buffers_new(
 ) -> c_int {
     let args = out.ok_or(NULL_POINTER).and_then(|out| Pool::check_sizes(count, size).map(|()| out));
     status(r#loop.add(args, |lp, out| {
-        out.write(buffers_for_c(&lp.new_pool(count, size)?));
+        out.write(TryArc::as_raw(&lp.new_pool(count, size)?).as_ptr().cast());
         Ok(())
     }))
 }
@@ -124,12 +121,10 @@ pub unsafe extern "C" fn loop_recv_multi(
     callback: Function<'_, loop_recv_callback_t>,
     arg: Arg<'_>,
 ) -> loop_handle_t {
-    let args = callback
-        .with(arg)
-        .and_then(|callback| if buffers.is_null() { Err(NULL_POINTER) } else { Ok(callback) });
-    handle(r#loop.add(args, |lp, callback| {
-        buffers.with_those_of(lp, |pool| lp.schedule_recv_multi(fd, pool, recv(callback)))
-    }))
+    let args = if buffers.is_null() { Err(NULL_POINTER) } else { callback.with(&arg) };
+    r#loop.schedule(args, |lp, callback| {
+        lp.schedule_recv_multi(fd, &buffers.of(lp)?, callback.into())
+    })
 }
 
 /// Calls `f` with the loop and the buffers, for something in one of these.

@@ -10,19 +10,16 @@ use std::ffi::c_void;
 use std::fmt;
 use std::mem::needs_drop;
 
-use libc::{iovec, socklen_t};
+use libc::iovec;
 use nix::errno::Errno;
 
-use super::callbacks::{Arg, Function, io};
-use super::completions::loop_io_callback_t;
-use super::memory::{Array, Buffer, Count, Lasting, Str};
-use super::pointer::LoopPtr;
-use super::types::loop_handle_t;
-use super::{NULL_POINTER, handle};
+use super::{
+    Arg, Array, Buffer, Count, Function, Lasting, LoopPtr, NULL_POINTER, handle, loop_handle_t,
+    loop_io_callback_t,
+};
 use crate::abi::sqe::{Entry, Sqe};
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
-use crate::op::address::Address;
 use crate::op::buffer::length;
 use crate::op::copy;
 use crate::op::data::PathBytes;
@@ -81,11 +78,11 @@ pub(super) fn submit<T: Make>(
     arg: Arg<'_>,
     check: impl FnOnce() -> Result<T>,
 ) -> loop_handle_t {
-    let args = callback.with(arg).and_then(|callback| Ok((callback, check()?)));
+    let args = callback.with(&arg).and_then(|callback| Ok((callback, check()?)));
     handle(lp.add(args, |lp, (callback, checked)| {
         let Made(sqe, driver) = checked.make(lp)?;
         // SAFETY: what the entry points to lives until the operation has ended (`Made`).
-        lp.submit_operation(&unsafe { Entry::new(sqe) }, driver, io(callback))
+        lp.submit_operation(&unsafe { Entry::new(sqe) }, driver, callback.into())
     }))
 }
 
@@ -182,19 +179,4 @@ unsafe impl OpData for Status {
     }
 
     fn complete(self, _: Outcome) {}
-}
-
-/// A copy of a path, or of any string.
-pub(super) fn path(from: Str<'_>) -> Result<PathBytes> {
-    PathBytes::of_c(from.get().ok_or(NULL_POINTER)?)
-}
-
-/// `struct sockaddr`, whose length is one in bytes.
-pub type sockaddr = u8;
-
-/// A copy of an address.
-pub(super) fn address(from: Array<'_, sockaddr>, length: Count<'_, socklen_t>) -> Result<Address> {
-    let most = size_of::<libc::sockaddr_storage>() as u16;
-    let length = length.at_most(most, Error::new(Errno::EINVAL, Sentence::AddressTooLong))?;
-    if from.is_null() { Err(NULL_POINTER) } else { Ok(Address::of(&[from.get(length)?])) }
 }

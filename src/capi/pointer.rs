@@ -9,9 +9,8 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
 
-use super::NULL_POINTER;
-use super::multi::loop_buffers_t;
-use super::threads::loop_remote_t;
+use super::{NULL_POINTER, handle, loop_handle_t};
+use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
 use crate::event_loop::raw::Public;
 use crate::event_loop::{Loop, Shared};
@@ -83,6 +82,16 @@ impl LoopPtr<'_> {
         })
     }
 
+    /// The same, for something that has a handle.
+    #[inline]
+    pub(super) fn schedule<A>(
+        &self,
+        args: Result<A>,
+        f: impl FnOnce(&Loop, A) -> Result<Handle>,
+    ) -> loop_handle_t {
+        handle(self.add(args, f))
+    }
+
     /// What the loop answers; `otherwise` where it must not be asked.
     #[inline]
     pub(super) fn ask<T>(&self, otherwise: T, f: impl FnOnce(&Loop) -> T) -> T {
@@ -90,19 +99,35 @@ impl LoopPtr<'_> {
     }
 }
 
-/// `loop_remote_t *`: NULL, or a remote that the caller holds during the call.
+/// NULL, or an owner of a `T` that is there during the call.
 #[repr(transparent)]
 #[derive(Debug)]
-pub struct RemotePtr<'a>(Option<NonNull<Inner<Shared>>>, PhantomData<&'a Shared>);
+pub struct OwnerPtr<'a, T>(Option<NonNull<Inner<T>>>, PhantomData<&'a T>);
+
+/// `loop_remote_t *`: NULL, or a remote that the caller holds during the call.
+pub type RemotePtr<'a> = OwnerPtr<'a, Shared>;
+
+/// `loop_buffers_t *`: NULL, or buffers that are not freed, nor their loop closed, before the call
+/// is.
+pub type BuffersPtr<'a> = OwnerPtr<'a, Pool>;
+
+impl<T> OwnerPtr<'_, T> {
+    pub(super) fn is_null(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// The owner, which is not ours and is not dropped here. Other threads may use what it owns.
+    fn lent(&self) -> Result<ManuallyDrop<TryArc<T>>> {
+        // SAFETY: C promises that the owner is there during the call.
+        let owner = self.0.map(|inner| ManuallyDrop::new(unsafe { TryArc::from_raw(inner) }));
+        owner.ok_or(NULL_POINTER)
+    }
+}
 
 impl RemotePtr<'_> {
     /// Calls `f` with what is behind it.
     pub(super) fn with<T>(&self, f: impl FnOnce(&TryArc<Shared>) -> Result<T>) -> Result<T> {
-        // SAFETY: C promises that the caller holds it; that owner is not ours, and is not dropped
-        // here.
-        let shared = self.0.map(|inner| ManuallyDrop::new(unsafe { TryArc::from_raw(inner) }));
-        let shared = shared.ok_or(NULL_POINTER)?;
-        f(&shared)
+        f(&*self.lent()?)
     }
 
     /// The owner that the caller is.
@@ -110,55 +135,26 @@ impl RemotePtr<'_> {
     /// # Safety
     /// The caller gives it up.
     pub(super) unsafe fn take(self) -> Option<TryArc<Shared>> {
-        // SAFETY: the caller held it, and gives it up.
-        self.0.map(|inner| unsafe { TryArc::from_raw(inner) })
+        self.lent().ok().map(ManuallyDrop::into_inner)
     }
 }
 
-/// A remote for C, which owns it from now on.
-pub(super) fn remote_for_c(shared: &TryArc<Shared>) -> *mut loop_remote_t {
-    TryArc::clone(shared).into_raw().as_ptr().cast()
-}
-
-/// `loop_buffers_t *`: NULL, or buffers that are not freed, nor their loop closed, before the call
-/// is.
-#[repr(transparent)]
-#[derive(Debug)]
-pub struct BuffersPtr<'a>(Option<NonNull<Inner<Pool>>>, PhantomData<&'a Pool>);
-
-impl<'a> BuffersPtr<'a> {
-    pub(super) fn is_null(&self) -> bool {
-        self.0.is_none()
-    }
-
-    /// What is behind it, for the thread of its loop; `owner` alone is for all threads.
-    fn pool(&self) -> Result<ManuallyDrop<TryArc<Pool>>> {
-        // SAFETY: C promises that the buffers are there. Their owner is the loop, so they are not
-        // dropped here.
-        self.0
-            .map(|inner| ManuallyDrop::new(unsafe { TryArc::from_raw(inner) }))
-            .ok_or(NULL_POINTER)
-    }
-
-    /// Calls `f` with the loop and the buffers, if the calling process and thread own them.
+impl BuffersPtr<'_> {
+    /// Calls `f` with the loop and the buffers, if the calling process and thread own them. They
+    /// stay, even if `f` frees them.
     pub(super) fn with<T>(&self, f: impl FnOnce(&Loop, &TryArc<Pool>) -> Result<T>) -> Result<T> {
-        let pool = self.pool()?;
+        let pool = TryArc::clone(&*self.lent()?);
         // C promises that the loop of the buffers is not closed.
         LoopPtr(pool.owner.cast(), PhantomData).with(|lp| f(lp, &pool))
     }
 
-    /// Calls `f` with the buffers, if they are those of a loop.
-    pub(super) fn with_those_of<T>(
-        &self,
-        lp: &Loop,
-        f: impl FnOnce(&TryArc<Pool>) -> Result<T>,
-    ) -> Result<T> {
-        let pool = self.pool()?;
-        if ptr::eq(pool.owner.cast(), lp) { f(&pool) } else { Err(Error::FOREIGN_BUFFERS) }
+    /// The buffers, if they are those of a loop.
+    pub(super) fn of(&self, lp: &Loop) -> Result<TryArc<Pool>> {
+        let pool = self.lent()?;
+        if ptr::eq(pool.owner.cast(), lp) {
+            Ok(TryArc::clone(&*pool))
+        } else {
+            Err(Error::FOREIGN_BUFFERS)
+        }
     }
-}
-
-/// Buffers for C. The loop owns them.
-pub(super) fn buffers_for_c(pool: &TryArc<Pool>) -> *mut loop_buffers_t {
-    TryArc::as_raw(pool).as_ptr().cast()
 }

@@ -2,10 +2,7 @@
 
 use std::ffi::{c_int, c_void};
 
-use super::callbacks::{Arg, Function, watch};
-use super::pointer::LoopPtr;
-use super::types::loop_handle_t;
-use super::{count, handle, handle_from_c, loop_t, status};
+use super::{Arg, Function, LoopPtr, count, handle_from_c, loop_handle_t, loop_t, status};
 use crate::event_loop::Loop;
 use crate::event_loop::events::Events;
 use crate::sys::descriptors::check_pollable;
@@ -37,11 +34,11 @@ pub unsafe extern "C" fn loop_watch_fd(
     arg: Arg<'_>,
 ) -> loop_handle_t {
     let args =
-        callback.with(arg).and_then(|callback| Ok((callback, Events::from_bits(events)?.bits())));
-    handle(r#loop.add(args, |lp, (callback, events)| {
+        callback.with(&arg).and_then(|callback| Ok((callback, Events::from_bits(events)?.bits())));
+    r#loop.schedule(args, |lp, (callback, events)| {
         check_pollable(fd)?;
-        lp.schedule_watch(fd, events, watch(callback))
-    }))
+        lp.schedule_watch(fd, events, callback.into())
+    })
 }
 
 /// Changes what a watcher waits for. What is queued for it and is asked for no more is dropped.

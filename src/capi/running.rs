@@ -3,8 +3,7 @@
 use std::ffi::c_int;
 use std::ptr;
 
-use super::pointer::{ConstLoopPtr, LoopPtr, as_c};
-use super::{count, loop_t, number, status};
+use super::{ConstLoopPtr, LoopPtr, as_c, count, loop_t, number, status};
 use crate::error::Result;
 use crate::event_loop::{Loop, Outcome};
 

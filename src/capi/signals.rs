@@ -2,10 +2,7 @@
 
 use std::ffi::{c_int, c_void};
 
-use super::callbacks::{Arg, Function, signal};
-use super::pointer::LoopPtr;
-use super::types::loop_handle_t;
-use super::{handle, loop_t};
+use super::{Arg, Function, LoopPtr, loop_handle_t, loop_t};
 use crate::sys::signals::check_catchable;
 
 /// A signal handler: gets the signal's number, on the loop's thread, where it may call anything.
@@ -35,6 +32,6 @@ pub unsafe extern "C" fn loop_add_signal_handler(
     callback: Function<'_, loop_signal_callback_t>,
     arg: Arg<'_>,
 ) -> loop_handle_t {
-    let args = callback.with(arg).and_then(|callback| check_catchable(signum).map(|_| callback));
-    handle(r#loop.add(args, |lp, callback| lp.schedule_signal(signum, signal(callback))))
+    let args = callback.with(&arg).and_then(|callback| check_catchable(signum).map(|_| callback));
+    r#loop.schedule(args, |lp, callback| lp.schedule_signal(signum, callback.into()))
 }

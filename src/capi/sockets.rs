@@ -9,13 +9,10 @@ use std::ffi::c_int;
 
 use libc::socklen_t;
 
-use super::callbacks::{Arg, Function};
-use super::completions::loop_io_callback_t;
-use super::memory::{Array, Buffer, ConstBuffer, Count};
-use super::messages::{ConstMessagePtr, Message, MessagePtr, receive};
-use super::operations::{self, Span, sockaddr, submit};
-use super::pointer::LoopPtr;
-use super::types::loop_handle_t;
+use super::{
+    Arg, Array, Buffer, ConstBuffer, ConstMessagePtr, Count, Function, LoopPtr, Message,
+    MessagePtr, Span, loop_handle_t, loop_io_callback_t, receive, sockaddr, submit,
+};
 use crate::op::data::All;
 use crate::op::flags;
 use crate::op::operation::Number;
@@ -148,7 +145,7 @@ pub unsafe extern "C" fn loop_connect(
     callback: Function<'_, loop_io_callback_t>,
     arg: Arg<'_>,
 ) -> loop_handle_t {
-    submit(r#loop, callback, arg, || Ok(connect(Number(fd), operations::address(address, length)?)))
+    submit(r#loop, callback, arg, || Ok(connect(Number(fd), address.to_address(length)?)))
 }
 
 /// Makes a socket, as socket(2): the result is its descriptor; SOCK_CLOEXEC and SOCK_NONBLOCK may

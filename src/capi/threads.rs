@@ -3,13 +3,13 @@
 use std::ffi::c_int;
 use std::mem::MaybeUninit;
 
-use super::callbacks::{Arg, CPost, Function};
-use super::pointer::{LoopPtr, RemotePtr, remote_for_c};
-use super::types::{loop_callback_t, loop_release_t};
-use super::{NULL_POINTER, status, status_without_sentence};
+use super::{
+    Arg, CPost, Function, LoopPtr, NULL_POINTER, RemotePtr, loop_callback_t, loop_release_t,
+    status, status_without_sentence,
+};
 use crate::error::Result;
-use crate::event_loop::{Held, Loop, Shared};
-use crate::pending::posts::{Posted, PostedBox};
+use crate::event_loop::Shared;
+use crate::sys::memory::TryArc;
 
 /// A loop as other threads know it. It is counted, and may outlive its loop: then everything
 /// answers -ESHUTDOWN.
@@ -32,7 +32,7 @@ pub unsafe extern "C" fn loop_call_soon_threadsafe(
     callback: Function<'_, loop_callback_t>,
     arg: Arg<'_>,
 ) -> c_int {
-    status(r#loop.public().and_then(|lp| post(lp.shared, CPost::new(callback, None, arg)?, None)))
+    status(r#loop.public().and_then(|lp| post(lp.shared, CPost::new(callback, None, &arg)?, None)))
 }
 
 /// Makes the loop's sleep return at once, or its next one if it is awake. Async-signal-safe; leaves
@@ -54,7 +54,7 @@ pub unsafe extern "C" fn loop_remote_new(
     out: Option<&mut MaybeUninit<*mut loop_remote_t>>,
 ) -> c_int {
     status(r#loop.add(out.ok_or(NULL_POINTER), |lp, out| {
-        out.write(remote_for_c(lp.shared()));
+        out.write(one_more(lp.shared()));
         Ok(())
     }))
 }
@@ -63,7 +63,7 @@ pub unsafe extern "C" fn loop_remote_new(
 /// fine. Any thread that holds the remote.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_remote_retain(remote: RemotePtr<'_>) -> RemotePtr<'_> {
-    let _ = remote.with(|shared| Ok(remote_for_c(shared)));
+    let _ = remote.with(|shared| Ok(one_more(shared)));
     remote
 }
 
@@ -92,7 +92,7 @@ pub unsafe extern "C" fn loop_remote_call_soon(
     arg: Arg<'_>,
     release: Function<'_, loop_release_t>,
 ) -> c_int {
-    status(remote.with(|shared| post(shared, CPost::new(callback, Some(release), arg)?, None)))
+    status(remote.with(|shared| post(shared, CPost::new(callback, Some(release), &arg)?, None)))
 }
 
 /// Runs `callback` on the loop's thread, as loop_remote_call_soon() does, `delay_ns` from now; on a
@@ -108,8 +108,9 @@ pub unsafe extern "C" fn loop_remote_call_later(
     release: Function<'_, loop_release_t>,
 ) -> c_int {
     status(
-        remote
-            .with(|shared| post(shared, CPost::new(callback, Some(release), arg)?, Some(delay_ns))),
+        remote.with(|shared| {
+            post(shared, CPost::new(callback, Some(release), &arg)?, Some(delay_ns))
+        }),
     )
 }
 
@@ -128,10 +129,9 @@ pub unsafe extern "C" fn loop_remote_stop(remote: RemotePtr<'_>) -> c_int {
     status(remote.with(|shared| shared.stop()))
 }
 
-impl Posted<Loop> for CPost {
-    fn unpack(post: PostedBox<Loop, CPost>) -> Held {
-        post.open().into_held()
-    }
+/// One more owner, which is C's.
+fn one_more(shared: &TryArc<Shared>) -> *mut loop_remote_t {
+    TryArc::clone(shared).into_raw().as_ptr().cast()
 }
 
 fn post(shared: &Shared, post: CPost, delay: Option<u64>) -> Result<()> {
