@@ -171,9 +171,9 @@ pub unsafe extern "C" fn loop_set_slow_callback(
     status(r#loop.with(|lp| {
         let Ok(callback) = callback.with(&arg) else { return lp.clear_slow_callback() };
         lp.set_slow_callback(Duration::from_nanos(threshold_ns), move |lp, slow| {
-            let duration = u64::try_from(slow.duration().as_nanos()).unwrap_or(u64::MAX);
-            let (address, _) = address_and_arg(slow.source());
-            callback.call(lp, duration, kind_to_c(slow.kind()), address);
+            let duration = u64::try_from(slow.duration.as_nanos()).unwrap_or(u64::MAX);
+            let (address, _) = address_and_arg(slow.source);
+            callback.call(lp, duration, kind_to_c(slow.kind), address);
         })
     }))
 }
@@ -192,16 +192,16 @@ pub unsafe extern "C" fn loop_walk(
 ) -> c_int {
     status(r#loop.with_args(callback.with(&arg), |lp, callback| {
         lp.walk(|lp, info| {
-            let (callback_address, callback_arg) = address_and_arg(info.source());
+            let (callback_address, callback_arg) = address_and_arg(info.source);
             let info = loop_info_t {
                 size: size_of::<loop_info_t>() as u32,
-                kind: kind_to_c(info.kind()),
-                handle: info.handle().as_raw(),
+                kind: kind_to_c(info.kind),
+                handle: info.handle.as_raw(),
                 callback_address,
                 arg: callback_arg,
-                when_ns: info.when().as_nanos(),
-                fd: info.fd().unwrap_or(-1),
-                referenced: info.is_referenced(),
+                when_ns: info.when.as_nanos(),
+                fd: info.fd.unwrap_or(-1),
+                referenced: info.referenced,
             };
             callback.call(lp, &raw const info);
         })

@@ -62,8 +62,6 @@ pub struct loop_options_t<'a> {
     pub reserved: u32,
 }
 
-const UNKNOWN_FLAG: Error = Error::new(Errno::EINVAL, Sentence::UnknownFlag);
-
 // SAFETY: it is numbers after a size, and a string of C's, which may be NULL.
 unsafe impl Versioned for loop_options_t<'_> {}
 
@@ -72,7 +70,7 @@ fn builder(options: &loop_options_t<'_>) -> Result<Builder> {
         return Err(OPTIONS_TOO_NEW);
     }
     if options.flags & !LOOP_VIRTUAL_TIME != 0 {
-        return Err(UNKNOWN_FLAG);
+        return Err(Error::new(Errno::EINVAL, Sentence::UnknownFlag));
     }
     let builder = Loop::builder()
         .sq_entries(options.sq_entries)

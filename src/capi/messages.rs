@@ -21,26 +21,18 @@ use crate::op::operation::{Number, Op, OpData, Outcome};
 use crate::op::sockets::recvmsg;
 use crate::pending::driver::{Driver, Step};
 use crate::sys::descriptors::close_unseen;
-use crate::sys::memory::TryRc;
-use crate::sys::memory::try_box;
+use crate::sys::memory::{TryRc, try_box};
 
-/// `struct msghdr *`: NULL, or a message that lasts, with what it names, until what it is submitted
-/// with has ended. Its array of buffers lasts for the call.
+/// `const struct msghdr *`: NULL, or a message that lasts for the call. What it names lasts until
+/// what it is submitted with has ended, but for its array of buffers.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug)]
-pub struct MessagePtr<'a>(*mut msghdr, PhantomData<&'a mut msghdr>);
-
-/// `const struct msghdr *`: the message lasts for the call, what it names until what it is
-/// submitted with has ended.
-#[repr(transparent)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct ConstMessagePtr<'a>(*const msghdr, PhantomData<&'a msghdr>);
 
-impl<'a> From<MessagePtr<'a>> for ConstMessagePtr<'a> {
-    fn from(message: MessagePtr<'a>) -> ConstMessagePtr<'a> {
-        ConstMessagePtr(message.0, PhantomData)
-    }
-}
+/// `struct msghdr *`: the same, of which the message lasts as well, and is nobody else's.
+#[repr(transparent)]
+#[derive(Debug)]
+pub struct MessagePtr<'a>(ConstMessagePtr<'a>);
 
 /// A copy of a message and its array of buffers.
 pub(super) struct Message {
@@ -77,10 +69,11 @@ unsafe impl OpData for Message {
 
 /// Makes what receives a message.
 pub(super) fn receive(fd: Number, message: MessagePtr<'_>, flags: c_int) -> Result<Made> {
-    let data = Message::new(message.into())?;
+    let caller = message.0.0.cast_mut();
+    let data = Message::new(message.0)?;
     let op = TryRc::new(RefCell::new(recvmsg(fd, data, receiving(flags)?)))?;
     let sqe = op.borrow_mut().entry()?;
-    let driver = try_box(Received { op, message: message.0 })?;
+    let driver = try_box(Received { op, caller })?;
     // SAFETY: the driver keeps the operation where it stands.
     Ok(unsafe { Made::new(sqe, Some(driver)) })
 }
@@ -89,7 +82,7 @@ pub(super) fn receive(fd: Number, message: MessagePtr<'_>, flags: c_int) -> Resu
 #[derive(Debug)]
 struct Received {
     op: TryRc<RefCell<Op<Number, Message>>>,
-    message: *mut msghdr,
+    caller: *mut msghdr,
 }
 
 impl Received {
@@ -105,9 +98,9 @@ impl Driver for Received {
             let msghdr { msg_namelen, msg_controllen, msg_flags, .. } = self.header();
             // SAFETY: C promises that its message lasts (`MessagePtr`).
             unsafe {
-                (*self.message).msg_namelen = msg_namelen;
-                (*self.message).msg_controllen = msg_controllen;
-                (*self.message).msg_flags = msg_flags;
+                (*self.caller).msg_namelen = msg_namelen;
+                (*self.caller).msg_controllen = msg_controllen;
+                (*self.caller).msg_flags = msg_flags;
             }
         }
         Step::give(completed)

@@ -128,14 +128,8 @@ impl Vectors {
     /// Of buffers which together are no longer than a result can tell, and of as many as the kernel
     /// takes, so that no count that makes no sense is copied.
     pub(super) fn new(from: Array<'_, iovec>, count: Count<'_, usize>) -> Result<Vectors> {
-        if from.is_null() && count.get() > 0 {
-            return Err(NULL_POINTER);
-        }
-        let count = count.at_most(
-            libc::UIO_MAXIOV as u16,
-            Error::new(Errno::EINVAL, Sentence::TooManyBuffers),
-        )?;
-        let vectors = copy(from.get(count)?)?;
+        let too_many = Error::new(Errno::EINVAL, Sentence::TooManyBuffers);
+        let vectors = copy(from.get(count.at_most(libc::UIO_MAXIOV as u16, too_many)?)?)?;
         let together =
             vectors.iter().try_fold(0usize, |sum, vector| sum.checked_add(vector.iov_len));
         length(together.unwrap_or(usize::MAX))?;

@@ -126,8 +126,9 @@ impl SlowWatch {
         if nanos < self.limit.get() {
             return;
         }
-        let slow = SlowCallback::new(watched.kind, watched.source, Duration::from_nanos(nanos));
-        if self.debug && slow.duration() >= inspect::DEBUG_LIMIT {
+        let Watched { kind, source, .. } = watched;
+        let slow = SlowCallback { kind, source, duration: Duration::from_nanos(nanos) };
+        if self.debug && slow.duration >= inspect::DEBUG_LIMIT {
             inspect::print_slow(&slow);
         }
         if nanos >= self.handler_limit.get() {

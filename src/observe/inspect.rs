@@ -17,26 +17,15 @@ use crate::time::Time;
 /// One pending thing, as [`Loop::walk`](crate::Loop::walk) shows it.
 #[derive(Clone, Copy, Debug)]
 pub struct Info {
-    kind: Kind,
-    handle: Handle,
-    source: Source,
-    when: Time,
-    referenced: bool,
-    fd: Option<RawFd>,
+    pub(crate) kind: Kind,
+    pub(crate) handle: Handle,
+    pub(crate) source: Source,
+    pub(crate) when: Time,
+    pub(crate) referenced: bool,
+    pub(crate) fd: Option<RawFd>,
 }
 
 impl Info {
-    pub(crate) fn new(
-        kind: Kind,
-        handle: Handle,
-        source: Source,
-        when: u64,
-        referenced: bool,
-        fd: Option<RawFd>,
-    ) -> Info {
-        Info { kind, handle, source, when: Time::from_nanos(when), referenced, fd }
-    }
-
     /// What kind of thing it is.
     pub fn kind(&self) -> Kind {
         self.kind
@@ -66,27 +55,18 @@ impl Info {
     pub fn callback(&self) -> impl fmt::Display + use<> {
         Symbol(self.source)
     }
-
-    #[cfg(feature = "capi")]
-    pub(crate) fn source(&self) -> Source {
-        self.source
-    }
 }
 
 /// A callback that held the loop for the limit or longer; see
 /// [`Loop::set_slow_callback`](crate::Loop::set_slow_callback).
 #[derive(Clone, Copy, Debug)]
 pub struct SlowCallback {
-    kind: Kind,
-    source: Source,
-    duration: Duration,
+    pub(crate) kind: Kind,
+    pub(crate) source: Source,
+    pub(crate) duration: Duration,
 }
 
 impl SlowCallback {
-    pub(crate) fn new(kind: Kind, source: Source, duration: Duration) -> SlowCallback {
-        SlowCallback { kind, source, duration }
-    }
-
     /// What kind of thing it was.
     pub fn kind(&self) -> Kind {
         self.kind
@@ -100,11 +80,6 @@ impl SlowCallback {
     /// The callback, for people: a closure's type, or a C function's address and symbol.
     pub fn callback(&self) -> impl fmt::Display + use<> {
         Symbol(self.source)
-    }
-
-    #[cfg(feature = "capi")]
-    pub(crate) fn source(&self) -> Source {
-        self.source
     }
 }
 
@@ -129,23 +104,21 @@ pub(crate) fn print_slow(slow: &SlowCallback) {
 /// One line for each thing that is pending when the loop is closed, at `now`.
 pub(crate) fn print_pending(info: &Info, now: Time) {
     let (kind, callback, handle) = (info.kind.name(), info.callback(), info.handle.as_raw());
-    let due = Due { when: info.when, now };
+    let due = Due(info.when, now);
     print(format_args!("ringloop: pending at close: {kind} {callback}, handle {handle}{due}"));
 }
 
-/// When something is due, if it ever is.
-struct Due {
-    when: Time,
-    now: Time,
-}
+/// When something is due, if it ever is, and the time now.
+struct Due(Time, Time);
 
 impl fmt::Display for Due {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Due { when, now } = *self;
-        match when {
-            Time::NEVER => Ok(()),
-            when if when <= now => write!(f, ", overdue by {:.6} s", (now - when).as_secs_f64()),
-            when => write!(f, ", due in {:.6} s", (when - now).as_secs_f64()),
+        match *self {
+            Due(Time::NEVER, _) => Ok(()),
+            Due(when, now) if when <= now => {
+                write!(f, ", overdue by {:.6} s", (now - when).as_secs_f64())
+            }
+            Due(when, now) => write!(f, ", due in {:.6} s", (when - now).as_secs_f64()),
         }
     }
 }

@@ -9,13 +9,13 @@ use std::ffi::CStr;
 use std::fmt::{self, Write};
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
-use nix::unistd::gettid;
+use nix::sys::stat::{Mode, fstat};
+use nix::unistd::{ftruncate, gettid};
 
 use crate::abi::handle::Kind;
 use crate::abi::source::Source;
@@ -60,35 +60,29 @@ impl TraceFile {
     pub(crate) fn open(name: &[u8]) -> Result<Trace> {
         let name = with_process_number(name)?;
         let process = Process::current()?;
-        let cannot = |error: io::Error| {
-            Error::new(
-                Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)),
-                Sentence::NoTraceFile,
-            )
-        };
+        let cannot = |errno| Error::new(errno, Sentence::NoTraceFile);
         let name = CStr::from_bytes_with_nul(&name).map_err(|_| Error::NUL_INSIDE)?;
         // O_NONBLOCK: a pipe that nobody reads is refused, instead of waiting for a reader.
         // (The standard library copies a long name, and aborts where there is no memory for that.)
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let file = open(name, flags, Mode::from_bits_retain(0o666));
-        let file = File::from(file.map_err(|errno| Error::new(errno, Sentence::NoTraceFile))?);
-        let metadata = file.metadata().map_err(cannot)?;
-        let kind = metadata.file_type();
-        if !kind.is_file() && !kind.is_char_device() {
-            return Err(Error::new(Errno::EINVAL, Sentence::NoTraceFile));
+        let file = open(name, flags, Mode::from_bits_retain(0o666)).map_err(cannot)?;
+        let status = fstat(&file).map_err(cannot)?;
+        let kind = status.st_mode & libc::S_IFMT;
+        if !matches!(kind, libc::S_IFREG | libc::S_IFCHR) {
+            return Err(cannot(Errno::EINVAL));
         }
-        let identity = (metadata.dev(), metadata.ino());
+        let identity = (status.st_dev, status.st_ino);
         let mut files = lock(FILES.get(Mutex::default)?);
         if let Some(file) = files.iter().find(|file| file.identity == identity) {
             return Ok(file);
         }
-        if kind.is_file() {
-            file.set_len(0).map_err(cannot)?;
+        if kind == libc::S_IFREG {
+            ftruncate(&file, 0).map_err(cannot)?;
         }
         files.try_reserve(1)?;
         let mut gathered = Vec::new();
         gathered.try_reserve_exact(GATHER + 2 + LONGEST + END.len())?;
-        let events = Mutex::new(Events { file, written: 0, gathered });
+        let events = Mutex::new(Events { file: File::from(file), written: 0, gathered });
         let file: Trace = Box::leak(try_box(TraceFile { identity, process, events })?);
         files.push(file);
         Ok(file)
@@ -231,24 +225,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A name with the process's number in it, and a NUL at its end.
 fn with_process_number(name: &[u8]) -> Result<Vec<u8>> {
-    let mut number = [0; 10];
-    let mut room = &mut number[..];
-    // A number has ten digits at most.
-    let _ = io::Write::write_fmt(&mut room, format_args!("{}", std::process::id()));
-    let digits = 10 - room.len();
     let mut result = Vec::new();
-    result.try_reserve(name.len() + 1)?;
+    // Two bytes become ten digits at most.
+    result.try_reserve_exact(5 * name.len() + 1)?;
     let mut rest = name;
-    while let Some((&first, others)) = rest.split_first() {
-        if let Some(after) = rest.strip_prefix(b"%p") {
-            result.try_reserve(digits + after.len() + 1)?;
-            result.extend_from_slice(&number[..digits]);
-            rest = after;
-        } else {
-            result.push(first);
-            rest = others;
-        }
+    while let Some(at) = rest.windows(2).position(|pair| pair == b"%p") {
+        result.extend_from_slice(&rest[..at]);
+        let _ = io::Write::write_fmt(&mut result, format_args!("{}", std::process::id()));
+        rest = &rest[at + 2..];
     }
+    result.extend_from_slice(rest);
     result.push(0);
     Ok(result)
 }

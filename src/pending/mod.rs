@@ -40,6 +40,7 @@ use crate::pending::ready::ReadyQueue;
 use crate::pending::slots::{Location, Slots};
 use crate::pending::timers::Timers;
 use crate::sys::signals::Registration;
+use crate::time::Time;
 
 pub(crate) use self::children::Child;
 use self::children::Children;
@@ -245,12 +246,16 @@ impl<L: 'static> Schedule<L> {
     pub(crate) fn info(&self, index: u32) -> Option<Info> {
         let slot = &self.slots[index];
         let handle = self.slots.handle(index);
-        let source = || self.slots.callback(index).source();
-        let fd = || self.descriptor_of(index);
         // A watcher has its events there.
         let when = if slot.kind() == Kind::Watch { u64::MAX } else { slot.when() };
-        slot.is_filled()
-            .then(|| Info::new(slot.kind(), handle, source(), when, slot.is_referenced(), fd()))
+        slot.is_filled().then(|| Info {
+            kind: slot.kind(),
+            handle,
+            source: self.slots.callback(index).source(),
+            when: Time::from_nanos(when),
+            referenced: slot.is_referenced(),
+            fd: self.descriptor_of(index),
+        })
     }
 
     #[inline]
