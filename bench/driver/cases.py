@@ -30,7 +30,6 @@ class Case:
     lines: bool = False  # plotted as lines over n
     reference: str = REFERENCE
     floor: str = ""  # what the kernel does without a loop: a second ratio is to it
-    aside: bool = False  # no event loops: measured only when it is named
     apart: str = ""  # its programs are files of their own, whose names end in this: c/SYSTEM_APART.c
 
 
@@ -77,23 +76,14 @@ _SIZES = (1_000, 100_000, 1_000_000, 10_000_000)
 _QUICK_SIZES = (1_000, 10_000)
 
 
-def _posts(each, batches, label="{} x {:,}, batches of {:,}"):
+def _posts(each, batches):
     """Fewer where each post is waited for."""
     points = {}
     for threads in (1, 4):
         for batch in batches:
             n = each // 50 if batch == 1 else each
             who = "1 thread" if threads == 1 else f"{threads} threads"
-            points[label.format(who, n, min(batch, n))] = {"threads": threads, "n": n, "batch": batch}
-    return points
-
-
-def _queues(n):
-    points = {}
-    for producers in (1, 4):
-        who = "1 producer" if producers == 1 else f"{producers} producers"
-        points[f"{who} x {n:,}, taken meanwhile"] = {"producers": producers, "n": n}
-        points[f"{who} x {n:,}, taken afterwards"] = {"producers": producers, "n": n, "after": 1}
+            points[f"{who} x {n:,}, batches of {min(batch, n):,}"] = {"threads": threads, "n": n, "batch": batch}
     return points
 
 
@@ -345,37 +335,6 @@ CASES = [
         "round trip",
         {"1,000,000 round trips": {"n": 1_000_000}},
         {"20,000 round trips": {"n": 20_000}},
-    ),
-    Case(
-        "queues",
-        "threads push boxed items into a queue, one takes them; no loop",
-        "",
-        (
-            Figure("cpu", "CPU ns an item", _each("cpu_ns")),
-            Figure("wall", "wall ns an item", _each("wall_ns")),
-            Figure("takes", "takes", _scaled("takes")),
-        ),
-        _queues(1_000_000),
-        _queues(20_000),
-        systems=("ringloop-post-boxes", "ringloop-inbox", "segqueue", "mpsc", "mutex", "mutex-values"),
-        reference="ringloop-post-boxes",
-        aside=True,
-    ),
-    Case(
-        "wakes",
-        "a thread that sleeps in io_uring_enter() is woken by another one; no loop",
-        "",
-        (
-            *_LATENCY,
-            Figure("send", "p50 ns to send", _scaled("send_p50_ns")),
-            Figure("sender", "sender's CPU ns a wake", _each("sender_cpu_ns")),
-            Figure("sleeper", "sleeper's CPU ns a wake", _each("sleeper_cpu_ns")),
-        ),
-        {"5,000 wakes": {"n": 5_000}},
-        {"200 wakes": {"n": 200}},
-        systems=("wake-eventfd", "wake-msg-ring", "wake-msg-ring-sync"),
-        reference="wake-eventfd",
-        aside=True,
     ),
 ]
 

@@ -24,7 +24,7 @@ class Failed(Exception):
 def run(system, case, options):
     if case.program == "idle":
         return _idle(setup.command(system, case), options)
-    command = _command(setup.command(system, case), system.says or case.program, options)
+    command = _command(setup.command(system, case), case.program, options)
     if case.program == "echo":
         return _echo(command, options)
     if case.program == "copy":

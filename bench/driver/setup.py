@@ -103,7 +103,6 @@ def _build_c(system, name):
         "ringloop-so": [f"-I{ROOT}/include", f"-L{BUILD}/c", "-lringloop", f"-Wl,-rpath,{BUILD}/c"],
         "clock_nanosleep": [],
         "eventfd": [],
-        "wakes": ["-luring"],
         "liburing": ["-luring"],
         "epoll": [],
         "cp": [],
@@ -188,7 +187,7 @@ def versions(parts):
         if system.options or system.name in found:
             continue
         if system.language == "rust":
-            crate = system.crate or system.program.removeprefix("bench-")
+            crate = system.program.removeprefix("bench-")
             match = re.search(rf'^name = "{crate}"\nversion = "([^"]*)"', lock, re.MULTILINE)
             if not match:
                 continue

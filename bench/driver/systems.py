@@ -13,20 +13,10 @@ class System:
     options: dict = field(default_factory=dict)
     only: tuple = ()  # the cases it takes part in; all when empty
     extra: bool = False  # measured only when --systems names it
-    says: str = ""  # what its program is told to do, if not the case's name
-    crate: str = ""  # whose version is shown, if not the one that the program is named after
 
 
 TASKS = ("task-spawn", "task-yield", "task-sleep", "task-channel")
 RUNTIME = (*TASKS, "echo")
-
-
-def _queue(name, title, says, crate=""):
-    return System(name, title, "rust", "bench-queues", only=("queues",), says=says, crate=crate)
-
-
-def _wake(name, title, says):
-    return System(name, title, "c", "wakes", "liburing-dev", only=("wakes",), says=says)
 
 
 SYSTEMS = [
@@ -62,13 +52,4 @@ SYSTEMS = [
     System("epoll", "epoll", "c", "epoll", only=("echo",)),
     System("liburing", "liburing", "c", "liburing", "liburing-dev", only=("echo",)),
     System("cp", "cp", "c", "cp", only=("copy",)),
-    _queue("ringloop-post-boxes", "ringloop's inbox", "post-boxes", "ringloop"),
-    _queue("ringloop-inbox", "the inbox, boxes", "inbox", "ringloop"),
-    _queue("segqueue", "crossbeam SegQueue", "segqueue", "crossbeam-queue"),
-    _queue("mpsc", "std mpsc", "mpsc"),
-    _queue("mutex", "Mutex<VecDeque>", "mutex"),
-    _queue("mutex-values", "Mutex<Vec>, no boxes", "values"),
-    _wake("wake-eventfd", "eventfd, poll", "eventfd"),
-    _wake("wake-msg-ring", "MSG_RING", "msg-ring"),
-    _wake("wake-msg-ring-sync", "MSG_RING, no ring", "msg-ring-sync"),
 ]
