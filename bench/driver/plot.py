@@ -4,7 +4,7 @@ import math
 import textwrap
 from html import escape
 
-from .report import FIGURES, TITLES, number, summaries
+from .report import TITLES, number
 from .systems import SYSTEMS
 
 WIDTH = 860
@@ -77,19 +77,17 @@ def _tick(value):
 
 
 def _head(picture, result):
-    entries = [entry for entries in result["points"].values() for entry in entries.values()]
-    rounds = max(len(entry.get("runs", ())) for entry in entries)
-    picture.text(20, 30, f"{result['case']}: {result['work']}", "title")
-    where = f"{result['date'][:10]}, Linux {result['kernel']}, {result['cpu']}, {result['cores']} cores"
-    picture.text(20, 50, f"{where}. {result['command']}", "small")
-    better = "More" if FIGURES[result["case"]][0].more else "Less"
-    median = "One round." if rounds == 1 else f"Median of {rounds} rounds, marks from min to max."
+    case, head = result.case, result.head
+    picture.text(20, 30, f"{case.name}: {case.work}", "title")
+    picture.text(20, 50, f"{head['date']}, {head['machine']}. {head['command']}", "small")
+    better = "More" if case.figures[0].more else "Less"
+    median = "One round." if head["rounds"] == "1" else f"Median of {head['rounds']} rounds, marks from min to max."
     picture.text(20, 66, f"{median} {better} is better.", "small")
     return 76
 
 
 def _left_out(picture, y, entries):
-    words = [f"{TITLES[name]} ({entry['note']})" for name, entry in entries.items() if not entry.get("runs")]
+    words = [f"{TITLES[name]} ({entry.note})" for name, entry in entries.items() if not entry.is_measured]
     if words:
         for line in textwrap.wrap(f"Left out: {', '.join(words)}", 140):
             picture.text(20, y, line, "small")
@@ -97,10 +95,8 @@ def _left_out(picture, y, entries):
     return y
 
 
-def _bars(picture, y, result, label, entries):
-    figures = FIGURES[result["case"]]
-    found = {name: summaries(result, entry) for name, entry in entries.items() if entry.get("runs")}
-    found = {name: all_ for name, all_ in found.items() if all_[0]}
+def _bars(picture, y, figures, label, entries):
+    found = {name: entry.found for name, entry in entries.items() if entry.found[0]}
     if not found:
         return y
     scale = Scale([value for each in found.values() for value in each[0]], LEFT, WIDTH - RIGHT)
@@ -138,15 +134,14 @@ def _apart(wanted, gap):
     return placed
 
 
-def _lines(picture, y, result, title, points):
+def _lines(picture, y, figure, title, points):
     """Log-log: `points` are the numbers of timers and what was found there."""
     left, right, top, bottom = 70, WIDTH - 190, y + 34, y + 374
     series = {}
     for n, entries in points:
         for name, entry in entries.items():
-            found = summaries(result, entry)[0] if entry.get("runs") else None
-            if found:
-                series.setdefault(name, []).append((n, found))
+            if entry.found[0]:
+                series.setdefault(name, []).append((n, entry.found[0]))
     if not series:
         return y
     values = [value for line in series.values() for _, found in line for value in found]
@@ -156,7 +151,7 @@ def _lines(picture, y, result, title, points):
     up = Scale([1, 1000], bottom, top)
     up.low, up.high = 10 ** math.floor(math.log10(min(values))), max(values) * 1.2
     picture.text(20, y + 18, title, "label")
-    picture.text(WIDTH - 20, y + 18, f"{FIGURES[result['case']][0].title}, logarithmic scales", "small", "end")
+    picture.text(WIDTH - 20, y + 18, f"{figure.title}, logarithmic scales", "small", "end")
     for n in xs:
         picture.line(across(n), top, across(n), bottom, "grid")
         picture.text(across(n), bottom + 16, _tick(n), "small", "middle")
@@ -181,24 +176,24 @@ def _lines(picture, y, result, title, points):
         )
         picture.draw(f'<text x="{right + 10}" y="{label + 4:.1f}" style="fill:{colour}">{escape(words)}</text>')
     y = max(bottom, heights[-1]) + 36
-    notes = {name: entry for _, entries in points for name, entry in entries.items() if not entry.get("runs")}
+    notes = {name: entry for _, entries in points for name, entry in entries.items() if not entry.is_measured}
     return _left_out(picture, y, {name: entry for name, entry in notes.items() if name not in series})
 
 
-def draw(result, lines):
+def draw(result):
     """The whole picture of one case, as text."""
-    picture = Picture()
+    picture, figures = Picture(), result.case.figures
     y = _head(picture, result)
-    if lines:
+    if result.case.lines:
         panels = {}
-        for label, entries in result["points"].items():
-            title, _, size = label.rpartition(", ") if ", " in label else ("", "", label)
+        for label, entries in result.points.items():
+            title, _, size = label.rpartition(", ")
             n = int(size.split()[0].replace(",", ""))
             panels.setdefault(title, []).append((n, entries))
         for title, points in panels.items():
-            y = _lines(picture, y, result, title, points)
+            y = _lines(picture, y, figures[0], title, points)
     else:
-        for label, entries in result["points"].items():
-            y = _bars(picture, y, result, label, entries)
+        for label, entries in result.points.items():
+            y = _bars(picture, y, figures, label, entries)
     picture.height = y + 6
     return picture.svg()

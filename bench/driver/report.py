@@ -1,114 +1,134 @@
-"""Results: the JSON files, and the tables on the terminal."""
+"""Results: a table for each case, which is shown, kept as results/CASE.md, and read again to draw the plots."""
 
-import json
 import os
 import platform
 import statistics
 import time
+from dataclasses import dataclass
 
-from .cases import CASES
+from .cases import Case
 from .systems import SYSTEMS
 
 TITLES = {system.name: system.title for system in SYSTEMS}
-FIGURES = {case.name: case.figures for case in CASES}
-# What the ratios of a case are to: a title, and the name of a system.
-RATIOS = {
-    case.name: [("ratio", case.reference), *([(f"to {TITLES[case.floor]}", case.floor)] if case.floor else ())]
-    for case in CASES
-}
+_NAMES = {title: name for name, title in TITLES.items()}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One system at one point of a case."""
+
+    found: list  # for each figure of the case: median, least and greatest of the rounds; None where there is none
+    note: str  # what it did less than the others, or why it is left out
+
+    @property
+    def is_measured(self):
+        return any(self.found)
+
+
+@dataclass(frozen=True)
+class Result:
+    case: Case
+    head: dict  # when, where and how it was measured, in words
+    points: dict  # label: {name of a system: Row}
 
 
 def machine():
     with open("/proc/cpuinfo", encoding="utf-8") as cpuinfo:
         models = [line.split(":", 1)[1].strip() for line in cpuinfo if line.startswith("model name")]
     return {
-        "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-        "kernel": platform.release(),
-        "machine": platform.machine(),
-        "cpu": models[0] if models else "unknown",
-        "cores": os.cpu_count(),
-        "load": os.getloadavg()[0],
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"Linux {platform.release()}, {models[0] if models else platform.machine()}, {os.cpu_count()} cores",
+        "load": f"{os.getloadavg()[0]:.2f}",
     }
 
 
-def write(folder, result):
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{result['case']}.json"
-    path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return path
-
-
-def read(folder):
-    """The results that are there, in the order of the cases."""
-    paths = (folder / f"{case.name}.json" for case in CASES)
-    return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
-
-
-def summary(values):
-    """Median, least and greatest of the numbers that are there; None when there is none."""
+def _summary(values):
     values = [value for value in values if value is not None]
     return (statistics.median(values), min(values), max(values)) if values else None
 
 
-def summaries(result, entry):
-    """For each figure of the case, the summary of the runs of one system."""
-    return [
-        summary([figure.value(run, entry["options"]) for run in entry.get("runs", ())])
-        for figure in FIGURES[result["case"]]
-    ]
+def row(case, options, runs, note):
+    """What the runs of one system come to; `runs` are the answers of its program."""
+    return Row([_summary([figure.value(run, options) for run in runs]) for figure in case.figures], note)
 
 
 def number(value):
-    if float(value).is_integer() or abs(value) >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+    """Three digits, or more where they are whole."""
+    digits = 0 if float(value).is_integer() else sum(value < limit for limit in (100, 10, 1))
+    return f"{value:,.{digits}f}"
 
 
-def _spread(found):
-    if found is None:
-        return ("-", "")
-    median, least, greatest = map(number, found)
-    return (median, "" if least == greatest else f"{least}..{greatest}")
+def _cell(summary):
+    if summary is None:
+        return "-"
+    median, least, greatest = map(number, summary)
+    return median if least == greatest else f"{median} ({least}..{greatest})"
 
 
-def _ratio(found, reference, more):
-    """A ratio of costs: turned round where more is better."""
-    if not found or not reference or not found[0] or not reference[0]:
+def _parse_cell(cell):
+    median, _, spread = cell.replace(",", "").rstrip(")").partition(" (")
+    if median in ("", "-"):
+        return None
+    least, _, greatest = (spread or f"{median}..{median}").partition("..")
+    return float(median), float(least), float(greatest)
+
+
+def _ratio(figure, entries, name, reference):
+    """A ratio of costs, of the first figure: turned round where more is better."""
+    pair = [entries[one].found[0] if one in entries else None for one in (name, reference)]
+    if not all(pair) or not pair[0][0] or not pair[1][0]:
         return ""
-    return f"{reference[0] / found[0] if more else found[0] / reference[0]:.2f}"
+    ratio = pair[0][0] / pair[1][0]
+    return f"{1 / ratio if figure.more else ratio:.2f}"
 
 
-def _point_rows(result, entries):
-    """The table of one point: its first row names the columns."""
-    figures = FIGURES[result["case"]]
-    ratios = RATIOS[result["case"]]
-    titles = [part for figure in figures for part in (figure.title, "min..max")]
-    yield ["", *titles, *(title for title, _ in ratios), ""]
-    measured = [entries[name] if "runs" in entries.get(name, ()) else None for _, name in ratios]
-    references = [entry and summaries(result, entry)[0] for entry in measured]
-    for name, entry in entries.items():
-        if not entry.get("runs"):
-            yield [TITLES[name], "-", *[""] * (2 * len(figures) - 1 + len(ratios)), entry.get("note", "")]
-            continue
-        found = summaries(result, entry)
-        columns = [part for each in found for part in _spread(each)]
-        yield [TITLES[name], *columns, *(_ratio(found[0], each, figures[0].more) for each in references), entry.get("note", "")]
+def _rows(result):
+    """The cells of the table; the label of a point stands in its first row alone."""
+    case = result.case
+    ratios = {"ratio": case.reference} | ({f"to {TITLES[case.floor]}": case.floor} if case.floor else {})
+    yield ["point", "system", *(figure.title for figure in case.figures), *ratios, "note"]
+    for label, entries in result.points.items():
+        for name, entry in entries.items():
+            found = map(_cell, entry.found) if entry.is_measured else ["-", *[""] * (len(case.figures) - 1)]
+            costs = (_ratio(case.figures[0], entries, name, reference) for reference in ratios.values())
+            yield [label, TITLES[name], *found, *costs, entry.note]
+            label = ""
 
 
 def table(result):
-    """The case as text. A ratio is that of the first figure."""
-    lines = [f"\n==== {result['case']}: {result['work']} ===="]
-    for label, entries in result["points"].items():
-        rows = list(_point_rows(result, entries))
-        widths = [max(map(len, column)) for column in zip(*rows)]
-        # A column of spreads that are all empty is not shown.
-        shown = [any(row[i] for row in rows[1:]) or i == 0 for i in range(len(widths))]
-        lines.append(f"\n{label}")
-        for row in rows:
-            cells = [
-                text.ljust(width) if i in (0, len(row) - 1) else text.rjust(width)
-                for i, (text, width) in enumerate(zip(row, widths))
-                if shown[i]
-            ]
-            lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
+    """The result as Markdown, in columns that are readable as they stand."""
+    case, rows = result.case, list(_rows(result))
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    # Words are to the left, figures to the right.
+    aligns = [str.ljust if column in (0, 1, len(widths) - 1) else str.rjust for column in range(len(widths))]
+    rows.insert(1, ["-" if align is str.ljust else "-:" for align in aligns])
+    lines = [f"# {case.name}: {case.work}", "", *(f"- {key}: {value}" for key, value in result.head.items()), ""]
+    for row in rows:
+        fill = "-" if row is rows[1] else " "
+        lines.append(f"| {' | '.join(align(cell, width, fill) for align, cell, width in zip(aligns, row, widths))} |")
+    return "\n".join([*lines, ""])
+
+
+def write(folder, result):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{result.case.name}.md").write_text(table(result), encoding="utf-8")
+
+
+def read(folder, cases):
+    """The tables that are there, each with its case."""
+    paths = {path.stem: path for path in folder.glob("*.md")}
+    return [(case, paths[case.name].read_text(encoding="utf-8")) for case in cases if case.name in paths]
+
+
+def parse(case, text):
+    """A table as a result again."""
+    lines = text.splitlines()
+    head = dict(line[2:].split(": ", 1) for line in lines if line.startswith("- "))
+    titles, _, *rows = [[cell.strip() for cell in line[1:-1].split("|")] for line in lines if line.startswith("|")]
+    columns = [titles.index(figure.title) for figure in case.figures]
+    points = {}
+    for cells in rows:
+        label = cells[0] or label
+        found = [_parse_cell(cells[column]) for column in columns]
+        points.setdefault(label, {})[_NAMES[cells[1]]] = Row(found, cells[-1])
+    return Result(case, head, points)

@@ -178,25 +178,32 @@ def command(system, case):
     return [python, "-B", str(BENCH / "python/loops.py"), system.program]
 
 
+def has_changes():
+    """Whether the tree differs from its commit, in other things than results."""
+    others = [":!bench/results", ":!bench/plots"]
+    return bool(quietly(["git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no", "--", ".", *others]))
+
+
+def commit():
+    name = quietly(["git", "-C", str(ROOT), "describe", "--always"]) or "unknown"
+    return f"{name} with changes" if has_changes() else name
+
+
 def versions(parts):
-    """Of everything that takes part, and of what built it; `parts` are the pairs of a system and a case that were built."""
+    """Of what built the programs, and of these pairs of a system and a case, which were built."""
     lock = (BENCH / "rust/Cargo.lock").read_text(encoding="utf-8")
     found = {"rustc": quietly(["rustc", "--version"]), "cc": (quietly(["cc", "--version"]) or "").split("\n")[0]}
-    revision = quietly(["git", "-C", str(ROOT), "describe", "--always", "--dirty"])
     for system, case in parts:
-        if system.options or system.name in found:
+        name = "ringloop" if system.name.startswith("ringloop") else system.name
+        if system.options or name in found:
             continue
         if system.language == "rust":
             crate = system.program.removeprefix("bench-")
             match = re.search(rf'^name = "{crate}"\nversion = "([^"]*)"', lock, re.MULTILINE)
-            if not match:
-                continue
-            found[system.name] = match.group(1)
+            found[name] = match.group(1)
         elif system.package == "liburing-dev":
-            found["liburing"] = quietly(["pkg-config", "--modversion", "liburing"])
-            continue
+            found[name] = quietly(["pkg-config", "--modversion", "liburing"])
         else:
-            found[system.name] = (quietly([*command(system, case), "version"]) or "").split("\n")[0]
-        if system.name.startswith("ringloop") and revision:
-            found[system.name] += f" ({revision})"
-    return found
+            found[name] = (quietly([*command(system, case), "version"]) or "").split("\n")[0]
+    # Some name themselves.
+    return [version if (version or "").startswith(name) else f"{name} {version}" for name, version in found.items()]
