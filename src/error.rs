@@ -19,9 +19,9 @@ pub struct Error {
 /// A result whose error is an [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Declares what can be said.
+/// Declares what can be said, and the errors that always say it with the same errno.
 macro_rules! sentences {
-    ($($name:ident: $text:literal,)*) => {
+    ($($name:ident $(= $error:ident($errno:ident))?: $text:literal,)*) => {
         /// What an error says.
         #[derive(Clone, Copy, PartialEq, Eq)]
         #[repr(u8)]
@@ -33,52 +33,72 @@ macro_rules! sentences {
                 match self { $(Sentence::$name => $text,)* }
             }
         }
+
+        #[cfg_attr(not(feature = "capi"), allow(dead_code, reason = "one is for C alone"))]
+        impl Error {
+            $($(
+                pub(crate) const $error: Error = Error::new(Errno::$errno, Sentence::$name);
+            )?)*
+        }
     };
 }
 
 sentences! {
-    NoMemory: c"no memory could be had; nothing was changed, free some and try again",
-    StaleHandle: c"the handle is stale: what it named has ended, or it is no handle of this loop",
-    NotATimer: c"the handle is not a timer's: only call_later, call_at and call_every give those",
-    NotAnOperation: c"the handle is not an operation's: only those can have a deadline, timers are \
-        rescheduled",
-    NotAWatcher: c"the handle is not a watcher's: only loop_watch_fd() gives those",
-    UnknownEvents: c"the events have a bit that is no POLL* of poll(2)",
+    NoMemory = NO_MEMORY(ENOMEM): c"no memory could be had; nothing was changed, free some and try \
+        again",
+    StaleHandle = STALE_HANDLE(ENOENT): c"the handle is stale: what it named has ended, or it is \
+        no handle of this loop",
+    NotATimer = NOT_A_TIMER(EINVAL): c"the handle is not a timer's: only call_later, call_at and \
+        call_every give those",
+    NotAnOperation = NOT_AN_OPERATION(EINVAL): c"the handle is not an operation's: only those can \
+        have a deadline, timers are rescheduled",
+    NotAWatcher = NOT_A_WATCHER(EINVAL): c"the handle is not a watcher's: only loop_watch_fd() \
+        gives those",
+    UnknownEvents = UNKNOWN_EVENTS(EINVAL): c"the events have a bit that is no POLL* of poll(2)",
     NotPollable: c"the descriptor cannot be watched: it is that of a file or a directory, which \
         are always ready",
     WatchRefused: c"the kernel will not watch the descriptor",
     BuffersRefused: c"the kernel refused the ring of buffers",
-    BuffersOutOfRange: c"a ring of buffers has 1 to 32768 of them, of 1 to 2^31 - 1 bytes each, \
-        and 2^40 bytes at most",
-    BuffersInUse: c"the buffers are used by an operation, or some of them are kept: end it, return \
-        them",
-    ForeignBuffers: c"the buffers are another loop's, or have been freed",
-    NotABuffer: c"the address is not in a buffer that is kept, or in the callback's hands",
-    BadDescriptor: c"the descriptor is not open",
-    HookReference: c"the handle is a hook's: a hook never keeps a run alive",
-    SignalReference: c"the handle is a signal handler's: it never keeps a run alive",
+    BuffersOutOfRange = BUFFERS_OUT_OF_RANGE(EINVAL): c"a ring of buffers has 1 to 32768 of them, \
+        of 1 to 2^31 - 1 bytes each, and 2^40 bytes at most",
+    BuffersInUse = BUFFERS_IN_USE(EBUSY): c"the buffers are used by an operation, or some of them \
+        are kept: end it, return them",
+    ForeignBuffers = FOREIGN_BUFFERS(EINVAL): c"the buffers are another loop's, or have been freed",
+    NotABuffer = NOT_A_BUFFER(EINVAL): c"the address is not in a buffer that is kept, or in the \
+        callback's hands",
+    BadDescriptor = BAD_DESCRIPTOR(EBADF): c"the descriptor is not open",
+    HookReference = HOOK_REFERENCE(EINVAL): c"the handle is a hook's: a hook never keeps a run \
+        alive",
+    SignalReference = SIGNAL_REFERENCE(EINVAL): c"the handle is a signal handler's: it never keeps \
+        a run alive",
     NotCatchable: c"no loop can handle this signal: it is out of range, cannot be caught, or is \
         that of a fault (SIGSEGV, SIGBUS, SIGFPE, SIGILL)",
-    ZeroPeriod: c"the period is zero: a repeating timer needs at least a nanosecond",
-    NotRunning: c"the loop is not running: break is for a callback of the loop",
-    NoLoop: c"no loop is running on this thread: this is for tasks and callbacks of a loop",
-    StoppedEarly: c"the loop was stopped before the future was complete",
-    TimedOut: c"the time was up before the future was complete",
-    TaskAborted: c"the task was aborted",
-    TaskPanicked: c"the task has panicked",
-    GroupEnded: c"the group takes no more tasks: one of them has failed, or the group is gone",
-    SenderGone: c"it will not come: the sender was dropped, as when the loop is closed",
-    Running: c"the loop is running or a callback of it is on the stack: wait until that has \
-        returned",
-    Bound: c"the loop has run already: adopt it before its first run",
-    ShutDown: c"the loop is shut down or closing: it takes nothing new",
-    WrongThread: c"the loop belongs to another thread",
-    Forked: c"the loop belongs to the parent process: close it, and make a new one in the child",
-    KernelHoldsOn: c"the kernel has not let go of all operations, or work that has begun has not \
-        ended: the loop is still open, close it again",
-    Interrupted: c"a signal ended the wait and no callback ran",
-    EntriesOutOfRange: c"sq_entries is at most 32768, cq_entries at most 65536 and not below \
-        sq_entries",
+    ZeroPeriod = ZERO_PERIOD(EINVAL): c"the period is zero: a repeating timer needs at least a \
+        nanosecond",
+    NotRunning = NOT_RUNNING(EINVAL): c"the loop is not running: break is for a callback of the \
+        loop",
+    NoLoop = NO_LOOP(EINVAL): c"no loop is running on this thread: this is for tasks and callbacks \
+        of a loop",
+    StoppedEarly = STOPPED_EARLY(ECANCELED): c"the loop was stopped before the future was complete",
+    TimedOut = TIMED_OUT(ETIMEDOUT): c"the time was up before the future was complete",
+    TaskAborted = TASK_ABORTED(ECANCELED): c"the task was aborted",
+    TaskPanicked = TASK_PANICKED(ENOTRECOVERABLE): c"the task has panicked",
+    GroupEnded = GROUP_ENDED(ECANCELED): c"the group takes no more tasks: one of them has failed, \
+        or the group is gone",
+    SenderGone = SENDER_DROPPED(ECANCELED): c"it will not come: the sender was dropped, as when \
+        the loop is closed",
+    Running = RUNNING(EBUSY): c"the loop is running or a callback of it is on the stack: wait \
+        until that has returned",
+    Bound = BOUND(EBUSY): c"the loop has run already: adopt it before its first run",
+    ShutDown = SHUT_DOWN(ESHUTDOWN): c"the loop is shut down or closing: it takes nothing new",
+    WrongThread = WRONG_THREAD(EPERM): c"the loop belongs to another thread",
+    Forked = FORKED(EOWNERDEAD): c"the loop belongs to the parent process: close it, and make a \
+        new one in the child",
+    KernelHoldsOn = CLOSE_TIMED_OUT(ETIMEDOUT): c"the kernel has not let go of all operations, or \
+        work that has begun has not ended: the loop is still open, close it again",
+    Interrupted = INTERRUPTED(EINTR): c"a signal ended the wait and no callback ran",
+    EntriesOutOfRange = ENTRIES_OUT_OF_RANGE(EINVAL): c"sq_entries is at most 32768, cq_entries at \
+        most 65536 and not below sq_entries",
     NoVersion: c"RINGLOOP_KERNEL is not a version such as 5.10",
     NoWipeOnFork: c"the kernel is older than 4.14: it has no MADV_WIPEONFORK",
     NoIoUring: c"this kernel has no io_uring that is new enough (Linux 5.10 or later), or a \
@@ -97,18 +117,19 @@ sentences! {
     EnterFailed: c"io_uring_enter failed",
     CallRefused: c"io_uring_setup is allowed here, but io_uring_enter or io_uring_register is not: \
         allow all three in the seccomp profile",
-    NoSubmissionForLong: c"the kernel has taken no submissions for a second, for want of memory: \
-        free some and run again, nothing is lost",
+    NoSubmissionForLong = NO_SUBMISSION_FOR_LONG(EAGAIN): c"the kernel has taken no submissions \
+        for a second, for want of memory: free some and run again, nothing is lost",
     OwnRefused: c"the kernel refuses the loop's own poll or timeout: the restrictions of its ring \
         must allow IORING_OP_POLL_ADD, IORING_OP_TIMEOUT and IORING_OP_TIMEOUT_REMOVE",
-    CompletionLost: c"the kernel had no memory to keep a completion: cancel the operations whose \
-        callbacks do not come, ask for more cq_entries",
+    CompletionLost = COMPLETION_LOST(EBADR): c"the kernel had no memory to keep a completion: \
+        cancel the operations whose callbacks do not come, ask for more cq_entries",
     EventFdFailed: c"the eventfd of loop_fd could not be made and registered with the ring",
     WakeFdFailed: c"the eventfd that wakes the loop could not be made",
-    NoSubmission: c"the kernel takes no submissions at the moment: try again",
+    NoSubmission = NO_SUBMISSION(EAGAIN): c"the kernel takes no submissions at the moment: try \
+        again",
     NoTraceFile: c"the file for trace events (RINGLOOP_TRACE, or the option trace) cannot be made",
-    Unsupported: c"this kernel does not have the operation: ask loop_supports() first, or do it on \
-        a thread",
+    Unsupported = UNSUPPORTED(ENOSYS): c"this kernel does not have the operation: ask \
+        loop_supports() first, or do it on a thread",
     FlagIoDrain: c"IOSQE_IO_DRAIN is refused: it would wait for the loop's own poll for wakes, \
         which never ends",
     FlagSkipSuccess: c"IOSQE_CQE_SKIP_SUCCESS is refused: the final callback would not come",
@@ -122,12 +143,14 @@ sentences! {
         of its own; use loop_remote_call_soon()",
     Opcode128: c"operations with entries of 128 bytes are refused: the loop's ring has entries of \
         64",
-    ChainTooLong: c"the chain is longer than the submission queue: ask for more sq_entries",
-    LengthTooLarge: c"the length is over INT32_MAX: the kernel could not tell how much was done",
+    ChainTooLong = CHAIN_TOO_LONG(E2BIG): c"the chain is longer than the submission queue: ask for \
+        more sq_entries",
+    LengthTooLarge = TOO_LONG(EINVAL): c"the length is over INT32_MAX: the kernel could not tell \
+        how much was done",
     NoRoom: c"the buffer has no room: a vector needs capacity to spare",
-    NulInside: c"a path, a name or an argument has a NUL inside",
-    PathTooLong: c"the path is too long for the address of a Unix socket, which has room for 107 \
-        bytes",
+    NulInside = NUL_INSIDE(EINVAL): c"a path, a name or an argument has a NUL inside",
+    PathTooLong = PATH_TOO_LONG(EINVAL): c"the path is too long for the address of a Unix socket, \
+        which has room for 107 bytes",
     OptionsDisagree: c"the options to open a file disagree: it needs read, write or append; \
         truncate, create and create_new need write or append; and append does not go with truncate",
     FlagZeroCopy: c"MSG_ZEROCOPY is refused: the kernel would use the buffer after the final \
@@ -142,17 +165,20 @@ sentences! {
         _PEEK, _TRUNC and _WAITALL, and the flags have another bit",
     FlagTruncate: c"MSG_TRUNC is refused here: the result would not tell what is in the buffer; \
         use submit",
-    AnotherUnderWay: c"another one of this kind is under way: await that first, or drop it",
-    EndOfStream: c"the stream has ended before the buffer was full",
-    BadAddress: c"the address makes no sense, or there is none",
-    NothingWritten: c"nothing could be written, and there is no error that says why",
+    AnotherUnderWay = ANOTHER_UNDER_WAY(EBUSY): c"another one of this kind is under way: await \
+        that first, or drop it",
+    EndOfStream = END_OF_STREAM(ENODATA): c"the stream has ended before the buffer was full",
+    BadAddress = BAD_ADDRESS(EINVAL): c"the address makes no sense, or there is none",
+    NothingWritten = NOTHING_WRITTEN(EIO): c"nothing could be written, and there is no error that \
+        says why",
     OperationFailed: c"the operation failed",
-    Cancelled: c"it was cancelled before it had begun",
+    Cancelled = CANCELLED(ECANCELED): c"it was cancelled before it had begun",
     NoThread: c"no thread could be started: raise the limit (ulimit -u, the container's pids) or \
         free some memory",
-    OwnExecutor: c"a thread of the loop's own executor, for which closing waits, can neither close \
-        nor adopt it: use another thread",
-    NotAChild: c"the process is no child of this one, or has been waited for already",
+    OwnExecutor = OWN_EXECUTOR(EDEADLK): c"a thread of the loop's own executor, for which closing \
+        waits, can neither close nor adopt it: use another thread",
+    NotAChild = NOT_A_CHILD(ECHILD): c"the process is no child of this one, or has been waited for \
+        already",
     BadPid: c"the number of a process is positive",
     NoPidFd: c"no descriptor could be had for the child: Linux 5.3 or later has pidfd_open",
     NoSuchName: c"there is no such host, or no such service",
@@ -175,58 +201,6 @@ impl Error {
     pub(crate) const fn new(errno: Errno, sentence: Sentence) -> Error {
         Error { errno, sentence }
     }
-
-    pub(crate) const NO_MEMORY: Error = Error::new(Errno::ENOMEM, Sentence::NoMemory);
-    pub(crate) const STALE_HANDLE: Error = Error::new(Errno::ENOENT, Sentence::StaleHandle);
-    pub(crate) const NOT_A_TIMER: Error = Error::new(Errno::EINVAL, Sentence::NotATimer);
-    pub(crate) const NOT_AN_OPERATION: Error = Error::new(Errno::EINVAL, Sentence::NotAnOperation);
-    pub(crate) const CHAIN_TOO_LONG: Error = Error::new(Errno::E2BIG, Sentence::ChainTooLong);
-    pub(crate) const TOO_LONG: Error = Error::new(Errno::EINVAL, Sentence::LengthTooLarge);
-    pub(crate) const NOT_A_WATCHER: Error = Error::new(Errno::EINVAL, Sentence::NotAWatcher);
-    pub(crate) const BAD_DESCRIPTOR: Error = Error::new(Errno::EBADF, Sentence::BadDescriptor);
-    pub(crate) const BUFFERS_OUT_OF_RANGE: Error =
-        Error::new(Errno::EINVAL, Sentence::BuffersOutOfRange);
-    pub(crate) const BUFFERS_IN_USE: Error = Error::new(Errno::EBUSY, Sentence::BuffersInUse);
-    pub(crate) const FOREIGN_BUFFERS: Error = Error::new(Errno::EINVAL, Sentence::ForeignBuffers);
-    #[cfg(feature = "capi")]
-    pub(crate) const NOT_A_BUFFER: Error = Error::new(Errno::EINVAL, Sentence::NotABuffer);
-    pub(crate) const UNKNOWN_EVENTS: Error = Error::new(Errno::EINVAL, Sentence::UnknownEvents);
-    pub(crate) const UNSUPPORTED: Error = Error::new(Errno::ENOSYS, Sentence::Unsupported);
-    pub(crate) const HOOK_REFERENCE: Error = Error::new(Errno::EINVAL, Sentence::HookReference);
-    pub(crate) const SIGNAL_REFERENCE: Error = Error::new(Errno::EINVAL, Sentence::SignalReference);
-    pub(crate) const ZERO_PERIOD: Error = Error::new(Errno::EINVAL, Sentence::ZeroPeriod);
-    pub(crate) const NOT_RUNNING: Error = Error::new(Errno::EINVAL, Sentence::NotRunning);
-    pub(crate) const NO_LOOP: Error = Error::new(Errno::EINVAL, Sentence::NoLoop);
-    pub(crate) const STOPPED_EARLY: Error = Error::new(Errno::ECANCELED, Sentence::StoppedEarly);
-    pub(crate) const TIMED_OUT: Error = Error::new(Errno::ETIMEDOUT, Sentence::TimedOut);
-    pub(crate) const TASK_ABORTED: Error = Error::new(Errno::ECANCELED, Sentence::TaskAborted);
-    pub(crate) const TASK_PANICKED: Error =
-        Error::new(Errno::ENOTRECOVERABLE, Sentence::TaskPanicked);
-    pub(crate) const GROUP_ENDED: Error = Error::new(Errno::ECANCELED, Sentence::GroupEnded);
-    pub(crate) const SENDER_DROPPED: Error = Error::new(Errno::ECANCELED, Sentence::SenderGone);
-    pub(crate) const RUNNING: Error = Error::new(Errno::EBUSY, Sentence::Running);
-    pub(crate) const BOUND: Error = Error::new(Errno::EBUSY, Sentence::Bound);
-    pub(crate) const SHUT_DOWN: Error = Error::new(Errno::ESHUTDOWN, Sentence::ShutDown);
-    pub(crate) const WRONG_THREAD: Error = Error::new(Errno::EPERM, Sentence::WrongThread);
-    pub(crate) const OWN_EXECUTOR: Error = Error::new(Errno::EDEADLK, Sentence::OwnExecutor);
-    pub(crate) const FORKED: Error = Error::new(Errno::EOWNERDEAD, Sentence::Forked);
-    pub(crate) const CLOSE_TIMED_OUT: Error = Error::new(Errno::ETIMEDOUT, Sentence::KernelHoldsOn);
-    pub(crate) const INTERRUPTED: Error = Error::new(Errno::EINTR, Sentence::Interrupted);
-    pub(crate) const ENTRIES_OUT_OF_RANGE: Error =
-        Error::new(Errno::EINVAL, Sentence::EntriesOutOfRange);
-
-    pub(crate) const ANOTHER_UNDER_WAY: Error = Error::new(Errno::EBUSY, Sentence::AnotherUnderWay);
-    pub(crate) const END_OF_STREAM: Error = Error::new(Errno::ENODATA, Sentence::EndOfStream);
-    pub(crate) const NOT_A_CHILD: Error = Error::new(Errno::ECHILD, Sentence::NotAChild);
-    pub(crate) const BAD_ADDRESS: Error = Error::new(Errno::EINVAL, Sentence::BadAddress);
-    pub(crate) const PATH_TOO_LONG: Error = Error::new(Errno::EINVAL, Sentence::PathTooLong);
-    pub(crate) const NUL_INSIDE: Error = Error::new(Errno::EINVAL, Sentence::NulInside);
-    pub(crate) const NOTHING_WRITTEN: Error = Error::new(Errno::EIO, Sentence::NothingWritten);
-    pub(crate) const NO_SUBMISSION: Error = Error::new(Errno::EAGAIN, Sentence::NoSubmission);
-    pub(crate) const NO_SUBMISSION_FOR_LONG: Error =
-        Error::new(Errno::EAGAIN, Sentence::NoSubmissionForLong);
-    pub(crate) const COMPLETION_LOST: Error = Error::new(Errno::EBADR, Sentence::CompletionLost);
-    pub(crate) const CANCELLED: Error = Error::new(Errno::ECANCELED, Sentence::Cancelled);
 
     /// The error of an operation whose result is a negated errno.
     pub(crate) fn of_operation(result: i32) -> Error {

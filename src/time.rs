@@ -81,14 +81,16 @@ pub(crate) fn nanos(duration: Duration) -> u64 {
 pub(crate) fn monotonic() -> u64 {
     #[cfg(test)]
     readings::count();
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("CLOCK_MONOTONIC is on every Linux");
-    now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
+    read(ClockId::CLOCK_MONOTONIC)
 }
 
 /// CLOCK_BOOTTIME now, in nanoseconds: the kernel's time of a thread's beginning.
 pub(crate) fn boottime() -> u64 {
-    let now = clock_gettime(ClockId::CLOCK_BOOTTIME)
-        .expect("CLOCK_BOOTTIME is on every Linux since 2.6.39");
+    read(ClockId::CLOCK_BOOTTIME)
+}
+
+fn read(clock: ClockId) -> u64 {
+    let now = clock_gettime(clock).expect("every Linux since 2.6.39 has both clocks");
     now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
 }
 
