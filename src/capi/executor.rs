@@ -8,11 +8,11 @@ use libc::addrinfo;
 
 use super::{Arg, CCallback, Function, LoopPtr, Plain, Str, loop_handle_t, loop_t};
 use crate::error::Result;
+use crate::event_loop::work::Packet;
 use crate::op::copy;
 use crate::op::resolve::Question;
 use crate::pending::callback::Job;
 use crate::sys::c_library::Addresses;
-use crate::threads::work::{Packet, Worked};
 
 /// Work, which runs on another thread: it may block, and must not call functions of the loop but
 /// those for any thread. A child that it forks ends with _exit(0) when it returns there.
@@ -93,13 +93,13 @@ pub unsafe extern "C" fn loop_getaddrinfo(
         let (job, packet) = Packet::new(move || question.ask())?;
         let give = callback.once(move |callback, lp| {
             let (status, result) = match packet.open() {
-                Worked::Done(Ok(found)) => (0, Addresses::into_raw(found)),
-                Worked::Done(Err((status, errno))) => {
+                Some(Ok(Ok(found))) => (0, Addresses::into_raw(found)),
+                Some(Ok(Err((status, errno)))) => {
                     errno.set();
                     (status, ptr::null_mut())
                 }
-                Worked::Panicked(_) => (libc::EAI_FAIL, ptr::null_mut()),
-                Worked::Cancelled => (EAI_CANCELED, ptr::null_mut()),
+                Some(Err(_)) => (libc::EAI_FAIL, ptr::null_mut()),
+                None => (EAI_CANCELED, ptr::null_mut()),
             };
             callback.call(lp, status, result);
         })?;

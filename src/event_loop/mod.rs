@@ -211,4 +211,4 @@ mod tests;
 #[allow(unsafe_code)]
 pub(crate) mod thread;
 mod watch;
-mod work;
+pub(crate) mod work;

@@ -1,12 +1,15 @@
-//! Work off the loop, as operations of the loop: `threads::executor` has the threads.
+//! Work off the loop, as operations of the loop: `threads::executor` has the threads. A closure
+//! goes to one of them, and what it has returned, or its panic, comes back (S30).
 
-use std::panic::resume_unwind;
+use std::mem::replace;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Callback, Loop};
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
 use crate::pending::callback::Job;
-use crate::threads::work::{Packet, Worked};
+use crate::sys::memory::TryArc;
 
 impl Loop {
     /// Runs `work` on another thread, and then `done` on the loop's, with what `work` returned.
@@ -30,22 +33,59 @@ impl Loop {
         self.check_open()?;
         let (job, packet) = Packet::new(work)?;
         let callback = Callback::once(move |lp: &Loop| match packet.open() {
-            Worked::Done(result) => done(lp, Ok(result)),
-            Worked::Panicked(payload) => resume_unwind(payload),
-            Worked::Cancelled => done(lp, Err(Error::CANCELLED)),
+            Some(Ok(result)) => done(lp, Ok(result)),
+            Some(Err(payload)) => resume_unwind(payload),
+            None => done(lp, Err(Error::CANCELLED)),
         })?;
         self.execute(job, callback)
     }
 
     /// Has work done, and `callback` called when it has ended; its result is 0 or -ECANCELED.
     pub(crate) fn execute(&self, job: Job, callback: Callback) -> Result<Handle> {
-        let admitted = self.executor.admit(&self.shared)?;
-        let work = admitted.work()?;
         // The borrow ends before the callback does.
         let mut schedule = self.schedule.borrow_mut();
         schedule.reserve_operations(1)?;
+        let (work, ticket) = self.executor.admit(&self.shared)?;
         let handle = schedule.add_work(work, callback);
-        admitted.begin(job, handle);
+        self.executor.begin(ticket, job, handle);
         Ok(handle)
+    }
+}
+
+/// Work that has been handed over, as the loop's thread knows it: it gets the result.
+pub(crate) struct Packet<F, T>(TryArc<Mutex<Stage<F, T>>>);
+
+enum Stage<F, T> {
+    Waiting(F),
+    Done(std::thread::Result<T>),
+    Taken,
+}
+
+impl<T: Send + 'static, F: FnOnce() -> T + Send + 'static> Packet<F, T> {
+    /// Work to hand over, which does not panic and runs no user code when it is dropped, and what
+    /// will have the result.
+    pub(crate) fn new(work: F) -> Result<(Job, Packet<F, T>)> {
+        let packet = TryArc::new(Mutex::new(Stage::Waiting(work)))?;
+        let job = Packet(packet.clone());
+        Ok((Job::new(move || job.work())?, Packet(packet)))
+    }
+
+    fn work(self) {
+        let Stage::Waiting(work) = self.take() else { return };
+        let result = catch_unwind(AssertUnwindSafe(work));
+        *self.stage() = Stage::Done(result);
+    }
+
+    /// What came of it, for the callback of the work: None when it was cancelled.
+    pub(crate) fn open(self) -> Option<std::thread::Result<T>> {
+        if let Stage::Done(result) = self.take() { Some(result) } else { None }
+    }
+
+    fn take(&self) -> Stage<F, T> {
+        replace(&mut *self.stage(), Stage::Taken)
+    }
+
+    fn stage(&self) -> MutexGuard<'_, Stage<F, T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -47,22 +47,6 @@ pub(crate) trait Driver: std::fmt::Debug {
     }
 }
 
-/// What is done elsewhere than in the kernel.
-pub(crate) trait Withdraw: std::fmt::Debug {
-    /// Takes it back. False: it has begun, and ends by itself.
-    fn withdraw(&mut self) -> bool;
-}
-
-/// The driver of what is done elsewhere.
-#[derive(Debug)]
-pub(crate) struct Elsewhere<T>(pub(crate) T);
-
-impl<T: Withdraw> Driver for Elsewhere<T> {
-    fn withdraw(&mut self) -> bool {
-        self.0.withdraw()
-    }
-}
-
 /// What comes of a completion: a result for the user, another entry for the kernel, both or
 /// neither.
 #[derive(Clone, Copy, Debug)]

@@ -19,9 +19,9 @@ use super::oneshot::{Receiver, Sender, oneshot};
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
 use crate::event_loop::events::Events;
+use crate::event_loop::work::Packet;
 use crate::event_loop::{Callback, Loop, Shared, Unjoined};
 use crate::sys::memory::TryArc;
-use crate::threads::work::{Packet, Worked};
 
 /// Something that a loop calls back for, as a future; made by [`operation`]. Dropping it cancels
 /// that.
@@ -164,9 +164,9 @@ pub fn spawn_blocking<T: Send + 'static>(
         let (job, packet) = Packet::new(work)?;
         let callback = Callback::once(move |lp: &Loop| {
             let result = match packet.open() {
-                Worked::Done(result) => Ok(result),
-                Worked::Panicked(payload) => Err(JoinError::panicked(payload, lp.shared())),
-                Worked::Cancelled => Err(JoinError::cancelled()),
+                Some(Ok(result)) => Ok(result),
+                Some(Err(payload)) => Err(JoinError::panicked(payload, lp.shared())),
+                None => Err(JoinError::cancelled()),
             };
             let panic = match sender.send(result) {
                 Ok(()) => None,

@@ -16,10 +16,10 @@
 //! the lock is held.
 
 use std::cell::{Cell, OnceCell};
-use std::ops::{Deref, DerefMut};
+use std::mem::take;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::sys::prctl;
@@ -29,7 +29,7 @@ use crate::abi::handle::Handle;
 use crate::error::{Error, Result, Sentence};
 use crate::pending::Schedule;
 use crate::pending::callback::Job;
-use crate::pending::driver::{Elsewhere, Withdraw};
+use crate::pending::driver::Driver;
 use crate::pending::posts::Post;
 use crate::sys::c_library::{Run, Thread, exit_at_once};
 use crate::sys::memory::{TryArc, try_box};
@@ -43,12 +43,6 @@ pub(crate) struct Executor<L: 'static> {
     limit: usize,
 }
 
-/// A ticket for a piece of work, which is given back when it is dropped.
-pub(crate) struct Admitted<'a, L: 'static> {
-    pool: &'a TryArc<Pool<L>>,
-    ticket: Option<u32>,
-}
-
 /// What an operation has that is work.
 pub(crate) struct Work<L: 'static> {
     pool: TryArc<Pool<L>>,
@@ -60,6 +54,8 @@ struct Pool<L: 'static> {
     shared: TryArc<Shared<L>>,
     limit: usize,
     state: Mutex<State<L>>,
+    /// Says once more that each holder of the lock sees what the one before has done: a thread
+    /// sanitizer knows nothing of the order that std makes where it has to wait.
     order: AtomicBool,
     work_came: Condvar,
     work_ended: Condvar,
@@ -74,14 +70,6 @@ struct State<L: 'static> {
     idle: usize,
     stopping: bool,
     threads: Vec<Thread>,
-}
-
-/// The state, while the lock is held. That each holder sees what the one before has done is said
-/// once more by `order`: a thread sanitizer knows nothing of the order that std makes where it has
-/// to wait.
-struct Locked<'a, L: 'static> {
-    state: Option<MutexGuard<'a, State<L>>>,
-    order: &'a AtomicBool,
 }
 
 /// Four are enough that one slow look-up holds up no others, and few enough to cost nothing: libuv
@@ -104,12 +92,11 @@ impl<L: 'static> Executor<L> {
         if let Some(pool) = self.pool.get() {
             return Ok(pool);
         }
-        let queues = Queues::new();
         let pool = TryArc::new(Pool {
             shared: shared.clone(),
             limit: self.limit,
             state: Mutex::new(State {
-                queues,
+                queues: Queues::new(),
                 running: 0,
                 idle: 0,
                 stopping: false,
@@ -123,42 +110,72 @@ impl<L: 'static> Executor<L> {
         Ok(self.pool.get_or_init(|| pool))
     }
 
-    /// Makes room for a piece of work, and sees to it that there is a thread for it.
-    pub(crate) fn admit(&self, shared: &TryArc<Shared<L>>) -> Result<Admitted<'_, L>> {
+    /// Makes room for a piece of work, and sees to it that there is a thread for it: what its
+    /// operation has, and its ticket, with which `begin` comes next.
+    pub(crate) fn admit(&self, shared: &TryArc<Shared<L>>) -> Result<(Box<Work<L>>, u32)> {
         let pool = self.pool(shared)?;
-        let mut state = pool.lock();
-        state.queues.reserve()?;
-        if state.queues.count(Queue::Waiting) >= state.idle && state.threads.len() < pool.limit {
-            let started = start_thread(pool, &mut state);
-            if state.threads.is_empty() {
-                started?;
+        let mut work = try_box(Work { pool: pool.clone(), ticket: 0 })?;
+        work.ticket = pool.with(|state| {
+            state.queues.reserve()?;
+            if state.queues.count(Queue::Waiting) >= state.idle && state.threads.len() < pool.limit
+            {
+                let started = start_thread(pool, state);
+                if state.threads.is_empty() {
+                    started?;
+                }
             }
-        }
-        Ok(Admitted { pool, ticket: state.queues.take(Queue::Free) })
+            state.queues.take(Queue::Free).ok_or(Error::NO_MEMORY)
+        })?;
+        let ticket = work.ticket;
+        Ok((work, ticket))
+    }
+
+    /// Begins the work of an operation.
+    pub(crate) fn begin(&self, ticket: u32, job: Job, handle: Handle) {
+        let Some(pool) = self.pool.get() else { return };
+        pool.with(|state| {
+            state.queues.begin(ticket, job, handle);
+            if state.idle > 0 {
+                pool.work_came.notify_one();
+            }
+        });
     }
 
     /// Appends the result of work to the ready queue, where there is room for it. The post says
     /// that it is done.
     pub(crate) fn take(&self, schedule: &mut Schedule<L>, ticket: u32, post: Post<L>) {
         let Some(pool) = self.pool.get() else { return };
-        let mut state = pool.lock();
-        state.queues.give_back(ticket, post);
-        state.give(ticket, schedule);
+        pool.with(|state| {
+            state.queues.give_back(ticket, post);
+            state.give(ticket, schedule);
+        });
     }
 
     /// Has `collect` take the post of work that is done.
     pub(crate) fn tell_later(&self, ticket: u32, post: Post<L>) {
-        let Some(pool) = self.pool.get() else { return };
-        pool.tell_later(ticket, post, Queue::Told);
+        if let Some(pool) = self.pool.get() {
+            pool.tell_later(ticket, post, Queue::Told);
+        }
     }
 
     /// Appends the results of what was done when the inbox took no more to the ready queue; all of
     /// it waits when there is no memory. A load when nothing was.
     pub(crate) fn collect(&self, schedule: &mut Schedule<L>) -> Result<()> {
-        match self.pool.get() {
-            Some(pool) if pool.has_done.load(Ordering::Acquire) => pool.collect(schedule),
-            _ => Ok(()),
+        let Some(pool) = self.pool.get() else { return Ok(()) };
+        if !pool.has_done.load(Ordering::Acquire) {
+            return Ok(());
         }
+        pool.with(|state| {
+            let queues = &state.queues;
+            schedule.reserve_completions(queues.count(Queue::Told) + queues.count(Queue::Done))?;
+            pool.has_done.store(false, Ordering::Relaxed);
+            while let Some(ticket) =
+                state.queues.take(Queue::Told).or_else(|| state.queues.take(Queue::Done))
+            {
+                state.give(ticket, schedule);
+            }
+            Ok(())
+        })
     }
 
     /// EDEADLK on one of its own threads, which would wait for itself: the work that it does has
@@ -171,100 +188,98 @@ impl<L: 'static> Executor<L> {
     /// Waits until all work that has begun has ended, at the latest until `until` on
     /// CLOCK_MONOTONIC: then ETIMEDOUT.
     pub(crate) fn wait(&self, until: u64) -> Result<()> {
-        self.pool.get().map_or(Ok(()), |pool| pool.wait(until))
+        let Some(pool) = self.pool.get() else { return Ok(()) };
+        let all_ended = |state: &mut State<L>| (state.running == 0).then_some(());
+        pool.wait(&pool.work_ended, until, all_ended).ok_or(Error::CLOSE_TIMED_OUT)
     }
 }
 
 impl<L: 'static> Drop for Executor<L> {
     fn drop(&mut self) {
+        // The threads have nothing to do.
         if let Some(pool) = self.pool.get().filter(|pool| pool.shared.process().is_current()) {
-            pool.stop();
-        }
-    }
-}
-
-impl<L: 'static> Admitted<'_, L> {
-    /// What the operation has. There is a ticket.
-    pub(crate) fn work(&self) -> Result<Box<Elsewhere<Work<L>>>> {
-        try_box(Elsewhere(Work {
-            pool: self.pool.clone(),
-            ticket: self.ticket.ok_or(Error::NO_MEMORY)?,
-        }))
-    }
-
-    /// Begins the work of an operation.
-    pub(crate) fn begin(mut self, job: Job, handle: Handle) {
-        let Some(ticket) = self.ticket.take() else { return };
-        let mut state = self.pool.lock();
-        state.queues.begin(ticket, job, handle);
-        if state.idle > 0 {
-            self.pool.work_came.notify_one();
-        }
-    }
-}
-
-impl<L: 'static> Drop for Admitted<'_, L> {
-    fn drop(&mut self) {
-        if let Some(ticket) = self.ticket {
-            self.pool.lock().queues.put(Queue::Free, ticket);
+            let threads = pool.with(|state| {
+                state.stopping = true;
+                take(&mut state.threads)
+            });
+            pool.work_came.notify_all();
+            threads.into_iter().for_each(Thread::join);
         }
     }
 }
 
 impl<L: 'static> Pool<L> {
-    fn lock(&self) -> Locked<'_, L> {
-        Locked::new(self.state.lock().unwrap_or_else(PoisonError::into_inner), &self.order)
+    /// Calls `f` with the lock held.
+    fn with<R>(&self, f: impl FnOnce(&mut State<L>) -> R) -> R {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.ordered(&mut state, f)
+    }
+
+    /// Calls `f` with the lock held until it gives something, and waits for `condition` between
+    /// its calls. None: it has given nothing by `until`, on CLOCK_MONOTONIC.
+    fn wait<R>(
+        &self,
+        condition: &Condvar,
+        until: u64,
+        mut f: impl FnMut(&mut State<L>) -> Option<R>,
+    ) -> Option<R> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let given = self.ordered(&mut state, &mut f);
+            if given.is_some() {
+                return given;
+            }
+            let left = Duration::from_nanos(until.saturating_sub(monotonic()));
+            if left.is_zero() {
+                return None;
+            }
+            let waited = condition.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn ordered<R>(&self, state: &mut State<L>, f: impl FnOnce(&mut State<L>) -> R) -> R {
+        self.order.load(Ordering::Acquire);
+        let given = f(state);
+        self.order.store(true, Ordering::Release);
+        given
     }
 
     fn address(&self) -> *const () {
         ptr::from_ref(self).cast()
     }
 
-    /// Waits until all work that has begun has ended, or until `until`.
-    fn wait(&self, until: u64) -> Result<()> {
-        let mut state = self.lock();
-        while state.running > 0 {
-            let left = Duration::from_nanos(until.saturating_sub(monotonic()));
-            if left.is_zero() {
-                return Err(Error::CLOSE_TIMED_OUT);
-            }
-            state = state.wait(&self.work_ended, left);
-        }
-        Ok(())
-    }
-
-    fn collect(&self, schedule: &mut Schedule<L>) -> Result<()> {
-        let mut state = self.lock();
-        schedule.reserve_completions(
-            state.queues.count(Queue::Told) + state.queues.count(Queue::Done),
-        )?;
-        self.has_done.store(false, Ordering::Relaxed);
-        while let Some(ticket) =
-            state.queues.take(Queue::Told).or_else(|| state.queues.take(Queue::Done))
-        {
-            state.give(ticket, schedule);
-        }
-        Ok(())
-    }
-
     /// Work is done, and the inbox takes no more.
     fn tell_later(&self, ticket: u32, post: Post<L>, queue: Queue) {
-        let mut state = self.lock();
-        state.queues.give_back(ticket, post);
-        state.queues.put(queue, ticket);
-        self.has_done.store(true, Ordering::Release);
-        drop(state);
+        self.with(|state| {
+            state.queues.give_back(ticket, post);
+            state.queues.put(queue, ticket);
+            self.has_done.store(true, Ordering::Release);
+        });
         self.shared.work_done();
     }
 
-    /// Ends the threads, which have nothing to do, and waits for them.
-    fn stop(&self) {
-        let mut state = self.lock();
-        state.stopping = true;
-        let threads = std::mem::take(&mut state.threads);
-        drop(state);
-        self.work_came.notify_all();
-        threads.into_iter().for_each(Thread::join);
+    /// Waits for the next piece of work; None when there will be none. `ends`: the one before has
+    /// ended.
+    fn next_job(&self, ends: bool) -> Option<(u32, Job, Post<L>)> {
+        let (mut ends, mut is_idle) = (ends, false);
+        let next = self.wait(&self.work_came, u64::MAX, |state| {
+            if take(&mut ends) {
+                state.running -= 1;
+                self.work_ended.notify_one();
+            }
+            state.idle -= usize::from(take(&mut is_idle));
+            let job = state.queues.take_job();
+            if job.is_some() {
+                state.running += 1;
+            } else if !state.stopping {
+                state.idle += 1;
+                is_idle = true;
+                return None;
+            }
+            Some(job)
+        });
+        next.flatten()
     }
 }
 
@@ -286,30 +301,18 @@ impl<L: 'static> Run for Pool<L> {
         // A name that is refused is of no use but to those who look at threads.
         let _ = prctl::set_name(c"ringloop");
         POOL.set(self.address());
-        let mut state = self.lock();
-        loop {
-            if let Some((ticket, job, post)) = state.queues.take_job() {
-                state.running += 1;
-                drop(state);
-                job.run();
-                if !self.shared.process().is_current() {
-                    // The work has forked, and this is the only thread of the child. What the
-                    // program does at its exit is the parent's to do.
-                    exit_at_once();
-                }
-                if let Err(post) = self.shared.send(post) {
-                    self.tell_later(ticket, post, Queue::Done);
-                }
-                state = self.lock();
-                state.running -= 1;
-                self.work_ended.notify_one();
-            } else if state.stopping {
-                return;
-            } else {
-                state.idle += 1;
-                state = state.wait(&self.work_came, Duration::MAX);
-                state.idle -= 1;
+        let mut next = self.next_job(false);
+        while let Some((ticket, job, post)) = next {
+            job.run();
+            if !self.shared.process().is_current() {
+                // The work has forked, and this is the only thread of the child. What the program
+                // does at its exit is the parent's to do.
+                exit_at_once();
             }
+            if let Err(post) = self.shared.send(post) {
+                self.tell_later(ticket, post, Queue::Done);
+            }
+            next = self.next_job(true);
         }
     }
 }
@@ -323,48 +326,9 @@ impl<L: 'static> State<L> {
     }
 }
 
-impl<'a, L: 'static> Locked<'a, L> {
-    fn new(state: MutexGuard<'a, State<L>>, order: &'a AtomicBool) -> Locked<'a, L> {
-        order.load(Ordering::Acquire);
-        Locked { state: Some(state), order }
-    }
-
-    /// Waits for a condition, without the lock meanwhile, at most `limit`.
-    fn wait(mut self, condition: &Condvar, limit: Duration) -> Locked<'a, L> {
-        let order = self.order;
-        order.store(true, Ordering::Release);
-        let state = self.state.take().expect("it is there until here");
-        let waited = condition.wait_timeout(state, limit);
-        Locked::new(waited.unwrap_or_else(PoisonError::into_inner).0, order)
-    }
-}
-
-impl<L: 'static> Deref for Locked<'_, L> {
-    type Target = State<L>;
-
-    fn deref(&self) -> &State<L> {
-        self.state.as_ref().expect("it is there until it waits")
-    }
-}
-
-impl<L: 'static> DerefMut for Locked<'_, L> {
-    fn deref_mut(&mut self) -> &mut State<L> {
-        self.state.as_mut().expect("it is there until it waits")
-    }
-}
-
-impl<L: 'static> Drop for Locked<'_, L> {
-    fn drop(&mut self) {
-        if self.state.is_some() {
-            self.order.store(true, Ordering::Release);
-        }
-    }
-}
-
-impl<L: 'static> Withdraw for Work<L> {
+impl<L: 'static> Driver for Work<L> {
     fn withdraw(&mut self) -> bool {
-        let job = self.pool.lock().queues.withdraw(self.ticket);
-        job.is_some()
+        self.pool.with(|state| state.queues.withdraw(self.ticket)).is_some()
     }
 }
 

@@ -48,26 +48,24 @@ const SIGNALLED: usize = 4;
 /// Stands for the last post of an inbox that takes no more: an address that no post has.
 const CLOSED: usize = 8;
 
+const FLAGS: usize = ASLEEP | LATCHED | SIGNALLED;
+
 /// Whether an inbox with this word takes no more.
 fn is_closed<T>(word: *mut T) -> bool {
-    word.addr() & !(ASLEEP | LATCHED | SIGNALLED) == CLOSED
+    word.addr() & !FLAGS == CLOSED
 }
 
 /// The post in an inbox's word, or null.
 fn last_post<T>(word: *mut T) -> *mut T {
-    if is_closed(word) {
-        return ptr::null_mut();
-    }
-    word.map_addr(|address| address & !(ASLEEP | LATCHED | SIGNALLED))
+    if is_closed(word) { ptr::null_mut() } else { with_flags(word, FLAGS, 0) }
+}
+
+fn with_flags<T>(word: *mut T, cleared: usize, set: usize) -> *mut T {
+    word.map_addr(|address| address & !cleared | set)
 }
 
 fn has_flag<T>(word: *mut T, flag: usize) -> bool {
     word.addr() & flag != 0
-}
-
-/// The flags in an inbox's word.
-fn flags<T>(word: *mut T) -> usize {
-    word.addr() & (ASLEEP | LATCHED | SIGNALLED)
 }
 
 /// Whether there is anything in a word but the first two flags. A post's address has a bit above
@@ -80,67 +78,43 @@ fn has_posts<T>(word: *mut T) -> bool {
 impl<T: Linked> Inbox<T> {
     pub(crate) fn new() -> Inbox<T> {
         // The link sees to it.
-        const { assert!(align_of::<T>() > (ASLEEP | LATCHED | SIGNALLED)) };
+        const { assert!(align_of::<T>() > FLAGS) };
         Inbox { word: AtomicPtr::new(ptr::null_mut()) }
     }
 
     /// Adds a post, and tells whether the loop must be woken now; it comes back when the inbox is
     /// closed. Any thread.
     pub(crate) fn push(&self, post: Element<T>) -> Result<bool, Element<T>> {
-        let must_wake = self.change(|word| {
+        let must_wake = self.tell(|word| {
             post.put_before(last_post(word));
-            post.as_ptr().map_addr(|address| address | flags(word) & !ASLEEP)
+            with_flags(post.as_ptr(), 0, word.addr() & FLAGS & !ASLEEP)
         });
-        match must_wake {
-            Some(must_wake) => {
-                // It is the inbox's from here on.
-                post.into_raw();
-                Ok(must_wake)
-            }
-            None => Err(post),
-        }
+        let Some(must_wake) = must_wake else { return Err(post) };
+        // It is the inbox's from here on.
+        post.into_raw();
+        Ok(must_wake)
     }
 
     /// Makes this sleep or the next one return at once, and tells whether the loop must be woken
     /// for that; None when the inbox is closed. Any thread, and signal handlers.
     pub(crate) fn latch(&self) -> Option<bool> {
-        self.change(|word| word.map_addr(|address| address & !ASLEEP | LATCHED))
+        self.tell(|word| with_flags(word, ASLEEP, LATCHED))
     }
 
     /// Says that a signal has come, or that work has been done after closing, and tells whether the
     /// loop must be woken for that. Any thread, signal handlers, and a closed inbox too.
     pub(crate) fn signal(&self) -> bool {
-        let signalled = |word: *mut T| word.map_addr(|address| address & !ASLEEP | SIGNALLED);
-        let mut word = self.word.load(Ordering::Relaxed);
-        loop {
-            match self.word.compare_exchange_weak(
-                word,
-                signalled(word),
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return has_flag(word, ASLEEP),
-                Err(other) => word = other,
-            }
-        }
+        let signalled = |word| Some(with_flags(word, ASLEEP, SIGNALLED));
+        let before = self.word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, signalled);
+        before.is_ok_and(|word| has_flag(word, ASLEEP))
     }
 
     /// Changes the word to one without `ASLEEP`, and tells whether it was there; None when the
     /// inbox is closed. What the loop did before it fell asleep is seen then.
-    fn change(&self, mut to: impl FnMut(*mut T) -> *mut T) -> Option<bool> {
-        let mut word = self.word.load(Ordering::Relaxed);
-        while !is_closed(word) {
-            match self.word.compare_exchange_weak(
-                word,
-                to(word),
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return Some(has_flag(word, ASLEEP)),
-                Err(other) => word = other,
-            }
-        }
-        None
+    fn tell(&self, mut to: impl FnMut(*mut T) -> *mut T) -> Option<bool> {
+        let to = |word| (!is_closed(word)).then(|| to(word));
+        let before = self.word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, to).ok()?;
+        Some(has_flag(before, ASLEEP))
     }
 
     /// Whether there are posts, or signals have come. The loop's thread, and costs a load.
@@ -168,24 +142,20 @@ impl<T: Linked> Inbox<T> {
 
     /// Takes all posts, unless there is nothing to be left in the place of the word.
     fn take_out(&self, rest: impl Fn(*mut T) -> Option<usize>) -> Chain<T> {
-        let mut word = self.word.load(Ordering::Relaxed);
-        while let Some(rest) = rest(word).map(ptr::without_provenance_mut) {
-            match self.word.compare_exchange_weak(word, rest, Ordering::Acquire, Ordering::Relaxed)
-            {
-                // SAFETY: `push` has put each post before the one that was there, and the inbox has
-                // them no more.
-                Ok(_) => return unsafe { Chain::of_stack(last_post(word)) },
-                Err(other) => word = other,
-            }
+        let rest = |word| rest(word).map(ptr::without_provenance_mut);
+        match self.word.fetch_update(Ordering::Acquire, Ordering::Relaxed, rest) {
+            // SAFETY: `push` has put each post before the one that was there, and the inbox has
+            // them no more.
+            Ok(word) => unsafe { Chain::of_stack(last_post(word)) },
+            Err(_) => Chain::NONE,
         }
-        Chain::NONE
     }
 
     /// Whether the loop may sleep now; then `wake_up` comes next. The loop's thread.
     pub(crate) fn fall_asleep(&self) -> bool {
         let is_closed = is_closed(self.word.load(Ordering::Relaxed));
         let awake: *mut T = ptr::without_provenance_mut(if is_closed { CLOSED } else { 0 });
-        let asleep = awake.map_addr(|address| address | ASLEEP);
+        let asleep = with_flags(awake, 0, ASLEEP);
         match self.word.compare_exchange(awake, asleep, Ordering::Release, Ordering::Relaxed) {
             Ok(_) => true,
             Err(word) => word == asleep,
@@ -195,27 +165,27 @@ impl<T: Linked> Inbox<T> {
     /// The loop is awake again, which also ends the latch. Whether somebody wanted it to be. The
     /// loop's thread.
     pub(crate) fn wake_up(&self) -> bool {
-        let mut word = self.word.load(Ordering::Relaxed);
-        while has_flag(word, ASLEEP | LATCHED) {
-            let awake = word.map_addr(|address| address & !(ASLEEP | LATCHED));
-            match self.word.compare_exchange_weak(word, awake, Ordering::Acquire, Ordering::Relaxed)
-            {
-                Ok(_) => break,
-                Err(other) => word = other,
-            }
-        }
-        has_flag(word, LATCHED) || self.has_posts()
+        let awake =
+            |word| has_flag(word, ASLEEP | LATCHED).then(|| with_flags(word, ASLEEP | LATCHED, 0));
+        let (Ok(before) | Err(before)) =
+            self.word.fetch_update(Ordering::Acquire, Ordering::Relaxed, awake);
+        has_flag(before, LATCHED) || self.has_posts()
     }
 }
 
-/// A post that says who posted it, and when.
-#[cfg(test)]
-mod note {
+#[cfg(all(test, loom))]
+mod tests {
     use std::ptr::NonNull;
 
-    use crate::pending::chain::{Element, Link, Linked};
+    use loom::sync::atomic::AtomicBool;
+    use loom::sync::{Arc, Condvar, Mutex};
+    use loom::thread;
 
-    pub(super) struct Note {
+    use super::*;
+    use crate::pending::chain::Link;
+
+    /// A post that says who posted it, and when.
+    struct Note {
         link: Link<Note>,
         thread: usize,
         turn: usize,
@@ -228,52 +198,23 @@ mod note {
         }
     }
 
-    pub(super) fn write(thread: usize, turn: usize) -> Element<Note> {
-        let note = Box::new(Note { link: Link::new(), thread, turn });
-        // SAFETY: the note is fresh, and stays where it is until `read` frees it.
-        unsafe { Element::from_raw(NonNull::from(Box::leak(note))) }
-    }
+    impl Note {
+        fn write(thread: usize, turn: usize) -> Element<Note> {
+            let note = Box::new(Note { link: Link::new(), thread, turn });
+            // SAFETY: the note is fresh, and stays where it is until `read` frees it.
+            unsafe { Element::from_raw(NonNull::from(Box::leak(note))) }
+        }
 
-    pub(super) fn read(note: Element<Note>) -> (usize, usize) {
-        // SAFETY: `write` has boxed it, and its owner gives it up.
-        let note = unsafe { Box::from_raw(note.into_raw().as_ptr()) };
-        (note.thread, note.turn)
-    }
-}
-
-#[cfg(all(test, not(loom)))]
-mod wake_tests {
-    use super::*;
-
-    #[test]
-    fn s26_of_many_one_finds_the_loop_asleep() {
-        for latch_first in [false, true] {
-            let inbox = Inbox::new();
-            let push = || inbox.push(note::write(0, 0)).ok();
-            assert!(inbox.fall_asleep() && inbox.fall_asleep());
-            let first = if latch_first { inbox.latch() } else { push() };
-            assert_eq!(first, Some(true));
-            assert_eq!((push(), inbox.latch(), push()), (Some(false), Some(false), Some(false)));
-            assert!(!inbox.fall_asleep() && inbox.wake_up());
-            let mut posts = inbox.take();
-            while let Some(post) = posts.pop() {
-                note::read(post);
-            }
-            assert!(inbox.fall_asleep());
+        fn read(note: Element<Note>) -> (usize, usize) {
+            // SAFETY: `write` has boxed it, and its owner gives it up.
+            let note = unsafe { Box::from_raw(note.into_raw().as_ptr()) };
+            (note.thread, note.turn)
         }
     }
-}
-
-#[cfg(all(test, loom))]
-mod tests {
-    use super::*;
-    use loom::sync::atomic::AtomicBool;
-    use loom::sync::{Arc, Condvar, Mutex};
-    use loom::thread;
 
     /// An inbox, and what stands for the eventfd: readable or not.
     struct Bed {
-        inbox: Inbox<note::Note>,
+        inbox: Inbox<Note>,
         readable: Mutex<bool>,
         changed: Condvar,
     }
@@ -289,9 +230,9 @@ mod tests {
 
         /// Posts a note; false when the inbox is closed.
         fn post(&self, thread: usize, turn: usize) -> bool {
-            let posted = self.inbox.push(note::write(thread, turn));
+            let posted = self.inbox.push(Note::write(thread, turn));
             self.wake(*posted.as_ref().unwrap_or(&false));
-            posted.map_err(note::read).is_ok()
+            posted.map_err(Note::read).is_ok()
         }
 
         fn wake(&self, is_asleep: bool) {
@@ -314,22 +255,18 @@ mod tests {
         }
     }
 
-    fn read(mut posts: Chain<note::Note>, seen: &mut Vec<(usize, usize)>) {
-        seen.extend(std::iter::from_fn(|| posts.pop()).map(note::read));
+    fn read(mut posts: Chain<Note>, seen: &mut Vec<(usize, usize)>) {
+        seen.extend(std::iter::from_fn(|| posts.pop()).map(Note::read));
     }
 
     #[test]
     fn s26_every_post_arrives_once_and_in_order_and_ends_a_sleep() {
         loom::model(|| {
             let bed = Bed::new();
-            let posters: Vec<_> = [2, 1]
-                .into_iter()
-                .enumerate()
-                .map(|(id, count)| {
-                    let bed = Arc::clone(&bed);
-                    thread::spawn(move || (0..count).for_each(|turn| assert!(bed.post(id, turn))))
-                })
-                .collect();
+            let posters = [(0, 2), (1, 1)].map(|(id, count)| {
+                let bed = Arc::clone(&bed);
+                thread::spawn(move || (0..count).for_each(|turn| assert!(bed.post(id, turn))))
+            });
             let mut seen = Vec::new();
             while seen.len() < 3 {
                 // It would never return if a wakeup were lost.
@@ -338,10 +275,8 @@ mod tests {
             }
             posters.into_iter().for_each(|poster| poster.join().unwrap());
             assert!(!bed.inbox.is_wanted());
-            assert_eq!(
-                seen.iter().filter(|note| note.0 == 0).map(|note| note.1).collect::<Vec<_>>(),
-                [0, 1]
-            );
+            seen.retain(|note| note.0 == 0);
+            assert_eq!(seen, [(0, 0), (0, 1)]);
         });
     }
 
