@@ -38,14 +38,18 @@ impl<'a, F: Copy> Function<'a, Option<F>> {
     /// The function, if it is not NULL, with what it gets.
     #[inline]
     pub(super) fn with(self, arg: &Arg<'a>) -> Result<CCallback<F>> {
-        Ok(self.get()?.bind(arg))
+        // SAFETY: the function is used up.
+        Ok(unsafe { self.get()?.bind(arg) })
     }
 }
 
 impl<'a, F: Copy> Function<'a, F> {
     /// The function with what it gets.
+    ///
+    /// # Safety
+    /// They are bound for one thing, which has not ended as long as the callback is there.
     #[inline]
-    pub(super) fn bind(&self, arg: &Arg<'a>) -> CCallback<F> {
+    pub(super) unsafe fn bind(&self, arg: &Arg<'a>) -> CCallback<F> {
         CCallback(self.0, arg.0)
     }
 }

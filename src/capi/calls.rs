@@ -132,10 +132,8 @@ pub unsafe extern "C" fn loop_reschedule(
     handle: loop_handle_t,
     when_ns: u64,
 ) -> c_int {
-    status(
-        r#loop
-            .add(Ok(()), |lp, ()| lp.move_timer(handle_from_c(handle), Time::from_nanos(when_ns))),
-    )
+    let when = Time::from_nanos(when_ns);
+    status(r#loop.add(Ok(()), |lp, ()| lp.move_timer(handle_from_c(handle), when)))
 }
 
 /// Writes when a timer is due; for a repeating one inside its callback, the next call.

@@ -98,7 +98,8 @@ pub unsafe extern "C" fn loop_submit_chain(
                 room.write(handle.as_raw());
             }
         };
-        // SAFETY: C promises that what the entries point to lives until the final callbacks.
+        // SAFETY: C promises that what the entries point to lives until the final callbacks. Each
+        // argument is bound for its operation alone.
         unsafe { lp.submit_chain(sqes, |at| callback.bind(&args[at]).into(), added) }
     }))
 }

@@ -7,7 +7,7 @@
 use std::ffi::{CStr, c_char, c_void};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
-use std::{mem, ptr, slice};
+use std::{ptr, slice};
 
 use libc::socklen_t;
 use nix::errno::Errno;
@@ -144,13 +144,13 @@ pub unsafe trait Versioned {}
 /// `const T *`: NULL, or as many bytes as the struct's size says, which nobody writes during the
 /// call.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct VersionedIn<'a, T>(*const T, PhantomData<&'a T>);
 
 /// `T *`: NULL, or as many bytes as the struct's size says, which nobody else uses during the call.
 #[repr(transparent)]
 #[derive(Debug)]
-pub struct VersionedOut<'a, T>(*mut T, PhantomData<&'a mut T>);
+pub struct VersionedOut<'a, T>(VersionedIn<'a, T>);
 
 impl<T: Versioned> VersionedIn<'_, T> {
     /// No struct is larger than this: a larger size is garbage.
@@ -180,36 +180,37 @@ impl<T: Versioned> VersionedIn<'_, T> {
         if bytes.iter().skip(size_of::<T>()).any(|&byte| byte != 0) {
             return Err(OPTIONS_TOO_NEW);
         }
-        // SAFETY: such a struct is valid where it is zero and where it is C's; the copy is inside
-        // both.
+        let mut known = MaybeUninit::<T>::zeroed();
+        // SAFETY: the copy is inside both structs; one is valid where it is zero and where it is
+        // C's.
         unsafe {
-            let mut known = mem::zeroed::<T>();
-            ptr::from_mut(&mut known)
-                .cast::<u8>()
-                .copy_from_nonoverlapping(bytes.as_ptr(), size.min(size_of::<T>()));
-            Ok(Some(known))
+            let length = size.min(size_of::<T>());
+            known.as_mut_ptr().cast::<u8>().copy_from_nonoverlapping(bytes.as_ptr(), length);
+            Ok(Some(known.assume_init()))
         }
     }
 }
 
-impl<'a, T: Versioned> VersionedOut<'a, T> {
+impl<T: Versioned> VersionedOut<'_, T> {
     /// Whether there is one, which says its size.
     pub(super) fn check(&self) -> Result<()> {
-        self.as_in().size().map(drop)
+        self.0.size().map(drop)
     }
 
     /// Writes what the caller knows of it, but for the size.
     pub(super) fn write(&mut self, known: &T) -> Result<()> {
-        let length = self.as_in().size()?.min(size_of::<T>()) - size_of::<u32>();
+        let length = self.0.size()?.min(size_of::<T>()) - size_of::<u32>();
         // SAFETY: C promises so many bytes, and `known` has as many.
         unsafe {
             let known = ptr::from_ref(known).cast::<u32>().add(1).cast::<u8>();
-            self.0.cast::<u32>().add(1).cast::<u8>().copy_from_nonoverlapping(known, length);
+            self.0
+                .0
+                .cast_mut()
+                .cast::<u32>()
+                .add(1)
+                .cast::<u8>()
+                .copy_from_nonoverlapping(known, length);
         }
         Ok(())
-    }
-
-    fn as_in(&self) -> VersionedIn<'_, T> {
-        VersionedIn(self.0, PhantomData)
     }
 }

@@ -125,16 +125,15 @@ const BEGIN: usize = size_of::<cmsghdr>();
 /// Closes the descriptors that came in control messages and that nobody has seen: with MSG_CTRUNC,
 /// as many as there was room for. The messages may be aligned for nothing.
 fn close_received(mut messages: &[u8]) {
+    let int = |bytes, at| field(bytes, at).map(c_int::from_ne_bytes);
     while let (Some(length), Some(level), Some(kind)) = (
         field(messages, offset_of!(cmsghdr, cmsg_len)).map(usize::from_ne_bytes),
-        field(messages, offset_of!(cmsghdr, cmsg_level)).map(c_int::from_ne_bytes),
-        field(messages, offset_of!(cmsghdr, cmsg_type)).map(c_int::from_ne_bytes),
+        int(messages, offset_of!(cmsghdr, cmsg_level)),
+        int(messages, offset_of!(cmsghdr, cmsg_type)),
     ) {
         let Some(data) = messages.get(BEGIN..length) else { return };
         if level == libc::SOL_SOCKET && matches!(kind, libc::SCM_RIGHTS | SCM_PIDFD) {
-            let fds = data
-                .chunks_exact(size_of::<c_int>())
-                .filter_map(|fd| field(fd, 0).map(c_int::from_ne_bytes));
+            let fds = data.chunks_exact(size_of::<c_int>()).filter_map(|fd| int(fd, 0));
             // An SCM_PIDFD may be an error.
             fds.filter(|&fd| fd >= 0).for_each(close_unseen);
         }
@@ -164,12 +163,8 @@ mod tests {
         let mut room = Vec::from([0u8]);
         for part in [&fds[..2], &fds[2..]] {
             room.extend((BEGIN + size_of_val(part)).to_ne_bytes());
-            room.extend(
-                [libc::SOL_SOCKET, libc::SCM_RIGHTS]
-                    .into_iter()
-                    .chain(part.iter().copied())
-                    .flat_map(c_int::to_ne_bytes),
-            );
+            let words = [libc::SOL_SOCKET, libc::SCM_RIGHTS].iter().chain(part);
+            room.extend(words.copied().flat_map(c_int::to_ne_bytes));
             room.resize(1 + (room.len() - 1).next_multiple_of(align_of::<cmsghdr>()), 0);
         }
         close_received(&room[1..]);

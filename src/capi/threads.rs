@@ -32,7 +32,7 @@ pub unsafe extern "C" fn loop_call_soon_threadsafe(
     callback: Function<'_, loop_callback_t>,
     arg: Arg<'_>,
 ) -> c_int {
-    status(r#loop.public().and_then(|lp| post(lp.shared, CPost::new(callback, None, &arg), None)))
+    status(r#loop.public().and_then(|lp| send(lp.shared, CPost::new(callback, None, &arg)?, None)))
 }
 
 /// Makes the loop's sleep return at once, or its next one if it is awake. Async-signal-safe; leaves
@@ -92,8 +92,7 @@ pub unsafe extern "C" fn loop_remote_call_soon(
     arg: Arg<'_>,
     release: Function<'_, loop_release_t>,
 ) -> c_int {
-    let value = CPost::new(callback, Some(release), &arg);
-    status(remote.with(|shared| post(shared, value, None)))
+    status(remote.with(|shared| send(shared, CPost::new(callback, Some(release), &arg)?, None)))
 }
 
 /// Runs `callback` on the loop's thread, as loop_remote_call_soon() does, `delay_ns` from now; on a
@@ -108,8 +107,8 @@ pub unsafe extern "C" fn loop_remote_call_later(
     arg: Arg<'_>,
     release: Function<'_, loop_release_t>,
 ) -> c_int {
-    let value = CPost::new(callback, Some(release), &arg);
-    status(remote.with(|shared| post(shared, value, Some(delay_ns))))
+    let delay = Some(delay_ns);
+    status(remote.with(|shared| send(shared, CPost::new(callback, Some(release), &arg)?, delay)))
 }
 
 /// Wakes the loop as loop_wakeup() does, when it may be closed meanwhile.
@@ -132,6 +131,6 @@ fn one_more(shared: &TryArc<Shared>) -> *mut loop_remote_t {
     TryArc::clone(shared).into_raw().as_ptr().cast()
 }
 
-fn post(shared: &Shared, value: Result<CPost>, delay: Option<u64>) -> Result<()> {
-    shared.post(value?, delay).map_err(|(_, error)| error)
+fn send(shared: &Shared, post: CPost, delay: Option<u64>) -> Result<()> {
+    shared.post(post, delay).map_err(|(_, error)| error)
 }
