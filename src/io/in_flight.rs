@@ -27,8 +27,8 @@ use crate::task::{Notify, Waiter, cancel};
 
 /// An operation that has been submitted.
 pub(crate) struct OpCell<S: ?Sized> {
-    /// None: it has not ended.
-    outcome: Cell<Option<Outcome>>,
+    /// How it has ended. None: it has not.
+    ended: Cell<Option<Result<()>>>,
     waiter: Waiter,
     /// None: it has not been submitted.
     handle: Cell<Option<Handle>>,
@@ -50,9 +50,10 @@ impl<D: Descriptor, M: OpData> CompletionGuard<D, M> {
         let Some(cell) = self.0.take() else { return };
         // What is dropped here may be user code, and no borrow is held meanwhile.
         let op = cell.stage.borrow_mut().op.take().expect("an operation is completed once");
+        let ended = outcome.done();
         let output = op.complete(outcome);
         cell.stage.borrow_mut().output = Some(output);
-        cell.outcome.set(Some(outcome));
+        cell.ended.set(Some(ended));
         let waiter = cell.waiter.take();
         // This comes first, so that whoever is woken finds itself the only owner.
         drop(cell);
@@ -80,7 +81,7 @@ pub(crate) fn begin<D: Descriptor, M: OpData>(
             Err(error) => return Err(op.complete(Outcome::error(error))),
         };
         let cell = OpCell {
-            outcome: Cell::new(None),
+            ended: Cell::new(None),
             waiter: Waiter::default(),
             handle: Cell::new(None),
             shared: lp.shared().clone(),
@@ -127,9 +128,9 @@ pub(crate) async fn run<D: Descriptor, M: OpData>(op: Op<D, M>) -> M::Output {
 
 impl<S: ?Sized> OpCell<S> {
     /// Waits for the end.
-    pub(super) fn poll_end(&self, context: &Context<'_>) -> Poll<Outcome> {
-        self.waiter.wait(context, || self.outcome.get().is_none());
-        self.outcome.get().map_or(Poll::Pending, Poll::Ready)
+    pub(super) fn poll_end(&self, context: &Context<'_>) -> Poll<Result<()>> {
+        self.waiter.wait(context, || self.ended.get().is_none());
+        self.ended.get().map_or(Poll::Pending, Poll::Ready)
     }
 
     /// What the operation has come to. Only when it has ended.
@@ -137,14 +138,9 @@ impl<S: ?Sized> OpCell<S> {
         f(&mut self.stage.borrow_mut())
     }
 
-    /// Nobody is to be woken any more, who has given up.
-    fn forget_waiter(&self) {
-        drop(self.waiter.take());
-    }
-
     fn cancel(&self) {
-        if let (None, Some(handle)) = (self.outcome.get(), self.handle.get()) {
-            self.forget_waiter();
+        if let (None, Some(handle)) = (self.ended.get(), self.handle.get()) {
+            drop(self.waiter.take());
             cancel(&self.shared, handle);
         }
     }
@@ -157,7 +153,7 @@ impl<D: Descriptor, M: OpData> InFlight<D, M> {
     /// Leaves the operation, which ends by itself, to whoever comes next. None if it has been
     /// taken.
     pub(super) fn leave(&mut self) -> Option<TryRc<OpCell<Stage<D, M>>>> {
-        self.0.take().inspect(|cell| cell.forget_waiter())
+        self.0.take().inspect(|cell| drop(cell.waiter.take()))
     }
 
     /// Cancels the operation, and leaves it to whoever comes next. None if it has been taken.
@@ -173,7 +169,7 @@ impl<D: Descriptor, M: OpData> Future for InFlight<D, M> {
     /// When it is polled again after it was ready.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<M::Output> {
         let cell = self.0.as_ref().expect("a future is not polled after it was ready");
-        ready!(cell.poll_end(context));
+        ready!(cell.poll_end(context).map(drop));
         let output = cell.stage.borrow_mut().output.take();
         self.0 = None;
         Poll::Ready(output.expect("it has ended"))

@@ -49,21 +49,17 @@ impl<S: ?Sized> Turns<S> {
 
     /// Waits for the end of what is left. None: nothing is, or it has ended as it was asked to.
     fn poll_left(&self, context: &Context<'_>) -> Poll<Option<TryRc<OpCell<S>>>> {
-        let Some(left) = self.left.take() else { return Poll::Ready(None) };
-        // A panic of a waker's must not lose it.
-        self.left.set(Some(left.clone()));
-        let outcome = ready!(left.poll_end(context));
-        self.left.set(None);
-        let is_nothing = outcome.done().is_err_and(|error| error.raw_os_error() == libc::ECANCELED);
-        Poll::Ready((!is_nothing).then_some(left))
+        let ended = ready!(self.poll_left_ended(context));
+        let is_nothing = ended.is_err_and(|error| error.raw_os_error() == libc::ECANCELED);
+        Poll::Ready(self.left.take().filter(|_| !is_nothing))
     }
 
     /// Waits for the end of what is left, which stays there.
-    pub(super) fn poll_left_ended(&self, context: &Context<'_>) -> Poll<()> {
-        let Some(left) = self.left.take() else { return Poll::Ready(()) };
+    pub(super) fn poll_left_ended(&self, context: &Context<'_>) -> Poll<Result<()>> {
+        let Some(left) = self.left.take() else { return Poll::Ready(Ok(())) };
         // A panic of a waker's must not lose it.
         self.left.set(Some(left.clone()));
-        left.poll_end(context).map(drop)
+        left.poll_end(context)
     }
 
     /// How much has been given of what is left.

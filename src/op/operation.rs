@@ -129,8 +129,8 @@ impl<D, M> fmt::Debug for Op<D, M> {
     }
 }
 
-/// The result of an operation that the kernel has let go of, or never had.
-#[derive(Clone, Copy)]
+/// The result of an operation that the kernel has let go of, or never had. It ends that operation
+/// alone, once.
 pub(crate) struct Outcome(Result<u32>);
 
 impl Outcome {
@@ -149,12 +149,12 @@ impl Outcome {
     }
 
     /// Whether it went well.
-    pub(crate) fn done(self) -> Result<()> {
+    pub(crate) fn done(&self) -> Result<()> {
         self.0.map(drop)
     }
 
     /// A number of bytes.
-    pub(crate) fn count(self) -> Result<usize> {
+    pub(crate) fn count(&self) -> Result<usize> {
         self.0.map(|count| count as usize)
     }
 
