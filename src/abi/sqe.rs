@@ -162,6 +162,12 @@ impl Entry {
         Entry(Sqe { flags: self.0.flags | flags::IO_LINK, ..self.0 })
     }
 
+    /// A send that the kernel goes on with until all is sent.
+    pub(crate) fn waiting_for_all(self) -> Entry {
+        assert!(self.0.opcode == opcodes::SEND, "others have other flags");
+        Entry(Sqe { op_flags: self.0.op_flags | libc::MSG_WAITALL as u32, ..self.0 })
+    }
+
     /// A write or a send of what is left of its buffer when `count` bytes of it are through; with
     /// `moves`, they were so many of a file.
     pub(crate) fn rest(self, count: u32, moves: bool) -> Entry {

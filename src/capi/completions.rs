@@ -8,7 +8,7 @@ use super::{
 };
 use crate::abi::completion::{MORE, TIMED_OUT};
 use crate::abi::handle::Handle;
-use crate::abi::sqe::Sqe as io_uring_sqe;
+use crate::abi::sqe::{Entry, Sqe as io_uring_sqe};
 use crate::error::Error;
 use crate::event_loop::Loop;
 use crate::op::check;
@@ -60,7 +60,7 @@ pub unsafe extern "C" fn loop_submit(
         check(&sqe, 0)?;
         // SAFETY: C promises that what the entry points to lives until the final callback, or until
         // the release hook has run.
-        Ok(unsafe { Made::new(sqe, None) })
+        Ok(Made(unsafe { Entry::new(sqe) }, None))
     })
 }
 

@@ -9,7 +9,7 @@ use libc::addrinfo;
 use super::{Arg, CCallback, Function, LoopPtr, Plain, Str, loop_handle_t, loop_t};
 use crate::error::Result;
 use crate::event_loop::work::Packet;
-use crate::op::copy;
+use crate::op::data::PathBytes;
 use crate::op::resolve::Question;
 use crate::pending::callback::Job;
 use crate::sys::c_library::Addresses;
@@ -110,7 +110,7 @@ pub unsafe extern "C" fn loop_getaddrinfo(
 /// Of <netdb.h>, where _GNU_SOURCE is defined.
 const EAI_CANCELED: c_int = -101;
 
-/// A copy of a name, with its NUL.
-fn name(name: Str<'_>) -> Result<Option<Box<[u8]>>> {
-    name.get().map(|name| copy(name.to_bytes_with_nul())).transpose()
+/// A copy of a name.
+fn name(name: Str<'_>) -> Result<Option<PathBytes>> {
+    name.get().map(PathBytes::of_c).transpose()
 }

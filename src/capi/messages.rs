@@ -14,7 +14,7 @@ use libc::{cmsghdr, msghdr};
 
 use super::{Array, Made, NULL_POINTER, Vectors};
 use crate::abi::completion::Completed;
-use crate::abi::sqe::Sqe;
+use crate::abi::sqe::{Entry, Sqe};
 use crate::error::Result;
 use crate::op::flags::receiving;
 use crate::op::operation::{Number, Op, OpData, Outcome};
@@ -75,7 +75,7 @@ pub(super) fn receive(fd: Number, message: MessagePtr<'_>, flags: c_int) -> Resu
     let sqe = op.borrow_mut().entry()?;
     let driver = try_box(Received { op, caller })?;
     // SAFETY: the driver keeps the operation where it stands.
-    Ok(unsafe { Made::new(sqe, Some(driver)) })
+    Ok(Made(unsafe { Entry::new(sqe) }, Some(driver)))
 }
 
 /// Receives a message, and tells the caller's of what the kernel has written to the copy.

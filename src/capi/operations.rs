@@ -21,7 +21,6 @@ use crate::abi::sqe::{Entry, Sqe};
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
 use crate::op::buffer::length;
-use crate::op::copy;
 use crate::op::data::PathBytes;
 use crate::op::operation::{Number, Op, OpData, Outcome};
 use crate::pending::driver::Driver;
@@ -29,15 +28,7 @@ use crate::sys::memory::{TryRc, try_box};
 
 /// An operation's entry, and the driver behind it. What the entry points to lives until the
 /// operation has ended: it is memory of C's that lasts, or the driver's.
-pub(super) struct Made(Sqe, Option<Box<dyn Driver>>);
-
-impl Made {
-    /// # Safety
-    /// What the entry points to lives until the operation has ended, or as long as the driver.
-    pub(super) unsafe fn new(sqe: Sqe, driver: Option<Box<dyn Driver>>) -> Made {
-        Made(sqe, driver)
-    }
-}
+pub(super) struct Made(pub(super) Entry, pub(super) Option<Box<dyn Driver>>);
 
 /// What an entry can be made of.
 pub(super) trait Make {
@@ -57,16 +48,18 @@ impl<M: OpData> Make for Op<Number, M> {
     fn make(mut self, lp: &Loop) -> Result<Made> {
         if M::IS_INLINE {
             let kept = TryRc::new(RefCell::new(self))?;
-            let sqe = kept.borrow_mut().entry()?;
-            return Ok(Made(sqe, Some(try_box(KeepAlive(kept))?)));
+            // SAFETY: the driver keeps the operation where it stands.
+            let entry = unsafe { Entry::new(kept.borrow_mut().entry()?) };
+            return Ok(Made(entry, Some(try_box(KeepAlive(kept))?)));
         }
-        let mut sqe = self.entry()?;
+        // SAFETY: the entry points to memory of C's that lasts, or to what the driver keeps.
+        let mut entry = unsafe { Entry::new(self.entry()?) };
         let driver = if needs_drop::<M>() {
             Some(try_box(KeepAlive(self))? as _)
         } else {
-            M::driver(lp, &mut sqe)?
+            M::driver(lp, &mut entry)?
         };
-        Ok(Made(sqe, driver))
+        Ok(Made(entry, driver))
     }
 }
 
@@ -80,9 +73,8 @@ pub(super) fn submit<T: Make>(
 ) -> loop_handle_t {
     let args = callback.with(&arg).and_then(|callback| Ok((callback, check()?)));
     handle(lp.add(args, |lp, (callback, checked)| {
-        let Made(sqe, driver) = checked.make(lp)?;
-        // SAFETY: what the entry points to lives until the operation has ended (`Made`).
-        lp.submit_operation(&unsafe { Entry::new(sqe) }, driver, callback.into())
+        let Made(entry, driver) = checked.make(lp)?;
+        lp.submit_operation(&entry, driver, callback.into())
     }))
 }
 
@@ -129,11 +121,14 @@ impl Vectors {
     /// takes, so that no count that makes no sense is copied.
     pub(super) fn new(from: Array<'_, iovec>, count: Count<'_, usize>) -> Result<Vectors> {
         let too_many = Error::new(Errno::EINVAL, Sentence::TooManyBuffers);
-        let vectors = copy(from.get(count.at_most(libc::UIO_MAXIOV as u16, too_many)?)?)?;
+        let from = from.get(count.at_most(libc::UIO_MAXIOV as u16, too_many)?)?;
+        let mut vectors = Vec::new();
+        vectors.try_reserve_exact(from.len())?;
+        vectors.extend_from_slice(from);
         let together =
             vectors.iter().try_fold(0usize, |sum, vector| sum.checked_add(vector.iov_len));
         length(together.unwrap_or(usize::MAX))?;
-        Ok(Vectors(vectors))
+        Ok(Vectors(vectors.into_boxed_slice()))
     }
 
     pub(super) fn as_mut_ptr(&mut self) -> *mut iovec {

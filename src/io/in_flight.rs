@@ -106,16 +106,17 @@ fn submit<D: Descriptor, M: OpData>(
     lp: &Loop,
     cell: &TryRc<OpCell<Stage<D, M>>>,
 ) -> Result<Handle> {
-    let mut sqe = cell.stage.borrow_mut().op.as_mut().expect("it is to be submitted").entry()?;
-    let driver = M::driver(lp, &mut sqe)?;
+    let sqe = cell.stage.borrow_mut().op.as_mut().expect("it is to be submitted").entry()?;
+    // SAFETY: the callback keeps the operation where it stands, and the loop drops it when the
+    // kernel has let go.
+    let mut entry = unsafe { Entry::new(sqe) };
+    let driver = M::driver(lp, &mut entry)?;
     let mut guard = CompletionGuard(Some(cell.clone()));
     let callback = Callback::once_for::<M, _>(move |_: &Loop, event: &Event| {
         // SAFETY: the loop calls this once, with the final result.
         guard.complete(unsafe { Outcome::of(event) });
     })?;
-    // SAFETY: the callback keeps the operation where it stands, and the loop drops it when the
-    // kernel has let go.
-    lp.submit_operation(&unsafe { Entry::new(sqe) }, driver, callback)
+    lp.submit_operation(&entry, driver, callback)
 }
 
 /// Begins an operation, and awaits what comes of it.

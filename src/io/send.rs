@@ -99,7 +99,8 @@ impl<B: Buffer> Future for SendAll<B> {
                 }
                 // Less than all is sent only by kernels that do not go on by themselves, or before
                 // an error.
-                let flags = Loop::with_running(|lp| lp.map_or(0, Loop::send_whole_flag));
+                let is_whole = Loop::with_running(|lp| lp.is_some_and(Loop::sends_whole));
+                let flags = if is_whole { libc::MSG_WAITALL } else { 0 };
                 self.send = Some(send_with(&self.fd, rest, flags));
             }
             let send = self.send.as_mut().expect("a future is not polled after it was ready");

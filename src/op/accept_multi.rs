@@ -8,10 +8,8 @@ use super::operation::Number;
 use super::sockets::{accept, poll};
 use crate::abi::completion::{Completed, MORE};
 use crate::abi::sqe::{Entry, Sqe, Timespec};
-use crate::error::Result;
 use crate::pending::driver::{Driver, Step};
 use crate::pending::event::OpResult;
-use crate::sys::memory::try_box;
 
 /// `IORING_ACCEPT_MULTISHOT`, in `ioprio`.
 const MULTISHOT: u16 = 1;
@@ -40,14 +38,8 @@ enum WaitsFor {
 }
 
 impl AcceptMulti {
-    pub(crate) fn new(fd: i32, flags: c_int, is_multishot: bool) -> Result<Box<AcceptMulti>> {
-        try_box(AcceptMulti {
-            fd,
-            flags,
-            is_multishot,
-            waits_for: WaitsFor::Connection,
-            is_said: false,
-        })
+    pub(crate) fn new(fd: i32, flags: c_int, is_multishot: bool) -> AcceptMulti {
+        AcceptMulti { fd, flags, is_multishot, waits_for: WaitsFor::Connection, is_said: false }
     }
 }
 
@@ -100,27 +92,23 @@ impl Driver for AcceptMulti {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::abi::opcodes;
+    use crate::abi::opcodes::{ACCEPT, POLL_ADD};
 
     #[test]
     fn s13_an_accept_that_would_not_wait_waits_with_a_poll() {
-        let (waits_for, flags) = (WaitsFor::Connection, libc::SOCK_CLOEXEC);
-        let mut accept =
-            AcceptMulti { fd: 7, flags, is_multishot: false, waits_for, is_said: false };
-        let completed = |result| Completed { number: 1, result, flags: 0 };
-        assert_eq!(accept.entry().unwrap().opcode, opcodes::ACCEPT);
-        let step = accept.completed(completed(-libc::EAGAIN));
-        assert!(step.given.is_none() && step.again);
-        let poll = accept.entry().unwrap();
-        assert_eq!((poll.opcode, poll.fd), (opcodes::POLL_ADD, 7));
-        let step = accept.completed(completed(libc::POLLIN.into()));
-        assert!(step.given.is_none() && step.again);
-        assert_eq!(accept.entry().unwrap().opcode, opcodes::ACCEPT);
-        assert_eq!(accept.completed(completed(9)).given.unwrap().result, 9);
-        accept.completed(completed(-libc::EAGAIN));
-        assert_eq!(
-            accept.completed(completed(-libc::ECANCELED)).given.unwrap().result,
-            -libc::ECANCELED
-        );
+        let mut accept = AcceptMulti::new(7, libc::SOCK_CLOEXEC, false);
+        for (opcode, result, given) in [
+            (ACCEPT, -libc::EAGAIN, None),
+            (POLL_ADD, libc::POLLIN.into(), None),
+            (ACCEPT, 9, Some(9)),
+            (ACCEPT, -libc::EAGAIN, None),
+            (POLL_ADD, -libc::ECANCELED, Some(-libc::ECANCELED)),
+        ] {
+            let entry = accept.entry().unwrap();
+            assert_eq!((entry.opcode, entry.fd), (opcode, 7));
+            let step = accept.completed(Completed { number: 1, result, flags: 0 });
+            assert_eq!(step.given.map(|given| given.result), given);
+            assert_eq!(step.again, given.is_none_or(|given| given > 0));
+        }
     }
 }

@@ -12,10 +12,14 @@ use std::path::Path;
 /// kernel has told.
 #[derive(Clone, Copy)]
 pub struct Address {
-    /// `struct sockaddr_storage`, with its alignment.
-    words: [u64; SIZE / 8],
+    storage: Storage,
     length: u32,
 }
+
+/// `struct sockaddr_storage`, with its alignment.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct Storage([u8; SIZE]);
 
 const SIZE: usize = size_of::<libc::sockaddr_storage>();
 /// Where the name of a Unix socket begins.
@@ -23,7 +27,7 @@ const NAME: usize = 2;
 
 impl Address {
     /// Room for an address that the kernel is to tell.
-    pub(crate) const EMPTY: Address = Address { words: [0; SIZE / 8], length: SIZE as u32 };
+    pub(crate) const EMPTY: Address = Address { storage: Storage([0; SIZE]), length: SIZE as u32 };
 
     /// The address if it is an internet one.
     pub fn to_inet(&self) -> Option<SocketAddr> {
@@ -46,8 +50,7 @@ impl Address {
         if i32::from(self.family()?) != libc::AF_UNIX {
             return None;
         }
-        let bytes = self.bytes();
-        let name = &bytes[NAME..(self.length as usize).min(SIZE)];
+        let name = &self.storage.0[NAME..self.length as usize];
         match name {
             [0, name @ ..] => UnixAddr::from_abstract_name(name).ok(),
             _ => {
@@ -59,7 +62,7 @@ impl Address {
 
     /// Where it is in memory, and how long.
     pub(super) fn as_raw(&mut self) -> (*mut u8, u32) {
-        (self.words.as_mut_ptr().cast(), self.length)
+        (self.storage.0.as_mut_ptr(), self.length)
     }
 
     /// The kernel has written an address of this length.
@@ -73,12 +76,7 @@ impl Address {
     }
 
     fn at<const N: usize>(&self, at: usize) -> [u8; N] {
-        let bytes = self.bytes();
-        std::array::from_fn(|i| bytes[at + i])
-    }
-
-    fn bytes(&self) -> [u8; SIZE] {
-        std::array::from_fn(|at| self.words[at / 8].to_ne_bytes()[at % 8])
+        std::array::from_fn(|i| self.storage.0[at + i])
     }
 
     /// Of these parts, one after the other.
@@ -89,10 +87,7 @@ impl Address {
             bytes[length..length + part.len()].copy_from_slice(part);
             length += part.len();
         }
-        let words = std::array::from_fn(|word| {
-            u64::from_ne_bytes(std::array::from_fn(|at| bytes[word * 8 + at]))
-        });
-        Address { words, length: length as u32 }
+        Address { storage: Storage(bytes), length: length as u32 }
     }
 }
 

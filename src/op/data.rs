@@ -9,9 +9,11 @@
 
 use std::borrow::Cow;
 #[cfg(feature = "capi")]
-use std::ffi::CStr;
+use std::ffi::OsStr;
+use std::ffi::{CStr, CString};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
+use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr;
@@ -21,14 +23,15 @@ use libc::iovec;
 use super::FileStatus;
 use super::address::Address;
 use super::buffer::{Buffer, BufferMut, Filled, length, room};
-use super::closing::Closing;
 use super::operation::{Descriptor, Meaning, OpData, Outcome};
 use super::write_all::WriteAll;
+use crate::abi::completion::Completed;
 use crate::abi::opcodes;
 use crate::abi::sqe::{Entry, Sqe};
 use crate::error::{Error, Result};
 use crate::event_loop::Loop;
-use crate::pending::driver::Driver;
+use crate::pending::driver::{Driver, Step};
+use crate::sys::descriptors::close_unseen;
 use crate::sys::memory::try_box;
 
 /// What is read into the room of a buffer.
@@ -82,12 +85,11 @@ unsafe impl<M: OpData> OpData for All<M> {
         self.0.point(sqe)
     }
 
-    fn driver(lp: &Loop, sqe: &mut Sqe) -> Result<Option<Box<dyn Driver>>> {
-        if sqe.opcode == opcodes::SEND {
-            sqe.op_flags |= lp.send_whole_flag() as u32;
+    fn driver(lp: &Loop, entry: &mut Entry) -> Result<Option<Box<dyn Driver>>> {
+        if entry.opcode == opcodes::SEND && lp.sends_whole() {
+            *entry = entry.waiting_for_all();
         }
-        // SAFETY: it points at the bytes, as `point` says.
-        Ok(Some(try_box(WriteAll::new(unsafe { Entry::new(*sqe) }))?))
+        Ok(Some(try_box(WriteAll::new(*entry))?))
     }
 
     fn complete(self, outcome: Outcome) -> M::Output {
@@ -174,6 +176,7 @@ fn point_at(
 }
 
 /// `struct user_msghdr` of the kernel.
+#[derive(Default)]
 #[repr(C)]
 struct Header {
     name: *mut u8,
@@ -196,15 +199,7 @@ pub(crate) struct Message<M> {
 impl<M> Message<M> {
     /// To an address, or from one that the kernel is to tell.
     pub(crate) fn new(data: M, address: Address) -> Message<M> {
-        let header = Header {
-            name: ptr::null_mut(),
-            name_length: 0,
-            vectors: ptr::null_mut(),
-            count: 1,
-            control: ptr::null_mut(),
-            control_length: 0,
-            flags: 0,
-        };
+        let header = Header { count: 1, ..Header::default() };
         Message { data, address, vector: iovec { iov_base: ptr::null_mut(), iov_len: 0 }, header }
     }
 }
@@ -246,31 +241,29 @@ impl<B> From<Addressed<(Result<usize>, B)>> for (Result<usize>, B) {
 }
 
 /// A path, or another string, as the kernel takes it: it ends in a NUL.
-pub(crate) struct PathBytes(Cow<'static, [u8]>);
+pub(crate) struct PathBytes(Cow<'static, CStr>);
 
 impl PathBytes {
     /// With AT_EMPTY_PATH, the descriptor itself.
-    pub(crate) const EMPTY: PathBytes = PathBytes(Cow::Borrowed(b"\0"));
+    pub(crate) const EMPTY: PathBytes = PathBytes(Cow::Borrowed(c""));
 
     pub(crate) fn new(path: impl AsRef<Path>) -> Result<PathBytes> {
         let bytes = path.as_ref().as_os_str().as_bytes();
-        if bytes.contains(&0) {
-            return Err(Error::NUL_INSIDE);
-        }
-        PathBytes::copied(bytes)
-    }
-
-    #[cfg(feature = "capi")]
-    pub(crate) fn of_c(path: &CStr) -> Result<PathBytes> {
-        PathBytes::copied(path.to_bytes())
-    }
-
-    fn copied(bytes: &[u8]) -> Result<PathBytes> {
         let mut copy = Vec::new();
         copy.try_reserve_exact(bytes.len() + 1)?;
         copy.extend_from_slice(bytes);
         copy.push(0);
+        let copy = CString::from_vec_with_nul(copy).map_err(|_| Error::NUL_INSIDE)?;
         Ok(PathBytes(Cow::Owned(copy)))
+    }
+
+    #[cfg(feature = "capi")]
+    pub(crate) fn of_c(path: &CStr) -> Result<PathBytes> {
+        PathBytes::new(OsStr::from_bytes(path.to_bytes()))
+    }
+
+    pub(super) fn as_c_str(&self) -> &CStr {
+        &self.0
     }
 
     /// Where it stays when this is moved.
@@ -354,11 +347,13 @@ unsafe impl<P: Place, T: Meaning> OpData for At<P, T> {
     }
 }
 
-/// No data, for the operation that closes a descriptor of its own, whatever comes of it.
-pub(super) struct Closed;
+/// No data, for the operation that closes a descriptor of its own, whatever comes of it. It is the
+/// driver too, which closes what the operation was to close and has not.
+#[derive(Debug)]
+pub(super) struct Closing(pub(super) RawFd);
 
 // SAFETY: as of nothing.
-unsafe impl OpData for Closed {
+unsafe impl OpData for Closing {
     type Output = Result<()>;
 
     fn point(&mut self, sqe: &mut Sqe) -> Result<()> {
@@ -366,12 +361,22 @@ unsafe impl OpData for Closed {
         Ok(())
     }
 
-    fn driver(_: &Loop, sqe: &mut Sqe) -> Result<Option<Box<dyn Driver>>> {
-        Ok(Some(try_box(Closing::new(sqe.fd))?))
+    fn driver(_: &Loop, entry: &mut Entry) -> Result<Option<Box<dyn Driver>>> {
+        Ok(Some(try_box(Closing(entry.fd))?))
     }
 
     fn complete(self, outcome: Outcome) -> Result<()> {
         outcome.done()
+    }
+}
+
+impl Driver for Closing {
+    fn completed(&mut self, completed: Completed) -> Step {
+        if completed.result == -libc::ECANCELED {
+            // The kernel says that it has not begun.
+            close_unseen(self.0);
+        }
+        Step::give(completed)
     }
 }
 

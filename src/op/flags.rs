@@ -37,48 +37,34 @@ const SOCK_DEVMEM: c_int = 0x200_0000;
 /// The flags of a send, if all of them are known.
 pub(crate) fn sending(flags: c_int) -> Result<c_int> {
     check_buffer_stays(flags)?;
-    if flags & !SENDING == 0 {
-        Ok(flags)
-    } else {
-        Err(Error::new(Errno::EINVAL, Sentence::FlagOfSend))
-    }
+    refuse(!SENDING, flags, Sentence::FlagOfSend).map(|()| flags)
 }
 
 /// The flags of a receive, if all of them are known.
 pub(crate) fn receiving(flags: c_int) -> Result<c_int> {
     check_data_comes(flags)?;
-    if flags & !RECEIVING == 0 {
-        Ok(flags)
-    } else {
-        Err(Error::new(Errno::EINVAL, Sentence::FlagOfReceive))
-    }
+    refuse(!RECEIVING, flags, Sentence::FlagOfReceive).map(|()| flags)
 }
 
 /// The same for one whose result must tell what is in the buffer: with MSG_TRUNC it may be more
 /// than was written, and a stream writes nothing at all.
 pub(super) fn filling(flags: c_int) -> Result<c_int> {
-    if flags & libc::MSG_TRUNC != 0 {
-        return Err(Error::new(Errno::EINVAL, Sentence::FlagTruncate));
-    }
+    refuse(libc::MSG_TRUNC, flags, Sentence::FlagTruncate)?;
     receiving(flags)
+}
+
+fn refuse(refused: c_int, flags: c_int, sentence: Sentence) -> Result<()> {
+    if flags & refused == 0 { Ok(()) } else { Err(Error::new(Errno::EINVAL, sentence)) }
 }
 
 /// Of an entry that the user has made, only what is known to let no operation end with its final
 /// completion is refused.
 pub(super) fn check_buffer_stays(flags: c_int) -> Result<()> {
-    let sentence = match flags {
-        set if set & ZEROCOPY != 0 => Sentence::FlagZeroCopy,
-        set if set & SPLICE_PAGES != 0 => Sentence::FlagSplicePages,
-        _ => return Ok(()),
-    };
-    Err(Error::new(Errno::EINVAL, sentence))
+    refuse(ZEROCOPY, flags, Sentence::FlagZeroCopy)?;
+    refuse(SPLICE_PAGES, flags, Sentence::FlagSplicePages)
 }
 
 /// The same, of a receive.
 pub(super) fn check_data_comes(flags: c_int) -> Result<()> {
-    if flags & SOCK_DEVMEM != 0 {
-        Err(Error::new(Errno::EINVAL, Sentence::FlagDeviceMemory))
-    } else {
-        Ok(())
-    }
+    refuse(SOCK_DEVMEM, flags, Sentence::FlagDeviceMemory)
 }

@@ -11,7 +11,6 @@ mod accept_multi;
 pub(crate) mod address;
 pub(crate) mod buffer;
 pub(crate) mod children;
-mod closing;
 pub(crate) mod data;
 pub(crate) mod files;
 pub(crate) mod flags;
@@ -75,15 +74,6 @@ impl Completion {
     pub fn flags(self) -> u32 {
         self.flags & !TIMED_OUT
     }
-}
-
-/// A copy on the heap.
-#[cfg(feature = "capi")]
-pub(crate) fn copy<T: Copy>(from: &[T]) -> Result<Box<[T]>> {
-    let mut copy = Vec::new();
-    copy.try_reserve_exact(from.len())?;
-    copy.extend_from_slice(from);
-    Ok(copy.into_boxed_slice())
 }
 
 /// Refuses what would take an operation out of the loop's hands; `links` are the flags that are
@@ -174,7 +164,7 @@ impl Loop {
     /// The flag with which a kernel finishes what it has begun to send. It came in 5.19, but one
     /// that is cancelled tells how far it came only since 6.1, when messages could be sent without
     /// a copy.
-    pub(crate) fn send_whole_flag(&self) -> c_int {
-        if self.supports(opcodes::SENDMSG_ZC) { libc::MSG_WAITALL } else { 0 }
+    pub(crate) fn sends_whole(&self) -> bool {
+        self.supports(opcodes::SENDMSG_ZC)
     }
 }

@@ -5,14 +5,13 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use libc::c_int;
 
 use super::accept_multi::AcceptMulti;
-use super::operation::{accepted, received};
 use super::recv_multi::RecvMulti;
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
+#[cfg(feature = "capi")]
 use crate::event_loop::Callback;
 use crate::event_loop::Loop;
 use crate::kernel::buffers::Pool;
-use crate::pending::event::Event;
 use crate::sys::memory::{TryArc, try_box};
 
 /// A ring of buffers that the kernel picks from; see [`Loop::buffers`].
@@ -30,15 +29,11 @@ impl Loop {
     pub fn accept_multi(
         &self,
         fd: impl AsFd + 'static,
-        mut f: impl FnMut(&Loop, Result<OwnedFd>) + 'static,
+        f: impl FnMut(&Loop, Result<OwnedFd>) + 'static,
     ) -> Result<Handle> {
         self.check_open()?;
-        let raw = fd.as_fd().as_raw_fd();
-        let callback = Callback::many_event(move |lp: &Loop, event: &Event| {
-            let _kept = &fd;
-            f(lp, accepted(event));
-        })?;
-        self.schedule_accept_multi(raw, libc::SOCK_CLOEXEC, callback)
+        let accept = self.accepting(fd.as_fd().as_raw_fd(), libc::SOCK_CLOEXEC)?;
+        self.submit_accept(accept, fd, f)
     }
 
     /// Receives from a stream until it ends: `f` gets the data of each arrival, in order; it lies
@@ -80,15 +75,11 @@ impl Loop {
         &self,
         fd: impl AsFd + 'static,
         buffers: &Buffers,
-        mut f: impl FnMut(&Loop, Result<&[u8]>) + 'static,
+        f: impl FnMut(&Loop, Result<&[u8]>) + 'static,
     ) -> Result<Handle> {
         self.check_open()?;
-        let raw = fd.as_fd().as_raw_fd();
-        let callback = Callback::many_event(move |lp: &Loop, event: &Event| {
-            let _kept = &fd;
-            f(lp, received(event));
-        })?;
-        self.schedule_recv_multi(raw, &buffers.0, callback)
+        let recv = self.receiving(fd.as_fd().as_raw_fd(), &buffers.0)?;
+        self.submit_recv(recv, fd, f)
     }
 
     /// Makes `count` buffers (rounded up to a power of two, at most 32768) of `size` bytes, for
@@ -107,25 +98,35 @@ impl Loop {
         self.free_pool(&buffers.0)
     }
 
+    #[cfg(feature = "capi")]
     pub(crate) fn schedule_accept_multi(
         &self,
         fd: RawFd,
         flags: c_int,
         callback: Callback,
     ) -> Result<Handle> {
-        self.submit_driver(AcceptMulti::new(fd, flags, self.supports_multishot_accept())?, callback)
+        self.submit_driver(self.accepting(fd, flags)?, callback)
     }
 
+    #[cfg(feature = "capi")]
     pub(crate) fn schedule_recv_multi(
         &self,
         fd: RawFd,
         pool: &TryArc<Pool>,
         callback: Callback,
     ) -> Result<Handle> {
+        self.submit_driver(self.receiving(fd, pool)?, callback)
+    }
+
+    fn accepting(&self, fd: RawFd, flags: c_int) -> Result<Box<AcceptMulti>> {
+        try_box(AcceptMulti::new(fd, flags, self.supports_multishot_accept()))
+    }
+
+    fn receiving(&self, fd: RawFd, pool: &TryArc<Pool>) -> Result<Box<RecvMulti>> {
         if !self.has_pool(pool) {
             return Err(Error::FOREIGN_BUFFERS);
         }
         pool.begin_use()?;
-        self.submit_driver(try_box(RecvMulti::new(fd, pool.clone()))?, callback)
+        try_box(RecvMulti::new(fd, pool.clone()))
     }
 }

@@ -14,14 +14,16 @@ use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::slice;
 
+use super::accept_multi::AcceptMulti;
 use super::buffer::{BufferMut, Filled};
 use super::data::NoData;
+use super::recv_multi::RecvMulti;
 use crate::abi::handle::Handle;
 use crate::abi::sqe::{Entry, Sqe};
 use crate::error::{Error, Result};
 use crate::event_loop::{Callback, Loop};
 use crate::pending::driver::Driver;
-use crate::pending::event::{Event, OpResult};
+use crate::pending::event::Event;
 use crate::sys::memory::TryRc;
 
 /// The working directory, where a function asks for the directory that a path begins at.
@@ -55,7 +57,7 @@ pub(crate) unsafe trait OpData: 'static {
     fn point(&mut self, sqe: &mut Sqe) -> Result<()>;
 
     /// What stands behind the operation if that is more than its entry.
-    fn driver(_: &Loop, _: &mut Sqe) -> Result<Option<Box<dyn Driver>>> {
+    fn driver(_: &Loop, _: &mut Entry) -> Result<Option<Box<dyn Driver>>> {
         Ok(None)
     }
 
@@ -129,16 +131,16 @@ impl<D, M> fmt::Debug for Op<D, M> {
     }
 }
 
-/// The result of an operation that the kernel has let go of, or never had. It ends that operation
-/// alone, once.
+/// The result of an operation that the kernel has let go of, or never had. It is used up by what
+/// comes of it, which may own something that there is once.
 pub(crate) struct Outcome(Result<u32>);
 
 impl Outcome {
     /// What an operation's callback is called with.
     ///
     /// # Safety
-    /// It is a result of the operation that is completed with it, and the final one where that has
-    /// memory.
+    /// It is a result of the operation that is completed with it, once, and the final one where
+    /// that has memory.
     pub(crate) unsafe fn of(event: &Event) -> Outcome {
         Outcome(event.completed().count())
     }
@@ -169,23 +171,6 @@ impl<T: Meaning> Op<Number, NoData<T>> {
     pub(super) fn into_sqe(mut self) -> Sqe {
         self.entry().expect("nothing about it can fail")
     }
-}
-
-/// What an accept with many results gives each time.
-pub(super) fn accepted(event: &Event) -> Result<OwnedFd> {
-    // SAFETY: each result of an accept is that of one connection.
-    OwnedFd::of(unsafe { Outcome::of(event) })
-}
-
-/// What a receive with many results has received into one of the loop's buffers.
-pub(super) fn received(event: &Event) -> Result<&[u8]> {
-    let OpResult { data, .. } = event.completed();
-    event.completed().count().map(|length| match length {
-        0 => &[][..],
-        // SAFETY: so many bytes are there, and the buffer is the callback's that the event is lent
-        // to, until that has returned.
-        length => unsafe { slice::from_raw_parts(data, length as usize) },
-    })
 }
 
 /// What a result that is no error means.
@@ -253,17 +238,55 @@ impl Loop {
         self.check_open()?;
         // Not a `Box`, which says with every move that nobody else uses what is in it.
         let place = TryRc::new(RefCell::new(Pending { op, f }))?;
-        let mut sqe = place.borrow_mut().op.entry()?;
-        let driver = M::driver(self, &mut sqe)?;
+        // SAFETY: the callback keeps the operation where it stands, and the loop drops it when the
+        // kernel has let go.
+        let mut entry = unsafe { Entry::new(place.borrow_mut().op.entry()?) };
+        let driver = M::driver(self, &mut entry)?;
         let callback = Callback::once_for::<F, _>(move |lp: &Loop, event: &Event| {
             let Pending { op, f } = place.into_inner().expect("nobody else owns it").into_inner();
             // SAFETY: the loop calls this once, with the final result.
             let output = op.complete(unsafe { Outcome::of(event) });
             end(lp, output, f);
         })?;
-        // SAFETY: the callback keeps the operation where it stands, and the loop drops it when the
-        // kernel has let go.
-        self.submit_operation(&unsafe { Entry::new(sqe) }, driver, callback)
+        self.submit_operation(&entry, driver, callback)
+    }
+
+    /// Submits an accept with many results. `f` gets each, and `kept` lives until the last.
+    pub(super) fn submit_accept(
+        &self,
+        accept: Box<AcceptMulti>,
+        kept: impl Sized + 'static,
+        mut f: impl FnMut(&Loop, Result<OwnedFd>) + 'static,
+    ) -> Result<Handle> {
+        let callback = Callback::many_event(move |lp: &Loop, event: &Event| {
+            let _kept = &kept;
+            // SAFETY: each result of an accept is that of one connection.
+            f(lp, OwnedFd::of(unsafe { Outcome::of(event) }));
+        })?;
+        self.submit_driver(accept, callback)
+    }
+
+    /// Submits a receive with many results, in the same way.
+    pub(super) fn submit_recv(
+        &self,
+        recv: Box<RecvMulti>,
+        kept: impl Sized + 'static,
+        mut f: impl FnMut(&Loop, Result<&[u8]>) + 'static,
+    ) -> Result<Handle> {
+        let callback = Callback::many_event(move |lp: &Loop, event: &Event| {
+            let _kept = &kept;
+            let received = event.completed();
+            f(
+                lp,
+                received.count().map(|length| match length {
+                    0 => &[][..],
+                    // SAFETY: so many bytes are in a buffer of the loop's, which is the callback's
+                    // until it has returned.
+                    length => unsafe { slice::from_raw_parts(received.data, length as usize) },
+                }),
+            );
+        })?;
+        self.submit_driver(recv, callback)
     }
 
     /// Submits the entries of a driver, the first now.

@@ -1,6 +1,6 @@
 //! Names of hosts and services: getaddrinfo(3), on the executor, since it blocks.
 
-use std::ffi::{CStr, c_int};
+use std::ffi::c_int;
 use std::net::SocketAddr;
 
 use nix::errno::Errno;
@@ -9,12 +9,13 @@ use crate::abi::handle::Handle;
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
 use crate::op::address::Address;
+use crate::op::data::PathBytes;
 use crate::sys::c_library::Addresses;
 
-/// A question for getaddrinfo: names that end in a zero byte.
+/// A question for getaddrinfo.
 pub(crate) struct Question {
-    pub(crate) node: Option<Box<[u8]>>,
-    pub(crate) service: Option<Box<[u8]>>,
+    pub(crate) node: Option<PathBytes>,
+    pub(crate) service: Option<PathBytes>,
     /// The flags, the family, the type of socket and the protocol.
     pub(crate) hints: Option<[c_int; 4]>,
 }
@@ -23,7 +24,7 @@ impl Question {
     /// Asks, and blocks meanwhile. The error is an EAI_*, and the errno for EAI_SYSTEM.
     pub(crate) fn ask(self) -> std::result::Result<Addresses, (c_int, Errno)> {
         let [node, service] =
-            [&self.node, &self.service].map(|name| CStr::from_bytes_until_nul(name.as_ref()?).ok());
+            [&self.node, &self.service].map(|name| name.as_ref().map(PathBytes::as_c_str));
         Addresses::look_up(node, service, self.hints)
     }
 }
@@ -43,7 +44,7 @@ impl Loop {
         done: impl FnOnce(&Loop, Result<Vec<SocketAddr>>) + 'static,
     ) -> Result<Handle> {
         self.check_open()?;
-        let (node, service) = (Some(c_string(host)?), Some(c_string(service)?));
+        let (node, service) = (Some(PathBytes::new(host)?), Some(PathBytes::new(service)?));
         let question =
             Question { node, service, hints: Some([0, libc::AF_UNSPEC, libc::SOCK_STREAM, 0]) };
         let look_up = move || match question.ask() {
@@ -52,17 +53,6 @@ impl Loop {
         };
         self.run_in_executor(look_up, move |lp, found| done(lp, found.and_then(|found| found)))
     }
-}
-
-fn c_string(name: &str) -> Result<Box<[u8]>> {
-    if name.bytes().any(|byte| byte == 0) {
-        return Err(Error::NUL_INSIDE);
-    }
-    let mut copy = Vec::new();
-    copy.try_reserve_exact(name.len() + 1)?;
-    copy.extend_from_slice(name.as_bytes());
-    copy.push(0);
-    Ok(copy.into_boxed_slice())
 }
 
 fn error_of(error: c_int, errno: Errno) -> Error {

@@ -17,7 +17,7 @@
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 
 use super::buffer::{Buffer, BufferMut, length};
-use super::data::{All, At, Bytes, Closed, Parts, Room, Rooms, SpliceFrom};
+use super::data::{All, At, Bytes, Closing, Parts, Room, Rooms, SpliceFrom};
 use super::operation::{Descriptor, Number, Op, OpData};
 use crate::abi::handle::Handle;
 use crate::abi::opcodes;
@@ -174,7 +174,8 @@ impl Loop {
         f: impl FnOnce(&Loop, Result<()>) + 'static,
     ) -> Result<Handle> {
         let fd = fd.into();
-        let handle = self.submit_op(close(Number(fd.as_raw_fd()), Closed), f)?;
+        let number = fd.as_raw_fd();
+        let handle = self.submit_op(close(Number(number), Closing(number)), f)?;
         // It is the kernel's to close from now on, or the driver's.
         let _ = fd.into_raw_fd();
         Ok(handle)

@@ -65,42 +65,28 @@ mod tests {
     use super::*;
     use crate::abi::sqe::Sqe;
 
-    /// Of 100 bytes.
-    fn write_all(opcode: u8, off: u64) -> WriteAll {
-        WriteAll::new(Entry::of_test(Sqe {
-            opcode,
-            fd: 3,
-            addr: 0x1000,
-            len: 100,
-            off,
-            ..Sqe::default()
-        }))
-    }
-
-    fn completed(result: i32) -> Completed {
-        Completed { number: 1, result, flags: 0 }
-    }
-
+    /// What the kernel takes of 100 bytes, at which offset the last part begins, what the cancelled
+    /// operation would have come to then, and what it comes to.
     #[test]
-    fn the_rest_follows_until_all_is_through() {
-        let mut whole = write_all(opcodes::WRITE, 50);
-        assert_eq!(whole.cancelled(), -libc::ECANCELED);
-        assert!(whole.completed(completed(30)).again);
-        let rest = whole.entry().unwrap();
-        assert_eq!((rest.addr, rest.len, rest.off, whole.cancelled()), (0x101e, 70, 80, 30));
-        let step = whole.completed(completed(70));
-        assert_eq!((step.again, step.given.unwrap().result), (false, 100));
-    }
-
-    #[test]
-    fn an_error_after_the_beginning_is_a_short_result() {
-        for ending in [-libc::ECONNRESET, 0] {
-            let mut whole = write_all(opcodes::SEND, 0);
-            assert!(whole.completed(completed(1)).again);
-            assert_eq!(whole.entry().unwrap().off, 0);
-            assert_eq!(whole.completed(completed(ending)).given.unwrap().result, 1);
+    fn the_rest_follows_until_all_is_through_or_an_error_comes() {
+        const { assert!(libc::EPIPE == 32 && libc::ECANCELED == 125) };
+        for (opcode, off, results, last_off, cancelled, result) in [
+            (opcodes::WRITE, 50, &[30, 70][..], 80, 30, 100),
+            (opcodes::WRITE, CURRENT, &[30, 70], CURRENT, 30, 100),
+            (opcodes::SEND, 0, &[1, -32], 0, 1, 1),
+            (opcodes::SEND, 0, &[1, 0], 0, 1, 1),
+            (opcodes::SEND, 0, &[-32], 0, -125, -32),
+        ] {
+            let sqe = Sqe { opcode, fd: 3, addr: 0x1000, len: 100, off, ..Sqe::default() };
+            let mut whole = WriteAll::new(Entry::of_test(sqe));
+            let (last, parts) = results.split_last().unwrap();
+            let mut completed = |result| whole.completed(Completed { number: 1, result, flags: 0 });
+            assert!(parts.iter().all(|&part| completed(part).again));
+            let (rest, sent) = (whole.rest, parts.iter().sum::<i32>() as u32);
+            assert_eq!((rest.addr, rest.len), (0x1000 + u64::from(sent), 100 - sent));
+            assert_eq!((rest.off, whole.cancelled()), (last_off, cancelled));
+            let step = whole.completed(Completed { number: 1, result: *last, flags: 0 });
+            assert_eq!((step.again, step.given.unwrap().result), (false, result));
         }
-        let mut whole = write_all(opcodes::SEND, 0);
-        assert_eq!(whole.completed(completed(-libc::EPIPE)).given.unwrap().result, -libc::EPIPE);
     }
 }
