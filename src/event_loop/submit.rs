@@ -98,11 +98,6 @@ impl Loop {
         self.kernel.borrow().features().supports(opcode)
     }
 
-    /// Whether one accept can give many connections.
-    pub(crate) fn supports_multishot_accept(&self) -> bool {
-        self.kernel.borrow().features().accepts_multishot()
-    }
-
     /// The descriptor of the ring, for `io_uring_register` of files and buffers: never to submit
     /// on, nor to close. Completions of tags of registered resources are passed over; tags below
     /// 2^32 are never numbers of the loop's own.

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64};
 
 use super::Kernel;
 use crate::abi::handle::Handle;
+use crate::abi::opcodes;
 use crate::error::{Error, Result};
 
 /// Buffers of one size. They stay with the loop that they were made for, until they are freed or it
@@ -144,7 +145,8 @@ impl Pool {
             waiting: RefCell::default(),
             stride: Cell::new(0),
         };
-        if kernel.features().receives_multishot() {
+        // Since 6.0, when sending without a copy came, one receive gives many results from a ring.
+        if kernel.features().supports(opcodes::SEND_ZC) {
             // SAFETY: the loop keeps the pool until `unregister` or its own end.
             unsafe { kernel.register_buffers(pool.ring.0.as_ptr() as u64, count as u16, group)? };
             pool.group = Some(group);

@@ -13,7 +13,6 @@ pub(crate) mod buffers;
 mod uring;
 
 pub(crate) use self::uring::Kernel;
-use crate::abi::opcodes;
 use crate::error::{Error, Result};
 
 /// Entries of the two queues; the kernel rounds up to powers of two.
@@ -79,16 +78,5 @@ impl Features {
     #[inline]
     pub(crate) fn supports(&self, opcode: u8) -> bool {
         self.operations[usize::from(opcode) / 64] >> (opcode % 64) & 1 == 1
-    }
-
-    /// Whether one accept can give many connections: 5.19, when sockets came as an operation.
-    pub(crate) fn accepts_multishot(&self) -> bool {
-        self.supports(opcodes::SOCKET)
-    }
-
-    /// Whether one receive can give many results, from a ring of buffers: 6.0, when sending without
-    /// a copy came.
-    pub(crate) fn receives_multishot(&self) -> bool {
-        self.supports(opcodes::SEND_ZC)
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 
+use super::operation::Outcome;
 use crate::error::{Error, Result, Sentence};
 
 /// What an operation takes its data from.
@@ -139,10 +140,10 @@ pub(crate) struct Filled<B> {
 }
 
 impl<B: BufferMut> Filled<B> {
-    /// Where the operation wrote so many bytes, as far as there is room for them.
-    pub(super) fn new(mut buffer: B, count: Result<usize>) -> Filled<B> {
+    /// Where the operation wrote as many bytes as it came to, as far as there is room for them.
+    pub(super) fn new(mut buffer: B, outcome: &Outcome) -> Filled<B> {
         let (_, room) = buffer.room();
-        Filled { buffer, count: count.map(|count| count.min(room)) }
+        Filled { buffer, count: outcome.count().map(|count| count.min(room)) }
     }
 
     /// A buffer that gets what there is room for of some bytes.

@@ -49,7 +49,7 @@ unsafe impl<B: BufferMut> OpData for Room<B> {
     }
 
     fn complete(self, outcome: Outcome) -> Filled<B> {
-        outcome.filled(self.0)
+        Filled::new(self.0, &outcome)
     }
 }
 

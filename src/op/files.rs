@@ -185,17 +185,13 @@ fn time(from: libc::statx_timestamp) -> SystemTime {
 /// Of `fsync`: what is needed to read the data, and no more.
 pub(crate) const DATA_ONLY: u32 = 1;
 
-/// An operation whose entry points at nothing.
-fn plain<D: Descriptor>(fd: D, sqe: Sqe) -> Op<D, NoData<()>> {
+pub(crate) fn fsync<D: Descriptor>(fd: D, flags: u32) -> Op<D, NoData<()>> {
+    let sqe = Sqe { opcode: opcodes::FSYNC, op_flags: flags, ..Sqe::default() };
     Op::new(fd, NoData::NEW, sqe)
 }
 
-pub(crate) fn fsync<D: Descriptor>(fd: D, flags: u32) -> Op<D, NoData<()>> {
-    plain(fd, Sqe { opcode: opcodes::FSYNC, op_flags: flags, ..Sqe::default() })
-}
-
 pub(crate) fn ftruncate<D: Descriptor>(fd: D, size: u64) -> Op<D, NoData<()>> {
-    plain(fd, Sqe { opcode: opcodes::FTRUNCATE, off: size, ..Sqe::default() })
+    Op::new(fd, NoData::NEW, Sqe { opcode: opcodes::FTRUNCATE, off: size, ..Sqe::default() })
 }
 
 pub(crate) fn fallocate<D: Descriptor>(
@@ -204,16 +200,8 @@ pub(crate) fn fallocate<D: Descriptor>(
     offset: u64,
     length: u64,
 ) -> Op<D, NoData<()>> {
-    plain(
-        fd,
-        Sqe {
-            opcode: opcodes::FALLOCATE,
-            off: offset,
-            addr: length,
-            len: mode as u32,
-            ..Sqe::default()
-        },
-    )
+    let (opcode, len) = (opcodes::FALLOCATE, mode as u32);
+    Op::new(fd, NoData::NEW, Sqe { opcode, off: offset, addr: length, len, ..Sqe::default() })
 }
 
 pub(crate) fn open_at<D: Descriptor>(
@@ -222,11 +210,8 @@ pub(crate) fn open_at<D: Descriptor>(
     flags: c_int,
     mode: mode_t,
 ) -> Op<D, At<PathBytes, OwnedFd>> {
-    Op::new(
-        dir,
-        At::new(path),
-        Sqe { opcode: opcodes::OPENAT, len: mode, op_flags: flags as u32, ..Sqe::default() },
-    )
+    let (opcode, op_flags) = (opcodes::OPENAT, flags as u32);
+    Op::new(dir, At::new(path), Sqe { opcode, len: mode, op_flags, ..Sqe::default() })
 }
 
 pub(crate) fn unlink_at<D: Descriptor>(
@@ -234,11 +219,8 @@ pub(crate) fn unlink_at<D: Descriptor>(
     path: PathBytes,
     flags: c_int,
 ) -> Op<D, At<PathBytes, ()>> {
-    Op::new(
-        dir,
-        At::new(path),
-        Sqe { opcode: opcodes::UNLINKAT, op_flags: flags as u32, ..Sqe::default() },
-    )
+    let sqe = Sqe { opcode: opcodes::UNLINKAT, op_flags: flags as u32, ..Sqe::default() };
+    Op::new(dir, At::new(path), sqe)
 }
 
 pub(crate) fn mkdir_at<D: Descriptor>(
@@ -267,17 +249,14 @@ pub(crate) fn link_at<D: Descriptor, E: Descriptor>(
     Op::new(from.0, At::new(Paths(from.1, to.0, to.1)), sqe)
 }
 
+/// The target begins nowhere: the kernel wants a zero there.
 pub(crate) fn symlink_at<D: Descriptor>(
     target: PathBytes,
     dir: D,
     link: PathBytes,
 ) -> Op<D, At<Paths<Number>, ()>> {
-    // The target begins nowhere: the kernel wants a zero there.
-    Op::new(
-        dir,
-        At::new(Paths(target, Number(0), link)),
-        Sqe { opcode: opcodes::SYMLINKAT, ..Sqe::default() },
-    )
+    let sqe = Sqe { opcode: opcodes::SYMLINKAT, ..Sqe::default() };
+    Op::new(dir, At::new(Paths(target, Number(0), link)), sqe)
 }
 
 pub(crate) fn statx<D: Descriptor, M: OpData>(
@@ -286,11 +265,8 @@ pub(crate) fn statx<D: Descriptor, M: OpData>(
     flags: c_int,
     mask: u32,
 ) -> Op<D, M> {
-    Op::new(
-        dir,
-        data,
-        Sqe { opcode: opcodes::STATX, len: mask, op_flags: flags as u32, ..Sqe::default() },
-    )
+    let (opcode, op_flags) = (opcodes::STATX, flags as u32);
+    Op::new(dir, data, Sqe { opcode, len: mask, op_flags, ..Sqe::default() })
 }
 
 impl Loop {

@@ -7,6 +7,7 @@ use libc::c_int;
 use super::accept_multi::AcceptMulti;
 use super::recv_multi::RecvMulti;
 use crate::abi::handle::Handle;
+use crate::abi::opcodes;
 use crate::error::{Error, Result};
 #[cfg(feature = "capi")]
 use crate::event_loop::Callback;
@@ -119,7 +120,8 @@ impl Loop {
     }
 
     fn accepting(&self, fd: RawFd, flags: c_int) -> Result<Box<AcceptMulti>> {
-        try_box(AcceptMulti::new(fd, flags, self.supports_multishot_accept()))
+        // Since 5.19, when sockets came as an operation, one accept gives many connections.
+        try_box(AcceptMulti::new(fd, flags, self.supports(opcodes::SOCKET)))
     }
 
     fn receiving(&self, fd: RawFd, pool: &TryArc<Pool>) -> Result<Box<RecvMulti>> {

@@ -15,7 +15,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::slice;
 
 use super::accept_multi::AcceptMulti;
-use super::buffer::{BufferMut, Filled};
 use super::data::NoData;
 use super::recv_multi::RecvMulti;
 use crate::abi::handle::Handle;
@@ -159,11 +158,6 @@ impl Outcome {
     pub(crate) fn count(&self) -> Result<usize> {
         self.0.map(|count| count as usize)
     }
-
-    /// A number of bytes that the kernel has written to the room of a buffer.
-    pub(super) fn filled<B: BufferMut>(self, buffer: B) -> Filled<B> {
-        Filled::new(buffer, self.count())
-    }
 }
 
 impl<T: Meaning> Op<Number, NoData<T>> {
@@ -255,7 +249,7 @@ impl Loop {
     pub(super) fn submit_accept(
         &self,
         accept: Box<AcceptMulti>,
-        kept: impl Sized + 'static,
+        kept: impl AsFd + 'static,
         mut f: impl FnMut(&Loop, Result<OwnedFd>) + 'static,
     ) -> Result<Handle> {
         let callback = Callback::many_event(move |lp: &Loop, event: &Event| {
@@ -270,21 +264,19 @@ impl Loop {
     pub(super) fn submit_recv(
         &self,
         recv: Box<RecvMulti>,
-        kept: impl Sized + 'static,
+        kept: impl AsFd + 'static,
         mut f: impl FnMut(&Loop, Result<&[u8]>) + 'static,
     ) -> Result<Handle> {
         let callback = Callback::many_event(move |lp: &Loop, event: &Event| {
             let _kept = &kept;
             let received = event.completed();
-            f(
-                lp,
-                received.count().map(|length| match length {
-                    0 => &[][..],
-                    // SAFETY: so many bytes are in a buffer of the loop's, which is the callback's
-                    // until it has returned.
-                    length => unsafe { slice::from_raw_parts(received.data, length as usize) },
-                }),
-            );
+            let bytes = received.count().map(|length| match length {
+                0 => &[][..],
+                // SAFETY: so many bytes are in a buffer of the loop's, which is the callback's
+                // until it has returned.
+                length => unsafe { slice::from_raw_parts(received.data, length as usize) },
+            });
+            f(lp, bytes);
         })?;
         self.submit_driver(recv, callback)
     }

@@ -42,11 +42,8 @@ pub(crate) fn sendmsg<D: Descriptor, M: OpData>(fd: D, message: M, flags: c_int)
 
 /// The connection's descriptor is the result; its address is not asked for.
 pub(crate) fn accept<D: Descriptor>(fd: D, flags: c_int) -> Op<D, NoData<OwnedFd>> {
-    Op::new(
-        fd,
-        NoData::NEW,
-        Sqe { opcode: opcodes::ACCEPT, op_flags: flags as u32, ..Sqe::default() },
-    )
+    let sqe = Sqe { opcode: opcodes::ACCEPT, op_flags: flags as u32, ..Sqe::default() };
+    Op::new(fd, NoData::NEW, sqe)
 }
 
 pub(crate) fn connect<D: Descriptor>(fd: D, address: Address) -> Op<D, Address> {
@@ -66,11 +63,8 @@ pub(crate) fn shutdown<D: Descriptor>(fd: D, how: c_int) -> Op<D, NoData<()>> {
 
 /// Completes once, when one of the events has come.
 pub(super) fn poll<D: Descriptor>(fd: D, events: c_short) -> Op<D, NoData<()>> {
-    Op::new(
-        fd,
-        NoData::NEW,
-        Sqe { opcode: opcodes::POLL_ADD, op_flags: poll_events(events as u32), ..Sqe::default() },
-    )
+    let (opcode, op_flags) = (opcodes::POLL_ADD, poll_events(events as u32));
+    Op::new(fd, NoData::NEW, Sqe { opcode, op_flags, ..Sqe::default() })
 }
 
 impl Loop {

@@ -51,14 +51,8 @@ pub(crate) fn splice<D: Descriptor, E: Descriptor>(
     len: u32,
     flags: u32,
 ) -> Op<E, At<SpliceFrom<D>, usize>> {
-    let sqe = Sqe {
-        opcode: opcodes::SPLICE,
-        off: to.1,
-        addr: from.1,
-        len,
-        op_flags: flags,
-        ..Sqe::default()
-    };
+    let (opcode, op_flags) = (opcodes::SPLICE, flags);
+    let sqe = Sqe { opcode, off: to.1, addr: from.1, len, op_flags, ..Sqe::default() };
     Op::new(to.0, At::new(SpliceFrom(from.0)), sqe)
 }
 

@@ -8,13 +8,12 @@
 
 use std::ffi::{CStr, c_int, c_void};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{BorrowedFd, RawFd};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicU64;
 
 use libc::addrinfo;
 use nix::errno::Errno;
-use nix::sys::epoll::Epoll;
 
 use crate::sys::memory::TryArc;
 
@@ -33,27 +32,6 @@ pub(crate) fn variable<'a>(name: &CStr) -> Option<&'a CStr> {
         }
         libc::getenv(name.as_ptr()).as_ref().map(|value| CStr::from_ptr(value))
     }
-}
-
-/// Adds whatever has this number to an epoll, for no event. Errors: EBADF when nothing has; those
-/// of epoll_ctl(2).
-pub(crate) fn add_to_epoll(epoll: &Epoll, fd: RawFd) -> nix::Result<()> {
-    let mut event = libc::epoll_event { events: 0, u64: 0 };
-    // SAFETY: the event lives for the call; a number that is no descriptor is answered with EBADF.
-    Errno::result(unsafe {
-        libc::epoll_ctl(epoll.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event)
-    })
-    .map(drop)
-}
-
-/// The type of what has this number, an `S_IF*`. Errors: EBADF when nothing has; those of fstat(2).
-pub(crate) fn file_type(fd: RawFd) -> nix::Result<libc::mode_t> {
-    let mut stat = MaybeUninit::<libc::stat>::zeroed();
-    // SAFETY: the room is that of a stat, of which all-zero is a valid value; a number that is no
-    // descriptor is answered with EBADF.
-    let stat =
-        unsafe { Errno::result(libc::fstat(fd, stat.as_mut_ptr())).map(|_| stat.assume_init()) };
-    stat.map(|stat| stat.st_mode & libc::S_IFMT)
 }
 
 /// Whatever has this number, to be asked something at once: what has none is answered with EBADF.

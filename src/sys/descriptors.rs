@@ -1,11 +1,12 @@
 //! Descriptors that are known by their numbers alone.
 
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use nix::errno::Errno;
-use nix::sys::epoll::{Epoll, EpollCreateFlags};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent};
+use nix::sys::stat::fstat;
 
-use super::c_library::{add_to_epoll, file_type};
+use super::c_library::borrow;
 use crate::error::{Error, Result, Sentence};
 
 /// Closes a descriptor that an operation gave and that nobody has seen.
@@ -18,20 +19,21 @@ pub(crate) fn close_unseen(fd: RawFd) {
 /// directories. An epoll is made for the question, 1.3 µs; a process that has no descriptor left
 /// for that asks fstat instead.
 pub(crate) fn check_pollable(fd: RawFd) -> Result<()> {
-    let refusal = match Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC) {
-        // The number was free.
-        Ok(epoll) if epoll.0.as_raw_fd() == fd => Some(Errno::EBADF),
-        Ok(epoll) => add_to_epoll(&epoll, fd).err(),
-        Err(_) => stat_as_epoll(fd).err(),
-    };
-    match refusal {
-        None => Ok(()),
-        Some(Errno::EPERM) => Err(Error::new(Errno::EPERM, Sentence::NotPollable)),
-        Some(errno @ Errno::EBADF) => Err(Error::new(errno, Sentence::BadDescriptor)),
-        Some(errno) => Err(Error::new(errno, Sentence::WatchRefused)),
-    }
+    borrow(fd).ok_or(Errno::EBADF).and_then(ask_epoll).map_err(|errno| match errno {
+        Errno::EPERM => Error::new(errno, Sentence::NotPollable),
+        Errno::EBADF => Error::new(errno, Sentence::BadDescriptor),
+        _ => Error::new(errno, Sentence::WatchRefused),
+    })
 }
 
-fn stat_as_epoll(fd: RawFd) -> nix::Result<()> {
-    if matches!(file_type(fd)?, libc::S_IFREG | libc::S_IFDIR) { Err(Errno::EPERM) } else { Ok(()) }
+fn ask_epoll(fd: BorrowedFd<'_>) -> nix::Result<()> {
+    match Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC) {
+        // The number was free.
+        Ok(epoll) if epoll.0.as_raw_fd() == fd.as_raw_fd() => Err(Errno::EBADF),
+        Ok(epoll) => epoll.add(fd, EpollEvent::empty()),
+        Err(_) => match fstat(fd)?.st_mode & libc::S_IFMT {
+            libc::S_IFREG | libc::S_IFDIR => Err(Errno::EPERM),
+            _ => Ok(()),
+        },
+    }
 }

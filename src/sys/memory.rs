@@ -357,12 +357,8 @@ mod tests {
     }
 
     #[test]
-    fn the_last_owner_on_any_thread_drops_it_or_gets_it() {
+    fn the_last_owner_drops_the_value_or_gets_it() {
         the_last_owner_drops_it_or_gets_it::<AtomicUsize>();
-    }
-
-    #[test]
-    fn the_last_owner_on_one_thread_drops_it_or_gets_it() {
         the_last_owner_drops_it_or_gets_it::<Cell<usize>>();
     }
 

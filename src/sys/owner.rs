@@ -229,35 +229,3 @@ fn exit_of_this_thread() -> Result<TryArc<AtomicU64>> {
     // A thread that is past its destructors counts as exited at once.
     shared.unwrap_or_else(|_| TryArc::new(AtomicU64::new(boottime().max(1))))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn s25_an_owner_is_gone_once_its_thread_has_exited() {
-        let owner = std::thread::spawn(|| {
-            let owner = Owner::current().unwrap();
-            assert_eq!(owner.check(), Ok(()));
-            owner
-        })
-        .join()
-        .unwrap();
-        assert_eq!(owner.check(), Err(Error::WRONG_THREAD));
-        assert_eq!(owner.is_heir(), Ok(true));
-        owner.inherit();
-        assert_eq!((owner.check(), owner.is_heir()), (Ok(()), Ok(false)));
-    }
-
-    #[test]
-    fn s25_the_owner_alone_may_call() {
-        let owner = Owner::current().unwrap();
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                assert_eq!(owner.check(), Err(Error::WRONG_THREAD));
-                assert_eq!(owner.is_heir(), Err(Error::WRONG_THREAD));
-            });
-        });
-        assert_eq!(owner.check(), Ok(()));
-    }
-}

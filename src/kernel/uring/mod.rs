@@ -159,8 +159,7 @@ impl Kernel {
         if has_room(self) {
             return Ok(());
         }
-        let queued = self.queues.submission().len();
-        self.enter(queued, 0)?;
+        self.enter(0)?;
         if has_room(self) { Ok(()) } else { Err(Error::NO_SUBMISSION) }
     }
 
@@ -248,12 +247,11 @@ impl Kernel {
     #[inline]
     pub(crate) fn submit(&mut self) -> Result<()> {
         let queue = self.queues.submission();
-        let queued = queue.len();
-        if queued == 0 && !queue.taskrun() && !queue.cq_overflow() {
+        if queue.is_empty() && !queue.taskrun() && !queue.cq_overflow() {
             return Ok(());
         }
         drop(queue);
-        self.enter(queued, 0).map(|_| ())
+        self.enter(0).map(drop)
     }
 
     /// As `submit`, with a timeout that completes at `until`, unless one is armed that comes no
@@ -268,20 +266,16 @@ impl Kernel {
     /// that was armed before.
     pub(crate) fn wait(&mut self, until: u64) -> Result<Waited> {
         self.check_own()?;
-        let armed = self.arm(until);
-        let queued = self.queues.submission().len();
         // Where there was no room for the poll for wakes, or it was lost (EBADR), the wait does not
         // sleep.
-        let waited = armed.and_then(|()| self.enter(queued, u32::from(self.watches_wakes)));
+        let waited = self.arm(until).and_then(|()| self.enter(u32::from(self.watches_wakes)));
         self.pause_if_refused(waited, until)
     }
 
     /// Submits what is queued and waits until something completes, which may have happened already,
     /// or until `until`.
     pub(crate) fn wait_for_completion(&mut self, until: u64) -> Result<Waited> {
-        let armed = self.arm(until);
-        let queued = self.queues.submission().len();
-        let waited = armed.and_then(|()| self.enter(queued, 1));
+        let waited = self.arm(until).and_then(|()| self.enter(1));
         self.pause_if_refused(waited, until)
     }
 
@@ -293,8 +287,7 @@ impl Kernel {
     pub(crate) fn settle(&mut self, most: usize) -> Result<()> {
         const NO_TIME: Timespec = Timespec::new();
         const PIECES: usize = 20;
-        let queued = self.queues.submission().len();
-        self.enter(queued, 0)?;
+        self.enter(0)?;
         let mut done = 0;
         while done < most && self.queues.submission().taskrun() {
             done += PIECES;
@@ -339,8 +332,8 @@ impl Kernel {
         Ok(())
     }
 
-    /// `io_uring_enter`, once: submits `queued` entries, waits for `wanted` completions.
-    fn enter(&mut self, queued: usize, wanted: u32) -> Result<Waited> {
+    /// `io_uring_enter`, once: submits what is queued, waits for `wanted` completions.
+    fn enter(&mut self, wanted: u32) -> Result<Waited> {
         if !self.queues.process.is_current() {
             return Err(Error::FORKED);
         }
@@ -349,9 +342,10 @@ impl Kernel {
             return Err(self.lost());
         }
         self.traffic.enters += 1;
-        if self.queues.submission().cq_overflow() {
-            self.traffic.overflows += 1;
-        }
+        let queue = self.queues.submission();
+        let queued = queue.len();
+        self.traffic.overflows += u64::from(queue.cq_overflow());
+        drop(queue);
         let result = self.call_enter(queued, wanted);
         // A signal handler of the program's may have forked meanwhile, and this may be the child.
         if !self.queues.process.is_current() {
@@ -450,11 +444,9 @@ impl Kernel {
     /// Brings the completions for which the queue had no room into the queue that has been emptied.
     /// Whether there were any.
     pub(crate) fn fetch_overflow(&mut self) -> Result<bool> {
-        let queue = self.queues.submission();
-        let (queued, has_overflowed) = (queue.len(), queue.cq_overflow());
-        drop(queue);
+        let has_overflowed = self.queues.submission().cq_overflow();
         if has_overflowed {
-            self.enter(queued, 0)?;
+            self.enter(0)?;
         }
         Ok(has_overflowed)
     }
