@@ -49,7 +49,7 @@ pub unsafe extern "C" fn loop_accept_multi(
     arg: Arg<'_>,
 ) -> loop_handle_t {
     r#loop.schedule(callback.with(&arg), |lp, callback| {
-        lp.schedule_accept_multi(fd, flags, callback.into())
+        lp.submit_driver(lp.accepting(fd, flags)?, callback.into())
     })
 }
 
@@ -123,7 +123,7 @@ pub unsafe extern "C" fn loop_recv_multi(
 ) -> loop_handle_t {
     let args = if buffers.is_null() { Err(NULL_POINTER) } else { callback.with(&arg) };
     r#loop.schedule(args, |lp, callback| {
-        lp.schedule_recv_multi(fd, &buffers.of(lp)?, callback.into())
+        lp.submit_driver(lp.receiving(fd, &buffers.of(lp)?)?, callback.into())
     })
 }
 

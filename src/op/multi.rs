@@ -9,8 +9,6 @@ use super::recv_multi::RecvMulti;
 use crate::abi::handle::Handle;
 use crate::abi::opcodes;
 use crate::error::{Error, Result};
-#[cfg(feature = "capi")]
-use crate::event_loop::Callback;
 use crate::event_loop::Loop;
 use crate::kernel::buffers::Pool;
 use crate::sys::memory::{TryArc, try_box};
@@ -99,36 +97,17 @@ impl Loop {
         self.free_pool(&buffers.0)
     }
 
-    #[cfg(feature = "capi")]
-    pub(crate) fn schedule_accept_multi(
-        &self,
-        fd: RawFd,
-        flags: c_int,
-        callback: Callback,
-    ) -> Result<Handle> {
-        self.submit_driver(self.accepting(fd, flags)?, callback)
-    }
-
-    #[cfg(feature = "capi")]
-    pub(crate) fn schedule_recv_multi(
-        &self,
-        fd: RawFd,
-        pool: &TryArc<Pool>,
-        callback: Callback,
-    ) -> Result<Handle> {
-        self.submit_driver(self.receiving(fd, pool)?, callback)
-    }
-
-    fn accepting(&self, fd: RawFd, flags: c_int) -> Result<Box<AcceptMulti>> {
+    /// The driver of an accept with many results.
+    pub(crate) fn accepting(&self, fd: RawFd, flags: c_int) -> Result<Box<AcceptMulti>> {
         // Since 5.19, when sockets came as an operation, one accept gives many connections.
         try_box(AcceptMulti::new(fd, flags, self.supports(opcodes::SOCKET)))
     }
 
-    fn receiving(&self, fd: RawFd, pool: &TryArc<Pool>) -> Result<Box<RecvMulti>> {
+    /// The driver of a receive with many results.
+    pub(crate) fn receiving(&self, fd: RawFd, pool: &TryArc<Pool>) -> Result<Box<RecvMulti>> {
         if !self.has_pool(pool) {
             return Err(Error::FOREIGN_BUFFERS);
         }
-        pool.begin_use()?;
-        try_box(RecvMulti::new(fd, pool.clone()))
+        try_box(RecvMulti::new(fd, pool)?)
     }
 }

@@ -282,7 +282,7 @@ impl Loop {
     }
 
     /// Submits the entries of a driver, the first now.
-    pub(super) fn submit_driver(
+    pub(crate) fn submit_driver(
         &self,
         mut driver: Box<dyn Driver>,
         callback: Callback,

@@ -1,7 +1,6 @@
 //! One receive for any number of results, from a ring of buffers (6.0); before that, a poll and a
 //! receive for each.
 
-use std::os::fd::BorrowedFd;
 use std::ptr;
 
 use libc::c_int;
@@ -15,6 +14,7 @@ use super::sockets::{poll, recv};
 use crate::abi::completion::{BUFFER_GOES_ON, Completed, HAS_BUFFER, MORE};
 use crate::abi::handle::Handle;
 use crate::abi::sqe::{Entry, Sqe, flags};
+use crate::error::Result;
 use crate::kernel::buffers::Pool;
 use crate::pending::driver::{Driver, Step};
 use crate::pending::event::OpResult;
@@ -33,10 +33,10 @@ pub(crate) struct RecvMulti {
 }
 
 impl RecvMulti {
-    /// `pool.begin_use` has been called for it.
-    pub(crate) fn new(fd: i32, pool: TryArc<Pool>) -> RecvMulti {
+    pub(crate) fn new(fd: i32, pool: &TryArc<Pool>) -> Result<RecvMulti> {
+        pool.begin_use()?;
         let polls = pool.group().is_none() && socket_type(fd).is_some();
-        RecvMulti { fd, pool, polls }
+        Ok(RecvMulti { fd, pool: pool.clone(), polls })
     }
 
     fn sqe(&self) -> Sqe {
@@ -151,9 +151,8 @@ fn socket_type(fd: c_int) -> Option<SocketType> {
 /// Whether 0 received is an empty message, and not the end, as it is of a stream. Of what has been
 /// shut down it is the end, unless a message with data stands behind it.
 fn is_empty_message(fd: c_int) -> bool {
-    let is_message =
-        |fd: &BorrowedFd<'_>| sockopt::socket_type(fd).is_ok_and(|kind| kind != SocketType::STREAM);
-    let Some(fd) = borrow(fd).filter(is_message) else { return false };
+    let is_message = socket_type(fd).is_some_and(|kind| kind != SocketType::STREAM);
+    let Some(fd) = borrow(fd).filter(|_| is_message) else { return false };
     let mut asked = [PollFd::new(&fd, PollFlags::RDHUP)];
     let polled = rustix::event::poll(&mut asked, Some(&Timespec::default()));
     let has_ended =

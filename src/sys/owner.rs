@@ -39,12 +39,14 @@ pub(crate) struct Owner {
 impl Owner {
     /// The thread and the process that ask.
     pub(crate) fn current() -> Result<Owner> {
-        let process = Process::current()?;
-        let exited = Mutex::new(exit_of_this_thread()?);
-        let (thread, tid) =
-            (AtomicU64::new(number_this_thread()), AtomicI32::new(gettid().as_raw()));
-        let (former, settled) = ((AtomicI32::new(0), AtomicU64::new(0)), AtomicBool::new(false));
-        Ok(Owner { process, thread, tid, exited, former, settled })
+        Ok(Owner {
+            process: Process::current()?,
+            thread: AtomicU64::new(number_this_thread()),
+            tid: AtomicI32::new(gettid().as_raw()),
+            exited: Mutex::new(exit_of_this_thread()?),
+            former: Default::default(),
+            settled: AtomicBool::new(false),
+        })
     }
 
     /// Makes the calling thread the owner.

@@ -224,12 +224,8 @@ impl Former {
         let mut action = default_action();
         action.sa_sigaction = self.handler.load(Ordering::Acquire);
         action.sa_flags = self.flags.load(Ordering::Relaxed);
-        self.add_mask(&mut action.sa_mask);
+        add_signals(&mut action.sa_mask, self.mask.load(Ordering::Relaxed));
         action
-    }
-
-    fn add_mask(&self, set: &mut sigset_t) {
-        add_signals(set, self.mask.load(Ordering::Relaxed));
     }
 }
 
@@ -273,7 +269,9 @@ fn take_over(signal: c_int) -> nix::Result<()> {
 fn restore_in_children() -> nix::Result<()> {
     static IS_DONE: AtomicBool = AtomicBool::new(false);
     extern "C" fn restore() {
-        (1..=LAST as c_int).filter(|&signal| is_taken(signal)).for_each(give_back);
+        // The others cost no system call.
+        let is_taken = |signal: &c_int| TAKEN.load(Ordering::Relaxed) >> (signal - 1) & 1 == 1;
+        (1..=LAST as c_int).filter(is_taken).for_each(give_back);
     }
     if IS_DONE.load(Ordering::Acquire) {
         return Ok(());
@@ -287,11 +285,6 @@ fn restore_in_children() -> nix::Result<()> {
         }
         errno => Err(Errno::from_raw(errno)),
     }
-}
-
-/// Whether the loops' handler has ever been a signal's, which costs no system call to know.
-fn is_taken(signal: c_int) -> bool {
-    TAKEN.load(Ordering::Relaxed) >> (signal - 1) & 1 == 1
 }
 
 /// Restores what was before loops asked for a signal, unless somebody else has taken it meanwhile.
@@ -369,11 +362,9 @@ fn call_former(
 ) {
     // SAFETY: the kernel gives a handler with SA_SIGINFO a context.
     let mut mask = unsafe { (*context.cast::<libc::ucontext_t>()).uc_sigmask };
-    former.add_mask(&mut mask);
     let flags = former.flags.load(Ordering::Relaxed);
-    if flags & libc::SA_NODEFER == 0 {
-        add_signals(&mut mask, 1 << (signal - 1));
-    }
+    let own = if flags & libc::SA_NODEFER == 0 { 1 << (signal - 1) } else { 0 };
+    add_signals(&mut mask, former.mask.load(Ordering::Relaxed) | own);
     // SAFETY: the set is initialized; the program installed this address as a handler of this type.
     unsafe {
         let mut all = mask;
