@@ -76,6 +76,14 @@ _SIZES = (1_000, 100_000, 1_000_000, 10_000_000)
 _QUICK_SIZES = (1_000, 10_000)
 
 
+def _chains(n):
+    return {"no timer pending": {"n": n}, "one timer, an hour away": {"n": n, "far": 1}}
+
+
+def _bulks(n):
+    return {f"{n:,} callbacks, the first time": {"n": n}, f"{n:,} callbacks, again": {"n": n, "again": 1}}
+
+
 def _posts(each, batches):
     """Fewer where each post is waited for."""
     points = {}
@@ -132,22 +140,16 @@ CASES = [
         "a callback that schedules itself again for the next iteration",
         "soon-chain",
         _cost("call"),
-        {
-            "no timer pending": {"n": 10_000_000},
-            "one timer, an hour away": {"n": 10_000_000, "far": 1},
-        },
-        {"no timer pending": {"n": 100_000}, "one timer, an hour away": {"n": 100_000, "far": 1}},
+        _chains(10_000_000),
+        _chains(100_000),
     ),
     Case(
         "soon-bulk",
         "schedule many callbacks, then run them",
         "soon-bulk",
         _cost("callback"),
-        {
-            "1,000,000 callbacks, the first time": {"n": 1_000_000},
-            "1,000,000 callbacks, again": {"n": 1_000_000, "again": 1},
-        },
-        {"100,000 callbacks, the first time": {"n": 100_000}, "100,000 callbacks, again": {"n": 100_000, "again": 1}},
+        _bulks(1_000_000),
+        _bulks(100_000),
     ),
     Case(
         "timers-N",

@@ -16,6 +16,14 @@ LOAD = BUILD / "c/echo_load"
 PYTHON = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else "python3"
 
 CC = ["cc", "-std=gnu11", "-O2", "-g", "-Wall", "-Wextra"]
+# Of Debian's packages: a header, and what pkg-config calls the library.
+LIBRARIES = {
+    "libuv1-dev": ("uv.h", "libuv"),
+    "libev-dev": ("ev.h", ""),
+    "libevent-dev": ("event2/event.h", "libevent_core"),
+    "libglib2.0-dev": ("glib.h", "glib-2.0"),
+    "liburing-dev": ("liburing.h", "liburing"),
+}
 # What a Rust static library needs from the system.
 NATIVE = ["-lgcc_s", "-lpthread", "-lm", "-ldl"]
 
@@ -40,28 +48,21 @@ def quietly(command):
 
 
 def _has(package):
-    header = {
-        "libuv1-dev": "uv.h",
-        "libev-dev": "ev.h",
-        "libevent-dev": "event2/event.h",
-        "libglib2.0-dev": "glib.h",
-        "liburing-dev": "liburing.h",
-    }
     if package == "python3-venv":
         return quietly([PYTHON, "-c", "import ensurepip, venv"]) is not None
-    if package in header:
-        flags = _flags("--cflags", package)
-        preprocess = ["cc", "-E", *flags, "-x", "c", "-"]
-        source = f"#include <{header[package]}>\n"
-        return subprocess.run(preprocess, input=source, capture_output=True, text=True).returncode == 0
+    if package in LIBRARIES:
+        header, _ = LIBRARIES[package]
+        preprocess = ["cc", "-E", *_flags("--cflags", package), "-include", header, "-x", "c", "/dev/null"]
+        return quietly(preprocess) is not None
     return shutil.which(package) is not None
 
 
 def _flags(which, package):
-    name = {"libuv1-dev": "libuv", "libevent-dev": "libevent_core", "libglib2.0-dev": "glib-2.0"}.get(package)
-    if name is None:
+    """What the compiler (--cflags) and the linker (--libs) are told for a package, which may be none."""
+    if package == "libev-dev":  # unknown to pkg-config
         return ["-lev"] if which == "--libs" else []
-    return (quietly(["pkg-config", which, name]) or "").split()
+    _, name = LIBRARIES.get(package, ("", ""))
+    return (quietly(["pkg-config", which, name]) or "").split() if name else []
 
 
 def install(systems):
@@ -98,25 +99,17 @@ def label(system, case):
 
 
 def _build_c(system, name):
-    libraries = {
-        "ringloop": [f"-I{ROOT}/include", str(TARGET / "release/libringloop.a"), *NATIVE],
-        "ringloop-so": [f"-I{ROOT}/include", f"-L{BUILD}/c", "-lringloop", f"-Wl,-rpath,{BUILD}/c"],
-        "clock_nanosleep": [],
-        "eventfd": [],
-        "liburing": ["-luring"],
-        "epoll": [],
-        "cp": [],
-    }.get(system.program)
-    if system.program == "ringloop-so":
-        shared = TARGET / "release/libringloop.so"
-        for link in ("libringloop.so", "libringloop.so.0"):
-            shutil.copy(shared, BUILD / "c" / link)
-    if libraries is None:
-        libraries = _flags("--cflags", system.package) + _flags("--libs", system.package)
+    flags = _flags("--cflags", system.package) + _flags("--libs", system.package)
     if system.program == "libevent":
-        libraries.append("-levent_pthreads")
+        flags.append("-levent_pthreads")
+    if system.program == "ringloop":
+        flags = [f"-I{ROOT}/include", str(TARGET / "release/libringloop.a"), *NATIVE]
+    if system.program == "ringloop-so":
+        flags = [f"-I{ROOT}/include", f"-L{BUILD}/c", "-lringloop", f"-Wl,-rpath,{BUILD}/c"]
+        for link in ("libringloop.so", "libringloop.so.0"):
+            shutil.copy(TARGET / "release/libringloop.so", BUILD / "c" / link)
     source = BENCH / "c" / f"{name.replace('-so', '')}.c"
-    return run([*CC, source, *libraries, "-o", BUILD / "c" / name])
+    return run([*CC, source, *flags, "-o", BUILD / "c" / name])
 
 
 def build_load():
