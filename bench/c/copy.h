@@ -8,7 +8,6 @@
 
 #include "bench.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 
@@ -19,15 +18,6 @@
 #define COPY_DEPTH 32
 /* No run takes longer: the alarm ends what hangs. */
 #define COPY_PATIENCE 300
-
-static inline int copy_must(int result, const char *what)
-{
-    if (result < 0) {
-        fprintf(stderr, "error: %s: %s\n", what, strerror(errno));
-        exit(EXIT_FAILURE);
-    }
-    return result;
-}
 
 static inline uint64_t copy_size(void)
 {
@@ -46,10 +36,20 @@ static inline void copy_fill(uint64_t *block)
     for (size_t i = 0; i < COPY_BLOCK / sizeof *block; i++) block[i] = bench_random();
 }
 
+static inline int copy_open(const char *path)
+{
+    return bench_must(open(path, O_RDONLY | O_CLOEXEC), path);
+}
+
+static inline int copy_new(const char *path)
+{
+    return bench_must(open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600), path);
+}
+
 /* A file of that size that is not there yet; its descriptor. */
 static inline int copy_write(const char *path)
 {
-    int fd = copy_must(open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600), path);
+    int fd = copy_new(path);
     uint64_t *block = bench_array(1, COPY_BLOCK);
 
     for (uint64_t at = 0; at < copy_size(); at += COPY_BLOCK) {
@@ -70,14 +70,14 @@ static inline void copy_begin(void)
     alarm(COPY_PATIENCE);
     fd = copy_write(COPY_SOURCE);
     /* What the kernel would write to the disk by and by, it writes now, and not while others are measured. */
-    copy_must(fsync(fd), "fsync");
+    bench_must(fsync(fd), "fsync");
     close(fd);
     /*
      * As much memory as the copy needs, used and free again. That which has been free for long may have to come from the
      * host of a virtual machine first, and this costs several times what copying does.
      */
     close(copy_write(COPY_TARGET));
-    copy_must(unlink(COPY_TARGET), "unlink");
+    bench_must(unlink(COPY_TARGET), "unlink");
     bench_start();
 }
 
@@ -98,9 +98,9 @@ static inline void copy_end(void)
     getrusage(RUSAGE_CHILDREN, &children);
     bench_used.cpu += copy_ns(children.ru_utime) + copy_ns(children.ru_stime);
     bench_used.sleeps += (uint64_t)children.ru_nvcsw;
-    source = copy_must(open(COPY_SOURCE, O_RDONLY | O_CLOEXEC), COPY_SOURCE);
-    target = copy_must(open(COPY_TARGET, O_RDONLY | O_CLOEXEC), COPY_TARGET);
-    copy_must(fstat(target, &status), "fstat");
+    source = copy_open(COPY_SOURCE);
+    target = copy_open(COPY_TARGET);
+    bench_must(fstat(target, &status), "fstat");
     bench_check((uint64_t)status.st_size == copy_size(), "the copy has another size");
     for (uint64_t at = 0; at < copy_size(); at += COPY_BLOCK) {
         bench_check(read(source, left, COPY_BLOCK) == COPY_BLOCK, "cannot read the source");
@@ -112,16 +112,6 @@ static inline void copy_end(void)
     free(left);
     free(right);
     bench_report(bench_option("mib"), "");
-}
-
-static inline int copy_open_source(void)
-{
-    return copy_must(open(COPY_SOURCE, O_RDONLY | O_CLOEXEC), COPY_SOURCE);
-}
-
-static inline int copy_open_target(void)
-{
-    return copy_must(open(COPY_TARGET, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600), COPY_TARGET);
 }
 
 static inline int copy_main(int argc, char **argv, const char *version, void (*copy)(void))

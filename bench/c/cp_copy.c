@@ -13,7 +13,7 @@ static void copy(void)
 
     copy_begin();
     bench_check(posix_spawnp(&child, "cp", NULL, NULL, arguments, environ) == 0, "cannot start cp");
-    copy_must(waitpid(child, &status, 0), "waitpid");
+    bench_must(waitpid(child, &status, 0), "waitpid");
     bench_check(status == 0, "cp failed");
     copy_end();
 }

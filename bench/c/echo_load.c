@@ -52,15 +52,14 @@ static void watch(struct connection *connection, int how, uint32_t events)
 {
     struct epoll_event event = {.events = events, .data.ptr = connection};
 
-    echo_must(epoll_ctl(epoll_fd, how, connection->fd, &event), "epoll_ctl");
+    bench_must(epoll_ctl(epoll_fd, how, connection->fd, &event), "epoll_ctl");
 }
 
 static void send_rest(struct connection *connection)
 {
-    ssize_t sent = send(connection->fd, connection->message + connection->sent, size - connection->sent, MSG_NOSIGNAL);
+    ssize_t sent = echo_send(connection->fd, connection->message + connection->sent, size - connection->sent);
 
-    if (sent < 0 && errno == EAGAIN) sent = 0;
-    connection->sent += (uint32_t)echo_must((int)sent, "send");
+    connection->sent += (uint32_t)bench_must((int)sent, "send");
     if ((connection->sent < size) == connection->wants_room) return;
     connection->wants_room = !connection->wants_room;
     watch(connection, EPOLL_CTL_MOD, connection->wants_room ? EPOLLIN | EPOLLOUT : EPOLLIN);
@@ -81,7 +80,7 @@ static void receive(struct connection *connection)
     uint64_t now;
 
     if (got < 0 && errno == EAGAIN) return;
-    echo_must((int)got, "recv");
+    bench_must((int)got, "recv");
     bench_check(got > 0, "the server has closed a connection");
     bench_check(connection->received + (size_t)got <= connection->sent, "more came back than was sent");
     bench_check(memcmp(connection->message + connection->received, buffer, (size_t)got) == 0, "a wrong byte came back");
@@ -101,7 +100,7 @@ static void run_until(uint64_t end)
         int ready = epoll_wait(epoll_fd, events, 1024, 100);
 
         if (ready < 0 && errno == EINTR) continue;
-        echo_must(ready, "epoll_wait");
+        bench_must(ready, "epoll_wait");
         for (int i = 0; i < ready; i++) {
             struct connection *connection = events[i].data.ptr;
 
@@ -118,10 +117,10 @@ static void connect_all(uint16_t port)
     for (uint64_t i = 0; i < connected; i++) {
         struct connection *connection = &connections[i];
 
-        *connection = (struct connection){.fd = echo_must(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket")};
+        *connection = (struct connection){.fd = bench_must(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket")};
         echo_option(connection->fd, IPPROTO_TCP, TCP_NODELAY);
-        echo_must(connect(connection->fd, (struct sockaddr *)&address, sizeof address), "connect");
-        echo_must(fcntl(connection->fd, F_SETFL, O_NONBLOCK), "fcntl");
+        bench_must(connect(connection->fd, (struct sockaddr *)&address, sizeof address), "connect");
+        bench_must(fcntl(connection->fd, F_SETFL, O_NONBLOCK), "fcntl");
         watch(connection, EPOLL_CTL_ADD, EPOLLIN);
     }
     for (uint64_t i = 0; i < connected; i++) send_next(&connections[i], bench_now());
@@ -150,13 +149,13 @@ static void place(void)
     struct sched_param none = {0};
 
     if (!bench_option("together")) {
-        echo_pin(1);
+        bench_pin(1);
         return;
     }
-    echo_pin(0);
+    bench_pin(0);
     /* A batch process does not displace the running one when it is woken. */
-    echo_must(sched_setscheduler(0, SCHED_BATCH, &none), "SCHED_BATCH");
-    echo_must(sched_setscheduler((pid_t)bench_option("pid"), SCHED_BATCH, &none), "SCHED_BATCH");
+    bench_must(sched_setscheduler(0, SCHED_BATCH, &none), "SCHED_BATCH");
+    bench_must(sched_setscheduler((pid_t)bench_option("pid"), SCHED_BATCH, &none), "SCHED_BATCH");
 }
 
 static void load(void)
@@ -174,7 +173,7 @@ static void load(void)
     alarm(ECHO_PATIENCE);
     for (size_t i = 0; i < sizeof pattern; i++) pattern[i] = (char)bench_random();
     connections = bench_array(connected, sizeof *connections);
-    epoll_fd = echo_must(epoll_create1(EPOLL_CLOEXEC), "epoll_create1");
+    epoll_fd = bench_must(epoll_create1(EPOLL_CLOEXEC), "epoll_create1");
     connect_all((uint16_t)bench_option("port"));
     run_until(bench_now() + bench_option("warm_ms") * NS_PER_MS);
 

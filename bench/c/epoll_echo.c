@@ -17,7 +17,7 @@ static void watch(int how, int fd, uint32_t events, void *data)
 {
     struct epoll_event event = {.events = events, .data.ptr = data};
 
-    echo_must(epoll_ctl(epoll_fd, how, fd, &event), "epoll_ctl");
+    bench_must(epoll_ctl(epoll_fd, how, fd, &event), "epoll_ctl");
 }
 
 static void close_connection(struct connection *connection)
@@ -26,14 +26,6 @@ static void close_connection(struct connection *connection)
     free(connection->rest);
     free(connection);
     open_connections--;
-}
-
-/* How much was sent; -1: the connection is gone. */
-static ssize_t send_some(struct connection *connection, const char *data, size_t length)
-{
-    ssize_t sent = send(connection->fd, data, length, MSG_NOSIGNAL);
-
-    return sent < 0 && errno == EAGAIN ? 0 : sent;
 }
 
 static void accept_all(int listener)
@@ -69,7 +61,7 @@ static void on_readable(struct connection *connection)
         close_connection(connection);
         return;
     }
-    sent = send_some(connection, buffer, (size_t)got);
+    sent = echo_send(connection->fd, buffer, (size_t)got);
     if (sent < 0)
         close_connection(connection);
     else if (sent < got)
@@ -78,7 +70,7 @@ static void on_readable(struct connection *connection)
 
 static void on_writable(struct connection *connection)
 {
-    ssize_t sent = send_some(connection, connection->rest + connection->begin, connection->end - connection->begin);
+    ssize_t sent = echo_send(connection->fd, connection->rest + connection->begin, connection->end - connection->begin);
 
     if (sent < 0) {
         close_connection(connection);
@@ -98,14 +90,14 @@ static void serve(void)
 
     echo_begin();
     listener = echo_listen(SOCK_NONBLOCK);
-    epoll_fd = echo_must(epoll_create1(EPOLL_CLOEXEC), "epoll_create1");
+    epoll_fd = bench_must(epoll_create1(EPOLL_CLOEXEC), "epoll_create1");
     watch(EPOLL_CTL_ADD, listener, EPOLLIN, NULL);
     echo_ready(listener);
     do {
         int ready = epoll_wait(epoll_fd, events, 1024, -1);
 
         if (ready < 0 && errno == EINTR) continue;
-        echo_must(ready, "epoll_wait");
+        bench_must(ready, "epoll_wait");
         for (int i = 0; i < ready; i++) {
             struct connection *connection = events[i].data.ptr;
 

@@ -22,6 +22,19 @@ static gboolean dispatch(GSource *source, GSourceFunc callback, gpointer data)
     return callback(data);
 }
 
+static void attach(GSource *source, GSourceFunc callback, void *data)
+{
+    g_source_set_callback(source, callback, data, NULL);
+    g_source_attach(source, context);
+}
+
+/* The same for a source that nobody keeps. */
+static void attach_new(GSource *source, GSourceFunc callback, void *data)
+{
+    attach(source, callback, data);
+    g_source_unref(source);
+}
+
 /* A source that has nothing but a ready time. */
 static GSource *new_timer(uint64_t when, GSourceFunc callback, void *data)
 {
@@ -29,8 +42,7 @@ static GSource *new_timer(uint64_t when, GSourceFunc callback, void *data)
     GSource *source = g_source_new(&functions, sizeof *source);
 
     g_source_set_ready_time(source, (gint64)bench_round_up(when, NS_PER_US));
-    g_source_set_callback(source, callback, data, NULL);
-    g_source_attach(source, context);
+    attach(source, callback, data);
     return source;
 }
 
@@ -51,29 +63,15 @@ static gboolean again(gpointer data)
 
 static void soon_chain(void)
 {
-    GSource *idle;
-
     new_loop();
     wanted = bench_option("n");
     if (bench_option("far")) g_source_unref(new_timer(bench_now() + AN_HOUR, count, &fired));
     bench_start();
-    idle = g_idle_source_new();
-    g_source_set_callback(idle, again, NULL, NULL);
-    g_source_attach(idle, context);
-    g_source_unref(idle);
+    attach_new(g_idle_source_new(), again, NULL);
     g_main_loop_run(loop);
     bench_stop();
     bench_check(fired == wanted, "not all callbacks ran");
     bench_report(wanted, "");
-}
-
-static void add_idle(void)
-{
-    GSource *idle = g_idle_source_new();
-
-    g_source_set_callback(idle, count, &fired, NULL);
-    g_source_attach(idle, context);
-    g_source_unref(idle);
 }
 
 static void soon_bulk(void)
@@ -83,7 +81,7 @@ static void soon_bulk(void)
     for (uint64_t round = 0; round <= bench_option("again"); round++) {
         fired = 0;
         bench_start();
-        for (uint64_t i = 0; i < wanted; i++) add_idle();
+        for (uint64_t i = 0; i < wanted; i++) attach_new(g_idle_source_new(), count, &fired);
         g_main_loop_run(loop);
         bench_stop();
         bench_check(fired == wanted, "not all callbacks ran");
@@ -103,15 +101,10 @@ static void timers(void)
     for (uint64_t i = 0; i < wanted; i++) {
         uint64_t delay = bench_delay(span, whole);
 
-        if (whole) {
-            GSource *source = g_timeout_source_new((guint)(delay / NS_PER_MS));
-
-            g_source_set_callback(source, count, &fired, NULL);
-            g_source_attach(source, context);
-            g_source_unref(source);
-        } else {
+        if (whole)
+            attach_new(g_timeout_source_new((guint)(delay / NS_PER_MS)), count, &fired);
+        else
             g_source_unref(new_timer(base + delay, count, &fired));
-        }
     }
     g_main_loop_run(loop);
     bench_stop();
@@ -274,21 +267,7 @@ static void peer_stop(struct peer *peer)
 
 int main(int argc, char **argv)
 {
-    static const struct bench_case cases[] = {
-        {"soon-chain", soon_chain},
-        {"soon-bulk", soon_bulk},
-        {"timers", timers},
-        {"timers-cancel", timers_cancel},
-        {"timers-move", timers_move},
-        {"timers-memory", timers_memory},
-        {"lateness", lateness},
-        {"idle", idle},
-        {"start", start},
-        {"posts", posts_run},
-        {"post-latency", latency_run},
-        {"token", token_run},
-        {NULL, NULL},
-    };
+    static const struct bench_case cases[] = {LOOP_CASES, {NULL, NULL}};
     char version[32];
 
     snprintf(version, sizeof version, "%u.%u.%u", glib_major_version, glib_minor_version, glib_micro_version);

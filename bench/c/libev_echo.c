@@ -21,14 +21,6 @@ static void close_connection(struct ev_loop *loop, struct connection *connection
     if (--open_connections == 0) ev_break(loop, EVBREAK_ALL);
 }
 
-/* How much was sent; -1: the connection is gone. */
-static ssize_t send_some(struct connection *connection, const char *data, size_t length)
-{
-    ssize_t sent = send(connection->io.fd, data, length, MSG_NOSIGNAL);
-
-    return sent < 0 && errno == EAGAIN ? 0 : sent;
-}
-
 static void watch(struct ev_loop *loop, struct connection *connection, int events)
 {
     ev_io_stop(loop, &connection->io);
@@ -42,7 +34,7 @@ static void on_readable(struct ev_loop *loop, struct connection *connection)
     ssize_t got = recv(connection->io.fd, buffer, sizeof buffer, 0), sent;
 
     if (got < 0 && errno == EAGAIN) return;
-    sent = got > 0 ? send_some(connection, buffer, (size_t)got) : -1;
+    sent = got > 0 ? echo_send(connection->io.fd, buffer, (size_t)got) : -1;
     if (sent < 0) {
         close_connection(loop, connection);
     } else if (sent < got) {
@@ -55,7 +47,8 @@ static void on_readable(struct ev_loop *loop, struct connection *connection)
 
 static void on_writable(struct ev_loop *loop, struct connection *connection)
 {
-    ssize_t sent = send_some(connection, connection->rest + connection->begin, connection->end - connection->begin);
+    const char *rest = connection->rest + connection->begin;
+    ssize_t sent = echo_send(connection->io.fd, rest, connection->end - connection->begin);
 
     if (sent < 0) {
         close_connection(loop, connection);

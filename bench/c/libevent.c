@@ -27,6 +27,15 @@ static struct event_base *new_base(void)
     return checked(event_base_new());
 }
 
+/* A base of that configuration, which is freed. */
+static struct event_base *configured(struct event_config *config)
+{
+    struct event_base *base = checked(event_base_new_with_config(config));
+
+    event_config_free(config);
+    return base;
+}
+
 static struct timeval in_us(uint64_t ns)
 {
     uint64_t us = bench_round_up(ns, NS_PER_US);
@@ -80,12 +89,9 @@ static void again(evutil_socket_t fd, short events, void *base)
 static struct event_base *new_fair_base(void)
 {
     struct event_config *config = event_config_new();
-    struct event_base *base;
 
     must(event_config_set_max_dispatch_interval(config, NULL, 1, 0));
-    base = checked(event_base_new_with_config(config));
-    event_config_free(config);
-    return base;
+    return configured(config);
 }
 
 /* starve=1: all within one iteration, so that neither I/O nor timers have a turn. */
@@ -282,12 +288,9 @@ static void late(evutil_socket_t fd, short events, void *timer)
 static struct event_base *new_precise_base(void)
 {
     struct event_config *config = event_config_new();
-    struct event_base *base;
 
     must(event_config_set_flag(config, EVENT_BASE_FLAG_PRECISE_TIMER));
-    base = checked(event_base_new_with_config(config));
-    event_config_free(config);
-    return base;
+    return configured(config);
 }
 
 static void lateness(void)
@@ -374,21 +377,7 @@ static void peer_stop(struct peer *peer)
 
 int main(int argc, char **argv)
 {
-    static const struct bench_case cases[] = {
-        {"soon-chain", soon_chain},
-        {"soon-bulk", soon_bulk},
-        {"timers", timers},
-        {"timers-cancel", timers_cancel},
-        {"timers-move", timers_move},
-        {"timers-memory", timers_memory},
-        {"lateness", lateness},
-        {"idle", idle},
-        {"start", start},
-        {"posts", posts_run},
-        {"post-latency", latency_run},
-        {"token", token_run},
-        {NULL, NULL},
-    };
+    static const struct bench_case cases[] = {LOOP_CASES, {NULL, NULL}};
 
     return bench_main(argc, argv, event_get_version(), cases);
 }

@@ -43,7 +43,7 @@ static void must(int result, const char *what)
 {
     if (result >= 0) return;
     errno = -result;
-    echo_must(-1, what);
+    bench_must(-1, what);
 }
 
 static struct io_uring_sqe *next_sqe(void)

@@ -112,8 +112,8 @@ static void copy_blocks(void)
 {
     static struct block blocks[COPY_DEPTH];
 
-    source = copy_open_source();
-    target = copy_open_target();
+    source = copy_open(COPY_SOURCE);
+    target = copy_new(COPY_TARGET);
     for (int i = 0; i < COPY_DEPTH; i++) {
         blocks[i].request.data = &blocks[i];
         blocks[i].length = COPY_BLOCK;

@@ -230,21 +230,7 @@ static void peer_stop(struct peer *peer)
 
 int main(int argc, char **argv)
 {
-    static const struct bench_case cases[] = {
-        {"soon-chain", soon_chain},
-        {"soon-bulk", soon_bulk},
-        {"timers", timers},
-        {"timers-cancel", timers_cancel},
-        {"timers-move", timers_move},
-        {"timers-memory", timers_memory},
-        {"lateness", lateness},
-        {"idle", idle},
-        {"start", start},
-        {"posts", posts_run},
-        {"post-latency", latency_run},
-        {"token", token_run},
-        {NULL, NULL},
-    };
+    static const struct bench_case cases[] = {LOOP_CASES, {NULL, NULL}};
 
     return bench_main(argc, argv, loop_version(), cases);
 }

@@ -85,8 +85,8 @@ static void copy(void)
 
     must(loop_new(&options, &loop));
     copy_begin();
-    source = copy_open_source();
-    target = copy_open_target();
+    source = copy_open(COPY_SOURCE);
+    target = copy_new(COPY_TARGET);
     for (int i = 0; i < COPY_DEPTH; i++) {
         blocks[i].data = bench_array(1, COPY_BLOCK);
         blocks[i].length = COPY_BLOCK;

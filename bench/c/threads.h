@@ -18,7 +18,6 @@
 #include "bench.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <semaphore.h>
 #include <stdatomic.h>
 
@@ -36,25 +35,6 @@ static inline pthread_t new_thread(void *(*run)(void *arg), void *arg)
 static inline void wait_for_all(void)
 {
     pthread_barrier_wait(&peers_ready);
-}
-
-/* Keeps the calling thread on the first or the second processor that the process may use, 0 or 1. */
-static inline void pin(int which)
-{
-    static cpu_set_t allowed;
-    cpu_set_t one;
-    int cpu = -1;
-
-    /* The first call is that of the main thread, before there are others. */
-    if (CPU_COUNT(&allowed) == 0) sched_getaffinity(0, sizeof allowed, &allowed);
-    bench_check(CPU_COUNT(&allowed) >= 2, "needs two processors");
-    for (int left = which; left >= 0; left--) {
-        while (!CPU_ISSET(++cpu, &allowed))
-            ;
-    }
-    CPU_ZERO(&one);
-    CPU_SET(cpu, &one);
-    bench_check(sched_setaffinity(0, sizeof one, &one) == 0, "cannot pin a thread");
 }
 
 /*
@@ -104,7 +84,7 @@ static inline void *posts_thread(void *arg)
     struct poster *poster = arg;
     uint64_t who = (uint64_t)(poster - posters), i = 0;
 
-    pin((int)(who % 2));
+    bench_pin((int)(who % 2));
     wait_for_all();
     while (i < posts.n) {
         for (uint64_t end = batch_end(i); i < end; i++)
@@ -122,7 +102,7 @@ static inline void posts_run(void)
     posts.left = posts.threads = bench_option("threads");
     bench_check(posts.n && posts.batch && posts.threads && posts.threads <= MOST_POSTERS, "n, batch, threads");
     pthread_barrier_init(&peers_ready, NULL, (unsigned)posts.threads + 1);
-    pin(1);
+    bench_pin(1);
     peers[0] = peer_new();
     for (uint64_t i = 0; i < posts.threads; i++) {
         posters[i].due = batch_end(0);
@@ -163,7 +143,7 @@ CALLBACK(latency_ran)
 
 static inline void *latency_thread(void *arg)
 {
-    pin(0);
+    bench_pin(0);
     wait_for_all();
     for (uint64_t i = 0; i < latency.wanted; i++) {
         /* Again where something else kept the loop from running the last one. */
@@ -182,7 +162,7 @@ static inline void latency_run(void)
     latency.wanted = count = bench_option("n");
     latency.late = late = bench_array(count, sizeof *late);
     pthread_barrier_init(&peers_ready, NULL, 2);
-    pin(1);
+    bench_pin(1);
     peers[0] = peer_new();
     thread = new_thread(latency_thread, NULL);
     bench_start();
@@ -191,9 +171,7 @@ static inline void latency_run(void)
     bench_stop();
     pthread_join(thread, NULL);
     bench_check(latency.seen == count, "not all posts ran");
-    qsort(late, count, sizeof *late, lateness_order);
-    bench_report(count, ", \"p50_ns\": %" PRIu64 ", \"p99_ns\": %" PRIu64 ", \"max_ns\": %" PRIu64, late[count / 2],
-                 late[count * 99 / 100], late[count - 1]);
+    bench_report_late(late, count, 0);
 }
 
 /* ---- token: two loops on two processors, and a post that goes to and fro between them ---- */
@@ -230,7 +208,7 @@ static inline void token_end(void *peer)
 
 static inline void *token_thread(void *arg)
 {
-    pin(0);
+    bench_pin(0);
     peers[1] = peer_new();
     wait_for_all();
     peer_run(peers[1]);
@@ -243,7 +221,7 @@ static inline void token_run(void)
 
     token.wanted = bench_option("n");
     pthread_barrier_init(&peers_ready, NULL, 2);
-    pin(1);
+    bench_pin(1);
     peers[0] = peer_new();
     thread = new_thread(token_thread, NULL);
     wait_for_all();
@@ -255,5 +233,20 @@ static inline void token_run(void)
     bench_check(token.hops == token.wanted, "not all posts ran");
     bench_report(token.wanted, "");
 }
+
+/* The cases of a loop: those that its program defines, and these. */
+#define LOOP_CASES                      \
+    {"soon-chain", soon_chain},         \
+    {"soon-bulk", soon_bulk},           \
+    {"timers", timers},                 \
+    {"timers-cancel", timers_cancel},   \
+    {"timers-move", timers_move},       \
+    {"timers-memory", timers_memory},   \
+    {"lateness", lateness},             \
+    {"idle", idle},                     \
+    {"start", start},                   \
+    {"posts", posts_run},               \
+    {"post-latency", latency_run},      \
+    {"token", token_run}
 
 #endif

@@ -79,6 +79,10 @@ class Measure:
             flush=True,
         )
 
+    def report_late(self, late, early=0):
+        late, n = sorted(late), len(late)
+        self.report(n, f', "p50_ns": {late[n // 2]}, "p99_ns": {late[n * 99 // 100]}, "early": {early}')
+
 
 def rss():
     with open("/proc/self/statm") as statm:
@@ -235,9 +239,7 @@ def lateness(n):
     with Measure() as measure:
         later()
         loop.run_forever()
-    late.sort()
-    figures = {"p50_ns": late[n // 2], "p99_ns": late[n * 99 // 100], "max_ns": late[-1], "early": early}
-    measure.report(n, "".join(f', "{name}": {value}' for name, value in figures.items()))
+    measure.report_late(late, early)
 
 
 def idle(pending, seconds):
@@ -349,9 +351,7 @@ def post_latency(n):
         loop.run_forever()
     thread.join()
     check(len(late) == n, "not all posts ran")
-    late.sort()
-    figures = {"p50_ns": late[n // 2], "p99_ns": late[n * 99 // 100], "max_ns": late[-1]}
-    measure.report(n, "".join(f', "{name}": {value}' for name, value in figures.items()))
+    measure.report_late(late)
 
 
 def token(n):

@@ -137,13 +137,22 @@ impl Used {
         self.report_with(operations, &[]);
     }
 
-    pub fn report_with(&self, operations: u64, more: &[(&str, &dyn Display)]) {
+    fn report_with(&self, operations: u64, more: &[(&str, &dyn Display)]) {
         let Used { sleeps, wall, cpu } = self;
         print!(r#"{{"ops": {operations}, "wall_ns": {wall}, "cpu_ns": {cpu}, "sleeps": {sleeps}"#);
         for (name, value) in more {
             print!(r#", "{name}": {value}"#);
         }
         println!("}}");
+    }
+
+    /// Reports how late things were, and how many came too early, as well.
+    pub fn report_late(&self, mut late: Vec<u64>, early: u64) {
+        late.sort_unstable();
+        let (count, at) = (late.len(), |part: usize| late[late.len() * part / 100]);
+        let more: [(&str, &dyn Display); 3] =
+            [("p50_ns", &at(50)), ("p99_ns", &at(99)), ("early", &early)];
+        self.report_with(count as u64, &more);
     }
 
     /// Reports what was added since `before` as well.
@@ -230,18 +239,8 @@ impl Lateness {
 
     pub fn report(&mut self) {
         let used = self.measure.stop();
-        let (late, count) = (&mut self.late, self.wanted);
-        check(late.len() == count, "not all timers fired");
-        late.sort_unstable();
-        used.report_with(
-            count as u64,
-            &[
-                ("p50_ns", &late[count / 2]),
-                ("p99_ns", &late[count * 99 / 100]),
-                ("max_ns", &late[count - 1]),
-                ("early", &self.early),
-            ],
-        );
+        check(self.late.len() == self.wanted, "not all timers fired");
+        used.report_late(std::mem::take(&mut self.late), self.early);
     }
 }
 
@@ -251,6 +250,24 @@ pub fn idle_begin() {
     std::io::stdout().flush().expect("standard output is open");
     // SAFETY: no memory is involved; the default action of SIGALRM ends the process.
     unsafe { libc::alarm(option("seconds") as u32) };
+}
+
+/// The cases of a loop that its program defines, which has a function for each.
+#[macro_export]
+macro_rules! loop_cases {
+    () => {
+        [
+            ("soon-chain", soon_chain as fn()),
+            ("soon-bulk", soon_bulk),
+            ("timers", timers),
+            ("timers-cancel", timers_cancel),
+            ("timers-move", timers_move),
+            ("timers-memory", timers_memory),
+            ("lateness", lateness),
+            ("idle", idle),
+            ("start", start),
+        ]
+    };
 }
 
 /// Runs the case that the command line names.

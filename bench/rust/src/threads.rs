@@ -249,14 +249,9 @@ fn post_latency<P: Peer>() {
     peer.run();
     let used = measure.stop();
     poster.join().expect("the poster ends");
-    let mut late = LATE.take();
+    let late = LATE.take();
     check(late.len() as u64 == n, "not all posts ran once");
-    late.sort_unstable();
-    let at = |part: usize| late[late.len() * part / 100];
-    used.report_with(
-        n,
-        &[("p50_ns", &at(50)), ("p99_ns", &at(99)), ("max_ns", &late[late.len() - 1])],
-    );
+    used.report_late(late, 0);
 }
 
 // ---- token ----

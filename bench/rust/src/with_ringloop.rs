@@ -204,16 +204,5 @@ impl threads::Remote for Remote {
 }
 
 fn main() {
-    let cases: &[(&str, fn())] = &[
-        ("soon-chain", soon_chain),
-        ("soon-bulk", soon_bulk),
-        ("timers", timers),
-        ("timers-cancel", timers_cancel),
-        ("timers-move", timers_move),
-        ("timers-memory", timers_memory),
-        ("lateness", lateness),
-        ("idle", idle),
-        ("start", start),
-    ];
-    ringloop_bench::main(cases, &threads::cases::<Ringloop>());
+    ringloop_bench::main(&loop_cases!(), &threads::cases::<Ringloop>());
 }

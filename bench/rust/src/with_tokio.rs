@@ -300,18 +300,7 @@ impl threads::Remote for Sender {
 }
 
 fn main() {
-    let cases: &[(&str, fn())] = &[
-        ("soon-chain", soon_chain),
-        ("soon-bulk", soon_bulk),
-        ("timers", timers),
-        ("timers-cancel", timers_cancel),
-        ("timers-move", timers_move),
-        ("timers-memory", timers_memory),
-        ("lateness", lateness),
-        ("idle", idle),
-        ("start", start),
-    ];
     let more =
         if option("mpsc") == 1 { threads::cases::<Mpsc>() } else { threads::cases::<Tokio>() };
-    ringloop_bench::main(cases, &more);
+    ringloop_bench::main(&loop_cases!(), &more);
 }
