@@ -1,7 +1,8 @@
 /*
  * What of ringloop this kernel does itself, what the library does in its place, and what is absent: each is tried, and its result checked.
  *
- * Prints a line for each, "NAME: native", "fallback" or "absent"; or "-ENOSYS" where a function says so. How a thing was done is seen
+ * Prints a line for each, "NAME: native", "fallback" or "absent". A function of one operation has no fallback: it is native, or it says
+ * -ENOSYS where loop_supports() says false. How a thing was done is seen
  * from outside: by what was submitted for it (loop_metrics), by the descriptor that was made for it.
  */
 #include "../c/io.h"
@@ -230,14 +231,13 @@ static void send_all(loop_t *loop)
 /* What had been submitted before the operation that is looked at. */
 static uint64_t submitted_before;
 
-/* An operation of one result: refused as not known to the kernel, or it comes and succeeds, by one entry. Gives the result. */
-static int32_t operation(loop_t *loop, const char *name, uint8_t opcode, loop_handle_t handle, struct seen *seen)
+/* An operation of one result: refused as not known to the kernel, or it comes and succeeds, by one entry. Returns the result. */
+static int32_t operation(loop_t *loop, uint8_t opcode, loop_handle_t handle, struct seen *seen)
 {
     int32_t result;
 
     if (handle == -ENOSYS) {
         REQUIRE(loop_supports(loop, opcode), ==, false);
-        say(name, "-ENOSYS");
         submitted_before = submitted(loop);
         return -ENOSYS;
     }
@@ -245,7 +245,8 @@ static int32_t operation(loop_t *loop, const char *name, uint8_t opcode, loop_ha
     until(loop, seen, 1);
     result = seen->result;
     REQUIRE(result, >=, 0);
-    say_whether(name, loop_supports(loop, opcode) && submitted(loop) - submitted_before == 1);
+    REQUIRE(loop_supports(loop, opcode), ==, true);
+    REQUIRE(submitted(loop) - submitted_before, ==, 1);
     submitted_before = submitted(loop);
     *seen = (struct seen){0};
     return result;
@@ -264,21 +265,21 @@ static void files(loop_t *loop)
     REQUIRE(at, >=, 0);
     REQUIRE(pipe2(ends, O_CLOEXEC), ==, 0);
     submitted_before = submitted(loop);
-    fd = operation(loop, "loop_openat", IORING_OP_OPENAT, loop_openat(loop, at, "a", O_RDWR | O_CREAT | O_CLOEXEC, 0600, note, &seen), &seen);
-    operation(loop, "loop_write", IORING_OP_WRITE, loop_write(loop, fd, "four", 4, 0, note, &seen), &seen);
-    operation(loop, "loop_read", IORING_OP_READ, loop_read(loop, fd, byte, 4, 0, note, &seen), &seen);
-    operation(loop, "loop_fsync", IORING_OP_FSYNC, loop_fsync(loop, fd, 0, note, &seen), &seen);
-    operation(loop, "loop_fallocate", IORING_OP_FALLOCATE, loop_fallocate(loop, fd, 0, 0, 4096, note, &seen), &seen);
-    operation(loop, "loop_statx", IORING_OP_STATX, loop_statx(loop, at, "a", 0, 0x7ff, &status, note, &seen), &seen);
-    operation(loop, "loop_splice", IORING_OP_SPLICE, loop_splice(loop, fd, 0, ends[1], LOOP_CURRENT, 4, 0, note, &seen), &seen);
-    operation(loop, "loop_ftruncate", 55 /* IORING_OP_FTRUNCATE */, loop_ftruncate(loop, fd, 2, note, &seen), &seen);
-    operation(loop, "loop_mkdirat", 37, loop_mkdirat(loop, at, "d", 0700, note, &seen), &seen);
-    operation(loop, "loop_symlinkat", 38, loop_symlinkat(loop, "a", at, "s", note, &seen), &seen);
-    operation(loop, "loop_linkat", 39, loop_linkat(loop, at, "a", at, "b", 0, note, &seen), &seen);
-    operation(loop, "loop_renameat", IORING_OP_RENAMEAT, loop_renameat(loop, at, "a", at, "c", 0, note, &seen), &seen);
-    operation(loop, "loop_unlinkat", IORING_OP_UNLINKAT,
+    fd = operation(loop, IORING_OP_OPENAT, loop_openat(loop, at, "a", O_RDWR | O_CREAT | O_CLOEXEC, 0600, note, &seen), &seen);
+    operation(loop, IORING_OP_WRITE, loop_write(loop, fd, "four", 4, 0, note, &seen), &seen);
+    operation(loop, IORING_OP_READ, loop_read(loop, fd, byte, 4, 0, note, &seen), &seen);
+    operation(loop, IORING_OP_FSYNC, loop_fsync(loop, fd, 0, note, &seen), &seen);
+    operation(loop, IORING_OP_FALLOCATE, loop_fallocate(loop, fd, 0, 0, 4096, note, &seen), &seen);
+    operation(loop, IORING_OP_STATX, loop_statx(loop, at, "a", 0, 0x7ff, &status, note, &seen), &seen);
+    operation(loop, IORING_OP_SPLICE, loop_splice(loop, fd, 0, ends[1], LOOP_CURRENT, 4, 0, note, &seen), &seen);
+    operation(loop, 55 /* IORING_OP_FTRUNCATE */, loop_ftruncate(loop, fd, 2, note, &seen), &seen);
+    operation(loop, 37, loop_mkdirat(loop, at, "d", 0700, note, &seen), &seen);
+    operation(loop, 38, loop_symlinkat(loop, "a", at, "s", note, &seen), &seen);
+    operation(loop, 39, loop_linkat(loop, at, "a", at, "b", 0, note, &seen), &seen);
+    operation(loop, IORING_OP_RENAMEAT, loop_renameat(loop, at, "a", at, "c", 0, note, &seen), &seen);
+    operation(loop, IORING_OP_UNLINKAT,
               loop_unlinkat(loop, at, loop_supports(loop, IORING_OP_RENAMEAT) ? "c" : "a", 0, note, &seen), &seen);
-    operation(loop, "loop_close_fd", IORING_OP_CLOSE, loop_close_fd(loop, fd, note, &seen), &seen);
+    operation(loop, IORING_OP_CLOSE, loop_close_fd(loop, fd, note, &seen), &seen);
     unlinkat(at, "a", 0), unlinkat(at, "b", 0), unlinkat(at, "s", 0), unlinkat(at, "d", AT_REMOVEDIR);
     close(at);
     close_pair(ends);
@@ -293,15 +294,15 @@ static void sockets(loop_t *loop)
     int client;
 
     submitted_before = submitted(loop);
-    client = operation(loop, "loop_socket", 45, loop_socket(loop, AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0, note, &seen), &seen);
+    client = operation(loop, 45, loop_socket(loop, AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0, note, &seen), &seen);
     if (client < 0)
         client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    operation(loop, "loop_connect", IORING_OP_CONNECT,
+    operation(loop, IORING_OP_CONNECT,
               loop_connect(loop, client, (struct sockaddr *)&address, sizeof address, note, &seen), &seen);
-    server = operation(loop, "loop_accept", IORING_OP_ACCEPT, loop_accept(loop, listener, SOCK_CLOEXEC, note, &seen), &seen);
-    operation(loop, "loop_send", IORING_OP_SEND, loop_send(loop, client, "a", 1, 0, note, &seen), &seen);
-    operation(loop, "loop_recv", IORING_OP_RECV, loop_recv(loop, server, &(char){0}, 1, 0, note, &seen), &seen);
-    operation(loop, "loop_shutdown_fd", IORING_OP_SHUTDOWN, loop_shutdown_fd(loop, client, SHUT_WR, note, &seen), &seen);
+    server = operation(loop, IORING_OP_ACCEPT, loop_accept(loop, listener, SOCK_CLOEXEC, note, &seen), &seen);
+    operation(loop, IORING_OP_SEND, loop_send(loop, client, "a", 1, 0, note, &seen), &seen);
+    operation(loop, IORING_OP_RECV, loop_recv(loop, server, &(char){0}, 1, 0, note, &seen), &seen);
+    operation(loop, IORING_OP_SHUTDOWN, loop_shutdown_fd(loop, client, SHUT_WR, note, &seen), &seen);
     close(client), close(server), close(listener);
 }
 
