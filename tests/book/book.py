@@ -373,7 +373,7 @@ def check_links():
 def check_indexes():
     for folder in ("examples", "c-examples"):
         text = (ROOT / folder / "README.md").read_text(encoding="utf-8")
-        files = sorted(path.name for path in (ROOT / folder).iterdir() if path.name != "README.md")
+        files = sorted(path.name for path in (ROOT / folder).iterdir() if path.name not in ("README.md", "rules.mk"))
         named = re.findall(r"^\| \[`?([\w.]+)`?\]\(([\w.]+)\)", text, re.M)
         for file in files:
             lines = [name for name, target in named if target == file]

@@ -1,4 +1,4 @@
-//! Wakers on many threads: S23, S26. `make tsan` runs these, too.
+//! Wakers on many threads: S23, S26. `tests/tsan/run` runs these, too.
 
 use std::cell::UnsafeCell;
 use std::future::{Future, poll_fn};
