@@ -284,7 +284,7 @@ def check_names():
     library = "".join(path.read_text() for path in sorted((ROOT / "src").rglob("*.rs")))
     variables = set(re.findall(r'"(RINGLOOP_[A-Z_]+)"', library + (ROOT / "build.rs").read_text()))
     errors = re.sub(r"\\\n *", "", (ROOT / "src/error.rs").read_text())
-    sentences = set(re.findall(r'^    \w+: c"(.*)",$', errors, re.M))
+    sentences = set(re.findall(r'^    \w+(?: = \w+\(\w+\))?: c"(.*)",$', errors, re.M))
     makefile = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.M))
     counts = dict.fromkeys(("names", "rules", "variables", "sentences", "commands"), 0)
