@@ -137,7 +137,7 @@ impl Kernel {
     fn make_host(&self, wakes: BorrowedFd<'_>) -> nix::Result<Option<Epoll>> {
         if !self.abilities.waits_to_register {
             let register = || self.queues.submitter().register_eventfd(wakes.as_raw_fd());
-            return uninterrupted(register).map(|()| None).map_err(|error| setup::errno(&error));
+            return uninterrupted(register).map(|()| None);
         }
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&*self.queues, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
@@ -326,7 +326,7 @@ impl Kernel {
     fn bind(&mut self) -> Result<()> {
         if !self.is_bound && self.abilities.starts_disabled {
             uninterrupted(|| self.queues.submitter().register_enable_rings())
-                .map_err(|error| setup::refusal(setup::errno(&error), Sentence::EnableFailed))?;
+                .map_err(|errno| setup::refusal(errno, Sentence::EnableFailed))?;
         }
         self.is_bound = true;
         Ok(())

@@ -11,11 +11,11 @@ use std::ops::{Deref, DerefMut};
 use io_uring::{EnterFlags, IoUring, squeue};
 
 use super::Kernel;
-use super::setup::{self, uninterrupted};
+use super::setup::uninterrupted;
 use super::timeout::UPDATE;
 use crate::abi::opcodes;
 use crate::abi::sqe::{Entry, Sqe, Timespec};
-use crate::error::{Result, Sentence};
+use crate::error::{Error, Result, Sentence};
 use crate::sys::fork::Process;
 use crate::sys::memory::try_box;
 
@@ -123,12 +123,12 @@ impl Kernel {
         if self.abilities.fills_buffers_in_parts && register(IOU_PBUF_RING_INC).is_ok() {
             return Ok(());
         }
-        register(0).map_err(|error| setup::error(&error, Sentence::BuffersRefused))
+        register(0).map_err(|errno| Error::new(errno, Sentence::BuffersRefused))
     }
 
     pub(in crate::kernel) fn unregister_buffers(&self, group: u16) -> Result<()> {
         uninterrupted(|| self.queues.submitter().unregister_buf_ring(group))
-            .map_err(|error| setup::error(&error, Sentence::BuffersRefused))
+            .map_err(|errno| Error::new(errno, Sentence::BuffersRefused))
     }
 }
 

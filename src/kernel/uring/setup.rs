@@ -112,13 +112,13 @@ fn probe(
     pretended: Version,
 ) -> Result<(IoUring, Features, Abilities)> {
     let mut probe = Probe::new();
-    if let Err(error) = uninterrupted(|| uring.submitter().register_probe(&mut probe)) {
-        // EINVAL: it is so old that it cannot be asked (before 5.6).
-        return Err(match errno(&error) {
+    uninterrupted(|| uring.submitter().register_probe(&mut probe)).map_err(
+        |errno| match errno {
+            // It is so old that it cannot be asked (before 5.6).
             Errno::EINVAL => NO_IO_URING,
-            errno => refusal(errno, what_to_change(errno)),
-        });
-    }
+            _ => refusal(errno, what_to_change(errno)),
+        },
+    )?;
     check_enter(&uring)?;
     let can_time =
         probe.is_supported(opcodes::TIMEOUT) && probe.is_supported(opcodes::TIMEOUT_REMOVE);
@@ -136,11 +136,9 @@ fn probe(
 /// binds it to no thread; on the oldest rung, an enter that asks for nothing does nothing.
 fn check_enter(uring: &IoUring) -> Result<()> {
     // Nothing is queued.
-    match uring.submitter().submit() {
-        Err(error) if errno(&error) != Errno::EBADFD => {
-            Err(refusal(errno(&error), what_to_change(errno(&error))))
-        }
-        _ => Ok(()),
+    match uring.submitter().submit().map_err(|error| errno(&error)) {
+        Ok(_) | Err(Errno::EBADFD) => Ok(()),
+        Err(errno) => Err(refusal(errno, what_to_change(errno))),
     }
 }
 
@@ -162,10 +160,10 @@ fn what_to_change(errno: Errno) -> Sentence {
 }
 
 /// Makes a system call again when a signal has ended it: registering waits, on kernels before 5.18.
-pub(super) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+pub(super) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> nix::Result<T> {
     loop {
-        match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+        match call().map_err(|error| errno(&error)) {
+            Err(Errno::EINTR) => {}
             result => return result,
         }
     }
@@ -173,8 +171,4 @@ pub(super) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::R
 
 pub(super) fn errno(error: &io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
-}
-
-pub(super) fn error(error: &io::Error, sentence: Sentence) -> Error {
-    Error::new(errno(error), sentence)
 }
