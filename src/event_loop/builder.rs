@@ -127,7 +127,6 @@ impl Builder {
             user_code: Cell::new(0),
             releases: Cell::new(0),
             current: Cell::new(None),
-            pools: RefCell::default(),
             stopping: Cell::new(false),
             breaking: Cell::new(false),
             slow: SlowWatch::new(inspect::debug_mode(), trace),

@@ -13,7 +13,6 @@ use crate::error::Result;
 use crate::event_loop::handler::Handler;
 use crate::event_loop::slow::SlowWatch;
 use crate::kernel::Kernel;
-use crate::kernel::buffers::Pool;
 use crate::pending::{self, HookPoint};
 use crate::sys::memory::TryArc;
 use crate::sys::owner::Owner;
@@ -75,8 +74,6 @@ pub struct Loop {
     /// How many releases are on the stack, nested.
     releases: Cell<u32>,
     current: Cell<Option<Handle>>,
-    /// Its rings of buffers.
-    pools: RefCell<Vec<Option<TryArc<Pool>>>>,
     stopping: Cell<bool>,
     breaking: Cell<bool>,
     slow: SlowWatch,

@@ -118,7 +118,7 @@ impl Loop {
             schedule.completion_lost();
         }
         if schedule.take_resumable() {
-            for pool in self.pools.borrow().iter().flatten() {
+            for pool in kernel.pools() {
                 pool.resume_waiting(|handle| schedule.resume(handle));
                 schedule.note_resumable(pool.may_resume());
             }

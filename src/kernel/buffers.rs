@@ -22,6 +22,7 @@ use super::Kernel;
 use crate::abi::handle::Handle;
 use crate::abi::opcodes;
 use crate::error::{Error, Result};
+use crate::sys::memory::TryArc;
 
 /// Buffers of one size. They stay with the loop that they were made for, until they are freed or it
 /// is closed.
@@ -102,6 +103,56 @@ impl<T> fmt::Debug for Pages<T> {
 
 const LARGEST_COUNT: u32 = 1 << 15;
 
+/// Its rings of buffers, which it keeps until they are freed or it is closed.
+impl Kernel {
+    /// Makes `count` buffers, rounded up to a power of two, of `size` bytes, for the loop at
+    /// `owner`.
+    pub(crate) fn new_pool(
+        &mut self,
+        count: u32,
+        size: u32,
+        owner: *const c_void,
+    ) -> Result<TryArc<Pool>> {
+        let place = self.pools.iter().position(Option::is_none).unwrap_or(self.pools.len());
+        // Numbers that a program seldom uses for groups of its own.
+        let group = u16::try_from(place).ok().and_then(|place| place.checked_add(0x8000));
+        let group = group.ok_or(Error::NO_MEMORY)?;
+        if place == self.pools.len() {
+            self.pools.try_reserve(1)?;
+            self.pools.push(None);
+        }
+        // Since 6.0, when sending without a copy came, one receive gives many results from a ring.
+        let group = self.features().supports(opcodes::SEND_ZC).then_some(group);
+        let pool = TryArc::new(Pool::new(count, size, group, owner)?)?;
+        let count = pool.states.len() as u16;
+        if let Some(group) = group {
+            // SAFETY: `pools` keeps the pool until it is unregistered or the ring has been closed.
+            unsafe { self.register_buffers(pool.ring.0.as_ptr() as u64, count, group)? };
+        }
+        self.pools[place] = Some(pool.clone());
+        (0..count).for_each(|bid| pool.make_available(bid));
+        Ok(pool)
+    }
+
+    /// Frees buffers that nobody uses.
+    pub(crate) fn free_pool(&mut self, pool: &TryArc<Pool>) -> Result<()> {
+        let is_it = |other: &Option<TryArc<Pool>>| {
+            other.as_ref().is_some_and(|other| TryArc::is_same(other, pool))
+        };
+        let place = self.pools.iter().position(is_it).ok_or(Error::FOREIGN_BUFFERS)?;
+        if !pool.is_idle() {
+            return Err(Error::BUFFERS_IN_USE);
+        }
+        pool.group.map_or(Ok(()), |group| self.unregister_buffers(group))?;
+        self.pools[place] = None;
+        Ok(())
+    }
+
+    pub(crate) fn pools(&self) -> impl Iterator<Item = &TryArc<Pool>> {
+        self.pools.iter().flatten()
+    }
+}
+
 impl Pool {
     /// Whether there can be so many buffers of such a size.
     pub(crate) fn check_sizes(count: u32, size: u32) -> Result<()> {
@@ -110,15 +161,8 @@ impl Pool {
         if is_in_range { Ok(()) } else { Err(Error::BUFFERS_OUT_OF_RANGE) }
     }
 
-    /// Makes `count` buffers, rounded up to a power of two, of `size` bytes, for the loop at
-    /// `owner`, and shows them to the kernel.
-    pub(crate) fn new(
-        count: u32,
-        size: u32,
-        kernel: &Kernel,
-        group: u16,
-        owner: *const c_void,
-    ) -> Result<Pool> {
+    /// Makes `count` buffers, rounded up to a power of two, none of which is available.
+    fn new(count: u32, size: u32, group: Option<u16>, owner: *const c_void) -> Result<Pool> {
         Pool::check_sizes(count, size)?;
         let count = count.next_power_of_two();
         let mut states = Vec::new();
@@ -126,9 +170,9 @@ impl Pool {
         states.resize(count as usize, Cell::new(BufferState::default()));
         let mut free = Vec::new();
         free.try_reserve_exact(count as usize)?;
-        let mut pool = Pool {
+        Ok(Pool {
             owner,
-            group: None,
+            group,
             size,
             states: states.into_boxed_slice(),
             ring: Pages::new(u64::from(count) * size_of::<RingEntry>() as u64, || {
@@ -144,22 +188,7 @@ impl Pool {
             kept: Cell::new(0),
             waiting: RefCell::default(),
             stride: Cell::new(0),
-        };
-        // Since 6.0, when sending without a copy came, one receive gives many results from a ring.
-        if kernel.features().supports(opcodes::SEND_ZC) {
-            // SAFETY: the loop keeps the pool until `unregister` or its own end.
-            unsafe { kernel.register_buffers(pool.ring.0.as_ptr() as u64, count as u16, group)? };
-            pool.group = Some(group);
-        }
-        for bid in 0..count as u16 {
-            pool.make_available(bid);
-        }
-        Ok(pool)
-    }
-
-    /// Takes the buffers back from the kernel.
-    pub(crate) fn unregister(&self, kernel: &Kernel) -> Result<()> {
-        self.group.map_or(Ok(()), |group| kernel.unregister_buffers(group))
+        })
     }
 
     /// The kernel's name for the ring, where it has one.
@@ -181,7 +210,7 @@ impl Pool {
     }
 
     /// Whether nobody uses or keeps any of them.
-    pub(crate) fn is_idle(&self) -> bool {
+    fn is_idle(&self) -> bool {
         self.users.get() == 0 && self.kept.get() == 0
     }
 

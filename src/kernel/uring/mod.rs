@@ -28,12 +28,14 @@ use nix::sys::eventfd::EventFd;
 use self::queues::Queues;
 use self::setup::{Abilities, uninterrupted};
 use self::timeout::ArmedTimeout;
+use super::buffers::Pool;
 use super::{Features, Sizes, Traffic, Waited};
 use crate::abi::completion::{CANCEL_REPLY, Completed};
 use crate::abi::opcodes;
 use crate::abi::sqe::{Entry, Sqe, flags, poll_events};
 use crate::error::{Error, Result, Sentence};
 use crate::sys::fork::Process;
+use crate::sys::memory::TryArc;
 
 /// The user data of the ring's own entries begins here: those of which nobody wants to know the
 /// end, of the poll for wakes, and of the timeout. The numbers of others, with `CANCEL_REPLY`, are
@@ -48,6 +50,8 @@ const BATCH: usize = 256;
 /// Who executes the entries of a loop: a ring, used by one thread at a time, that of its loop.
 pub(crate) struct Kernel {
     queues: Queues,
+    /// After the queues, so that they are dropped when the ring has been closed.
+    pub(super) pools: Vec<Option<TryArc<Pool>>>,
     timeout: ArmedTimeout,
     traffic: Traffic,
     is_bound: bool,
@@ -77,6 +81,7 @@ impl Kernel {
         let (uring, features, abilities) = setup::set_up(sizes)?;
         Ok(Kernel {
             queues: Queues::new(uring, process)?,
+            pools: Vec::new(),
             timeout: ArmedTimeout::new(),
             traffic: Traffic::default(),
             is_bound: false,
