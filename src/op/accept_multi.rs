@@ -19,9 +19,7 @@ static REST: Timespec = Timespec::from_nanos(100_000_000);
 
 #[derive(Debug)]
 pub(crate) struct AcceptMulti {
-    fd: i32,
-    flags: c_int,
-    is_multishot: bool,
+    accept: Sqe,
     waits_for: WaitsFor,
     /// Whether the user knows that descriptors have run out.
     is_said: bool,
@@ -39,22 +37,19 @@ enum WaitsFor {
 
 impl AcceptMulti {
     pub(crate) fn new(fd: i32, flags: c_int, is_multishot: bool) -> AcceptMulti {
-        AcceptMulti { fd, flags, is_multishot, waits_for: WaitsFor::Connection, is_said: false }
+        let ioprio = if is_multishot { MULTISHOT } else { 0 };
+        let accept = Sqe { ioprio, ..accept(Number(fd), flags).into_sqe() };
+        AcceptMulti { accept, waits_for: WaitsFor::Connection, is_said: false }
     }
 }
 
 impl Driver for AcceptMulti {
     fn entry(&mut self) -> Option<Entry> {
         Some(match self.waits_for {
-            WaitsFor::Connection => {
-                let accept = accept(Number(self.fd), self.flags).into_sqe();
-                Entry::pointless(if self.is_multishot {
-                    Sqe { ioprio: MULTISHOT, ..accept }
-                } else {
-                    accept
-                })
+            WaitsFor::Connection => Entry::pointless(self.accept),
+            WaitsFor::Readiness => {
+                Entry::pointless(poll(Number(self.accept.fd), libc::POLLIN).into_sqe())
             }
-            WaitsFor::Readiness => Entry::pointless(poll(Number(self.fd), libc::POLLIN).into_sqe()),
             WaitsFor::Time => Entry::timeout(&REST),
         })
     }
