@@ -179,12 +179,6 @@ impl Entry {
         let off = off + if moves { u64::from(count) } else { 0 };
         Entry(Sqe { addr: addr + u64::from(count), len: len - count, off, ..self.0 })
     }
-
-    /// The entry as the kernel gets it, which tells the number with each completion.
-    #[inline]
-    pub(crate) fn with_number(self, number: u64) -> Sqe {
-        Sqe { user_data: number, ..self.0 }
-    }
 }
 
 impl Deref for Entry {

@@ -26,6 +26,7 @@ use libc::c_int;
 use nix::errno::Errno;
 
 pub use self::files::{FileStatus, OpenOptions};
+pub use self::multi::Buffers;
 pub use self::operation::CWD;
 use crate::abi::completion::{MORE, TIMED_OUT};
 use crate::abi::handle::Handle;
@@ -36,19 +37,11 @@ use crate::event_loop::Callback;
 use crate::event_loop::Loop;
 use crate::pending::event::{Event, OpResult};
 
-pub use self::multi::Buffers;
-
 /// A result of an operation, as the kernel gave it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Completion {
     result: i32,
     flags: u32,
-}
-
-impl From<OpResult> for Completion {
-    fn from(OpResult { result, flags, .. }: OpResult) -> Completion {
-        Completion { result, flags }
-    }
 }
 
 impl Completion {
@@ -129,8 +122,10 @@ impl Loop {
     ) -> Result<Handle> {
         self.check_open()?;
         check(entry, 0)?;
-        let callback =
-            Callback::many_event(move |lp: &Loop, event: &Event| f(lp, event.completed().into()))?;
+        let callback = Callback::many_event(move |lp: &Loop, event: &Event| {
+            let OpResult { result, flags, .. } = event.completed();
+            f(lp, Completion { result, flags });
+        })?;
         // SAFETY: the caller vouches for the entry.
         self.submit_operation(&unsafe { Entry::new(*entry) }, None, callback)
     }

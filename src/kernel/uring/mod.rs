@@ -65,7 +65,8 @@ pub(crate) struct Kernel {
     has_lost: bool,
     /// How many it has lost, where it counts them and does not say so (5.13 to 5.18).
     dropped: u32,
-    /// Why the kernel refuses the ring's own poll or timeout; 0: it does not.
+    /// Why the kernel refuses the ring's own poll or timeout, without which no wait would sleep; 0:
+    /// it does not. The next wait tells of it, once.
     own_error: i32,
     #[cfg(test)]
     pub(crate) faults: refusal::Faults,
@@ -115,12 +116,12 @@ impl Kernel {
     /// How many entries can be queued at once.
     #[cfg_attr(not(feature = "capi"), allow(dead_code, reason = "so far for C alone"))]
     pub(crate) fn capacity(&mut self) -> usize {
-        self.queues.submission().capacity()
+        self.queues.uring.submission().capacity()
     }
 
     /// The descriptor of the ring, for `io_uring_register`.
     pub(crate) fn fd(&self) -> RawFd {
-        self.queues.as_raw_fd()
+        self.queues.uring.as_raw_fd()
     }
 
     /// The descriptor that a host loop polls: it is readable, from the first call on, when
@@ -141,11 +142,11 @@ impl Kernel {
 
     fn make_host(&self, wakes: BorrowedFd<'_>) -> nix::Result<Option<Epoll>> {
         if !self.abilities.waits_to_register {
-            let register = || self.queues.submitter().register_eventfd(wakes.as_raw_fd());
+            let register = || self.queues.uring.submitter().register_eventfd(wakes.as_raw_fd());
             return uninterrupted(register).map(|()| None);
         }
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        epoll.add(&*self.queues, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
+        epoll.add(&*self.queues.uring, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
         epoll.add(wakes, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
         Ok(Some(epoll))
     }
@@ -158,7 +159,7 @@ impl Kernel {
     #[inline]
     pub(crate) fn reserve(&mut self, count: usize) -> Result<()> {
         let has_room = |ring: &mut Kernel| {
-            let queue = ring.queues.submission();
+            let queue = ring.queues.uring.submission();
             queue.capacity() - queue.len() >= count
         };
         if has_room(self) {
@@ -241,7 +242,7 @@ impl Kernel {
     /// Whether anything is queued that the kernel has not taken.
     #[inline]
     pub(crate) fn has_queued(&mut self) -> bool {
-        !self.queues.submission().is_empty()
+        !self.queues.uring.submission().is_empty()
     }
 }
 
@@ -251,7 +252,7 @@ impl Kernel {
     /// neither is there.
     #[inline]
     pub(crate) fn submit(&mut self) -> Result<()> {
-        let queue = self.queues.submission();
+        let queue = self.queues.uring.submission();
         if queue.is_empty() && !queue.taskrun() && !queue.cq_overflow() {
             return Ok(());
         }
@@ -270,7 +271,11 @@ impl Kernel {
     /// watched, at the latest until `until`. One system call. It may come back early, for a timeout
     /// that was armed before.
     pub(crate) fn wait(&mut self, until: u64) -> Result<Waited> {
-        self.check_own()?;
+        match std::mem::take(&mut self.own_error) {
+            0 => {}
+            libc::ENOMEM => return Err(Error::NO_MEMORY),
+            errno => return Err(Error::new(Errno::from_raw(errno), Sentence::OwnRefused)),
+        }
         // Where there was no room for the poll for wakes, or it was lost (EBADR), the wait does not
         // sleep.
         let waited = self.arm(until).and_then(|()| self.enter(u32::from(self.watches_wakes)));
@@ -294,12 +299,12 @@ impl Kernel {
         const PIECES: usize = 20;
         self.enter(0)?;
         let mut done = 0;
-        while done < most && self.queues.submission().taskrun() {
+        while done < most && self.queues.uring.submission().taskrun() {
             done += PIECES;
             self.traffic.enters += 1;
-            let all = self.queues.params().cq_entries() as usize;
+            let all = self.queues.uring.params().cq_entries() as usize;
             let arguments = SubmitArgs::new().timespec(&NO_TIME);
-            let settled = self.queues.submitter().submit_with_args(all, &arguments);
+            let settled = self.queues.uring.submitter().submit_with_args(all, &arguments);
             #[cfg(test)]
             let settled = self.faults.settled(settled);
             match settled.as_ref().map_err(setup::errno) {
@@ -330,7 +335,7 @@ impl Kernel {
     /// Binds the ring to the calling thread, once.
     fn bind(&mut self) -> Result<()> {
         if !self.is_bound && self.abilities.starts_disabled {
-            uninterrupted(|| self.queues.submitter().register_enable_rings())
+            uninterrupted(|| self.queues.uring.submitter().register_enable_rings())
                 .map_err(|errno| setup::refusal(errno, Sentence::EnableFailed))?;
         }
         self.is_bound = true;
@@ -347,7 +352,7 @@ impl Kernel {
             return Err(self.lost());
         }
         self.traffic.enters += 1;
-        let queue = self.queues.submission();
+        let queue = self.queues.uring.submission();
         let queued = queue.len();
         self.traffic.overflows += u64::from(queue.cq_overflow());
         drop(queue);
@@ -359,7 +364,7 @@ impl Kernel {
         if result.is_ok() {
             self.refused_since = 0;
         }
-        let left = self.queues.submission().len();
+        let left = self.queues.uring.submission().len();
         self.traffic.submitted += (queued - left.min(queued)) as u64;
         match result.as_ref().map_err(setup::errno) {
             // An entry that submits and sleeps does not say EINTR, it says how many it has
@@ -388,27 +393,25 @@ impl Kernel {
     /// Whether completions wait, in the queue or in the kernel. No system call.
     #[inline]
     pub(crate) fn has_completions(&mut self) -> bool {
-        !self.queues.completion().is_empty() || self.kernel_has_work()
-    }
-
-    /// Whether the shared flags say that only an entry with GETEVENTS brings more completions.
-    #[inline]
-    fn kernel_has_work(&mut self) -> bool {
-        let queue = self.queues.submission();
+        if !self.queues.uring.completion().is_empty() {
+            return true;
+        }
+        // Only an entry with GETEVENTS brings what these flags tell of.
+        let queue = self.queues.uring.submission();
         queue.taskrun() || queue.cq_overflow()
     }
 
     /// How many `reap` takes at most.
     #[inline]
     pub(crate) fn batch_len(&mut self) -> usize {
-        self.queues.completion().len().min(BATCH)
+        self.queues.uring.completion().len().min(BATCH)
     }
 
     /// Takes one batch of completions, and gives those of entries that were pushed to `completed`.
     #[inline]
     pub(crate) fn reap(&mut self, mut completed: impl FnMut(Completed)) {
         let mut taken = 0;
-        for entry in self.queues.completion().take(BATCH) {
+        for entry in self.queues.uring.completion().take(BATCH) {
             taken += 1;
             match entry.user_data() {
                 #[cfg(test)]
@@ -433,7 +436,7 @@ impl Kernel {
     /// left, which stay where they are.
     pub(crate) fn reap_own(&mut self) -> bool {
         loop {
-            let mut queue = self.queues.completion();
+            let mut queue = self.queues.uring.completion();
             let Some(entry) = queue.next() else { return false };
             if entry.user_data() < IGNORED {
                 // Its drop would tell the kernel that the entry has been taken.
@@ -449,7 +452,7 @@ impl Kernel {
     /// Brings the completions for which the queue had no room into the queue that has been emptied.
     /// Whether there were any.
     pub(crate) fn fetch_overflow(&mut self) -> Result<bool> {
-        let has_overflowed = self.queues.submission().cq_overflow();
+        let has_overflowed = self.queues.uring.submission().cq_overflow();
         if has_overflowed {
             self.enter(0)?;
         }

@@ -6,7 +6,6 @@
 
 use std::io;
 use std::mem::ManuallyDrop;
-use std::ops::{Deref, DerefMut};
 
 use io_uring::{EnterFlags, IoUring, squeue};
 
@@ -22,7 +21,7 @@ use crate::sys::memory::try_box;
 const _: () = assert!(size_of::<squeue::Entry>() == size_of::<Sqe>());
 
 pub(super) struct Queues {
-    uring: ManuallyDrop<IoUring>,
+    pub(super) uring: ManuallyDrop<IoUring>,
     pub(super) process: Process,
     /// How many entries have been queued.
     pushed: u64,
@@ -59,7 +58,7 @@ impl Queues {
     /// Queues an entry. There is room for it.
     #[inline]
     pub(super) fn push(&mut self, entry: Entry, number: u64) {
-        let sqe = entry.with_number(number);
+        let sqe = Sqe { user_data: number, ..*entry };
         let at = self.pushed as usize & (self.numbers.len() - 1);
         self.numbers[at] = number;
         self.pushed += 1;
@@ -117,7 +116,10 @@ impl Kernel {
         let register = |flags| {
             // SAFETY: the caller keeps the ring and its buffers.
             uninterrupted(|| unsafe {
-                self.queues.submitter().register_buf_ring_with_flags(ring, count, group, flags)
+                self.queues
+                    .uring
+                    .submitter()
+                    .register_buf_ring_with_flags(ring, count, group, flags)
             })
         };
         if self.abilities.fills_buffers_in_parts && register(IOU_PBUF_RING_INC).is_ok() {
@@ -127,24 +129,8 @@ impl Kernel {
     }
 
     pub(in crate::kernel) fn unregister_buffers(&self, group: u16) -> Result<()> {
-        uninterrupted(|| self.queues.submitter().unregister_buf_ring(group))
+        uninterrupted(|| self.queues.uring.submitter().unregister_buf_ring(group))
             .map_err(|errno| Error::new(errno, Sentence::BuffersRefused))
-    }
-}
-
-impl Deref for Queues {
-    type Target = IoUring;
-
-    #[inline]
-    fn deref(&self) -> &IoUring {
-        &self.uring
-    }
-}
-
-impl DerefMut for Queues {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut IoUring {
-        &mut self.uring
     }
 }
 

@@ -6,12 +6,10 @@
 
 use std::time::Duration;
 
-use nix::errno::Errno;
-
 use super::Kernel;
 #[cfg(test)]
 use super::{IGNORED, Sqe, opcodes};
-use crate::error::{Error, Result, Sentence};
+use crate::error::{Error, Result};
 use crate::kernel::Waited;
 use crate::time::monotonic;
 
@@ -35,7 +33,7 @@ impl Kernel {
         waited: Result<Waited>,
         until: u64,
     ) -> Result<Waited> {
-        let is_refused = self.refused_since > 0 && self.queues.completion().is_empty();
+        let is_refused = self.refused_since > 0 && self.queues.uring.completion().is_empty();
         if is_refused && matches!(waited, Ok(_) | Err(Error::NO_SUBMISSION)) {
             let left = until.saturating_sub(monotonic());
             std::thread::sleep(Duration::from_nanos(left.min(PAUSE)));
@@ -49,7 +47,7 @@ impl Kernel {
     /// the caller does next.
     #[cold]
     pub(super) fn refused(&mut self) -> Result<Waited> {
-        if self.queues.completion().is_empty() {
+        if self.queues.uring.completion().is_empty() {
             let now = monotonic();
             if self.refused_since == 0 {
                 self.refused_since = now;
@@ -67,7 +65,7 @@ impl Kernel {
         if self.faults.drops > 0 {
             return self.faults.drops;
         }
-        self.queues.completion().overflow()
+        self.queues.uring.completion().overflow()
     }
 
     /// The kernel had no memory to keep a completion that did not fit into the queue: the ring's
@@ -79,17 +77,6 @@ impl Kernel {
         self.has_lost = true;
         self.dropped = self.count_dropped();
         Error::COMPLETION_LOST
-    }
-
-    /// Tells that the kernel has refused what ends a wait, once: without the poll for wakes or the
-    /// timeout no wait would sleep.
-    #[inline]
-    pub(super) fn check_own(&mut self) -> Result<()> {
-        match std::mem::take(&mut self.own_error) {
-            0 => Ok(()),
-            libc::ENOMEM => Err(Error::NO_MEMORY),
-            errno => Err(Error::new(Errno::from_raw(errno), Sentence::OwnRefused)),
-        }
     }
 
     /// Whether a completion has been lost since `take_loss` was called last.
