@@ -30,13 +30,11 @@ pub struct Arg<'a>(*mut c_void, PhantomData<&'a ()>);
 
 impl<'a, F: Copy> Function<'a, Option<F>> {
     /// The function, if it is not NULL.
-    #[inline]
     pub(super) fn get(self) -> Result<Function<'a, F>> {
         self.0.map(|function| Function(function, PhantomData)).ok_or(NULL_POINTER)
     }
 
     /// The function, if it is not NULL, with what it gets.
-    #[inline]
     pub(super) fn with(self, arg: &Arg<'a>) -> Result<CCallback<F>> {
         // SAFETY: the function is used up.
         Ok(unsafe { self.get()?.bind(arg) })
@@ -48,7 +46,6 @@ impl<'a, F: Copy> Function<'a, F> {
     ///
     /// # Safety
     /// They are bound for one thing, which has not ended as long as the callback is there.
-    #[inline]
     pub(super) unsafe fn bind(&self, arg: &Arg<'a>) -> CCallback<F> {
         CCallback(self.0, arg.0)
     }
@@ -78,7 +75,6 @@ macro_rules! call {
         |$function:ident, $arg:ident, $($given:ident: $Given:ty),*| $call:expr
     ) => {
         impl<$($Type),*> CCallback<$Function> {
-            #[inline]
             pub(super) fn call(&self, $($given: $Given),*) {
                 let CCallback($function, $arg) = *self;
                 // SAFETY: C promises that the function may be called with this argument
@@ -118,7 +114,6 @@ impl Told for Plain {
 
 /// `loop_callback_t`.
 impl Told for Call {
-    #[inline]
     fn tell(callback: &CCallback<Call>, lp: &Loop, _: &Event) {
         callback.call(lp);
     }
@@ -136,7 +131,6 @@ impl Told for Call1<c_int> {
 
 /// `loop_io_callback_t`, `loop_fd_callback_t`.
 impl Told for Call2<i32, u32> {
-    #[inline]
     fn tell(callback: &CCallback<Self>, lp: &Loop, event: &Event) {
         match *event {
             Event::Ready(fd, events) => callback.call(lp, fd, events),
@@ -180,12 +174,10 @@ impl<F: Address> CCallback<F> {
 impl<F: Told> Callable<Loop> for CCallback<F> {
     const ONCE: bool = false;
 
-    #[inline]
     fn call(&mut self, lp: &Loop, event: &Event) {
         F::tell(self, lp, event);
     }
 
-    #[inline]
     fn call_once(self, lp: &Loop, event: &Event) {
         F::tell(&self, lp, event);
     }
@@ -200,7 +192,6 @@ impl<F: Told> Callable<Loop> for CCallback<F> {
 }
 
 impl<F: Told> From<CCallback<F>> for Callback {
-    #[inline]
     fn from(callback: CCallback<F>) -> Callback {
         Callback::inline(callback)
     }

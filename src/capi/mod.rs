@@ -58,7 +58,6 @@ fn status(result: Result<()>) -> c_int {
 
 /// As `status`, for what signal handlers may call: without the sentence. In a library that was
 /// dlopened, the first use of thread-local storage on a thread may allocate (S27).
-#[inline]
 fn status_without_sentence(result: Result<()>) -> c_int {
     result.map_or_else(|error| -error.raw_os_error(), |()| 0)
 }

@@ -36,7 +36,6 @@ pub(super) trait Make {
 }
 
 impl Make for Made {
-    #[inline]
     fn make(self, _: &Loop) -> Result<Made> {
         Ok(self)
     }
@@ -44,7 +43,6 @@ impl Make for Made {
 
 /// An operation is kept if its entry points at something of its own.
 impl<M: OpData> Make for Op<Number, M> {
-    #[inline]
     fn make(mut self, lp: &Loop) -> Result<Made> {
         if M::IS_INLINE {
             let kept = TryRc::new(RefCell::new(self))?;
@@ -64,7 +62,6 @@ impl<M: OpData> Make for Op<Number, M> {
 }
 
 /// Submits what `check` gives, after which nothing is wrong with the arguments.
-#[inline]
 pub(super) fn submit<T: Make>(
     lp: LoopPtr<'_>,
     callback: Function<'_, loop_io_callback_t>,
@@ -103,7 +100,6 @@ impl Span {
 unsafe impl OpData for Span {
     type Output = ();
 
-    #[inline]
     fn point(&mut self, sqe: &mut Sqe) -> Result<()> {
         (sqe.addr, sqe.len) = (self.0 as u64, self.1);
         Ok(())

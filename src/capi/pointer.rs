@@ -22,7 +22,6 @@ use crate::sys::memory::{Inner, TryArc};
 pub struct loop_t(());
 
 /// The loop as C knows it.
-#[inline]
 pub(super) fn as_c(lp: &Loop) -> *mut loop_t {
     ptr::from_ref(lp).cast_mut().cast()
 }
@@ -42,7 +41,6 @@ impl LoopPtr<'_> {
     }
 
     /// What all threads may look at.
-    #[inline]
     pub(super) fn public(&self) -> Result<Public<'_>> {
         if self.0.is_null() {
             return Err(NULL_POINTER);
@@ -53,13 +51,11 @@ impl LoopPtr<'_> {
     }
 
     /// Calls `f` with the loop, if the calling process and thread own it.
-    #[inline]
     pub(super) fn with<T>(&self, f: impl FnOnce(&Loop) -> Result<T>) -> Result<T> {
         f(self.public()?.enter()?)
     }
 
     /// The same, with arguments that have been checked: what is wrong with these comes first (S29).
-    #[inline]
     pub(super) fn with_args<A, T>(
         &self,
         args: Result<A>,
@@ -70,7 +66,6 @@ impl LoopPtr<'_> {
     }
 
     /// The same, if the loop takes what is new.
-    #[inline]
     pub(super) fn add<A, T>(
         &self,
         args: Result<A>,
@@ -83,7 +78,6 @@ impl LoopPtr<'_> {
     }
 
     /// The same, for something that has a handle.
-    #[inline]
     pub(super) fn schedule<A>(
         &self,
         args: Result<A>,
@@ -93,7 +87,6 @@ impl LoopPtr<'_> {
     }
 
     /// What the loop answers; `otherwise` where it must not be asked.
-    #[inline]
     pub(super) fn ask<T>(&self, otherwise: T, f: impl FnOnce(&Loop) -> T) -> T {
         self.with(|lp| lp.check_answers().map(|()| f(lp))).unwrap_or(otherwise)
     }
