@@ -17,7 +17,6 @@ use crate::error::{Error, Result, Sentence};
 use crate::op::address::Address;
 use crate::op::data::PathBytes;
 
-const SIZE_TOO_SMALL: Error = Error::new(Errno::EINVAL, Sentence::SizeTooSmall);
 pub(super) const OPTIONS_TOO_NEW: Error = Error::new(Errno::E2BIG, Sentence::OptionsTooNew);
 
 /// `const char *`: NULL, or a string that nobody writes during the call.
@@ -44,8 +43,7 @@ impl<'a> Str<'a> {
 pub struct Count<'a, N>(N, PhantomData<&'a ()>);
 
 /// A `Count` that makes sense.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Length<'a>(u16, PhantomData<&'a ()>);
+pub(super) type Length<'a> = Count<'a, u16>;
 
 impl Count<'_, usize> {
     pub(super) fn get(self) -> usize {
@@ -57,7 +55,7 @@ impl<'a, N: Copy + TryInto<u16>> Count<'a, N> {
     /// The count, or `too_many` if it is more than `most`.
     pub(super) fn at_most(self, most: u16, too_many: Error) -> Result<Length<'a>> {
         let count = self.0.try_into().ok().filter(|&count| count <= most);
-        count.map(|count| Length(count, PhantomData)).ok_or(too_many)
+        count.map(|count| Count(count, PhantomData)).ok_or(too_many)
     }
 }
 
@@ -163,7 +161,8 @@ impl<T: Versioned> VersionedIn<'_, T> {
         }
         // SAFETY: C promises that a size is there.
         let size = unsafe { self.0.cast::<u32>().read_unaligned() } as usize;
-        if size < size_of::<u32>() { Err(SIZE_TOO_SMALL) } else { Ok(size) }
+        let too_small = Error::new(Errno::EINVAL, Sentence::SizeTooSmall);
+        if size < size_of::<u32>() { Err(too_small) } else { Ok(size) }
     }
 
     /// A copy, in which fields that the caller does not know are zero; None for NULL.

@@ -7,6 +7,7 @@
 
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
+use std::ops::Deref;
 use std::ptr::{self, NonNull};
 
 use super::{NULL_POINTER, handle, loop_handle_t};
@@ -110,7 +111,7 @@ impl<T> OwnerPtr<'_, T> {
     }
 
     /// The owner, which is not ours and is not dropped here. Other threads may use what it owns.
-    fn lent(&self) -> Result<ManuallyDrop<TryArc<T>>> {
+    fn lent(&self) -> Result<impl Deref<Target = TryArc<T>> + use<'_, T>> {
         // SAFETY: C promises that the owner is there during the call.
         let owner = self.0.map(|inner| ManuallyDrop::new(unsafe { TryArc::from_raw(inner) }));
         owner.ok_or(NULL_POINTER)
@@ -128,7 +129,8 @@ impl RemotePtr<'_> {
     /// # Safety
     /// The caller gives it up.
     pub(super) unsafe fn take(self) -> Option<TryArc<Shared>> {
-        self.lent().ok().map(ManuallyDrop::into_inner)
+        // SAFETY: the caller held it, and gives it up.
+        self.0.map(|inner| unsafe { TryArc::from_raw(inner) })
     }
 }
 

@@ -44,18 +44,3 @@ impl Metrics {
         self.late[bucket as usize] += 1;
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn s35_lateness_is_counted_by_powers_of_two() {
-        let mut metrics = Metrics::default();
-        for late in [0, 1, 2, 3, 4, 1023, 1024, u64::MAX] {
-            metrics.became_ready(late);
-        }
-        assert_eq!(metrics.late[..3], [2, 2, 1]);
-        assert_eq!((metrics.late[9], metrics.late[10], metrics.late[31]), (1, 1, 1));
-    }
-}
