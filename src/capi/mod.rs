@@ -32,6 +32,7 @@ pub(crate) mod threads;
 pub(crate) mod types;
 
 use std::ffi::c_int;
+use std::ptr;
 
 use nix::errno::Errno;
 
@@ -43,10 +44,20 @@ use self::memory::{
 };
 use self::messages::{ConstMessagePtr, Message, MessagePtr, receive};
 use self::operations::{Made, Span, Status, Vectors, submit};
-use self::pointer::{BuffersPtr, ConstLoopPtr, LoopPtr, RemotePtr, as_c, loop_t};
+use self::pointer::{BuffersPtr, ConstLoopPtr, LoopPtr, RemotePtr};
 use self::types::{loop_callback_t, loop_handle_t, loop_release_t};
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result, Sentence};
+use crate::event_loop::Loop;
+
+/// A loop, as C knows it.
+#[derive(Debug)]
+pub struct loop_t(());
+
+/// The loop as C knows it.
+fn as_c(lp: &Loop) -> *mut loop_t {
+    ptr::from_ref(lp).cast_mut().cast()
+}
 
 const NULL_POINTER: Error = Error::new(Errno::EINVAL, Sentence::NullPointer);
 

@@ -10,22 +10,13 @@ use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
 
-use super::{NULL_POINTER, handle, loop_handle_t};
+use super::{NULL_POINTER, handle, loop_handle_t, loop_t};
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
 use crate::event_loop::raw::Public;
 use crate::event_loop::{Loop, Shared};
 use crate::kernel::buffers::Pool;
 use crate::sys::memory::{Inner, TryArc};
-
-/// A loop, as C knows it.
-#[derive(Debug)]
-pub struct loop_t(());
-
-/// The loop as C knows it.
-pub(super) fn as_c(lp: &Loop) -> *mut loop_t {
-    ptr::from_ref(lp).cast_mut().cast()
-}
 
 /// `loop_t *`: NULL, or the pointer of a loop that is not closed before the call is, or was closed
 /// in a forked child.
