@@ -1,10 +1,11 @@
 //! On a descriptor with O_NONBLOCK operations wait, as on any other; and what is no stream. S13.
 
 use std::cell::{Cell, RefCell};
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -148,6 +149,123 @@ fn s13_operations_wait_on_a_descriptor_with_o_nonblock() {
     check_waits("accept_multi", listener, accept, ready);
 }
 
+/// What the kernel gave out as a new descriptor.
+fn owned(fd: libc::c_int) -> OwnedFd {
+    assert!(fd >= 0, "{}", std::io::Error::last_os_error());
+    // SAFETY: the kernel has just given it out, and nobody else has it.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// A terminal without line editing, and its other end.
+fn terminal() -> (OwnedFd, File) {
+    // SAFETY: the flags are right, and the name is that of a terminal.
+    let other = owned(unsafe { libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY) });
+    let (number, mut name) = (other.as_raw_fd(), [0; 64]);
+    // SAFETY: the arrays and structures are live variables, of the sizes given.
+    unsafe {
+        assert_eq!((libc::grantpt(number), libc::unlockpt(number)), (0, 0));
+        assert_eq!(libc::ptsname_r(number, name.as_mut_ptr(), name.len()), 0);
+        let fd = owned(libc::open(name.as_ptr(), libc::O_RDWR | libc::O_NOCTTY));
+        let mut raw = std::mem::zeroed();
+        assert_eq!(libc::tcgetattr(fd.as_raw_fd(), &mut raw), 0);
+        libc::cfmakeraw(&mut raw);
+        assert_eq!(libc::tcsetattr(fd.as_raw_fd(), libc::TCSANOW, &raw), 0);
+        (fd, other.into())
+    }
+}
+
+#[test]
+fn s13_reads_wait_for_what_is_no_stream_either() {
+    let read = |lp: &Loop, fd, done: Box<dyn Fn(_)>| {
+        lp.read(fd, Vec::<u8>::with_capacity(64), None, move |_, got, _| done(got.map(drop)))
+    };
+    // SAFETY: system calls that take numbers.
+    let (event, timer, watch) = unsafe {
+        let timer = libc::timerfd_create(libc::CLOCK_MONOTONIC, 0);
+        (owned(libc::eventfd(0, 0)), owned(timer), owned(libc::inotify_init1(0)))
+    };
+    let mut counter = File::from(event.try_clone().unwrap());
+    check_waits("an eventfd", event, read, || counter.write_all(&1u64.to_ne_bytes()).unwrap());
+
+    let number = timer.as_raw_fd();
+    check_waits("a timerfd", timer, read, || {
+        let zero = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        let soon = libc::timespec { tv_sec: 0, tv_nsec: 1 };
+        let times = libc::itimerspec { it_interval: zero, it_value: soon };
+        // SAFETY: the structure is a live variable.
+        assert_eq!(unsafe { libc::timerfd_settime(number, 0, &times, std::ptr::null_mut()) }, 0);
+    });
+
+    let folder = crate::operations::Folder::new("nonblock");
+    let path = std::ffi::CString::new(folder.0.to_str().unwrap()).unwrap();
+    // SAFETY: the path is a string.
+    let added =
+        unsafe { libc::inotify_add_watch(watch.as_raw_fd(), path.as_ptr(), libc::IN_CREATE) };
+    assert!(added >= 0);
+    check_waits("an inotify", watch, read, || drop(folder.file("new", "")));
+
+    let (fd, mut other) = terminal();
+    check_waits("a terminal", fd, read, || other.write_all(b"x").unwrap());
+}
+
+#[test]
+fn s13_sends_wait_for_what_is_full() {
+    let send = |lp: &Loop, fd, done: Box<dyn Fn(_)>| {
+        lp.send(fd, "x", 0, move |_, got, _| done(got.map(drop)))
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut one = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let mut other = listener.accept().unwrap().0;
+    one.set_nonblocking(true).unwrap();
+    while one.write(&[0; 1 << 16]).is_ok() {}
+    other.set_nonblocking(true).unwrap();
+    check_waits("TCP", OwnedFd::from(one), send, || while other.read(&mut [0; 1 << 16]).is_ok() {});
+
+    let (one, other) = UnixDatagram::pair().unwrap();
+    one.set_nonblocking(true).unwrap();
+    while one.send(b"x").is_ok() {}
+    other.set_nonblocking(true).unwrap();
+    let ready = || while other.recv(&mut [0]).is_ok() {};
+    check_waits("datagrams", OwnedFd::from(one), send, ready);
+
+    // A terminal that is stopped.
+    let (fd, _other) = terminal();
+    let number = fd.as_raw_fd();
+    let flow = move |action| {
+        // SAFETY: it takes numbers.
+        assert_eq!(unsafe { libc::tcflow(number, action) }, 0);
+    };
+    flow(libc::TCOOFF);
+    let write = |lp: &Loop, fd, done: Box<dyn Fn(_)>| {
+        lp.write(fd, "x", None, move |_, got, _| done(got.map(drop)))
+    };
+    check_waits("a terminal", fd, write, || flow(libc::TCOON));
+}
+
+/// As connect(2) has it, of a Unix socket whose listener has no room.
+#[test]
+fn s13_connecting_to_a_full_listener_says_eagain_with_o_nonblock() {
+    let lp = real_loop();
+    let socket = || {
+        // SAFETY: it takes numbers.
+        owned(unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) })
+    };
+    let folder = crate::operations::Folder::new("listener");
+    let path = folder.0.join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    // SAFETY: it takes numbers.
+    assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0);
+    let _first = UnixStream::connect(&path).unwrap();
+    let second = socket();
+    set_nonblock(&second);
+    let result = Rc::new(Cell::new(None));
+    let inner = Rc::clone(&result);
+    let address = std::os::unix::net::SocketAddr::from_pathname(&path).unwrap();
+    lp.connect(second, address, move |_, connected| inner.set(Some(connected))).unwrap();
+    lp.run().unwrap();
+    assert_eq!(result.get().unwrap().map_err(|error| error.raw_os_error()), Err(libc::EAGAIN));
+}
+
 /// As splice(2) has it.
 #[test]
 fn s13_splice_says_eagain_with_o_nonblock() {
@@ -184,6 +302,58 @@ fn s13_an_empty_message_does_not_end_recv_multi() {
     let sent = ["", "a", "", "", "bc"].map(|text| Ok(text.as_bytes().to_vec()));
     assert_eq!(got.borrow()[..5], sent);
     assert_eq!(got.borrow()[5..], [Err(libc::ECANCELED)]);
+}
+
+/// What was sent before the end of a socket of messages comes before it.
+#[test]
+fn s13_the_end_of_messages_ends_recv_multi() {
+    let lp = real_loop();
+    let mut fds = [0; 2];
+    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
+    // SAFETY: the array is a live variable.
+    assert_eq!(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, fds.as_mut_ptr()) }, 0);
+    let [one, other] = fds.map(owned);
+    let got = Rc::new(RefCell::new(Vec::new()));
+    let inner = Rc::clone(&got);
+    let received = move |_: &Loop, data: Result<&[u8], Error>| {
+        inner.borrow_mut().push(data.unwrap().len());
+    };
+    lp.recv_multi(one, &lp.buffers(4, 100).unwrap(), received).unwrap();
+    lp.run_once(Duration::ZERO).unwrap();
+    for length in [0, 3, 0, 0, 2] {
+        // SAFETY: so many bytes are there.
+        let sent = unsafe { libc::send(other.as_raw_fd(), b"abc".as_ptr().cast(), length, 0) };
+        assert_eq!(sent, length as isize);
+    }
+    drop(other);
+    lp.run().unwrap();
+    assert_eq!(*got.borrow(), [0, 3, 0, 0, 2, 0]);
+}
+
+/// It wakes nobody who waits already. From Linux 6.0 on, the kernel goes on to wait for datagrams.
+#[test]
+fn s13_recv_multi_of_what_is_shut_down_does_not_spin() {
+    const SEND_ZC: u8 = 47;
+    let lp = real_loop();
+    let (one, other) = UnixDatagram::pair().unwrap();
+    other.send(b"").unwrap();
+    other.send(b"a").unwrap();
+    one.shutdown(std::net::Shutdown::Read).unwrap();
+    let got = Rc::new(RefCell::new(Vec::new()));
+    let inner = Rc::clone(&got);
+    let received = move |_: &Loop, data: Result<&[u8], Error>| {
+        inner.borrow_mut().push(data.map(<[u8]>::len).ok());
+    };
+    let handle = lp.recv_multi(one, &lp.buffers(4, 100).unwrap(), received).unwrap();
+    for _ in 0..50 {
+        lp.run_once(Duration::from_millis(1)).unwrap();
+    }
+    // When receiving that goes on came.
+    let ended = if lp.supports(SEND_ZC) { None } else { Some(Some(0)) };
+    assert_eq!(*got.borrow(), [Some(0), Some(1)].into_iter().chain(ended).collect::<Vec<_>>());
+    assert_eq!(lp.is_pending(handle), ended.is_none());
+    let _ = lp.cancel(handle);
+    lp.run().unwrap();
 }
 
 #[test]

@@ -249,3 +249,73 @@ fn s13_a_send_of_all_that_waits_can_be_cancelled() {
     assert_eq!(results.take(), [(0, Ok(1 << 20)), (3, Ok(1 << 20))]);
     assert_eq!(reader.join().unwrap(), [(0, 1 << 20), (3, 1 << 20)]);
 }
+
+#[test]
+fn s13_a_send_of_all_behind_one_that_fails_goes_on() {
+    let lp = real_loop();
+    let (one, other) = UnixStream::pair().unwrap();
+    let one = Rc::new(one);
+    let results = Rc::new(RefCell::new(Vec::new()));
+    for _ in 0..2 {
+        let results = Rc::clone(&results);
+        let done = move |_: &Loop, result: Result<usize, ringloop::Error>, _| {
+            results.borrow_mut().push(result.map_err(|error| error.raw_os_error()));
+        };
+        lp.send_all(Rc::clone(&one), vec![1; 1 << 20], 0, done).unwrap();
+    }
+    lp.run_once(Duration::ZERO).unwrap();
+    drop(other);
+    lp.run().unwrap();
+    let results = results.take();
+    assert!(results[0].is_ok_and(|sent| sent < 1 << 20), "{results:?}");
+    assert_eq!(results[1..], [Err(libc::EPIPE)]);
+}
+
+/// The number that was forgotten is another socket's, whose sends wait for nobody.
+#[test]
+fn s13_sends_of_all_end_with_forget_fd() {
+    let lp = real_loop();
+    let pairs = [(); 2].map(|()| UnixStream::pair().unwrap());
+    let results = Rc::new(RefCell::new(Vec::new()));
+    let number = pairs[0].0.as_raw_fd();
+    let send = |name, results: &Rc<RefCell<Vec<_>>>| {
+        let results = Rc::clone(results);
+        let done = move |_: &Loop, result: Result<usize, ringloop::Error>, _| {
+            results.borrow_mut().push((name, result.map_err(|error| error.raw_os_error())));
+        };
+        // SAFETY: the number stays open until the loop has been run to its end.
+        let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };
+        lp.send_all(fd, vec![1; 1 << 20], 0, done).unwrap()
+    };
+    ["first", "second", "third"].iter().for_each(|name| _ = send(name, &results));
+    lp.run_once(Duration::ZERO).unwrap();
+    assert_eq!(lp.forget_fd(number), Ok(0));
+    // SAFETY: both numbers are open.
+    assert_eq!(unsafe { libc::dup2(pairs[1].0.as_raw_fd(), number) }, number);
+    let reader = pairs[1].1.try_clone().unwrap();
+    let reader = std::thread::spawn(move || (&reader).take(1 << 20).read_to_end(&mut Vec::new()));
+    send("fourth", &results);
+    lp.run().unwrap();
+    assert_eq!(reader.join().unwrap().unwrap(), 1 << 20);
+    let mut results = results.take();
+    results.sort_unstable();
+    let [first, fourth, second, third] = results[..] else { panic!("{results:?}") };
+    assert!(first.1.is_ok_and(|sent| sent < 1 << 20), "{first:?}");
+    let cancelled = Err(libc::ECANCELED);
+    assert_eq!((fourth.1, second.1, third.1), (Ok(1 << 20), cancelled, cancelled));
+}
+
+/// Each part has its place in the file.
+#[test]
+fn s13_writes_of_all_at_offsets_do_not_wait() {
+    let lp = real_loop();
+    let file = crate::operations::Folder::new("offsets of writes").file("a", "");
+    let before = lp.metrics().submitted;
+    for at in 0..2 {
+        let done = |_: &Loop, result, _| assert_eq!(result, Ok(10));
+        lp.write_all(Rc::clone(&file), vec![1; 10], Some(at * 10), done).unwrap();
+    }
+    lp.run_once(Duration::ZERO).unwrap();
+    assert!(lp.metrics().submitted - before >= 2);
+    lp.run().unwrap();
+}

@@ -122,6 +122,32 @@ fn s02_no_timer_runs_early_while_spinning() {
     run_random_timers(&Watched::new(Loop::builder().spin(ns(50_000)).build().unwrap()), 3);
 }
 
+/// Deadlines that fall due while the loop reads the clock, arms its timeout and goes to sleep:
+/// nothing else would wake the loop before its limit.
+#[test]
+fn s02_no_deadline_falls_between_the_clock_and_the_sleep() {
+    let lp = real_loop();
+    let (limit, ran) = (ms(20_000), Rc::new(Cell::new(0)));
+    let mut offset = 0;
+    for round in 0..20_000 {
+        let (begin, burst) = (monotonic(), 1 + round % 8);
+        ran.set(0);
+        for _ in 0..burst {
+            offset = (offset + 769) % 2001;
+            let (when, ran) = (lp.time() + ns(offset), Rc::clone(&ran));
+            lp.call_at(when, move |lp| {
+                assert!(lp.time() >= when);
+                ran.set(ran.get() + 1);
+            })
+            .unwrap();
+        }
+        while ran.get() < burst {
+            lp.run_once(limit).unwrap();
+            assert!(monotonic() - begin < limit, "it overslept in round {round}");
+        }
+    }
+}
+
 #[test]
 fn s02_a_repeating_timer_is_never_early_by_the_real_clock() {
     let lp = real_loop();

@@ -339,6 +339,33 @@ fn s34_walk_shows_what_is_pending() {
 }
 
 #[test]
+fn s34_a_walk_shows_nothing_that_it_has_cancelled_and_ends_though_more_is_scheduled() {
+    let lp = virtual_loop();
+    let pair = [lp.call_soon(|_| {}).unwrap(), lp.call_later(ns(5), |_| {}).unwrap()];
+    let mut shown = 0;
+    lp.walk(|lp, _| {
+        shown += 1;
+        pair.iter().for_each(|&handle| lp.cancel(handle).unwrap());
+    })
+    .unwrap();
+    assert_eq!(shown, 1);
+    for _ in 0..10 {
+        lp.call_soon(|_| {}).unwrap();
+    }
+    let (mut shown, mut inside) = (0, 0);
+    lp.walk(|lp, _| {
+        shown += 1;
+        lp.walk(|_, _| inside += 1).unwrap();
+        lp.call_soon(|_| {}).unwrap();
+        assert!(shown < 1000);
+    })
+    .unwrap();
+    assert!(shown >= 10 && inside >= 10 * shown);
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    assert_eq!(lp.metrics().callbacks, 10 + shown);
+}
+
+#[test]
 fn s34_walk_inside_a_callback_shows_a_repeating_timer_with_its_callback_and_no_one_shot() {
     let lp = virtual_loop();
     let trace = Trace::new();
