@@ -1,4 +1,4 @@
-/* What the tests of operations and watchers share: descriptors to work on. */
+/* What the tests of operations and watchers share: descriptors to work on, and what an operation comes to. */
 #ifndef RINGLOOP_TESTS_IO_H
 #define RINGLOOP_TESTS_IO_H
 
@@ -43,6 +43,45 @@ static inline int connect_to(const struct sockaddr_in *address)
     REQUIRE(fd, >=, 0);
     REQUIRE(connect(fd, (const struct sockaddr *)address, sizeof *address), ==, 0);
     return fd;
+}
+
+/* What an operation came to. */
+struct outcome {
+    int times, finals;
+    int32_t result;
+    uint32_t flags;
+    int released;
+};
+
+static inline void note_outcome(loop_t *loop, int32_t result, uint32_t flags, void *arg)
+{
+    struct outcome *outcome = arg;
+
+    (void)loop;
+    CHECK(outcome->finals, ==, 0);
+    CHECK(outcome->released, ==, 0);
+    outcome->times++;
+    outcome->finals += !(flags & LOOP_MORE);
+    outcome->result = result;
+    outcome->flags = flags;
+}
+
+static inline void release_outcome(void *arg)
+{
+    struct outcome *outcome = arg;
+
+    outcome->released++;
+}
+
+/* Runs to the one callback of the operation. */
+static inline void see(loop_t *loop, loop_handle_t handle, struct outcome *outcome, int32_t result)
+{
+    REQUIRE(handle, >, 0);
+    CHECK(loop_run(loop), ==, LOOP_DONE);
+    CHECK(outcome->times, ==, 1);
+    CHECK(outcome->finals, ==, 1);
+    CHECK(outcome->result, ==, result);
+    memset(outcome, 0, sizeof *outcome);
 }
 
 #endif
