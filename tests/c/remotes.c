@@ -47,13 +47,15 @@ static void *post_all(void *arg)
     return NULL;
 }
 
-static void s26_many_threads_post_and_each_post_runs_once_in_order(void)
+static void post_from_many_threads(const loop_options_t *options)
 {
     const char *wanted = getenv("POSTS");
     uintptr_t each = (wanted ? strtoul(wanted, NULL, 10) : 80000) / POSTERS;
     struct poster posters[POSTERS] = {0};
-    loop_t *loop = new_loop();
+    loop_t *loop;
 
+    REQUIRE(loop_new(options, &loop), ==, 0);
+    none_is_missing = false;
     still_missing = POSTERS * each;
     for (int i = 0; i < POSTERS; i++) {
         posters[i].posts = each;
@@ -65,7 +67,17 @@ static void s26_many_threads_post_and_each_post_runs_once_in_order(void)
         pthread_join(posters[i].thread, NULL);
         CHECK(posters[i].seen, ==, each);
     }
+    CHECK(metrics_of(loop).posts, ==, POSTERS * each);
     close_loop(loop);
+}
+
+static void s26_many_threads_post_and_each_post_runs_once_in_order(void)
+{
+    loop_options_t tiny = LOOP_OPTIONS_INIT;
+
+    tiny.sq_entries = tiny.cq_entries = 1;
+    post_from_many_threads(NULL);
+    post_from_many_threads(&tiny);
 }
 
 /* ---- loops are closed while others post: what was accepted is released once, what was refused is not ---- */
@@ -233,61 +245,7 @@ struct loop_and_remote {
     loop_remote_t *remote;
 };
 
-static void in_the_child(void *arg)
-{
-    struct loop_and_remote *both = arg;
-
-    CHECK(loop_remote_call_soon(both->remote, run_it, NULL, release_it), ==, -EOWNERDEAD);
-    CHECK(loop_remote_call_later(both->remote, 1, run_it, NULL, release_it), ==, -EOWNERDEAD);
-    CHECK(loop_remote_wakeup(both->remote), ==, -EOWNERDEAD);
-    CHECK(loop_remote_stop(both->remote), ==, -EOWNERDEAD);
-    CHECK(loop_wakeup(both->loop), ==, -EOWNERDEAD);
-    CHECK(loop_call_soon_threadsafe(both->loop, run_it, NULL), ==, -EOWNERDEAD);
-    CHECK(loop_close(both->loop), ==, 0);
-    CHECK(released, ==, 0);
-    loop_remote_release(both->remote);
-}
-
-static void s33_in_the_child_a_remote_says_eownerdead(void)
-{
-    struct loop_and_remote both = {new_loop(), NULL};
-
-    REQUIRE(loop_remote_new(both.loop, &both.remote), ==, 0);
-    ran = released = 0;
-    REQUIRE(loop_remote_call_soon(both.remote, run_it, NULL, release_it), ==, 0);
-    CHECK_IN_CHILD(in_the_child, &both);
-    REQUIRE(loop_run(both.loop), ==, LOOP_DONE);
-    CHECK(ran, ==, 1);
-    CHECK(released, ==, 1);
-    loop_remote_release(both.remote);
-    close_loop(both.loop);
-}
-
 /* ---- what is refused by name ---- */
-
-static void s29_bad_arguments_are_refused_first(void)
-{
-    loop_t *loop = new_loop();
-    loop_remote_t *remote = NULL;
-
-    CHECK(loop_remote_new(NULL, &remote), ==, -EINVAL);
-    CHECK(loop_remote_new(loop, NULL), ==, -EINVAL);
-    CHECK_TRUE(remote == NULL);
-    REQUIRE(loop_remote_new(loop, &remote), ==, 0);
-    CHECK(loop_remote_call_soon(NULL, run_it, NULL, NULL), ==, -EINVAL);
-    CHECK(loop_remote_call_soon(remote, NULL, NULL, NULL), ==, -EINVAL);
-    CHECK(loop_remote_call_later(NULL, 0, run_it, NULL, NULL), ==, -EINVAL);
-    CHECK(loop_remote_call_later(remote, 0, NULL, NULL, NULL), ==, -EINVAL);
-    CHECK(loop_remote_wakeup(NULL), ==, -EINVAL);
-    CHECK(loop_remote_stop(NULL), ==, -EINVAL);
-    CHECK(loop_wakeup(NULL), ==, -EINVAL);
-    CHECK(loop_call_soon_threadsafe(NULL, run_it, NULL), ==, -EINVAL);
-    CHECK(loop_call_soon_threadsafe(loop, NULL, NULL), ==, -EINVAL);
-    CHECK_TRUE(loop_remote_retain(NULL) == NULL);
-    loop_remote_release(NULL);
-    loop_remote_release(remote);
-    close_loop(loop);
-}
 
 /* Thread-local storage, where the sentence is, is not async-signal-safe in a library that was dlopened. */
 static void s27_a_wakeup_that_fails_leaves_the_last_error(void)
@@ -316,8 +274,6 @@ static const struct check_test tests[] = {
     TEST(s23_a_release_hook_comes_once_after_the_callback),
     TEST_NOT_UNDER("valgrind TSan", s27_a_signal_handler_wakes_the_loop, "it keeps signals away from io_uring_enter()"),
     TEST(s27_a_wakeup_that_fails_leaves_the_last_error),
-    TEST(s33_in_the_child_a_remote_says_eownerdead),
-    TEST(s29_bad_arguments_are_refused_first),
 };
 
 CHECK_MAIN(tests)
