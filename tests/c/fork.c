@@ -1,4 +1,4 @@
-/* S33, as far as it concerns loops alone: in a forked child the parent's loop is dead, and the parent's is not. */
+/* S33: in a forked child the parent's loop is dead, and the parent's is not. What every function answers there is in wrong_calls.c. */
 #include "check.h"
 
 #include <pthread.h>
@@ -6,59 +6,6 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <sys/syscall.h>
-
-static void not_walked(loop_t *loop, const loop_info_t *info, void *arg)
-{
-    (void)loop;
-    (void)info;
-    (void)arg;
-    CHECK_TRUE(!"a walk in a forked child");
-}
-
-static loop_handle_t the_timer;
-
-static void call_everything(void *arg)
-{
-    loop_t *loop = arg;
-    loop_metrics_t metrics;
-    uint64_t untouched = 4711;
-
-    CHECK(loop_adopt(loop), ==, -EOWNERDEAD);
-    CHECK(loop_shutdown(loop), ==, -EOWNERDEAD);
-    CHECK(loop_run_forever(loop), ==, -EOWNERDEAD);
-    CHECK(loop_run(loop), ==, -EOWNERDEAD);
-    CHECK(loop_run_once(loop, 0), ==, -EOWNERDEAD);
-    CHECK(loop_stop(loop), ==, -EOWNERDEAD);
-    CHECK(loop_break(loop), ==, -EOWNERDEAD);
-    CHECK(loop_call_soon(loop, do_nothing, NULL), ==, -EOWNERDEAD);
-    CHECK(loop_call_later(loop, 1, do_nothing, NULL), ==, -EOWNERDEAD);
-    CHECK(loop_call_at(loop, 1, do_nothing, NULL), ==, -EOWNERDEAD);
-    CHECK(loop_call_every(loop, 1, do_nothing, NULL), ==, -EOWNERDEAD);
-    CHECK(loop_cancel(loop, the_timer), ==, -EOWNERDEAD);
-    CHECK(loop_reschedule(loop, the_timer, 1), ==, -EOWNERDEAD);
-    CHECK(loop_when(loop, the_timer, &untouched), ==, -EOWNERDEAD);
-    CHECK(loop_skipped(loop, the_timer, &untouched), ==, -EOWNERDEAD);
-    CHECK(untouched, ==, 4711);
-    CHECK(loop_ref(loop, the_timer), ==, -EOWNERDEAD);
-    CHECK(loop_unref(loop, the_timer), ==, -EOWNERDEAD);
-    CHECK(loop_on_release(loop, the_timer, free), ==, -EOWNERDEAD);
-    CHECK(loop_add_hook(loop, LOOP_BEFORE_WAIT, do_nothing, NULL), ==, -EOWNERDEAD);
-    CHECK(loop_fd(loop), ==, -EOWNERDEAD);
-    CHECK(loop_flush(loop), ==, -EOWNERDEAD);
-    metrics.size = sizeof metrics;
-    CHECK(loop_metrics(loop, &metrics), ==, -EOWNERDEAD);
-    CHECK(loop_set_slow_callback(loop, 0, NULL, NULL), ==, -EOWNERDEAD);
-    CHECK(loop_walk(loop, not_walked, NULL), ==, -EOWNERDEAD);
-    /* Bad arguments come first, threads later. */
-    CHECK(loop_call_soon(loop, NULL, NULL), ==, -EINVAL);
-    CHECK_TRUE(!loop_is_running(loop));
-    CHECK_TRUE(!loop_is_alive(loop));
-    CHECK_TRUE(!loop_is_pending(loop, the_timer));
-    CHECK_TRUE(!loop_has_ref(loop, the_timer));
-    CHECK(loop_current(loop), <=, 0);
-    CHECK(loop_time(loop), >, 0);
-    CHECK(strlen(loop_last_error()), >, 0);
-}
 
 static void *call_some_in_a_thread(void *loop)
 {
@@ -80,7 +27,6 @@ static void in_the_child(void *arg)
     pthread_t thread;
     loop_t *fresh;
 
-    call_everything(arg);
     REQUIRE(pthread_create(&thread, NULL, call_some_in_a_thread, arg), ==, 0);
     pthread_join(thread, NULL);
     /* A loop of its own works. */
@@ -95,22 +41,28 @@ static void in_the_child(void *arg)
     CHECK(released, ==, 0);
 }
 
-static void s33_in_the_child_every_call_says_eownerdead(void)
+static void s33_the_child_has_loops_of_its_own(void)
 {
     loop_t *loop = new_loop();
+    loop_handle_t timer;
 
     released = 0;
     trace_clear();
     CHECK(loop_run_once(loop, 0), ==, 0);
-    the_timer = loop_call_later(loop, LOOP_MSEC(20), record, (void *)"t");
-    CHECK(loop_on_release(loop, the_timer, count_release), ==, 0);
+    timer = loop_call_later(loop, LOOP_MSEC(20), record, (void *)"t");
+    CHECK(loop_on_release(loop, timer, count_release), ==, 0);
     CHECK_IN_CHILD(in_the_child, loop);
     /* The parent's goes on as if nothing had been. */
-    CHECK_TRUE(loop_is_pending(loop, the_timer));
+    CHECK_TRUE(loop_is_pending(loop, timer));
     CHECK(loop_run(loop), ==, LOOP_DONE);
     CHECK_TEXT(trace, "t");
     CHECK(released, ==, 1);
     close_loop(loop);
+}
+
+static void leave_it_alone(void *arg)
+{
+    CHECK(loop_call_soon(arg, do_nothing, NULL), ==, -EOWNERDEAD);
 }
 
 static void s33_a_child_that_leaves_the_loop_alone(void)
@@ -120,11 +72,9 @@ static void s33_a_child_that_leaves_the_loop_alone(void)
 
     loop = new_loop();
     fd = loop_fd(loop);
-
-    CHECK(loop_run_once(loop, 0), ==, 0);
     CHECK(loop_call_later(loop, LOOP_MSEC(10), do_nothing, NULL), >, 0);
     CHECK(loop_flush(loop), ==, 0);
-    CHECK_IN_CHILD(call_everything, loop);
+    CHECK_IN_CHILD(leave_it_alone, loop);
     CHECK(loop_fd(loop), ==, fd);
     CHECK(loop_run(loop), ==, LOOP_DONE);
     close_loop(loop);
@@ -234,55 +184,6 @@ static void s33_a_child_forked_in_a_release_hook_leaves_the_close(void)
     CHECK(released, ==, 1);
     CHECK(waitpid(forked, &status, 0), ==, forked);
     CHECK(status, ==, 0);
-}
-
-/* Sixteen hooks in one another, of which the innermost cancels two more things, whose hooks wait for its end, and then forks. */
-struct nested {
-    loop_t *loop;
-    loop_handle_t next, behind[2];
-};
-
-static void cancel_the_next(void *arg)
-{
-    struct nested *nested = arg;
-
-    released++;
-    if (nested->next > 0) {
-        loop_cancel(nested->loop, nested->next);
-        return;
-    }
-    CHECK(loop_cancel(nested->loop, nested->behind[0]), ==, 0);
-    CHECK(loop_cancel(nested->loop, nested->behind[1]), ==, 0);
-    forked = fork();
-}
-
-static void s33_a_child_forked_in_nested_hooks_runs_no_more_of_them(void)
-{
-    loop_t *loop = new_loop();
-    struct nested nested[16];
-    int status;
-
-    released = 0;
-    forked = -1;
-    for (int i = 15; i >= 0; i--) {
-        loop_handle_t timer;
-
-        nested[i] = (struct nested){loop, i < 15 ? the_timer : 0, {0, 0}};
-        timer = loop_call_at(loop, LOOP_NEVER, do_nothing, &nested[i]);
-        CHECK(loop_on_release(loop, timer, cancel_the_next), ==, 0);
-        the_timer = timer;
-    }
-    for (int i = 0; i < 2; i++) {
-        nested[15].behind[i] = loop_call_at(loop, LOOP_NEVER, do_nothing, NULL);
-        CHECK(loop_on_release(loop, nested[15].behind[i], count_release), ==, 0);
-    }
-    loop_cancel(loop, the_timer);
-    if (forked == 0)
-        _exit(released == 16 && loop_close(loop) == 0 && released == 16 ? 0 : 1);
-    CHECK(released, ==, 18);
-    CHECK(waitpid(forked, &status, 0), ==, forked);
-    CHECK(status, ==, 0);
-    close_loop(loop);
 }
 
 /* ---- forks while another thread posts: all of that is the parent's ---- */
@@ -667,12 +568,11 @@ static void s33_another_thread_forks_at_any_moment_of_a_run(void)
 }
 
 static const struct check_test tests[] = {
-    TEST(s33_in_the_child_every_call_says_eownerdead),
+    TEST(s33_the_child_has_loops_of_its_own),
     TEST(s33_a_child_that_leaves_the_loop_alone),
     TEST(s33_a_child_forked_in_a_callback_leaves_the_run),
     TEST(s33_a_child_forked_in_a_release_hook_leaves_the_run),
     TEST(s33_a_child_forked_in_a_release_hook_leaves_the_close),
-    TEST(s33_a_child_forked_in_nested_hooks_runs_no_more_of_them),
     TEST_NOT_UNDER("valgrind", s33_a_child_forked_amid_posts_takes_none_of_them,
                    "what the child forgets is a leak there, as it must be"),
     TEST_NOT_UNDER("valgrind ASan", s33_a_child_forked_while_others_make_loops_makes_its_own,

@@ -1,6 +1,4 @@
-/* S25: a loop belongs to one thread. */
-#include "check.h"
-
+/* S25: a loop belongs to one thread. What every function answers to another one is in wrong_calls.c. */
 #include "io.h"
 
 #include <malloc.h>
@@ -14,111 +12,6 @@ static void in_thread(void *(*body)(void *), void *arg)
 
     REQUIRE(pthread_create(&thread, NULL, body, arg), ==, 0);
     REQUIRE(pthread_join(thread, NULL), ==, 0);
-}
-
-static void never_walked(loop_t *loop, const loop_info_t *info, void *arg)
-{
-    (void)loop;
-    (void)info;
-    (void)arg;
-    CHECK_TRUE(!"a walk from the wrong thread");
-}
-
-struct loop_and_handle {
-    loop_t *loop;
-    loop_handle_t handle;
-};
-
-/* Every function that is not marked "any thread" says -EPERM and changes nothing. */
-static void *call_everything_but_adopt(void *arg)
-{
-    struct loop_and_handle *both = arg;
-    loop_t *loop = both->loop;
-    loop_handle_t handle = both->handle;
-    loop_metrics_t metrics;
-    uint64_t untouched = 4711;
-
-    CHECK(loop_shutdown(loop), ==, -EPERM);
-    CHECK(loop_close(loop), ==, -EPERM);
-    CHECK(loop_close_within(loop, 5), ==, -EPERM);
-    CHECK(loop_run_forever(loop), ==, -EPERM);
-    CHECK(loop_run(loop), ==, -EPERM);
-    CHECK(loop_run_once(loop, 0), ==, -EPERM);
-    CHECK(loop_stop(loop), ==, -EPERM);
-    CHECK(loop_break(loop), ==, -EPERM);
-    CHECK(loop_call_soon(loop, do_nothing, NULL), ==, -EPERM);
-    CHECK(loop_call_later(loop, 1, do_nothing, NULL), ==, -EPERM);
-    CHECK(loop_call_at(loop, 1, do_nothing, NULL), ==, -EPERM);
-    CHECK(loop_call_every(loop, 1, do_nothing, NULL), ==, -EPERM);
-    CHECK(loop_cancel(loop, handle), ==, -EPERM);
-    CHECK(loop_reschedule(loop, handle, 1), ==, -EPERM);
-    CHECK(loop_when(loop, handle, &untouched), ==, -EPERM);
-    CHECK(loop_skipped(loop, handle, &untouched), ==, -EPERM);
-    CHECK(untouched, ==, 4711);
-    CHECK(loop_ref(loop, handle), ==, -EPERM);
-    CHECK(loop_unref(loop, handle), ==, -EPERM);
-    CHECK(loop_on_release(loop, handle, free), ==, -EPERM);
-    CHECK(loop_add_hook(loop, LOOP_BEFORE_WAIT, do_nothing, NULL), ==, -EPERM);
-    CHECK(loop_fd(loop), ==, -EPERM);
-    CHECK(loop_flush(loop), ==, -EPERM);
-    metrics.size = sizeof metrics;
-    metrics.iterations = 4711;
-    CHECK(loop_metrics(loop, &metrics), ==, -EPERM);
-    CHECK(metrics.iterations, ==, 4711);
-    CHECK(loop_set_slow_callback(loop, 0, NULL, NULL), ==, -EPERM);
-    CHECK(loop_walk(loop, never_walked, NULL), ==, -EPERM);
-    /* A handle that is no good is not even looked at. */
-    CHECK(loop_cancel(loop, INT64_MAX), ==, -EPERM);
-
-    CHECK_TRUE(!loop_is_running(loop));
-    CHECK_TRUE(!loop_is_alive(loop));
-    CHECK_TRUE(!loop_is_pending(loop, handle));
-    CHECK_TRUE(!loop_has_ref(loop, handle));
-    CHECK_POINTER(loop_running(), NULL);
-    CHECK(loop_current(loop), <=, 0);
-
-    /* Any thread. */
-    CHECK(loop_time(loop), >, 0);
-    CHECK_TRUE(strlen(loop_version()) > 0);
-    CHECK_TRUE(strlen(loop_strerror(-EPERM)) > 0);
-    CHECK_TRUE(strlen(loop_last_error()) > 0);
-    return NULL;
-}
-
-static void s25_from_another_thread_everything_is_eperm(void)
-{
-    loop_t *loop = new_loop();
-    struct loop_and_handle both = {loop, loop_call_later(loop, LOOP_MSEC(1), record, (void *)"t")};
-
-    trace_clear();
-    in_thread(call_everything_but_adopt, &both);
-    CHECK_TRUE(loop_is_pending(loop, both.handle));
-    CHECK_TRUE(loop_has_ref(loop, both.handle));
-    CHECK(loop_run(loop), ==, LOOP_DONE);
-    CHECK_TEXT(trace, "t");
-    close_loop(loop);
-}
-
-static void let_another_thread_try(loop_t *loop, void *arg)
-{
-    struct loop_and_handle both = {loop, loop_call_soon(loop, record, (void *)"x")};
-
-    (void)arg;
-    /* -EPERM comes before -EBUSY, and a running loop does not look like one from there. */
-    in_thread(call_everything_but_adopt, &both);
-    CHECK(loop_cancel(loop, both.handle), ==, 0);
-    CHECK(loop_close(loop), ==, -EBUSY);
-}
-
-static void s25_from_another_thread_while_it_runs(void)
-{
-    loop_t *loop = new_loop();
-
-    trace_clear();
-    CHECK(loop_call_soon(loop, let_another_thread_try, NULL), >, 0);
-    CHECK(loop_run(loop), ==, LOOP_DONE);
-    CHECK_TEXT(trace, "");
-    close_loop(loop);
 }
 
 /* ---- adopt ---- */
@@ -169,13 +62,16 @@ static void *adopt_and_keep(void *arg)
 static void s25_the_former_owner_is_a_stranger(void)
 {
     loop_t *loop = new_loop();
-    struct loop_and_handle both = {loop, loop_call_soon(loop, do_nothing, NULL)};
+    loop_handle_t call = loop_call_soon(loop, do_nothing, NULL);
     pthread_t thread;
 
     REQUIRE(pthread_barrier_init(&barrier, NULL, 2), ==, 0);
     REQUIRE(pthread_create(&thread, NULL, adopt_and_keep, loop), ==, 0);
     pthread_barrier_wait(&barrier);
-    call_everything_but_adopt(&both);
+    CHECK(loop_call_soon(loop, do_nothing, NULL), ==, -EPERM);
+    CHECK(loop_cancel(loop, call), ==, -EPERM);
+    CHECK(loop_run(loop), ==, -EPERM);
+    CHECK(loop_close(loop), ==, -EPERM);
     pthread_barrier_wait(&barrier);
     pthread_join(thread, NULL);
     pthread_barrier_destroy(&barrier);
@@ -314,34 +210,6 @@ static void s25_the_closing_thread_need_not_be_the_main_one(void)
 
     in_thread(make_hooked_run_and_leave, &loop);
     in_thread(close_it, loop);
-}
-
-static void *run_a_loop(void *arg)
-{
-    loop_t *loop = new_loop();
-    size_t *count = arg;
-
-    for (int i = 0; i < 100; i++) {
-        CHECK(loop_call_soon(loop, do_nothing, NULL), >, 0);
-        CHECK(loop_call_later(loop, LOOP_USEC(10), do_nothing, NULL), >, 0);
-        CHECK(loop_run(loop), ==, LOOP_DONE);
-    }
-    *count = metrics_of(loop).callbacks;
-    close_loop(loop);
-    return NULL;
-}
-
-static void s25_loops_of_different_threads_do_not_meet(void)
-{
-    pthread_t threads[4];
-    size_t counts[4] = {0, 0, 0, 0};
-
-    for (int i = 0; i < 4; i++)
-        REQUIRE(pthread_create(&threads[i], NULL, run_a_loop, &counts[i]), ==, 0);
-    for (int i = 0; i < 4; i++) {
-        pthread_join(threads[i], NULL);
-        CHECK(counts[i], ==, 200);
-    }
 }
 
 /* ---- a main thread that leaves by pthread_exit: glibc runs no destructors of thread-locals there ---- */
@@ -671,8 +539,6 @@ static void s25_a_thread_that_exits_leaves_alone_what_others_closed(void)
 static const struct check_test tests[] = {
     /* Comes first: see there. */
     TEST(s25_a_thread_that_exits_leaves_alone_what_others_closed),
-    TEST(s25_from_another_thread_everything_is_eperm),
-    TEST(s25_from_another_thread_while_it_runs),
     TEST(s25_adopt_hands_a_loop_to_the_calling_thread),
     TEST(s25_the_former_owner_is_a_stranger),
     TEST(s25_after_the_first_run_nobody_adopts),
@@ -681,7 +547,6 @@ static const struct check_test tests[] = {
     TEST(s25_when_the_owner_has_exited_any_thread_may_close),
     TEST(s25_a_later_thread_is_not_the_exited_owner),
     TEST(s25_the_closing_thread_need_not_be_the_main_one),
-    TEST(s25_loops_of_different_threads_do_not_meet),
     TEST_NOT_UNDER("valgrind TSan", s25_a_main_thread_that_left_by_pthread_exit_has_exited,
                    "it knows nothing of a process whose main thread has left"),
     TEST_NOT_UNDER("valgrind", s25_closing_on_a_thread_of_its_own_executor_is_edeadlk,
