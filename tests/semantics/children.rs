@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use libc::{ECHILD, EINVAL, ENOENT};
-use ringloop::{Kind, Outcome};
+use ringloop::{Kind, Loop, Outcome, Time};
 
 use crate::trace::{Trace, errno, real_loop};
 
@@ -89,4 +89,20 @@ fn s22_closing_leaves_the_child() {
         lp.close().unwrap();
     }
     assert_eq!(child.wait().unwrap().code(), Some(3));
+}
+
+#[test]
+#[expect(clippy::zombie_processes, reason = "the loop waits for it")]
+fn s36_a_virtual_clock_stands_still_while_a_child_lives() {
+    let lp = Loop::builder().virtual_time(Time::from_nanos(0)).build().unwrap();
+    let mut child = sh("read x");
+    let ended = Rc::new(Cell::new(false));
+    let inner = Rc::clone(&ended);
+    lp.watch_child(child.id(), move |_, _| inner.set(true)).unwrap();
+    lp.call_later(Duration::from_secs(10), |_| ()).unwrap();
+    assert_eq!(lp.run_once(Duration::from_millis(5)), Ok(0));
+    assert_eq!(lp.time(), Time::from_nanos(0));
+    drop(child.stdin.take());
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    assert_eq!((ended.get(), lp.time().as_nanos()), (true, 10_000_000_000));
 }

@@ -166,6 +166,66 @@ fn never_more_threads_than_allowed() {
     }
 }
 
+/// Each waits for the others: with a thread less, this would hang.
+#[test]
+fn as_many_threads_as_allowed_when_they_are_needed() {
+    let lp = loop_with_threads(0);
+    let trace = Trace::new();
+    for _ in 0..3 {
+        let ends = [(); 4].map(|()| block(&lp, &trace).1);
+        drop(ends);
+        assert_eq!(lp.run(), Ok(Outcome::Done));
+        assert_eq!(trace.take(), ["blocker"; 4]);
+    }
+    // Two that need each other, scheduled while one thread is idle.
+    let lp = loop_with_threads(2);
+    lp.run_in_executor(|| (), |_, _| ()).unwrap();
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    thread::sleep(Duration::from_millis(10));
+    let meet = Arc::new(std::sync::Barrier::new(2));
+    for _ in 0..2 {
+        let meet = Arc::clone(&meet);
+        lp.run_in_executor(move || _ = meet.wait(), |_, _| ()).unwrap();
+    }
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+}
+
+/// Between its end and its final callback, there is nothing to cancel, and no other work is
+/// cancelled instead.
+#[test]
+fn s13_cancelling_what_is_done_changes_nothing() {
+    let lp = loop_with_threads(1);
+    let trace = Trace::new();
+    let note = |name| {
+        let trace = trace.clone();
+        move |lp: &Loop, result: ringloop::Result<()>| {
+            trace.note(if result.is_ok() { name } else { "error" })(lp)
+        }
+    };
+    let handle = lp.run_in_executor(|| (), note("first")).unwrap();
+    // So the first one is done, and its result collected, and its room free.
+    let (_, end) = block(&lp, &trace);
+    lp.call_soon(|_| ()).unwrap();
+    lp.run_in_executor(|| (), note("second")).unwrap();
+    lp.cancel(handle).unwrap();
+    drop(end);
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    assert_eq!(trace.take(), ["first", "blocker", "second"]);
+}
+
+#[test]
+fn s36_a_virtual_clock_stands_still_while_work_goes_on() {
+    let lp = Loop::builder().virtual_time(ringloop::Time::from_nanos(0)).build().unwrap();
+    let trace = Trace::new();
+    let (_, end) = block(&lp, &trace);
+    lp.call_later(Duration::from_secs(1), trace.note("timer")).unwrap();
+    assert_eq!(lp.run_once(Duration::from_millis(5)), Ok(0));
+    assert_eq!((trace.len(), lp.time().as_nanos()), (0, 0));
+    drop(end);
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    assert_eq!((trace.take(), lp.time().as_nanos()), (vec!["blocker", "timer"], 1_000_000_000));
+}
+
 #[test]
 fn s13_cancelled_work_is_dropped_on_the_loops_thread_and_done_once() {
     let lp = loop_with_threads(1);

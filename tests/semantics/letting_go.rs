@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use ringloop::{Events, Handle, Loop, Sqe, task};
 
 /// Whether the other end has been closed: the kernel holds it no more.
-fn is_at_end(mut peer: &UnixStream) -> bool {
+pub(crate) fn is_at_end(mut peer: &UnixStream) -> bool {
     peer.set_nonblocking(true).unwrap();
     match peer.read(&mut [0]) {
         Ok(count) => count == 0,
@@ -23,12 +23,12 @@ fn is_at_end(mut peer: &UnixStream) -> bool {
     }
 }
 
-fn pairs(count: usize) -> Vec<(UnixStream, UnixStream)> {
+pub(crate) fn pairs(count: usize) -> Vec<(UnixStream, UnixStream)> {
     (0..count).map(|_| UnixStream::pair().unwrap()).collect()
 }
 
 /// The loop watches a number, and somebody else owns the descriptor.
-struct Number(RawFd);
+pub(crate) struct Number(pub(crate) RawFd);
 
 impl std::os::fd::AsFd for Number {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {

@@ -10,6 +10,7 @@ mod children;
 mod closing;
 #[cfg(any(feature = "futures-io", feature = "hyper"))]
 mod compat;
+mod embedding;
 mod errors;
 mod executor;
 mod files;
@@ -40,4 +41,5 @@ mod threads;
 mod time;
 mod timers;
 mod trace;
+mod watchers;
 mod watching;

@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
@@ -125,4 +126,37 @@ fn s12_forgetting_a_receive_leaves_the_buffer_to_the_next() {
     }
     server.lp.run().unwrap();
     server.lp.free_buffers(&server.buffers).unwrap();
+}
+
+/// The kernel ends what goes on when the completion queue has no room, and the loop begins it
+/// again.
+#[test]
+fn s28_a_small_completion_queue_loses_no_connection_and_no_data() {
+    const COUNT: usize = 20;
+    const EACH: usize = 2000;
+    let lp = Loop::builder().sq_entries(2).cq_entries(2).build().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let buffers = lp.buffers(16, SIZE as u32).unwrap();
+    let (accepted, received) = (Rc::new(RefCell::new(Vec::new())), Rc::new(Cell::new(0)));
+    let keep = Rc::clone(&accepted);
+    lp.accept_multi(listener, move |_, got| keep.borrow_mut().push(got.unwrap())).unwrap();
+    lp.run_once(Duration::ZERO).unwrap();
+    let mut peers = Vec::new();
+    for _ in 0..COUNT {
+        let ((stream, peer), received) = (UnixStream::pair().unwrap(), Rc::clone(&received));
+        let note = move |_: &Loop, data: ringloop::Result<&[u8]>| {
+            received.set(received.get() + data.unwrap().len());
+        };
+        lp.recv_multi(stream, &buffers, note).unwrap();
+        peers.push(peer);
+    }
+    let _clients: Vec<TcpStream> =
+        (0..COUNT).map(|_| TcpStream::connect(address).unwrap()).collect();
+    peers.iter_mut().for_each(|peer| peer.write_all(&[7; EACH]).unwrap());
+    while received.get() < COUNT * EACH || accepted.borrow().len() < COUNT {
+        lp.run_once(LONG).unwrap();
+    }
+    assert_eq!((received.get(), accepted.borrow().len()), (COUNT * EACH, COUNT));
+    assert!(lp.metrics().overflows > 0);
 }

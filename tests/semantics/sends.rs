@@ -287,7 +287,9 @@ fn s13_sends_of_all_end_with_forget_fd() {
         let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };
         lp.send_all(fd, vec![1; 1 << 20], 0, done).unwrap()
     };
-    ["first", "second", "third"].iter().for_each(|name| _ = send(name, &results));
+    for name in ["first", "second", "third"] {
+        send(name, &results);
+    }
     lp.run_once(Duration::ZERO).unwrap();
     assert_eq!(lp.forget_fd(number), Ok(0));
     // SAFETY: both numbers are open.
