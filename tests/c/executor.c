@@ -1,4 +1,4 @@
-/* loop_run_in_executor() and loop_getaddrinfo(): S6, S13, S14, S19, S22, S33, S36. */
+/* loop_run_in_executor() and loop_getaddrinfo(): S13, S14, S19, S22, S28, S33. */
 #include "check.h"
 
 #include <netdb.h>
@@ -15,8 +15,6 @@ struct work {
     sem_t *begun, *may_end; /* NULL: neither is waited for */
     pthread_t thread;
 };
-
-static int order[1000], ordered;
 
 static void wait_for(sem_t *semaphore)
 {
@@ -41,7 +39,6 @@ static void done(loop_t *loop, int status, void *arg)
     CHECK(work->released, ==, 0);
     work->done++;
     work->status = status;
-    if (ordered < 1000) order[ordered++] = work->number;
 }
 
 static void note_release(void *arg)
@@ -132,94 +129,6 @@ static void work_runs_on_a_thread_that_blocks_signals(void)
     close_loop(loop);
 }
 
-static void s06_one_thread_does_its_work_in_order(void)
-{
-    loop_t *loop = loop_with_threads(1);
-    struct work works[100];
-
-    memset(works, 0, sizeof works);
-    ordered = 0;
-    for (int i = 0; i < 100; i++) {
-        works[i].number = i;
-        begin(loop, &works[i]);
-    }
-    run_to_end(loop);
-    CHECK(ordered, ==, 100);
-    for (int i = 0; i < 100; i++) {
-        CHECK(order[i], ==, i);
-        CHECK(works[i].released, ==, 1);
-        CHECK_TRUE(pthread_equal(works[i].thread, works[0].thread));
-    }
-    close_loop(loop);
-}
-
-static atomic_int at_once, most_at_once;
-
-static void count_at_once(void *arg)
-{
-    int now = ++at_once, most = most_at_once;
-
-    while (now > most && !atomic_compare_exchange_weak(&most_at_once, &most, now)) {}
-    usleep(1000);
-    at_once--;
-    work(arg);
-}
-
-static void never_more_threads_than_allowed(void)
-{
-    loop_t *loop = loop_with_threads(3);
-    struct work works[60];
-
-    memset(works, 0, sizeof works);
-    most_at_once = 0;
-    for (int i = 0; i < 60; i++) REQUIRE(loop_run_in_executor(loop, count_at_once, done, &works[i]), >, 0);
-    run_to_end(loop);
-    CHECK(most_at_once, <=, 3);
-    for (int i = 0; i < 60; i++) CHECK(works[i].done, ==, 1);
-    close_loop(loop);
-}
-
-/* Each waits for the others: with a thread less, this would hang. */
-static void as_many_threads_as_allowed_when_they_are_needed(void)
-{
-    loop_t *loop = loop_with_threads(0);
-    struct blocker blockers[4];
-
-    alarm(60);
-    for (int round = 0; round < 3; round++) {
-        for (int i = 0; i < 4; i++) block(loop, &blockers[i]);
-        for (int i = 0; i < 4; i++) sem_post(&blockers[i].may_end);
-        run_to_end(loop);
-        for (int i = 0; i < 4; i++) CHECK(blockers[i].work.done, ==, 1);
-    }
-    alarm(0);
-    close_loop(loop);
-}
-
-/* Two that need each other, scheduled while one thread is idle. */
-static void an_idle_thread_counts_for_one_piece_of_work(void)
-{
-    loop_t *loop = loop_with_threads(2);
-    struct work first = {0}, ones[2];
-    sem_t meet[2];
-
-    memset(ones, 0, sizeof ones);
-    begin(loop, &first);
-    run_to_end(loop);
-    usleep(10000);
-    for (int i = 0; i < 2; i++) sem_init(&meet[i], 0, 0);
-    for (int i = 0; i < 2; i++) {
-        ones[i].begun = &meet[i];
-        ones[i].may_end = &meet[1 - i];
-    }
-    alarm(60);
-    for (int i = 0; i < 2; i++) begin(loop, &ones[i]);
-    run_to_end(loop);
-    alarm(0);
-    CHECK(ones[0].done + ones[1].done, ==, 2);
-    close_loop(loop);
-}
-
 static void no_thread_can_be_started(void *arg)
 {
     loop_t *loop = new_loop();
@@ -303,62 +212,7 @@ static void s13_work_that_has_not_begun_never_runs(void)
     close_loop(loop);
 }
 
-static void s13_work_that_has_begun_ends_by_itself(void)
-{
-    loop_t *loop = new_loop();
-    struct blocker blocker;
-
-    block(loop, &blocker);
-    CHECK(loop_cancel(loop, blocker.handle), ==, 1);
-    CHECK(loop_run_once(loop, 0), ==, 0);
-    sem_post(&blocker.may_end);
-    run_to_end(loop);
-    CHECK(blocker.work.done, ==, 1);
-    CHECK(blocker.work.status, ==, 0);
-    CHECK(blocker.work.released, ==, 1);
-    close_loop(loop);
-}
-
-/* Between its end and its final callback, there is nothing to cancel, and no other work is cancelled instead. */
-static void s13_cancelling_what_is_done_changes_nothing(void)
-{
-    loop_t *loop = loop_with_threads(1);
-    struct work first = {0}, second = {0};
-    struct blocker blocker;
-    loop_handle_t handle = begin(loop, &first);
-
-    block(loop, &blocker); /* so the first one is done */
-    CHECK(loop_call_soon(loop, do_nothing, NULL), >, 0); /* and its result collected, and its room free */
-    begin(loop, &second);
-    CHECK(loop_cancel(loop, handle), ==, 1);
-    sem_post(&blocker.may_end);
-    run_to_end(loop);
-    CHECK(first.status, ==, 0);
-    CHECK(second.status, ==, 0);
-    CHECK(second.worked, ==, 1);
-    CHECK(loop_set_deadline(loop, handle, 0), ==, -ENOENT);
-    close_loop(loop);
-}
-
 /* ---- what it counts for ---- */
-
-static void s19_work_counts_for_a_run_unless_it_is_told_not_to(void)
-{
-    loop_t *loop = new_loop();
-    struct blocker blocker;
-
-    block(loop, &blocker);
-    CHECK_TRUE(loop_is_alive(loop) && loop_has_ref(loop, blocker.handle));
-    CHECK(loop_set_deadline(loop, blocker.handle, 0), ==, -EINVAL);
-    CHECK(loop_unref(loop, blocker.handle), ==, 0);
-    CHECK(loop_run(loop), ==, LOOP_DONE);
-    CHECK(blocker.work.done, ==, 0);
-    CHECK(loop_ref(loop, blocker.handle), ==, 0);
-    sem_post(&blocker.may_end);
-    run_to_end(loop);
-    CHECK(blocker.work.done, ==, 1);
-    close_loop(loop);
-}
 
 static void see_work(loop_t *loop, const loop_info_t *info, void *arg)
 {
@@ -373,103 +227,23 @@ static void see_work(loop_t *loop, const loop_info_t *info, void *arg)
     blocker->work.number++;
 }
 
-static void walk_shows_work(void)
+static void s19_work_counts_for_a_run_unless_it_is_told_not_to(void)
 {
     loop_t *loop = new_loop();
     struct blocker blocker;
 
     block(loop, &blocker);
+    CHECK_TRUE(loop_is_alive(loop) && loop_has_ref(loop, blocker.handle));
     CHECK(loop_walk(loop, see_work, &blocker), ==, 0);
     CHECK(blocker.work.number, ==, 1);
-    sem_post(&blocker.may_end);
-    close_loop(loop);
-}
-
-static void s26_much_work_costs_few_wakes(void)
-{
-    loop_t *loop = new_loop();
-    struct work works[100];
-
-    memset(works, 0, sizeof works);
-    for (int i = 0; i < 100; i++) begin(loop, &works[i]);
-    for (int i = 0; i < 100; i++)
-        while (!works[i].worked) usleep(100);
-    usleep(20000);
-    CHECK(loop_run_once(loop, 0), ==, 100);
-    CHECK(metrics_of(loop).wakes, ==, 0);
-    close_loop(loop);
-}
-
-/* Work that posts, and how many of its posts have run. It is freed in `done`. */
-struct poster {
-    loop_remote_t *remote;
-    int ran;
-};
-
-enum { POSTS_OF_EACH = 20 };
-
-static int posters_done;
-
-static void count_post(loop_t *loop, void *arg)
-{
-    (void)loop;
-    ((struct poster *)arg)->ran++;
-}
-
-static void post_many(void *arg)
-{
-    struct poster *poster = arg;
-
-    for (int i = 0; i < POSTS_OF_EACH; i++) CHECK(loop_remote_call_soon(poster->remote, count_post, poster, NULL), ==, 0);
-}
-
-static void free_poster(loop_t *loop, int status, void *arg)
-{
-    struct poster *poster = arg;
-
-    (void)loop;
-    CHECK(status, ==, 0);
-    CHECK(poster->ran, ==, POSTS_OF_EACH);
-    free(poster);
-    posters_done++;
-}
-
-static void s26_done_runs_after_what_the_work_has_posted(void)
-{
-    enum { PIECES = 2000 };
-    loop_t *loop = loop_with_threads(4);
-    loop_remote_t *remote;
-
-    posters_done = 0;
-    REQUIRE(loop_remote_new(loop, &remote), ==, 0);
-    for (int i = 0; i < PIECES; i++) {
-        struct poster *poster = calloc(1, sizeof *poster);
-
-        REQUIRE(poster != NULL, ==, 1);
-        poster->remote = remote;
-        REQUIRE(loop_run_in_executor(loop, post_many, free_poster, poster), >, 0);
-    }
-    run_to_end(loop);
-    CHECK(posters_done, ==, PIECES);
-    loop_remote_release(remote);
-    CHECK(loop_close(loop), ==, 0);
-}
-
-static void s36_a_virtual_clock_stands_still_meanwhile(void)
-{
-    loop_t *loop = new_virtual_loop(0);
-    struct blocker blocker;
-
-    block(loop, &blocker);
-    trace_clear();
-    CHECK(loop_call_later(loop, LOOP_SEC(1), record, (void *)"t"), >, 0);
-    CHECK(loop_run_once(loop, LOOP_MSEC(5)), ==, 0);
-    CHECK_TEXT(trace, "");
-    CHECK(loop_time(loop), ==, 0);
+    CHECK(loop_set_deadline(loop, blocker.handle, 0), ==, -EINVAL);
+    CHECK(loop_unref(loop, blocker.handle), ==, 0);
+    CHECK(loop_run(loop), ==, LOOP_DONE);
+    CHECK(blocker.work.done, ==, 0);
+    CHECK(loop_ref(loop, blocker.handle), ==, 0);
     sem_post(&blocker.may_end);
     run_to_end(loop);
-    CHECK_TEXT(trace, "t");
-    CHECK(loop_time(loop), ==, LOOP_SEC(1));
+    CHECK(blocker.work.done, ==, 1);
     close_loop(loop);
 }
 
@@ -529,45 +303,6 @@ static void s22_close_within_gives_up_and_frees_nothing(void)
     CHECK(blocker.work.status, ==, 0);
     CHECK(loop_close_within(loop, 0), ==, 0);
     CHECK(one.worked, ==, 0);
-}
-
-static uint64_t processor_time(void)
-{
-    struct timespec time;
-
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-    return LOOP_SEC(time.tv_sec) + (uint64_t)time.tv_nsec;
-}
-
-static void *let_it_end_late(void *arg)
-{
-    usleep(300000);
-    return let_it_end(arg);
-}
-
-static void s22_shutdown_sleeps_until_the_last_final_callback(void)
-{
-    loop_t *loop = loop_with_threads(1);
-    struct blocker blocker;
-    struct work one = {0};
-    pthread_t thread;
-    uint64_t before = processor_time();
-
-    block(loop, &blocker);
-    begin(loop, &one);
-    REQUIRE(pthread_create(&thread, NULL, let_it_end_late, &blocker), ==, 0);
-    CHECK(loop_shutdown(loop), ==, 0);
-    CHECK(blocker.work.done, ==, 1);
-    CHECK(blocker.work.status, ==, 0);
-    CHECK(one.done, ==, 1);
-    CHECK(one.status, ==, -ECANCELED);
-    CHECK(one.worked, ==, 0);
-    CHECK(loop_run_in_executor(loop, work, done, &one), ==, -ESHUTDOWN);
-    CHECK_TRUE(!loop_is_alive(loop));
-    /* It slept: most of the time that it took was not spent on a processor. */
-    CHECK(processor_time() - before, <, LOOP_MSEC(150));
-    close_loop(loop);
-    pthread_join(thread, NULL);
 }
 
 /* ---- fork ---- */
@@ -643,34 +378,6 @@ static void s33_a_child_forked_by_work_ends_with_it(void)
     REQUIRE(waitpid(child_of_work, &status, 0), ==, child_of_work);
     CHECK(status, ==, 0);
     CHECK(one.done, ==, 1);
-    close_loop(loop);
-}
-
-/* ---- many ---- */
-
-static void a_storm_of_work_is_all_done_once(void)
-{
-    int count = getenv("CHECK_TOOL") ? 5000 : 100000;
-    struct work *works = calloc((size_t)count, sizeof *works);
-    loop_t *loop = loop_with_threads(4);
-    int cancelled = 0;
-
-    REQUIRE(works != NULL, ==, 1);
-    for (int i = 0; i < count; i++) {
-        loop_handle_t handle = begin(loop, &works[i]);
-
-        if (i % 7 == 0) CHECK(loop_cancel(loop, handle), ==, 1);
-    }
-    run_to_end(loop);
-    for (int i = 0; i < count; i++) {
-        REQUIRE(works[i].done, ==, 1);
-        REQUIRE(works[i].released, ==, 1);
-        REQUIRE(works[i].worked, ==, works[i].status == 0);
-        if (i % 7 != 0) REQUIRE(works[i].status, ==, 0);
-        cancelled += works[i].status == -ECANCELED;
-    }
-    CHECK(cancelled, >, 0);
-    free(works);
     close_loop(loop);
 }
 
@@ -777,49 +484,22 @@ static void s22_addresses_that_no_callback_has_seen_are_freed(void)
     CHECK(looked_up, ==, 0);
 }
 
-static void s29_arguments(void)
-{
-    loop_t *loop = new_loop();
-    struct work one = {0};
-
-    CHECK(loop_run_in_executor(NULL, work, done, &one), ==, -EINVAL);
-    CHECK(loop_run_in_executor(loop, NULL, done, &one), ==, -EINVAL);
-    CHECK(loop_run_in_executor(loop, work, NULL, &one), ==, -EINVAL);
-    CHECK(loop_getaddrinfo(NULL, "::1", NULL, NULL, note_addresses, NULL), ==, -EINVAL);
-    close_loop(loop);
-}
-
 static const struct check_test tests[] = {
     /* First: later on, the C library has stacks of threads that have ended. */
     TEST_NOT_UNDER("", s28_without_a_thread_the_call_says_so, "it limits the address space"),
     TEST_NOT_UNDER("", work_waits_for_the_threads_there_are, "it limits the address space"),
     TEST(work_runs_on_a_thread_that_blocks_signals),
-    TEST(s06_one_thread_does_its_work_in_order),
-    TEST(never_more_threads_than_allowed),
-    TEST(as_many_threads_as_allowed_when_they_are_needed),
-    TEST(an_idle_thread_counts_for_one_piece_of_work),
     TEST(s13_work_that_has_not_begun_never_runs),
-    TEST(s13_work_that_has_begun_ends_by_itself),
-    TEST(s13_cancelling_what_is_done_changes_nothing),
     TEST(s19_work_counts_for_a_run_unless_it_is_told_not_to),
-    TEST(walk_shows_work),
-    TEST(s26_much_work_costs_few_wakes),
-    TEST(s26_done_runs_after_what_the_work_has_posted),
-    TEST_NOT_UNDER("valgrind", s36_a_virtual_clock_stands_still_meanwhile,
-                   "the work does not run while the loop is in io_uring_enter()"),
     TEST(s22_closing_waits_for_what_has_begun_and_drops_the_rest),
     TEST(s22_close_within_gives_up_and_frees_nothing),
-    TEST_NOT_UNDER("valgrind", s22_shutdown_sleeps_until_the_last_final_callback,
-                   "the work does not run while the loop is in io_uring_enter()"),
     TEST_NOT_UNDER("valgrind TSan ASan", s33_a_child_closes_though_the_threads_are_not_there,
                    "what belonged to the threads that the child lacks is a leak there"),
     TEST_NOT_UNDER("valgrind TSan", s33_a_child_forked_by_work_ends_with_it,
                    "what belonged to the threads that the child lacks is a leak there"),
-    TEST(a_storm_of_work_is_all_done_once),
     TEST(a_name_is_looked_up),
     TEST(s13_a_look_up_is_cancelled),
     TEST(s22_addresses_that_no_callback_has_seen_are_freed),
-    TEST(s29_arguments),
 };
 
 CHECK_MAIN(tests)
