@@ -16,59 +16,6 @@ static void slow(loop_t *loop, uint64_t duration, uint32_t kind, void *address, 
     (void)arg;
 }
 
-static void s29_null_where_no_error_can_be_carried(void)
-{
-    loop_set_data(NULL, &errno);
-    CHECK_POINTER(loop_data(NULL), NULL);
-    CHECK_TRUE(!loop_is_running(NULL));
-    CHECK_TRUE(!loop_is_alive(NULL));
-    CHECK_TRUE(!loop_is_pending(NULL, 1));
-    CHECK_TRUE(!loop_has_ref(NULL, 1));
-    CHECK(loop_next_deadline(NULL), ==, LOOP_NEVER);
-    CHECK(loop_current(NULL), <=, 0);
-    CHECK(loop_time(NULL), >, 0);
-    CHECK_POINTER(loop_running(), NULL);
-}
-
-static void s29_null_for_a_callback_is_invalid(void)
-{
-    loop_t *loop = new_loop();
-
-    CHECK(loop_call_soon(loop, NULL, NULL), ==, -EINVAL);
-    CHECK(loop_call_later(loop, 1, NULL, NULL), ==, -EINVAL);
-    CHECK(loop_call_at(loop, 1, NULL, NULL), ==, -EINVAL);
-    CHECK(loop_call_every(loop, 1, NULL, NULL), ==, -EINVAL);
-    CHECK(loop_add_hook(loop, LOOP_BEFORE_WAIT, NULL, NULL), ==, -EINVAL);
-    CHECK(loop_walk(loop, NULL, NULL), ==, -EINVAL);
-    CHECK_TRUE(!loop_is_alive(loop));
-    CHECK(loop_run_once(loop, 0), ==, 0);
-    close_loop(loop);
-}
-
-static void s29_null_for_an_out_parameter_is_invalid(void)
-{
-    loop_options_t options = LOOP_OPTIONS_INIT;
-    loop_t *loop = new_loop();
-    loop_handle_t timer = loop_call_later(loop, LOOP_SEC(1), do_nothing, NULL);
-
-    CHECK(loop_new(NULL, NULL), ==, -EINVAL);
-    CHECK(loop_new(&options, NULL), ==, -EINVAL);
-    CHECK(loop_when(loop, timer, NULL), ==, -EINVAL);
-    CHECK(loop_skipped(loop, timer, NULL), ==, -EINVAL);
-    CHECK(loop_metrics(loop, NULL), ==, -EINVAL);
-    CHECK_TRUE(loop_is_pending(loop, timer));
-    close_loop(loop);
-}
-
-static void s29_null_for_an_argument_is_nobodys_business(void)
-{
-    loop_t *loop = new_virtual_loop(0);
-
-    CHECK(loop_call_soon(loop, do_nothing, NULL), >, 0);
-    CHECK(loop_run(loop), ==, LOOP_DONE);
-    close_loop(loop);
-}
-
 static void *wrong_thread(void *arg)
 {
     loop_t *loop = arg;
@@ -115,6 +62,14 @@ static void s29_a_hook_has_to_say_when(void)
 }
 
 /* ---- options ---- */
+
+static void s29_null_for_a_new_loop_is_invalid(void)
+{
+    loop_options_t options = LOOP_OPTIONS_INIT;
+
+    CHECK(loop_new(NULL, NULL), ==, -EINVAL);
+    CHECK(loop_new(&options, NULL), ==, -EINVAL);
+}
 
 static int try_options(const loop_options_t *options)
 {
@@ -185,6 +140,22 @@ static void options_behind_the_stated_size_are_not_read(void)
     CHECK(loop_time(loop), >, 0);
     CHECK(loop_close(loop), ==, 0);
     munmap((char *)(words + 1) - page, 2 * page);
+}
+
+static void the_trace_goes_to_the_file_that_is_named(void)
+{
+    char name[] = "/tmp/ringloop-arguments-XXXXXX";
+    loop_options_t options = LOOP_OPTIONS_INIT;
+    int fd = mkstemp(name);
+
+    REQUIRE(fd, >=, 0);
+    options.trace = name;
+    CHECK(try_options(&options), ==, 0);
+    CHECK(lseek(fd, 0, SEEK_END), >, 0);
+    close(fd);
+    unlink(name);
+    options.trace = "/dev/null/a";
+    CHECK(try_options(&options), ==, -ENOTDIR);
 }
 
 static void unknown_flags_are_invalid(void)
@@ -319,13 +290,11 @@ static void a_deadline_beyond_the_kernels_clock(void)
 }
 
 static const struct check_test tests[] = {
-    TEST(s29_null_where_no_error_can_be_carried),
-    TEST(s29_null_for_a_callback_is_invalid),
-    TEST(s29_null_for_an_out_parameter_is_invalid),
-    TEST(s29_null_for_an_argument_is_nobodys_business),
     TEST(s29_the_order_of_errors),
     TEST(s29_a_hook_has_to_say_when),
+    TEST(s29_null_for_a_new_loop_is_invalid),
     TEST(options_of_every_size),
+    TEST(the_trace_goes_to_the_file_that_is_named),
     TEST(options_behind_the_stated_size_are_not_read),
     TEST(unknown_flags_are_invalid),
     TEST(ring_sizes),

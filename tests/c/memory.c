@@ -1,6 +1,6 @@
 /*
  * S31: memory that cannot be had is -ENOMEM, nothing is lost by it, and what ends
- * things allocates nothing. This program is linked with --wrap for the allocation
+ * things allocates nothing; tests/allocations.rs has what C adds nothing to. This program is linked with --wrap for the allocation
  * functions, so that any chosen allocation of the library's can be made to fail.
  */
 #include "check.h"
@@ -187,20 +187,8 @@ static void count_run(loop_t *loop, void *arg)
     ran++;
 }
 
-static loop_handle_t schedule(loop_t *loop, int kind, size_t i)
-{
-    switch (kind) {
-    case 0:
-        return loop_call_soon(loop, count_run, NULL);
-    case 1:
-        return loop_call_later(loop, i * 7919 % 5000, count_run, NULL);
-    default:
-        return loop_call_every(loop, 1 + i * 7919 % 5000, count_run, NULL);
-    }
-}
-
 /* Lets the n-th allocation and all after it fail, schedules more than fits, and sees that what was accepted runs. */
-static void check_scheduling(int kind)
+static void s31_calls_without_memory(void)
 {
     for (size_t n = 0; n < 40; n++) {
         loop_t *loop = new_virtual_loop(0);
@@ -209,7 +197,8 @@ static void check_scheduling(int kind)
         ran = 0;
         fail(n, SIZE_MAX);
         for (size_t i = 0; i < MANY; i++) {
-            loop_handle_t handle = schedule(loop, kind, i);
+            loop_handle_t handle = i % 2 ? loop_call_later(loop, i * 7919 % 5000, count_run, NULL)
+                                         : loop_call_soon(loop, count_run, NULL);
 
             if (handle > 0)
                 accepted++;
@@ -223,108 +212,13 @@ static void check_scheduling(int kind)
         if (n == 0)
             CHECK(refusals, >, 0);
         /* The loop has recovered as soon as there is memory again. */
-        CHECK(schedule(loop, kind, 1), >, 0);
-        if (kind == 2) {
-            CHECK(loop_run_once(loop, 5001), >=, 0);
-            for (int i = 0; i < 5000 && loop_time(loop) < 5000; i++)
-                CHECK(loop_run_once(loop, 5000 - loop_time(loop)), >=, 0);
-            CHECK(ran, >=, accepted + 1);
-        } else {
-            CHECK(loop_run(loop), ==, LOOP_DONE);
-            CHECK(ran, ==, accepted + 1);
-        }
+        CHECK(loop_call_soon(loop, count_run, NULL), >, 0);
+        CHECK(loop_run(loop), ==, LOOP_DONE);
+        CHECK(ran, ==, accepted + 1);
         close_loop(loop);
         if (refusals == 0)
             break;
     }
-}
-
-static void s31_call_soon_without_memory(void)
-{
-    check_scheduling(0);
-}
-
-static void s31_call_later_without_memory(void)
-{
-    check_scheduling(1);
-}
-
-static void s31_call_every_without_memory(void)
-{
-    check_scheduling(2);
-}
-
-static size_t releases;
-
-static void count_release(void *arg)
-{
-    (void)arg;
-    releases++;
-}
-
-static void s31_hooks_without_memory(void)
-{
-    for (size_t n = 0; n < 20; n++) {
-        loop_t *loop = new_virtual_loop(0);
-        size_t accepted = 0, guarded = 0;
-
-        ran = releases = 0;
-        fail(n, SIZE_MAX);
-        for (size_t i = 0; i < 1000; i++) {
-            loop_handle_t hook = loop_add_hook(loop, i % 2 ? LOOP_BEFORE_WAIT : LOOP_AFTER_WAIT, count_run, NULL);
-            int result;
-
-            if (hook < 0) {
-                CHECK(hook, ==, -ENOMEM);
-                continue;
-            }
-            accepted++;
-            result = loop_on_release(loop, hook, count_release);
-            if (result != 0)
-                CHECK(result, ==, -ENOMEM);
-            guarded += result == 0;
-        }
-        succeed();
-        CHECK(loop_run_once(loop, 0), ==, 0);
-        CHECK(ran, ==, accepted);
-        close_loop(loop);
-        CHECK(releases, ==, guarded);
-    }
-}
-
-static size_t walked;
-
-static void count_walk(loop_t *loop, const loop_info_t *info, void *arg)
-{
-    (void)loop;
-    (void)info;
-    (void)arg;
-    walked++;
-}
-
-static void s31_looking_without_memory(void)
-{
-    loop_t *loop = new_loop();
-    loop_handle_t timer = loop_call_later(loop, LOOP_SEC(1), do_nothing, NULL);
-    loop_metrics_t metrics;
-    uint64_t when = 0;
-    int result;
-
-    walked = 0;
-    metrics.size = sizeof metrics;
-    fail(0, SIZE_MAX);
-    result = loop_walk(loop, count_walk, NULL);
-    CHECK(loop_metrics(loop, &metrics), ==, 0);
-    CHECK(loop_when(loop, timer, &when), ==, 0);
-    CHECK_TRUE(loop_is_pending(loop, timer));
-    CHECK_TRUE(loop_is_alive(loop));
-    CHECK(loop_time(loop), >, 0);
-    CHECK(loop_cancel(loop, timer), ==, 0);
-    CHECK(loop_cancel(loop, timer), ==, -ENOENT); /* an error, and a sentence about it */
-    CHECK_TRUE(loop_last_error() != NULL);
-    succeed();
-    CHECK_TRUE((result == 0 && walked == 1) || (result == -ENOMEM && walked == 0));
-    close_loop(loop);
 }
 
 static void s31_loop_fd_without_memory(void)
@@ -342,28 +236,6 @@ static void s31_loop_fd_without_memory(void)
 
 /* ---- what allocates nothing ---- */
 
-static loop_handle_t handles[MANY];
-
-static void s31_cancel_allocates_nothing(void)
-{
-    loop_t *loop = new_loop();
-    size_t gone = 0;
-
-    for (size_t i = 0; i < MANY; i++) {
-        handles[i] = i % 3 == 0   ? loop_call_soon(loop, count_run, NULL)
-                     : i % 3 == 1 ? loop_call_later(loop, LOOP_SEC(1 + i * 7919 % 5000), count_run, NULL)
-                                  : loop_call_every(loop, LOOP_SEC(1 + i * 7919 % 5000), count_run, NULL);
-        CHECK(handles[i], >, 0);
-    }
-    fail(0, SIZE_MAX);
-    for (size_t i = 0; i < MANY; i++)
-        gone += loop_cancel(loop, handles[i * 7919 % MANY]) == 0;
-    CHECK(succeed(), ==, 0);
-    CHECK(gone, ==, MANY);
-    CHECK_TRUE(!loop_is_alive(loop));
-    close_loop(loop);
-}
-
 /* Every function but these returns -ENOMEM where it must; they have no way to. In a child: they may only abort. */
 static void words_without_memory(void *arg)
 {
@@ -378,93 +250,6 @@ static void words_without_memory(void *arg)
 static void s31_errors_in_words_without_memory(void)
 {
     CHECK_IN_CHILD(words_without_memory, NULL);
-}
-
-static loop_t *crowded_loop(void)
-{
-    loop_t *loop = new_virtual_loop(0);
-
-    ran = 0;
-    for (size_t i = 0; i < 3000; i++) {
-        CHECK(loop_call_soon(loop, count_run, NULL), >, 0);
-        CHECK(loop_call_later(loop, i * 7919 % 5000, count_run, NULL), >, 0);
-        CHECK(loop_unref(loop, loop_call_every(loop, 1 + i * 7919 % 5000, count_run, NULL)), ==, 0);
-    }
-    CHECK(loop_call_later(loop, 20000, do_stop, NULL), >, 0);
-    return loop;
-}
-
-static void s31_a_run_without_memory_loses_nothing(void)
-{
-    size_t ran_with_memory;
-    loop_t *loop = crowded_loop();
-    int result;
-
-    CHECK(loop_run_forever(loop), ==, LOOP_STOPPED);
-    ran_with_memory = ran;
-    close_loop(loop);
-
-    loop = crowded_loop();
-    while (loop_time(loop) < 20000) {
-        fail(0, SIZE_MAX);
-        result = loop_run_forever(loop);
-        succeed();
-        CHECK_TRUE(result == LOOP_STOPPED || result == -ENOMEM);
-        if (result == -ENOMEM)
-            CHECK(loop_run_once(loop, 20000), >=, 0);
-    }
-    CHECK(ran, ==, ran_with_memory);
-    close_loop(loop);
-}
-
-/* It may ask for some, to be quicker, but has to do without. */
-static void s31_running_and_stopping_need_no_memory(void)
-{
-    loop_t *loop = crowded_loop();
-    int result;
-
-    fail(0, SIZE_MAX);
-    result = loop_run_forever(loop);
-    succeed();
-    CHECK(result, ==, LOOP_STOPPED);
-    CHECK(ran, >, 9000);
-    close_loop(loop);
-}
-
-static void s31_sleeping_needs_no_memory(void)
-{
-    loop_t *loop = new_loop();
-    int result;
-
-    for (size_t i = 0; i < 50; i++)
-        CHECK(loop_call_later(loop, LOOP_USEC(200 * i), count_run, NULL), >, 0);
-    ran = 0;
-    fail(0, SIZE_MAX);
-    result = loop_run(loop);
-    succeed();
-    CHECK(result, ==, LOOP_DONE);
-    CHECK(ran, ==, 50);
-    close_loop(loop);
-}
-
-static void s31_close_allocates_nothing(void)
-{
-    loop_t *loop = new_loop();
-    int result;
-
-    releases = 0;
-    for (size_t i = 0; i < MANY; i++) {
-        loop_handle_t handle = i % 2 ? loop_call_soon(loop, count_run, NULL)
-                                     : loop_call_later(loop, LOOP_SEC(1 + i), count_run, NULL);
-
-        CHECK(loop_on_release(loop, handle, count_release), ==, 0);
-    }
-    CHECK(loop_run_once(loop, 0), ==, MANY / 2);
-    fail(0, SIZE_MAX);
-    result = loop_close(loop);
-    CHECK(succeed(), ==, 0);
-    CHECK(result, ==, 0);
-    CHECK(releases, ==, MANY);
 }
 
 /* ---- posts: this thread and others post in turn, never at once, so that the n-th allocation is always the same ---- */
@@ -976,18 +761,9 @@ static const struct check_test tests[] = {
     TEST(s31_loop_new_with_any_one_allocation_failing),
     TEST(s31_loop_new_with_all_allocations_failing_from_some_point),
     TEST(s31_a_failed_loop_new_leaves_no_descriptor_behind),
-    TEST(s31_call_soon_without_memory),
-    TEST(s31_call_later_without_memory),
-    TEST(s31_call_every_without_memory),
-    TEST(s31_hooks_without_memory),
-    TEST(s31_looking_without_memory),
+    TEST(s31_calls_without_memory),
     TEST(s31_loop_fd_without_memory),
-    TEST(s31_cancel_allocates_nothing),
     TEST(s31_errors_in_words_without_memory),
-    TEST(s31_a_run_without_memory_loses_nothing),
-    TEST(s31_running_and_stopping_need_no_memory),
-    TEST(s31_sleeping_needs_no_memory),
-    TEST(s31_close_allocates_nothing),
     TEST(s31_posts_with_any_one_allocation_failing),
     TEST(s31_posts_with_all_allocations_failing_from_some_point),
     TEST(s31_posts_that_a_run_has_no_room_for_wait_in_order),
