@@ -168,25 +168,6 @@ static void unknown_flags_are_invalid(void)
     }
 }
 
-static void ring_sizes(void)
-{
-    static const uint32_t sq[] = {0, 1, 2, 3, 7, 256, 4096};
-    static const uint32_t cq[] = {0, 1, 2, 3, 9, 512, 8192};
-
-    for (size_t i = 0; i < sizeof sq / sizeof sq[0]; i++)
-        for (size_t j = 0; j < sizeof cq / sizeof cq[0]; j++) {
-            loop_options_t options = LOOP_OPTIONS_INIT;
-
-            options.sq_entries = sq[i];
-            options.cq_entries = cq[j];
-            /* Fewer completions than submissions is what the kernel refuses. */
-            if (cq[j] == 0 || (sq[i] != 0 && cq[j] >= sq[i]))
-                CHECK(try_options(&options), ==, 0);
-            else
-                CHECK_TRUE(try_options(&options) <= 0);
-        }
-}
-
 static void ring_sizes_out_of_range_are_invalid(void)
 {
     static const uint32_t bad[] = {65537, 100000, 1u << 31, UINT32_MAX};
@@ -297,7 +278,6 @@ static const struct check_test tests[] = {
     TEST(the_trace_goes_to_the_file_that_is_named),
     TEST(options_behind_the_stated_size_are_not_read),
     TEST(unknown_flags_are_invalid),
-    TEST(ring_sizes),
     TEST(ring_sizes_out_of_range_are_invalid),
     TEST(the_largest_numbers_in_the_options),
     TEST(the_largest_numbers_in_calls),

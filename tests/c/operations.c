@@ -202,42 +202,7 @@ static void what_fails_ends_the_rest_of_its_chain(void)
     CHECK(loop_close(loop), ==, 0);
 }
 
-static void s13_cancelling_one_that_has_not_begun_ends_it_when_its_turn_comes(void)
-{
-    loop_t *loop = new_loop();
-    loop_metrics_t metrics;
-    struct outcome seen[2] = {{0}};
-    char received[8], second[8];
-    int fds[2], others[2];
-    loop_handle_t handles[2];
-    struct io_uring_sqe sqes[2];
-    uint64_t until;
-
-    memset(&metrics, 0, sizeof metrics);
-    metrics.size = sizeof metrics;
-    make_pair(fds);
-    make_pair(others);
-    sqes[0] = transfer(IORING_OP_RECV, fds[0], received, sizeof received);
-    sqes[1] = transfer(IORING_OP_RECV, others[0], second, sizeof second);
-    CHECK(chain(loop, sqes, 2, seen, handles), ==, 0);
-    CHECK(loop_run_once(loop, 0), ==, 0);
-    CHECK(loop_cancel(loop, handles[1]), ==, 1);
-    until = loop_time(loop) + LOOP_MSEC(20);
-    while (loop_time(loop) < until) CHECK(loop_run_once(loop, until - loop_time(loop)), ==, 0);
-    CHECK(loop_metrics(loop, &metrics), ==, 0);
-    /* It is not asked for again and again. */
-    CHECK(metrics.submitted, <, 20);
-    CHECK(seen[1].times, ==, 0);
-    CHECK(write(fds[1], "x", 1), ==, 1);
-    CHECK(loop_run(loop), ==, LOOP_DONE);
-    CHECK(seen[0].result, ==, 1);
-    CHECK(seen[1].result, ==, -ECANCELED);
-    close_pair(fds);
-    close_pair(others);
-    CHECK(loop_close(loop), ==, 0);
-}
-
-/* An operation waits in a chain while so many deadlines of its come, one after the other. */
+/* An operation waits in a chain while it is cancelled, or while so many deadlines of its come, one after the other. */
 static void wait_in_a_chain(int deadlines)
 {
     loop_t *loop = new_loop();
@@ -253,20 +218,38 @@ static void wait_in_a_chain(int deadlines)
     sqes[0] = transfer(IORING_OP_RECV, fds[0], received, sizeof received);
     sqes[1] = transfer(IORING_OP_RECV, others[0], second, sizeof second);
     CHECK(chain(loop, sqes, 2, seen, handles), ==, 0);
-    for (int i = 0; i < deadlines; i++) {
-        CHECK(loop_set_deadline(loop, handles[1], loop_time(loop) + LOOP_MSEC(5)), ==, 0);
+    CHECK(loop_run_once(loop, 0), ==, 0);
+    if (deadlines == 0)
+        CHECK(loop_cancel(loop, handles[1]), ==, 1);
+    for (int i = 0; i < deadlines || i == 0; i++) {
+        if (deadlines)
+            CHECK(loop_set_deadline(loop, handles[1], loop_time(loop) + LOOP_MSEC(5)), ==, 0);
         until = loop_time(loop) + LOOP_MSEC(20);
         while (loop_time(loop) < until) CHECK(loop_run_once(loop, until - loop_time(loop)), ==, 0);
     }
+    /* It is not asked for again and again. */
+    CHECK(metrics_of(loop).submitted, <, 30);
     CHECK(seen[1].times, ==, 0);
     CHECK(write(fds[1], "x", 1), ==, 1);
     CHECK(loop_run(loop), ==, LOOP_DONE);
     CHECK(seen[0].result, ==, 1);
-    CHECK(seen[1].result, ==, -ETIMEDOUT);
-    CHECK_TRUE(seen[1].flags & LOOP_TIMED_OUT);
+    CHECK(seen[1].result, ==, deadlines ? -ETIMEDOUT : -ECANCELED);
+    CHECK(seen[1].flags & LOOP_TIMED_OUT, ==, deadlines ? LOOP_TIMED_OUT : 0);
     close_pair(fds);
     close_pair(others);
     CHECK(loop_close(loop), ==, 0);
+}
+
+static void s13_cancelling_one_that_has_not_begun_ends_it_when_its_turn_comes(void)
+{
+    wait_in_a_chain(0);
+}
+
+/* The operation is still pending when its deadline has come, and a second one comes before it ends. */
+static void s13_deadlines_in_a_chain_come_when_its_turn_does(void)
+{
+    wait_in_a_chain(1);
+    wait_in_a_chain(2);
 }
 
 /* A send without a copy ends when the kernel has let go of its buffer, but what is chained to it begins when all is sent. */
@@ -318,12 +301,6 @@ static void s13_what_is_behind_a_send_without_a_copy_is_cancelled_at_once(void)
     close(listener);
     close_pair(pipe_ends);
     CHECK(loop_close(loop), ==, 0);
-}
-
-/* The operation is still pending when its deadline has come, and a second one comes before it ends. */
-static void s13_a_second_deadline_undoes_no_first_one(void)
-{
-    wait_in_a_chain(2);
 }
 
 static void s22_a_chain_ends_with_its_loop(void)
@@ -672,7 +649,7 @@ static const struct check_test tests[] = {
     TEST(what_fails_ends_the_rest_of_its_chain),
     TEST(s13_cancelling_one_that_has_not_begun_ends_it_when_its_turn_comes),
     TEST(s13_what_is_behind_a_send_without_a_copy_is_cancelled_at_once),
-    TEST(s13_a_second_deadline_undoes_no_first_one),
+    TEST(s13_deadlines_in_a_chain_come_when_its_turn_does),
     TEST(s22_a_chain_ends_with_its_loop),
     TEST(chains_that_cannot_be_are_refused),
     TEST(buffers_can_be_registered_with_the_ring),

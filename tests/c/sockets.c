@@ -332,48 +332,34 @@ static void s22_descriptors_of_a_message_that_nobody_sees_are_closed(void)
 
 /* ---- flags ---- */
 
-/* That a flag is refused, by a sentence with these words. */
-static void check_refused(loop_handle_t submitted, unsigned flag, const char *said)
+static void check_refused(loop_handle_t submitted, const char *said)
 {
     CHECK(submitted, ==, -EINVAL);
-    if (!strstr(loop_last_error(), said)) {
-        fprintf(stderr, "%#x is refused with \"%s\", not \"%s\"\n", flag, loop_last_error(), said);
-        CHECK_TRUE(false);
-    }
+    CHECK_TRUE(strstr(loop_last_error(), said) != NULL);
 }
 
 static void s13_flags_that_keep_the_buffer_are_refused_by_name(void)
 {
-    const unsigned sending = MSG_CONFIRM | MSG_DONTROUTE | MSG_DONTWAIT | MSG_EOR | MSG_FASTOPEN | MSG_MORE | MSG_NOSIGNAL |
-                             MSG_OOB | MSG_WAITALL;
-    const unsigned receiving = MSG_CMSG_CLOEXEC | MSG_DONTWAIT | MSG_ERRQUEUE | MSG_NOSIGNAL | MSG_OOB | MSG_PEEK |
-                               MSG_TRUNC | MSG_WAITALL;
+    const int sends[] = {MSG_ZEROCOPY, SPLICE_PAGES, 1 << 23}, receives[] = {SOCK_DEVMEM, 1 << 23};
+    const char *send_refusals[] = {"MSG_ZEROCOPY is refused", "MSG_SPLICE_PAGES is refused", "have another bit"};
+    const char *recv_refusals[] = {"MSG_SOCK_DEVMEM is refused", "have another bit"};
     static char room[16];
+    struct iovec vector = {room, sizeof room};
+    struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1};
     loop_t *loop = new_loop();
     int fds[2];
 
     make_pair(fds);
-    for (int bit = 0; bit < 32; bit++) {
-        unsigned flag = 1u << bit;
-        struct iovec vector = {room, sizeof room};
-        struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1};
-        const char *send_refusal = flag == MSG_ZEROCOPY   ? "MSG_ZEROCOPY is refused"
-                                   : flag == SPLICE_PAGES ? "MSG_SPLICE_PAGES is refused"
-                                                          : "have another bit";
-        const char *recv_refusal = flag == SOCK_DEVMEM ? "MSG_SOCK_DEVMEM is refused" : "have another bit";
-
-        if (!(flag & sending)) {
-            check_refused(loop_send(loop, fds[0], room, 1, (int)flag, note_outcome, NULL), flag, send_refusal);
-            check_refused(loop_send_all(loop, fds[0], room, 1, (int)flag, note_outcome, NULL), flag, send_refusal);
-            check_refused(loop_sendmsg(loop, fds[0], &message, (int)flag, note_outcome, NULL), flag, send_refusal);
-        }
-        if (!(flag & receiving)) {
-            check_refused(loop_recv(loop, fds[0], room, 1, (int)flag, note_outcome, NULL), flag, recv_refusal);
-            check_refused(loop_recvmsg(loop, fds[0], &message, (int)flag, note_outcome, NULL), flag, recv_refusal);
-        }
+    for (int i = 0; i < 3; i++) {
+        check_refused(loop_send(loop, fds[0], room, 1, sends[i], note_outcome, NULL), send_refusals[i]);
+        check_refused(loop_send_all(loop, fds[0], room, 1, sends[i], note_outcome, NULL), send_refusals[i]);
+        check_refused(loop_sendmsg(loop, fds[0], &message, sends[i], note_outcome, NULL), send_refusals[i]);
     }
-    CHECK(loop_send(loop, fds[0], room, 1, (int)sending, note_outcome, NULL), >, 0);
-    CHECK(loop_recv(loop, fds[0], room, 1, (int)receiving, note_outcome, NULL), >, 0);
+    for (int i = 0; i < 2; i++) {
+        check_refused(loop_recv(loop, fds[0], room, 1, receives[i], note_outcome, NULL), recv_refusals[i]);
+        check_refused(loop_recvmsg(loop, fds[0], &message, receives[i], note_outcome, NULL), recv_refusals[i]);
+    }
+    CHECK_TRUE(!loop_is_alive(loop));
     close_loop(loop);
     close_pair(fds);
 }
