@@ -121,54 +121,6 @@ static void s11_a_cancelled_watcher_leaves_the_child(void)
     close_loop(loop);
 }
 
-static loop_handle_t victim;
-
-static void cancel_victim(loop_t *loop, pid_t pid, int wait_status, void *arg)
-{
-    note(loop, pid, wait_status, arg);
-    CHECK(loop_cancel(loop, victim), ==, 0);
-}
-
-static void s11_cancelled_in_the_batch_that_is_run(void)
-{
-    loop_t *loop = new_loop();
-    pid_t first = child(1, NULL), second = child(2, NULL);
-    int status;
-
-    ended = 0;
-    await_zombie(first);
-    await_zombie(second);
-    REQUIRE(loop_watch_child(loop, first, cancel_victim, NULL), >, 0);
-    victim = loop_watch_child(loop, second, note, NULL);
-    CHECK(loop_run(loop), ==, LOOP_DONE);
-    CHECK_TRUE(ended == 1 && pids[0] == first);
-    REQUIRE(waitpid(second, &status, WNOHANG), ==, second);
-    CHECK(WEXITSTATUS(status), ==, 2);
-    close_loop(loop);
-}
-
-/* Slots are used again while the kernel still knows the watcher that was there. */
-static void s10_a_late_completion_meets_nobody(void)
-{
-    loop_t *loop = new_loop();
-    int end;
-    pid_t pid = child(7, &end);
-
-    ended = 0;
-    for (int i = 0; i < 200; i++) {
-        loop_handle_t handle = loop_watch_child(loop, pid, note, NULL);
-
-        REQUIRE(handle, >, 0);
-        CHECK(loop_run_once(loop, 0), ==, 0);
-        CHECK(loop_cancel(loop, handle), ==, 0);
-    }
-    REQUIRE(loop_watch_child(loop, pid, note, NULL), >, 0);
-    close(end);
-    CHECK(loop_run(loop), ==, LOOP_DONE);
-    CHECK_TRUE(ended == 1 && pids[0] == pid && WEXITSTATUS(statuses[0]) == 7);
-    close_loop(loop);
-}
-
 /* ---- what it counts for ---- */
 
 static void see_child(loop_t *loop, const loop_info_t *info, void *arg)
@@ -209,29 +161,6 @@ static int descriptors(void)
 
     for (int fd = 0; fd < 256; fd++) count += fcntl(fd, F_GETFD) >= 0;
     return count;
-}
-
-/* The kernel does not know it any more when it is told to forget it. */
-static void s22_closing_when_the_child_has_ended(void)
-{
-    int before_it_is_watched;
-
-    for (before_it_is_watched = 0; before_it_is_watched < 2; before_it_is_watched++) {
-        loop_t *loop = new_loop();
-        int end;
-        pid_t pid = child(0, before_it_is_watched ? NULL : &end);
-
-        if (before_it_is_watched) await_zombie(pid);
-        CHECK(loop_watch_child(loop, pid, note, NULL), >, 0);
-        if (!before_it_is_watched) {
-            CHECK(loop_run_once(loop, 0), ==, 0);
-            close(end);
-            await_zombie(pid);
-        }
-        CHECK(loop_close(loop), ==, 0);
-        CHECK(is_reaped(pid), ==, false);
-        CHECK(waitpid(pid, NULL, 0), ==, pid);
-    }
 }
 
 static void sleep_a_while(void *arg)
@@ -311,10 +240,7 @@ static const struct check_test tests[] = {
     TEST(a_child_ends_and_is_reaped),
     TEST(children_that_nobody_waits_for),
     TEST(s11_a_cancelled_watcher_leaves_the_child),
-    TEST(s11_cancelled_in_the_batch_that_is_run),
-    TEST(s10_a_late_completion_meets_nobody),
     TEST(s19_a_watcher_counts_for_a_run_unless_it_is_told_not_to),
-    TEST(s22_closing_when_the_child_has_ended),
     TEST_NOT_UNDER("valgrind", s22_a_close_that_gives_up_leaves_the_watcher,
                    "the work does not run while the loop is in io_uring_enter()"),
     TEST_NOT_UNDER("valgrind", s33_a_forked_child_closes_nothing, "it has copies of what the parent holds"),

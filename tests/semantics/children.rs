@@ -9,7 +9,8 @@ use std::time::Duration;
 use libc::{ECHILD, EINVAL, ENOENT};
 use ringloop::{Kind, Loop, Outcome, Time};
 
-use crate::trace::{Trace, errno, real_loop};
+use crate::support::Watched;
+use crate::trace::{Trace, errno, later, real_loop};
 
 fn sh(script: &str) -> std::process::Child {
     Command::new("sh").arg("-c").arg(script).stdin(Stdio::piped()).spawn().unwrap()
@@ -60,6 +61,69 @@ fn s11_a_cancelled_watcher_leaves_the_child() {
     assert_eq!(lp.run_once(Duration::from_millis(2)), Ok(0));
 }
 
+/// Waits for the end of a child, and leaves it to be waited for.
+fn await_end(child: &std::process::Child) {
+    // SAFETY: a zeroed structure is a valid one, and is written to.
+    let ended = unsafe {
+        let mut info = std::mem::zeroed();
+        libc::waitid(libc::P_PID, child.id(), &mut info, libc::WEXITED | libc::WNOWAIT)
+    };
+    assert_eq!(ended, 0);
+}
+
+#[test]
+fn s11_a_watcher_that_is_cancelled_in_its_batch_leaves_the_child() {
+    let lp = real_loop();
+    let [first, mut second] = ["exit 1", "exit 2"].map(sh);
+    await_end(&first);
+    await_end(&second);
+    let (victim, inner) = later();
+    lp.watch_child(first.id(), move |lp, _| lp.cancel(inner.get().unwrap()).unwrap()).unwrap();
+    victim.set(Some(lp.watch_child(second.id(), |_, _| panic!("it was cancelled")).unwrap()));
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    assert_eq!(second.wait().unwrap().code(), Some(2));
+}
+
+/// Slots are used again while the kernel still knows the watcher that was there.
+#[test]
+#[expect(clippy::zombie_processes, reason = "the loop waits for it")]
+fn s10_a_late_completion_meets_nobody() {
+    let lp = real_loop();
+    let mut child = sh("read x; exit 7");
+    for _ in 0..200 {
+        let handle = lp.watch_child(child.id(), |_, _| panic!("it was cancelled")).unwrap();
+        lp.run_once(Duration::ZERO).unwrap();
+        lp.cancel(handle).unwrap();
+    }
+    let seen = Rc::new(Cell::new(None));
+    let inner = Rc::clone(&seen);
+    lp.watch_child(child.id(), move |_, status| inner.set(status.unwrap().code())).unwrap();
+    drop(child.stdin.take());
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    assert_eq!(seen.get(), Some(7));
+}
+
+/// The kernel does not know it any more when it is told to forget it.
+#[test]
+fn s22_closing_leaves_a_child_that_has_ended() {
+    for ends_before in [false, true] {
+        let lp = real_loop();
+        let mut child = sh("read x; exit 3");
+        if ends_before {
+            drop(child.stdin.take());
+            await_end(&child);
+        }
+        lp.watch_child(child.id(), |_, _| panic!("a callback has run")).unwrap();
+        if !ends_before {
+            lp.run_once(Duration::ZERO).unwrap();
+            drop(child.stdin.take());
+            await_end(&child);
+        }
+        lp.close().unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(3));
+    }
+}
+
 #[test]
 fn what_is_no_child_is_refused_and_one_that_another_reaped_has_no_status() {
     let lp = real_loop();
@@ -94,7 +158,7 @@ fn s22_closing_leaves_the_child() {
 #[test]
 #[expect(clippy::zombie_processes, reason = "the loop waits for it")]
 fn s36_a_virtual_clock_stands_still_while_a_child_lives() {
-    let lp = Loop::builder().virtual_time(Time::from_nanos(0)).build().unwrap();
+    let lp = Watched::new(Loop::builder().virtual_time(Time::from_nanos(0)).build().unwrap());
     let mut child = sh("read x");
     let ended = Rc::new(Cell::new(false));
     let inner = Rc::clone(&ended);

@@ -215,7 +215,8 @@ fn s13_cancelling_what_is_done_changes_nothing() {
 
 #[test]
 fn s36_a_virtual_clock_stands_still_while_work_goes_on() {
-    let lp = Loop::builder().virtual_time(ringloop::Time::from_nanos(0)).build().unwrap();
+    let builder = Loop::builder().virtual_time(ringloop::Time::from_nanos(0));
+    let lp = Watched::new(builder.build().unwrap());
     let trace = Trace::new();
     let (_, end) = block(&lp, &trace);
     lp.call_later(Duration::from_secs(1), trace.note("timer")).unwrap();
