@@ -147,6 +147,11 @@ static void messages_carry_vectors_names_and_descriptors(void)
     close_loop(loop);
 }
 
+union control {
+    struct cmsghdr header;
+    char room[CMSG_SPACE(16 * sizeof(int)) + CMSG_SPACE(sizeof(int))];
+};
+
 static void a_descriptor_goes_through_a_message(void)
 {
     loop_t *loop = new_loop();
@@ -156,7 +161,8 @@ static void a_descriptor_goes_through_a_message(void)
     union {
         char room[CMSG_SPACE(sizeof(int))];
         struct cmsghdr align;
-    } out_control, in_control;
+    } out_control;
+    union control in_control;
     struct msghdr out_message = {0}, in_message = {0};
     struct cmsghdr *control;
     int fds[2], passed;
@@ -182,7 +188,7 @@ static void a_descriptor_goes_through_a_message(void)
     CHECK(loop_run(loop), ==, LOOP_DONE);
     CHECK(sent.result, ==, 1);
     CHECK(received.result, ==, 1);
-    CHECK(in_message.msg_controllen, ==, sizeof in_control);
+    CHECK(in_message.msg_controllen, ==, sizeof out_control);
     /* What a callback has seen is the program's. */
     close_loop(loop);
     control = CMSG_FIRSTHDR(&in_message);
@@ -241,11 +247,6 @@ static int count_descriptors(void)
     closedir(folder);
     return count;
 }
-
-union control {
-    struct cmsghdr header;
-    char room[CMSG_SPACE(16 * sizeof(int)) + CMSG_SPACE(sizeof(int))];
-};
 
 /* Sends `count` descriptors with a byte. */
 static void send_descriptors(int fd, int count)
