@@ -120,7 +120,7 @@ fn s22_dropping_the_loop_ends_operations_and_calls_nobody() {
 
 #[test]
 fn s22_a_loop_is_closed_amid_operations_by_its_threads_end() {
-    // In C alone can a loop that has run go to another thread: tests/c/remotes.c.
+    // In C alone can a loop that has run go to another thread: tests/c/threads.c.
     let (ours, mut peer) = UnixStream::pair().unwrap();
     let released = std::thread::spawn(|| {
         let lp = Loop::new().unwrap();
