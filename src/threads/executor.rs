@@ -2,18 +2,13 @@
 //! done on its own.
 //!
 //! Work is an operation whose kernel is the executor: cancelling is a request, and exactly one
-//! final callback comes (S13). All that the executor needs for a piece of work is had when it is
-//! scheduled, so that a thread which has done it allocates nothing. Finished work is a post like
-//! all others, which stands behind those that the work has made (S26): many pieces of work cost one
-//! wake, and none is sent to a loop that is awake. When the inbox takes no more, and no posts come
-//! any more, it waits in a queue, and the loop is told as of a signal.
+//! final callback comes (S13). All that it needs is had when it is scheduled. Finished work is a
+//! post, behind those that the work has made (S26); when the inbox takes no more, it waits in a
+//! queue, and the loop is told as of a signal. Idle threads stay until the loop is closed; they
+//! block all signals.
 //!
-//! A thread is started when work waits that no idle thread will take. Idle threads stay until the
-//! loop is closed. They block all signals: the program's handlers run elsewhere.
-//!
-//! The threads, and whoever holds the lock, are not there in a forked child, so nothing takes it
-//! there, or joins: what the executor has is leaked (S33). No user code runs or is dropped while
-//! the lock is held.
+//! No user code runs or is dropped while the lock is held. In a forked child, where its holder is
+//! not, nothing takes it or joins: what the executor has is leaked (S33).
 
 use std::cell::{Cell, OnceCell};
 use std::mem::take;

@@ -2,30 +2,24 @@
 //! S26, S27).
 //!
 //! All of it is one word: the address of the post that came last, with the loop's sleep, its latch,
-//! and whether signals have come in the three lowest bits. Posts are linked into a stack by
-//! compare-and-swap, so that a thread which is stopped half-way hides nobody else's post. The loop
-//! takes them all at once and turns them round: then they stand in the order in which the word took
-//! them, which is the order of posting for each thread, and for all threads as far as they can
-//! tell.
+//! and whether signals have come in the three lowest bits. Posts are linked into a stack, so that a
+//! thread which is stopped half-way hides nobody else's post. The loop takes them all at once and
+//! turns them round: then they stand in the order in which the word took them.
 //!
-//! `unsafe` lives here because the word is an address: the stack that it leads to belongs to
-//! whoever takes it out, in one step.
-//!
-//! # No wakeup is lost
-//!
-//! The loop falls asleep by changing the word from 0, which says that there is nothing for it, to
-//! `ASLEEP`, in one step. Whoever posts, latches or signals changes the word too, and takes
-//! `ASLEEP` out in the same step. The changes of one word have one order, so there are two cases.
-//! The post came first: the loop finds the word not 0, and does not sleep. The sleep came first:
-//! the poster finds `ASLEEP`, and wakes the loop. The wake itself is a write to an eventfd whose
-//! poll stands in the ring, so it also ends a sleep that has not quite begun.
-//!
-//! Of many posters one finds `ASLEEP`, so many posts cost one wake, and none is sent to a loop that
-//! is awake.
+//! No wakeup is lost. The loop falls asleep by changing the word from 0, which says that there is
+//! nothing for it, to `ASLEEP`, in one step. Whoever posts, latches or signals changes the word,
+//! and takes `ASLEEP` out in the same step. The changes of one word have one order: either the post
+//! came first, and the loop, which finds the word not 0, does not sleep; or the sleep did, and the
+//! poster, who finds `ASLEEP`, wakes the loop. Of many posters one finds it, so many posts cost one
+//! wake. The wake is a write to an eventfd whose poll stands in the ring, so it also ends a sleep
+//! that has not quite begun.
 //!
 //! Closing puts `CLOSED` in the place of the posts, which nothing takes out again: a post is either
 //! in what was there, or refused. Sleep and signals go on, for the final callbacks that a shutdown
 //! waits for. `make loom` checks all this in every order of the steps.
+//!
+//! `unsafe` lives here because the word is an address: the stack that it leads to belongs to
+//! whoever takes it out, in one step.
 
 use std::ptr;
 

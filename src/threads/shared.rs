@@ -1,8 +1,9 @@
 //! What a loop shares with other threads: its inbox, and how it is woken. It may outlive its loop
 //! (S23).
 //!
-//! All of it is for any thread, and takes no lock. Of the loop it knows nothing but the type of its
-//! callbacks.
+//! All of it is for any thread, and takes no lock; a wake is async-signal-safe. This relies on the
+//! loop, which closes the inbox and takes out what is in it before it lets go. Of the loop it knows
+//! nothing but the type of its callbacks.
 
 use std::mem::forget;
 use std::sync::OnceLock;
