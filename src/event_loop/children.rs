@@ -1,8 +1,9 @@
 //! Watchers of children: the kernel polls a child's pidfd, and the loop reaps the child just before
-//! it calls back (S11).
+//! it calls back (S11). Each calls back once, also when another has reaped the child, and no other
+//! child is met that has its number by then.
 //!
-//! (WAITID, since 6.7, saves the descriptor where it is given the number. It is for where there are
-//! no pidfds.)
+//! This relies on the pidfd. Where there is none, WAITID (6.7) is given the number, which cannot
+//! promise that.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -45,23 +46,19 @@ impl Loop {
 
     /// Hands out the callback of what is next in the batch. A child is reaped before; None when it
     /// has not ended.
-    pub(crate) fn take_call(&self, schedule: &mut Schedule, next: SlotRef) -> Result<Option<Call>> {
-        let mut reaped = None;
-        if let Some(child) = schedule.child_at(next) {
-            let pid = child.pid;
-            match reap(child) {
-                Some(status) => reaped = Some(Event::Exited(pid, status)),
-                None => {
-                    let again = self.watch_again(schedule, next);
-                    if again.is_err() {
-                        schedule.put_back(next);
-                    }
-                    return again.map(|()| None);
-                }
+    pub(super) fn take_call(&self, schedule: &mut Schedule, next: SlotRef) -> Result<Option<Call>> {
+        let reaped = schedule.child_at(next).map(|child| (child.pid, reap(child)));
+        if let Some((_, None)) = reaped {
+            let again = self.watch_again(schedule, next);
+            if again.is_err() {
+                schedule.put_back(next);
             }
+            return again.map(|()| None);
         }
         let mut call = schedule.take_call(next)?;
-        call.event = reaped.unwrap_or(call.event);
+        if let Some((pid, Some(status))) = reaped {
+            call.event = Event::Exited(pid, status);
+        }
         Ok(Some(call))
     }
 
@@ -107,9 +104,7 @@ fn reap(child: &Child) -> Option<c_int> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
     use std::process::{Command, Stdio};
-    use std::rc::Rc;
     use std::time::Duration;
 
     use super::*;
@@ -121,25 +116,15 @@ mod tests {
         let mut other = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         let pid = other.id() as pid_t;
         let lp = Loop::new().unwrap();
-        let status = Rc::new(Cell::new(false));
-        let told = Rc::clone(&status);
-        let tell = move |_: &Loop, event: &Event| {
+        let callback = Callback::once_event(|_: &Loop, event: &Event| {
             assert!(matches!(event, Event::Exited(_, REAPED_BY_ANOTHER)), "{event:?}");
-            told.set(true);
-        };
-        let callback = Callback::once_event(tell).unwrap();
-        {
-            let mut schedule = lp.schedule.borrow_mut();
-            schedule.reserve_child().unwrap();
-            let handle = schedule.add_child(Child::new(pid, None), callback);
-            schedule.completed(Completed {
-                number: number(handle),
-                result: -libc::ECHILD,
-                flags: 0,
-            });
-        }
+        });
+        let mut schedule = lp.schedule.borrow_mut();
+        schedule.reserve_child().unwrap();
+        let handle = schedule.add_child(Child::new(pid, None), callback.unwrap());
+        schedule.completed(Completed { number: number(handle), result: -libc::ECHILD, flags: 0 });
+        drop(schedule);
         assert_eq!(lp.run_once(Duration::ZERO), Ok(1));
-        assert!(status.get());
         drop(other.stdin.take());
         assert!(other.wait().unwrap().success());
     }
