@@ -93,9 +93,9 @@ pub use abi::sqe::Sqe;
 pub use error::{Error, Result};
 pub use event_loop::builder::Builder;
 pub use event_loop::close::CloseError;
-pub use event_loop::events::Events;
 pub use event_loop::remote::{Refused, Remote};
 pub use event_loop::thread::DetachedLoop;
+pub use event_loop::watch::Events;
 pub use event_loop::{Loop, Outcome};
 #[cfg(any(feature = "futures-io", feature = "hyper"))]
 pub use io::compat;

@@ -4,7 +4,7 @@ use std::ffi::{c_int, c_void};
 
 use super::{Arg, Function, LoopPtr, count, handle_from_c, loop_handle_t, loop_t, status};
 use crate::event_loop::Loop;
-use crate::event_loop::events::Events;
+use crate::event_loop::watch::Events;
 use crate::sys::descriptors::check_pollable;
 /// A watcher's callback: `events` says what `fd` is ready for, POLLIN, POLLOUT and so on of
 /// poll(2).

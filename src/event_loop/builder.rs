@@ -6,12 +6,10 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use super::Shared;
+use super::handler::Handler;
+use super::slow::SlowWatch;
+use super::{Loop, Phase, Schedule, Shared};
 use crate::error::Result;
-use crate::event_loop::handler::Handler;
-use crate::event_loop::slow::SlowWatch;
-use crate::event_loop::thread::DetachedLoop;
-use crate::event_loop::{Loop, Phase, Schedule};
 use crate::kernel::{Kernel, Sizes};
 use crate::observe::inspect;
 use crate::observe::trace::{self, TraceFile};
@@ -134,12 +132,6 @@ impl Builder {
             #[cfg(feature = "capi")]
             raw: super::raw::Raw::default(),
         })
-    }
-
-    /// Makes a loop that belongs to no thread yet, to be taken to the one that shall run it (S25):
-    /// what can fail has then failed here.
-    pub fn build_detached(self) -> Result<DetachedLoop> {
-        self.build().map(DetachedLoop::new)
     }
 }
 

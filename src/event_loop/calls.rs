@@ -3,17 +3,15 @@
 //! Each of these is O(1) unless it says otherwise, makes no system call, and is for the loop's own
 //! thread. Each says ESHUTDOWN when the loop is shut down or closing; those that take a handle say
 //! ENOENT when it is stale (S10); those that schedule say ENOMEM when memory is refused, which
-//! drops the closure and changes nothing else.
+//! drops the closure and changes nothing else. This relies on user code (a Drop, a release hook)
+//! being called with no borrow held.
 
 use std::mem::ManuallyDrop;
 use std::time::Duration;
 
+use super::{Callback, EndTogether, Held, Loop};
 use crate::abi::handle::{Handle, Kind};
 use crate::error::{Error, Result};
-use crate::event_loop::Callback;
-use crate::event_loop::EndTogether;
-use crate::event_loop::Held;
-use crate::event_loop::Loop;
 use crate::pending::{Cancelled, HookPoint};
 use crate::sys::signals::{Registration, check_catchable};
 use crate::time::{self, Time};
@@ -206,9 +204,9 @@ impl Loop {
         self.schedule.borrow_mut().next_deadline().map(Time::from_nanos)
     }
 
-    // In what follows, the borrow ends before the arguments do: a closure that finds no memory is
-    // dropped with none held. The first two are always inlined: a callback is three words, which a
-    // call would pass through memory.
+    // In what follows, the borrow ends before the callback does, where there is no room for it. The
+    // first two are always inlined: a callback is three words, which a call would pass through
+    // memory.
 
     #[inline(always)]
     pub(crate) fn schedule_soon(&self, callback: Callback) -> Result<Handle> {

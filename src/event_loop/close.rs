@@ -3,13 +3,14 @@
 //! The kernel comes first: operations are cancelled and waited for, since it uses their buffers
 //! until then (S22). Only then is anything released or freed.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 use std::time::Duration;
 
+use super::release::attempt;
+use super::sleep::FOREVER;
+use super::{EndTogether, Held, Loop, Phase, Schedule};
 use crate::error::{Error, Result};
-use crate::event_loop::EndTogether;
-use crate::event_loop::Held;
-use crate::event_loop::{Loop, Phase, Run};
+use crate::kernel::Kernel;
 use crate::observe::inspect;
 use crate::pending::End;
 use crate::pending::posts::{Due, Post};
@@ -46,10 +47,15 @@ impl Loop {
         self.cancel_everything(End::Ask);
         self.check_not_forked()?;
         if self.schedule.borrow().has_results_to_come() {
-            let _run = Run::enter(self)?;
-            while self.schedule.borrow().has_results_to_come() {
-                self.iterate_in_shutdown()?;
-            }
+            self.in_run(|_| {
+                while self.schedule.borrow().has_results_to_come() {
+                    // Nothing stops or breaks off the way to the last final callback.
+                    self.stopping.set(false);
+                    self.breaking.set(false);
+                    self.iterate(FOREVER, false)?;
+                }
+                Ok(())
+            })?;
         }
         self.check_not_forked()
     }
@@ -73,7 +79,10 @@ impl Loop {
             if left.is_zero() {
                 break;
             }
-            let standing = self.clock_stands_still().then(Time::now);
+            // Operations hold up a virtual clock.
+            let is_standing =
+                matches!(self.clock, Clock::Virtual(_)) && self.schedule.borrow().has_operations();
+            let standing = is_standing.then(Time::now);
             match self.run_once(left) {
                 Err(Error::INTERRUPTED) => {}
                 ran => drop(ran?),
@@ -87,11 +96,6 @@ impl Loop {
         let left = self.schedule.borrow().referenced();
         self.shutdown()?;
         Ok(left)
-    }
-
-    /// Whether the clock is a virtual one that operations hold up.
-    fn clock_stands_still(&self) -> bool {
-        matches!(self.clock, Clock::Virtual(_)) && self.schedule.borrow().has_operations()
     }
 
     /// Closes the loop: cancels everything, runs release hooks, runs no callbacks, frees everything
@@ -150,10 +154,10 @@ impl Loop {
             return;
         }
         self.phase.set(Phase::Closing);
-        if let Some(trace) = self.slow.trace() {
+        if let Some(trace) = self.slow.trace {
             trace.flush();
         }
-        if self.slow.debug() {
+        if self.slow.debug {
             let printed = self.walk_pending(|info| {
                 inspect::print_pending(info, self.time());
                 Ok(())
@@ -183,30 +187,40 @@ impl Loop {
             return Ok(());
         }
         schedule.ask_all_to_end();
-        let until = time::monotonic().saturating_add(limit);
-        if let Err(error) = self.executor.wait(until) {
+        let (until, may_give_up) = (time::monotonic().saturating_add(limit), limit < u64::MAX);
+        let drained = self
+            .executor
+            .wait(until)
+            .and_then(|()| self.drain_kernel(&mut schedule, &mut kernel, until, may_give_up));
+        if drained.is_err() && may_give_up {
+            // The loop goes on.
             schedule.rearm_polls();
-            return Err(error);
         }
+        drained
+    }
+
+    fn drain_kernel(
+        &self,
+        schedule: &mut Schedule,
+        kernel: &mut Kernel,
+        until: u64,
+        may_give_up: bool,
+    ) -> Result<()> {
         while schedule.has_to_drain() {
             // What the kernel does not take now, it takes when it has completed something.
-            let waited = match self.submit_deferred(&mut schedule, &mut kernel) {
+            let waited = match self.submit_deferred(schedule, kernel) {
                 Err(Error::NO_SUBMISSION_FOR_LONG) => Err(Error::NO_SUBMISSION_FOR_LONG),
                 _ => kernel.wait_for_completion(until),
             };
-            if !self.owner.process().is_current() {
-                return Err(Error::FORKED);
-            }
+            self.check_not_forked()?;
             let room = schedule.reserve_completions(kernel.batch_len());
-            if let Some(error) = room.err().filter(|_| limit < u64::MAX) {
+            if may_give_up {
                 // Who may give up loses no result.
-                schedule.rearm_polls();
-                return Err(error);
+                room?;
             }
-            let has_room = room.is_ok();
-            kernel.reap(|completed| match has_room {
-                true => schedule.completed(completed),
-                false => schedule.discard(completed).into_iter().for_each(close_unseen),
+            kernel.reap(|completed| match room {
+                Ok(()) => schedule.completed(completed),
+                Err(_) => schedule.discard(completed).into_iter().for_each(close_unseen),
             });
             if kernel.take_loss() {
                 schedule.completion_lost();
@@ -222,23 +236,17 @@ impl Loop {
                     self.owner.await_exit(until)?;
                     kernel.for_each_untaken(|number| schedule.was_not_taken(number));
                     schedule.kernel_has_let_go();
-                    return Ok(());
+                    break;
                 }
+                Err(error) if may_give_up => return Err(error),
                 // The kernel is not to be entered any more, and tells nothing. What it has in its
                 // hands is never released.
-                Err(_) if limit == u64::MAX => {
+                Err(_) => {
                     kernel.for_each_untaken(|number| schedule.was_not_taken(number));
                     schedule.give_up_on_kernel();
-                    return Ok(());
+                    break;
                 }
-                Err(error) => {
-                    schedule.rearm_polls();
-                    return Err(error);
-                }
-                Ok(_) if time::monotonic() >= until => {
-                    schedule.rearm_polls();
-                    return Err(Error::CLOSE_TIMED_OUT);
-                }
+                Ok(_) if time::monotonic() >= until => return Err(Error::CLOSE_TIMED_OUT),
                 Ok(_) => {}
             }
         }
@@ -285,7 +293,7 @@ impl Loop {
         let mut next_post =
             || ready.pop().or_else(|| posts.pop()).map(|post| self.unpack_ended(post));
         while let Some(ended) = next_post().or_else(|| self.end_next(&mut index, end)) {
-            let panic = catch_unwind(AssertUnwindSafe(|| self.release_catching(ended))).err();
+            let panic = attempt(|| self.release_catching(ended));
             if first_panic.is_none() {
                 first_panic = panic;
             } else {
@@ -307,10 +315,8 @@ impl Loop {
     /// The rest of a post that will not run. Work that is done tells its callback all the same, if
     /// that is still to come.
     fn unpack_ended(&self, post: Post<Loop>) -> Held {
-        match post.due() {
-            Due::Work(ticket) => self.executor.tell_later(ticket, post),
-            _ => return post.unpack(),
-        }
+        let Due::Work(ticket) = post.due() else { return post.unpack() };
+        self.executor.tell_later(ticket, post);
         Held::EMPTY
     }
 
@@ -319,13 +325,10 @@ impl Loop {
         let mut schedule = self.schedule.borrow_mut();
         while *index < schedule.len() {
             *index += 1;
-            let ended = if schedule.is_filled(*index - 1) {
-                schedule.end_at(*index - 1, end)
-            } else {
-                None
-            };
-            if ended.is_some() {
-                return ended;
+            if schedule.is_filled(*index - 1)
+                && let Some(ended) = schedule.end_at(*index - 1, end)
+            {
+                return Some(ended);
             }
         }
         None
@@ -342,6 +345,6 @@ impl Loop {
             std::mem::forget(self.shared.clone());
         }
         self.exception_handler.forget();
-        self.slow.forget_handler();
+        self.slow.handler.forget();
     }
 }

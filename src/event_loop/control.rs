@@ -1,11 +1,17 @@
 //! What a program asks of a loop as a whole, and who may ask: stop, break, the time, the handler
-//! for panics.
+//! for panics, counters, and one `Info` for each pending thing.
+//!
+//! Each of these is for the loop's own thread, makes no system call, and changes nothing where it
+//! is refused (S29). A walk shows everything that was pending when it began and still is; no borrow
+//! is held while the caller's function runs. `check` and its like rely on `sys::owner`.
 
 use std::any::Any;
 
-use super::{Loop, Phase};
+use super::{Loop, Phase, UserCode};
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
+use crate::observe::inspect::Info;
+use crate::observe::metrics::Metrics;
 use crate::sys::memory::try_box;
 use crate::time::Time;
 
@@ -72,15 +78,48 @@ impl Loop {
         Ok(())
     }
 
-    /// Hands the innermost loop that is running on this thread to `f`, if there is one.
-    pub fn with_running<R>(f: impl FnOnce(Option<&Loop>) -> R) -> R {
-        crate::event_loop::thread::with_innermost(f)
-    }
-
     /// The time, read from the clock at each call (S1): CLOCK_MONOTONIC, or the virtual clock of a
     /// loop that has one. About 25 ns.
     pub fn time(&self) -> Time {
         Time::from_nanos(self.clock.now())
+    }
+
+    /// The counters since the loop was made (S35).
+    pub fn metrics(&self) -> Metrics {
+        let traffic = self.kernel.borrow().traffic();
+        let metrics = self.schedule.borrow().metrics;
+        Metrics {
+            submitted: traffic.submitted,
+            completed: traffic.completed,
+            enters: traffic.enters,
+            overflows: traffic.overflows,
+            wakes: self.shared.wakes(),
+            ..metrics
+        }
+    }
+
+    /// Shows everything that is pending to `f`, in no order that is promised: to find leaks. `f`
+    /// may call anything, cancel included; what it schedules may or may not be shown. Posts of
+    /// other threads have no handles and are not shown, but for delayed ones. O(n). Errors:
+    /// ESHUTDOWN while closing.
+    pub fn walk(&self, mut f: impl FnMut(&Loop, &Info)) -> Result<()> {
+        self.check()?;
+        let _user_code = UserCode::begin(self);
+        self.walk_pending(|info| {
+            f(self, info);
+            self.check_not_forked()
+        })
+    }
+
+    pub(crate) fn walk_pending(&self, mut f: impl FnMut(&Info) -> Result<()>) -> Result<()> {
+        let slots = self.schedule.borrow().len();
+        for index in 0..slots {
+            let info = self.schedule.borrow().info(index);
+            if let Some(info) = info {
+                f(&info)?;
+            }
+        }
+        Ok(())
     }
 
     /// Who may call, and whether the loop still answers (S29).

@@ -12,7 +12,6 @@ use crate::abi::handle::{Handle, Kind};
 use crate::error::{Error, Result};
 use crate::pending::HookPoint;
 use crate::pending::event::Event;
-use crate::pending::posts::Post;
 use crate::pending::ready::{List, list_of};
 use crate::pending::slots::SlotRef;
 
@@ -44,11 +43,7 @@ impl Loop {
 
     /// Runs what is next, of any kind; false when it turns out that nothing is to be run for it.
     #[inline(never)]
-    pub(super) fn run_call(
-        &self,
-        mut schedule: RefMut<'_, Schedule>,
-        next: SlotRef,
-    ) -> Result<bool> {
+    fn run_call(&self, mut schedule: RefMut<'_, Schedule>, next: SlotRef) -> Result<bool> {
         let Some(call) = self.take_call(&mut schedule, next)? else { return Ok(false) };
         drop(schedule);
         self.invoke(call).map(|()| true)
@@ -56,7 +51,7 @@ impl Loop {
 
     /// Runs a callback that has nothing to come after it: what `invoke` does for most.
     #[inline(always)]
-    pub(super) fn invoke_plain(&self, handle: Option<Handle>, callback: Callback) -> Result<()> {
+    fn invoke_plain(&self, handle: Option<Handle>, callback: Callback) -> Result<()> {
         self.current.set(handle);
         let in_callback = attempt(|| callback.call_once(self, &Event::Turn));
         self.current.set(None);
@@ -68,11 +63,7 @@ impl Loop {
 
     /// What `invoke` does, for a task: its callback stays in its slot.
     #[inline(never)]
-    pub(super) fn poll_task(
-        &self,
-        mut schedule: RefMut<'_, Schedule>,
-        next: SlotRef,
-    ) -> Result<()> {
+    fn poll_task(&self, mut schedule: RefMut<'_, Schedule>, next: SlotRef) -> Result<()> {
         let (handle, mut callback) = schedule.begin_task(next);
         drop(schedule);
         self.current.set(Some(handle));
@@ -92,12 +83,17 @@ impl Loop {
 
     /// Runs what a member of a list has its turn for.
     #[inline(never)]
-    pub(super) fn take_turn(&self, list: List, mut schedule: RefMut<'_, Schedule>) -> Result<()> {
+    fn take_turn(&self, list: List, mut schedule: RefMut<'_, Schedule>) -> Result<()> {
         match list {
             List::Posts => {
-                let post = schedule.take_post();
+                let Some(post) = schedule.take_post() else { return Ok(()) };
                 drop(schedule);
-                self.invoke_post(post)
+                let held = post.unpack();
+                if held.release.is_none() && !self.slow.is_on() {
+                    self.invoke_plain(None, held.callback)
+                } else {
+                    self.invoke(Call::last(None, Kind::Call, held, Event::Turn))
+                }
             }
             List::Results => {
                 let Some(call) = schedule.take_result() else { return Ok(()) };
@@ -107,25 +103,13 @@ impl Loop {
         }
     }
 
-    /// Runs what another thread has posted.
-    #[inline(never)]
-    pub(super) fn invoke_post(&self, post: Option<Post<Loop>>) -> Result<()> {
-        let Some(post) = post else { return Ok(()) };
-        let held = post.unpack();
-        if held.release.is_none() && !self.slow.is_on() {
-            self.invoke_plain(None, held.callback)
-        } else {
-            self.invoke(Call::last(None, Kind::Call, held, Event::Turn))
-        }
-    }
-
     #[inline(always)]
     pub(super) fn run_hooks(&self, point: HookPoint) -> Result<()> {
         if self.schedule.borrow().has_hooks() { self.run_hooks_at(point) } else { Ok(()) }
     }
 
     #[cold]
-    pub(super) fn run_hooks_at(&self, point: HookPoint) -> Result<()> {
+    fn run_hooks_at(&self, point: HookPoint) -> Result<()> {
         let count = self.schedule.borrow_mut().begin_hooks(point);
         self.slow.restart();
         for at in 0..count {
@@ -144,22 +128,29 @@ impl Loop {
     /// handling of a panic.
     ///
     /// When it returns in a forked child, nothing of the loop's runs there any more (S33).
-    pub(super) fn invoke(&self, mut call: Call) -> Result<()> {
+    fn invoke(&self, mut call: Call) -> Result<()> {
         let watched = self.slow.begin(self, &call);
         self.current.set(call.handle);
         let in_callback = attempt(|| call.callback.call(self, &call.event));
         self.current.set(None);
-        if let Err(error) = self.check_not_forked() {
-            std::mem::forget(call);
-            return Err(error);
-        }
-        let in_report = watched.and_then(|watched| attempt(|| self.slow.end(self, watched)));
+        let in_report = match watched {
+            Some(watched) if self.owner.process().is_current() => {
+                attempt(|| self.slow.end(self, watched))
+            }
+            _ => None,
+        };
         if let Err(error) = self.check_not_forked() {
             std::mem::forget(call);
             return Err(error);
         }
         let ended = self.schedule.borrow_mut().finished(call);
-        let in_release = if ended.is_empty() { None } else { self.release_after_call(ended) };
+        let in_release = if ended.is_empty() {
+            None
+        } else {
+            // The time it takes is not the next callback's.
+            self.slow.restart();
+            self.release(ended)
+        };
         if in_callback.is_some() || in_report.is_some() || in_release.is_some() {
             self.handle_panics([in_callback, in_report, in_release]);
         }

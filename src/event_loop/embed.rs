@@ -6,7 +6,6 @@ use nix::sys::eventfd::EventFd;
 
 use crate::error::{Error, Result};
 use crate::event_loop::Loop;
-use crate::time::Clock;
 
 impl Loop {
     /// A descriptor that is readable whenever `run_once` with a zero limit has work, timers
@@ -53,13 +52,6 @@ impl Loop {
         }
     }
 
-    /// While the host waits, the loop counts as asleep. Whether somebody has wanted it to be awake
-    /// since.
-    #[inline]
-    pub(crate) fn wake_up_from_host(&self) -> bool {
-        self.shared.host_fd().is_some() && self.shared.inbox.wake_up()
-    }
-
     /// At the beginning of a run: the kernel may have told of a lost completion when the run before
     /// handed over.
     #[inline]
@@ -86,13 +78,7 @@ impl Loop {
                 make_readable(fd);
                 return kernel.submit();
             }
-            // The deadlines of a virtual clock mean nothing to the kernel.
-            let deadline = if matches!(self.clock, Clock::Monotonic) {
-                schedule.wake_up_bound()
-            } else {
-                None
-            };
-            kernel.submit_with_timeout(self.wake_up_time(deadline))?;
+            kernel.submit_with_timeout(self.wake_up_time(&mut schedule))?;
             if !kernel.has_completions() && !kernel.has_queued() {
                 return Ok(());
             }

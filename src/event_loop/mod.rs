@@ -21,7 +21,6 @@ use crate::time::Clock;
 
 pub(crate) use self::release::{Payload, Unjoined, UserCode, drop_quietly};
 pub use self::run::Outcome;
-pub(crate) use self::run::Run;
 pub(crate) use self::watch::EndTogether;
 
 /// An event loop on a ring of its own.
@@ -59,7 +58,7 @@ pub(crate) use self::watch::EndTogether;
 pub struct Loop {
     pub(crate) owner: Owner,
     pub(crate) clock: Clock,
-    pub(crate) schedule: RefCell<Schedule>,
+    schedule: RefCell<Schedule>,
     kernel: RefCell<Kernel>,
     pub(crate) shared: TryArc<Shared>,
     executor: Executor<Loop>,
@@ -189,9 +188,7 @@ pub(crate) mod close;
 mod control;
 mod dispatch;
 mod embed;
-pub(crate) mod events;
 mod handler;
-mod introspection;
 mod pools;
 #[cfg(feature = "capi")]
 #[allow(unsafe_code)]
@@ -207,5 +204,5 @@ mod tasks;
 mod tests;
 #[allow(unsafe_code)]
 pub(crate) mod thread;
-mod watch;
+pub(crate) mod watch;
 pub(crate) mod work;

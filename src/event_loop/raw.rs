@@ -25,8 +25,6 @@ use crate::sys::memory::{TryArc, try_box};
 use crate::sys::owner::Owner;
 use crate::time::Clock;
 
-const MADE_IN_RUST: Error = Error::new(Errno::EINVAL, Sentence::MadeInRust);
-
 /// What a loop has for those who have it behind a pointer.
 #[derive(Debug, Default)]
 pub(crate) struct Raw {
@@ -126,24 +124,20 @@ impl Loop {
             return Ok(());
         }
         // SAFETY: the loop is this thread's, here or in the process that has forked.
-        unsafe { &*lp }.end_raw(limit)?;
+        let this = unsafe { &*lp };
+        if !this.is_raw() {
+            return Err(Error::new(Errno::EINVAL, Sentence::MadeInRust));
+        }
+        this.prepare_close(limit)?;
+        // Shared: release hooks reach the loop through the same pointer.
+        this.end_everything();
+        this.unlink_from_thread();
         // A release hook may have forked meanwhile, and this may be the child.
         let is_copy = !owner.process().is_current();
         let lp = ptr::with_exposed_provenance_mut::<Loop>(lp.addr());
         // SAFETY: `into_raw` made the pointer of a Box; all has ended, so that no user code runs
         // any more, and nobody else has the loop, or is in this process.
         unsafe { if is_copy { free_copy(lp) } else { drop(Box::from_raw(lp)) } };
-        Ok(())
-    }
-
-    fn end_raw(&self, limit: u64) -> Result<()> {
-        if !self.is_raw() {
-            return Err(MADE_IN_RUST);
-        }
-        self.prepare_close(limit)?;
-        // Shared: release hooks reach the loop through the same pointer.
-        self.end_everything();
-        self.unlink_from_thread();
         Ok(())
     }
 }
@@ -180,54 +174,4 @@ fn keep_abandoned(lp: *const Loop, word: &Cell<*mut c_void>) {
     static ABANDONED: AtomicPtr<Loop> = AtomicPtr::new(ptr::null_mut());
 
     word.set(ABANDONED.swap(lp.cast_mut(), Relaxed).cast());
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::mpsc::channel;
-
-    use super::*;
-
-    /// A pointer that goes to other threads, as those of C do.
-    struct Pointer(*mut Loop);
-
-    // SAFETY: what is done with it is for any thread.
-    unsafe impl Send for Pointer {}
-
-    #[test]
-    fn s33_a_child_that_another_thread_forked_leaks_what_is_borrowed() {
-        let (tell, told) = channel();
-        let (end, ends) = channel::<()>();
-        let owner = std::thread::spawn(move || {
-            let made = Loop::new().and_then(Loop::into_raw).unwrap();
-            // SAFETY: the loop is used by this thread, and by a child, which says so.
-            unsafe {
-                let lp = &*made;
-                let borrowed = (lp.schedule.borrow_mut(), lp.kernel.borrow_mut());
-                tell.send(Pointer(made)).unwrap();
-                let _ = ends.recv();
-                drop(borrowed);
-                assert_eq!(Loop::close_raw(made, u64::MAX), Ok(()));
-            }
-        });
-        let Pointer(lp) = told.recv().unwrap();
-        // SAFETY: the child calls what is made for it, and leaves by _exit; the loop is open as
-        // long as its thread waits.
-        let child = unsafe {
-            match libc::fork() {
-                0 => {
-                    libc::alarm(20);
-                    let closed = (Loop::close_raw(lp, u64::MAX), Loop::close_raw(lp, u64::MAX));
-                    libc::_exit(i32::from(closed != (Ok(()), Err(Error::FORKED))))
-                }
-                child => child,
-            }
-        };
-        let mut status = -1;
-        // SAFETY: the status is written to a live variable.
-        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
-        assert_eq!(status, 0);
-        drop(end);
-        owner.join().unwrap();
-    }
 }

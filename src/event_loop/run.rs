@@ -1,10 +1,13 @@
 //! The ways of running a loop (S17 to S19, S21): until nothing is left, for ever, once.
+//!
+//! A loop that runs is not run again from inside (S20). The flags of stop and break are read after
+//! each iteration, and are clear when a run has returned. What a run leaves is told to a host loop.
 
 use std::time::Duration;
 
 use super::Loop;
 use super::sleep::FOREVER;
-use super::thread::Running;
+use super::thread::as_innermost;
 use crate::error::{Error, Result};
 use crate::time;
 
@@ -56,34 +59,49 @@ impl Loop {
     }
 
     pub(crate) fn iterate_once(&self, limit: u64) -> Result<usize> {
-        let run = Run::begin(self)?;
-        let (ran, interrupted) = self.iterate(if run.is_wanted { 0 } else { limit }, false)?;
-        self.stopping.set(false);
-        if interrupted && ran == 0 { Err(Error::INTERRUPTED) } else { Ok(ran) }
+        self.check_ready_to_run()?;
+        self.in_run(|is_wanted| {
+            let (ran, interrupted) = self.iterate(if is_wanted { 0 } else { limit }, false)?;
+            self.stopping.set(false);
+            if interrupted && ran == 0 { Err(Error::INTERRUPTED) } else { Ok(ran) }
+        })
     }
 
-    /// An iteration on the way to the last final callback, which nothing stops or breaks off.
-    pub(crate) fn iterate_in_shutdown(&self) -> Result<()> {
-        self.stopping.set(false);
-        self.breaking.set(false);
-        self.iterate(FOREVER, false).map(|_| ())
+    fn run_to_end(&self, forever: bool) -> Result<Outcome> {
+        self.check_ready_to_run()?;
+        self.in_run(|is_wanted| {
+            let mut limit = if is_wanted { 0 } else { FOREVER };
+            let mut outcome = Outcome::Done;
+            while outcome == Outcome::Done && (forever || self.is_alive()) {
+                self.iterate(limit, !forever)?;
+                limit = FOREVER;
+                outcome = match (self.breaking.get(), self.stopping.get()) {
+                    (true, _) => Outcome::Broken,
+                    (false, true) => Outcome::Stopped,
+                    (false, false) => Outcome::Done,
+                };
+            }
+            self.stopping.set(false);
+            Ok(outcome)
+        })
     }
 
-    pub(super) fn run_to_end(&self, forever: bool) -> Result<Outcome> {
-        let run = Run::begin(self)?;
-        let mut limit = if run.is_wanted { 0 } else { FOREVER };
-        let mut outcome = Outcome::Done;
-        while outcome == Outcome::Done && (forever || self.is_alive()) {
-            self.iterate(limit, !forever)?;
-            limit = FOREVER;
-            outcome = match (self.breaking.get(), self.stopping.get()) {
-                (true, _) => Outcome::Broken,
-                (false, true) => Outcome::Stopped,
-                (false, false) => Outcome::Done,
-            };
+    fn check_ready_to_run(&self) -> Result<()> {
+        self.check_open()?;
+        self.tell_loss_to_host()
+    }
+
+    /// Calls `f` as a run of this loop, which is the innermost of its thread meanwhile. `f` gets
+    /// whether others have woken the loop while it counted as asleep in a host loop: then the run
+    /// does not begin with a sleep.
+    pub(super) fn in_run<R>(&self, f: impl FnOnce(bool) -> Result<R>) -> Result<R> {
+        if self.running.replace(true) {
+            return Err(Error::RUNNING);
         }
-        self.stopping.set(false);
-        Ok(outcome)
+        let _end = EndOfRun(self);
+        self.settle();
+        let is_wanted = self.shared.host_fd().is_some() && self.shared.inbox.wake_up();
+        as_innermost(self, || f(is_wanted))
     }
 
     /// The loop stays with this thread from now on.
@@ -99,41 +117,17 @@ impl Loop {
     }
 }
 
-/// One run, from beginning to end, whichever way it ends.
-pub(crate) struct Run<'a> {
-    lp: &'a Loop,
-    /// Whether others have woken the loop while it counted as asleep in a host loop: then this run
-    /// does not begin with a sleep.
-    is_wanted: bool,
-    _innermost: Running<'a>,
-}
+/// Ends a run, whichever way `in_run` is left.
+struct EndOfRun<'a>(&'a Loop);
 
-impl<'a> Run<'a> {
-    fn begin(lp: &'a Loop) -> Result<Run<'a>> {
-        lp.check_open()?;
-        lp.tell_loss_to_host()?;
-        Run::enter(lp)
-    }
-
-    /// As `begin`, for a loop that takes nothing new any more.
-    pub(crate) fn enter(lp: &'a Loop) -> Result<Run<'a>> {
-        if lp.running.replace(true) {
-            return Err(Error::RUNNING);
-        }
-        lp.settle();
-        let is_wanted = lp.wake_up_from_host();
-        Ok(Run { lp, is_wanted, _innermost: Running::enter(lp) })
-    }
-}
-
-impl Drop for Run<'_> {
+impl Drop for EndOfRun<'_> {
     fn drop(&mut self) {
-        self.lp.breaking.set(false);
-        self.lp.running.set(false);
-        if self.lp.owner.process().is_current() {
-            self.lp.hand_over_to_host();
+        self.0.breaking.set(false);
+        self.0.running.set(false);
+        if self.0.owner.process().is_current() {
+            self.0.hand_over_to_host();
         }
-        if let Some(trace) = self.lp.slow.trace() {
+        if let Some(trace) = self.0.slow.trace {
             trace.flush();
         }
     }

@@ -69,7 +69,7 @@ impl Loop {
     /// the next iteration. When memory is refused, what the kernel has completed is collected
     /// first, without sleep.
     #[cold]
-    pub(super) fn submit_deferred_first(
+    fn submit_deferred_first(
         &self,
         schedule: &mut Schedule,
         kernel: &mut Kernel,
@@ -89,22 +89,30 @@ impl Loop {
     }
 
     #[inline]
-    pub(super) fn must_not_sleep(&self, schedule: &Schedule) -> bool {
+    fn must_not_sleep(&self, schedule: &Schedule) -> bool {
         self.stopping.get()
             || self.breaking.get()
             || schedule.is_ready()
             || self.shared.inbox.has_posts()
     }
 
-    /// When the loop wakes up for a deadline: `slack` later than it could (S3).
-    pub(crate) fn wake_up_time(&self, deadline: Option<u64>) -> u64 {
+    /// When CLOCK_MONOTONIC ends a sleep for a timer: `slack` later than it could (S3). The timers
+    /// of a virtual clock end none.
+    pub(super) fn wake_up_time(&self, schedule: &mut Schedule) -> u64 {
+        match self.clock {
+            Clock::Monotonic => self.with_slack(schedule.wake_up_bound()),
+            Clock::Virtual(_) => FOREVER,
+        }
+    }
+
+    fn with_slack(&self, deadline: Option<u64>) -> u64 {
         deadline.map_or(FOREVER, |deadline| deadline.saturating_add(self.slack))
     }
 
     /// Sleeps from `now` until something completes or a timer is due, at the latest until `limit`,
-    /// by CLOCK_MONOTONIC. The timers of a virtual clock end no sleep.
+    /// by CLOCK_MONOTONIC.
     #[cold]
-    pub(super) fn sleep(
+    fn sleep(
         &self,
         schedule: &mut Schedule,
         kernel: &mut Kernel,
@@ -113,8 +121,7 @@ impl Loop {
     ) -> Result<Waiting> {
         let is_virtual = matches!(self.clock, Clock::Virtual(_));
         loop {
-            let deadline = if is_virtual { None } else { schedule.wake_up_bound() };
-            let until = self.wake_up_time(deadline).min(limit);
+            let until = self.wake_up_time(schedule).min(limit);
             let wake_up = if until == FOREVER { FOREVER } else { until.saturating_sub(self.spin) };
             let mut waited = Waited::Completed;
             now = self.spin(kernel, now, until);
@@ -125,7 +132,7 @@ impl Loop {
             }
             let is_wanted = if would_sleep && self.shared.inbox.fall_asleep() {
                 let asleep = now;
-                let traced = self.slow.trace().map(|trace| (trace, time::monotonic()));
+                let traced = self.slow.trace.map(|trace| (trace, time::monotonic()));
                 let result = kernel.wait(wake_up);
                 let is_wanted = self.shared.inbox.wake_up();
                 if let Some((trace, asleep)) = traced {
@@ -162,7 +169,7 @@ impl Loop {
     /// What a loop on a virtual clock does instead of sleeping: the clock jumps to the next
     /// deadline (S36). With none ahead, it sleeps for real.
     #[cold]
-    pub(super) fn jump(
+    fn jump(
         &self,
         clock: &AtomicU64,
         schedule: &mut Schedule,
@@ -189,7 +196,7 @@ impl Loop {
             kernel.submit()?;
             return Ok(Waiting { interrupted: false, now: Some(now) });
         }
-        let until = self.wake_up_time(deadline).min(now.saturating_add(limit));
+        let until = self.with_slack(deadline).min(now.saturating_add(limit));
         clock.store(until, Relaxed);
         schedule.metrics.asleep_ns += until - now;
         Ok(Waiting { interrupted: false, now: Some(until) })
@@ -197,7 +204,7 @@ impl Loop {
 
     /// Looks at the ring and the clock instead of sleeping, from `now` for up to the loop's `spin`;
     /// tells the time then.
-    pub(super) fn spin(&self, kernel: &mut Kernel, now: u64, until: u64) -> u64 {
+    fn spin(&self, kernel: &mut Kernel, now: u64, until: u64) -> u64 {
         let mut last = now;
         while last < until
             && last - now < self.spin

@@ -17,22 +17,22 @@ use crate::observe::trace::Trace;
 use crate::sys::memory::try_box;
 use crate::time;
 
-#[derive(Debug)]
-pub(crate) struct SlowWatch {
-    /// The least duration that anybody wants to hear of; `OFF` while nobody does.
+pub(super) struct SlowWatch {
+    /// What the handler wants to hear of; `OFF` while there is none.
     limit: Cell<u64>,
-    handler_limit: Cell<u64>,
-    handler: Handler<SlowHandler>,
-    /// Whether `RINGLOOP_DEBUG=1` wants to hear of them too.
-    debug: bool,
-    trace: Option<Trace>,
+    pub(super) handler: Handler<SlowHandler>,
+    /// Whether `RINGLOOP_DEBUG=1` was set when the loop was made, which wants to hear of them too.
+    pub(super) debug: bool,
+    /// Where trace events go.
+    pub(super) trace: Option<Trace>,
+    /// Whether anybody wants to know.
     is_on: Cell<bool>,
     /// The clock when the last callback ended; `UNKNOWN` when something else has passed time since.
     since: Cell<u64>,
 }
 
 /// What is being watched, remembered from before it ran: it may be gone afterwards.
-pub(crate) struct Watched {
+pub(super) struct Watched {
     kind: Kind,
     source: Source,
     since: u64,
@@ -45,59 +45,36 @@ const OFF: u64 = u64::MAX;
 const UNKNOWN: u64 = 0;
 
 impl SlowWatch {
-    pub(crate) fn new(debug: bool, trace: Option<Trace>) -> SlowWatch {
-        let watch = SlowWatch {
+    pub(super) fn new(debug: bool, trace: Option<Trace>) -> SlowWatch {
+        SlowWatch {
             limit: Cell::new(OFF),
-            handler_limit: Cell::new(OFF),
             handler: Handler::default(),
             debug,
             trace,
-            is_on: Cell::new(false),
+            is_on: Cell::new(debug || trace.is_some()),
             since: Cell::new(UNKNOWN),
-        };
-        watch.set_limit(OFF);
-        watch
-    }
-
-    /// Whether `RINGLOOP_DEBUG=1` was set when the loop was made.
-    pub(crate) fn debug(&self) -> bool {
-        self.debug
-    }
-
-    pub(crate) fn forget_handler(&self) {
-        self.handler.forget();
+        }
     }
 
     fn set_limit(&self, limit: u64) {
-        self.handler_limit.set(limit);
-        self.limit.set(if self.debug {
-            limit.min(time::nanos(inspect::DEBUG_LIMIT))
-        } else {
-            limit
-        });
-        self.is_on.set(self.limit.get() != OFF || self.trace.is_some());
+        self.limit.set(limit);
+        self.is_on.set(limit != OFF || self.debug || self.trace.is_some());
         self.restart();
     }
 
     /// Time has passed that is no callback's.
     #[inline]
-    pub(crate) fn restart(&self) {
+    pub(super) fn restart(&self) {
         self.since.set(UNKNOWN);
     }
 
-    /// Whether anybody wants to know.
     #[inline]
-    pub(crate) fn is_on(&self) -> bool {
+    pub(super) fn is_on(&self) -> bool {
         self.is_on.get()
     }
 
-    /// Where trace events go.
-    pub(crate) fn trace(&self) -> Option<Trace> {
-        self.trace
-    }
-
     /// A callback begins.
-    pub(crate) fn begin(&self, lp: &Loop, call: &Call) -> Option<Watched> {
+    pub(super) fn begin(&self, lp: &Loop, call: &Call) -> Option<Watched> {
         if !self.is_on() {
             return None;
         }
@@ -114,7 +91,7 @@ impl SlowWatch {
     }
 
     /// The callback has returned; reports it if it was slow.
-    pub(crate) fn end(&self, lp: &Loop, watched: Watched) {
+    pub(super) fn end(&self, lp: &Loop, watched: Watched) {
         let now = time::monotonic();
         self.since.set(now);
         if let Some(trace) = self.trace {
@@ -122,19 +99,19 @@ impl SlowWatch {
             // What that took is not the next callback's.
             self.restart();
         }
-        let nanos = now - watched.since;
-        if nanos < self.limit.get() {
-            return;
-        }
-        let Watched { kind, source, .. } = watched;
-        let slow = SlowCallback { kind, source, duration: Duration::from_nanos(nanos) };
-        if self.debug && slow.duration >= inspect::DEBUG_LIMIT {
+        let Watched { kind, source, since, .. } = watched;
+        let slow = SlowCallback { kind, source, duration: Duration::from_nanos(now - since) };
+        let is_for_debug = self.debug && slow.duration >= inspect::DEBUG_LIMIT;
+        let is_for_handler = now - since >= self.limit.get();
+        if is_for_debug {
             inspect::print_slow(&slow);
         }
-        if nanos >= self.handler_limit.get() {
+        if is_for_handler {
             self.handler.with(|handler| handler(lp, &slow));
         }
-        self.restart();
+        if is_for_debug || is_for_handler {
+            self.restart();
+        }
     }
 }
 

@@ -3,7 +3,6 @@
 //! An entry points at memory that the kernel uses until the final completion: whoever made the
 //! `Entry` vouches for that.
 
-use std::mem::ManuallyDrop;
 use std::os::fd::RawFd;
 
 use super::{Callback, Loop, Schedule};
@@ -24,24 +23,18 @@ impl Loop {
         driver: Option<Box<dyn Driver>>,
         callback: Callback,
     ) -> Result<Handle> {
-        let callback = ManuallyDrop::new(callback);
+        // The borrows end before the callback and the driver do, where there is an error.
         let (mut schedule, mut kernel) = (self.schedule.borrow_mut(), self.kernel.borrow_mut());
         // What made the entry may have called user code, which may have forked: the queue is the
         // parent's, too.
-        let is_known =
-            self.check_not_forked().and_then(|()| match kernel.features().supports(entry.opcode) {
-                true => Ok(()),
-                false => Err(Error::UNSUPPORTED),
-            });
-        let room =
-            is_known.and_then(|()| schedule.reserve_operations(1)).and_then(|()| kernel.reserve(1));
-        if let Err(error) = room {
-            drop((schedule, kernel));
-            Callback::refuse(callback);
-            return Err(error);
+        self.check_not_forked()?;
+        if !kernel.features().supports(entry.opcode) {
+            return Err(Error::UNSUPPORTED);
         }
+        schedule.reserve_operations(1)?;
+        kernel.reserve(1)?;
         let takes_turns = driver.as_ref().is_some_and(|driver| driver.takes_turns());
-        let handle = schedule.add_operation(entry, driver, ManuallyDrop::into_inner(callback));
+        let handle = schedule.add_operation(entry, driver, callback);
         if !takes_turns || schedule.has_turn(handle) {
             kernel.push(*entry, number(handle));
         }

@@ -9,16 +9,9 @@ use std::time::Duration;
 use super::{Loop, Outcome};
 use crate::abi::handle::Handle;
 use crate::error::Error;
-use crate::event_loop::events::Events;
+use crate::event_loop::watch::Events;
 use crate::kernel::Waited;
 use crate::time::{Time, readings};
-
-/// How many times the clock is read while `lp` runs.
-fn readings_of(lp: &Loop) -> u64 {
-    let before = readings::so_far();
-    assert_eq!(lp.run(), Ok(Outcome::Done));
-    readings::so_far() - before
-}
 
 /// Schedules a chain of calls, each in an iteration of its own.
 fn chain(lp: &Loop, left: u32) {
@@ -28,60 +21,56 @@ fn chain(lp: &Loop, left: u32) {
 }
 
 #[test]
-fn s05_the_clock_is_not_read_while_no_timer_is_pending() {
-    let lp = Loop::new().unwrap();
-    let cancelled = lp.call_later(Duration::from_secs(3600), |_| ()).unwrap();
-    lp.cancel(cancelled).unwrap();
-    let never = lp.call_at(Time::NEVER, |_| ()).unwrap();
-    lp.unref(never).unwrap();
-    chain(&lp, 1000);
-    assert_eq!(readings_of(&lp), 0);
-    assert_eq!(lp.metrics().iterations, 1000);
+fn s05_the_clock_is_read_once_an_iteration_and_not_at_all_while_no_timer_is_pending() {
+    for (when, expected) in [(Time::NEVER, 0), (Time::now() + Duration::from_secs(3600), 1000)] {
+        let lp = Loop::new().unwrap();
+        let cancelled = lp.call_later(Duration::from_secs(3600), |_| ()).unwrap();
+        lp.cancel(cancelled).unwrap();
+        let timer = lp.call_at(when, |_| ()).unwrap();
+        lp.unref(timer).unwrap();
+        chain(&lp, 1000);
+        let before = readings::so_far();
+        assert_eq!(lp.run(), Ok(Outcome::Done));
+        assert_eq!((readings::so_far() - before, lp.metrics().iterations), (expected, 1000));
+    }
 }
 
-#[test]
-fn s05_the_clock_is_read_once_an_iteration_while_a_timer_is_pending() {
-    let lp = Loop::new().unwrap();
-    let far = lp.call_later(Duration::from_secs(3600), |_| ()).unwrap();
-    lp.unref(far).unwrap();
-    chain(&lp, 1000);
-    assert_eq!(readings_of(&lp), 1000);
-    assert_eq!(lp.metrics().iterations, 1000);
+/// A loop that has many completions at once.
+fn flooded(completions: u64, sq_entries: u32, cq_entries: u32) -> Loop {
+    let lp = Loop::builder().sq_entries(sq_entries).cq_entries(cq_entries).build().unwrap();
+    lp.kernel.borrow_mut().uring().flood(completions);
+    lp
 }
 
-#[test]
-fn s09_a_flood_of_completions_does_not_hold_up_a_due_timer() {
-    const FLOOD: u64 = 4000;
-    let lp = Loop::builder().sq_entries(4096).cq_entries(8192).build().unwrap();
-    lp.kernel.borrow_mut().uring().flood(FLOOD);
-    let taken = Rc::new(Cell::new(0));
-    let inner = Rc::clone(&taken);
-    lp.call_at(lp.time(), move |lp| inner.set(lp.metrics().completed)).unwrap();
-    assert_eq!(lp.run(), Ok(Outcome::Done));
-    assert!(
-        (1..=256).contains(&taken.get()),
-        "{} completions were taken before the timer ran",
-        taken.get()
-    );
-    while lp.metrics().completed < FLOOD {
+/// Runs until all of a flood is taken.
+fn take_flood(lp: &Loop, completions: u64) {
+    while lp.metrics().completed < completions {
         lp.run_once(Duration::ZERO).unwrap();
     }
 }
 
 #[test]
+fn s09_a_flood_of_completions_does_not_hold_up_a_due_timer() {
+    let lp = flooded(4000, 4096, 8192);
+    let taken = Rc::new(Cell::new(0));
+    let inner = Rc::clone(&taken);
+    lp.call_at(lp.time(), move |lp| inner.set(lp.metrics().completed)).unwrap();
+    assert_eq!(lp.run(), Ok(Outcome::Done));
+    let taken = taken.get();
+    assert!((1..=256).contains(&taken), "{taken} completions were taken before the timer ran");
+    take_flood(&lp, 4000);
+}
+
+#[test]
 fn s28_a_completion_queue_that_is_too_small_loses_nothing() {
-    const FLOOD: u64 = 1000;
-    let lp = Loop::builder().sq_entries(2).cq_entries(2).build().unwrap();
-    lp.kernel.borrow_mut().uring().flood(FLOOD);
+    let lp = flooded(1000, 2, 2);
     let ran_at = Rc::new(Cell::new(None));
     let inner = Rc::clone(&ran_at);
     let when = lp.time() + Duration::from_millis(1);
     lp.call_at(when, move |lp| inner.set(Some(lp.time()))).unwrap();
     assert_eq!(lp.run(), Ok(Outcome::Done));
     assert!(ran_at.get().is_some_and(|ran_at| ran_at >= when));
-    while lp.metrics().completed < FLOOD {
-        lp.run_once(Duration::ZERO).unwrap();
-    }
+    take_flood(&lp, 1000);
     assert!(lp.metrics().overflows > 0, "the queue was large enough after all");
 }
 
@@ -104,6 +93,16 @@ fn s27_a_wake_that_comes_after_watching_ends_the_wait_where_a_poll_completes_onc
         assert!(Time::now() >= soon);
         lp.kernel.borrow_mut().reap(|_| {});
     }
+}
+
+/// Has the kernel refuse so many enters.
+fn refuse_enters(lp: &Loop, count: u32, errno: i32) {
+    lp.kernel.borrow_mut().uring().faults.enters = (count, errno);
+}
+
+/// Has the kernel lose the next completion.
+fn lose_next(lp: &Loop) {
+    lp.kernel.borrow_mut().uring().faults.loses_next = true;
 }
 
 type Results = Rc<RefCell<Vec<Result<usize, i32>>>>;
@@ -134,7 +133,7 @@ fn s28_submissions_that_are_refused_for_a_while_are_made_up_for() {
     for sq_entries in [1, 128] {
         let results = Results::default();
         let lp = receive_and_watch(sq_entries, &results);
-        lp.kernel.borrow_mut().uring().faults.enters = (20, libc::EAGAIN);
+        refuse_enters(&lp, 20, libc::EAGAIN);
         assert_eq!(lp.run(), Ok(Outcome::Done));
         assert_eq!(*results.borrow(), [Ok(4)]);
         assert_eq!(lp.kernel.borrow_mut().uring().faults.enters.0, 0);
@@ -146,13 +145,13 @@ fn s28_a_run_goes_on_after_one_that_said_eagain() {
     for sq_entries in [1, 128] {
         let results = Results::default();
         let lp = receive_and_watch(sq_entries, &results);
-        lp.kernel.borrow_mut().uring().faults.enters = (u32::MAX, libc::EAGAIN);
+        refuse_enters(&lp, u32::MAX, libc::EAGAIN);
         let begin = Time::now();
-        assert_eq!(lp.run().map_err(|error| error.raw_os_error()), Err(libc::EAGAIN));
+        assert_eq!(lp.run(), Err(Error::NO_SUBMISSION_FOR_LONG));
         assert!(Time::now() - begin > Duration::from_millis(900));
         let tries = u32::MAX - lp.kernel.borrow_mut().uring().faults.enters.0;
         assert!(tries < 5000, "{tries} tries in a second");
-        lp.kernel.borrow_mut().uring().faults.enters = (0, 0);
+        refuse_enters(&lp, 0, 0);
         assert_eq!(lp.run(), Ok(Outcome::Done));
         assert_eq!(*results.borrow(), [Ok(4)]);
     }
@@ -166,41 +165,36 @@ fn s22_close_ends_where_a_full_queue_is_refused() {
     receive(&lp, &socket, &Results::default());
     lp.run_once(Duration::ZERO).unwrap();
     receive(&lp, &socket, &Results::default());
-    lp.kernel.borrow_mut().uring().faults.enters = (u32::MAX, libc::EBUSY);
+    refuse_enters(&lp, u32::MAX, libc::EBUSY);
     lp.close().unwrap();
 }
 
 #[test]
 fn s28_a_lost_completion_is_told_and_its_operation_ends_when_cancelled() {
-    lose_and_cancel(&Loop::new().unwrap());
-}
-
-#[test]
-fn s28_a_completion_that_the_kernel_counts_as_lost_is_told() {
-    let lp = Loop::new().unwrap();
-    lp.kernel.borrow_mut().uring().count_losses();
-    lose_and_cancel(&lp);
-}
-
-fn lose_and_cancel(lp: &Loop) {
-    let (socket, mut peer) = UnixStream::pair().unwrap();
-    let results = Results::default();
-    let lost = receive(lp, &socket, &results);
-    lp.kernel.borrow_mut().uring().faults.loses_next = true;
-    peer.write_all(b"lost").unwrap();
-    assert_eq!(lp.run().map_err(|error| error.raw_os_error()), Err(libc::EBADR));
-    assert!(lp.is_pending(lost) && results.borrow().is_empty());
-    let other = receive(lp, &socket, &results);
-    lp.cancel(lost).unwrap();
-    while lp.is_pending(lost) {
-        lp.run_once(Duration::from_secs(1)).unwrap();
+    for is_counted in [false, true] {
+        let lp = Loop::new().unwrap();
+        if is_counted {
+            lp.kernel.borrow_mut().uring().count_losses();
+        }
+        let (socket, mut peer) = UnixStream::pair().unwrap();
+        let results = Results::default();
+        let lost = receive(&lp, &socket, &results);
+        lose_next(&lp);
+        peer.write_all(b"lost").unwrap();
+        assert_eq!(lp.run(), Err(Error::COMPLETION_LOST));
+        assert!(lp.is_pending(lost) && results.borrow().is_empty());
+        let other = receive(&lp, &socket, &results);
+        lp.cancel(lost).unwrap();
+        while lp.is_pending(lost) {
+            lp.run_once(Duration::from_secs(1)).unwrap();
+        }
+        assert_eq!(*results.borrow(), [Err(libc::EBADR)]);
+        // Others are not touched.
+        assert!(lp.is_pending(other));
+        peer.write_all(b"data").unwrap();
+        assert_eq!(lp.run(), Ok(Outcome::Done));
+        assert_eq!(*results.borrow(), [Err(libc::EBADR), Ok(4)]);
     }
-    assert_eq!(*results.borrow(), [Err(libc::EBADR)]);
-    // Others are not touched.
-    assert!(lp.is_pending(other));
-    peer.write_all(b"data").unwrap();
-    assert_eq!(lp.run(), Ok(Outcome::Done));
-    assert_eq!(*results.borrow(), [Err(libc::EBADR), Ok(4)]);
 }
 
 #[test]
@@ -209,9 +203,9 @@ fn s28_a_lost_completion_is_told_to_a_host_by_the_next_run() {
     lp.fd().unwrap();
     // The end of the run arms it, and so enters the kernel.
     lp.call_later(Duration::from_secs(3600), |_| {}).unwrap();
-    lp.call_soon(|lp| lp.kernel.borrow_mut().uring().faults.enters = (1, libc::EBADR)).unwrap();
+    lp.call_soon(|lp| refuse_enters(lp, 1, libc::EBADR)).unwrap();
     assert_eq!(lp.run_once(Duration::ZERO), Ok(1));
-    assert_eq!(lp.run_once(Duration::ZERO).map_err(|error| error.raw_os_error()), Err(libc::EBADR));
+    assert_eq!(lp.run_once(Duration::ZERO), Err(Error::COMPLETION_LOST));
     assert_eq!(lp.run_once(Duration::ZERO), Ok(0));
 }
 
@@ -229,9 +223,9 @@ fn s28_a_watcher_goes_on_when_the_completion_of_its_poll_was_lost() {
     let untouched =
         lp.watch_fd(other.0, Events::IN, |_, _| panic!("there is nothing to read")).unwrap();
     lp.run_once(Duration::ZERO).unwrap();
-    lp.kernel.borrow_mut().uring().faults.loses_next = true;
+    lose_next(&lp);
     peer.write_all(b"lost").unwrap();
-    assert_eq!(lp.run().map_err(|error| error.raw_os_error()), Err(libc::EBADR));
+    assert_eq!(lp.run(), Err(Error::COMPLETION_LOST));
     assert_eq!(ready.get(), 0);
     for calls in 1..=3 {
         assert_eq!(lp.run_once(Duration::from_secs(100)), Ok(usize::from(calls > 1)));
@@ -250,8 +244,8 @@ fn s28_a_child_is_reaped_when_its_completion_was_lost() {
     let ended = Rc::new(Cell::new(None));
     let inner = Rc::clone(&ended);
     lp.watch_child(child.id(), move |_, status| inner.set(status)).unwrap();
-    lp.kernel.borrow_mut().uring().faults.loses_next = true;
-    assert_eq!(lp.run().map_err(|error| error.raw_os_error()), Err(libc::EBADR));
+    lose_next(&lp);
+    assert_eq!(lp.run(), Err(Error::COMPLETION_LOST));
     assert_eq!(lp.run(), Ok(Outcome::Done));
     assert!(ended.get().unwrap().success());
 }
@@ -273,7 +267,7 @@ fn s28_a_loss_that_a_cancel_meets_is_told_by_the_run() {
         // The kernel puts no work off: before 6.1, and as on these.
         return;
     }
-    assert_eq!(lp.run_once(Duration::ZERO).map_err(|error| error.raw_os_error()), Err(libc::EBADR));
+    assert_eq!(lp.run_once(Duration::ZERO), Err(Error::COMPLETION_LOST));
     assert_eq!(lp.run_once(Duration::from_secs(100)), Ok(99));
 }
 
@@ -311,10 +305,10 @@ fn s22_a_lost_completion_does_not_hold_up_close() {
         let results = Results::default();
         let _receives = [(); 3].map(|()| receive(&lp, &socket, &results));
         lp.run_once(Duration::ZERO).unwrap();
-        lp.kernel.borrow_mut().uring().faults.loses_next = true;
+        lose_next(&lp);
         if is_before {
             peer.write_all(b"lost").unwrap();
-            assert_eq!(lp.run().map_err(|error| error.raw_os_error()), Err(libc::EBADR));
+            assert_eq!(lp.run(), Err(Error::COMPLETION_LOST));
         }
         assert_eq!(Rc::strong_count(&results), 4);
         lp.close().unwrap();
@@ -328,7 +322,7 @@ fn s22_a_lost_end_of_a_poll_does_not_hold_up_close() {
     let (socket, _peer) = UnixStream::pair().unwrap();
     let watcher = lp.watch_fd(socket, Events::IN, |_, _| {}).unwrap();
     lp.run_once(Duration::ZERO).unwrap();
-    lp.kernel.borrow_mut().uring().faults.loses_next = true;
+    lose_next(&lp);
     lp.cancel(watcher).unwrap();
     let _ = lp.run_once(Duration::from_millis(1));
     lp.close().unwrap();

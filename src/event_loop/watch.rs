@@ -4,10 +4,11 @@
 //! several that end together, at the end of that. A request that the kernel does not take waits for
 //! the next iteration.
 
-use std::mem::{ManuallyDrop, replace};
+use std::fmt;
+use std::mem::replace;
+use std::ops::{BitOr, BitOrAssign};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
-use super::events::Events;
 use super::submit::{cancel_on, cancel_orphans};
 use super::{Callback, Loop};
 use crate::abi::completion::number;
@@ -15,6 +16,71 @@ use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
 use crate::pending::event::Event;
 use crate::sys::descriptors::check_pollable;
+
+/// What a descriptor is watched for, and what it is ready for: `POLL*` of poll(2).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Events(u32);
+
+impl Events {
+    /// Nothing: a watcher that is paused.
+    pub const NONE: Events = Events(0);
+    /// There is data to read, a connection to accept, an end of file.
+    pub const IN: Events = Events(libc::POLLIN as u32);
+    /// There is urgent data.
+    pub const PRI: Events = Events(libc::POLLPRI as u32);
+    /// There is room to write; a connection has been made, or refused.
+    pub const OUT: Events = Events(libc::POLLOUT as u32);
+    /// The peer has shut down its side of a stream.
+    pub const RDHUP: Events = Events(libc::POLLRDHUP as u32);
+    /// An error; reported always.
+    pub const ERR: Events = Events(libc::POLLERR as u32);
+    /// The other end has hung up; reported always.
+    pub const HUP: Events = Events(libc::POLLHUP as u32);
+    /// The descriptor was closed; reported always, and the watcher ends with it.
+    pub const NVAL: Events = Events(libc::POLLNVAL as u32);
+
+    /// Those with these bits. Errors: EINVAL for one that is no `POLL*`.
+    pub fn from_bits(bits: u32) -> Result<Events> {
+        if bits & !KNOWN == 0 { Ok(Events(bits)) } else { Err(Error::UNKNOWN_EVENTS) }
+    }
+
+    /// The bits, as poll(2) has them.
+    pub fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// Whether all of `other` are among them.
+    pub fn contains(self, other: Events) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether any of `other` is among them.
+    pub fn intersects(self, other: Events) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+/// All of poll(2), POLLREMOVE and POLL_BUSY_LOOP of the kernel's not counted.
+const KNOWN: u32 = 0x27ff;
+
+impl BitOr for Events {
+    type Output = Events;
+    fn bitor(self, other: Events) -> Events {
+        Events(self.0 | other.0)
+    }
+}
+
+impl BitOrAssign for Events {
+    fn bitor_assign(&mut self, other: Events) {
+        self.0 |= other.0;
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Events({:#x})", self.0)
+    }
+}
 
 impl Loop {
     /// Runs `f` whenever `fd` is ready for one of `events`, as long as it is: level-triggered.
@@ -43,7 +109,7 @@ impl Loop {
             let Event::Ready(_, events) = *event else {
                 unreachable!("a watcher was called for {event:?}")
             };
-            f(lp, Events::from_kernel(events));
+            f(lp, Events(events));
         })?;
         self.schedule_watch(raw, events.bits(), callback)
     }
@@ -69,33 +135,9 @@ impl Loop {
     /// `io_uring_enter`; ENOMEM when there is no room for results, which then wait in the kernel.
     pub fn forget_fd(&self, fd: RawFd) -> Result<usize> {
         self.check()?;
-        if fd < 0 { Err(Error::BAD_DESCRIPTOR) } else { self.forget_descriptor(fd) }
-    }
-
-    pub(crate) fn schedule_watch(
-        &self,
-        fd: RawFd,
-        events: u32,
-        callback: Callback,
-    ) -> Result<Handle> {
-        let callback = ManuallyDrop::new(callback);
-        let mut schedule = self.schedule.borrow_mut();
-        if let Err(error) = schedule.reserve_watcher(fd) {
-            drop(schedule);
-            Callback::refuse(callback);
-            return Err(error);
+        if fd < 0 {
+            return Err(Error::BAD_DESCRIPTOR);
         }
-        Ok(schedule.add_watcher(fd, events, ManuallyDrop::into_inner(callback)))
-    }
-
-    /// Changes what a watcher waits for. Who calls, and that the loop is open, has been checked.
-    pub(crate) fn update_watch(&self, handle: Handle, events: u32) -> Result<()> {
-        self.schedule.borrow_mut().update_watcher(handle, events)
-    }
-
-    /// Ends every watcher of a descriptor, and makes the kernel let go of all on it that it can.
-    /// Tells how many operations are left.
-    pub(crate) fn forget_descriptor(&self, fd: RawFd) -> Result<usize> {
         // Watchers end in any case.
         let released = self.release_fd(fd);
         while let Some(handle) = { self.schedule.borrow().watcher_on(fd) } {
@@ -104,6 +146,22 @@ impl Loop {
         // What a watcher carried was dropped, or its release hook has run.
         self.check_not_forked()?;
         released.map(|()| self.schedule.borrow().count_on(fd))
+    }
+
+    pub(crate) fn schedule_watch(
+        &self,
+        fd: RawFd,
+        events: u32,
+        callback: Callback,
+    ) -> Result<Handle> {
+        let mut schedule = self.schedule.borrow_mut();
+        schedule.reserve_watcher(fd)?;
+        Ok(schedule.add_watcher(fd, events, callback))
+    }
+
+    /// Changes what a watcher waits for. Who calls, and that the loop is open, has been checked.
+    pub(crate) fn update_watch(&self, handle: Handle, events: u32) -> Result<()> {
+        self.schedule.borrow_mut().update_watcher(handle, events)
     }
 
     /// Makes the kernel let go of all on a descriptor that it can. Its watchers stay.

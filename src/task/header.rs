@@ -27,7 +27,6 @@ use std::task::{Context, RawWaker, RawWakerVTable, Waker};
 
 use super::state::State;
 use crate::abi::handle::Handle;
-use crate::event_loop::thread::with_innermost;
 use crate::event_loop::{Loop, Shared};
 use crate::pending::posts::{Head, Post, PostKind};
 use crate::sys::memory::TryArc;
@@ -207,7 +206,7 @@ impl SharedRef {
 
     #[inline]
     fn wake(&self) {
-        if !with_innermost(|lp| lp.is_some_and(|lp| self.wake_on(lp))) {
+        if !Loop::with_running(|lp| lp.is_some_and(|lp| self.wake_on(lp))) {
             self.post();
         }
     }
@@ -380,7 +379,7 @@ pub(crate) enum Notify {
 impl Notify {
     #[inline]
     pub(crate) fn of(waker: &Waker) -> Notify {
-        with_innermost(|lp| lp.and_then(|lp| TaskRef::of(waker, lp)))
+        Loop::with_running(|lp| lp.and_then(|lp| TaskRef::of(waker, lp)))
             .map_or_else(|| Notify::Other(waker.clone()), Notify::Task)
     }
 

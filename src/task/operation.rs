@@ -18,7 +18,7 @@ use super::error::JoinError;
 use super::oneshot::{Receiver, Sender, oneshot};
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
-use crate::event_loop::events::Events;
+use crate::event_loop::watch::Events;
 use crate::event_loop::work::Packet;
 use crate::event_loop::{Callback, Loop, Shared, Unjoined};
 use crate::sys::memory::TryArc;

@@ -8,10 +8,10 @@
 pub(super) mod leaving;
 
 use std::cell::Cell;
-use std::marker::PhantomData;
 use std::ptr;
 
 use crate::error::{Error, Result};
+use crate::event_loop::builder::Builder;
 use crate::event_loop::remote::Remote;
 use crate::event_loop::{Loop, Phase};
 
@@ -19,17 +19,20 @@ use crate::event_loop::{Loop, Phase};
 #[derive(Debug)]
 pub struct DetachedLoop(Loop);
 
-// SAFETY: a detached loop has come straight from the builder: nothing is scheduled, no closure of
-// any thread is in it, its ring is not bound to a thread yet, and until a thread adopts it nobody
-// can reach the loop but through a remote.
+// SAFETY: a detached loop has come straight from `build_detached`: nothing is scheduled, no
+// closure of any thread is in it, its ring is not bound to a thread yet, and until a thread adopts
+// it nobody can reach the loop but through a remote.
 unsafe impl Send for DetachedLoop {}
 
-impl DetachedLoop {
-    /// One that has come straight from the builder.
-    pub(super) fn new(lp: Loop) -> DetachedLoop {
-        DetachedLoop(lp)
+impl Builder {
+    /// Makes a loop that belongs to no thread yet, to be taken to the one that shall run it (S25):
+    /// what can fail has then failed here.
+    pub fn build_detached(self) -> Result<DetachedLoop> {
+        self.build().map(DetachedLoop)
     }
+}
 
+impl DetachedLoop {
     /// Makes the loop the calling thread's. Errors: EOWNERDEAD in a forked child, ENOMEM; the loop,
     /// in which nothing is pending, is dropped then.
     pub fn adopt(self) -> Result<Loop> {
@@ -70,8 +73,8 @@ impl Link {
 
     #[inline]
     fn get(&self) -> Option<&Loop> {
-        // SAFETY: a loop in a link is there: `Running` borrows it while it is the innermost, and
-        // `close_raw` frees none before `unlink_from_thread`.
+        // SAFETY: a loop in a link is there: `as_innermost` borrows it while it is the innermost,
+        // and `close_raw` frees none before `unlink_from_thread`.
         unsafe { self.0.get().as_ref() }
     }
 
@@ -83,27 +86,27 @@ impl Link {
 
 thread_local!(static INNERMOST: Link = const { Link::new() });
 
-/// While this lives, the loop it was made for is the innermost one that runs.
-pub(super) struct Running<'a> {
-    outer: *const Loop,
-    lp: PhantomData<&'a Loop>,
-}
-
-impl<'a> Running<'a> {
-    pub(super) fn enter(lp: &'a Loop) -> Running<'a> {
-        Running { outer: INNERMOST.with(|innermost| innermost.0.replace(lp)), lp: PhantomData }
-    }
-}
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        INNERMOST.with(|innermost| innermost.0.set(self.outer));
-    }
-}
-
-/// Hands the innermost running loop of this thread to `f`. What is nested in `f` takes itself out
-/// again before `f` returns.
+/// Calls `f` while this loop is the innermost one that runs on the thread.
 #[inline]
-pub(crate) fn with_innermost<R>(f: impl FnOnce(Option<&Loop>) -> R) -> R {
-    INNERMOST.with(|innermost| f(innermost.get()))
+pub(super) fn as_innermost<R>(lp: &Loop, f: impl FnOnce() -> R) -> R {
+    let _restore = Outer(INNERMOST.with(|innermost| innermost.0.replace(lp)));
+    f()
+}
+
+/// The loop that is the innermost again when this is dropped.
+struct Outer(*const Loop);
+
+impl Drop for Outer {
+    fn drop(&mut self) {
+        INNERMOST.with(|innermost| innermost.0.set(self.0));
+    }
+}
+
+impl Loop {
+    /// Hands the innermost loop that is running on this thread to `f`, if there is one.
+    // What is nested in `f` takes itself out again before `f` returns.
+    #[inline]
+    pub fn with_running<R>(f: impl FnOnce(Option<&Loop>) -> R) -> R {
+        INNERMOST.with(|innermost| f(innermost.get()))
+    }
 }
