@@ -173,7 +173,7 @@ mod tests {
 
     use loom::sync::atomic::AtomicBool;
     use loom::sync::{Arc, Condvar, Mutex};
-    use loom::thread;
+    use loom::thread::{self, JoinHandle};
 
     use super::*;
     use crate::pending::chain::Link;
@@ -214,14 +214,6 @@ mod tests {
     }
 
     impl Bed {
-        fn new() -> Arc<Bed> {
-            Arc::new(Bed {
-                inbox: Inbox::new(),
-                readable: Mutex::new(false),
-                changed: Condvar::new(),
-            })
-        }
-
         /// Posts a note; false when the inbox is closed.
         fn post(&self, thread: usize, turn: usize) -> bool {
             let posted = self.inbox.push(Note::write(thread, turn));
@@ -249,23 +241,34 @@ mod tests {
         }
     }
 
-    fn read(mut posts: Chain<Note>, seen: &mut Vec<(usize, usize)>) {
-        seen.extend(std::iter::from_fn(|| posts.pop()).map(Note::read));
+    /// Runs a test in every order of the steps.
+    fn model(test: fn(&Arc<Bed>)) {
+        loom::model(move || {
+            let (readable, changed) = (Mutex::new(false), Condvar::new());
+            test(&Arc::new(Bed { inbox: Inbox::new(), readable, changed }));
+        });
+    }
+
+    fn spawn<R: 'static>(bed: &Arc<Bed>, f: impl FnOnce(&Bed) -> R + 'static) -> JoinHandle<R> {
+        let bed = Arc::clone(bed);
+        thread::spawn(move || f(&bed))
+    }
+
+    fn read(mut posts: Chain<Note>) -> Vec<(usize, usize)> {
+        std::iter::from_fn(|| posts.pop()).map(Note::read).collect()
     }
 
     #[test]
     fn s26_every_post_arrives_once_and_in_order_and_ends_a_sleep() {
-        loom::model(|| {
-            let bed = Bed::new();
+        model(|bed| {
             let posters = [(0, 2), (1, 1)].map(|(id, count)| {
-                let bed = Arc::clone(&bed);
-                thread::spawn(move || (0..count).for_each(|turn| assert!(bed.post(id, turn))))
+                spawn(bed, move |bed| (0..count).for_each(|turn| assert!(bed.post(id, turn))))
             });
             let mut seen = Vec::new();
             while seen.len() < 3 {
                 // It would never return if a wakeup were lost.
                 assert!(bed.sleep());
-                read(bed.inbox.take(), &mut seen);
+                seen.extend(read(bed.inbox.take()));
             }
             posters.into_iter().for_each(|poster| poster.join().unwrap());
             assert!(!bed.inbox.is_wanted());
@@ -276,20 +279,17 @@ mod tests {
 
     #[test]
     fn s27_a_wakeup_ends_this_sleep_or_the_next_beside_posts() {
-        loom::model(|| {
-            let bed = Bed::new();
-            let (waker, poster) = (Arc::clone(&bed), Arc::clone(&bed));
-            let waker = thread::spawn(move || waker.wake(waker.inbox.latch().unwrap()));
-            let poster = thread::spawn(move || assert!(poster.post(0, 0)));
-            let mut seen = Vec::new();
+        model(|bed| {
+            let waker = spawn(bed, |bed| bed.wake(bed.inbox.latch().unwrap()));
+            let poster = spawn(bed, |bed| assert!(bed.post(0, 0)));
             assert!(bed.sleep());
-            read(bed.inbox.take(), &mut seen);
+            let mut seen = read(bed.inbox.take());
             waker.join().unwrap();
             poster.join().unwrap();
             // What has not ended that sleep ends this one.
             if seen.is_empty() || bed.inbox.is_wanted() {
                 assert!(bed.sleep());
-                read(bed.inbox.take(), &mut seen);
+                seen.extend(read(bed.inbox.take()));
             }
             assert_eq!(seen, [(0, 0)]);
             assert!(!bed.inbox.is_wanted() && bed.inbox.fall_asleep());
@@ -298,68 +298,49 @@ mod tests {
 
     #[test]
     fn s22_a_signal_ends_a_sleep_after_closing_and_is_not_lost_by_closing() {
-        loom::model(|| {
-            let bed = Bed::new();
-            let signaller = Arc::clone(&bed);
-            let signaller = thread::spawn(move || signaller.wake(signaller.inbox.signal()));
-            assert!(bed.inbox.close().first().is_none());
+        model(|bed| {
+            let signaller = spawn(bed, |bed| bed.wake(bed.inbox.signal()));
+            assert_eq!(read(bed.inbox.close()), []);
             // It would never return if the signal were lost.
             assert!(bed.sleep() && bed.inbox.has_posts());
             signaller.join().unwrap();
-            assert!(
-                bed.inbox.take().first().is_none() && !bed.inbox.is_wanted() && !bed.post(0, 0)
-            );
-            assert!(bed.inbox.fall_asleep());
+            assert_eq!(read(bed.inbox.take()), []);
+            assert!(!bed.inbox.is_wanted() && !bed.post(0, 0) && bed.inbox.fall_asleep());
         });
     }
 
     #[test]
     fn s22_work_that_is_done_against_closing_is_told_once() {
-        loom::model(|| {
-            let bed = Bed::new();
+        model(|bed| {
             let told_later = Arc::new(AtomicBool::new(false));
-            let worker = {
-                let (bed, told_later) = (Arc::clone(&bed), Arc::clone(&told_later));
-                thread::spawn(move || {
-                    if !bed.post(0, 0) {
-                        told_later.store(true, Ordering::Relaxed);
-                        bed.wake(bed.inbox.signal());
-                    }
-                })
-            };
-            let mut seen = Vec::new();
-            read(bed.inbox.close(), &mut seen);
-            if seen.is_empty() {
+            let tells_later = Arc::clone(&told_later);
+            let worker = spawn(bed, move |bed| {
+                if !bed.post(0, 0) {
+                    tells_later.store(true, Ordering::Relaxed);
+                    bed.wake(bed.inbox.signal());
+                }
+            });
+            let is_told = !read(bed.inbox.close()).is_empty();
+            if !is_told {
                 // It would never return if the signal were lost.
-                assert!(
-                    bed.sleep()
-                        && bed.inbox.take().first().is_none()
-                        && told_later.load(Ordering::Relaxed)
-                );
+                assert!(bed.sleep());
+                assert_eq!(read(bed.inbox.take()), []);
+                assert!(told_later.load(Ordering::Relaxed));
             }
             worker.join().unwrap();
-            assert_ne!(seen.is_empty(), !told_later.load(Ordering::Relaxed));
+            assert_ne!(is_told, told_later.load(Ordering::Relaxed));
         });
     }
 
     #[test]
     fn s23_a_post_against_closing_is_taken_or_refused() {
-        loom::model(|| {
-            let bed = Bed::new();
-            let poster = {
-                let bed = Arc::clone(&bed);
-                thread::spawn(move || usize::from(bed.post(0, 0)) + usize::from(bed.post(0, 1)))
-            };
-            let mut seen = Vec::new();
-            read(bed.inbox.take(), &mut seen);
-            read(bed.inbox.close(), &mut seen);
-            assert_eq!(poster.join().unwrap(), seen.len());
-            assert!(!bed.post(1, 0) && bed.inbox.latch().is_none());
-            assert!(
-                !bed.inbox.has_posts()
-                    && bed.inbox.take().first().is_none()
-                    && bed.inbox.close().first().is_none()
-            );
+        model(|bed| {
+            let post_two = |bed: &Bed| usize::from(bed.post(0, 0)) + usize::from(bed.post(0, 1));
+            let poster = spawn(bed, post_two);
+            let seen = read(bed.inbox.take()).len() + read(bed.inbox.close()).len();
+            assert_eq!(poster.join().unwrap(), seen);
+            assert!(!bed.post(1, 0) && bed.inbox.latch().is_none() && !bed.inbox.has_posts());
+            assert_eq!((read(bed.inbox.take()), read(bed.inbox.close())), (vec![], vec![]));
         });
     }
 }
