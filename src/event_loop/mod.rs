@@ -189,7 +189,6 @@ mod control;
 mod dispatch;
 mod embed;
 mod handler;
-mod pools;
 #[cfg(feature = "capi")]
 #[allow(unsafe_code)]
 pub(crate) mod raw;

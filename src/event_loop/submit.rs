@@ -1,4 +1,5 @@
-//! What goes to the kernel: operations, and what is told of them later. This is the one way in.
+//! What goes to the kernel: operations, what is told of them later, and rings of buffers. This is
+//! the one way in.
 //!
 //! An entry points at memory that the kernel uses until the final completion: whoever made the
 //! `Entry` vouches for that.
@@ -11,8 +12,10 @@ use crate::abi::handle::Handle;
 use crate::abi::sqe::Entry;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
+use crate::kernel::buffers::Pool;
 use crate::pending::DeferredSubmission;
 use crate::pending::driver::Driver;
+use crate::sys::memory::TryArc;
 use crate::time::Time;
 
 impl Loop {
@@ -97,6 +100,29 @@ impl Loop {
     pub fn ring_fd(&self) -> Result<RawFd> {
         self.check()?;
         Ok(self.kernel.borrow().fd())
+    }
+
+    pub(crate) fn new_pool(&self, count: u32, size: u32) -> Result<TryArc<Pool>> {
+        self.check_open()?;
+        self.kernel.borrow_mut().new_pool(count, size, std::ptr::from_ref(self).cast())
+    }
+
+    pub(crate) fn free_pool(&self, pool: &TryArc<Pool>) -> Result<()> {
+        self.check()?;
+        self.kernel.borrow_mut().free_pool(pool)
+    }
+
+    /// Gives back a part of a buffer that was kept. Operations that wait for a buffer go on.
+    #[cfg(feature = "capi")]
+    pub(crate) fn return_part(&self, pool: &Pool, data: *const u8) -> Result<()> {
+        self.check()?;
+        pool.give_back(data)?;
+        self.schedule.borrow_mut().note_resumable(pool.may_resume());
+        Ok(())
+    }
+
+    pub(crate) fn has_pool(&self, pool: &TryArc<Pool>) -> bool {
+        self.kernel.borrow().pools().any(|other| TryArc::is_same(other, pool))
     }
 
     /// Tells the kernel what it is to be told: what to cancel, what to begin again. When it takes
