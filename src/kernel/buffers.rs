@@ -115,8 +115,7 @@ impl Kernel {
     ) -> Result<TryArc<Pool>> {
         let place = self.pools.iter().position(Option::is_none).unwrap_or(self.pools.len());
         // Numbers that a program seldom uses for groups of its own.
-        let group = u16::try_from(place).ok().and_then(|place| place.checked_add(0x8000));
-        let group = group.ok_or(Error::NO_MEMORY)?;
+        let group = u16::try_from(0x8000 + place).map_err(|_| Error::NO_MEMORY)?;
         if place == self.pools.len() {
             self.pools.try_reserve(1)?;
             self.pools.push(None);
