@@ -488,12 +488,3 @@ impl Drop for Kernel {
         }
     }
 }
-
-impl std::fmt::Debug for Kernel {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Kernel")
-            .field("traffic", &self.traffic)
-            .field("timeout", &self.timeout)
-            .finish_non_exhaustive()
-    }
-}
