@@ -13,9 +13,9 @@ use std::rc::{Rc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
+use super::body::JoinHandle;
 use super::error::JoinError;
 use super::header::Waiter;
-use super::join::JoinHandle;
 use super::run::spawn;
 use super::sleep::timeout;
 use crate::error::{Error, Result};

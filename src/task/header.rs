@@ -39,14 +39,13 @@ pub(crate) struct Header {
     // The loop's thread's, but for the next one.
     /// The references of the loop's thread.
     owners: Cell<u32>,
-    /// Is there while the task is in a slot, and from the first waker on that is not borrowed from
-    /// a poll: only then is it one of the owners.
+    /// One of the owners from the first waker on that is not borrowed from a poll; see `shared`.
     shared: ManuallyDrop<TryArc<Shared>>,
     /// The slot's. It has one before there is a waker or a join handle.
     handle: Cell<Option<Handle>>,
     /// Counts how often the task has had its slot wait for a time; see `Sleep`.
     pub(super) sleeps: Cell<u32>,
-    pub(super) status: Cell<Status>,
+    status: Cell<Status>,
     /// It was aborted where the loop could not be reached: it ends at its next turn.
     pub(super) to_abort: Cell<bool>,
     /// Whether there is a join handle.
@@ -98,8 +97,8 @@ impl Header {
             head: unsafe { Head::new(NonNull::from(table).cast()) },
             state: State::new(),
             owners: Cell::new(1),
-            // SAFETY: the loop is an owner while the task is in a slot, `share` makes this one, and
-            // it is not dropped before.
+            // SAFETY: `clone` makes this an owner, and it is not dropped before; `shared` says when
+            // there is another one.
             shared: ManuallyDrop::new(unsafe { TryArc::from_raw(TryArc::as_raw(shared)) }),
             handle: Cell::new(None),
             sleeps: Cell::new(0),
@@ -116,11 +115,31 @@ impl Header {
         unsafe { self.head.kind().cast::<Table>().as_ref() }
     }
 
-    /// The shared part of the task's loop. Only for those who have a waker, or while the task is in
-    /// a slot.
+    /// The shared part of the task's loop.
+    ///
+    /// # Safety
+    /// The slot's reference is there, or a waker, the inbox's reference among them.
     #[inline]
-    pub(super) fn shared(&self) -> &TryArc<Shared> {
+    unsafe fn shared(&self) -> &TryArc<Shared> {
         &self.shared
+    }
+
+    /// The same while the task is running.
+    pub(super) fn shared_if_running(&self) -> Option<&TryArc<Shared>> {
+        // SAFETY: the slot's reference is there until the task has ended.
+        (self.status() == Status::Running).then(|| unsafe { self.shared() })
+    }
+
+    #[inline]
+    pub(super) fn status(&self) -> Status {
+        self.status.get()
+    }
+
+    /// # Safety
+    /// It is as the status says, and the task was `Running` until the first call.
+    #[inline]
+    pub(super) unsafe fn set_status(&self, status: Status) {
+        self.status.set(status);
     }
 
     /// Whether it is a task of this loop.
@@ -153,14 +172,6 @@ impl Header {
                 .set(owners.checked_add(1).expect("fewer references than memory has room for"));
         }
         owners > 0
-    }
-
-    /// One more reference, for a waker.
-    #[inline]
-    fn share(&self) {
-        if self.state.share() {
-            std::mem::forget(TryArc::clone(&self.shared));
-        }
     }
 
     /// Puts the task into the ready queue of its loop; false if it is another one's, or if there is
@@ -204,21 +215,24 @@ impl SharedRef {
         ))
     }
 
+    /// # Safety
+    /// As for `shared`.
     #[inline]
-    fn wake(&self) {
+    unsafe fn wake(&self) {
         if !Loop::with_running(|lp| lp.is_some_and(|lp| self.wake_on(lp))) {
-            self.post();
+            // SAFETY: the shared part is there, as the caller promises.
+            self.post(unsafe { self.shared() });
         }
     }
 
     /// Posts the task to its loop, unless it is on its way already.
     #[cold]
-    fn post(&self) {
-        if self.shared().process().is_current() && self.state.begin_post() {
+    fn post(&self, shared: &TryArc<Shared>) {
+        if shared.process().is_current() && self.state.begin_post() {
             let of_inbox = ManuallyDrop::new(SharedRef(self.0));
             // SAFETY: the head stands at the beginning of the task, in no inbox, and is there until
             // `woken` takes the inbox's reference.
-            if self.shared().send(unsafe { Post::from_raw(self.0.cast()) }).is_err() {
+            if shared.send(unsafe { Post::from_raw(self.0.cast()) }).is_err() {
                 drop(ManuallyDrop::into_inner(of_inbox));
             }
         }
@@ -250,16 +264,46 @@ impl Drop for SharedRef {
 /// A reference of the loop's thread to a task.
 pub(crate) struct TaskRef(ManuallyDrop<SharedRef>);
 
-impl TaskRef {
-    /// The first reference to a task that has been made.
+/// The slot's reference to a task, which is not running any more when this is dropped. While this
+/// is there, so is the shared part of the loop.
+pub(super) struct SlotRef(TaskRef);
+
+impl SlotRef {
+    /// The first two references to a task that has been made, one of them for its slot.
     ///
     /// # Safety
     /// The pointer is to the whole of a body, which the table's `free` can free, and whose header
-    /// is new.
-    pub(super) unsafe fn new(task: NonNull<Header>) -> TaskRef {
-        TaskRef(ManuallyDrop::new(SharedRef(task)))
+    /// is new. The slot's reference is used as its comment says.
+    pub(super) unsafe fn of_new(task: NonNull<Header>) -> (SlotRef, TaskRef) {
+        let task = TaskRef(ManuallyDrop::new(SharedRef(task)));
+        (SlotRef(task.clone()), task)
     }
 
+    #[inline]
+    pub(super) fn shared(&self) -> &TryArc<Shared> {
+        // SAFETY: this is the slot's reference.
+        unsafe { self.0.shared() }
+    }
+
+    /// A waker that need not be counted, as this reference is there meanwhile.
+    #[inline]
+    pub(super) fn waker(&self) -> impl Deref<Target = Waker> {
+        // SAFETY: the functions are those for a task, and keep the contract of RawWaker; the waker
+        // is not dropped, and is borrowed from this.
+        ManuallyDrop::new(unsafe { Waker::new(self.as_ptr().as_ptr().cast(), &VTABLE) })
+    }
+}
+
+impl Deref for SlotRef {
+    type Target = TaskRef;
+
+    #[inline]
+    fn deref(&self) -> &TaskRef {
+        &self.0
+    }
+}
+
+impl TaskRef {
     /// The task that a waker wakes, if it is one of the loop that is running on this thread.
     #[inline]
     pub(super) fn of(waker: &Waker, lp: &Loop) -> Option<TaskRef> {
@@ -284,19 +328,11 @@ impl TaskRef {
         self.0.0
     }
 
-    /// A waker that need not be counted, as this reference is there meanwhile.
-    #[inline]
-    pub(super) fn waker(&self) -> impl Deref<Target = Waker> {
-        // SAFETY: the functions are those for a task, and keep the contract of RawWaker; the waker
-        // is not dropped.
-        ManuallyDrop::new(unsafe { Waker::new(self.as_ptr().as_ptr().cast(), &VTABLE) })
-    }
-
     #[inline]
     pub(super) fn wake(&self) {
-        // One that has ended may have lost its loop.
-        if self.status.get() == Status::Running {
-            self.0.wake();
+        if self.status() == Status::Running {
+            // SAFETY: the slot's reference is there until the task has ended.
+            unsafe { self.0.wake() };
         }
     }
 }
@@ -340,18 +376,21 @@ fn is_of_task(waker: &Waker) -> bool {
 
 unsafe fn clone(data: *const ()) -> RawWaker {
     // SAFETY: the waker is there meanwhile.
-    unsafe { SharedRef::from_raw(data) }.share();
+    let (task, shared) = unsafe { (SharedRef::from_raw(data), (*data.cast::<Header>()).shared()) };
+    if task.state.share() {
+        std::mem::forget(TryArc::clone(shared));
+    }
     RawWaker::new(data, &VTABLE)
 }
 
 unsafe fn wake(data: *const ()) {
-    // SAFETY: the waker's reference is given up.
-    ManuallyDrop::into_inner(unsafe { SharedRef::from_raw(data) }).wake();
+    // SAFETY: the waker's reference is given up, after it was used.
+    unsafe { ManuallyDrop::into_inner(SharedRef::from_raw(data)).wake() };
 }
 
 unsafe fn wake_by_ref(data: *const ()) {
     // SAFETY: the waker is there meanwhile.
-    unsafe { SharedRef::from_raw(data) }.wake();
+    unsafe { SharedRef::from_raw(data).wake() };
 }
 
 unsafe fn drop_waker(data: *const ()) {

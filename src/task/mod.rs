@@ -42,7 +42,6 @@ mod error;
 mod group;
 #[allow(unsafe_code)]
 mod header;
-mod join;
 mod oneshot;
 mod operation;
 mod queue;
@@ -55,11 +54,11 @@ mod tests;
 use std::future::poll_fn;
 use std::task::Poll;
 
+pub use self::body::JoinHandle;
 pub(crate) use self::current::cancel;
 pub use self::error::JoinError;
 pub use self::group::{GroupError, Spawner, TaskGroup};
 pub(crate) use self::header::{Notify, Waiter};
-pub use self::join::JoinHandle;
 pub use self::oneshot::{Receiver, Sender, oneshot};
 pub use self::operation::{Blocking, Operation, operation, ready, spawn_blocking};
 pub use self::queue::{Pop, Queue};

@@ -3,24 +3,16 @@
 //! A run for a future leaves neither the future nor a stop behind, whichever way it ends (S42).
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use super::body;
-use super::join::JoinHandle;
+use super::body::{self, JoinHandle};
 use crate::error::{Error, Result};
-use crate::event_loop::{Loop, Outcome};
+use crate::event_loop::Loop;
 
 /// Starts a task on the loop that is running on this thread; see [`Loop::spawn`]. Errors: EINVAL
 /// when none is, and those of that.
 pub fn spawn<F: Future + 'static>(future: F) -> Result<JoinHandle<F::Output>> {
     Loop::with_running(|lp| lp.ok_or(Error::NO_LOOP)?.spawn(future))
-}
-
-/// Ends the task for which `run_until_complete` runs, whichever way it returns.
-struct Root<'a, T> {
-    lp: &'a Loop,
-    join: JoinHandle<T>,
-    /// Whether the run has returned as it should: then no stop is left.
-    has_returned: bool,
 }
 
 /// Stops the run of its loop when it is dropped: when the future is complete, has panicked, or has
@@ -34,7 +26,7 @@ impl Loop {
     ///
     /// O(1), one allocation, no system call. Errors: ENOMEM, ESHUTDOWN, which drop the future.
     pub fn spawn<F: Future + 'static>(&self, future: F) -> Result<JoinHandle<F::Output>> {
-        body::spawn(self, future).map(JoinHandle::new)
+        body::spawn(self, future)
     }
 
     /// Runs the loop until `future` is complete, and gives its output. The future may borrow what
@@ -56,51 +48,25 @@ impl Loop {
             let _stop = stop;
             future.await
         };
-        body::spawn_scoped(self, stopping, |task| {
-            let mut root = Root { lp: self, join: JoinHandle::new(task), has_returned: false };
-            let ran = self.run_forever();
-            root.has_returned = ran.is_ok();
-            root.output(ran)
-        })?
-    }
-}
-
-impl<T> Root<'_, T> {
-    /// What came of the task, after the run. An output is worth more than an error of the run,
-    /// which comes again.
-    fn output(self, ran: Result<Outcome>) -> Result<T> {
-        let otherwise = if self.join.is_finished() {
-            Error::CANCELLED
-        } else {
-            self.end();
-            ran.err().unwrap_or(Error::STOPPED_EARLY)
-        };
-        match self.join.take_output() {
-            Some(Ok(output)) => Ok(output),
-            // Of a panic in the Drop of a future that has been stopped, too.
-            Some(Err(error)) => match error.into_payload() {
-                Some(payload) => std::panic::resume_unwind(payload),
-                None => Err(otherwise),
-            },
-            None => Err(otherwise),
+        let (join, (ran, is_complete)) = body::spawn_scoped(self, stopping, |join| {
+            let ran = catch_unwind(AssertUnwindSafe(|| self.run_forever()));
+            if !matches!(ran, Ok(Ok(_))) && join.is_finished() {
+                // A callback behind it in the batch has panicked: its stop is not for the next run.
+                self.take_back_stop();
+            }
+            (ran.unwrap_or_else(|payload| resume_unwind(payload)), join.is_finished())
+        })?;
+        match join.take_output() {
+            // An output is worth more than an error of the run, which comes again.
+            Some(Ok(output)) => return Ok(output),
+            Some(Err(error)) => {
+                if let Some(payload) = error.into_payload() {
+                    resume_unwind(payload);
+                }
+            }
+            None => {}
         }
-    }
-
-    /// Drops the future if it is still there. In a forked child nothing is dropped, and the future
-    /// is not polled again.
-    fn end(&self) {
-        // It is stale if the task has ended.
-        let _ = self.lp.cancel(self.join.handle());
-    }
-}
-
-impl<T> Drop for Root<'_, T> {
-    fn drop(&mut self) {
-        if !self.has_returned && self.join.is_finished() {
-            // A callback behind it in the batch has panicked: its stop is not for the next run.
-            self.lp.take_back_stop();
-        }
-        self.end();
+        Err(if is_complete { Error::CANCELLED } else { ran.err().unwrap_or(Error::STOPPED_EARLY) })
     }
 }
 

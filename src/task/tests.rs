@@ -8,7 +8,7 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 
-use super::body::{self, Output, Slotted};
+use super::body::{self, JoinHandle, Slotted};
 use crate::abi::handle::Handle;
 use crate::event_loop::{Loop, Shared};
 use crate::pending::posts::{Post, Posts};
@@ -16,29 +16,32 @@ use crate::sys::fork::Process;
 use crate::sys::memory::TryArc;
 
 /// A loop with one task.
-struct Bed {
-    shared: TryArc<Shared>,
-    slotted: Slotted<Pending<()>>,
-    output: Output<()>,
+struct Bed<'a> {
+    shared: &'a TryArc<Shared>,
+    slotted: Slotted<'a, Pending<()>>,
+    join: JoinHandle<()>,
 }
 
-impl Bed {
-    fn new() -> Bed {
+/// Checks what is done with a bed, in every order.
+fn check(f: impl Fn(Bed<'_>) + Send + Sync + 'static) {
+    loom::model(move || {
         let shared = Shared::new(Process::current().unwrap(), false, None).unwrap();
-        let (slotted, output) = body::make(pending(), &shared).unwrap();
-        output.set_slot(Handle::new(0, 1));
-        Bed { shared, slotted, output }
-    }
+        let (slotted, join) = body::make(pending(), &shared).unwrap();
+        slotted.task.set_slot(Handle::new(0, 1));
+        f(Bed { shared: &shared, slotted, join });
+    });
+}
 
+impl Bed<'_> {
     /// A thread with a waker of its own.
     fn waker(&self, f: impl FnOnce(Waker) + 'static) -> thread::JoinHandle<()> {
-        let waker = self.output.waker().clone();
+        let waker = self.slotted.task.waker().clone();
         thread::spawn(move || f(waker))
     }
 
     /// The loop's thread gives up its references, then closes the inbox.
     fn end(self, threads: impl IntoIterator<Item = thread::JoinHandle<()>>) {
-        drop((self.slotted, self.output));
+        drop((self.slotted, self.join));
         receive(self.shared.inbox.close());
         threads.into_iter().for_each(|thread| thread.join().unwrap());
     }
@@ -51,8 +54,7 @@ fn receive(mut posts: Posts<Loop>) -> usize {
 
 #[test]
 fn s27_each_wake_is_followed_by_a_poll_that_sees_what_was_done_before() {
-    loom::model(|| {
-        let bed = Bed::new();
+    check(|bed| {
         let done = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
         let threads = done.clone().map(|done| {
             bed.waker(move |waker| {
@@ -79,8 +81,7 @@ fn s27_each_wake_is_followed_by_a_poll_that_sees_what_was_done_before() {
 
 #[test]
 fn s23_wakes_against_closing_leak_nothing_and_free_once() {
-    loom::model(|| {
-        let bed = Bed::new();
+    check(|bed| {
         let threads = [
             bed.waker(|waker| waker.wake()),
             bed.waker(|waker| {
@@ -95,8 +96,7 @@ fn s23_wakes_against_closing_leak_nothing_and_free_once() {
 
 #[test]
 fn s23_the_last_of_those_who_refer_to_it_frees_it_when_all_are_done_with_it() {
-    loom::model(|| {
-        let bed = Bed::new();
+    check(|bed| {
         let threads = [bed.waker(|waker| drop(waker.clone())), bed.waker(|waker| waker.wake())];
         receive(bed.shared.inbox.take());
         bed.end(threads);
