@@ -1,13 +1,13 @@
-//! Polled reading and writing over owned buffers.
+//! Polled reading and writing over owned buffers, and the traits of others for that.
 
 use std::fmt;
 use std::future::Future;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::io::net::{self, TcpStream, UnixStream};
 use crate::io::{Receive, SendAll, SharedFd, TryRc, receive, send_all};
 
@@ -78,7 +78,7 @@ impl<S> Buffered<S> {
 
     /// What has been received and not been read yet. When it is empty, this waits for more; empty
     /// when it is ready: the end of the stream.
-    pub(super) fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<Result<&[u8]>> {
+    fn poll_input(&mut self, context: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         if self.read == self.input.len() {
             if self.receive.is_none() {
                 let mut input = std::mem::take(&mut self.input);
@@ -96,17 +96,34 @@ impl<S> Buffered<S> {
         Poll::Ready(Ok(&self.input[self.read..]))
     }
 
-    /// So much has been read.
-    pub(super) fn consume(&mut self, count: usize) {
+    /// So much of the input has been read.
+    fn skip(&mut self, count: usize) {
         self.read = self.input.len().min(self.read + count);
     }
 
-    /// Copies what there is room for into the buffer, and sees to it that something is being sent.
-    pub(super) fn poll_write_some(
+    /// Has what there is room for copied from the input.
+    fn poll_copy(
         &mut self,
         context: &mut Context<'_>,
-        from: &[io::IoSlice<'_>],
-    ) -> Poll<Result<usize>> {
+        room: usize,
+        copy: impl FnOnce(&[u8]),
+    ) -> Poll<io::Result<usize>> {
+        if room == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        let data = ready!(self.poll_input(context))?;
+        let count = data.len().min(room);
+        copy(&data[..count]);
+        self.skip(count);
+        Poll::Ready(Ok(count))
+    }
+
+    /// Copies what there is room for into the buffer, and sees to it that something is being sent.
+    fn poll_output(
+        &mut self,
+        context: &mut Context<'_>,
+        from: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         ready!(self.poll_send(context))?;
         self.output.try_reserve_exact(self.capacity)?;
         for slice in from {
@@ -123,7 +140,7 @@ impl<S> Buffered<S> {
     }
 
     /// Sends what has been written, until nothing of it is left.
-    pub(super) fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some(send) = &mut self.send {
             let (result, mut sent) = ready!(Pin::new(send).poll(context));
             self.send = None;
@@ -135,14 +152,14 @@ impl<S> Buffered<S> {
     }
 
     /// Sends what has been written, and tells the other end that nothing more comes.
-    pub(super) fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_send(context))?;
-        if !std::mem::replace(&mut self.is_closed, true) {
+        if !std::mem::replace(&mut self.is_closed, true)
+            && let Err(error) = net::shutdown(&self.fd, Shutdown::Write)
             // The other end may have gone already.
-            return Poll::Ready(match net::shutdown(&self.fd, Shutdown::Write) {
-                Err(error) if error.raw_os_error() == libc::ENOTCONN => Ok(()),
-                result => result,
-            });
+            && error.raw_os_error() != libc::ENOTCONN
+        {
+            return Poll::Ready(Err(error.into()));
         }
         Poll::Ready(Ok(()))
     }
@@ -156,7 +173,78 @@ impl<S: fmt::Debug> fmt::Debug for Buffered<S> {
     }
 }
 
-/// As the traits have it.
-pub(super) fn io_result<T>(result: Result<T>) -> io::Result<T> {
-    result.map_err(|error: Error| error.into())
+/// Writing, as both crates have it but for the name of its end.
+macro_rules! polled_writing {
+    ($poll_end:ident) => {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            from: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.poll_output(context, &[IoSlice::new(from)])
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            from: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            self.poll_output(context, from)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.poll_send(context)
+        }
+
+        fn $poll_end(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.poll_end(context)
+        }
+    };
+}
+
+#[cfg(feature = "futures-io")]
+impl<S> futures_io::AsyncRead for Buffered<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        to: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_copy(context, to.len(), |data| to[..data.len()].copy_from_slice(data))
+    }
+}
+
+#[cfg(feature = "futures-io")]
+impl<S> futures_io::AsyncBufRead for Buffered<S> {
+    fn poll_fill_buf(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        self.get_mut().poll_input(context)
+    }
+
+    fn consume(mut self: Pin<&mut Self>, count: usize) {
+        self.skip(count);
+    }
+}
+
+#[cfg(feature = "futures-io")]
+impl<S> futures_io::AsyncWrite for Buffered<S> {
+    polled_writing!(poll_close);
+}
+
+#[cfg(feature = "hyper")]
+impl<S> hyper::rt::Read for Buffered<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        mut to: hyper::rt::ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.poll_copy(context, to.remaining(), |data| to.put_slice(data)).map_ok(drop)
+    }
+}
+
+#[cfg(feature = "hyper")]
+impl<S> hyper::rt::Write for Buffered<S> {
+    polled_writing!(poll_shutdown);
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
 }

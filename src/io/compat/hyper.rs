@@ -1,69 +1,17 @@
-//! What hyper asks of a runtime: its traits for streams, an executor, a timer.
+//! What hyper asks of a runtime besides streams: an executor, a timer.
 
 use std::future::Future;
-use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use hyper::rt::{Read, ReadBufCursor, Write};
-
-use super::buffered::{Buffered, io_result};
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
-use crate::event_loop::Loop;
-use crate::event_loop::Shared;
+use crate::event_loop::{Loop, Shared};
 use crate::sys::memory::TryArc;
 use crate::task::{cancel, spawn};
-
-impl<S> Read for Buffered<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        mut to: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        if to.remaining() == 0 {
-            return Poll::Ready(Ok(()));
-        }
-        let data = io_result(ready!(self.poll_fill(context)))?;
-        let count = data.len().min(to.remaining());
-        to.put_slice(&data[..count]);
-        self.consume(count);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S> Write for Buffered<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        from: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_write_some(context, &[IoSlice::new(from)]).map(io_result)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        from: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_write_some(context, from).map(io_result)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_send(context).map(io_result)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_end(context).map(io_result)
-    }
-}
 
 /// Starts tasks on the loop that is running on this thread; they need not be `Send`. What cannot be
 /// started, where there is no loop or no memory, is dropped.
@@ -94,9 +42,7 @@ impl Timer {
         let time = Loop::with_running(|lp| lp.map(Loop::time)).ok_or(Error::NO_LOOP)?;
         Ok(Timer { instant: Instant::now(), time })
     }
-}
 
-impl Timer {
     fn time_of(&self, instant: Instant) -> crate::Time {
         self.time + instant.saturating_duration_since(self.instant)
     }
@@ -134,11 +80,6 @@ impl Alarm {
     fn set_sleeper(&self, sleeper: Option<Waker>) -> Option<Waker> {
         std::mem::replace(&mut self.sleeper.lock().unwrap_or_else(PoisonError::into_inner), sleeper)
     }
-
-    fn ring(&self) {
-        self.is_over.store(true, Relaxed);
-        self.set_sleeper(None).into_iter().for_each(Waker::wake);
-    }
 }
 
 /// Rings when the timer is over or is dropped.
@@ -146,7 +87,8 @@ struct Ringing(TryArc<Alarm>);
 
 impl Drop for Ringing {
     fn drop(&mut self) {
-        self.0.ring();
+        self.0.is_over.store(true, Relaxed);
+        self.0.set_sleeper(None).into_iter().for_each(Waker::wake);
     }
 }
 

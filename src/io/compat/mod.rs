@@ -25,8 +25,6 @@
 //! ```
 
 mod buffered;
-#[cfg(feature = "futures-io")]
-mod futures_io;
 #[cfg(feature = "hyper")]
 mod hyper;
 
