@@ -53,30 +53,6 @@ enum Ended {
     Reaped,
 }
 
-/// What a child of the standard library's gives.
-struct Parts {
-    stdin: Option<PipeWriter>,
-    stdout: Option<PipeReader>,
-    stderr: Option<PipeReader>,
-    pidfd: Option<OwnedFd>,
-}
-
-impl Parts {
-    fn of(child: &mut process::Child) -> Result<Parts> {
-        Ok(Parts {
-            stdin: child.stdin.take().map(|pipe| PipeWriter::of(pipe.into())).transpose()?,
-            stdout: child.stdout.take().map(|pipe| PipeReader::of(pipe.into())).transpose()?,
-            stderr: child.stderr.take().map(|pipe| PipeReader::of(pipe.into())).transpose()?,
-            pidfd: open_pidfd(child.id() as pid_t)?,
-        })
-    }
-
-    fn with(self, child: process::Child) -> Child {
-        let Parts { stdin, stdout, stderr, pidfd } = self;
-        Child { stdin, stdout, stderr, child, pidfd, ended: Rc::default() }
-    }
-}
-
 impl Child {
     /// Starts a process: fork and exec, for which the standard library waits. It has a descriptor
     /// (a pidfd), so that no other process is taken for it. Errors: ENOENT and so on; EINVAL for a
@@ -88,21 +64,36 @@ impl Child {
             None => Error::NUL_INSIDE,
             Some(_) => Error::of_io(&error),
         });
-        let mut child = spawned?;
-        match Parts::of(&mut child) {
-            Ok(parts) => Ok(parts.with(child)),
-            Err(error) => {
-                // It fails when there is nothing left to be done.
-                let _ = child.kill().and_then(|()| child.wait());
-                Err(error)
-            }
+        let mut child = Child::of(spawned?);
+        if let Err(error) = child.take_over() {
+            // It fails when there is nothing left to be done.
+            let _ = child.child.kill().and_then(|()| child.child.wait());
+            return Err(error);
         }
+        Ok(child)
     }
 
     /// A child of the standard library's, which nobody has waited for. Errors: ECHILD when another
     /// has, EMFILE, ENFILE, ENOMEM.
-    pub fn from_std(mut child: process::Child) -> Result<Child> {
-        Ok(Parts::of(&mut child)?.with(child))
+    pub fn from_std(child: process::Child) -> Result<Child> {
+        let mut child = Child::of(child);
+        child.take_over()?;
+        Ok(child)
+    }
+
+    fn of(child: process::Child) -> Child {
+        let ended = Rc::default();
+        Child { stdin: None, stdout: None, stderr: None, child, pidfd: None, ended }
+    }
+
+    /// Takes the pipes from the standard library's child, and opens the pidfd.
+    fn take_over(&mut self) -> Result<()> {
+        let child = &mut self.child;
+        self.stdin = child.stdin.take().map(|pipe| PipeWriter::of(pipe.into())).transpose()?;
+        self.stdout = child.stdout.take().map(|pipe| PipeReader::of(pipe.into())).transpose()?;
+        self.stderr = child.stderr.take().map(|pipe| PipeReader::of(pipe.into())).transpose()?;
+        self.pidfd = open_pidfd(child.id() as pid_t)?;
+        Ok(())
     }
 
     /// The number of the process.
