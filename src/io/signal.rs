@@ -14,42 +14,23 @@
 //! # Ok::<(), ringloop::Error>(())
 //! ```
 
-use std::cell::Cell;
 use std::fmt;
-use std::future::poll_fn;
-use std::rc::Rc;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
-use crate::event_loop::Loop;
-use crate::event_loop::Shared;
+use crate::event_loop::{Loop, Shared};
 use crate::sys::memory::TryArc;
-use crate::task::{Waiter, cancel};
+use crate::task::{Receiver, cancel, oneshot};
 
 /// Waits for one signal again and again; made by [`signal`]. The signal is handled while this
 /// lives.
 pub struct Signals {
-    came: Rc<Came>,
+    came: Receiver<()>,
     shared: TryArc<Shared>,
     handle: Handle,
-}
-
-#[derive(Default)]
-struct Came {
-    has_come: Cell<bool>,
-    is_over: Cell<bool>,
-    waiter: Waiter,
-}
-
-/// What the loop has.
-struct Handler(Rc<Came>);
-
-impl Drop for Handler {
-    fn drop(&mut self) {
-        self.0.is_over.set(true);
-        self.0.waiter.wake();
-    }
 }
 
 /// Begins to handle a signal (SIGTERM and so on), on the loop that is running: as
@@ -58,12 +39,8 @@ impl Drop for Handler {
 pub fn signal(number: i32) -> Result<Signals> {
     Loop::with_running(|lp| {
         let lp = lp.ok_or(Error::NO_LOOP)?;
-        let came = Rc::new(Came::default());
-        let handler = Handler(Rc::clone(&came));
-        let handle = lp.add_signal_handler(number, move |_| {
-            handler.0.has_come.set(true);
-            handler.0.waiter.wake();
-        })?;
+        let (sender, came) = oneshot()?;
+        let handle = lp.add_signal_handler(number, move |_| sender.offer(()))?;
         Ok(Signals { came, shared: lp.shared().clone(), handle })
     })
 }
@@ -78,11 +55,7 @@ impl Signals {
     }
 
     fn poll_signal(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
-        let Came { has_come, is_over, waiter } = &*self.came;
-        if waiter.wait(context, || !has_come.get() && !is_over.get()) {
-            return Poll::Pending;
-        }
-        Poll::Ready(if has_come.take() { Ok(()) } else { Err(Error::CANCELLED) })
+        Pin::new(&mut self.came).poll(context).map_err(|_| Error::CANCELLED)
     }
 }
 
@@ -91,10 +64,7 @@ impl Signals {
 impl futures_core::Stream for Signals {
     type Item = ();
 
-    fn poll_next(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<()>> {
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<()>> {
         self.poll_signal(context).map(Result::ok)
     }
 }

@@ -1,15 +1,15 @@
 //! A task in memory: one allocation with what is known of it (`header`) and, behind that, its
-//! future, and what that came to. `unsafe` lives here because a task is referred to without the
-//! type of its future, which `Slotted` and `JoinHandle` know again, and because a future stays where
-//! it is until it is dropped.
+//! future, and what that came to. The loop's thread alone has these two: the slot's reference
+//! (`Slotted`) polls the future and ends it, the join handle takes the output. A future that
+//! panics, in a poll or in its Drop, has ended, and no panic is lost here (S41): it is the output,
+//! or the loop's to handle.
 //!
-//! The loop's thread alone has the future and the output. The slot's reference (`Slotted`) polls
-//! the future and ends it; the join handle takes the output. A future that panics, in a poll or in
-//! its Drop, has ended, and no panic is lost here (S41): it is the output, or the loop's to handle.
+//! `unsafe` lives here because a task is referred to without the type of its future, which
+//! `Slotted` and `JoinHandle` know again, and because a future stays where it is until it is
+//! dropped.
 
 use std::any::type_name;
 use std::cell::UnsafeCell;
-use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::mem::needs_drop;
@@ -23,7 +23,7 @@ use super::header::{Header, SlotRef, Status, Table, TaskRef};
 use crate::abi::handle::Handle;
 use crate::abi::source::Source;
 use crate::error::Result;
-use crate::event_loop::{Callback, Loop, Payload, Shared, Unjoined, drop_quietly};
+use crate::event_loop::{Callback, Loop, Outcome, Payload, Shared, Unjoined, drop_quietly};
 use crate::pending::callback::Callable;
 use crate::pending::event::Event;
 use crate::sys::memory::{TryArc, try_box};
@@ -69,35 +69,25 @@ pub(super) fn spawn<F: Future + 'static>(lp: &Loop, future: F) -> Result<JoinHan
     unsafe { start(lp, future) }
 }
 
-/// Starts a task that lives no longer than `run` runs, and may borrow what does. On a loop that
-/// does not run.
-pub(super) fn spawn_scoped<F: Future, R>(
+/// Runs a loop, which does not run yet, with a task that is gone when this returns or unwinds, and
+/// so may borrow. Tells what the run said, and whether the task had ended by then.
+pub(super) fn run_scoped<F: Future>(
     lp: &Loop,
     future: F,
-    run: impl FnOnce(&JoinHandle<F::Output>) -> R,
-) -> Result<(JoinHandle<F::Output>, R)> {
+) -> Result<(JoinHandle<F::Output>, Result<Outcome>, bool)> {
     lp.check_idle()?;
-    // SAFETY: `end` empties the slot before this returns or unwinds: the loop is idle, so that
-    // cancel drops at once.
+    // SAFETY: cancel empties the slot below, at once as the loop is idle. In a forked child nothing
+    // is dropped, and the future is not polled again.
     let join = unsafe { start(lp, future) }?;
-    let end = End { lp, task: join.handle() };
-    let ran = run(&join);
-    drop(end);
-    Ok((join, ran))
-}
-
-/// Ends a task when it is dropped. In a forked child nothing is dropped, and the future is not
-/// polled again.
-struct End<'a> {
-    lp: &'a Loop,
-    task: Handle,
-}
-
-impl Drop for End<'_> {
-    fn drop(&mut self) {
-        // It is stale if the task has ended.
-        let _ = self.lp.cancel(self.task);
+    let ran = catch_unwind(AssertUnwindSafe(|| lp.run_forever()));
+    let is_complete = join.is_finished();
+    if is_complete && !matches!(ran, Ok(Ok(_))) {
+        // A callback behind it in the batch has panicked: its stop is not for the next run.
+        lp.take_back_stop();
     }
+    // It is stale if the task has ended.
+    let _ = lp.cancel(join.handle());
+    Ok((join, ran.unwrap_or_else(|payload| resume_unwind(payload)), is_complete))
 }
 
 /// # Safety
@@ -293,7 +283,7 @@ impl<T> Future for JoinHandle<T> {
 
     /// # Panics
     /// When it is polled again after it was ready.
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Ended<T>> {
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         if self.task.joiner.wait(context, || !self.is_finished()) {
             return Poll::Pending;
         }
@@ -317,14 +307,7 @@ impl<T> Drop for JoinHandle<T> {
     }
 }
 
-impl<T> fmt::Debug for JoinHandle<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JoinHandle")
-            .field("handle", &self.handle())
-            .field("is_finished", &self.is_finished())
-            .finish_non_exhaustive()
-    }
-}
+debug!(JoinHandle<T>, handle, is_finished);
 
 /// # Safety
 /// As the table says; in the room is `None`.

@@ -5,7 +5,6 @@
 //! two runs. Who asks for one that is not the innermost to run here is told so, and the loop is not
 //! touched.
 
-use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -119,8 +118,4 @@ pub(crate) fn cancel(shared: &TryArc<Shared>, handle: Handle) {
     }
 }
 
-impl fmt::Debug for Current {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Current").finish_non_exhaustive()
-    }
-}
+debug!(Current);

@@ -1,8 +1,5 @@
 //! Tasks that end together: the first failure ends the others, and no task outlives its group
-//! (S46).
-//!
-//! It is made of what is public: tasks whose join handles the group has. A group is for the thread
-//! of its tasks.
+//! (S46). A group is made of what is public, tasks whose join handles it has.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -71,9 +68,8 @@ pub enum GroupError<E> {
 }
 
 struct Members<T, E> {
-    /// By number, in the order in which they were started. One that has ended, or is being aborted,
-    /// has no join handle here, and goes when there are many of these: a group may live as long as
-    /// its program.
+    /// By number, in the order in which they were started. Those that have ended, or are being
+    /// aborted, have no join handle here, and go when there are many.
     tasks: RefCell<Vec<(u64, Option<JoinHandle<()>>)>>,
     ended: Cell<usize>,
     next_number: Cell<u64>,
@@ -82,7 +78,7 @@ struct Members<T, E> {
     givers: RefCell<Vec<u64>>,
     left: Cell<usize>,
     failure: Cell<Option<GroupError<E>>>,
-    /// Whether the group takes no more tasks: one has failed, or the group is being dropped.
+    /// Whether the group takes no more tasks.
     is_ending: Cell<bool>,
     waiting: Waiter,
 }
@@ -197,7 +193,10 @@ impl<T: 'static, E: 'static> Members<T, E> {
                     Err(payload) => Poll::Ready(Err(payload)),
                 }
             });
-            end.result = Some(Self::result(polled.await));
+            end.result = Some(match polled.await {
+                Ok(result) => result.map_err(GroupError::Failed),
+                Err(payload) => Err(Self::panicked(payload)),
+            });
             // A panic in its Drop is the group's, too.
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| future.set(None))) {
                 end.result = Some(Err(Self::panicked(payload)));
@@ -207,16 +206,7 @@ impl<T: 'static, E: 'static> Members<T, E> {
         Ok(())
     }
 
-    fn result(
-        polled: std::result::Result<std::result::Result<T, E>, Payload>,
-    ) -> std::result::Result<T, GroupError<E>> {
-        match polled {
-            Ok(result) => result.map_err(GroupError::Failed),
-            Err(payload) => Err(Self::panicked(payload)),
-        }
-    }
-
-    /// The failure of a task that is being polled.
+    /// Of a task that is being polled.
     fn panicked(payload: Payload) -> GroupError<E> {
         let error = Loop::with_running(|lp| {
             JoinError::panicked(payload, lp.expect("a task is polled by its loop").shared())
@@ -226,7 +216,6 @@ impl<T: 'static, E: 'static> Members<T, E> {
 }
 
 impl<T, E> Members<T, E> {
-    /// A task has ended.
     fn ended_one(&self, number: u64, result: Option<std::result::Result<T, GroupError<E>>>) {
         self.left.set(self.left.get() - 1);
         // It is not there if it is the group that aborts it, nor if it was not started.
@@ -260,7 +249,7 @@ impl<T, E> Members<T, E> {
         task
     }
 
-    /// What the tasks gave, in the order in which they were started.
+    /// In the order in which the tasks were started.
     fn take_outputs(&self) -> Vec<T> {
         let (outputs, givers) = (self.outputs.take(), self.givers.take());
         if givers.is_sorted() {
@@ -291,26 +280,21 @@ impl<T, E> Members<T, E> {
     fn abort_all(&self) {
         Loop::with_running(|lp| {
             let _together = lp.map(EndTogether::begin);
-            self.abort_each();
+            self.is_ending.set(true);
+            let next = || self.tasks.borrow_mut().pop();
+            while let Some((_, task)) = next() {
+                let Some(task) = task else { continue };
+                task.abort();
+                // A panic in what was dropped is not lost.
+                if let Some(Err(error)) = task.take_output()
+                    && error.is_panic()
+                {
+                    self.note(GroupError::Ended(error));
+                }
+            }
         });
     }
 
-    fn abort_each(&self) {
-        self.is_ending.set(true);
-        loop {
-            let Some((_, task)) = ({ self.tasks.borrow_mut().pop() }) else { break };
-            let Some(task) = task else { continue };
-            task.abort();
-            // A panic in what was dropped is not lost.
-            if let Some(Err(error)) =
-                task.take_output().filter(|ended| ended.as_ref().is_err_and(JoinError::is_panic))
-            {
-                self.note(GroupError::Ended(error));
-            }
-        }
-    }
-
-    /// Waits until all tasks have ended.
     async fn ended(&self) {
         poll_fn(|context| {
             let is_waiting = self.waiting.wait(context, || self.left.get() > 0);
@@ -362,11 +346,7 @@ impl<T, E> fmt::Debug for TaskGroup<T, E> {
     }
 }
 
-impl<T, E> fmt::Debug for Spawner<T, E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Spawner").finish_non_exhaustive()
-    }
-}
+debug!(Spawner<T, E>);
 
 impl<E: fmt::Display> fmt::Display for GroupError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

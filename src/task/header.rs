@@ -1,23 +1,17 @@
 //! What is known of any task, whatever its future is: who refers to it, and how it is woken.
-//! `unsafe` lives here because references are counted by hand, in two ways, and a waker has one
-//! word for a task: `SharedRef` and `TaskRef` each stand for a reference that is counted, and the
-//! rest of the room reaches a task through these.
 //!
-//! A task's memory lives as long as it is referred to, in one of two ways. Other threads have
-//! wakers, which are counted in one word with the inbox's reference; they touch the state, the head
-//! and the shared part of the loop, and nothing else. The loop's thread counts its own, which
-//! together are one of those: the slot's, the join handle's, and those of the loop's timers and
-//! cells that will wake the task. By the time that it has none left, future and output have been
-//! dropped there; then it is memory alone that goes, on whichever thread.
+//! A task's memory lives as long as it is referred to. Other threads have wakers, which are counted
+//! in one word with the inbox's reference; they touch the state, the head and the shared part of
+//! the loop. The loop's thread counts its own (the slot's, the join handle's, those of timers and
+//! cells that will wake the task), which together are one of those; by the time that it has none
+//! left, future and output, which stand behind the header (`body`), have been dropped there.
 //!
 //! Inside of a run of its loop a woken task goes to the end of the ready queue at once. From
-//! elsewhere, it goes to the loop's inbox, which keeps the order with what is scheduled there.
-//! Neither allocates, but for the ready queue when that has to grow; if it cannot, the inbox will
-//! do as well. Of several threads that wake a task, one brings it to the inbox. While that thread
-//! is on its way there, the wakes of the others wait for it: unlike a post, a wake may be held up
-//! by a thread that is stopped half-way.
+//! elsewhere, or if that cannot grow, it goes to the loop's inbox. Of several threads that wake a
+//! task one brings it there, and the wakes of the others wait for that thread.
 //!
-//! What stands behind the header, its future and its output, is `body`'s.
+//! `unsafe` lives here because references are counted by hand, in two ways, and a waker has one
+//! word for a task: the rest of the room has `SlotRef` and `TaskRef`.
 
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
@@ -36,8 +30,8 @@ use crate::sys::memory::TryArc;
 pub(crate) struct Header {
     head: Head<Loop>,
     state: State,
-    // The loop's thread's, but for the next one.
-    /// The references of the loop's thread.
+    /// The references of the loop's thread, which alone uses this and what follows, but for
+    /// `shared`.
     owners: Cell<u32>,
     /// One of the owners from the first waker on that is not borrowed from a poll; see `shared`.
     shared: ManuallyDrop<TryArc<Shared>>,
@@ -142,13 +136,13 @@ impl Header {
         self.status.set(status);
     }
 
-    /// Whether it is a task of this loop.
+    /// Whether it is a task of this loop. Only while `shared` may be called, else the loop may be
+    /// another one at the same place.
     #[inline]
-    pub(super) fn is_of(&self, lp: &Loop) -> bool {
+    fn is_of(&self, lp: &Loop) -> bool {
         TryArc::is_same(&self.shared, lp.shared())
     }
 
-    /// The slot's handle.
     #[inline]
     pub(super) fn handle(&self) -> Handle {
         self.handle
@@ -156,14 +150,12 @@ impl Header {
             .expect("a task has a handle before it is polled, and before it has a join handle")
     }
 
-    /// The task has been given a slot.
     #[inline]
     pub(super) fn set_slot(&self, handle: Handle) {
         self.handle.set(Some(handle));
     }
 
-    /// One more reference of the loop's thread; false if it has none any more, which comes before
-    /// the end of the last waker.
+    /// One more reference of the loop's thread; false if it has none any more.
     #[inline]
     fn own(&self) -> bool {
         let owners = self.owners.get();
@@ -203,11 +195,8 @@ impl Drop for Header {
 struct SharedRef(NonNull<Header>);
 
 impl SharedRef {
-    /// The task that is the data of a waker, or whose post this is.
-    ///
-    /// # Safety
-    /// The reference is that of the waker or the inbox: if it is dropped here, it is not used there
-    /// again.
+    /// # Safety The reference is that of the waker with this data, or the inbox's to the post at
+    /// it: if it is dropped here, it is not used there again.
     #[inline]
     unsafe fn from_raw(data: *const ()) -> ManuallyDrop<SharedRef> {
         ManuallyDrop::new(SharedRef(

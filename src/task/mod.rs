@@ -35,6 +35,19 @@
 //! goes to the exception handler, and the loop goes on in any case (S41). A task that has not ended
 //! counts for [`Loop::run`](crate::Loop::run) (S19).
 
+/// Prints a type by its name and some of its methods, whatever its parameters are.
+macro_rules! debug {
+    ($Type:ident $(<$($Of:ident),*>)? $(, $method:ident)*) => {
+        impl$(<$($Of),*>)? std::fmt::Debug for $Type$(<$($Of),*>)? {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($Type))
+                    $(.field(stringify!($method), &self.$method()))*
+                    .finish_non_exhaustive()
+            }
+        }
+    };
+}
+
 #[allow(unsafe_code)]
 mod body;
 pub(crate) mod current;
@@ -63,6 +76,8 @@ pub use self::oneshot::{Receiver, Sender, oneshot};
 pub use self::operation::{Blocking, Operation, operation, ready, spawn_blocking};
 pub use self::queue::{Pop, Queue};
 pub use self::run::spawn;
+#[cfg(feature = "hyper")]
+pub(crate) use self::sleep::now;
 pub use self::sleep::{Interval, Sleep, interval, sleep, sleep_until, timeout};
 
 /// Lets all that is ready have its turn: completes in the next iteration of the loop.

@@ -2,7 +2,6 @@
 //! nobody awaits comes back.
 
 use std::cell::Cell;
-use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -62,6 +61,12 @@ impl<T> Sender<T> {
         self.0.value.set(Some(value));
         Ok(())
     }
+
+    /// Gives a value in the place of one that nobody has taken, and may give more.
+    pub(crate) fn offer(&self, value: T) {
+        drop(self.0.value.replace(Some(value)));
+        self.0.receiver.wake();
+    }
 }
 
 impl<T> Drop for Sender<T> {
@@ -87,7 +92,13 @@ impl<T> Future for Receiver<T> {
     type Output = Result<T>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
-        if self.0.receiver.wait(context, || self.is_pending()) {
+        let has_value = || {
+            let value = self.take();
+            let has_value = value.is_some();
+            self.0.value.set(value);
+            has_value
+        };
+        if self.0.receiver.wait(context, || self.is_pending() && !has_value()) {
             return Poll::Pending;
         }
         Poll::Ready(self.take().ok_or(Error::SENDER_DROPPED))
@@ -103,14 +114,5 @@ impl<T> Drop for Receiver<T> {
     }
 }
 
-impl<T> fmt::Debug for Sender<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sender").finish_non_exhaustive()
-    }
-}
-
-impl<T> fmt::Debug for Receiver<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receiver").finish_non_exhaustive()
-    }
-}
+debug!(Sender<T>);
+debug!(Receiver<T>);

@@ -1,12 +1,11 @@
 //! What a loop calls back for, awaited: for any function of the loop that takes a callback, which
 //! sends its result to the future.
 //!
-//! Dropping the future cancels what was begun (S44). Buffers and descriptors are the callback's,
-//! and what it gives to nobody is dropped. The operations of `io` that own a buffer do without
-//! this: they have their result, their buffer and their waiter in one allocation, and leave what
-//! the kernel had received to the next call.
+//! Dropping the future cancels what was begun (S44), and what a callback gives to nobody is
+//! dropped. `io` uses this for watchers, children, names of hosts, and files that are opened and
+//! closed; operations that own a buffer are futures of their own there (`io::in_flight`, and
+//! `io::turn` where nothing may be lost).
 
-use std::fmt;
 use std::future::Future;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -93,11 +92,7 @@ impl<T> Drop for Operation<T> {
     }
 }
 
-impl<T> fmt::Debug for Operation<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Operation").field("handle", &self.handle).finish_non_exhaustive()
-    }
-}
+debug!(Operation<T>, handle);
 
 /// Waits until a descriptor is ready for one of `events`, and tells for which; see
 /// [`Loop::watch_fd`]: for what reads and writes by itself. The descriptor, which may be an `Rc` or
@@ -120,14 +115,10 @@ impl<T> fmt::Debug for Operation<T> {
 /// ```
 pub async fn ready(fd: impl AsFd + 'static, events: Events) -> Result<Events> {
     operation(|lp, sender| {
-        let mut sender = Some(sender);
         lp.watch_fd(fd, events, move |lp, ready| {
-            if let Some(sender) = sender.take() {
-                // Nobody may await it any more; and a watcher whose descriptor is no good has ended
-                // already.
-                let _ = sender.send(ready);
-                let _ = lp.current_handle().map(|watcher| lp.cancel(watcher));
-            }
+            sender.offer(ready);
+            // A watcher whose descriptor is no good has ended already.
+            let _ = lp.current_handle().map(|watcher| lp.cancel(watcher));
         })
     })?
     .await
@@ -209,8 +200,4 @@ impl<T> Drop for Blocking<T> {
     }
 }
 
-impl<T> fmt::Debug for Blocking<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Blocking").field("handle", &self.handle()).finish_non_exhaustive()
-    }
-}
+debug!(Blocking<T>, handle);

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use super::header::Notify;
+use crate::event_loop::drop_quietly;
 
 /// A queue between tasks of one thread: what is pushed is popped in order, each value once. It is
 /// shared by cloning it.
@@ -96,16 +97,15 @@ impl<T> Queue<T> {
     pub fn close(&self) {
         self.shared.is_closed.set(true);
         let mut first_panic = None;
-        // A waker that panics does not keep the others from being woken.
-        while catch_unwind(AssertUnwindSafe(|| self.wake_next())).unwrap_or_else(|payload| {
-            if first_panic.is_none() {
-                first_panic = Some(payload);
-            } else {
-                // It may panic when it is dropped.
-                std::mem::forget(payload);
+        loop {
+            // A waker that panics does not keep the others from being woken.
+            match catch_unwind(AssertUnwindSafe(|| self.wake_next())) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(payload) if first_panic.is_none() => first_panic = Some(payload),
+                Err(payload) => drop_quietly(payload),
             }
-            true
-        }) {}
+        }
         if let Some(payload) = first_panic {
             resume_unwind(payload);
         }

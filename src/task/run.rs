@@ -3,7 +3,7 @@
 //! A run for a future leaves neither the future nor a stop behind, whichever way it ends (S42).
 
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 
 use super::body::{self, JoinHandle};
 use crate::error::{Error, Result};
@@ -48,14 +48,7 @@ impl Loop {
             let _stop = stop;
             future.await
         };
-        let (join, (ran, is_complete)) = body::spawn_scoped(self, stopping, |join| {
-            let ran = catch_unwind(AssertUnwindSafe(|| self.run_forever()));
-            if !matches!(ran, Ok(Ok(_))) && join.is_finished() {
-                // A callback behind it in the batch has panicked: its stop is not for the next run.
-                self.take_back_stop();
-            }
-            (ran.unwrap_or_else(|payload| resume_unwind(payload)), join.is_finished())
-        })?;
+        let (join, ran, is_complete) = body::run_scoped(self, stopping)?;
         match join.take_output() {
             // An output is worth more than an error of the run, which comes again.
             Some(Ok(output)) => return Ok(output),

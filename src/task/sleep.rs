@@ -42,12 +42,11 @@ enum Wait {
     /// The task's own slot, which stands in the timer queue: the how-many-eth of its sleeps this
     /// is.
     Slot(TaskRef, u32),
-    /// A timer, for the second of two sleeps at a time, and for what is no task of the loop's.
+    /// A timer, for the second of two sleeps at a time, and for what is no task of the loop's; and
+    /// what it wakes, which lives as long, so that no other is at its address.
     Timer {
         shared: TryArc<Shared>,
         handle: Handle,
-        /// Tells the waker that the timer wakes from others. What a timer wakes lives as long, so
-        /// no other is at its address.
         waker: (*const (), *const ()),
     },
 }
@@ -68,7 +67,7 @@ pub fn sleep_until(when: Time) -> Sleep {
 impl Sleep {
     fn poll_on(&mut self, lp: &Loop, waker: &Waker) -> Poll<Result<()>> {
         let is_pending = match &self.wait {
-            Wait::Nothing => return self.begin(lp, waker),
+            Wait::Nothing => false,
             Wait::Slot(task, count) => {
                 let is_polled = task.is_for(waker);
                 is_polled && task.sleeps.get() == *count && lp.is_task_asleep(task.handle())
@@ -81,21 +80,18 @@ impl Sleep {
         };
         match self.until {
             _ if is_pending => Poll::Pending,
-            Until::At(when) if lp.is_past(when) => Poll::Ready(Ok(())),
-            _ => self.begin(lp, waker),
+            Until::At(when) if !matches!(self.wait, Wait::Nothing) && lp.is_past(when) => {
+                Poll::Ready(Ok(()))
+            }
+            _ => self
+                .begin(lp, waker)
+                .map_or_else(|error| Poll::Ready(Err(error)), |()| Poll::Pending),
         }
     }
 
     /// Begins to wait, or begins anew.
-    fn begin(&mut self, lp: &Loop, waker: &Waker) -> Poll<Result<()>> {
-        match self.try_begin(lp, waker) {
-            Ok(()) => Poll::Pending,
-            Err(error) => Poll::Ready(Err(error)),
-        }
-    }
-
     #[inline]
-    fn try_begin(&mut self, lp: &Loop, waker: &Waker) -> Result<()> {
+    fn begin(&mut self, lp: &Loop, waker: &Waker) -> Result<()> {
         self.end();
         lp.check_open()?;
         let when = match self.until {
@@ -133,12 +129,13 @@ impl Sleep {
         match std::mem::replace(&mut self.wait, Wait::Nothing) {
             Wait::Nothing => {}
             // Outside of a run it is left as it is: the task is then polled once in vain.
-            Wait::Slot(task, count) if task.sleeps.get() == count => {
-                Loop::with_running(|lp| {
-                    lp.filter(|lp| task.is_of(lp)).map(|lp| lp.stop_sleeping(task.handle()))
-                });
+            Wait::Slot(task, count) => {
+                if let Some(shared) = task.shared_if_running()
+                    && task.sleeps.get() == count
+                {
+                    Loop::if_running(shared, |lp| lp.stop_sleeping(task.handle()));
+                }
             }
-            Wait::Slot(..) => {}
             Wait::Timer { shared, handle, .. } => cancel(&shared, handle),
         }
     }
@@ -220,7 +217,8 @@ pub fn interval(period: Duration) -> Result<Interval> {
     Ok(Interval { period, next: now()? + Duration::from_nanos(period), sleep: None, skipped: 0 })
 }
 
-fn now() -> Result<Time> {
+/// The time of the loop that is running on this thread.
+pub(crate) fn now() -> Result<Time> {
     Loop::with_running(|lp| lp.map(Loop::time)).ok_or(Error::NO_LOOP)
 }
 

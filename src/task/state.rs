@@ -1,10 +1,9 @@
 //! What all threads know of a task: whether it stands in its loop's inbox, and how many refer to
 //! it.
 //!
-//! A task is a post of its own: it stands in the inbox at most once, so whoever wakes it from
-//! another thread allocates nothing. While it stands there, the inbox is one of those that refer to
-//! it. `make loom` checks that no wake is lost, and that the memory is freed once, in every order
-//! of the steps.
+//! A task is a post of its own: it stands in the inbox at most once, and the inbox refers to it
+//! meanwhile. `make loom` checks that no wake is lost, and that the memory is freed once, in every
+//! order of the steps.
 
 use crate::threads::sync::{AtomicU32, Ordering};
 

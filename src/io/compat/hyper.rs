@@ -11,7 +11,7 @@ use crate::abi::handle::Handle;
 use crate::error::{Error, Result};
 use crate::event_loop::{Loop, Shared};
 use crate::sys::memory::TryArc;
-use crate::task::{cancel, spawn};
+use crate::task::{cancel, now, spawn};
 
 /// Starts tasks on the loop that is running on this thread; they need not be `Send`. What cannot be
 /// started, where there is no loop or no memory, is dropped.
@@ -39,8 +39,7 @@ pub struct Timer {
 impl Timer {
     /// Timers of the loop that is running on this thread. Errors: EINVAL when none is.
     pub fn new() -> Result<Timer> {
-        let time = Loop::with_running(|lp| lp.map(Loop::time)).ok_or(Error::NO_LOOP)?;
-        Ok(Timer { instant: Instant::now(), time })
+        Ok(Timer { time: now()?, instant: Instant::now() })
     }
 
     fn time_of(&self, instant: Instant) -> crate::Time {
@@ -59,8 +58,7 @@ impl hyper::rt::Timer for Timer {
     }
 
     fn now(&self) -> Instant {
-        let time = Loop::with_running(|lp| lp.map(Loop::time));
-        time.map_or_else(Instant::now, |time| self.instant + (time - self.time))
+        now().map_or_else(|_| Instant::now(), |time| self.instant + (time - self.time))
     }
 }
 
