@@ -2,11 +2,9 @@
 //! for the operations of `op`, which own what the kernel uses; anything else that a loop calls back
 //! for is awaited by `task::operation`.
 //!
-//! It has two owners. The loop's is in the callback: it completes the operation with its result, or
-//! with ECANCELED when it is dropped without one. The other is a future, or what that has left
-//! behind. Nobody touches the operation before it is completed, and until then the loop owns it
-//! too, so that the kernel may use it whatever becomes of the future. What it comes to has no
-//! descriptor in it any more, so that a descriptor can own what has been left on it.
+//! It has two owners: the loop's, in the callback, which completes the operation also when it is
+//! dropped; and a future, or what that has left behind. Nobody touches the operation before it is
+//! completed. What it comes to has no descriptor in it any more, so that a descriptor can own it.
 //!
 //! `unsafe` lives here because the entry points into that allocation, which the callback keeps.
 

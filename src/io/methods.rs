@@ -37,7 +37,7 @@ macro_rules! writing {
         /// of this one. Errors: EINVAL for more than `i32::MAX` bytes; EPIPE when the other end has
         /// gone.
         pub async fn write<B: crate::Buffer>(&mut self, buffer: B) -> (crate::Result<usize>, B) {
-            crate::io::send(&self.fd, buffer).await
+            crate::io::send(&self.fd, buffer, 0).await
         }
 
         /// Writes all of a buffer. After an error, a part from its beginning may have been written;

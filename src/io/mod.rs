@@ -5,7 +5,6 @@
 //! source, in order, and is given to the next; the next waits for the end of one that was
 //! cancelled, so that there is one under way at most.
 
-mod accept;
 #[cfg(any(feature = "futures-io", feature = "hyper"))]
 pub mod compat;
 pub mod fs;
@@ -20,12 +19,11 @@ mod shared_fd;
 pub mod signal;
 mod turn;
 
-pub(crate) use self::accept::{Listening, accept_from};
 pub(crate) use self::in_flight::run;
 pub(crate) use self::methods::{reading, writing};
 #[cfg(any(feature = "futures-io", feature = "hyper"))]
 pub(crate) use self::receive::Receive;
-pub(crate) use self::receive::{fill, receive, receive_from};
+pub(crate) use self::receive::{accept_from, fill, receive, receive_from};
 #[cfg(any(feature = "futures-io", feature = "hyper"))]
 pub(crate) use self::send::SendAll;
 pub(crate) use self::send::{send, send_all, write_all_at};

@@ -112,10 +112,8 @@ impl Child {
         if self.ended.get().is_none() {
             let (pid, ended) = (self.id() as pid_t, Rc::clone(&self.ended));
             let pidfd = || {
-                self.pidfd
-                    .as_ref()
-                    .map(|pidfd| pidfd.try_clone().map_err(|error| Error::of_io(&error)))
-                    .transpose()
+                let copy = self.pidfd.as_ref().map(OwnedFd::try_clone).transpose();
+                copy.map_err(|error| Error::of_io(&error))
             };
             operation(|lp, done| {
                 lp.watch_child_of(pid, pidfd, move |_, status| {
@@ -150,15 +148,6 @@ pub struct PipeReader {
 }
 
 impl PipeReader {
-    fn of(fd: OwnedFd) -> Result<PipeReader> {
-        Ok(PipeReader { fd: SharedFd::new(fd, IoKind::File)? })
-    }
-
-    /// One of the standard library's. Errors: ENOMEM.
-    pub fn from_std(pipe: std::io::PipeReader) -> Result<PipeReader> {
-        PipeReader::of(pipe.into())
-    }
-
     reading!();
 }
 
@@ -170,26 +159,30 @@ pub struct PipeWriter {
 }
 
 impl PipeWriter {
-    fn of(fd: OwnedFd) -> Result<PipeWriter> {
-        Ok(PipeWriter { fd: SharedFd::new(fd, IoKind::File)? })
-    }
-
-    /// One of the standard library's. Errors: ENOMEM.
-    pub fn from_std(pipe: std::io::PipeWriter) -> Result<PipeWriter> {
-        PipeWriter::of(pipe.into())
-    }
-
     writing!();
 }
 
-impl AsFd for PipeReader {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
+/// What both ends of a pipe have.
+macro_rules! end_of_pipe {
+    ($Pipe:ident) => {
+        impl $Pipe {
+            fn of(fd: OwnedFd) -> Result<$Pipe> {
+                Ok($Pipe { fd: SharedFd::new(fd, IoKind::File)? })
+            }
+
+            /// One of the standard library's. Errors: ENOMEM.
+            pub fn from_std(pipe: std::io::$Pipe) -> Result<$Pipe> {
+                $Pipe::of(pipe.into())
+            }
+        }
+
+        impl AsFd for $Pipe {
+            fn as_fd(&self) -> BorrowedFd<'_> {
+                self.fd.as_fd()
+            }
+        }
+    };
 }
 
-impl AsFd for PipeWriter {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-}
+end_of_pipe!(PipeReader);
+end_of_pipe!(PipeWriter);

@@ -1,17 +1,18 @@
-//! Receiving into a buffer, so that nothing is lost when the future is dropped: what the kernel had
-//! put into the buffer by then stays there, and the next receive takes it from there.
+//! Receiving into a buffer, and accepting connections, so that nothing is lost when the future is
+//! dropped: what the kernel had given by then stays there, and the next receive takes it from
+//! there.
 
+use std::os::fd::OwnedFd;
 use std::task::{Context, Poll};
 
-use super::in_flight::{OpCell, Stage};
 use super::shared_fd::{IoKind, SharedFd};
-use super::turn::{InTurn, StageOf, Turn, Turns};
+use super::turn::{InTurn, Left, LeftCell, Turn, Turns};
 use crate::error::{Error, Result};
 use crate::op::address::Address;
 use crate::op::buffer::{BufferMut, Filled, Part, room};
-use crate::op::data::{Addressed, Message, Room};
+use crate::op::data::{Addressed, Message, NoData, Room};
 use crate::op::operation::{OpData, Outcome};
-use crate::op::sockets::{recv, recvmsg};
+use crate::op::sockets::{accept, recv, recvmsg};
 use crate::op::streams::{CURRENT, read};
 use crate::sys::memory::TryRc;
 
@@ -34,81 +35,55 @@ pub(crate) fn receive_from<B: BufferMut>(
     Turn::new(fd, recvmsg(fd.clone(), Message::new(Room(buffer), Address::EMPTY), 0))
 }
 
-/// Data that has been received.
-pub(crate) trait Received {
-    /// The data, and who has sent it, where that was asked for.
-    fn received(&mut self) -> Result<(&[u8], Address)>;
+/// Accepts a connection. Dropped, it leaves to the next what has come.
+pub(crate) fn accept_from(fd: &TryRc<SharedFd>) -> Turn<NoData<OwnedFd>> {
+    Turn::new(fd, accept(fd.clone(), libc::SOCK_CLOEXEC))
 }
-
-impl<B: BufferMut> Received for Filled<B> {
-    fn received(&mut self) -> Result<(&[u8], Address)> {
-        Ok((self.bytes()?, Address::EMPTY))
-    }
-}
-
-impl<B: BufferMut> Received for Addressed<Filled<B>> {
-    fn received(&mut self) -> Result<(&[u8], Address)> {
-        Ok((self.0.bytes()?, self.1))
-    }
-}
-
-impl<D, M: OpData<Output: Received>> Received for Stage<D, M> {
-    fn received(&mut self) -> Result<(&[u8], Address)> {
-        self.output.as_mut().expect("it has ended").received()
-    }
-}
-
-type Left = TryRc<OpCell<dyn Received>>;
 
 impl<B: BufferMut> InTurn for Room<B> {
-    type Source = SharedFd;
-    type Left = dyn Received;
-
-    fn turns(source: &SharedFd) -> &Turns<dyn Received> {
-        &source.receiving
+    fn turns(fd: &SharedFd) -> &Turns {
+        &fd.receiving
     }
 
     fn check(&mut self) -> Result<()> {
         room(&mut self.0).map(drop)
     }
 
-    fn poll_others(source: &SharedFd, context: &Context<'_>) -> Poll<()> {
-        source.poll_position(&source.sending, context)
+    fn poll_others(fd: &SharedFd, context: &Context<'_>) -> Poll<()> {
+        fd.poll_position(&fd.sending, context)
     }
 
-    fn take_left(self, source: &SharedFd, left: Left) -> std::result::Result<Filled<B>, Self> {
-        let given = source.receiving.given();
-        let (filled, rest) = left.with_stage(|left| match left.received() {
-            Ok((bytes, _)) => {
+    fn take_left(self, fd: &SharedFd, cell: LeftCell) -> std::result::Result<Filled<B>, Self> {
+        let given = fd.receiving.given();
+        let (filled, rest) = cell.with_stage(|stage| match stage.left() {
+            Ok(Left::Data(bytes, _)) => {
                 let filled = Filled::copied(self.0, &bytes[given..]);
                 let given = given + filled.count().unwrap_or(0);
-                (filled, (given < bytes.len()).then_some(given))
+                Ok((filled, (given < bytes.len()).then_some(given)))
             }
-            Err(error) => (self.complete(Outcome::error(error)), None),
-        });
+            Ok(_) => Err(self),
+            Err(error) => Ok((self.complete(Outcome::error(error)), None)),
+        })?;
         if let Some(given) = rest {
-            source.receiving.put_back(left, given);
+            fd.receiving.put_back(cell, given);
         }
         Ok(filled)
     }
 
     /// Of a short read that is cancelled, 6.1 tells how much it got, and leaves the position where
     /// it was (measured on a tmpfs).
-    fn ends_by_itself(source: &SharedFd) -> bool {
-        source.reads_end()
+    fn ends_by_itself(fd: &SharedFd) -> bool {
+        fd.reads_end()
     }
 
-    fn leave(cell: TryRc<OpCell<StageOf<Self>>>) -> Left {
-        cell.unsize(|cell| cell)
+    fn left(output: &mut Filled<B>) -> Result<Left<'_>> {
+        Ok(Left::Data(output.bytes()?, Address::EMPTY))
     }
 }
 
 impl<B: BufferMut> InTurn for Message<Room<B>> {
-    type Source = SharedFd;
-    type Left = dyn Received;
-
-    fn turns(source: &SharedFd) -> &Turns<dyn Received> {
-        &source.receiving
+    fn turns(fd: &SharedFd) -> &Turns {
+        &fd.receiving
     }
 
     fn check(&mut self) -> Result<()> {
@@ -116,15 +91,36 @@ impl<B: BufferMut> InTurn for Message<Room<B>> {
     }
 
     /// What there is no room for is lost.
-    fn take_left(self, _: &SharedFd, left: Left) -> std::result::Result<Self::Output, Self> {
-        Ok(left.with_stage(|left| match left.received() {
-            Ok((bytes, sender)) => Addressed(Filled::copied(self.data.0, bytes), sender),
-            Err(error) => self.complete(Outcome::error(error)),
-        }))
+    fn take_left(self, _: &SharedFd, cell: LeftCell) -> std::result::Result<Self::Output, Self> {
+        cell.with_stage(|stage| match stage.left() {
+            Ok(Left::Data(bytes, sender)) => {
+                Ok(Addressed(Filled::copied(self.data.0, bytes), sender))
+            }
+            Ok(_) => Err(self),
+            Err(error) => Ok(self.complete(Outcome::error(error))),
+        })
     }
 
-    fn leave(cell: TryRc<OpCell<StageOf<Self>>>) -> Left {
-        cell.unsize(|cell| cell)
+    fn left(output: &mut Self::Output) -> Result<Left<'_>> {
+        Ok(Left::Data(output.0.bytes()?, output.1))
+    }
+}
+
+impl InTurn for NoData<OwnedFd> {
+    fn turns(fd: &SharedFd) -> &Turns {
+        &fd.receiving
+    }
+
+    fn take_left(self, _: &SharedFd, cell: LeftCell) -> std::result::Result<Self::Output, Self> {
+        cell.with_stage(|stage| match stage.left() {
+            Ok(Left::Connection(connection)) => Ok(Ok(connection)),
+            Ok(_) => Err(self),
+            Err(error) => Ok(Err(error)),
+        })
+    }
+
+    fn left(output: &mut Self::Output) -> Result<Left<'_>> {
+        std::mem::replace(output, Err(Error::CANCELLED)).map(Left::Connection)
     }
 }
 

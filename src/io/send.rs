@@ -5,24 +5,19 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use super::in_flight::{OpCell, Stage, run};
+use super::in_flight::run;
 use super::shared_fd::{IoKind, SharedFd};
-use super::turn::{InTurn, StageOf, Turn, Turns};
+use super::turn::{InTurn, Left, LeftCell, Turn, Turns};
 use crate::error::{Error, Result};
 use crate::event_loop::Loop;
 use crate::op::buffer::{Buffer, Rest};
 use crate::op::data::Bytes;
-use crate::op::operation::OpData;
 use crate::op::sockets;
 use crate::op::streams::{CURRENT, write};
 use crate::sys::memory::TryRc;
 
 /// Sends from a buffer; tells how many bytes. Dropped, it may have sent a part.
-pub(crate) fn send<B: Buffer>(fd: &TryRc<SharedFd>, buffer: B) -> Turn<Bytes<B>> {
-    send_with(fd, buffer, 0)
-}
-
-fn send_with<B: Buffer>(fd: &TryRc<SharedFd>, buffer: B, flags: i32) -> Turn<Bytes<B>> {
+pub(crate) fn send<B: Buffer>(fd: &TryRc<SharedFd>, buffer: B, flags: i32) -> Turn<Bytes<B>> {
     let op = match fd.kind {
         IoKind::Socket => sockets::send(fd.clone(), Bytes(buffer), flags),
         IoKind::File => write(fd.clone(), Bytes(buffer), CURRENT),
@@ -30,34 +25,22 @@ fn send_with<B: Buffer>(fd: &TryRc<SharedFd>, buffer: B, flags: i32) -> Turn<Byt
     Turn::new(fd, op)
 }
 
-/// A send, of which nothing is left but its end.
-pub(crate) trait Sent {}
-
-impl<D, M: OpData> Sent for Stage<D, M> {}
-
 impl<B: Buffer> InTurn for Bytes<B> {
-    type Source = SharedFd;
-    type Left = dyn Sent;
-
-    fn turns(source: &SharedFd) -> &Turns<dyn Sent> {
-        &source.sending
+    fn turns(fd: &SharedFd) -> &Turns {
+        &fd.sending
     }
 
-    fn poll_others(source: &SharedFd, context: &Context<'_>) -> Poll<()> {
-        source.poll_position(&source.receiving, context)
+    fn poll_others(fd: &SharedFd, context: &Context<'_>) -> Poll<()> {
+        fd.poll_position(&fd.receiving, context)
     }
 
-    /// The byte count of a cancelled send is discarded.
-    fn take_left(
-        self,
-        _: &SharedFd,
-        _: TryRc<OpCell<dyn Sent>>,
-    ) -> std::result::Result<(Result<usize>, B), Bytes<B>> {
+    fn take_left(self, _: &SharedFd, _: LeftCell) -> std::result::Result<(Result<usize>, B), Self> {
         Err(self)
     }
 
-    fn leave(cell: TryRc<OpCell<StageOf<Bytes<B>>>>) -> TryRc<OpCell<dyn Sent>> {
-        cell.unsize(|cell| cell)
+    /// The byte count of a cancelled send is discarded.
+    fn left(_: &mut (Result<usize>, B)) -> Result<Left<'_>> {
+        Ok(Left::Nothing)
     }
 }
 
@@ -101,7 +84,7 @@ impl<B: Buffer> Future for SendAll<B> {
                 // an error.
                 let is_whole = Loop::with_running(|lp| lp.is_some_and(Loop::sends_whole));
                 let flags = if is_whole { libc::MSG_WAITALL } else { 0 };
-                self.send = Some(send_with(&self.fd, rest, flags));
+                self.send = Some(send(&self.fd, rest, flags));
             }
             let send = self.send.as_mut().expect("a future is not polled after it was ready");
             let (sent, rest) = ready!(Pin::new(send).poll(context));

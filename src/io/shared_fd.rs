@@ -6,8 +6,6 @@ use std::task::{Context, Poll};
 
 use rustix::fs::{AtFlags, FileType, StatxFlags};
 
-use super::receive::Received;
-use super::send::Sent;
 use super::turn::Turns;
 use crate::error::Result;
 use crate::sys::memory::TryRc;
@@ -25,8 +23,9 @@ pub(crate) enum IoKind {
 pub(crate) struct SharedFd {
     pub(crate) fd: OwnedFd,
     pub(crate) kind: IoKind,
-    pub(crate) receiving: Turns<dyn Received>,
-    pub(crate) sending: Turns<dyn Sent>,
+    /// Receiving, or accepting.
+    pub(crate) receiving: Turns,
+    pub(crate) sending: Turns,
 }
 
 impl SharedFd {
@@ -55,11 +54,7 @@ impl SharedFd {
 
     /// Waits until what is left of the other kind has moved the position of the file, which the
     /// kernel lets both use at once.
-    pub(crate) fn poll_position<S: ?Sized>(
-        &self,
-        other: &Turns<S>,
-        context: &Context<'_>,
-    ) -> Poll<()> {
+    pub(crate) fn poll_position(&self, other: &Turns, context: &Context<'_>) -> Poll<()> {
         let must_wait = self.kind == IoKind::File
             && other.poll_left_ended(context).is_pending()
             && self.file_size().is_some();

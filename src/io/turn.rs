@@ -1,45 +1,64 @@
-//! Operations that take turns: of one kind on one descriptor, one is under way at most, and what a
-//! cancelled one has brought is given to the next (`Turns`, which the descriptor owns; `Turn`, the
-//! future).
+//! Operations in flight that take turns: of one kind on one descriptor, one is under way at most,
+//! and what a cancelled one has brought is given to the next, so that nothing is lost and data
+//! keeps its order (`Turns`, which the descriptor owns; `Turn`, the future). A second operation of
+//! the kind is refused while the future of the first lives: nobody waits in a queue.
 //!
-//! Nothing that the kernel had done is lost when a future is dropped, and data keeps its order. A
-//! second operation of the kind is refused while the future of the first lives: nobody waits in a
-//! queue.
+//! It is for what receives, sends and accepts; an operation of which nothing is left when it is
+//! cancelled needs `in_flight::run` alone.
 
 use std::cell::Cell;
 use std::future::Future;
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use super::in_flight::{InFlight, OpCell, Stage, begin};
+use super::shared_fd::SharedFd;
 use crate::error::{Error, Result};
+use crate::op::address::Address;
 use crate::op::operation::{Op, OpData, Outcome};
 use crate::sys::memory::TryRc;
 
 /// Operations of one kind on one descriptor.
-pub(crate) struct Turns<S: ?Sized> {
+#[derive(Default)]
+pub(crate) struct Turns {
     is_taken: Cell<bool>,
     /// What was cancelled last, if nobody has had its result.
-    left: Cell<Option<TryRc<OpCell<S>>>>,
+    left: Cell<Option<LeftCell>>,
     /// How much of its data has been given away.
     given: Cell<usize>,
 }
 
-impl<S: ?Sized> Default for Turns<S> {
-    fn default() -> Turns<S> {
-        Turns { is_taken: Cell::new(false), left: Cell::new(None), given: Cell::new(0) }
+/// An operation that nobody awaits any more.
+pub(crate) type LeftCell = TryRc<OpCell<dyn Ended>>;
+
+/// What an operation has left to the next.
+pub(crate) enum Left<'a> {
+    Nothing,
+    /// And who has sent it, where that was asked for.
+    Data(&'a [u8], Address),
+    Connection(OwnedFd),
+}
+
+/// An operation that has ended.
+pub(crate) trait Ended {
+    fn left(&mut self) -> Result<Left<'_>>;
+}
+
+impl<D, M: InTurn> Ended for Stage<D, M> {
+    fn left(&mut self) -> Result<Left<'_>> {
+        M::left(self.output.as_mut().expect("it has ended"))
     }
 }
 
-impl<S: ?Sized> Turns<S> {
+impl Turns {
     /// Begins a turn. Errors: EBUSY when another's has not ended.
     fn begin(&self) -> Result<()> {
         if self.is_taken.replace(true) { Err(Error::ANOTHER_UNDER_WAY) } else { Ok(()) }
     }
 
     /// Ends a turn; an operation that has been abandoned stays for the next.
-    fn end(&self, left: Option<TryRc<OpCell<S>>>) {
+    fn end(&self, left: Option<LeftCell>) {
         self.is_taken.set(false);
         if left.is_some() {
             self.given.set(0);
@@ -48,7 +67,7 @@ impl<S: ?Sized> Turns<S> {
     }
 
     /// Waits for the end of what is left. None: nothing is, or it has ended as it was asked to.
-    fn poll_left(&self, context: &Context<'_>) -> Poll<Option<TryRc<OpCell<S>>>> {
+    fn poll_left(&self, context: &Context<'_>) -> Poll<Option<LeftCell>> {
         let ended = ready!(self.poll_left_ended(context));
         let is_nothing = ended.is_err_and(|error| error.raw_os_error() == libc::ECANCELED);
         Poll::Ready(self.left.take().filter(|_| !is_nothing))
@@ -68,7 +87,7 @@ impl<S: ?Sized> Turns<S> {
     }
 
     /// Puts back what was left, of which so much has been given.
-    pub(super) fn put_back(&self, left: TryRc<OpCell<S>>, given: usize) {
+    pub(super) fn put_back(&self, left: LeftCell, given: usize) {
         self.given.set(given);
         self.left.set(Some(left));
     }
@@ -76,12 +95,7 @@ impl<S: ?Sized> Turns<S> {
 
 /// The data of an operation that takes turns.
 pub(crate) trait InTurn: OpData + Sized {
-    /// What the operations share.
-    type Source: AsFd + 'static;
-    /// What is known of an operation that has been left to the next.
-    type Left: ?Sized + 'static;
-
-    fn turns(source: &Self::Source) -> &Turns<Self::Left>;
+    fn turns(fd: &SharedFd) -> &Turns;
 
     /// Refuses data that cannot be used, before anything else.
     fn check(&mut self) -> Result<()> {
@@ -89,50 +103,42 @@ pub(crate) trait InTurn: OpData + Sized {
     }
 
     /// Waits for what else must have ended.
-    fn poll_others(_: &Self::Source, _: &Context<'_>) -> Poll<()> {
+    fn poll_others(_: &SharedFd, _: &Context<'_>) -> Poll<()> {
         Poll::Ready(())
     }
 
     /// Ends with what a cancelled operation has left. The data comes back where that is nothing to
     /// it.
-    fn take_left(
-        self,
-        source: &Self::Source,
-        left: TryRc<OpCell<Self::Left>>,
-    ) -> std::result::Result<Self::Output, Self>;
+    fn take_left(self, fd: &SharedFd, left: LeftCell) -> std::result::Result<Self::Output, Self>;
 
     /// Whether an operation that nobody awaits any more ends by itself, and is not to be cancelled.
-    fn ends_by_itself(_: &Self::Source) -> bool {
+    fn ends_by_itself(_: &SharedFd) -> bool {
         false
     }
 
-    /// What is left.
-    fn leave(cell: TryRc<OpCell<StageOf<Self>>>) -> TryRc<OpCell<Self::Left>>;
+    /// What an operation that came to this has left.
+    fn left(output: &mut Self::Output) -> Result<Left<'_>>;
 }
-
-/// How far an operation in turn has come.
-pub(crate) type StageOf<M> = Stage<TryRc<<M as InTurn>::Source>, M>;
 
 /// An operation that waits for its turn, then for its result. Dropped, it leaves to the next what
 /// has come.
 pub(crate) struct Turn<M: InTurn> {
-    source: TryRc<M::Source>,
+    fd: TryRc<SharedFd>,
     /// Until it is submitted.
-    op: Option<Op<TryRc<M::Source>, M>>,
-    in_flight: Option<InFlight<TryRc<M::Source>, M>>,
+    op: Option<Op<TryRc<SharedFd>, M>>,
+    in_flight: Option<InFlight<TryRc<SharedFd>, M>>,
     has_turn: bool,
 }
 
 impl<M: InTurn> Turn<M> {
-    /// `op` makes an operation on the source.
-    pub(crate) fn new(source: &TryRc<M::Source>, op: Op<TryRc<M::Source>, M>) -> Turn<M> {
-        Turn { source: source.clone(), op: Some(op), in_flight: None, has_turn: false }
+    pub(crate) fn new(fd: &TryRc<SharedFd>, op: Op<TryRc<SharedFd>, M>) -> Turn<M> {
+        Turn { fd: fd.clone(), op: Some(op), in_flight: None, has_turn: false }
     }
 
     /// Begins: with what is left of an operation that was cancelled, else with its own. None: that
     /// has begun.
     fn begin(&mut self, context: &Context<'_>) -> Poll<Option<M::Output>> {
-        let turns = M::turns(&self.source);
+        let turns = M::turns(&self.fd);
         let op = self.op.as_mut().expect("a future is not polled after it was ready");
         if !self.has_turn {
             if let Err(error) = op.data().check().and_then(|()| turns.begin()) {
@@ -143,12 +149,12 @@ impl<M: InTurn> Turn<M> {
         }
         if let Some(left) = ready!(turns.poll_left(context)) {
             let op = self.op.take().expect("it is there");
-            match op.end_with(|data| data.take_left(&self.source, left)) {
+            match op.end_with(|data| data.take_left(&self.fd, left)) {
                 Ok(output) => return Poll::Ready(Some(output)),
                 Err(op) => self.op = Some(op),
             }
         }
-        ready!(M::poll_others(&self.source, context));
+        ready!(M::poll_others(&self.fd, context));
         match begin(self.op.take().expect("it is there")) {
             Ok(in_flight) => {
                 self.in_flight = Some(in_flight);
@@ -161,13 +167,9 @@ impl<M: InTurn> Turn<M> {
     fn end_turn(&mut self) {
         if std::mem::take(&mut self.has_turn) {
             let left = self.in_flight.take().and_then(|mut in_flight| {
-                if M::ends_by_itself(&self.source) {
-                    in_flight.leave()
-                } else {
-                    in_flight.abandon()
-                }
+                if M::ends_by_itself(&self.fd) { in_flight.leave() } else { in_flight.abandon() }
             });
-            M::turns(&self.source).end(left.map(M::leave));
+            M::turns(&self.fd).end(left.map(|cell| cell.unsize::<OpCell<dyn Ended>>(|cell| cell)));
         }
     }
 }

@@ -45,14 +45,41 @@
 //! is dropped with it.
 
 mod socket;
-mod split;
 mod tcp;
 mod udp;
 mod unix;
 
 #[cfg(any(feature = "futures-io", feature = "hyper"))]
 pub(crate) use self::socket::shutdown;
-pub use self::split::{ReadHalf, WriteHalf};
 pub use self::tcp::{TcpListener, TcpStream};
 pub use self::udp::UdpSocket;
 pub use self::unix::{UnixListener, UnixStream};
+use crate::io::{SharedFd, TryRc, reading, writing};
+
+/// The reading half of a stream, made by `into_split`. The stream is closed when both halves have
+/// been dropped.
+#[derive(Debug)]
+pub struct ReadHalf {
+    fd: TryRc<SharedFd>,
+}
+
+/// The writing half of a stream, made by `into_split`. The stream is closed when both halves have
+/// been dropped: to tell the other end before that, [`shutdown`](WriteHalf::shutdown).
+#[derive(Debug)]
+pub struct WriteHalf {
+    fd: TryRc<SharedFd>,
+}
+
+impl ReadHalf {
+    reading!();
+}
+
+impl WriteHalf {
+    writing!();
+
+    /// Tells the other end that nothing more comes. What has been written is sent before. One
+    /// system call.
+    pub fn shutdown(&mut self) -> crate::Result<()> {
+        socket::shutdown(&self.fd, std::net::Shutdown::Write)
+    }
+}

@@ -34,8 +34,10 @@ pub(super) fn stream(family: AddressFamily) -> Result<OwnedFd> {
 /// Has a socket that listens keep as many connections for accept as the system allows (somaxconn):
 /// the standard library asks for 128, and those of a burst that have no room are lost, though the
 /// other end may take itself for connected.
-pub(super) fn listen_to_many(fd: impl AsFd) -> Result<()> {
-    net::listen(fd, i32::MAX).map_err(refused)
+pub(super) fn listening<L: AsFd>(listener: io::Result<L>) -> Result<L> {
+    let listener = done(listener)?;
+    net::listen(&listener, i32::MAX).map_err(refused)?;
+    Ok(listener)
 }
 
 /// Has operations wait, whatever the kernel: before 5.16 those on a descriptor with O_NONBLOCK may
@@ -92,9 +94,23 @@ pub(super) fn debug<A: Family>(
     all.finish()
 }
 
-/// What every socket has, which has addresses of a kind.
-macro_rules! descriptor {
-    ($Socket:ident, $Address:ty) => {
+/// What every socket has, which has addresses of a kind and, in the standard library, a counterpart
+/// called so.
+macro_rules! socket {
+    ($Socket:ident, $Address:ty, $what:literal) => {
+        impl $Socket {
+            fn of(fd: std::os::fd::OwnedFd) -> Result<$Socket> {
+                Ok($Socket { fd: SharedFd::new(fd, $crate::io::IoKind::Socket)? })
+            }
+
+            #[doc = concat!("A ", $what, " of the standard library's.")]
+            /// O_NONBLOCK is taken from it. Errors: ENOMEM.
+            pub fn from_std(socket: net::$Socket) -> Result<$Socket> {
+                $crate::io::net::socket::make_blocking(&socket)?;
+                $Socket::of(socket.into())
+            }
+        }
+
         impl std::os::fd::AsFd for $Socket {
             fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
                 self.fd.as_fd()
@@ -112,10 +128,6 @@ macro_rules! descriptor {
 /// What every stream has, which has addresses of a kind.
 macro_rules! stream_methods {
     ($Address:ty) => {
-        fn of(fd: std::os::fd::OwnedFd) -> Result<Self> {
-            Ok(Self { fd: SharedFd::new(fd, $crate::io::IoKind::Socket)? })
-        }
-
         #[cfg(any(feature = "futures-io", feature = "hyper"))]
         pub(crate) fn shared_fd(&self) -> &TryRc<SharedFd> {
             &self.fd
@@ -137,12 +149,12 @@ macro_rules! stream_methods {
 
         /// Two halves, for two tasks. Costs nothing.
         pub fn into_split(self) -> (super::ReadHalf, super::WriteHalf) {
-            super::split::split(self.fd)
+            (super::ReadHalf { fd: self.fd.clone() }, super::WriteHalf { fd: self.fd })
         }
     };
 }
 
-pub(super) use {descriptor, stream_methods};
+pub(super) use {socket, stream_methods};
 
 /// Connects a socket, and gives it back. It is closed when that fails, or the future is dropped.
 pub(super) async fn connect(fd: OwnedFd, address: Address) -> Result<OwnedFd> {

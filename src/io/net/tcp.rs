@@ -4,9 +4,9 @@ use std::net::{self, Shutdown, SocketAddr};
 
 use rustix::net::{AddressFamily, sockopt};
 
-use super::socket::{self, done, refused};
+use super::socket::{self, refused};
 use crate::error::{Error, Result};
-use crate::io::{Listening, SharedFd, TryRc, accept_from};
+use crate::io::{SharedFd, TryRc, accept_from};
 use crate::task::operation;
 
 /// A TCP connection.
@@ -40,12 +40,6 @@ impl TcpStream {
         Err(refusal)
     }
 
-    /// A connection of the standard library's. O_NONBLOCK is taken from it. Errors: ENOMEM.
-    pub fn from_std(stream: net::TcpStream) -> Result<TcpStream> {
-        socket::make_blocking(&stream)?;
-        TcpStream::of(stream.into())
-    }
-
     socket::stream_methods!(SocketAddr);
 
     /// Ends one direction or both: with `Write`, the other end reads to the end of what has been
@@ -62,11 +56,11 @@ impl TcpStream {
     }
 }
 
-socket::descriptor!(TcpStream, SocketAddr);
+socket::socket!(TcpStream, SocketAddr, "connection");
 
 /// A TCP socket that listens.
 pub struct TcpListener {
-    fd: TryRc<Listening>,
+    fd: TryRc<SharedFd>,
 }
 
 impl TcpListener {
@@ -74,15 +68,7 @@ impl TcpListener {
     /// can be used at once (SO_REUSEADDR). As many connections wait to be accepted as the system
     /// allows (somaxconn). Errors: EADDRINUSE, EACCES and so on.
     pub fn bind(address: SocketAddr) -> Result<TcpListener> {
-        let listener = done(net::TcpListener::bind(address))?;
-        socket::listen_to_many(&listener)?;
-        TcpListener::from_std(listener)
-    }
-
-    /// A socket of the standard library's. O_NONBLOCK is taken from it. Errors: ENOMEM.
-    pub fn from_std(listener: net::TcpListener) -> Result<TcpListener> {
-        socket::make_blocking(&listener)?;
-        Ok(TcpListener { fd: Listening::new(listener.into())? })
+        TcpListener::from_std(socket::listening(net::TcpListener::bind(address))?)
     }
 
     /// Waits for a connection, close-on-exec. Cancel-safe: one that had come when the future is
@@ -101,4 +87,4 @@ impl TcpListener {
     }
 }
 
-socket::descriptor!(TcpListener, SocketAddr);
+socket::socket!(TcpListener, SocketAddr, "socket");

@@ -4,7 +4,7 @@ use std::net::{self, SocketAddr};
 
 use super::socket::{self, done, refused};
 use crate::error::{Error, Result};
-use crate::io::{IoKind, SharedFd, TryRc, receive_from, run};
+use crate::io::{SharedFd, TryRc, receive_from, run};
 use crate::op::address::Address;
 use crate::op::buffer::{Buffer, BufferMut};
 use crate::op::data::{Bytes, Message};
@@ -34,12 +34,6 @@ impl UdpSocket {
     /// A socket with an address of its own. Errors: EADDRINUSE, EACCES and so on.
     pub fn bind(address: SocketAddr) -> Result<UdpSocket> {
         UdpSocket::from_std(done(net::UdpSocket::bind(address))?)
-    }
-
-    /// A socket of the standard library's. O_NONBLOCK is taken from it. Errors: ENOMEM.
-    pub fn from_std(socket: net::UdpSocket) -> Result<UdpSocket> {
-        socket::make_blocking(&socket)?;
-        Ok(UdpSocket { fd: SharedFd::new(socket.into(), IoKind::Socket)? })
     }
 
     /// From now on, `send` sends there, and nothing is received from anywhere else. One system
@@ -90,4 +84,4 @@ impl UdpSocket {
     }
 }
 
-socket::descriptor!(UdpSocket, SocketAddr);
+socket::socket!(UdpSocket, SocketAddr, "socket");

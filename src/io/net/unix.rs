@@ -9,7 +9,7 @@ use rustix::net::AddressFamily;
 
 use super::socket::{self, done};
 use crate::error::{Error, Result};
-use crate::io::{Listening, SharedFd, TryRc, accept_from};
+use crate::io::{SharedFd, TryRc, accept_from};
 
 /// The address that a path is.
 fn address_of(path: impl AsRef<Path>) -> Result<SocketAddr> {
@@ -44,12 +44,6 @@ impl UnixStream {
         Ok((UnixStream::of(one.into())?, UnixStream::of(other.into())?))
     }
 
-    /// A socket of the standard library's. O_NONBLOCK is taken from it. Errors: ENOMEM.
-    pub fn from_std(stream: net::UnixStream) -> Result<UnixStream> {
-        socket::make_blocking(&stream)?;
-        UnixStream::of(stream.into())
-    }
-
     socket::stream_methods!(SocketAddr);
 
     /// Ends one direction or both: with `Write`, the other end reads to the end of what has been
@@ -59,11 +53,11 @@ impl UnixStream {
     }
 }
 
-socket::descriptor!(UnixStream, SocketAddr);
+socket::socket!(UnixStream, SocketAddr, "socket");
 
 /// A Unix socket that listens.
 pub struct UnixListener {
-    fd: TryRc<Listening>,
+    fd: TryRc<SharedFd>,
 }
 
 impl UnixListener {
@@ -75,15 +69,7 @@ impl UnixListener {
 
     /// The same at an address, which may be an abstract one.
     pub fn bind_addr(address: &SocketAddr) -> Result<UnixListener> {
-        let listener = done(net::UnixListener::bind_addr(address))?;
-        socket::listen_to_many(&listener)?;
-        UnixListener::from_std(listener)
-    }
-
-    /// A socket of the standard library's. O_NONBLOCK is taken from it. Errors: ENOMEM.
-    pub fn from_std(listener: net::UnixListener) -> Result<UnixListener> {
-        socket::make_blocking(&listener)?;
-        Ok(UnixListener { fd: Listening::new(listener.into())? })
+        UnixListener::from_std(socket::listening(net::UnixListener::bind_addr(address))?)
     }
 
     /// Waits for a connection: as [`TcpListener::accept`](super::TcpListener::accept), cancel-safe
@@ -98,4 +84,4 @@ impl UnixListener {
     }
 }
 
-socket::descriptor!(UnixListener, SocketAddr);
+socket::socket!(UnixListener, SocketAddr, "socket");
