@@ -8,7 +8,7 @@
 //!
 //! `unsafe` lives here because the entry points into that allocation, which the callback keeps.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -133,8 +133,8 @@ impl<S: ?Sized> OpCell<S> {
     }
 
     /// What the operation has come to. Only when it has ended.
-    pub(super) fn with_stage<R>(&self, f: impl FnOnce(&mut S) -> R) -> R {
-        f(&mut self.stage.borrow_mut())
+    pub(super) fn stage(&self) -> RefMut<'_, S> {
+        self.stage.borrow_mut()
     }
 
     fn cancel(&self) {

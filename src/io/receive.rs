@@ -55,15 +55,15 @@ impl<B: BufferMut> InTurn for Room<B> {
 
     fn take_left(self, fd: &SharedFd, cell: LeftCell) -> std::result::Result<Filled<B>, Self> {
         let given = fd.receiving.given();
-        let (filled, rest) = cell.with_stage(|stage| match stage.left() {
+        let (filled, rest) = match cell.stage().left() {
             Ok(Left::Data(bytes, _)) => {
                 let filled = Filled::copied(self.0, &bytes[given..]);
                 let given = given + filled.count().unwrap_or(0);
-                Ok((filled, (given < bytes.len()).then_some(given)))
+                (filled, (given < bytes.len()).then_some(given))
             }
-            Ok(_) => Err(self),
-            Err(error) => Ok((self.complete(Outcome::error(error)), None)),
-        })?;
+            Ok(_) => return Err(self),
+            Err(error) => (self.complete(Outcome::error(error)), None),
+        };
         if let Some(given) = rest {
             fd.receiving.put_back(cell, given);
         }
@@ -92,13 +92,13 @@ impl<B: BufferMut> InTurn for Message<Room<B>> {
 
     /// What there is no room for is lost.
     fn take_left(self, _: &SharedFd, cell: LeftCell) -> std::result::Result<Self::Output, Self> {
-        cell.with_stage(|stage| match stage.left() {
+        match cell.stage().left() {
             Ok(Left::Data(bytes, sender)) => {
                 Ok(Addressed(Filled::copied(self.data.0, bytes), sender))
             }
             Ok(_) => Err(self),
             Err(error) => Ok(self.complete(Outcome::error(error))),
-        })
+        }
     }
 
     fn left(output: &mut Self::Output) -> Result<Left<'_>> {
@@ -112,11 +112,11 @@ impl InTurn for NoData<OwnedFd> {
     }
 
     fn take_left(self, _: &SharedFd, cell: LeftCell) -> std::result::Result<Self::Output, Self> {
-        cell.with_stage(|stage| match stage.left() {
+        match cell.stage().left() {
             Ok(Left::Connection(connection)) => Ok(Ok(connection)),
             Ok(_) => Err(self),
             Err(error) => Ok(Err(error)),
-        })
+        }
     }
 
     fn left(output: &mut Self::Output) -> Result<Left<'_>> {

@@ -44,8 +44,7 @@ impl<B: Buffer> InTurn for Bytes<B> {
     }
 }
 
-/// What came of sending what is left of a buffer, if that has been tried; None: some is left to
-/// send.
+/// What came of sending the rest of a buffer, if that has been tried; None: some is left to send.
 fn end_of<B: Buffer>(rest: &mut Rest<B>, result: Option<Result<usize>>) -> Option<Result<()>> {
     match result {
         Some(Ok(0)) => return Some(Err(Error::NOTHING_WRITTEN)),

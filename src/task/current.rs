@@ -112,8 +112,7 @@ pub(crate) fn cancel(shared: &TryArc<Shared>, handle: Handle) {
         let _ = lp.cancel(handle);
     };
     if Loop::if_running(shared, cancel).is_none() {
-        // What is refused ends with the loop, which is being closed; or by itself, where there is
-        // no memory.
+        // What is refused ends with the loop, or by itself where there is no memory.
         drop(Remote::new(shared.clone()).call_soon(cancel));
     }
 }

@@ -4,7 +4,6 @@
 //! its loop (S41).
 
 use std::any::Any;
-use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::{Mutex, PoisonError};
@@ -76,11 +75,10 @@ impl JoinError {
 
 impl Panic {
     /// A copy, as the lock is not held while user code writes it.
-    fn message(&self) -> Option<Cow<'static, str>> {
+    fn message(&self) -> Option<String> {
         let payload = self.payload.lock().unwrap_or_else(PoisonError::into_inner);
-        let message = payload.downcast_ref::<&str>().map(|&message| Cow::Borrowed(message));
-        message
-            .or_else(|| payload.downcast_ref::<String>().map(|message| Cow::Owned(message.clone())))
+        let message = payload.downcast_ref::<&str>().map(|message| (*message).to_owned());
+        message.or_else(|| payload.downcast_ref::<String>().cloned())
     }
 }
 

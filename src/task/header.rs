@@ -30,8 +30,7 @@ use crate::sys::memory::TryArc;
 pub(crate) struct Header {
     head: Head<Loop>,
     state: State,
-    /// The references of the loop's thread, which alone uses this and what follows, but for
-    /// `shared`.
+    /// References of the loop's thread, which alone uses what follows, but for `shared`.
     owners: Cell<u32>,
     /// One of the owners from the first waker on that is not borrowed from a poll; see `shared`.
     shared: ManuallyDrop<TryArc<Shared>>,
@@ -82,12 +81,10 @@ impl Table {
 }
 
 impl Header {
-    /// The header of a task that the loop with this shared part will have in a slot; one reference
-    /// is counted.
+    /// Of a task that the loop with this shared part will have in a slot; with one reference.
     pub(super) fn new(table: &'static Table, shared: &TryArc<Shared>) -> Header {
         Header {
-            // SAFETY: the table lives for ever, and begins with the kind, which is right for a
-            // task.
+            // SAFETY: the table lives for ever, and begins with the kind, right for a task.
             head: unsafe { Head::new(NonNull::from(table).cast()) },
             state: State::new(),
             owners: Cell::new(1),
@@ -195,8 +192,9 @@ impl Drop for Header {
 struct SharedRef(NonNull<Header>);
 
 impl SharedRef {
-    /// # Safety The reference is that of the waker with this data, or the inbox's to the post at
-    /// it: if it is dropped here, it is not used there again.
+    /// # Safety
+    /// The reference is the waker's or the inbox's: if it is dropped here, it is not used there
+    /// again.
     #[inline]
     unsafe fn from_raw(data: *const ()) -> ManuallyDrop<SharedRef> {
         ManuallyDrop::new(SharedRef(

@@ -151,8 +151,7 @@ impl<T> Future for Pop<'_, T> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
         let shared = &self.queue.shared;
         let is_over = || !shared.values.borrow().is_empty() || shared.is_closed.get();
-        // Wakers are user code, which may push and close: no borrow is held while they are cloned
-        // and dropped.
+        // Wakers are user code, which may push and close while they are cloned and dropped.
         let notify = if is_over() { None } else { Some(Notify::of(context.waker())) };
         let Some(notify) = notify.filter(|_| !is_over()) else {
             let value = shared.values.borrow_mut().pop_front();

@@ -65,8 +65,7 @@ impl Loop {
 
 impl Drop for Stop<'_> {
     fn drop(&mut self) {
-        // After the run, it would stop the next one. It fails on a loop that is being closed, which
-        // has stopped.
+        // After the run, it would stop the next one; and a loop that is being closed has stopped.
         if self.0.is_running() {
             let _ = self.0.stop();
         }

@@ -10,8 +10,7 @@ use crate::threads::sync::{AtomicU32, Ordering};
 #[derive(Debug)]
 pub(super) struct State {
     word: AtomicU32,
-    /// With loom, what is read by each use and written by the end: these must be ordered, and it
-    /// must have an end.
+    /// Each use reads it and the end writes it: loom checks their order, and that there is an end.
     #[cfg(loom)]
     life: loom::sync::Arc<loom::cell::UnsafeCell<()>>,
 }
@@ -64,28 +63,15 @@ impl State {
         self.word().load(Ordering::Relaxed) & SHARED != 0
     }
 
-    /// Gives a reference up; true if it was the last one.
+    /// Gives a reference up; true if it was the last one: what the others did comes before that.
     #[inline]
     pub(super) fn release(&self) -> bool {
-        let is_last = self.give_up();
+        // Who alone has a reference need not tell anybody; nobody else can make one.
+        let is_last = is_one(self.word().load(Ordering::Acquire))
+            || is_one(self.word().fetch_sub(ONE, Ordering::AcqRel));
         #[cfg(loom)]
         if is_last {
             self.life.with_mut(|_| ());
-        }
-        is_last
-    }
-
-    #[inline]
-    fn give_up(&self) -> bool {
-        // Who alone has a reference need not tell anybody; nobody else can make one.
-        if is_one(self.word().load(Ordering::Acquire)) {
-            return true;
-        }
-        let is_last = is_one(self.word().fetch_sub(ONE, Ordering::Release));
-        if is_last {
-            // What the others did comes before the end. A fence would do; a thread sanitizer knows
-            // none.
-            self.word().load(Ordering::Acquire);
         }
         is_last
     }
@@ -101,8 +87,7 @@ impl State {
         is_new
     }
 
-    /// The task has come out of the inbox, and can be posted again. What its wakers did before is
-    /// seen from here on.
+    /// The task has come out of the inbox; what its wakers did before is seen from here on.
     pub(super) fn taken(&self) {
         self.word().fetch_and(!POSTED, Ordering::AcqRel);
     }

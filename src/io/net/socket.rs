@@ -1,4 +1,5 @@
-//! What sockets of all kinds ask of the system: each function is one system call.
+//! What sockets of all kinds have, and what they ask of the system: each function is one system
+//! call.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -40,8 +41,7 @@ pub(super) fn listening<L: AsFd>(listener: io::Result<L>) -> Result<L> {
     Ok(listener)
 }
 
-/// Has operations wait, whatever the kernel: before 5.16 those on a descriptor with O_NONBLOCK may
-/// not.
+/// Before 5.16, operations on a descriptor with O_NONBLOCK may not wait.
 pub(super) fn make_blocking(fd: impl AsFd) -> Result<()> {
     rustix::io::ioctl_fionbio(fd, false).map_err(refused)
 }
@@ -94,8 +94,7 @@ pub(super) fn debug<A: Family>(
     all.finish()
 }
 
-/// What every socket has, which has addresses of a kind and, in the standard library, a counterpart
-/// called so.
+/// What every socket has. In the standard library, it has the same name and is a `$what`.
 macro_rules! socket {
     ($Socket:ident, $Address:ty, $what:literal) => {
         impl $Socket {
