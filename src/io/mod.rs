@@ -21,11 +21,10 @@ mod turn;
 
 pub(crate) use self::in_flight::run;
 pub(crate) use self::methods::{reading, writing};
-#[cfg(any(feature = "futures-io", feature = "hyper"))]
-pub(crate) use self::receive::Receive;
-pub(crate) use self::receive::{accept_from, fill, receive, receive_from};
+pub(crate) use self::receive::{accept_from, fill, receive};
 #[cfg(any(feature = "futures-io", feature = "hyper"))]
 pub(crate) use self::send::SendAll;
 pub(crate) use self::send::{send, send_all, write_all_at};
 pub(crate) use self::shared_fd::{IoKind, SharedFd};
+pub(crate) use self::turn::Turn;
 pub(crate) use crate::sys::memory::TryRc;

@@ -12,14 +12,11 @@ use crate::op::address::Address;
 use crate::op::buffer::{BufferMut, Filled, Part, room};
 use crate::op::data::{Addressed, Message, NoData, Room};
 use crate::op::operation::{OpData, Outcome};
-use crate::op::sockets::{accept, recv, recvmsg};
+use crate::op::sockets::{accept, recv};
 use crate::op::streams::{CURRENT, read};
 use crate::sys::memory::TryRc;
 
-/// A receive into the room of a buffer. Dropped, it leaves to the next what has come.
-pub(crate) type Receive<B> = Turn<Room<B>>;
-
-pub(crate) fn receive<B: BufferMut>(fd: &TryRc<SharedFd>, buffer: B) -> Receive<B> {
+pub(crate) fn receive<B: BufferMut>(fd: &TryRc<SharedFd>, buffer: B) -> Turn<Room<B>> {
     let op = match fd.kind {
         IoKind::Socket => recv(fd.clone(), Room(buffer), 0),
         IoKind::File => read(fd.clone(), Room(buffer), CURRENT),
@@ -27,15 +24,6 @@ pub(crate) fn receive<B: BufferMut>(fd: &TryRc<SharedFd>, buffer: B) -> Receive<
     Turn::new(fd, op)
 }
 
-/// As `receive`, of a message.
-pub(crate) fn receive_from<B: BufferMut>(
-    fd: &TryRc<SharedFd>,
-    buffer: B,
-) -> Turn<Message<Room<B>>> {
-    Turn::new(fd, recvmsg(fd.clone(), Message::new(Room(buffer), Address::EMPTY), 0))
-}
-
-/// Accepts a connection. Dropped, it leaves to the next what has come.
 pub(crate) fn accept_from(fd: &TryRc<SharedFd>) -> Turn<NoData<OwnedFd>> {
     Turn::new(fd, accept(fd.clone(), libc::SOCK_CLOEXEC))
 }

@@ -30,7 +30,7 @@ pub(crate) struct Turns {
 }
 
 /// An operation that nobody awaits any more.
-pub(crate) type LeftCell = TryRc<OpCell<dyn Ended>>;
+pub(crate) type LeftCell = TryRc<OpCell<dyn Abandoned>>;
 
 /// What an operation has left to the next.
 pub(crate) enum Left<'a> {
@@ -40,12 +40,12 @@ pub(crate) enum Left<'a> {
     Connection(OwnedFd),
 }
 
-/// An operation that has ended.
-pub(crate) trait Ended {
+/// An operation that has ended, and that nobody awaited any more.
+pub(crate) trait Abandoned {
     fn left(&mut self) -> Result<Left<'_>>;
 }
 
-impl<D, M: InTurn> Ended for Stage<D, M> {
+impl<D, M: InTurn> Abandoned for Stage<D, M> {
     fn left(&mut self) -> Result<Left<'_>> {
         M::left(self.output.as_mut().expect("it has ended"))
     }
@@ -169,7 +169,8 @@ impl<M: InTurn> Turn<M> {
             let left = self.in_flight.take().and_then(|mut in_flight| {
                 if M::ends_by_itself(&self.fd) { in_flight.leave() } else { in_flight.abandon() }
             });
-            M::turns(&self.fd).end(left.map(|cell| cell.unsize::<OpCell<dyn Ended>>(|cell| cell)));
+            M::turns(&self.fd)
+                .end(left.map(|cell| cell.unsize::<OpCell<dyn Abandoned>>(|cell| cell)));
         }
     }
 }

@@ -9,7 +9,8 @@ use std::task::{Context, Poll, ready};
 
 use crate::error::Result;
 use crate::io::net::{self, TcpStream, UnixStream};
-use crate::io::{Receive, SendAll, SharedFd, TryRc, receive, send_all};
+use crate::io::{SendAll, SharedFd, TryRc, Turn, receive, send_all};
+use crate::op::data::Room;
 
 /// A stream whose reads and writes go by way of buffers of its own, one for each: made of a stream
 /// with `From`.
@@ -27,7 +28,7 @@ pub struct Buffered<S> {
     input: Vec<u8>,
     /// How much of the input has been read.
     read: usize,
-    receive: Option<Receive<Vec<u8>>>,
+    receive: Option<Turn<Room<Vec<u8>>>>,
     /// What is written into. Empty, but for its capacity, or being sent.
     output: Vec<u8>,
     send: Option<SendAll<Vec<u8>>>,

@@ -4,11 +4,11 @@ use std::net::{self, SocketAddr};
 
 use super::socket::{self, done, refused};
 use crate::error::{Error, Result};
-use crate::io::{SharedFd, TryRc, receive_from, run};
+use crate::io::{SharedFd, TryRc, Turn, run};
 use crate::op::address::Address;
 use crate::op::buffer::{Buffer, BufferMut};
-use crate::op::data::{Bytes, Message};
-use crate::op::sockets::{send, sendmsg};
+use crate::op::data::{Bytes, Message, Room};
+use crate::op::sockets::{recvmsg, send, sendmsg};
 
 /// A UDP socket. Sending and receiving may be in different tasks, which share it in an `Rc`.
 ///
@@ -75,7 +75,8 @@ impl UdpSocket {
     }
 
     async fn receive<B: BufferMut>(&self, buffer: B) -> (Result<(usize, Address)>, B) {
-        receive_from(&self.fd, buffer).await.into()
+        let message = Message::new(Room(buffer), Address::EMPTY);
+        Turn::new(&self.fd, recvmsg(self.fd.clone(), message, 0)).await.into()
     }
 
     /// The address of this socket. One system call.
