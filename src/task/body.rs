@@ -114,6 +114,33 @@ pub(super) fn make<F: Future>(
     Ok((Slotted { task: slot, future: PhantomData }, JoinHandle { task, output: PhantomData }))
 }
 
+impl<F: Future> Body<F> {
+    #[inline]
+    fn poll(&self, context: &mut Context<'_>) -> Poll<F::Output> {
+        // SAFETY: the slot's reference alone touches the stage of a future, and the schedule does
+        // not drop it while its callback is on the stack; and a future stays where its task is
+        // until it is dropped.
+        let future = unsafe {
+            match &mut *self.stage.get() {
+                Stage::Running(future) => Some(Pin::new_unchecked(future)),
+                _ => None,
+            }
+        };
+        future.map_or(Poll::Pending, |future| future.poll(context))
+    }
+
+    /// Drops what is in the stage, and puts this there, also when that panics.
+    #[inline]
+    fn set(&self, status: Status, stage: Stage<F>) {
+        // SAFETY: the future, if it is there, is not being polled, as above, and is dropped where
+        // it is; an output is nobody's before `Ended`. The status is that of the stage.
+        unsafe {
+            self.header.set_status(status);
+            *self.stage.get() = stage;
+        }
+    }
+}
+
 impl<F: Future> Callable<Loop> for Slotted<'_, F> {
     const ONCE: bool = false;
 
@@ -123,8 +150,8 @@ impl<F: Future> Callable<Loop> for Slotted<'_, F> {
             lp.end_task(self.task.handle());
             return;
         }
-        let waker = self.task.waker();
-        let polled = catch_unwind(AssertUnwindSafe(|| self.poll(&mut Context::from_waker(&waker))));
+        let (body, waker) = (self.body(), self.task.waker());
+        let polled = catch_unwind(AssertUnwindSafe(|| body.poll(&mut Context::from_waker(&waker))));
         match polled {
             Ok(Poll::Pending) => {}
             _ if lp.check_not_forked().is_err() => {
@@ -145,35 +172,10 @@ impl<F: Future> Callable<Loop> for Slotted<'_, F> {
 
 impl<F: Future> Slotted<'_, F> {
     #[inline]
-    fn stage(&self) -> *mut Stage<F> {
+    fn body(&self) -> &Body<F> {
         // SAFETY: `make` has made this for the type of the body, to all of which the reference
         // points.
-        unsafe { self.task.as_ptr().cast::<Body<F>>().as_ref() }.stage.get()
-    }
-
-    #[inline]
-    fn poll(&self, context: &mut Context<'_>) -> Poll<F::Output> {
-        // SAFETY: the slot's reference alone touches the stage of a future, and the schedule does
-        // not drop it while its callback is on the stack; and a future stays where its task is
-        // until it is dropped.
-        let future = unsafe {
-            match &mut *self.stage() {
-                Stage::Running(future) => Some(Pin::new_unchecked(future)),
-                _ => None,
-            }
-        };
-        future.map_or(Poll::Pending, |future| future.poll(context))
-    }
-
-    /// Drops what is in the stage, and puts this there, also when that panics.
-    #[inline]
-    fn set(&self, status: Status, stage: Stage<F>) {
-        // SAFETY: the future, if it is there, is not being polled, as above, and is dropped where
-        // it is; an output is nobody's before `Ended`. The status is that of the stage.
-        unsafe {
-            self.task.set_status(status);
-            *self.stage() = stage;
-        }
+        unsafe { self.task.as_ptr().cast().as_ref() }
     }
 
     /// Ends the task, whose callback is on the stack, and empties its slot.
@@ -194,8 +196,9 @@ impl<F: Future> Slotted<'_, F> {
     /// that is the loop's to handle: of the task, where there is no join handle, or of a waker.
     #[inline]
     fn end(&self, mut result: Ended<F::Output>) -> Option<Payload> {
+        let body = self.body();
         if needs_drop::<F>() {
-            let in_drop = catch_unwind(AssertUnwindSafe(|| self.set(Status::Ending, Stage::Empty)));
+            let in_drop = catch_unwind(AssertUnwindSafe(|| body.set(Status::Ending, Stage::Empty)));
             if !self.task.shared().process().is_current() {
                 // The Drop has forked, and this is the child: no more of the user's code runs here.
                 std::mem::forget((in_drop, result));
@@ -207,12 +210,12 @@ impl<F: Future> Slotted<'_, F> {
                 drop_quietly(std::mem::replace(&mut result, Err(error)));
             }
         }
-        if self.task.is_joined.get() {
-            self.set(Status::Ended, Stage::Ended(result));
-            let joiner = self.task.joiner.take()?;
+        if body.header.is_joined.get() {
+            body.set(Status::Ended, Stage::Ended(result));
+            let joiner = body.header.joiner.take()?;
             return catch_unwind(AssertUnwindSafe(|| joiner.wake())).err();
         }
-        self.set(Status::Empty, Stage::Empty);
+        body.set(Status::Empty, Stage::Empty);
         let unjoined = match result {
             Err(error) => error.into_payload(),
             Ok(output) => catch_unwind(AssertUnwindSafe(|| drop(output))).err(),
