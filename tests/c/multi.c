@@ -319,16 +319,12 @@ static void s29_what_makes_no_sense_is_refused_first(void)
     CHECK(loop_buffers_new(loop, 0, 64, &made), ==, -EINVAL);
     CHECK(loop_buffers_new(loop, 32769, 64, &made), ==, -EINVAL);
     CHECK(loop_buffers_new(loop, 4, 0, &made), ==, -EINVAL);
-    CHECK(loop_buffers_new(loop, 4, 64, NULL), ==, -EINVAL);
     CHECK_TRUE(made == NULL);
     CHECK(loop_buffers_new(loop, 3, 64, &made), ==, 0);
     CHECK(loop_buffers_new(other, 4, 64, &foreign), ==, 0);
     CHECK(loop_buffer_keep(made, mine), ==, -EINVAL);
     CHECK(loop_buffer_return(made, mine), ==, -EINVAL);
-    CHECK(loop_buffer_return(NULL, mine), ==, -EINVAL);
     CHECK(loop_recv_multi(loop, 0, foreign, on_data, NULL), ==, -EINVAL);
-    CHECK(loop_recv_multi(loop, 0, NULL, on_data, NULL), ==, -EINVAL);
-    CHECK(loop_recv_multi(loop, 0, made, NULL, NULL), ==, -EINVAL);
     CHECK(loop_buffers_free(NULL), ==, 0);
     CHECK(loop_buffers_free(foreign), ==, 0);
     CHECK(loop_close(other), ==, 0);
