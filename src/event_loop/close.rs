@@ -315,7 +315,7 @@ impl Loop {
     /// The rest of a post that will not run. Work that is done tells its callback all the same, if
     /// that is still to come.
     fn unpack_ended(&self, post: Post<Loop>) -> Held {
-        let Due::Work(ticket) = post.due() else { return post.unpack() };
+        let Some(Due::Work(ticket)) = post.due() else { return post.unpack() };
         self.executor.tell_later(ticket, post);
         Held::EMPTY
     }

@@ -31,12 +31,12 @@ pub(crate) unsafe trait Linked: Sized {
 #[derive(Debug)]
 pub(crate) struct Element<T>(NonNull<T>);
 
-/// Elements, in order.
+/// Elements, in order: each is linked to the next one, the last to none.
 #[derive(Debug)]
 pub(crate) struct Chain<T> {
     first: Option<Element<T>>,
     /// The last one, if there is a first.
-    last: Option<Element<T>>,
+    last: *mut T,
 }
 
 impl<T> Link<T> {
@@ -66,17 +66,17 @@ impl<T> Element<T> {
 }
 
 impl<T: Linked> Element<T> {
-    /// Says which element comes next, for who will take them with `Chain::of_stack`.
-    pub(crate) fn put_before(&self, next: *mut T) {
+    /// Says which element comes next, for who will take them with `Chain::of_stack`. A chain lends
+    /// none of its elements out mutably, so its links stay as they are.
+    pub(crate) fn put_before(&mut self, next: *mut T) {
         self.link().next.set(next);
     }
 
-    /// The element once more, for the chain that owns it.
-    fn again(&self) -> Element<T> {
-        Element(self.0)
-    }
-
-    fn next(&self) -> Option<Element<T>> {
+    /// The element that this one was put before.
+    ///
+    /// # Safety
+    /// It is there, and the caller's from here on.
+    unsafe fn take_next(&self) -> Option<Element<T>> {
         NonNull::new(self.link().next.get()).map(Element)
     }
 }
@@ -95,7 +95,7 @@ impl<T> Deref for Element<T> {
 unsafe impl<T> Send for Element<T> {}
 
 impl<T: Linked> Chain<T> {
-    pub(crate) const NONE: Chain<T> = Chain { first: None, last: None };
+    pub(crate) const NONE: Chain<T> = Chain { first: None, last: ptr::null_mut() };
 
     /// The elements of a stack, the one that was pushed first at the beginning.
     ///
@@ -103,19 +103,15 @@ impl<T: Linked> Chain<T> {
     /// `top` is null or an element's address, as is what each was put before; all of them are the
     /// caller's.
     pub(crate) unsafe fn of_stack(top: *mut T) -> Chain<T> {
-        let mut chain = Chain { first: None, last: NonNull::new(top).map(Element) };
+        let mut chain = Chain { first: None, last: top };
         let mut rest = NonNull::new(top).map(Element);
-        while let Some(element) = rest {
-            rest = element.next();
+        while let Some(mut element) = rest {
+            // SAFETY: the caller has the whole stack.
+            rest = unsafe { element.take_next() };
             element.put_before(chain.first.map_or(ptr::null_mut(), |first| first.as_ptr()));
             chain.first = Some(element);
         }
         chain
-    }
-
-    /// How many they are. O(n).
-    pub(crate) fn count(&self) -> usize {
-        std::iter::successors(self.first.as_ref().map(Element::again), Element::next).count()
     }
 
     pub(crate) fn first(&self) -> Option<&Element<T>> {
@@ -123,22 +119,19 @@ impl<T: Linked> Chain<T> {
     }
 
     /// Puts an element at the end.
-    pub(crate) fn push(&mut self, element: Element<T>) {
+    pub(crate) fn push(&mut self, mut element: Element<T>) {
         element.put_before(ptr::null_mut());
-        let again = Some(element.again());
-        match &self.last {
-            Some(last) if self.first.is_some() => last.put_before(element.as_ptr()),
-            _ => self.first = Some(element),
-        }
-        self.last = again;
+        let last = element.as_ptr();
+        self.append(Chain { first: Some(element), last });
     }
 
     /// Puts the elements of another chain at the end. O(1).
     pub(crate) fn append(&mut self, other: Chain<T>) {
-        match (&self.last, other.first) {
-            (_, None) => return,
-            (Some(last), Some(first)) if self.first.is_some() => last.put_before(first.as_ptr()),
-            (_, first) => self.first = first,
+        let Some(first) = other.first else { return };
+        match self.first {
+            // SAFETY: with a first element there is a last one, which the chain owns.
+            Some(_) => unsafe { (*self.last).link().next.set(first.as_ptr()) },
+            None => self.first = Some(first),
         }
         self.last = other.last;
     }
@@ -146,7 +139,8 @@ impl<T: Linked> Chain<T> {
     /// Takes the first element out.
     pub(crate) fn pop(&mut self) -> Option<Element<T>> {
         let first = self.first.take()?;
-        self.first = first.next();
+        // SAFETY: the chain owns what its first element is linked to, and hands it to itself.
+        self.first = unsafe { first.take_next() };
         Some(first)
     }
 }

@@ -14,7 +14,7 @@ use super::chain::{Chain, Element, Link, Linked};
 use super::post_box::PostBox;
 use super::{Extra, Schedule};
 use crate::abi::handle::Handle;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pending::ready::List;
 use crate::pending::slots::Held;
 
@@ -22,17 +22,11 @@ pub(crate) type Post<L> = Element<Head<L>>;
 pub(crate) type Posts<L> = Chain<Head<L>>;
 
 /// What every post begins with.
+#[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Head<L: 'static> {
     link: Link<Head<L>>,
     kind: NonNull<PostKind<L>>,
-}
-
-/// What a post of a value begins with.
-#[repr(C)]
-struct ValueHead<L: 'static> {
-    head: Head<L>,
-    due: Due,
 }
 
 /// A value that can be posted to a loop of the type `L`.
@@ -44,30 +38,29 @@ pub(crate) trait Posted<L: 'static>: Send + Sized + 'static {
 /// The value of a post, in the box in which it was sent.
 pub(crate) struct PostedBox<L: 'static, T>(PostBox<Node<L, T>>);
 
-/// A post with a value.
+/// A post with a value. Whatever that is, what comes before it stands in the same place.
 #[repr(C)]
 struct Node<L: 'static, T> {
-    head: ValueHead<L>,
+    head: Head<L>,
+    due: Due,
     value: T,
 }
 
 /// What the loop makes of a post, by a function that is right for what stands behind the head.
 pub(crate) enum PostKind<L: 'static> {
-    /// A value, which begins with a `ValueHead`: turns it into what is to run.
-    Value(fn(Post<L>) -> Held<L>),
-    /// A task that has been woken: tells which.
-    Wake(fn(Post<L>) -> Handle),
+    /// A value, which stands in a `Node`: turns it into what is to run.
+    Value(unsafe fn(Post<L>) -> Held<L>),
+    /// A task that has been woken, and stands in the ready queue at once: tells which.
+    Wake(unsafe fn(Post<L>) -> Handle),
 }
 
-/// When a post is due.
+/// When a value is due.
 #[derive(Clone, Copy)]
 pub(crate) enum Due {
     Soon,
     /// At a time; on a virtual clock, so long after the loop has taken it.
     At(u64),
-    /// At once: its task then stands in the ready queue.
-    Wake,
-    /// At once: the result of this piece of work then stands there.
+    /// At once: the result of this piece of work then stands in the ready queue.
     Work(u32),
 }
 
@@ -96,55 +89,48 @@ unsafe impl<L: 'static> Linked for Head<L> {
 impl<L: 'static, T: Posted<L>> Node<L, T> {
     fn new(value: T, due: Due) -> Node<L, T> {
         let kind = const { &PostKind::Value(Node::<L, T>::unpack) };
-        Node {
-            head: ValueHead { head: Head { link: Link::new(), kind: NonNull::from(kind) }, due },
-            value,
-        }
+        Node { head: Head { link: Link::new(), kind: NonNull::from(kind) }, due, value }
     }
 
-    fn unpack(post: Post<L>) -> Held<L> {
-        // SAFETY: the head of a post which was made of a box for a `Node` like this one says that
-        // this is its function.
+    /// # Safety
+    /// The post has come from `into_post` of a node of this type.
+    unsafe fn unpack(post: Post<L>) -> Held<L> {
+        // SAFETY: the caller says what stands behind the post.
         T::unpack(PostedBox(unsafe { PostBox::from_raw(post.into_raw().cast()) }))
-    }
-}
-
-/// Has a value sent as a post: one that is refused comes back. Without memory, that is an error of
-/// `no_memory`.
-#[inline]
-pub(crate) fn send_value<L: 'static, T: Posted<L>, E>(
-    value: T,
-    due: Due,
-    send: impl FnOnce(Post<L>) -> std::result::Result<(), (Post<L>, E)>,
-    no_memory: E,
-) -> std::result::Result<(), (T, E)> {
-    let node = match PostBox::new(Node::new(value, due)) {
-        Ok(node) => node,
-        Err(node) => return Err((node.value, no_memory)),
-    };
-    let post = PostedBox(node).into_post();
-    let at = post.as_ptr();
-    send(post).map_err(|(post, error)| {
-        assert_eq!(post.as_ptr(), at, "another post has come back");
-        // SAFETY: it is the one that has just been made of a box for this.
-        let node = unsafe { PostBox::<Node<L, T>>::from_raw(post.into_raw().cast()) };
-        (node.open().value, error)
-    })
-}
-
-impl<L: 'static, T: Posted<L>> PostedBox<L, T> {
-    /// A box in memory of its own, for a post that is used again and again; gives the value back if
-    /// no memory can be had.
-    pub(crate) fn lasting(value: T, due: Due) -> std::result::Result<PostedBox<L, T>, T> {
-        PostBox::alone(Node::new(value, due)).map(PostedBox).map_err(|node| node.value)
     }
 
     #[inline]
-    pub(crate) fn into_post(self) -> Post<L> {
+    fn into_post(node: PostBox<Node<L, T>>) -> Post<L> {
         // SAFETY: the box is whose the post is, and the head is at its beginning. The value may be
         // sent.
-        unsafe { Post::from_raw(self.0.into_raw().cast()) }
+        unsafe { Post::from_raw(node.into_raw().cast()) }
     }
+}
+
+/// Has a value sent as a post: one that is refused, as a loop does that is shut down, comes back.
+#[inline]
+pub(crate) fn send_value<L: 'static, T: Posted<L>>(
+    value: T,
+    due: Due,
+    send: impl FnOnce(Post<L>) -> std::result::Result<(), Post<L>>,
+) -> std::result::Result<(), (T, Error)> {
+    let node = match PostBox::new(Node::new(value, due)) {
+        Ok(node) => node,
+        Err(node) => return Err((node.value, Error::NO_MEMORY)),
+    };
+    let post = Node::into_post(node);
+    let at = post.as_ptr();
+    send(post).map_err(|post| {
+        assert_eq!(post.as_ptr(), at, "another post has come back");
+        // SAFETY: it is the one that has just been made of a box for this.
+        let node = unsafe { PostBox::<Node<L, T>>::from_raw(post.into_raw().cast()) };
+        (node.open().value, Error::SHUT_DOWN)
+    })
+}
+
+/// A post in memory of its own, to be used again and again.
+pub(crate) fn lasting<L: 'static, T: Posted<L>>(value: T, due: Due) -> Result<Post<L>> {
+    PostBox::alone(Node::new(value, due)).map(Node::into_post).map_err(|_| Error::NO_MEMORY)
 }
 
 impl<L: 'static, T> PostedBox<L, T> {
@@ -156,26 +142,28 @@ impl<L: 'static, T> PostedBox<L, T> {
 
 impl<L: 'static> Post<L> {
     #[inline]
-    fn is(&self) -> PostKind<L> {
+    fn is(&self) -> &'static PostKind<L> {
         // SAFETY: the kind lives for ever.
-        *unsafe { self.kind.as_ref() }
+        unsafe { self.kind.as_ref() }
     }
 
-    pub(crate) fn due(&self) -> Due {
+    /// When its value is due; None: it wakes a task.
+    pub(crate) fn due(&self) -> Option<Due> {
         match self.is() {
-            PostKind::Wake(_) => Due::Wake,
-            // SAFETY: the kind says that it begins so.
-            PostKind::Value(_) => unsafe { (*self.as_ptr().cast::<ValueHead<L>>()).due },
+            PostKind::Wake(_) => None,
+            // SAFETY: the kind says that it is a node's, which begins as one without a value does.
+            PostKind::Value(_) => Some(unsafe { (*self.as_ptr().cast::<Node<L, ()>>()).due }),
         }
     }
 
-    /// Makes of a post what is to run.
+    /// Makes of a post what is to run. A task that it wakes can be posted again.
     #[inline]
     pub(crate) fn unpack(self) -> Held<L> {
         match self.is() {
-            PostKind::Value(unpack) => unpack(self),
-            PostKind::Wake(woken) => {
-                woken(self);
+            // SAFETY: the function is that of the post's own kind.
+            PostKind::Value(unpack) => unsafe { unpack(self) },
+            PostKind::Wake(_) => {
+                self.woken();
                 Held::EMPTY
             }
         }
@@ -186,22 +174,9 @@ impl<L: 'static> Post<L> {
     fn woken(self) -> Option<Handle> {
         match self.is() {
             PostKind::Value(_) => None,
-            PostKind::Wake(woken) => Some(woken(self)),
+            // SAFETY: the function is that of the post's own kind.
+            PostKind::Wake(woken) => Some(unsafe { woken(self) }),
         }
-    }
-}
-
-impl<L> Clone for PostKind<L> {
-    fn clone(&self) -> PostKind<L> {
-        *self
-    }
-}
-
-impl<L> Copy for PostKind<L> {}
-
-impl<L> std::fmt::Debug for Head<L> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Head").finish_non_exhaustive()
     }
 }
 
@@ -215,44 +190,29 @@ impl<L: 'static> Schedule<L> {
         time_of: impl Fn(u64) -> u64,
         done: impl Fn(&mut Schedule<L>, u32, Post<L>),
     ) -> Result<()> {
-        let mut posts = std::mem::replace(&mut self.incoming, Posts::NONE);
-        posts.append(came);
-        let collected = self.append_posts(&mut posts, time_of, done);
-        self.incoming = posts;
-        collected
-    }
-
-    #[inline(always)]
-    fn append_posts(
-        &mut self,
-        posts: &mut Posts<L>,
-        time_of: impl Fn(u64) -> u64,
-        done: impl Fn(&mut Schedule<L>, u32, Post<L>),
-    ) -> Result<()> {
-        while let Some(due) = posts.first().map(Post::due) {
-            // There is a first one in each case.
+        self.incoming.append(came);
+        while let Some(due) = self.incoming.first().map(Post::due) {
+            // A post leaves the others when there is room for what becomes of it.
             match due {
-                Due::Soon => {
+                Some(Due::Soon) => {
                     self.reserve_ready()?;
-                    posts.pop().into_iter().for_each(|post| self.add_post(post));
+                    self.incoming.pop().into_iter().for_each(|post| self.add_post(post));
                 }
-                Due::At(when) => {
+                Some(Due::At(when)) => {
                     let when = time_of(when);
                     self.extras.try_reserve(1)?;
                     self.reserve_timer(when)?;
-                    posts
-                        .pop()
-                        .into_iter()
-                        .for_each(|post| self.add_delayed_post(when, post.unpack()));
+                    let held = self.incoming.pop().map(Post::unpack);
+                    held.into_iter().for_each(|held| self.add_delayed_post(when, held));
                 }
-                Due::Wake => {
-                    self.reserve_ready()?;
-                    let task = posts.pop().and_then(Post::woken);
-                    task.into_iter().for_each(|task| self.wake_task(task));
-                }
-                Due::Work(ticket) => {
+                Some(Due::Work(ticket)) => {
                     self.reserve_completions(1)?;
-                    posts.pop().into_iter().for_each(|post| done(self, ticket, post));
+                    self.incoming.pop().into_iter().for_each(|post| done(self, ticket, post));
+                }
+                None => {
+                    self.reserve_ready()?;
+                    let task = self.incoming.pop().and_then(Post::woken);
+                    task.into_iter().for_each(|task| self.wake_task(task));
                 }
             }
         }
@@ -288,8 +248,7 @@ impl<L: 'static> Schedule<L> {
 
     /// Takes all posts, which have ended.
     pub(crate) fn end_posts(&mut self) -> Posts<L> {
-        self.referenced -= self.posts.count();
-        self.ready.remove_turns(List::Posts);
+        self.referenced -= self.ready.remove_turns(List::Posts);
         let mut ended = std::mem::replace(&mut self.posts, Posts::NONE);
         ended.append(std::mem::replace(&mut self.incoming, Posts::NONE));
         ended

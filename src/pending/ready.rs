@@ -74,13 +74,17 @@ impl ReadyQueue {
     /// Drops the dead.
     #[cold]
     pub(crate) fn sweep(&mut self, slots: &impl Liveness) {
+        self.retain(|slot| list_of(slot).is_some() || slots.is_live(slot));
+    }
+
+    fn retain(&mut self, mut stays: impl FnMut(SlotRef) -> bool) {
         let mut at = 0;
         let mut batch = 0;
         self.queue.retain(|&slot| {
-            let live = list_of(slot).is_some() || slots.is_live(slot);
-            batch += usize::from(live && at < self.batch);
+            let stays = stays(slot);
+            batch += usize::from(stays && at < self.batch);
             at += 1;
-            live
+            stays
         });
         self.batch = batch;
     }
@@ -105,18 +109,17 @@ impl ReadyQueue {
         }
     }
 
-    /// Takes the turns of a list out.
-    pub(crate) fn remove_turns(&mut self, list: List) {
-        let (mut at, mut batch) = (0, 0);
-        let ReadyQueue { queue, live, batch: in_batch } = self;
-        queue.retain(|&slot| {
+    /// Takes the turns of a list out, and tells how many these were.
+    pub(crate) fn remove_turns(&mut self, list: List) -> usize {
+        let (mut removed, mut entries) = (0, 0);
+        self.retain(|slot| {
             let stays = slot.index != list as u32;
-            batch += usize::from(stays && at < *in_batch);
-            *live -= usize::from(!stays);
-            at += 1;
+            removed += if stays { 0 } else { slot.stamp as usize };
+            entries += usize::from(!stays);
             stays
         });
-        self.batch = batch;
+        self.live -= entries;
+        removed
     }
 
     /// Puts another reference in the place of one, which was appended of late.

@@ -387,8 +387,11 @@ unsafe fn drop_waker(data: *const ()) {
 
 /// Takes a task out of its loop's inbox, and tells which it is. On the loop's thread, or for an
 /// inbox that is closed.
-fn woken(post: Post<Loop>) -> Handle {
-    // SAFETY: a post that says this is a task's, and the inbox's reference is given up.
+///
+/// # Safety
+/// The post is a task's.
+unsafe fn woken(post: Post<Loop>) -> Handle {
+    // SAFETY: the caller says whose post it is, and the inbox's reference is given up.
     let task =
         ManuallyDrop::into_inner(unsafe { SharedRef::from_raw(post.into_raw().as_ptr().cast()) });
     task.state.taken();

@@ -78,7 +78,7 @@ impl<T: Linked> Inbox<T> {
 
     /// Adds a post, and tells whether the loop must be woken now; it comes back when the inbox is
     /// closed. Any thread.
-    pub(crate) fn push(&self, post: Element<T>) -> Result<bool, Element<T>> {
+    pub(crate) fn push(&self, mut post: Element<T>) -> Result<bool, Element<T>> {
         let must_wake = self.tell(|word| {
             post.put_before(last_post(word));
             with_flags(post.as_ptr(), 0, word.addr() & FLAGS & !ASLEEP)

@@ -6,9 +6,9 @@
 use std::mem::replace;
 
 use crate::abi::handle::Handle;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::pending::callback::Job;
-use crate::pending::posts::{Due, Post, Posted, PostedBox};
+use crate::pending::posts::{self, Due, Post, Posted, PostedBox};
 use crate::pending::slots::Held;
 
 /// Pieces of work, each of which stands in one queue, or in none while a thread or the inbox has
@@ -70,12 +70,11 @@ impl<L: 'static> Queues<L> {
         }
         self.tasks.try_reserve(1)?;
         let ticket = self.tasks.len() as u32;
-        let post =
-            PostedBox::lasting(WorkDone, Due::Work(ticket)).map_err(|WorkDone| Error::NO_MEMORY)?;
+        let post = posts::lasting(WorkDone, Due::Work(ticket))?;
         self.tasks.push(Task {
             job: None,
             handle: None,
-            post: Some(post.into_post()),
+            post: Some(post),
             next: NONE,
             previous: NONE,
         });

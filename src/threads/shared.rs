@@ -109,9 +109,9 @@ impl<L: 'static> Shared<L> {
             if let Some(trace) = self.trace {
                 trace.post();
             }
-            self.send(post).map_err(|post| (post, Error::SHUT_DOWN))
+            self.send(post)
         };
-        posts::send_value(value, due, send, Error::NO_MEMORY)
+        posts::send_value(value, due, send)
     }
 
     /// Puts a post into the inbox, and wakes the loop; it comes back when the inbox is closed.
