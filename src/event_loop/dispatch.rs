@@ -5,6 +5,7 @@
 //! loop's runs any more (S33).
 
 use std::cell::RefMut;
+use std::mem::ManuallyDrop;
 
 use super::release::attempt;
 use super::{Call, Callback, Loop, Schedule};
@@ -61,16 +62,17 @@ impl Loop {
         self.check_not_forked()
     }
 
-    /// What `invoke` does, for a task: its callback stays in its slot.
+    /// What `invoke` does, for a task: most of them stay, and have no more to come.
     #[inline(never)]
     fn poll_task(&self, mut schedule: RefMut<'_, Schedule>, next: SlotRef) -> Result<()> {
-        let (handle, mut callback) = schedule.begin_task(next);
+        let (handle, callback) = schedule.begin_task(next);
         drop(schedule);
+        let mut callback = ManuallyDrop::new(callback);
         self.current.set(Some(handle));
         let in_callback = attempt(|| callback.call(self, &Event::Turn));
         self.current.set(None);
         self.check_not_forked()?;
-        let ended = self.schedule.borrow_mut().task_returned(next);
+        let ended = self.schedule.borrow_mut().task_returned(next, &mut callback);
         if ended.is_none() && in_callback.is_none() {
             return Ok(());
         }

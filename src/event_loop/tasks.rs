@@ -51,11 +51,11 @@ impl Loop {
         woken.is_ok()
     }
 
-    /// The task that is being polled has ended. True: its slot is empty, and what polls it is the
-    /// caller's to drop. False: the slot drops it when this poll has returned.
+    /// The task that is being polled has ended: what polls it is dropped when this poll has
+    /// returned.
     #[inline(always)]
-    pub(crate) fn complete_task(&self, handle: Handle) -> bool {
-        self.schedule.borrow_mut().complete_task(handle)
+    pub(crate) fn complete_task(&self, handle: Handle) {
+        self.schedule.borrow_mut().complete_task(handle);
     }
 
     /// The task whose turn it is is not polled any more: its slot drops what polls it when that

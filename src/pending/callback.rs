@@ -12,7 +12,8 @@
 use std::any::type_name;
 use std::fmt;
 use std::marker::PhantomData;
-use std::mem::{ManuallyDrop, MaybeUninit, align_of, needs_drop, size_of};
+use std::mem::{ManuallyDrop, MaybeUninit, needs_drop};
+use std::ptr;
 
 use super::event::Event;
 use crate::abi::source::Source;
@@ -24,8 +25,8 @@ type Data = [Word; 2];
 /// A pointer, so that a callback is not `Send`: it may hold what is for one thread.
 type Word = MaybeUninit<*const u8>;
 
-/// How much of a task is fetched before it is polled: its head, and the beginning of its future.
-const TASK_LINES: usize = 3;
+/// How much is fetched: a task's head, and the beginning of its future.
+const LINES: usize = 3;
 
 /// A callback and what it carries. Dropping it drops what it carries.
 pub(crate) struct Callback<L: 'static> {
@@ -68,6 +69,11 @@ pub(crate) trait Callable<L> {
     fn source(&self) -> Source {
         Self::source_of_type()
     }
+
+    /// The memory that a call begins with, for the cache; null: what is stored is all.
+    fn memory(&self) -> *const u8 {
+        ptr::null()
+    }
 }
 
 /// The functions for one type of callback. Each takes the data of a callback that was made with
@@ -80,6 +86,7 @@ struct Table<L: 'static> {
     drop: unsafe fn(&mut Data),
     needs_drop: bool,
     describe: unsafe fn(&Data) -> Source,
+    memory: unsafe fn(&Data) -> *const u8,
     /// A table that describes the same callback, and does nothing else with its data; None: it is
     /// that one.
     stand_in: Option<&'static Table<L>>,
@@ -153,18 +160,20 @@ impl<L: 'static> Callback<L> {
         fits::<F>()
     }
 
-    /// Has the task that this callback polls fetched into the cache.
+    /// Has the memory fetched into the cache that a call begins with.
     #[inline]
-    pub(crate) fn prefetch_task(&self) {
-        // SAFETY: what polls a task begins with its address.
-        prefetch_at(unsafe { self.data[0].assume_init() }, TASK_LINES);
+    pub(crate) fn prefetch(&self) {
+        // SAFETY: `data` was stored by the constructor that chose `table`.
+        prefetch_at(unsafe { (self.table.memory)(&self.data) }, LINES);
     }
 
-    /// A task's callback, to be called while it stays where it is: it must not be dropped
-    /// meanwhile.
+    /// Takes the callback out for the time that it runs. What stands in for it describes it, and
+    /// does nothing else.
     #[inline]
-    pub(crate) fn lend(&self) -> Lent<L> {
-        Lent(ManuallyDrop::new(Callback { table: self.table, data: self.data }))
+    pub(crate) fn lend(&mut self) -> Callback<L> {
+        let lent = Callback { table: self.table, data: self.data };
+        self.table = self.table.stand_in.unwrap_or(self.table);
+        lent
     }
 
     /// Calls it for the last time.
@@ -195,14 +204,12 @@ impl<L: 'static> Callback<L> {
         self.table.needs_drop
     }
 
-    /// Takes the callback out and leaves one that needs no drop: nothing is written if it is one
-    /// itself.
+    /// Takes the callback out and leaves an empty one.
     #[inline]
     pub(crate) fn take(&mut self) -> Callback<L> {
         let taken = Callback { table: self.table, data: self.data };
-        if taken.needs_drop() {
-            self.table = TablesOf::<L, Nothing>::TABLE;
-        }
+        // An empty one has nothing in its data.
+        self.table = TablesOf::<L, Nothing>::TABLE;
         taken
     }
 
@@ -224,25 +231,6 @@ impl<L: 'static> Callback<L> {
     pub(crate) fn put_over(self, place: &mut Callback<L>) {
         debug_assert!(!place.needs_drop());
         std::mem::forget(std::mem::replace(place, self));
-    }
-
-    /// What describes this callback while the callback itself is elsewhere. Calling it does
-    /// nothing.
-    pub(crate) fn stand_in(&self) -> Callback<L> {
-        Callback { table: self.table.stand_in.unwrap_or(self.table), data: self.data }
-    }
-}
-
-/// A callback that stands where it is while it is called. It can be neither taken nor dropped from
-/// here.
-#[derive(Debug)]
-pub(crate) struct Lent<L: 'static>(ManuallyDrop<Callback<L>>);
-
-impl<L: 'static> Lent<L> {
-    /// Calls it.
-    #[inline]
-    pub(crate) fn call(&mut self, lp: &L, event: &Event) {
-        self.0.call(lp, event);
     }
 }
 
@@ -295,6 +283,8 @@ impl<L: 'static, T: Callable<L>> TablesOf<L, T> {
         needs_drop: needs_drop::<T>(),
         // SAFETY: the data is a `T`.
         describe: |data| unsafe { &*data.as_ptr().cast::<T>() }.source(),
+        // SAFETY: the data is a `T`.
+        memory: |data| unsafe { &*data.as_ptr().cast::<T>() }.memory(),
         stand_in: Some(Self::STAND_IN),
     };
     /// Describes a `T`, which is elsewhere: only what needs no drop is still in the data.
@@ -308,6 +298,7 @@ impl<L: 'static, T: Callable<L>> TablesOf<L, T> {
             // SAFETY: the data is a copy of a `T` that owns nothing.
             false => unsafe { &*data.as_ptr().cast::<T>() }.source(),
         },
+        memory: |_| ptr::null(),
         stand_in: None,
     };
 }

@@ -146,8 +146,8 @@ impl<L: 'static> Schedule<L> {
             if self.is_filled(index) {
                 std::mem::forget(self.end_at(index, End::Now));
             }
-            // That of a task which was being polled is in its slot still.
-            std::mem::forget(self.slots.replace_callback(index, Callback::EMPTY));
+            // That of what waits for its release is in its slot still.
+            std::mem::forget(self.slots.lend_callback(index));
         }
         has_tasks
     }

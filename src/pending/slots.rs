@@ -12,7 +12,7 @@
 
 use crate::abi::handle::{Handle, Kind};
 use crate::error::{Error, Result};
-use crate::pending::callback::{Callback, Lent};
+use crate::pending::callback::Callback;
 use crate::sys::memory::prefetch;
 
 /// A slot as the queues know it: right only while the slot still has this stamp.
@@ -276,16 +276,6 @@ impl<L: 'static> Slots<L> {
         &self.callbacks[index as usize]
     }
 
-    /// Takes a task out of its place, to be polled: its handle, and its callback, which stays in
-    /// the slot meanwhile.
-    #[inline]
-    pub(crate) fn begin_task(&mut self, index: u32) -> (Handle, Lent<L>) {
-        let slot = &mut self.slots[index as usize];
-        debug_assert!(slot.is_task());
-        slot.set_location(Location::Unqueued);
-        (Handle::new(index, slot.generation), self.callbacks[index as usize].lend())
-    }
-
     /// Moves a task that stands aside to the ready queue, for which the reference is; None: it is
     /// elsewhere, or has ended.
     #[inline]
@@ -299,9 +289,26 @@ impl<L: 'static> Slots<L> {
         })
     }
 
-    /// Puts another callback into a slot, or what stands in for it, and hands the former one out.
-    pub(crate) fn replace_callback(&mut self, index: u32, callback: Callback<L>) -> Callback<L> {
-        std::mem::replace(&mut self.callbacks[index as usize], callback)
+    /// Takes a task out of its place, to be polled: its handle, and its callback.
+    #[inline]
+    pub(crate) fn begin_task(&mut self, index: u32) -> (Handle, Callback<L>) {
+        let slot = &mut self.slots[index as usize];
+        debug_assert!(slot.is_task());
+        slot.set_location(Location::Unqueued);
+        (Handle::new(index, slot.generation), self.lend_callback(index))
+    }
+
+    /// Takes a callback out for the time that it runs.
+    #[inline]
+    pub(crate) fn lend_callback(&mut self, index: u32) -> Callback<L> {
+        self.callbacks[index as usize].lend()
+    }
+
+    /// Puts a callback back in the place of what stands in for it.
+    #[inline]
+    pub(crate) fn return_callback(&mut self, index: u32, callback: &mut Callback<L>) {
+        let place = &mut self.callbacks[index as usize];
+        callback.take().put_over(place);
     }
 
     /// Makes every reference to a slot dead. False when the stamps are used up: the caller then
@@ -340,7 +347,7 @@ impl<L: 'static> Slots<L> {
     #[inline]
     pub(crate) fn prefetch_task(&self, slot: SlotRef) {
         if self.is_task(slot) {
-            self.callbacks[slot.index as usize].prefetch_task();
+            self.callbacks[slot.index as usize].prefetch();
         }
     }
 

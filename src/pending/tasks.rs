@@ -8,7 +8,7 @@
 use super::Schedule;
 use crate::abi::handle::{Handle, Kind};
 use crate::error::Result;
-use crate::pending::callback::{Callback, Lent};
+use crate::pending::callback::Callback;
 use crate::pending::slots::{Held, Location, SlotRef};
 
 /// Fewer slots, and what is behind them, are in the cache anyway: these are 160 KiB, and half a
@@ -38,10 +38,9 @@ impl<L: 'static> Schedule<L> {
         self.slots.is_task(next)
     }
 
-    /// Hands out the callback of a task that has its turn. It stays in its slot, which is not
-    /// emptied before `task_returned`.
+    /// Hands out the callback of a task that has its turn, until `task_returned`.
     #[inline]
-    pub(crate) fn begin_task(&mut self, next: SlotRef) -> (Handle, Lent<L>) {
+    pub(crate) fn begin_task(&mut self, next: SlotRef) -> (Handle, Callback<L>) {
         self.metrics.callbacks += 1;
         self.on_stack = Some(next.index);
         if self.slots.len() > MANY
@@ -52,29 +51,38 @@ impl<L: 'static> Schedule<L> {
         self.slots.begin_task(next.index)
     }
 
-    /// Ends the task whose callback is on the stack. True: its slot is empty, and what the callback
-    /// held is the caller's. False: that is to come, when the callback has returned: there is a
-    /// release hook, or the task was cancelled meanwhile, or its callback is not in its slot.
+    /// Ends the task whose callback is on the stack: its handle is stale from here on. The callback
+    /// holds nothing of the user's any more.
     #[inline]
-    pub(crate) fn complete_task(&mut self, handle: Handle) -> bool {
-        let Ok(index) = self.slots.find(handle) else { return false };
-        if self.slots[index].has_extra() || !self.slots.callback(index).needs_drop() {
+    pub(crate) fn complete_task(&mut self, handle: Handle) {
+        let Ok(index) = self.slots.find(handle) else { return };
+        if self.slots[index].has_extra() {
             drop(self.end(index));
-            return false;
+            return;
         }
         self.leave(index);
         self.on_stack = None;
-        std::mem::forget(self.slots.empty(index));
-        true
+        self.slots.discard(index);
     }
 
-    /// The callback of a task has returned: what the task held is handed out if it has ended and
-    /// still has it.
+    /// The callback of a task has returned: it goes back to its slot, or is handed out if the task
+    /// has been cancelled, or has a release hook and is complete.
     #[inline]
-    pub(crate) fn task_returned(&mut self, next: SlotRef) -> Option<Held<L>> {
-        let is_there = self.on_stack.take() == Some(next.index);
-        (is_there && self.slots[next.index].location() == Location::Ended)
-            .then(|| self.empty(next.index))
+    pub(crate) fn task_returned(
+        &mut self,
+        next: SlotRef,
+        callback: &mut Callback<L>,
+    ) -> Option<Held<L>> {
+        if self.on_stack.take().is_none() {
+            // Without a slot, it is complete.
+            drop(callback.take());
+            return None;
+        }
+        if self.slots[next.index].location() == Location::Ended {
+            return Some(Held { callback: callback.take(), ..self.empty(next.index) });
+        }
+        self.slots.return_callback(next.index, callback);
+        None
     }
 
     /// Makes sure that the next `wake_task` needs no memory.

@@ -117,25 +117,27 @@ impl<L: 'static> Schedule<L> {
     /// handed out.
     #[inline]
     pub(crate) fn finished(&mut self, call: Call<L>) -> Held<L> {
-        let Call { callback, release, slot, event, .. } = call;
+        let Call { mut callback, release, slot, event, .. } = call;
         let Some(index) = slot else { return Held { callback, release } };
-        self.on_stack = None;
+        if self.on_stack.take() != Some(index) {
+            // A task that has left its slot.
+            return Held { callback, release };
+        }
         if let Event::Completed(result) = event {
             self.result_seen(index, result);
         }
         if self.slots[index].location() == Location::Ended {
-            let Held { release, .. } = self.empty(index);
-            return Held { callback, release };
+            return Held { callback, ..self.empty(index) };
         }
-        Held { callback: self.slots.replace_callback(index, callback), release: None }
+        self.slots.return_callback(index, &mut callback);
+        Held::EMPTY
     }
 
     /// Takes the callback of what stays in its slot out for the time it runs.
     pub(super) fn borrow_out(&mut self, index: u32, event: Event) -> Call<L> {
         self.on_stack = Some(index);
         let (handle, kind) = (Some(self.slots.handle(index)), self.slots[index].kind());
-        let stand_in = self.slots.callback(index).stand_in();
-        let callback = self.slots.replace_callback(index, stand_in);
+        let callback = self.slots.lend_callback(index);
         Call { callback, handle, kind, due: None, event, release: None, slot: Some(index) }
     }
 }

@@ -168,6 +168,10 @@ impl<F: Future> Callable<Loop> for Slotted<'_, F> {
     fn source_of_type() -> Source {
         Source::Rust(type_name::<F>())
     }
+
+    fn memory(&self) -> *const u8 {
+        self.task.as_ptr().as_ptr().cast()
+    }
 }
 
 impl<F: Future> Slotted<'_, F> {
@@ -178,16 +182,11 @@ impl<F: Future> Slotted<'_, F> {
         unsafe { self.task.as_ptr().cast().as_ref() }
     }
 
-    /// Ends the task, whose callback is on the stack, and empties its slot.
+    /// Ends the task, whose callback is on the stack.
     #[inline]
     fn complete(&self, lp: &Loop, result: Ended<F::Output>) {
-        let is_emptied = lp.complete_task(self.task.handle());
-        let panic = self.end(result);
-        if is_emptied {
-            // SAFETY: the slot has not dropped this but given up what it had, and nobody else has.
-            drop(unsafe { ptr::read(&raw const self.task) });
-        }
-        if let Some(payload) = panic {
+        lp.complete_task(self.task.handle());
+        if let Some(payload) = self.end(result) {
             resume_unwind(payload);
         }
     }
