@@ -67,7 +67,7 @@ impl Loop {
     fn watch_again(&self, schedule: &mut Schedule, next: SlotRef) -> Result<()> {
         let Some(entry) = schedule.child_at(next).map(entry) else { return Ok(()) };
         let mut kernel = self.kernel.borrow_mut();
-        schedule.reserve_watch_again()?;
+        schedule.reserve_operations(1)?;
         kernel.reserve(1)?;
         let handle = schedule.watch_again(next);
         kernel.push(entry, number(handle));

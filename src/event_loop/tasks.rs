@@ -31,7 +31,7 @@ impl Loop {
         let poll = ManuallyDrop::new(poll);
         let mut schedule = self.schedule.borrow_mut();
         let posts = self.collect_posts(&mut schedule);
-        if let Err(error) = posts.and_then(|()| schedule.reserve_task()) {
+        if let Err(error) = posts.and_then(|()| schedule.reserve_call()) {
             drop(schedule);
             Callback::refuse(poll);
             return Err(error);
@@ -44,7 +44,7 @@ impl Loop {
     #[inline]
     pub(crate) fn wake_task(&self, handle: Handle) -> bool {
         let mut schedule = self.schedule.borrow_mut();
-        let woken = self.collect_posts(&mut schedule).and_then(|()| schedule.reserve_wake());
+        let woken = self.collect_posts(&mut schedule).and_then(|()| schedule.reserve_ready());
         if woken.is_ok() {
             schedule.wake_task(handle);
         }

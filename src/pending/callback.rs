@@ -20,7 +20,6 @@ use crate::abi::source::Source;
 use crate::error::Result;
 use crate::sys::memory::{prefetch_at, try_box};
 
-/// Room for what a callback carries inline.
 type Data = [Word; 2];
 /// A pointer, so that a callback is not `Send`: it may hold what is for one thread.
 type Word = MaybeUninit<*const u8>;
@@ -51,7 +50,6 @@ impl Job {
     }
 }
 
-/// What can be stored as a callback.
 pub(crate) trait Callable<L> {
     /// Whether it is gone when it has been called once.
     const ONCE: bool;
@@ -59,13 +57,11 @@ pub(crate) trait Callable<L> {
     /// Calls it. Not used where `ONCE` is set.
     fn call(&mut self, lp: &L, event: &Event);
 
-    /// Calls it for the last time.
     fn call_once(self, lp: &L, event: &Event);
 
     /// What it is, for the reports to people, as far as its type tells.
     fn source_of_type() -> Source;
 
-    /// What it is, for the reports to people.
     fn source(&self) -> Source {
         Self::source_of_type()
     }
@@ -92,12 +88,23 @@ struct Table<L: 'static> {
     stand_in: Option<&'static Table<L>>,
 }
 
-impl<L: 'static> Callback<L> {
-    /// Does nothing, carries nothing.
-    pub(crate) const EMPTY: Callback<L> =
-        Callback { table: TablesOf::<L, Nothing>::TABLE, data: [Word::uninit(); 2] };
+impl<L: 'static> Table<L> {
+    /// For any data, which it leaves alone.
+    const NOTHING: &'static Table<L> = &Table {
+        call_once: |_, _, _, _| {},
+        call: |_, _, _| {},
+        drop: |_| {},
+        needs_drop: false,
+        describe: |_| Source::Rust("nothing"),
+        memory: |_| ptr::null(),
+        stand_in: None,
+    };
+}
 
-    /// A closure that runs once.
+impl<L: 'static> Callback<L> {
+    pub(crate) const EMPTY: Callback<L> =
+        Callback { table: Table::NOTHING, data: [Word::uninit(); 2] };
+
     pub(crate) fn once<F: FnOnce(&L) + 'static>(f: F) -> Result<Callback<L>> {
         Callback::once_for::<F, _>(move |lp: &L, _: &Event| f(lp))
     }
@@ -114,7 +121,6 @@ impl<L: 'static> Callback<L> {
         Callback::new(Once(f, PhantomData::<D>))
     }
 
-    /// A closure that runs many times.
     pub(crate) fn many<F: FnMut(&L) + 'static>(mut f: F) -> Result<Callback<L>> {
         Callback::new(Many(move |lp: &L, _: &Event| f(lp), PhantomData::<F>))
     }
@@ -155,7 +161,6 @@ impl<L: 'static> Callback<L> {
         Callback { table: TablesOf::<L, T>::TABLE, data }
     }
 
-    /// Whether a closure is stored inline.
     pub(crate) const fn is_inline<F>() -> bool {
         fits::<F>()
     }
@@ -176,7 +181,6 @@ impl<L: 'static> Callback<L> {
         lent
     }
 
-    /// Calls it for the last time.
     #[inline]
     pub(crate) fn call_once(self, lp: &L, event: &Event) {
         let this = ManuallyDrop::new(self);
@@ -198,7 +202,6 @@ impl<L: 'static> Callback<L> {
         unsafe { (self.table.describe)(&self.data) }
     }
 
-    /// Whether dropping it does anything.
     #[inline]
     pub(crate) fn needs_drop(&self) -> bool {
         self.table.needs_drop
@@ -208,8 +211,7 @@ impl<L: 'static> Callback<L> {
     #[inline]
     pub(crate) fn take(&mut self) -> Callback<L> {
         let taken = Callback { table: self.table, data: self.data };
-        // An empty one has nothing in its data.
-        self.table = TablesOf::<L, Nothing>::TABLE;
+        self.table = Table::NOTHING;
         taken
     }
 
@@ -255,7 +257,6 @@ const fn fits<T>() -> bool {
     size_of::<T>() <= size_of::<Data>() && align_of::<T>() <= align_of::<Data>()
 }
 
-/// The tables for what is stored as a `T`.
 struct TablesOf<L, T>(PhantomData<(L, T)>);
 
 impl<L: 'static, T: Callable<L>> TablesOf<L, T> {
@@ -271,7 +272,7 @@ impl<L: 'static, T: Callable<L>> TablesOf<L, T> {
                 // SAFETY: the data is a `T`, which is read once: the empty table says from here on
                 // that it is gone.
                 let this = unsafe { this.read() };
-                callback.table = TablesOf::<L, Nothing>::TABLE;
+                callback.table = Table::NOTHING;
                 this.call_once(lp, event);
             } else {
                 // SAFETY: the data is a `T`, borrowed for the call alone.
@@ -289,33 +290,13 @@ impl<L: 'static, T: Callable<L>> TablesOf<L, T> {
     };
     /// Describes a `T`, which is elsewhere: only what needs no drop is still in the data.
     const STAND_IN: &'static Table<L> = &Table {
-        call_once: |_, _, _, _| {},
-        call: |_, _, _| {},
-        drop: |_| {},
-        needs_drop: false,
         describe: |data| match needs_drop::<T>() {
             true => T::source_of_type(),
             // SAFETY: the data is a copy of a `T` that owns nothing.
             false => unsafe { &*data.as_ptr().cast::<T>() }.source(),
         },
-        memory: |_| ptr::null(),
-        stand_in: None,
+        ..*Table::NOTHING
     };
-}
-
-/// Does nothing.
-struct Nothing;
-
-impl<L> Callable<L> for Nothing {
-    const ONCE: bool = false;
-
-    fn call(&mut self, _: &L, _: &Event) {}
-
-    fn call_once(self, _: &L, _: &Event) {}
-
-    fn source_of_type() -> Source {
-        Source::Rust("nothing")
-    }
 }
 
 /// Calls an `F` once, and is known by the name of a `D`.
@@ -388,30 +369,28 @@ mod tests {
     #[test]
     fn what_a_closure_carries_is_dropped_once() {
         let token = Rc::new(());
-        for large in [false, true] {
-            let (t, room) = (Rc::clone(&token), [0usize; 8]);
-            let mut callback = if large {
-                Callback::once(move |&()| drop((t, std::hint::black_box(room)))).unwrap()
-            } else {
-                Callback::once(move |&()| drop(t)).unwrap()
-            };
-            assert_eq!(Rc::strong_count(&token), 2);
+        let large = |token: Rc<()>| {
+            let room = [0usize; 8];
+            move |&(): &()| drop((Rc::clone(&token), std::hint::black_box(room)))
+        };
+        let small = |token: Rc<()>| move |&(): &()| drop(Rc::clone(&token));
+        for (mut callback, is_once) in [
+            (Callback::once(small(token.clone())).unwrap(), true),
+            (Callback::once(large(token.clone())).unwrap(), true),
+            (Callback::many(small(token.clone())).unwrap(), false),
+            (Callback::many(large(token.clone())).unwrap(), false),
+        ] {
+            let owners = Rc::strong_count(&token);
             callback.call(&(), &Event::Turn);
-            assert_eq!(Rc::strong_count(&token), 1);
             callback.call(&(), &Event::Turn);
-            drop(callback);
-            assert_eq!(Rc::strong_count(&token), 1);
-
-            let (t, room) = (Rc::clone(&token), [0usize; 8]);
-            let unused = if large {
-                Callback::many(move |&()| drop((Rc::clone(&t), std::hint::black_box(room))))
-                    .unwrap()
-            } else {
-                Callback::many(move |&()| drop(Rc::clone(&t))).unwrap()
-            };
-            assert_eq!(Rc::strong_count(&token), 2);
-            drop(unused);
-            assert_eq!(Rc::strong_count(&token), 1);
+            assert_eq!(Rc::strong_count(&token), owners - usize::from(is_once));
+            let mut place = callback;
+            let lent = place.lend();
+            drop(place);
+            assert_eq!(Rc::strong_count(&token), owners - usize::from(is_once));
+            drop(lent);
+            assert_eq!(Rc::strong_count(&token), owners - 1);
         }
+        assert_eq!(Rc::strong_count(&token), 1);
     }
 }

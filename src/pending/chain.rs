@@ -46,8 +46,6 @@ impl<T> Link<T> {
 }
 
 impl<T> Element<T> {
-    /// The element at an address.
-    ///
     /// # Safety
     /// Whoever has what this returns owns it from here on, on any thread, and it is there until an
     /// owner makes an end of it.
@@ -118,7 +116,6 @@ impl<T: Linked> Chain<T> {
         self.first.as_ref()
     }
 
-    /// Puts an element at the end.
     pub(crate) fn push(&mut self, mut element: Element<T>) {
         element.put_before(ptr::null_mut());
         let last = element.as_ptr();
@@ -136,7 +133,6 @@ impl<T: Linked> Chain<T> {
         self.last = other.last;
     }
 
-    /// Takes the first element out.
     pub(crate) fn pop(&mut self) -> Option<Element<T>> {
         let first = self.first.take()?;
         // SAFETY: the chain owns what its first element is linked to, and hands it to itself.

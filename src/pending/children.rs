@@ -15,7 +15,6 @@ use crate::error::Result;
 use crate::pending::callback::Callback;
 use crate::pending::slots::{Location, SlotRef};
 
-/// A child that is watched.
 #[derive(Debug)]
 pub(crate) struct Child {
     pub(crate) pid: pid_t,
@@ -27,16 +26,9 @@ pub(crate) struct Child {
 
 #[derive(Debug, Default)]
 pub(super) struct Children {
-    /// How many are watched.
-    count: usize,
+    pub(super) watched: usize,
     /// How many have an entry in the kernel, watched or not.
-    entries: usize,
-}
-
-impl Children {
-    pub(super) fn entries(&self) -> usize {
-        self.entries
-    }
+    pub(super) entries: usize,
 }
 
 impl Child {
@@ -46,7 +38,6 @@ impl Child {
 }
 
 impl<L: 'static> Schedule<L> {
-    /// Makes sure that the next `add_child` needs no memory, nor whatever becomes of it.
     pub(crate) fn reserve_child(&mut self) -> Result<()> {
         self.extras.try_reserve(1)?;
         self.reserve_operations(1)
@@ -56,10 +47,9 @@ impl<L: 'static> Schedule<L> {
     pub(crate) fn add_child(&mut self, child: Child, callback: Callback<L>) -> Handle {
         let index = self.slots.fill(Kind::Child, Location::Unqueued, u64::MAX, callback).index;
         self.referenced += 1;
-        self.children.count += 1;
+        self.children.watched += 1;
         self.child_submitted(index);
-        self.slots[index].set_has_extra(true);
-        self.extras.insert(index, Extra { child: Some(child), ..Extra::default() });
+        self.add_extra(index, Extra { child: Some(child), ..Extra::default() });
         self.slots.handle(index)
     }
 
@@ -69,7 +59,6 @@ impl<L: 'static> Schedule<L> {
         self.operations.submitted(index);
     }
 
-    /// The child whose watcher is next in the batch, if it is one's.
     pub(crate) fn child_at(&self, next: SlotRef) -> Option<&Child> {
         let is_child = self.slots[next.index].kind() == Kind::Child;
         if is_child { self.extras.get(&next.index)?.child.as_ref() } else { None }
@@ -91,27 +80,20 @@ impl<L: 'static> Schedule<L> {
         }
     }
 
-    /// Makes sure that `watch_again` needs no memory.
-    pub(crate) fn reserve_watch_again(&mut self) -> Result<()> {
-        self.reserve_operations(1)
-    }
-
     /// What was next in the batch has not ended: its entry is submitted again, by the caller under
-    /// the handle.
+    /// the handle, as an operation for which there is room.
     pub(crate) fn watch_again(&mut self, next: SlotRef) -> Handle {
         self.slots[next.index].set_location(Location::Unqueued);
         self.child_submitted(next.index);
         self.slots.handle(next.index)
     }
 
-    /// Leaves what was next in the batch where it was.
     pub(crate) fn put_back(&mut self, next: SlotRef) {
         self.ready.put_back(next);
     }
 
-    /// A watcher ends. What the kernel has of it becomes an orphan.
     pub(super) fn leave_child(&mut self, index: u32) {
-        self.children.count -= 1;
+        self.children.watched -= 1;
         self.orphan(index);
     }
 
@@ -119,7 +101,7 @@ impl<L: 'static> Schedule<L> {
     /// its completion.
     pub(super) fn release_children(&mut self) {
         for index in 0..self.slots.len() {
-            if self.has_children()
+            if self.children.watched > 0
                 && self.slots[index].kind() == Kind::Child
                 && self.slots[index].is_filled()
             {
@@ -132,10 +114,5 @@ impl<L: 'static> Schedule<L> {
         if self.operations.is_in_kernel(index) {
             self.operations.add_orphan(self.slots.handle(index));
         }
-    }
-
-    #[inline]
-    pub(super) fn has_children(&self) -> bool {
-        self.children.count > 0
     }
 }

@@ -1,14 +1,17 @@
 //! Timers, and the deadlines of what is no timer: when they are due, and what becomes of them then
 //! (S2 to S4, S8, S15, S16).
+//!
+//! No timer is ready before its deadline. What is due when the loop says the time leaves the timer
+//! queue in the order of deadlines: timers and tasks for the ready queue, operations to be asked to
+//! end. The loop says times that do not go back.
 
 use super::callback::Callback;
-use super::slots::Location;
+use super::slots::{Location, SlotRef};
 use super::{Extra, Schedule};
 use crate::abi::handle::{Handle, Kind};
 use crate::error::{Error, Result};
 
 impl<L: 'static> Schedule<L> {
-    /// Makes sure that the next `call_at` needs no memory.
     #[inline]
     pub(crate) fn reserve_timer(&mut self, when: u64) -> Result<()> {
         self.slots.reserve()?;
@@ -16,23 +19,19 @@ impl<L: 'static> Schedule<L> {
         self.reserve_timers(when)
     }
 
-    /// Queues a timer that runs once.
     #[inline(always)]
     pub(crate) fn call_at(&mut self, when: u64, callback: Callback<L>) -> Handle {
         self.add_timer(Kind::Timer, when, callback)
     }
 
-    /// Makes sure that the next `call_every` needs no memory.
     pub(crate) fn reserve_repeating_timer(&mut self, first: u64) -> Result<()> {
         self.extras.try_reserve(1)?;
         self.reserve_timer(first)
     }
 
-    /// Queues a timer that repeats.
     pub(crate) fn call_every(&mut self, first: u64, period: u64, callback: Callback<L>) -> Handle {
         let handle = self.add_timer(Kind::Repeat, first, callback);
-        self.slots[handle.index()].set_has_extra(true);
-        self.extras.insert(handle.index(), Extra { period, ..Extra::default() });
+        self.add_extra(handle.index(), Extra { period, ..Extra::default() });
         handle
     }
 
@@ -72,30 +71,21 @@ impl<L: 'static> Schedule<L> {
         !self.timers.is_empty() || self.ready.has_rest()
     }
 
-    /// A time that no deadline is before: the earliest one, or that of a timer that has been
-    /// cancelled. O(1).
-    #[inline]
-    pub(crate) fn deadline_bound(&self) -> Option<u64> {
-        self.timers.earliest_bound()
-    }
-
-    /// As `deadline_bound`, and seldom that of a timer that has been cancelled: for sleeping until
-    /// then.
+    /// A time that no deadline is before: the earliest one, or, seldom, that of a timer which has
+    /// been cancelled. For sleeping until then.
     pub(crate) fn wake_up_bound(&mut self) -> Option<u64> {
         let Schedule { slots, timers, .. } = self;
         timers.earliest_bound_cleaned(slots)
     }
 
-    /// The clock as it was when due timers were last collected.
     #[inline]
     pub(crate) fn collected_at(&self) -> u64 {
         self.collected_at
     }
 
-    /// Whether a timer is due at `now`. O(1) amortized.
     #[inline]
     pub(crate) fn is_due(&mut self, now: u64) -> bool {
-        self.deadline_bound().is_some_and(|bound| bound <= now)
+        self.timers.earliest_bound().is_some_and(|bound| bound <= now)
             && self.next_deadline().is_some_and(|deadline| deadline <= now)
     }
 
@@ -155,28 +145,24 @@ impl<L: 'static> Schedule<L> {
         }
     }
 
-    /// The deadline of what is in a slot, if it has one.
-    pub(super) fn due_of(&self, index: u32) -> Option<u64> {
-        let slot = &self.slots[index];
-        slot.is_timer().then(|| slot.when())
-    }
-
-    /// When a repeating timer is due next, in phase and after now, and how many calls are left out
-    /// for that (S16).
-    pub(super) fn next_call_of(&self, index: u32) -> (u64, u64) {
-        let when = self.slots[index].when();
-        let period = self.extras.get(&index).map_or(u64::MAX, |extra| extra.period);
+    /// Queues the next call of the repeating timer that is next in the batch: in phase and after
+    /// now; those that are missed for that are left out (S16). When memory is refused, it stays
+    /// next.
+    pub(super) fn rearm(&mut self, next: SlotRef) -> Result<()> {
+        let when = self.slots[next.index].when();
+        let period = self.extras.get(&next.index).map_or(u64::MAX, |extra| extra.period);
         let missed = self.collected_at.saturating_sub(when) / period;
-        (when.saturating_add(period.saturating_mul(missed.saturating_add(1))), missed)
-    }
-
-    /// Queues the next call of a repeating timer.
-    pub(super) fn rearm(&mut self, index: u32, when: u64, missed: u64) {
-        if let Some(extra) = self.extras.get_mut(&index) {
+        let when = when.saturating_add(period.saturating_mul(missed.saturating_add(1)));
+        if let Err(error) = self.reserve_timers(when) {
+            self.put_back(next);
+            return Err(error);
+        }
+        if let Some(extra) = self.extras.get_mut(&next.index) {
             extra.skipped = extra.skipped.saturating_add(missed);
         }
         self.metrics.timers_skipped = self.metrics.timers_skipped.saturating_add(missed);
-        self.queue_timer(index, when);
+        self.queue_timer(next.index, when);
+        Ok(())
     }
 }
 

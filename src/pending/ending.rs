@@ -1,7 +1,9 @@
 //! The end of what is pending: by a cancel, by the end of the loop, in a forked child.
 //!
-//! Whatever ends leaves its queue at once; what it held is handed out, to be dropped where no
-//! borrow is held.
+//! What ends leaves its queue at once, counts for `run` no more, and its handle is stale; what it
+//! held is handed out once, to be dropped where no borrow is held. An operation is asked to end,
+//! and ends with its final result. Ending needs no memory (S31). A callback that is on the stack is
+//! the caller's, who gives it back to `finished` or `task_returned`.
 
 use super::Schedule;
 use super::callback::Callback;
@@ -9,7 +11,6 @@ use super::slots::{Held, Liveness, Location, SlotRef};
 use crate::abi::handle::{Handle, Kind};
 use crate::error::Result;
 
-/// How everything ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum End {
     /// Operations are asked to.
@@ -18,7 +19,6 @@ pub(crate) enum End {
     Now,
 }
 
-/// What came of cancelling.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Cancelled {
     /// It has ended: its callback will not run again.
@@ -75,7 +75,6 @@ impl<L: 'static> Schedule<L> {
         Some(self.empty(first))
     }
 
-    /// Ends what stands in a slot that is filled.
     pub(crate) fn end_at(&mut self, index: u32, end: End) -> Option<Held<L>> {
         match (self.slots[index].kind(), end) {
             (kind, End::Now) if kind.is_operation() => self.end_operation(index),
@@ -104,7 +103,7 @@ impl<L: 'static> Schedule<L> {
             Kind::Child => self.leave_child(index),
             _ => {}
         }
-        self.slots.end_later(index);
+        self.slots[index].set_location(Location::Ended);
         Cancelled::Gone
     }
 
@@ -117,15 +116,18 @@ impl<L: 'static> Schedule<L> {
         self.metrics.timers_cancelled += u64::from(slot.is_timer());
     }
 
-    /// Empties a slot that is in no queue.
     #[inline]
     pub(super) fn empty(&mut self, index: u32) -> Held<L> {
         let release = if self.slots[index].has_extra() { self.remove_extra(index) } else { None };
         // The entry of a child in the kernel keeps the slot until its completion has come.
         let is_held =
             self.slots[index].kind() == Kind::Child && self.operations.is_in_kernel(index);
-        let callback =
-            if is_held { self.slots.keep_internally(index) } else { self.slots.empty(index) };
+        let callback = if is_held {
+            self.slots[index].set_location(Location::Internal);
+            self.slots.lend_callback(index)
+        } else {
+            self.slots.empty(index)
+        };
         Held { callback, release }
     }
 
@@ -166,18 +168,19 @@ impl<L: 'static> Schedule<L> {
     }
 
     /// As `unqueue`, for what is no timer; false if it is in no queue that has a reference to it.
-    pub(super) fn leave_queues(&mut self, index: u32) -> bool {
+    fn leave_queues(&mut self, index: u32) -> bool {
         let is_asleep = self.is_asleep_at(index);
         if is_asleep {
             self.timers.note_cancelled();
         }
-        match self.slots[index].location() {
+        let location = self.slots[index].location();
+        match location {
             Location::Ready => self.ready.note_cancelled(),
-            // Hooks are known by their handles.
+            // They are known by their handles.
             Location::Hooks => self.dead_hooks += 1,
-            _ => return is_asleep,
+            _ => {}
         }
-        self.slots[index].location() == Location::Ready
+        is_asleep || location == Location::Ready
     }
 
     /// Rids the queues of all that is dead, when the stamps of a slot have come round. It is in no

@@ -7,7 +7,6 @@ use libc::{c_int, pid_t};
 use crate::abi::completion::MORE;
 use crate::error::{Error, Result};
 
-/// What has happened.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(
     not(feature = "capi"),
@@ -21,7 +20,6 @@ pub(crate) enum Event {
     Completed(OpResult),
     /// A descriptor is ready for these `POLL*`.
     Ready(c_int, u32),
-    /// A signal has come.
     Signal(c_int),
     /// A child has ended, with this wait status.
     Exited(pid_t, c_int),

@@ -1,15 +1,20 @@
-//! Hooks, which run in every iteration: a list of handles for each point, from which the dead are
-//! swept between rounds.
+//! What the loop itself calls until it is cancelled: hooks in every iteration, and handlers of
+//! signals. Neither counts for `run`.
+//!
+//! Hooks are a list of handles for each point, from which the dead are swept between rounds. A
+//! signal handler has a registration with the process's handler, which ends with it.
 
-use super::{Call, HookPoint, Schedule};
+use libc::c_int;
+
+use super::{Call, Extra, HookPoint, Schedule};
 use crate::abi::handle::{Handle, Kind};
 use crate::error::Result;
 use crate::pending::callback::Callback;
 use crate::pending::event::Event;
-use crate::pending::slots::Location;
+use crate::pending::slots::{Location, Slots};
+use crate::sys::signals::Registration;
 
 impl<L: 'static> Schedule<L> {
-    /// Makes sure that the next `add_hook` needs no memory.
     pub(crate) fn reserve_hook(&mut self, point: HookPoint) -> Result<()> {
         self.slots.reserve()?;
         Ok(self.hooks[point as usize - 1].try_reserve(1)?)
@@ -22,7 +27,6 @@ impl<L: 'static> Schedule<L> {
         handle
     }
 
-    /// Whether there are hooks to run.
     #[inline]
     pub(crate) fn has_hooks(&self) -> bool {
         self.hooks.iter().any(|list| !list.is_empty())
@@ -53,5 +57,56 @@ impl<L: 'static> Schedule<L> {
     pub(crate) fn hook_call(&mut self, point: HookPoint, at: usize) -> Option<Call<L>> {
         let index = self.slots.find(self.hooks[point as usize - 1][at]).ok()?;
         Some(self.borrow_out(index, Event::Turn))
+    }
+    pub(crate) fn reserve_signal(&mut self) -> Result<()> {
+        self.extras.try_reserve(1)?;
+        self.slots.reserve()?;
+        Ok(self.signals.try_reserve(1)?)
+    }
+
+    pub(crate) fn add_signal(
+        &mut self,
+        signal: c_int,
+        callback: Callback<L>,
+        registration: Registration,
+    ) -> Handle {
+        let slot = self.slots.fill(Kind::Signal, Location::Unqueued, u64::MAX, callback);
+        let handle = self.slots.handle(slot.index);
+        self.add_extra(slot.index, Extra { signal: Some(registration), ..Extra::default() });
+        self.signals.push((signal, handle));
+        handle
+    }
+
+    pub(super) fn signal_of(&self, index: u32) -> c_int {
+        self.signals
+            .iter()
+            .find(|(_, handle)| handle.index() == index)
+            .map_or(0, |(signal, _)| *signal)
+    }
+
+    /// Appends the handlers of the signals that have come to the ready queue, the oldest first; bit
+    /// 0 is signal 1. One that stands there already is not appended again. If memory is refused,
+    /// none is: the signal will be told to all of them.
+    pub(crate) fn signals_came(&mut self, came: u64) -> Result<()> {
+        let Schedule { signals, slots, ready, .. } = self;
+        let is_due = |slots: &Slots<L>, (signal, handle): (c_int, Handle)| {
+            came >> (signal - 1) & 1 == 1 && slots[handle.index()].location() == Location::Unqueued
+        };
+        ready.reserve_many(signals.iter().filter(|&&handler| is_due(slots, handler)).count())?;
+        for &(signal, handle) in signals.iter() {
+            if is_due(slots, (signal, handle)) {
+                slots[handle.index()].set_location(Location::Ready);
+                ready.push(slots.reference(handle.index()));
+            }
+        }
+        Ok(())
+    }
+
+    /// A signal handler ends: the process's handler does not know it any more.
+    pub(super) fn leave_signal(&mut self, index: u32) {
+        self.signals.retain(|(_, handle)| handle.index() != index);
+        if let Some(extra) = self.extras.get_mut(&index) {
+            extra.signal = None;
+        }
     }
 }

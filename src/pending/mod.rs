@@ -1,8 +1,11 @@
 //! What is pending on a loop: the slots, and the queues that refer to them.
 //!
 //! Everything here is data. It runs no user code and knows no ring and no clock: a callback that is
-//! to run, or to be dropped, is handed out, so that the loop can do it with no borrow held. Nothing
-//! changes when memory is refused.
+//! to run, or to be dropped, is handed out, so that the loop can do it with no borrow held. The
+//! loop gives back what a call leaves before it takes the next one.
+//!
+//! What adds something comes in two steps: after `reserve_...`, the next such call needs no memory,
+//! nor whatever becomes of what it adds. Nothing changes when memory is refused.
 
 #[allow(unsafe_code)]
 pub(crate) mod callback;
@@ -20,7 +23,6 @@ pub(crate) mod post_box;
 #[allow(unsafe_code)]
 pub(crate) mod posts;
 pub(crate) mod ready;
-mod signals;
 pub(crate) mod slots;
 mod tasks;
 pub(crate) mod timers;
@@ -132,7 +134,7 @@ impl std::hash::Hasher for IndexHasher {
 }
 
 impl<L: 'static> Schedule<L> {
-    /// An empty schedule: `seed` is for the slots, `now` for the timers.
+    /// `seed` is for the slots, `now` for the timers.
     pub(crate) fn new(seed: u64, now: u64) -> Schedule<L> {
         Schedule {
             slots: Slots::new(seed),
@@ -155,15 +157,13 @@ impl<L: 'static> Schedule<L> {
         }
     }
 
-    /// Makes sure that the next `call_soon` needs no memory. What adds something comes in two
-    /// steps, so that a closure for which there is no memory is dropped where no borrow is held.
+    /// For `call_soon` and `add_task`.
     #[inline]
     pub(crate) fn reserve_call(&mut self) -> Result<()> {
         self.slots.reserve()?;
         self.reserve_ready()
     }
 
-    /// Puts a call at the end of the ready queue.
     #[inline(always)]
     pub(crate) fn call_soon(&mut self, callback: Callback<L>) -> Handle {
         let slot = self.slots.fill(Kind::Call, Location::Ready, u64::MAX, callback);
@@ -202,7 +202,6 @@ impl<L: 'static> Schedule<L> {
         self.slots.find(handle).is_ok_and(|index| self.slots[index].is_referenced())
     }
 
-    /// Makes sure that the next `on_release` for this handle needs no memory.
     pub(crate) fn reserve_release(&mut self, handle: Handle) -> Result<()> {
         self.slots.find(handle)?;
         Ok(self.extras.try_reserve(1)?)
@@ -215,34 +214,36 @@ impl<L: 'static> Schedule<L> {
         release: Option<Callback<L>>,
     ) -> Result<Option<Callback<L>>> {
         let index = self.slots.find(handle)?;
-        self.slots[index].set_has_extra(true);
+        self.slots[index].note_extra();
         let extra = self.extras.entry(index).or_default();
         Ok(std::mem::replace(&mut extra.release, release))
     }
 
-    /// The callback that a handle names.
+    /// Puts something beside a slot. There is room for it.
+    fn add_extra(&mut self, index: u32, extra: Extra<L>) {
+        self.slots[index].note_extra();
+        self.extras.insert(index, extra);
+    }
+
     #[cfg(feature = "capi")]
     pub(crate) fn source(&self, handle: Handle) -> Result<crate::abi::source::Source> {
         Ok(self.slots.callback(self.slots.find(handle)?).source())
     }
 
-    /// How much counts for `run`.
+    /// How many slots and posts count for `run`.
     pub(crate) fn referenced(&self) -> usize {
         self.referenced
     }
 
-    /// Whether anything counts for `run`.
     #[inline]
     pub(crate) fn is_alive(&self) -> bool {
         self.referenced > 0
     }
 
-    /// How many slots there are, filled or not.
     pub(crate) fn len(&self) -> u32 {
         self.slots.len()
     }
 
-    /// What stands in a slot, for `walk`.
     pub(crate) fn info(&self, index: u32) -> Option<Info> {
         let slot = &self.slots[index];
         let handle = self.slots.handle(index);
@@ -258,8 +259,9 @@ impl<L: 'static> Schedule<L> {
         })
     }
 
+    /// For `wake_task`, and whatever else takes a place in the ready queue.
     #[inline]
-    fn reserve_ready(&mut self) -> Result<()> {
+    pub(crate) fn reserve_ready(&mut self) -> Result<()> {
         let Schedule { slots, ready, .. } = self;
         ready.reserve(slots)
     }
@@ -323,7 +325,7 @@ mod tests {
     fn s06_a_task_that_sleeps_no_more_keeps_its_turn_when_the_stamps_come_round() {
         let mut schedule = Schedule::<()>::new(0, 0);
         let mut task = || {
-            schedule.reserve_task().unwrap();
+            schedule.reserve_call().unwrap();
             schedule.add_task(Callback::EMPTY)
         };
         let (first, second) = (task(), task());

@@ -69,7 +69,6 @@ impl<T> PostBox<T> {
         }
     }
 
-    /// Unpacks the value.
     #[inline]
     pub(crate) fn open(self) -> T {
         let packed = ManuallyDrop::new(self).0;

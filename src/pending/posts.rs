@@ -1,9 +1,10 @@
 //! Posts: what other threads have sent to a loop, which makes of each a callback, a task that is
 //! woken, or work that is done.
 //!
-//! A post is passed on by its address alone. It begins with a [`Head`], which knows what stands
-//! behind it: a value in a box, or a task. Until its turn comes it waits as it is, and costs no
-//! slot.
+//! Each post is unpacked once, in the order in which they came; what there is no memory for keeps
+//! its place. Until its turn comes it waits as it is, and costs no slot. A post is passed on by its
+//! address alone, and begins with a [`Head`], which knows what stands behind it: a value in a box,
+//! or a task. Whoever has a post and drops it leaks it.
 //!
 //! `unsafe` lives here because the head alone says what type stands behind it: it is made together
 //! with the functions for that type.
@@ -21,7 +22,6 @@ use crate::pending::slots::Held;
 pub(crate) type Post<L> = Element<Head<L>>;
 pub(crate) type Posts<L> = Chain<Head<L>>;
 
-/// What every post begins with.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Head<L: 'static> {
@@ -71,7 +71,6 @@ impl<L: 'static> Head<L> {
         Head { link: Link::new(), kind }
     }
 
-    /// What was given to `new`.
     #[inline]
     pub(crate) fn kind(&self) -> NonNull<PostKind<L>> {
         self.kind
@@ -219,7 +218,6 @@ impl<L: 'static> Schedule<L> {
         Ok(())
     }
 
-    /// Puts a post at the end of the ready queue.
     fn add_post(&mut self, post: Post<L>) {
         self.posts.push(post);
         self.ready.push_turn(List::Posts);
@@ -227,18 +225,15 @@ impl<L: 'static> Schedule<L> {
         self.metrics.posts += 1;
     }
 
-    /// Queues what another thread has posted for a later time.
     fn add_delayed_post(&mut self, when: u64, held: Held<L>) {
         let Held { callback, release } = held;
         let handle = self.call_at(when, callback);
         if release.is_some() {
-            self.slots[handle.index()].set_has_extra(true);
-            self.extras.insert(handle.index(), Extra { release, ..Extra::default() });
+            self.add_extra(handle.index(), Extra { release, ..Extra::default() });
         }
         self.metrics.posts += 1;
     }
 
-    /// Takes the post whose turn it is.
     #[inline]
     pub(crate) fn take_post(&mut self) -> Option<Post<L>> {
         self.metrics.callbacks += 1;

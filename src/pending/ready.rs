@@ -25,9 +25,7 @@ pub(crate) struct ReadyQueue {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub(crate) enum List {
-    /// The posts of other threads.
     Posts = u32::MAX,
-    /// The results of operations.
     Results = NO_SLOT,
 }
 
@@ -36,8 +34,8 @@ const SWEEP_FROM: usize = 64;
 
 /// A slot is fetched into the cache so many callbacks before its turn: memory answers meanwhile. A
 /// task's memory is fetched from a task so many before its own turn.
-const AHEAD: usize = 8;
-const TASK_AHEAD: usize = 4;
+pub(crate) const AHEAD: usize = 8;
+pub(crate) const TASK_AHEAD: usize = 4;
 
 impl ReadyQueue {
     /// Whether nothing is ready. Dead references do not count.
@@ -58,7 +56,6 @@ impl ReadyQueue {
         if self.queue.len() == self.queue.capacity() { self.make_room(slots) } else { Ok(()) }
     }
 
-    /// Makes sure that the next so many `push` need no memory.
     pub(crate) fn reserve_many(&mut self, count: usize) -> Result<()> {
         Ok(self.queue.try_reserve(count)?)
     }
@@ -71,7 +68,6 @@ impl ReadyQueue {
         Ok(self.queue.try_reserve(1)?)
     }
 
-    /// Drops the dead.
     #[cold]
     pub(crate) fn sweep(&mut self, slots: &impl Liveness) {
         self.retain(|slot| list_of(slot).is_some() || slots.is_live(slot));
@@ -124,21 +120,16 @@ impl ReadyQueue {
 
     /// Puts another reference in the place of one, which was appended of late.
     pub(crate) fn replace(&mut self, former: SlotRef, slot: SlotRef) {
-        self.queue
-            .iter_mut()
-            .rev()
-            .filter(|other| **other == former)
-            .take(1)
-            .for_each(|other| *other = slot);
+        if let Some(place) = self.queue.iter_mut().rev().find(|place| **place == former) {
+            *place = slot;
+        }
     }
 
-    /// One of the references in here has died.
     #[inline]
     pub(crate) fn note_cancelled(&mut self) {
         self.live -= 1;
     }
 
-    /// Begins a batch: all that stands in the queue.
     #[inline]
     pub(crate) fn begin_batch(&mut self) {
         self.batch = self.queue.len();
@@ -170,16 +161,10 @@ impl ReadyQueue {
         turns
     }
 
-    /// One that `pop` will give before long.
+    /// One that `pop` will give when it has given so many.
     #[inline]
-    pub(crate) fn upcoming(&self) -> Option<SlotRef> {
-        if self.batch > AHEAD { self.queue.get(AHEAD).copied() } else { None }
-    }
-
-    /// One that `pop` will give sooner than that, and for which the slot has been fetched.
-    #[inline]
-    pub(crate) fn upcoming_task(&self) -> Option<SlotRef> {
-        if self.batch > TASK_AHEAD { self.queue.get(TASK_AHEAD).copied() } else { None }
+    pub(crate) fn upcoming(&self, ahead: usize) -> Option<SlotRef> {
+        if self.batch > ahead { self.queue.get(ahead).copied() } else { None }
     }
 
     /// Undoes the last `pop`; the room is still there.

@@ -16,7 +16,7 @@ use crate::pending::callback::Callback;
 use crate::sys::memory::prefetch;
 
 /// A slot as the queues know it: right only while the slot still has this stamp.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct SlotRef {
     pub(crate) index: u32,
     pub(crate) stamp: u32,
@@ -36,21 +36,16 @@ impl<F: Fn(SlotRef) -> bool> Liveness for F {
     }
 }
 
-/// Where a slot stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(crate) enum Location {
-    /// Nothing is in the slot.
     Free,
     /// Cancelled while its callback is on the stack; it is emptied when that returns.
     Ended,
     /// Not to be found by a handle: the loop's own.
     Internal,
-    /// In the timer queue.
     Timers,
-    /// In the ready queue.
     Ready,
-    /// In one of the lists of hooks.
     Hooks,
     /// In no queue: a timer whose deadline is `NEVER`, a signal handler whose signal has not come,
     /// an operation that has no deadline.
@@ -63,38 +58,20 @@ pub(crate) struct Slot {
     /// The deadline of a timer or an operation, else `u64::MAX`; in a free slot, the next free one.
     when: u64,
     generation: u32,
-    state: State,
+    state: u32,
 }
 
-/// What kind of thing is in a slot, where it stands, whether it counts for `run`, whether it has
-/// more beside the slot (`Extra`), whether dropping its callback does anything, and the stamp: one
-/// word.
-#[derive(Clone, Copy)]
-struct State(u32);
-
-impl State {
-    const KIND: u32 = 0b1_1111;
-    const STAYS: u32 = Kind::STAYS as u32;
-    const TIMER: u32 = Kind::TIMER as u32;
-    const PLACE_SHIFT: u32 = 5;
-    const PLACE: u32 = 0b111 << State::PLACE_SHIFT;
-    const REFERENCED: u32 = 1 << 8;
-    const HAS_EXTRA: u32 = 1 << 9;
-    const NEEDS_DROP: u32 = 1 << 10;
-    const STAMP_SHIFT: u32 = 11;
-    const STAMP: u32 = u32::MAX << State::STAMP_SHIFT;
-
-    const FREE: State = State(0);
-
-    fn set(&mut self, bit: u32, on: bool) {
-        self.0 = if on { self.0 | bit } else { self.0 & !bit };
-    }
-
-    #[inline]
-    fn stamp(self) -> u32 {
-        self.0 >> State::STAMP_SHIFT
-    }
-}
+// What the bits of `Slot::state` say, above the five of the kind: where the slot stands, whether it
+// counts for `run`, whether it has an `Extra`, whether dropping its callback does anything; the
+// rest is the stamp.
+const KIND: u32 = 0b1_1111;
+const LOCATION_SHIFT: u32 = 5;
+const LOCATION: u32 = 0b111 << LOCATION_SHIFT;
+const REFERENCED: u32 = 1 << 8;
+const HAS_EXTRA: u32 = 1 << 9;
+const NEEDS_DROP: u32 = 1 << 10;
+const STAMP_SHIFT: u32 = 11;
+const STAMP: u32 = u32::MAX << STAMP_SHIFT;
 
 /// What a slot held when it ended, to be dropped where no borrow is held.
 #[derive(Debug)]
@@ -117,9 +94,8 @@ impl<L: 'static> Held<L> {
 pub(crate) const NO_SLOT: u32 = u32::MAX - 1;
 /// Handles beyond would meet the numbers that the ring keeps for itself.
 const LAST_GENERATION: u32 = i32::MAX as u32 - 16;
-const LAST_STAMP: u32 = u32::MAX >> State::STAMP_SHIFT;
+const LAST_STAMP: u32 = u32::MAX >> STAMP_SHIFT;
 
-/// All slots of a loop.
 #[derive(Debug)]
 pub(crate) struct Slots<L: 'static> {
     slots: Vec<Slot>,
@@ -178,7 +154,7 @@ impl<L: 'static> Slots<L> {
         self.slots.push(Slot {
             when: u64::from(self.free),
             generation: self.first_generation,
-            state: State::FREE,
+            state: 0,
         });
         self.callbacks.push(Callback::EMPTY);
         self.free = index;
@@ -186,29 +162,29 @@ impl<L: 'static> Slots<L> {
     }
 
     /// Fills the slot that `reserve` made sure of. It stands in no queue yet; the caller puts it
-    /// into `place`.
+    /// where `location` says.
     #[inline(always)]
     pub(crate) fn fill(
         &mut self,
         kind: Kind,
-        place: Location,
+        location: Location,
         when: u64,
         callback: Callback<L>,
     ) -> SlotRef {
         let index = self.free;
-        let mut state = kind as u32 | (place as u32) << State::PLACE_SHIFT;
+        let mut state = kind as u32 | (location as u32) << LOCATION_SHIFT;
         if kind.can_be_referenced() {
-            state |= State::REFERENCED;
+            state |= REFERENCED;
         }
         if callback.needs_drop() {
-            state |= State::NEEDS_DROP;
+            state |= NEEDS_DROP;
         }
         callback.put_over(&mut self.callbacks[index as usize]);
         let slot = &mut self.slots[index as usize];
         self.free = slot.when as u32;
         slot.when = when;
-        slot.state = State(slot.state.0 & State::STAMP | state);
-        SlotRef { index, stamp: slot.state.stamp() }
+        slot.state = slot.state & STAMP | state;
+        SlotRef { index, stamp: slot.stamp() }
     }
 
     /// Empties a slot: its handle is stale from here on, and its generation never comes back. The
@@ -232,21 +208,6 @@ impl<L: 'static> Slots<L> {
         }
     }
 
-    /// As `empty`, but the slot stays the loop's own, under the same number for the kernel.
-    pub(crate) fn keep_internally(&mut self, index: u32) -> Callback<L> {
-        let slot = &mut self.slots[index as usize];
-        slot.set_location(Location::Internal);
-        slot.set_has_extra(false);
-        self.callbacks[index as usize].take()
-    }
-
-    /// Marks a slot whose callback is on the stack as ended: the handle is stale, the slot is
-    /// emptied later.
-    pub(crate) fn end_later(&mut self, index: u32) {
-        self.slots[index as usize].set_location(Location::Ended);
-    }
-
-    /// The index of the slot that a handle names.
     #[inline]
     pub(crate) fn find(&self, handle: Handle) -> Result<u32> {
         match self.slots.get(handle.index() as usize) {
@@ -265,7 +226,6 @@ impl<L: 'static> Slots<L> {
         is_it.then_some(handle.index())
     }
 
-    /// The handle of a filled slot.
     #[inline]
     pub(crate) fn handle(&self, index: u32) -> Handle {
         Handle::new(index, self.slots[index as usize].generation)
@@ -285,7 +245,7 @@ impl<L: 'static> Slots<L> {
             && i64::from(slot.generation) == handle.generation();
         is_aside.then(|| {
             slot.set_location(Location::Ready);
-            SlotRef { index: handle.index(), stamp: slot.state.stamp() }
+            SlotRef { index: handle.index(), stamp: slot.stamp() }
         })
     }
 
@@ -317,9 +277,9 @@ impl<L: 'static> Slots<L> {
     #[inline]
     #[must_use]
     pub(crate) fn restamp(&mut self, index: u32) -> bool {
-        let state = &mut self.slots[index as usize].state;
-        let is_last = state.stamp() == LAST_STAMP;
-        state.0 = state.0.wrapping_add(1 << State::STAMP_SHIFT);
+        let slot = &mut self.slots[index as usize];
+        let is_last = slot.stamp() == LAST_STAMP;
+        slot.state = slot.state.wrapping_add(1 << STAMP_SHIFT);
         !is_last
     }
 
@@ -330,13 +290,11 @@ impl<L: 'static> Slots<L> {
         self.slots.get(slot.index as usize).is_some_and(Slot::is_plain)
     }
 
-    /// Whether a reference is to a task.
     #[inline]
     pub(crate) fn is_task(&self, slot: SlotRef) -> bool {
         self.slots.get(slot.index as usize).is_some_and(Slot::is_task)
     }
 
-    /// The callback in the slot will run soon.
     #[inline]
     pub(crate) fn prefetch_all(&self, slot: SlotRef) {
         prefetch(&self.slots, slot.index as usize);
@@ -351,16 +309,15 @@ impl<L: 'static> Slots<L> {
         }
     }
 
-    /// A reference for a queue.
     #[inline]
     pub(crate) fn reference(&self, index: u32) -> SlotRef {
-        SlotRef { index, stamp: self.slots[index as usize].state.stamp() }
+        SlotRef { index, stamp: self.slots[index as usize].stamp() }
     }
 
     /// As if a slot had been taken out of queues until its last stamp.
     #[cfg(test)]
     pub(crate) fn use_up_stamps(&mut self, index: u32) {
-        self.slots[index as usize].state.0 |= State::STAMP;
+        self.slots[index as usize].state |= STAMP;
     }
 
     pub(crate) fn len(&self) -> u32 {
@@ -371,8 +328,8 @@ impl<L: 'static> Slots<L> {
 impl<L: 'static> Liveness for Slots<L> {
     #[inline]
     fn is_live(&self, slot: SlotRef) -> bool {
-        // What is no slot's is not live.
-        self.slots.get(slot.index as usize).is_some_and(|known| known.state.stamp() == slot.stamp)
+        // A reference beyond the table is never live.
+        self.slots.get(slot.index as usize).is_some_and(|known| known.stamp() == slot.stamp)
     }
 
     #[inline]
@@ -383,8 +340,13 @@ impl<L: 'static> Liveness for Slots<L> {
 
 impl Slot {
     #[inline]
+    fn stamp(&self) -> u32 {
+        self.state >> STAMP_SHIFT
+    }
+
+    #[inline]
     pub(crate) fn kind(&self) -> Kind {
-        match self.state.0 & State::KIND {
+        match self.state & KIND {
             0 => Kind::Call,
             1 => Kind::Timer,
             2 => Kind::Hook,
@@ -401,29 +363,29 @@ impl Slot {
 
     #[inline]
     pub(crate) fn is_timer(&self) -> bool {
-        self.state.0 & u32::from(Kind::TIMER) != 0
+        self.state & u32::from(Kind::TIMER) != 0
     }
 
     #[inline]
     pub(crate) fn is_task(&self) -> bool {
-        self.state.0 & State::KIND == Kind::Task as u32
+        self.state & KIND == Kind::Task as u32
     }
 
     /// Whether it runs once and has nothing beside the slot.
     #[inline]
     fn is_plain(&self) -> bool {
-        self.state.0 & (State::STAYS | State::HAS_EXTRA) == 0
+        self.state & (u32::from(Kind::STAYS) | HAS_EXTRA) == 0
     }
 
     /// Whether it is a plain call or timer, and its callback can be forgotten.
     #[inline]
     pub(crate) fn is_plain_data(&self) -> bool {
-        self.state.0 & (State::KIND & !State::TIMER | State::HAS_EXTRA | State::NEEDS_DROP) == 0
+        self.state & (KIND & !u32::from(Kind::TIMER) | HAS_EXTRA | NEEDS_DROP) == 0
     }
 
     #[inline]
     pub(crate) fn location(&self) -> Location {
-        match (self.state.0 & State::PLACE) >> State::PLACE_SHIFT {
+        match (self.state & LOCATION) >> LOCATION_SHIFT {
             0 => Location::Free,
             1 => Location::Ended,
             2 => Location::Internal,
@@ -435,8 +397,8 @@ impl Slot {
     }
 
     #[inline]
-    pub(crate) fn set_location(&mut self, place: Location) {
-        self.state.0 = self.state.0 & !State::PLACE | (place as u32) << State::PLACE_SHIFT;
+    pub(crate) fn set_location(&mut self, location: Location) {
+        self.state = self.state & !LOCATION | (location as u32) << LOCATION_SHIFT;
     }
 
     /// Whether there is something of the user's in the slot that has not ended.
@@ -447,20 +409,21 @@ impl Slot {
 
     #[inline]
     pub(crate) fn is_referenced(&self) -> bool {
-        self.state.0 & State::REFERENCED != 0
+        self.state & REFERENCED != 0
     }
 
     pub(crate) fn set_referenced(&mut self, referenced: bool) {
-        self.state.set(State::REFERENCED, referenced);
+        self.state = if referenced { self.state | REFERENCED } else { self.state & !REFERENCED };
     }
 
     #[inline]
     pub(crate) fn has_extra(&self) -> bool {
-        self.state.0 & State::HAS_EXTRA != 0
+        self.state & HAS_EXTRA != 0
     }
 
-    pub(crate) fn set_has_extra(&mut self, has_extra: bool) {
-        self.state.set(State::HAS_EXTRA, has_extra);
+    /// There is an `Extra` for it, until the slot is filled anew.
+    pub(crate) fn note_extra(&mut self) {
+        self.state |= HAS_EXTRA;
     }
 
     /// The deadline of a timer, else `u64::MAX`.
@@ -477,12 +440,6 @@ impl Slot {
     #[inline]
     fn names(&self, handle: Handle) -> bool {
         i64::from(self.generation) == handle.generation() && self.is_filled()
-    }
-}
-
-impl std::fmt::Debug for State {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:#b}", self.0)
     }
 }
 
@@ -518,18 +475,6 @@ mod tests {
         assert!(slots.find(last).is_err());
         let other = fill(&mut slots);
         assert_ne!(other, index, "the slot was filled in a generation after its last");
-    }
-
-    #[test]
-    fn s10_a_generation_is_never_used_twice() {
-        let mut slots = Slots::new(7);
-        let mut seen = std::collections::HashSet::new();
-        for _ in 0..10_000 {
-            let index = fill(&mut slots);
-            assert!(seen.insert(slots.handle(index)));
-            slots.empty(index);
-        }
-        assert_eq!(slots.len(), 1);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::Schedule;
 use crate::abi::handle::{Handle, Kind};
 use crate::error::Result;
 use crate::pending::callback::Callback;
+use crate::pending::ready::TASK_AHEAD;
 use crate::pending::slots::{Held, Location, SlotRef};
 
 /// Fewer slots, and what is behind them, are in the cache anyway: these are 160 KiB, and half a
@@ -16,13 +17,6 @@ use crate::pending::slots::{Held, Location, SlotRef};
 const MANY: u32 = 4096;
 
 impl<L: 'static> Schedule<L> {
-    /// Makes sure that the next `add_task` needs no memory.
-    #[inline]
-    pub(crate) fn reserve_task(&mut self) -> Result<()> {
-        self.slots.reserve()?;
-        self.reserve_ready()
-    }
-
     /// Adds a task, which is ready: `poll` is called whenever it has its turn, until it is
     /// cancelled.
     pub(crate) fn add_task(&mut self, poll: Callback<L>) -> Handle {
@@ -44,7 +38,7 @@ impl<L: 'static> Schedule<L> {
         self.metrics.callbacks += 1;
         self.on_stack = Some(next.index);
         if self.slots.len() > MANY
-            && let Some(upcoming) = self.ready.upcoming_task()
+            && let Some(upcoming) = self.ready.upcoming(TASK_AHEAD)
         {
             self.slots.prefetch_task(upcoming);
         }
@@ -85,12 +79,6 @@ impl<L: 'static> Schedule<L> {
         None
     }
 
-    /// Makes sure that the next `wake_task` needs no memory.
-    #[inline]
-    pub(crate) fn reserve_wake(&mut self) -> Result<()> {
-        self.reserve_ready()
-    }
-
     /// Puts a task at the end of the ready queue, unless it stands there already or has ended.
     #[inline]
     pub(crate) fn wake_task(&mut self, handle: Handle) {
@@ -113,13 +101,11 @@ impl<L: 'static> Schedule<L> {
         Ok(true)
     }
 
-    /// Whether a task waits for a time.
     #[inline]
     pub(crate) fn is_asleep(&self, handle: Handle) -> bool {
         self.slots.find(handle).is_ok_and(|index| self.is_asleep_at(index))
     }
 
-    /// Whether what is in a slot is a task that waits for a time.
     #[inline]
     pub(super) fn is_asleep_at(&self, index: u32) -> bool {
         self.slots[index].is_task() && self.slots[index].when() != u64::MAX

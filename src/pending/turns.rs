@@ -4,11 +4,11 @@
 use super::Schedule;
 use super::callback::Callback;
 use super::event::Event;
+use super::ready::AHEAD;
 use super::slots::{Held, Location, SlotRef};
 use crate::abi::handle::{Handle, Kind};
 use crate::error::Result;
 
-/// A callback that is to run now.
 #[derive(Debug)]
 pub(crate) struct Call<L: 'static> {
     pub(crate) callback: Callback<L>,
@@ -17,7 +17,6 @@ pub(crate) struct Call<L: 'static> {
     pub(crate) kind: Kind,
     /// The deadline of a timer.
     pub(crate) due: Option<u64>,
-    /// What it is called for.
     pub(crate) event: Event,
     release: Option<Callback<L>>,
     /// The slot that it goes back to afterwards, if it does.
@@ -33,7 +32,6 @@ impl<L: 'static> Call<L> {
 }
 
 impl<L: 'static> Schedule<L> {
-    /// Whether a callback stands in the ready queue.
     #[inline]
     pub(crate) fn is_ready(&self) -> bool {
         !self.ready.is_empty()
@@ -48,7 +46,7 @@ impl<L: 'static> Schedule<L> {
     #[inline(always)]
     pub(crate) fn next_in_batch(&mut self) -> Option<SlotRef> {
         let Schedule { slots, ready, .. } = self;
-        if let Some(upcoming) = ready.upcoming() {
+        if let Some(upcoming) = ready.upcoming(AHEAD) {
             slots.prefetch_all(upcoming);
         }
         ready.pop(slots)
@@ -75,42 +73,35 @@ impl<L: 'static> Schedule<L> {
     /// in the batch.
     pub(crate) fn take_call(&mut self, next: SlotRef) -> Result<Call<L>> {
         let index = next.index;
-        let kind = self.slots[index].kind();
-        if matches!(kind, Kind::Signal | Kind::Task) {
-            self.metrics.callbacks += 1;
-            self.slots[index].set_location(Location::Unqueued);
-            let event = if kind == Kind::Signal {
-                Event::Signal(self.signal_of(index))
-            } else {
-                Event::Turn
-            };
-            return Ok(self.borrow_out(index, event));
-        }
-        if kind == Kind::Watch {
-            return Ok(self.take_watch(index));
-        }
-        if kind != Kind::Repeat {
-            let due = self.due_of(index);
-            if kind == Kind::Child {
-                self.leave_child(index);
+        let slot = &self.slots[index];
+        let (kind, due) = (slot.kind(), slot.is_timer().then(|| slot.when()));
+        match kind {
+            Kind::Signal | Kind::Task => {
+                self.metrics.callbacks += 1;
+                self.slots[index].set_location(Location::Unqueued);
+                let event = match kind {
+                    Kind::Signal => Event::Signal(self.signal_of(index)),
+                    _ => Event::Turn,
+                };
+                Ok(self.borrow_out(index, event))
             }
-            let release = self.remove_extra(index);
-            let (handle, callback) = self.take_plain(next);
-            return Ok(Call {
-                due,
-                ..Call::last(Some(handle), kind, Held { callback, release }, Event::Turn)
-            });
+            Kind::Watch => Ok(self.take_watch(index)),
+            Kind::Repeat => {
+                self.rearm(next)?;
+                self.metrics.callbacks += 1;
+                self.metrics.timers_fired += 1;
+                Ok(Call { due, ..self.borrow_out(index, Event::Turn) })
+            }
+            _ => {
+                if kind == Kind::Child {
+                    self.leave_child(index);
+                }
+                let release = self.remove_extra(index);
+                let (handle, callback) = self.take_plain(next);
+                let held = Held { callback, release };
+                Ok(Call { due, ..Call::last(Some(handle), kind, held, Event::Turn) })
+            }
         }
-        let due = self.due_of(index);
-        let (when, missed) = self.next_call_of(index);
-        if let Err(error) = self.reserve_timers(when) {
-            self.ready.put_back(next);
-            return Err(error);
-        }
-        self.metrics.callbacks += 1;
-        self.metrics.timers_fired += 1;
-        self.rearm(index, when, missed);
-        Ok(Call { due, ..self.borrow_out(index, Event::Turn) })
     }
 
     /// Takes back what a call leaves: a callback that repeats goes back to its slot, the rest is

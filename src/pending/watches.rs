@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 
-use super::operations::descriptors::List;
+use super::operations::descriptors::EntryList;
 use super::operations::{DeferredSubmission, Operation};
 use super::{Call, IndexHash, Schedule};
 use crate::abi::handle::{Handle, Kind};
@@ -20,11 +20,9 @@ use crate::pending::callback::Callback;
 use crate::pending::event::Event;
 use crate::pending::slots::{Location, NO_SLOT};
 
-/// What is watched.
 #[derive(Debug, Default)]
 pub(super) struct Watches {
     by_fd: HashMap<i32, Watched, IndexHash>,
-    /// How many watchers there are.
     pub(super) watchers: usize,
     /// While the loop waits for the kernel to let go of everything, no poll is armed.
     pub(super) is_closing: bool,
@@ -32,11 +30,10 @@ pub(super) struct Watches {
     holds_file: bool,
 }
 
-/// A descriptor that is watched.
 #[derive(Debug)]
 struct Watched {
     /// In the order in which they were registered.
-    watchers: List,
+    watchers: EntryList,
     /// The slot of the poll, and what it is armed for.
     poll: u32,
     armed: u32,
@@ -52,8 +49,6 @@ const ALWAYS: u32 = (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) as u32;
 const LAST: u64 = 1 << 32;
 
 impl<L: 'static> Schedule<L> {
-    /// Makes sure that the next `add_watcher`, on this descriptor, needs no memory, nor whatever
-    /// becomes of it.
     pub(crate) fn reserve_watcher(&mut self, fd: i32) -> Result<()> {
         // A slot for the watcher and one for the poll.
         self.reserve_operations(2)?;
@@ -62,8 +57,9 @@ impl<L: 'static> Schedule<L> {
             return Ok(());
         }
         let poll = self.slots.fill(Kind::Poll, Location::Internal, u64::MAX, Callback::EMPTY).index;
-        self.operations.add_poll(poll, fd);
-        let watchers = List::default();
+        self.operations.polls += 1;
+        self.operations.note_descriptor(poll, fd);
+        let watchers = EntryList::default();
         self.watches
             .by_fd
             .insert(fd, Watched { watchers, poll, armed: 0, wanted: 0, asks_for_less: false });
@@ -72,7 +68,6 @@ impl<L: 'static> Schedule<L> {
         Ok(())
     }
 
-    /// Adds a watcher, after `reserve_watcher`.
     pub(crate) fn add_watcher(&mut self, fd: i32, events: u32, callback: Callback<L>) -> Handle {
         let index = self.slots.fill(Kind::Watch, Location::Unqueued, 0, callback).index;
         self.referenced += 1;
@@ -112,13 +107,11 @@ impl<L: 'static> Schedule<L> {
         if self.slots[index].kind() == Kind::Watch { Ok(index) } else { Err(Error::NOT_A_WATCHER) }
     }
 
-    /// The first watcher of a descriptor.
     pub(crate) fn watcher_on(&self, fd: i32) -> Option<Handle> {
         let first = self.watches.by_fd.get(&fd)?.watchers.first;
         (first != NO_SLOT).then(|| self.slots.handle(first))
     }
 
-    /// The poll of a descriptor, if it is armed.
     pub(crate) fn armed_poll_on(&self, fd: i32) -> Option<Handle> {
         let poll = self.watches.by_fd.get(&fd)?.poll;
         self.operations.is_in_kernel(poll).then(|| self.slots.handle(poll))
@@ -151,7 +144,8 @@ impl<L: 'static> Schedule<L> {
     }
 
     fn free_poll(&mut self, poll: u32) {
-        self.operations.remove_poll(poll);
+        self.operations.polls -= 1;
+        self.operations.entries[poll as usize].clear();
         drop(self.slots.empty(poll));
     }
 
@@ -210,7 +204,6 @@ impl<L: 'static> Schedule<L> {
         }
     }
 
-    /// Hands out the callback of a watcher whose turn it is.
     pub(super) fn take_watch(&mut self, index: u32) -> Call<L> {
         let ready = self.slots[index].when();
         self.slots[index].set_when(0);
@@ -226,7 +219,6 @@ impl<L: 'static> Schedule<L> {
         Call::last(handle, Kind::Watch, self.empty(index), event)
     }
 
-    /// What the kernel is to be told of a poll.
     pub(super) fn submission_of_poll(&mut self, poll: u32) -> Option<DeferredSubmission> {
         if self.slots[poll].location() != Location::Internal {
             return None;
@@ -274,7 +266,6 @@ impl<L: 'static> Schedule<L> {
         self.watches.watchers > 0
     }
 
-    /// Has every poll looked at again.
     pub(super) fn send_all_polls(&mut self) {
         for watched in self.watches.by_fd.values() {
             self.operations.defer_submission(watched.poll);

@@ -9,7 +9,6 @@ use super::{Operation, Operations, QueuedResult};
 use crate::abi::completion::{CANCEL_REPLY, Completed, MORE, TIMED_OUT};
 use crate::abi::handle::{Handle, Kind};
 use crate::error::Result;
-use crate::pending::driver::Step;
 use crate::pending::event::{Event, OpResult};
 use crate::pending::ready::List;
 use crate::pending::slots::Held;
@@ -26,7 +25,6 @@ const RESTART_LAST: i32 = 516;
 pub(super) const MOST_REFUSALS: u16 = 4096;
 
 impl<L: 'static> Schedule<L> {
-    /// Makes sure that so many completions can be taken.
     #[inline]
     pub(crate) fn reserve_completions(&mut self, count: usize) -> Result<()> {
         let Operations { results, pending, .. } = &mut self.operations;
@@ -37,7 +35,6 @@ impl<L: 'static> Schedule<L> {
         self.ready.reserve_many(count + self.watches.watchers)
     }
 
-    /// Takes what the kernel says of an entry.
     #[inline]
     pub(crate) fn completed(&mut self, completed: Completed) {
         if completed.number & CANCEL_REPLY != 0 {
@@ -47,51 +44,49 @@ impl<L: 'static> Schedule<L> {
             }
             return;
         }
-        let Some(index) = self.find_in_kernel(completed.number) else { return };
-        if completed.flags & MORE == 0 {
-            let is_operation = self.slots[index].kind().is_operation();
-            self.operations
-                .left_kernel(index, if is_operation { Stage::Waiting } else { Stage::Idle });
-        }
+        let Some(index) = self.take_completion(completed) else { return };
         match self.slots[index].kind() {
             Kind::Child => return self.child_changed(index, completed.result),
             Kind::Poll => return self.poll_completed(index, completed.result),
             _ => {}
         }
         let operation = &mut self.operations.entries[index as usize];
-        let step = match &mut operation.driver {
-            None => Step::give(completed),
-            Some(driver) => driver.completed(completed),
-        };
+        let step = operation.completed(completed);
         // What would go on, at once or when something has come back, ends instead when it has been
         // asked to.
         let goes_on =
             operation.stage == Stage::Waiting && step.given.is_none_or(|given| !given.is_final());
-        let is_to_end = goes_on && operation.is_to_end;
-        let cancelled =
-            operation.driver.as_ref().filter(|_| is_to_end).map(|driver| driver.cancelled());
+        let cancelled = (goes_on && operation.is_to_end).then(|| operation.cancelled());
         if let Some(given) = step.given {
             self.give(index, given);
         }
         match cancelled {
-            Some(result) => self.give(index, OpResult::new(result, 0)),
+            Some(given) => self.give(index, given),
             None if step.again => self.operations.defer_submission(index),
             None => {}
         }
         self.look_for_resumable(index);
     }
 
+    /// The slot whose entry a completion is of, which the kernel has let go of with the last one.
+    #[inline]
+    fn take_completion(&mut self, completed: Completed) -> Option<u32> {
+        let index = self.find_in_kernel(completed.number)?;
+        if completed.flags & MORE == 0 {
+            let is_operation = self.slots[index].kind().is_operation();
+            let stage = if is_operation { Stage::Waiting } else { Stage::Idle };
+            self.operations.left_kernel(index, stage);
+        }
+        Some(index)
+    }
+
     /// The index of the slot whose entry in the kernel has this number. None: it is that of
     /// something else, such as the tag of a registered resource.
     #[inline]
     pub(super) fn find_in_kernel(&self, number: u64) -> Option<u32> {
-        let index =
-            Handle::from_raw(number as i64).and_then(|handle| self.slots.find_in_use(handle))?;
-        self.operations
-            .entries
-            .get(index as usize)
-            .filter(|entry| entry.stage.is_in_kernel())
-            .map(|_| index)
+        let index = self.slots.find_in_use(Handle::from_raw(number as i64)?)?;
+        let entry = self.operations.entries.get(index as usize)?;
+        entry.stage.is_in_kernel().then_some(index)
     }
 
     /// The kernel refuses to cancel. When it says that it does not know an operation that has not
@@ -159,9 +154,8 @@ impl<L: 'static> Schedule<L> {
         }
     }
 
-    /// The callback has returned from a result that is not the final one.
     #[inline]
-    pub(in crate::pending) fn result_seen(&mut self, index: u32, given: OpResult) {
+    pub(crate) fn result_seen(&mut self, index: u32, given: OpResult) {
         let Some(driver) = &mut self.operations.entries[index as usize].driver else { return };
         driver.seen(given);
         self.look_for_resumable(index);
@@ -173,7 +167,7 @@ impl<L: 'static> Schedule<L> {
         self.note_resumable(driver.is_some_and(|driver| driver.may_resume_others()));
     }
 
-    /// Notes whether some operation waits for what is free.
+    /// Some operation may wait for what is free.
     pub(crate) fn note_resumable(&mut self, may_resume: bool) {
         self.operations.may_resume |= may_resume;
     }
@@ -185,11 +179,12 @@ impl<L: 'static> Schedule<L> {
 
     /// Has an operation go on that waited for something; false if it has ended.
     pub(crate) fn resume(&mut self, handle: Handle) -> bool {
-        let is_pending =
-            |&index: &u32| self.operations.entries[index as usize].stage != Stage::Idle;
-        let index = self.slots.find_in_use(handle).filter(is_pending);
-        index.into_iter().for_each(|index| self.operations.defer_submission(index));
-        index.is_some()
+        let Some(index) = self.slots.find_in_use(handle) else { return false };
+        let is_pending = self.operations.entries[index as usize].stage != Stage::Idle;
+        if is_pending {
+            self.operations.defer_submission(index);
+        }
+        is_pending
     }
 
     /// Takes it that work is done. There is room for the result.
@@ -261,7 +256,6 @@ impl<L: 'static> Schedule<L> {
         }
     }
 
-    /// Takes the result whose turn it is, and the callback for it.
     #[inline]
     pub(crate) fn take_result(&mut self) -> Option<Call<L>> {
         let QueuedResult { index, given } = self.operations.results.pop_front()?;
@@ -280,9 +274,11 @@ impl<L: 'static> Schedule<L> {
 
     /// The kernel has not taken the entry with this number, and never will.
     pub(crate) fn was_not_taken(&mut self, number: u64) {
-        let index =
-            self.find_in_kernel(number).filter(|&index| self.slots[index].kind().is_operation());
-        index.into_iter().for_each(|index| self.operations.left_kernel(index, Stage::Waiting));
+        if let Some(index) = self.find_in_kernel(number)
+            && self.slots[index].kind().is_operation()
+        {
+            self.operations.left_kernel(index, Stage::Waiting);
+        }
     }
 
     /// Takes a result that nobody will see out of the queue; the descriptor, if it is a fresh one.
@@ -305,24 +301,15 @@ impl<L: 'static> Schedule<L> {
             self.not_cancelled(completed).into_iter().for_each(|lost| self.operation_ended(lost));
             return None;
         }
-        let is_last = completed.flags & MORE == 0;
-        let index = self.find_in_kernel(completed.number)?;
-        let is_operation = self.slots[index].kind().is_operation();
-        if is_last {
-            self.operations
-                .left_kernel(index, if is_operation { Stage::Waiting } else { Stage::Idle });
-        }
-        if !is_operation {
+        let index = self.take_completion(completed)?;
+        if !self.slots[index].kind().is_operation() {
             return None;
         }
         // The driver knows the meaning of the result: an accept may have waited for readiness, or
         // for time.
-        let driver = &mut self.operations.entries[index as usize].driver;
-        let given = driver
-            .as_mut()
-            .map_or(Step::give(completed).given, |driver| driver.completed(completed).given);
-        let unseen = given.and_then(|given| self.result_discarded(index, given));
-        if is_last {
+        let step = self.operations.entries[index as usize].completed(completed);
+        let unseen = step.given.and_then(|given| self.result_discarded(index, given));
+        if completed.flags & MORE == 0 {
             self.operation_ended(index);
         }
         unseen

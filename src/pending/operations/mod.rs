@@ -4,7 +4,7 @@
 //! An operation has a slot until its final result has been given to its callback, so the number
 //! that the kernel knows it by, its handle, never meets a stranger. Cancelling is a request (S13):
 //! it is noted, and goes to the kernel with what is submitted next. Room for an operation's final
-//! result and for one errand is had when it is added: cancelling and closing allocate nothing
+//! result and for one submission is had when it is added: cancelling and closing allocate nothing
 //! (S31).
 
 mod completions;
@@ -14,26 +14,26 @@ mod submissions;
 
 use std::collections::VecDeque;
 
-use self::descriptors::{Link, Lists};
+use self::descriptors::{ByDescriptor, Neighbours};
 use self::stage::Stage;
 pub(crate) use self::submissions::DeferredSubmission;
 use super::Schedule;
+use crate::abi::completion::Completed;
 use crate::abi::handle::{Handle, Kind};
 use crate::abi::sqe::Sqe;
 use crate::error::{Error, Result};
 use crate::pending::callback::Callback;
-use crate::pending::driver::Driver;
+use crate::pending::driver::{Driver, Step};
 use crate::pending::event::OpResult;
 use crate::pending::slots::{Location, NO_SLOT};
 
-/// What is known of the operations of a loop.
 #[derive(Debug, Default)]
 pub(super) struct Operations {
     /// By the index of the slot; where no operation was ever in the slot there is none.
     pub(super) entries: Vec<Operation>,
     /// The operations on each descriptor, and those that are on it besides.
-    by_fd: Lists,
-    by_second_fd: Lists,
+    by_fd: ByDescriptor,
+    by_second_fd: ByDescriptor,
     /// Results for which the callback has not been called yet, in order; their turns stand in the
     /// ready queue.
     results: VecDeque<QueuedResult>,
@@ -41,8 +41,7 @@ pub(super) struct Operations {
     submissions: Vec<u32>,
     /// Operations whose final result has not come.
     pending: usize,
-    /// Polls for watchers.
-    polls: usize,
+    pub(super) polls: usize,
     /// Polls and children of which the kernel is to let go: they have ended, or their completions
     /// may have been lost.
     orphans: Vec<Handle>,
@@ -60,11 +59,9 @@ pub(super) struct Operations {
 pub(super) struct Operation {
     fd: i32,
     /// Its place among the operations, or the watchers, on the same descriptor.
-    pub(super) link: Link,
-    /// Another descriptor that it is on.
+    pub(super) link: Neighbours,
     second_fd: Option<i32>,
-    second_link: Link,
-    /// What a watcher asks for.
+    second_link: Neighbours,
     pub(super) events: u32,
     /// Whether its end concerns others: the one that is chained to it, or those that take turns
     /// with it.
@@ -79,7 +76,6 @@ pub(super) struct Operation {
     gives_descriptor: bool,
     may_outlive_thread: bool,
     stage: Stage,
-    /// Whether somebody has asked for its end.
     is_to_end: bool,
     timed_out: bool,
     /// How often the kernel has not found it, to cancel it.
@@ -96,16 +92,6 @@ impl Operations {
             operation.is_deferred = true;
             self.submissions.push(index);
         }
-    }
-
-    pub(super) fn add_poll(&mut self, index: u32, fd: i32) {
-        self.polls += 1;
-        self.note_descriptor(index, fd);
-    }
-
-    pub(super) fn remove_poll(&mut self, index: u32) {
-        self.polls -= 1;
-        self.entries[index as usize].clear();
     }
 
     /// The entry in a slot has been queued for the kernel.
@@ -144,22 +130,35 @@ impl Operations {
 }
 
 impl Operation {
-    pub(super) fn link(&mut self) -> &mut Link {
+    pub(super) fn link(&mut self) -> &mut Neighbours {
         &mut self.link
     }
 
-    fn second_link(&mut self) -> &mut Link {
+    fn second_link(&mut self) -> &mut Neighbours {
         &mut self.second_link
     }
 
-    /// Drops what it kept. An errand that is still to be run stays noted: whoever has the slot then
-    /// answers it.
-    fn clear(&mut self) {
+    /// What comes of a completion, by the driver where there is one.
+    fn completed(&mut self, completed: Completed) -> Step {
+        match &mut self.driver {
+            None => Step::give(completed),
+            Some(driver) => driver.completed(completed),
+        }
+    }
+
+    /// What it comes to if it is cancelled while the kernel knows nothing of it.
+    fn cancelled(&self) -> OpResult {
+        let result = self.driver.as_ref().map_or(-libc::ECANCELED, |driver| driver.cancelled());
+        OpResult::new(result, 0)
+    }
+
+    /// Drops what it kept. A submission that is still deferred stays noted: whoever has the slot
+    /// then answers it.
+    pub(super) fn clear(&mut self) {
         *self = Operation { is_deferred: self.is_deferred, ..Operation::default() };
     }
 }
 
-/// A result on its way to the callback.
 #[derive(Clone, Copy, Debug)]
 struct QueuedResult {
     index: u32,
@@ -167,8 +166,7 @@ struct QueuedResult {
 }
 
 impl<L: 'static> Schedule<L> {
-    /// Makes sure that the next `count` times `add_operation` need no memory, nor whatever becomes
-    /// of these operations.
+    /// For `count` times `add_operation`, and whatever becomes of these operations.
     pub(crate) fn reserve_operations(&mut self, count: usize) -> Result<()> {
         let highest = self.slots.reserve_many(count)? as usize;
         let Operations {
@@ -189,7 +187,7 @@ impl<L: 'static> Schedule<L> {
         by_fd.reserve(count)?;
         by_second_fd.reserve(count)?;
         results.try_reserve(*pending + count)?;
-        orphans.try_reserve(*polls + self.children.entries() + count)?;
+        orphans.try_reserve(*polls + self.children.entries + count)?;
         Ok(submissions.try_reserve(*pending + *polls + count)?)
     }
 
@@ -213,8 +211,7 @@ impl<L: 'static> Schedule<L> {
         handle
     }
 
-    /// Adds work for another thread, which the caller hands over under its handle;
-    /// `reserve_operations` comes before.
+    /// Adds work for another thread, which the caller hands over under its handle.
     pub(crate) fn add_work(&mut self, driver: Box<dyn Driver>, callback: Callback<L>) -> Handle {
         let operation = Operation { fd: -1, driver: Some(driver), ..Operation::default() };
         self.add(Kind::Work, operation, callback)
@@ -243,7 +240,7 @@ impl<L: 'static> Schedule<L> {
     }
 
     /// Has an operation that has just been added take turns with others on its descriptor. False:
-    /// it waits, and is an errand when its turn has come. O(operations on the descriptor that were
+    /// it waits, and is submitted when its turn has come. O(operations on the descriptor that were
     /// added since the last one that takes turns).
     #[cold]
     pub(crate) fn has_turn(&mut self, handle: Handle) -> bool {
@@ -266,10 +263,9 @@ impl<L: 'static> Schedule<L> {
     /// the world's time goes on.
     #[inline]
     pub(crate) fn has_operations(&self) -> bool {
-        self.operations.pending > 0 || self.has_children()
+        self.operations.pending > 0 || self.children.watched > 0
     }
 
-    /// How many entries in the kernel have a completion to come.
     pub(crate) fn outstanding(&self) -> usize {
         self.operations.outstanding
     }
@@ -300,28 +296,21 @@ impl<L: 'static> Schedule<L> {
         Some(next).filter(|&next| next != NO_SLOT)
     }
 
-    /// How many operations on a descriptor have not ended.
     pub(crate) fn count_on(&self, fd: i32) -> usize {
         std::iter::successors(self.next_on(fd, None), |&index| self.next_on(fd, Some(index)))
             .count()
     }
 
-    /// Whether callbacks of operations are to come.
     pub(crate) fn has_results_to_come(&self) -> bool {
         self.operations.pending > 0 || !self.operations.results.is_empty()
     }
 
-    /// The index of the slot of an operation.
     fn find_operation(&self, handle: Handle) -> Result<u32> {
         let index = self.slots.find(handle)?;
-        if self.slots[index].kind() == Kind::Operation {
-            Ok(index)
-        } else {
-            Err(Error::NOT_AN_OPERATION)
-        }
+        let is_one = self.slots[index].kind() == Kind::Operation;
+        if is_one { Ok(index) } else { Err(Error::NOT_AN_OPERATION) }
     }
 
-    /// The descriptor that an operation is on.
     pub(super) fn descriptor_of(&self, index: u32) -> Option<i32> {
         let is_one = matches!(self.slots[index].kind(), Kind::Operation | Kind::Watch);
         is_one.then(|| self.operations.entries[index as usize].fd)

@@ -15,7 +15,6 @@ use crate::pending::Schedule;
 use crate::pending::event::OpResult;
 use crate::pending::slots::{Held, Location};
 
-/// What the kernel is to be told.
 pub(crate) enum DeferredSubmission {
     Submit(Entry, Handle),
     Cancel(Handle),
@@ -25,7 +24,7 @@ pub(crate) enum DeferredSubmission {
 
 impl<L: 'static> Schedule<L> {
     /// Asks for an operation's end (S13). Its final callback is still to come.
-    pub(in crate::pending) fn ask_to_end(&mut self, index: u32) {
+    pub(crate) fn ask_to_end(&mut self, index: u32) {
         let operation = &mut self.operations.entries[index as usize];
         let may_end = operation.stage != Stage::Idle && !operation.is_to_end;
         if may_end && operation.driver.as_mut().is_none_or(|driver| driver.withdraw()) {
@@ -34,8 +33,7 @@ impl<L: 'static> Schedule<L> {
         }
     }
 
-    /// The deadline of an operation has come (S13).
-    pub(in crate::pending) fn deadline_came(&mut self, index: u32) {
+    pub(crate) fn deadline_came(&mut self, index: u32) {
         self.slots[index].set_location(Location::Unqueued);
         let operation = &mut self.operations.entries[index as usize];
         operation.timed_out |= !operation.is_to_end;
@@ -63,7 +61,6 @@ impl<L: 'static> Schedule<L> {
         }
     }
 
-    /// Whether the kernel is to be told something.
     #[inline]
     pub(crate) fn has_submissions(&self) -> bool {
         !self.operations.submissions.is_empty() || self.operations.may_resume || self.has_orphans()
@@ -80,7 +77,6 @@ impl<L: 'static> Schedule<L> {
         !self.operations.orphans.is_empty()
     }
 
-    /// The next of those that the kernel is to let go of.
     pub(crate) fn next_orphan(&mut self) -> Option<Handle> {
         loop {
             let orphan = self.operations.orphans.pop()?;
@@ -122,7 +118,7 @@ impl<L: 'static> Schedule<L> {
             self.give(index, given);
             return Ok(None);
         }
-        // An errand of whoever had the slot before does not change whose turn it is.
+        // What whoever had the slot before has deferred does not change whose turn it is.
         if operation.ahead.is_some() {
             return Ok(None);
         }
@@ -146,7 +142,6 @@ impl<L: 'static> Schedule<L> {
         self.operations.entries.iter().enumerate().any(holds_memory)
     }
 
-    /// Nothing more comes from the kernel.
     pub(crate) fn give_up_on_kernel(&mut self) {
         self.operations.outstanding = 0;
     }
@@ -205,16 +200,13 @@ impl<L: 'static> Schedule<L> {
         if operation.stage.is_in_kernel() {
             return Ok(operation.stage.ask().then(|| self.slots.handle(index)));
         }
-        let result = self.operations.entries[index as usize]
-            .driver
-            .as_ref()
-            .map(|driver| driver.cancelled());
-        self.give(index, OpResult::new(result.unwrap_or(-libc::ECANCELED), 0));
+        let given = operation.cancelled();
+        self.give(index, given);
         Ok(None)
     }
 
     /// Ends an operation that will see no result any more; unless the kernel may hold what it kept.
-    pub(in crate::pending) fn end_operation(&mut self, index: u32) -> Option<Held<L>> {
+    pub(crate) fn end_operation(&mut self, index: u32) -> Option<Held<L>> {
         self.leave(index);
         let operation = &mut self.operations.entries[index as usize];
         let is_held = operation.stage.is_in_kernel();

@@ -16,7 +16,6 @@ struct Chunk {
     next: u32,
 }
 
-/// No chunk.
 const NONE: u32 = u32::MAX;
 
 /// No entry: later than any.
@@ -31,7 +30,7 @@ pub(super) struct Bucket {
     chunks: u32,
     room: u32,
     /// The earliest entry, the first of those.
-    first: Entry,
+    pub(super) first: Entry,
 }
 
 impl Bucket {
@@ -42,13 +41,6 @@ impl Bucket {
         self.chunks as usize * ENTRIES - self.room as usize
     }
 
-    /// The earliest entry.
-    #[inline]
-    pub(super) fn first(&self) -> Entry {
-        self.first
-    }
-
-    /// The earliest deadline.
     #[inline]
     pub(super) fn min(&self) -> u64 {
         self.first.when
@@ -59,7 +51,6 @@ impl Bucket {
         Mark { chunk: self.tail, filled: ENTRIES - self.room as usize, len: self.len() }
     }
 
-    /// How many entries its first chunk has.
     fn len_of_head(&self) -> usize {
         if self.chunks == 1 { ENTRIES - self.room as usize } else { ENTRIES }
     }
@@ -80,7 +71,6 @@ pub(super) struct Chunks {
     free: u32,
 }
 
-/// The entries of one chunk, in order.
 pub(super) struct Popped {
     entries: [Entry; ENTRIES],
     len: usize,
@@ -92,17 +82,23 @@ impl Popped {
     }
 }
 
-impl Chunks {
-    pub(super) fn new() -> Chunks {
+impl Default for Chunks {
+    fn default() -> Chunks {
         Chunks { chunks: Vec::new(), free: NONE }
     }
+}
 
-    /// How many there are, free or not.
+impl Default for Bucket {
+    fn default() -> Bucket {
+        Bucket::EMPTY
+    }
+}
+
+impl Chunks {
     pub(super) fn len(&self) -> usize {
         self.chunks.len()
     }
 
-    /// Makes sure that there are `count` chunks.
     pub(super) fn reserve(&mut self, count: usize) -> Result<()> {
         let missing = count.saturating_sub(self.chunks.len());
         self.chunks.try_reserve(missing)?;
@@ -206,7 +202,6 @@ impl Chunks {
         *bucket = if kept.chunks > 0 { kept } else { Bucket::EMPTY };
     }
 
-    /// What stands in a bucket, in order.
     pub(super) fn iter<'a>(&'a self, bucket: &Bucket) -> impl Iterator<Item = &'a Entry> + use<'a> {
         self.iter_from(bucket, Mark { chunk: bucket.head, ..Mark::default() })
     }

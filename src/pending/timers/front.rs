@@ -1,9 +1,11 @@
 //! The earliest entries of a large bucket whose first one has been cancelled: who asks for the
 //! earliest deadline after each cancel does not pay for the whole bucket each time.
 //!
-//! One in 64 of the bucket is kept, so that a bucket of n is gone through once for n / 64 that have
-//! died: O(1) amortized, O(log n) for what is kept. Who inserts, cancels or takes out timers does
-//! nothing for it: what was pushed since is looked at by who asks.
+//! It promises the earliest live deadline of the one bucket that it keeps entries of, in O(1)
+//! amortized, as long as it is told (`forget`) of every change of the bucket but pushes. One in 64
+//! of the bucket is kept, so that a bucket of n is gone through once for n / 64 that have died.
+//! Inserting, cancelling and taking out do nothing for it: what was pushed since is looked at when
+//! it is asked.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -11,48 +13,31 @@ use std::collections::BinaryHeap;
 use super::Entry;
 use super::chunks::{Bucket, Chunks, Mark};
 use crate::error::Result;
-use crate::pending::slots::{Liveness, SlotRef};
+use crate::pending::slots::Liveness;
 
 /// So many are kept at least, and one in so many of a bucket.
 const KEPT: usize = 64;
 
-/// A deadline and the slot.
-type Key = (u64, u32, u32);
-
-#[derive(Debug)]
+#[derive(Default, Debug)]
 pub(super) struct Front {
     /// The index of the bucket, and the time at which it starts: no other bucket ever has both.
-    bucket: (usize, u64),
+    bucket: Option<(usize, u64)>,
     /// Up to where the bucket has been looked at.
     mark: Mark,
     /// All live entries before this time are kept, and perhaps some at this time.
     bound: u64,
     /// So many of them, twice as many at most.
     count: usize,
-    kept: BinaryHeap<Reverse<Key>>,
+    kept: BinaryHeap<Reverse<Entry>>,
 }
 
 impl Front {
-    pub(super) fn new() -> Front {
-        Front {
-            bucket: (usize::MAX, 0),
-            mark: Mark::default(),
-            bound: 0,
-            count: 0,
-            kept: BinaryHeap::new(),
-        }
-    }
-
     /// The bucket has changed otherwise than by pushes.
     pub(super) fn forget(&mut self, index: usize) {
-        if self.bucket.0 == index {
-            self.clear();
+        if self.bucket.is_some_and(|(known, _)| known == index) {
+            self.bucket = None;
+            self.kept.clear();
         }
-    }
-
-    fn clear(&mut self) {
-        self.bucket.0 = usize::MAX;
-        self.kept.clear();
     }
 
     /// The earliest live deadline of a bucket, if it is known.
@@ -63,23 +48,18 @@ impl Front {
         chunks: &Chunks,
         slots: &impl Liveness,
     ) -> Option<u64> {
-        if self.bucket != id {
+        if self.bucket != Some(id) {
             return None;
         }
-        self.look_at_rest(bucket, chunks);
-        while let Some(&Reverse((when, index, stamp))) = self.kept.peek() {
-            if slots.is_live(SlotRef { index, stamp }) {
-                return Some(when);
+        chunks.iter_from(bucket, self.mark).for_each(|entry| self.push(entry));
+        self.mark = bucket.end();
+        while let Some(Reverse(first)) = self.kept.peek() {
+            if slots.is_live(first.slot) {
+                return Some(first.when);
             }
             self.kept.pop();
         }
         None
-    }
-
-    /// Looks at what has been pushed since.
-    fn look_at_rest(&mut self, bucket: &Bucket, chunks: &Chunks) {
-        chunks.iter_from(bucket, self.mark).for_each(|entry| self.push(entry));
-        self.mark = bucket.end();
     }
 
     /// Keeps the earliest of a bucket, all of whose entries are live.
@@ -89,13 +69,14 @@ impl Front {
         bucket: &Bucket,
         chunks: &Chunks,
     ) -> Result<()> {
-        self.clear();
+        self.bucket = None;
+        self.kept.clear();
         self.count = KEPT + bucket.len() / KEPT;
         self.kept.try_reserve_exact(2 * self.count)?;
         self.bound = u64::MAX;
         chunks.iter(bucket).for_each(|entry| self.push(entry));
         self.mark = bucket.end();
-        self.bucket = id;
+        self.bucket = Some(id);
         Ok(())
     }
 
@@ -105,18 +86,13 @@ impl Front {
         if entry.when >= self.bound {
             return;
         }
-        self.kept.push(Reverse(key(entry)));
+        self.kept.push(Reverse(*entry));
         if self.kept.len() == 2 * self.count {
             let mut kept = std::mem::take(&mut self.kept).into_vec();
-            let (_, &mut Reverse((last, ..)), _) =
-                kept.select_nth_unstable_by_key(self.count - 1, |Reverse(key)| *key);
+            kept.select_nth_unstable_by_key(self.count - 1, |Reverse(entry)| *entry);
             kept.truncate(self.count);
-            self.bound = last;
+            self.bound = kept[self.count - 1].0.when;
             self.kept = kept.into();
         }
     }
-}
-
-fn key(entry: &Entry) -> Key {
-    (entry.when, entry.slot.index, entry.slot.stamp)
 }

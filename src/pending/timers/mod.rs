@@ -23,8 +23,7 @@ use self::front::Front;
 use crate::error::Result;
 use crate::pending::slots::{Liveness, SlotRef};
 
-/// One timer in the queue.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Entry {
     when: u64,
     slot: SlotRef,
@@ -37,7 +36,7 @@ struct Past {
     order: u64,
 }
 
-#[derive(Debug)]
+#[derive(Default, Debug)]
 pub(crate) struct Timers {
     base: u64,
     /// `LEVELS * DIGITS` of them, once there has been a timer.
@@ -82,63 +81,42 @@ const FETCHED: usize = 1024;
 /// library sorts so many stably without memory from the heap.
 const SORTED: usize = 128;
 
-/// Where a bucket is: its level, and the value of the digit.
+/// A digit of a deadline, which has a bucket: its level, and its value.
 #[derive(Clone, Copy)]
-struct Location {
+struct Digit {
     level: usize,
-    digit: usize,
+    value: usize,
 }
 
-impl Location {
+impl Digit {
     /// The bucket for `when`, which is not before `base`.
     #[inline]
-    fn of(when: u64, base: u64) -> Location {
+    fn of(when: u64, base: u64) -> Digit {
         let differing = (when ^ base) | 1;
         let level = (63 - differing.leading_zeros() as usize) / BITS;
-        Location { level, digit: (when >> (BITS * level)) as usize % DIGITS }
+        Digit { level, value: (when >> (BITS * level)) as usize % DIGITS }
     }
 
     #[inline]
     fn index(self) -> usize {
-        self.level * DIGITS + self.digit
+        self.level * DIGITS + self.value
     }
 
-    /// The first time that belongs to the bucket.
     fn start(self, base: u64) -> u64 {
         let above = u64::MAX.checked_shl((BITS * (self.level + 1)) as u32).unwrap_or(0);
-        base & above | (self.digit as u64) << (BITS * self.level)
+        base & above | (self.value as u64) << (BITS * self.level)
     }
 
-    /// The last time that belongs to the bucket.
     fn end(self, base: u64) -> u64 {
         self.start(base) | !(u64::MAX << (BITS * self.level))
     }
 }
 
 impl Timers {
-    /// An empty queue for deadlines that are mostly after `base`.
     pub(crate) fn new(base: u64) -> Timers {
-        Timers {
-            base,
-            buckets: Vec::new(),
-            filled_levels: 0,
-            filled: [0; LEVELS],
-            chunks: Chunks::new(),
-            stored: 0,
-            room: 0,
-            past: Vec::new(),
-            past_is_sorted: true,
-            past_orders: 0,
-            due: Vec::new(),
-            popped: 0,
-            equal: Bucket::EMPTY,
-            front: Front::new(),
-            live: 0,
-            dead: 0,
-        }
+        Timers { base, ..Timers::default() }
     }
 
-    /// Whether no timer is pending.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.live == 0
@@ -160,7 +138,6 @@ impl Timers {
         if stored > self.room { self.make_room(stored) } else { Ok(()) }
     }
 
-    /// Makes sure that there are chunks for `stored` entries.
     #[cold]
     fn make_room(&mut self, stored: usize) -> Result<()> {
         if self.buckets.is_empty() {
@@ -199,7 +176,6 @@ impl Timers {
         }
     }
 
-    /// One of the references in here has died.
     #[inline]
     pub(crate) fn note_cancelled(&mut self) {
         self.live -= 1;
@@ -216,10 +192,9 @@ impl Timers {
         if self.has_taken_out() {
             return Some(self.base);
         }
-        self.lowest().map(|place| self.buckets[place.index()].min())
+        self.lowest().map(|digit| self.buckets[digit.index()].min())
     }
 
-    /// Whether there is something that is not in the buckets, or not any more.
     #[inline]
     fn has_taken_out(&self) -> bool {
         !self.past.is_empty() || self.popped < self.due.len() || self.equal.len() > 0
@@ -228,12 +203,12 @@ impl Timers {
     /// As `earliest_bound`, but that of a timer that has been cancelled only if many are in the
     /// bucket with it. O(1).
     pub(crate) fn earliest_bound_cleaned(&mut self, slots: &impl Liveness) -> Option<u64> {
-        while let Some(place) = self.lowest() {
-            let bucket = &self.buckets[place.index()];
-            if bucket.len() > SORTED || slots.is_live(bucket.first().slot) {
+        while let Some(digit) = self.lowest() {
+            let bucket = &self.buckets[digit.index()];
+            if bucket.len() > SORTED || slots.is_live(bucket.first.slot) {
                 break;
             }
-            self.sweep_bucket(place, slots);
+            self.sweep_bucket(digit, slots);
         }
         self.earliest_bound()
     }
@@ -251,12 +226,12 @@ impl Timers {
                 return Some(when);
             }
         }
-        while let Some(place) = self.lowest() {
-            let bucket = &self.buckets[place.index()];
-            if slots.is_live(bucket.first().slot) {
+        while let Some(digit) = self.lowest() {
+            let bucket = &self.buckets[digit.index()];
+            if slots.is_live(bucket.first.slot) {
                 return Some(bucket.min());
             }
-            if let Some(when) = self.earliest_of_rest(place, slots) {
+            if let Some(when) = self.earliest_of_rest(digit, slots) {
                 return Some(when);
             }
         }
@@ -267,15 +242,15 @@ impl Timers {
     /// have been swept out.
     #[cold]
     #[inline(never)]
-    fn earliest_of_rest(&mut self, place: Location, slots: &impl Liveness) -> Option<u64> {
-        let id = (place.index(), place.start(self.base));
+    fn earliest_of_rest(&mut self, digit: Digit, slots: &impl Liveness) -> Option<u64> {
+        let id = (digit.index(), digit.start(self.base));
         let is_large = |timers: &Timers| timers.buckets[id.0].len() > SORTED;
         if is_large(self)
             && let Some(when) = self.front.earliest(id, &self.buckets[id.0], &self.chunks, slots)
         {
             return Some(when);
         }
-        self.sweep_bucket(place, slots);
+        self.sweep_bucket(digit, slots);
         if is_large(self) {
             // Without memory the next one is looked for as this one was.
             let _ = self.front.keep(id, &self.buckets[id.0], &self.chunks);
@@ -341,19 +316,19 @@ impl Timers {
             self.take_equal();
             return true;
         }
-        let Some(place) = self.lowest() else {
+        let Some(digit) = self.lowest() else {
             self.base = self.base.max(now);
             return false;
         };
-        let (start, end) = (place.start(self.base), place.end(self.base));
-        if self.buckets[place.index()].min() > now {
+        let (start, end) = (digit.start(self.base), digit.end(self.base));
+        if self.buckets[digit.index()].min() > now {
             // The bucket stays closed while nothing in it is due, so time must not seem to stand
             // inside it.
             self.base = self.base.max(now.min(start.saturating_sub(1)));
             return false;
         }
-        let len = self.buckets[place.index()].len();
-        let mut bucket = self.cut_off(place);
+        let len = self.buckets[digit.index()].len();
+        let mut bucket = self.cut_off(digit);
         if len <= SORTED {
             self.base = end.min(now);
             while let Some(chunk) = self.chunks.pop(&mut bucket) {
@@ -367,7 +342,7 @@ impl Timers {
             }
             self.stored -= self.due.len();
             self.due.sort_by_key(|entry| entry.when);
-        } else if place.level == 0 {
+        } else if digit.level == 0 {
             self.base = end;
             self.stored -= len;
             self.equal = bucket;
@@ -396,43 +371,41 @@ impl Timers {
 
     #[inline(always)]
     fn store(&mut self, entry: Entry) {
-        let place = Location::of(entry.when, self.base);
-        self.filled_levels |= 1 << place.level;
-        self.filled[place.level] |= 1 << place.digit;
-        self.chunks.push(&mut self.buckets[place.index()], entry);
+        let digit = Digit::of(entry.when, self.base);
+        self.filled_levels |= 1 << digit.level;
+        self.filled[digit.level] |= 1 << digit.value;
+        self.chunks.push(&mut self.buckets[digit.index()], entry);
     }
 
-    /// The bucket that has the earliest deadlines.
     #[inline]
-    fn lowest(&self) -> Option<Location> {
+    fn lowest(&self) -> Option<Digit> {
         if self.filled_levels == 0 {
             return None;
         }
         let level = self.filled_levels.trailing_zeros() as usize;
-        Some(Location { level, digit: self.filled[level].trailing_zeros() as usize })
+        Some(Digit { level, value: self.filled[level].trailing_zeros() as usize })
     }
 
     /// Cuts a bucket off, to be emptied.
-    fn cut_off(&mut self, place: Location) -> Bucket {
-        self.mark_empty(place);
-        std::mem::replace(&mut self.buckets[place.index()], Bucket::EMPTY)
+    fn cut_off(&mut self, digit: Digit) -> Bucket {
+        self.mark_empty(digit);
+        std::mem::replace(&mut self.buckets[digit.index()], Bucket::EMPTY)
     }
 
-    fn mark_empty(&mut self, place: Location) {
-        self.filled[place.level] &= !(1 << place.digit);
-        if self.filled[place.level] == 0 {
-            self.filled_levels &= !(1 << place.level);
+    fn mark_empty(&mut self, digit: Digit) {
+        self.filled[digit.level] &= !(1 << digit.value);
+        if self.filled[digit.level] == 0 {
+            self.filled_levels &= !(1 << digit.level);
         }
     }
 
-    /// Drops the dead from everywhere.
     #[cold]
     pub(crate) fn sweep(&mut self, slots: &impl Liveness) {
         self.sweep_taken_out(slots);
         for level in 0..LEVELS {
-            for digit in 0..DIGITS {
-                if self.filled[level] & 1 << digit != 0 {
-                    self.sweep_bucket(Location { level, digit }, slots);
+            for value in 0..DIGITS {
+                if self.filled[level] & 1 << value != 0 {
+                    self.sweep_bucket(Digit { level, value }, slots);
                 }
             }
         }
@@ -449,17 +422,16 @@ impl Timers {
         self.dead -= before - self.past.len() - self.due.len() - self.equal.len();
     }
 
-    /// Drops the dead from one bucket.
-    fn sweep_bucket(&mut self, place: Location, slots: &impl Liveness) {
-        self.front.forget(place.index());
-        let bucket = &mut self.buckets[place.index()];
+    fn sweep_bucket(&mut self, digit: Digit, slots: &impl Liveness) {
+        self.front.forget(digit.index());
+        let bucket = &mut self.buckets[digit.index()];
         let before = bucket.len();
         self.chunks.retain_live(bucket, slots);
         let dropped = before - bucket.len();
         self.dead -= dropped;
         self.stored -= dropped;
         if before == dropped {
-            self.mark_empty(place);
+            self.mark_empty(digit);
         }
     }
 }
