@@ -168,6 +168,7 @@ impl<L: 'static> Schedule<L> {
     }
 
     /// As `unqueue`, for what is no timer; false if it is in no queue that has a reference to it.
+    #[inline(never)]
     fn leave_queues(&mut self, index: u32) -> bool {
         let is_asleep = self.is_asleep_at(index);
         if is_asleep {
