@@ -133,11 +133,7 @@ impl<L: 'static> Callback<L> {
     /// Anything that can be called: inline if it fits, else in a box.
     #[inline]
     pub(crate) fn new<T: Callable<L> + 'static>(value: T) -> Result<Callback<L>> {
-        if fits::<T>() {
-            Ok(Callback::inline(value))
-        } else {
-            Ok(Callback::inline(try_box(value)?))
-        }
+        Ok(if fits::<T>() { Callback::inline(value) } else { Callback::inline(try_box(value)?) })
     }
 
     /// What is two words or less.

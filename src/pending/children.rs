@@ -100,11 +100,9 @@ impl<L: 'static> Schedule<L> {
     /// The kernel is told to forget all children. A watcher that does not end by that sees it from
     /// its completion.
     pub(super) fn release_children(&mut self) {
-        for index in 0..self.slots.len() {
-            if self.children.watched > 0
-                && self.slots[index].kind() == Kind::Child
-                && self.slots[index].is_filled()
-            {
+        let count = if self.children.watched > 0 { self.slots.len() } else { 0 };
+        for index in 0..count {
+            if self.slots[index].kind() == Kind::Child && self.slots[index].is_filled() {
                 self.orphan(index);
             }
         }

@@ -78,10 +78,8 @@ impl<L: 'static> Schedule<L> {
     }
 
     pub(super) fn signal_of(&self, index: u32) -> c_int {
-        self.signals
-            .iter()
-            .find(|(_, handle)| handle.index() == index)
-            .map_or(0, |(signal, _)| *signal)
+        let mut handlers = self.signals.iter();
+        handlers.find(|(_, handle)| handle.index() == index).map_or(0, |(signal, _)| *signal)
     }
 
     /// Appends the handlers of the signals that have come to the ready queue, the oldest first; bit

@@ -270,6 +270,8 @@ impl<L: 'static> Schedule<L> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::abi::completion::{Completed, TIMED_OUT};
+    use crate::abi::sqe::Sqe;
 
     fn timer(schedule: &mut Schedule<()>, when: u64) -> Handle {
         schedule.reserve_timer(when).unwrap();
@@ -287,10 +289,7 @@ mod tests {
         // Now in the same slot, with the stamp that the first one had.
         let other = timer(&mut schedule, 3000);
         schedule.collect_due(1500).unwrap();
-        assert!(
-            !schedule.is_ready(),
-            "the timer ran at the deadline of one that had been cancelled"
-        );
+        assert!(!schedule.is_ready(), "it ran at the deadline of one that had been cancelled");
         schedule.collect_due(3000).unwrap();
         assert!(schedule.is_ready() && schedule.is_pending(other));
     }
@@ -299,26 +298,16 @@ mod tests {
     fn s13_a_second_deadline_undoes_no_first_one() {
         let mut schedule = Schedule::<()>::new(0, 0);
         schedule.reserve_operations(1).unwrap();
-        let handle =
-            schedule.add_operation(&crate::abi::sqe::Sqe::default(), None, Callback::EMPTY);
+        let handle = schedule.add_operation(&Sqe::default(), None, Callback::EMPTY);
         for now in [1000, 2000] {
             schedule.set_deadline(handle, now).unwrap();
             schedule.collect_due(now).unwrap();
         }
         schedule.reserve_completions(1).unwrap();
         let number = handle.as_raw() as u64;
-        schedule.completed(crate::abi::completion::Completed {
-            number,
-            result: -libc::ECANCELED,
-            flags: 0,
-        });
-        let event::Event::Completed(given) = schedule.take_result().unwrap().event else {
-            panic!("it is an operation")
-        };
-        assert_eq!(
-            (given.result, given.flags),
-            (-libc::ETIMEDOUT, crate::abi::completion::TIMED_OUT)
-        );
+        schedule.completed(Completed { number, result: -libc::ECANCELED, flags: 0 });
+        let given = schedule.take_result().unwrap().event.completed();
+        assert_eq!((given.result, given.flags), (-libc::ETIMEDOUT, TIMED_OUT));
     }
 
     #[test]

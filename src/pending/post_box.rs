@@ -139,28 +139,25 @@ mod tests {
     use std::sync::Arc;
     use std::thread;
 
-    /// What a test sends: it tells when it is dropped, by the count of its owners.
-    fn values<const WORDS: usize>() {
+    /// Values that tell by the count of their owners when they are dropped go to another thread.
+    fn send<const WORDS: usize>() {
         let token = Arc::new(());
-        let makers: Vec<_> = (0..3)
-            .map(|_| {
-                let token = Arc::clone(&token);
-                let make = move |number| {
-                    PostBox::new((number, Arc::clone(&token), [number; WORDS])).ok().unwrap()
-                };
-                thread::spawn(move || (0..1000).map(make).collect::<Vec<_>>())
-            })
-            .collect();
-        for boxes in makers.into_iter().map(|maker| maker.join().unwrap()) {
-            for (number, post_box) in boxes.into_iter().enumerate() {
-                match number % 3 {
-                    0 => drop(post_box),
-                    1 => assert_eq!(post_box.open().2, [number; WORDS]),
-                    _ => {
-                        // SAFETY: the address has just come from `into_raw`.
-                        let again = unsafe { PostBox::from_raw(post_box.into_raw()) };
-                        assert_eq!(again.open().0, number);
-                    }
+        let makers = [(); 3].map(|()| {
+            let token = Arc::clone(&token);
+            let make =
+                move |number| PostBox::new((number, token.clone(), [number; WORDS])).ok().unwrap();
+            thread::spawn(move || (0..1000).map(make).collect::<Vec<_>>())
+        });
+        for (number, post_box) in
+            makers.into_iter().flat_map(|maker| maker.join().unwrap()).enumerate()
+        {
+            match number % 3 {
+                0 => drop(post_box),
+                1 => assert_eq!(post_box.open().2, [number % 1000; WORDS]),
+                _ => {
+                    // SAFETY: the address has just come from `into_raw`.
+                    let again = unsafe { PostBox::from_raw(post_box.into_raw()) };
+                    assert_eq!(again.open().0, number % 1000);
                 }
             }
         }
@@ -169,10 +166,10 @@ mod tests {
 
     #[test]
     fn small_and_large_values_are_taken_by_other_threads() {
-        values::<1>();
-        values::<5>();
-        values::<6>();
-        values::<100>();
+        send::<1>();
+        send::<5>();
+        send::<6>();
+        send::<100>();
     }
 
     #[test]
