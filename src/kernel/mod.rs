@@ -1,12 +1,14 @@
-//! Who executes the entries of a loop: io_uring, behind what `uring` lets a loop ask.
+//! What a loop asks of a kernel, and who answers: the functions of [`Kernel`] that are visible
+//! outside this room are the interface. io_uring is the only kernel so far, in `uring`; the rooms
+//! above name neither a ring nor the crate.
 //!
 //! Entries (`abi::sqe`) are the language: the loop queues them under numbers, and gets completions
-//! with these numbers back. An entry comes with somebody's word for the memory that it points to,
-//! so that whoever executes it may use that until the last completion. Nothing here knows what is
-//! pending in a loop, nor calls user code.
+//! with these numbers back. An entry comes with its maker's word that the memory it points to is
+//! valid until the last completion. Nothing here knows what is pending in a loop, and nothing
+//! calls user code.
 //!
 //! A kernel is used by one thread at a time, that of its loop. In a forked child it does nothing,
-//! and dropping it there leaves the parent's alone.
+//! and dropping it there leaves the parent's ring as it is.
 
 #[allow(unsafe_code)]
 pub(crate) mod buffers;
