@@ -91,7 +91,7 @@ pub type sockaddr = u8;
 
 impl<'a> Array<'a, sockaddr> {
     /// A copy of an address.
-    pub(super) fn to_address(self, length: Count<'a, socklen_t>) -> Result<Address> {
+    pub(super) fn into_address(self, length: Count<'a, socklen_t>) -> Result<Address> {
         let most = size_of::<libc::sockaddr_storage>() as u16;
         let length = length.at_most(most, Error::new(Errno::EINVAL, Sentence::AddressTooLong))?;
         if self.is_null() { Err(NULL_POINTER) } else { Ok(Address::of(&[self.get(length)?])) }

@@ -145,7 +145,7 @@ pub unsafe extern "C" fn loop_connect(
     callback: Function<'_, loop_io_callback_t>,
     arg: Arg<'_>,
 ) -> loop_handle_t {
-    submit(r#loop, callback, arg, || Ok(connect(Number(fd), address.to_address(length)?)))
+    submit(r#loop, callback, arg, || Ok(connect(Number(fd), address.into_address(length)?)))
 }
 
 /// Makes a socket, as socket(2): the result is its descriptor; SOCK_CLOEXEC and SOCK_NONBLOCK may
