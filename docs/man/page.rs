@@ -17,7 +17,7 @@ const USERS: usize = 20;
 pub(crate) struct Manual<'a> {
     pub(crate) header: &'a Header,
     date: String,
-    /// What an error means that is named alone.
+    /// The meaning of an error that is listed without a description.
     meanings: HashMap<String, String>,
 }
 
@@ -32,7 +32,7 @@ impl<'a> Manual<'a> {
             .1;
         let usual = sentences(errors)
             .into_iter()
-            .find_map(|sentence| sentence.strip_prefix("An error that is named alone means: "));
+            .find_map(|sentence| sentence.strip_prefix("An error that is listed without a description means: "));
         for clause in clauses(usual.expect("the header says what errors mean")) {
             if let Clause::Errors(names, words) = clause {
                 meanings.extend(names.into_iter().map(|name| (name, words.clone())));

@@ -7,8 +7,8 @@ use libc::pid_t;
 use super::{Arg, Function, LoopPtr, loop_handle_t, loop_t};
 use crate::sys::children::{check_pid, open_pidfd};
 
-/// Gets a child that has ended: `wait_status` is what waitpid() gave, for WIFEXITED() and the like;
-/// -1 when another has waited for the child.
+/// Gets the end of a child. `wait_status` is the value from waitpid(), for WIFEXITED() and the
+/// like; it is -1 if something other than the loop has waited for the child.
 pub type loop_child_callback_t = Option<
     unsafe extern "C-unwind" fn(
         r#loop: *mut loop_t,
@@ -18,17 +18,19 @@ pub type loop_child_callback_t = Option<
     ),
 >;
 
-/// Runs `callback` once when the child process `pid` has ended. The loop waits for it (reaps it)
-/// just before it calls back, and not when the watcher has been cancelled: then the child is left
-/// to you. Let nobody else wait for it meanwhile, and have one watcher a child. Should another do
-/// so all the same, the wait status is -1, and no child to which the number has come is taken for
-/// it: the loop has a descriptor (a pidfd) for the child. No signal is used: SIGCHLD is yours to
-/// handle or to block; where it is ignored, the wait status is -1.
+/// Runs `callback` once when the child process `pid` has ended. The loop waits for the child (reaps
+/// it) just before the callback. After a cancel of the watcher the loop does not wait: the program
+/// must wait for the child. While the watcher is there, no other code may wait for the child, and
+/// each child has at most one watcher. If other code nevertheless waits for the child, the wait
+/// status is -1, and the loop does not mistake another child with the same number for it, since the
+/// loop has a descriptor (a pidfd) for the child. The loop uses no signal: the program may handle
+/// or block SIGCHLD. If SIGCHLD is ignored, the wait status is -1.
 ///
-/// Returns a handle, or -ECHILD when `pid` is no child of this process or has been waited for;
-/// -EINVAL when it is not positive; -EAGAIN when the kernel takes no operation at the moment;
-/// -EMFILE, -ENFILE when there is no descriptor left; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. Two
-/// system calls, and a descriptor until it has ended or is cancelled. The loop's thread.
+/// Returns a handle, or -ECHILD `pid` is no child of this process, or was already waited for;
+/// -EINVAL `pid` is not positive, or a pointer is NULL; -EAGAIN the kernel accepts no submissions
+/// at the moment; -EMFILE, -ENFILE no descriptor is left; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD.
+/// Two system calls, and a descriptor until the child has ended or the watcher is cancelled. The
+/// loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_watch_child(
     r#loop: LoopPtr<'_>,

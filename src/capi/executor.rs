@@ -14,18 +14,20 @@ use crate::op::resolve::Question;
 use crate::pending::callback::Job;
 use crate::sys::c_library::Addresses;
 
-/// Work, which runs on another thread: it may block, and must not call functions of the loop but
-/// those for any thread. A child that it forks ends with _exit(0) when it returns there.
+/// Work, which runs on another thread. It may block, and must not call functions of the loop,
+/// except those for any thread. If the work forks, the child process ends with _exit(0) when the
+/// work returns there.
 pub type loop_work_t = Option<unsafe extern "C-unwind" fn(arg: *mut c_void)>;
 
-/// Runs on the loop's thread when work has been done: `status` is 0; or -ECANCELED when it was
+/// Runs on the loop's thread after the work has ended. `status` is 0, or -ECANCELED if the work was
 /// cancelled and never ran.
 pub type loop_done_t =
     Option<unsafe extern "C-unwind" fn(r#loop: *mut loop_t, status: c_int, arg: *mut c_void)>;
 
-/// Gets the addresses that loop_getaddrinfo() has found. `status` is 0, and `result` yours to free
-/// with freeaddrinfo(); or EAI_*, for gai_strerror(), EAI_CANCELED (-101) among them, and `result`
-/// is NULL. With EAI_SYSTEM, errno says more.
+/// Gets the addresses that loop_getaddrinfo() has found. If `status` is 0, `result` belongs to the
+/// callback, which frees it with freeaddrinfo(). Otherwise `status` is one of EAI_*, for
+/// gai_strerror(), EAI_CANCELED (-101) among them, and `result` is NULL. With EAI_SYSTEM, errno
+/// says more.
 pub type loop_addrinfo_callback_t = Option<
     unsafe extern "C-unwind" fn(
         r#loop: *mut loop_t,
@@ -35,16 +37,17 @@ pub type loop_addrinfo_callback_t = Option<
     ),
 >;
 
-/// Runs `work` on another thread, and `done` on the loop's when it has returned; both get `arg`.
-/// What the work has posted to the loop runs before `done`, which may free it. For what blocks or
-/// takes long. Threads are started when they are needed, up to options.executor_threads; work that
-/// finds none free waits for its turn. They block all signals, and end when the loop is closed.
+/// Runs `work` on another thread, and `done` on the loop's thread after the work has returned; both
+/// get `arg`. The function is for work that blocks or takes long. What the work has posted to the
+/// loop runs before `done`, so that `done` may free it. The loop starts threads when they are
+/// needed, up to options.executor_threads. Work that finds no free thread waits. The threads block
+/// all signals, and end when the loop is closed.
 ///
-/// loop_cancel() is a request, as for operations: work that no thread has begun never runs, and
-/// `done` gets -ECANCELED; what has begun ends by itself. `done` is called once, unless the loop is
+/// loop_cancel() is a request, as for operations. Work that has not begun never runs, and `done`
+/// gets -ECANCELED. Work that has begun runs to its end. `done` is called once, unless the loop is
 /// closed before. loop_close() drops work that has not begun, and waits for the rest.
 ///
-/// Returns a handle, or -EAGAIN when there is no thread and none can be started; -EINVAL, -ENOMEM,
+/// Returns a handle, or -EAGAIN there is no thread, and none can be started; -EINVAL, -ENOMEM,
 /// -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1), and a few microseconds. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_run_in_executor(
@@ -70,12 +73,13 @@ impl CWork {
     }
 }
 
-/// Looks up a name as getaddrinfo(3) does, on a thread of loop_run_in_executor(): the same holds
-/// for its handle, for cancelling and for closing. `node`, `service` and `hints` are copied, and
-/// may be NULL as there. A result that no callback has seen when the loop is closed is freed.
+/// Looks up a name as getaddrinfo(3) does, on a thread of loop_run_in_executor(). The handle,
+/// cancelling and closing follow the rules of loop_run_in_executor(). `node`, `service` and `hints`
+/// are copied, and may be NULL as in getaddrinfo(3). If the loop is closed before a callback has
+/// got the result, the result is freed.
 ///
-/// Returns a handle, or -EAGAIN when there is no thread and none can be started; -EINVAL, -ENOMEM,
-/// -ESHUTDOWN, -EPERM, -EOWNERDEAD. What getaddrinfo() says comes to the callback. The loop's
+/// Returns a handle, or -EAGAIN there is no thread, and none can be started; -EINVAL, -ENOMEM,
+/// -ESHUTDOWN, -EPERM, -EOWNERDEAD. The callback gets the errors of getaddrinfo(). The loop's
 /// thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_getaddrinfo(

@@ -1,15 +1,15 @@
-//! Files: reading, writing, and what is done to files and directories.
+//! Files: reads, writes, and changes of files and directories.
 //!
-//! The functions of files submit operations, as loop_submit() does. What fails later, fails in the
-//! callback: the result is -errno, as the manual of the system call says. Operations wait also on a
-//! descriptor with O_NONBLOCK, but for loop_splice() and loop_connect() of a Unix socket to a
-//! listener whose queue is full, which say -EAGAIN there as the system calls do. (Linux before 5.16
-//! says so of reads and writes, before 5.18 of loop_accept(), where it lacks the fixes of its
-//! stable branch.) Until the final callback, do not close the descriptor: its number might come to
-//! name something else. Paths and arrays are copied.
+//! The functions for files submit operations, as loop_submit() does. An error that comes later goes
+//! to the callback: the result is -errno, as the manual of the system call says. Operations also
+//! wait on a descriptor with O_NONBLOCK, except loop_splice(), and loop_connect() of a Unix socket
+//! to a listener whose queue is full: these end with -EAGAIN there, as the system calls do. (Reads
+//! and writes before Linux 5.16, and loop_accept() before 5.18, also end with -EAGAIN if the kernel
+//! lacks the fixes of its stable branch.) Do not close the descriptor before the final callback:
+//! its number might name another file by then. Paths and arrays are copied.
 //!
-//! Errors: those of loop_submit(); -EINVAL for a length over INT32_MAX and for NULL. The loop's
-//! thread.
+//! Errors: the errors of loop_submit(); -EINVAL a length is over INT32_MAX, or a pointer is NULL.
+//! The loop's thread.
 
 use std::ffi::c_int;
 
@@ -28,16 +28,16 @@ use crate::op::files::{
 use crate::op::operation::Number;
 use crate::op::streams::{CURRENT, close, read, readv, splice, write, writev};
 
-/// For loop_read(), loop_write() and the like: at the file's own position, and for what has none
-/// (pipes, sockets, terminals).
+/// For loop_read(), loop_write() and similar functions: the file's own position. Pipes, sockets and
+/// terminals have no position and also take LOOP_CURRENT.
 pub const LOOP_CURRENT: u64 = u64::MAX;
-/// For loop_fsync(): the data and what is needed to find it, as fdatasync(2).
+/// For loop_fsync(): the data, and what is needed to find the data, as fdatasync(2).
 pub const LOOP_DATASYNC: u32 = 1;
 
 const _: () = assert!(LOOP_CURRENT == CURRENT && LOOP_DATASYNC == DATA_ONLY);
 
 /// Reads up to `length` bytes at `offset` of a file, or at its own position with LOOP_CURRENT. The
-/// result is a number of bytes, 0 at the end of the file. The buffer belongs to the kernel until
+/// result is the number of bytes, 0 at the end of the file. The buffer belongs to the kernel until
 /// the final callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_read(
@@ -53,8 +53,8 @@ pub unsafe extern "C" fn loop_read(
 }
 
 /// Writes up to `length` bytes at `offset` of a file, or at its own position with LOOP_CURRENT. The
-/// result is the number of bytes written, which may be fewer; loop_write_all() goes on. A pipe or
-/// socket whose reader has gone raises SIGPIPE, as write(2) does.
+/// result is the number of bytes written, which may be less than `length`; loop_write_all() writes
+/// all of them. A pipe or socket whose reader has gone raises SIGPIPE, as with write(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_write(
     r#loop: LoopPtr<'_>,
@@ -68,10 +68,11 @@ pub unsafe extern "C" fn loop_write(
     submit(r#loop, callback, arg, || Ok(write(Number(fd), Span::new(buffer, length)?, offset)))
 }
 
-/// Writes as loop_write() does, until all of it is written. The result is `length`; fewer when an
-/// error, a cancel or a deadline ended it after some were written, with LOOP_TIMED_OUT if it was
-/// the deadline; -errno only when none were. With LOOP_CURRENT, it takes turns with others on the
-/// descriptor as loop_send_all() does.
+/// Writes as loop_write() does, until all bytes are written. The result is `length`. If an error, a
+/// cancel or a deadline ended the operation after some bytes were written, the result is their
+/// number, with LOOP_TIMED_OUT after a deadline. The result is -errno only if no bytes were
+/// written. With LOOP_CURRENT the operations on one descriptor take turns, as those of
+/// loop_send_all() do.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_write_all(
     r#loop: LoopPtr<'_>,
@@ -85,7 +86,7 @@ pub unsafe extern "C" fn loop_write_all(
     submit(r#loop, callback, arg, || Ok(write(Number(fd), All(Span::new(buffer, length)?), offset)))
 }
 
-/// Reads into `count` buffers, one after the other, as loop_read() does with one; at most 1024.
+/// Reads into `count` buffers in order, as loop_read() does into one. `count` is at most 1024.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_readv(
     r#loop: LoopPtr<'_>,
@@ -99,7 +100,7 @@ pub unsafe extern "C" fn loop_readv(
     submit(r#loop, callback, arg, || Ok(readv(Number(fd), Vectors::new(iov, count)?, offset)))
 }
 
-/// Writes from `count` buffers, one after the other, as loop_write() does with one; at most 1024.
+/// Writes from `count` buffers in order, as loop_write() does from one. `count` is at most 1024.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_writev(
     r#loop: LoopPtr<'_>,
@@ -113,8 +114,8 @@ pub unsafe extern "C" fn loop_writev(
     submit(r#loop, callback, arg, || Ok(writev(Number(fd), Vectors::new(iov, count)?, offset)))
 }
 
-/// Opens a file, as openat(2): the result is the descriptor. `dirfd` may be AT_FDCWD. A descriptor
-/// that no callback has seen when the loop is closed is closed.
+/// Opens a file, as openat(2): the result is the descriptor. `dirfd` may be AT_FDCWD. If the loop
+/// is closed before a callback has got the descriptor, the descriptor is closed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_openat(
     r#loop: LoopPtr<'_>,
@@ -128,9 +129,10 @@ pub unsafe extern "C" fn loop_openat(
     submit(r#loop, callback, arg, || Ok(open_at(Number(dirfd), path.to_path()?, flags, mode)))
 }
 
-/// Closes a descriptor, as close(2), on a thread of the kernel's, because closing may block
-/// (SO_LINGER, a file on a network). The result is 0 or -errno, and the descriptor is gone either
-/// way, but with -ECANCELED it is still open: it was cancelled before it had begun.
+/// Closes a descriptor, as close(2), on a thread of the kernel, because closing may block
+/// (SO_LINGER, a file on a network). The result is 0 or -errno, and the descriptor is closed in
+/// both cases. With -ECANCELED the descriptor is still open: the operation was cancelled before it
+/// had begun.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_close_fd(
     r#loop: LoopPtr<'_>,
@@ -141,7 +143,7 @@ pub unsafe extern "C" fn loop_close_fd(
     submit(r#loop, callback, arg, || Ok(close(Number(fd), NoData::<()>::NEW)))
 }
 
-/// Brings what was written to a file to its device, as fsync(2); with LOOP_DATASYNC in `flags`, as
+/// Writes the data of a file to its device, as fsync(2); with LOOP_DATASYNC in `flags`, as
 /// fdatasync(2). The result is 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_fsync(
@@ -154,8 +156,8 @@ pub unsafe extern "C" fn loop_fsync(
     submit(r#loop, callback, arg, || Ok(fsync(Number(fd), flags)))
 }
 
-/// Asks about a file, as statx(2): the result is 0. `flags` are AT_*, `mask` is of STATX_*; `out`
-/// belongs to the kernel until the final callback.
+/// Gets the status of a file, as statx(2): the result is 0. `flags` are AT_*, `mask` is of STATX_*.
+/// `out` belongs to the kernel until the final callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_statx(
     r#loop: LoopPtr<'_>,
@@ -268,8 +270,8 @@ pub unsafe extern "C" fn loop_ftruncate(
     submit(r#loop, callback, arg, || Ok(ftruncate(Number(fd), size)))
 }
 
-/// Changes the room that a file has, as fallocate(2): the result is 0. `mode` is 0 or of
-/// FALLOC_FL_*.
+/// Changes the space that is allocated to a file, as fallocate(2): the result is 0. `mode` is 0 or
+/// of FALLOC_FL_*.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_fallocate(
     r#loop: LoopPtr<'_>,
@@ -284,8 +286,8 @@ pub unsafe extern "C" fn loop_fallocate(
 }
 
 /// Moves up to `length` bytes between a pipe and another descriptor, as splice(2): the result is
-/// their number, 0 at the end. The offset of a pipe is LOOP_CURRENT. `flags` are SPLICE_F_*.
-/// -EAGAIN when it would have to wait for a pipe with O_NONBLOCK.
+/// the number of bytes, 0 at the end. The offset of a pipe is LOOP_CURRENT. `flags` are SPLICE_F_*.
+/// The result is -EAGAIN if the operation would have to wait for a pipe with O_NONBLOCK.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_splice(
     r#loop: LoopPtr<'_>,

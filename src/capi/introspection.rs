@@ -9,23 +9,23 @@ use super::{
 };
 use crate::abi::handle::Kind;
 use crate::abi::source::Source;
-/// A loop_call_soon().
+/// A callback of loop_call_soon().
 pub const LOOP_KIND_CALL: u32 = 1;
-/// A loop_call_later() or loop_call_at().
+/// A timer of loop_call_later() or loop_call_at().
 pub const LOOP_KIND_TIMER: u32 = 2;
-/// A loop_call_every().
+/// A repeating timer of loop_call_every().
 pub const LOOP_KIND_REPEAT: u32 = 3;
-/// A loop_add_hook().
+/// A hook of loop_add_hook().
 pub const LOOP_KIND_HOOK: u32 = 4;
-/// A loop_add_signal_handler().
+/// A handler of loop_add_signal_handler().
 pub const LOOP_KIND_SIGNAL: u32 = 5;
-/// A loop_submit(), or one of the functions that submit.
+/// An operation of loop_submit(), or of a function that submits.
 pub const LOOP_KIND_OPERATION: u32 = 6;
-/// A loop_watch_fd().
+/// A watcher of loop_watch_fd().
 pub const LOOP_KIND_WATCH: u32 = 7;
-/// A loop_run_in_executor() or loop_getaddrinfo().
+/// Work of loop_run_in_executor() or loop_getaddrinfo().
 pub const LOOP_KIND_WORK: u32 = 8;
-/// A loop_watch_child().
+/// A watcher of loop_watch_child().
 pub const LOOP_KIND_CHILD: u32 = 9;
 /// A task of a program in Rust.
 pub const LOOP_KIND_TASK: u32 = 10;
@@ -55,60 +55,60 @@ pub struct loop_metrics_t {
     pub size: u32,
     /// Iterations begun.
     pub iterations: u64,
-    /// Callbacks begun, timers included, hooks not.
+    /// Callbacks begun, including timers, without hooks.
     pub callbacks: u64,
-    /// Timer callbacks begun, every call of a repeating one.
+    /// Timer callbacks begun, including every call of repeating timers.
     pub timers_fired: u64,
-    /// Timers cancelled, those that close and shutdown cancel included.
+    /// Timers cancelled, including those that close and shutdown cancel.
     pub timers_cancelled: u64,
-    /// Calls of repeating timers left out because the loop came too late.
+    /// Calls of repeating timers that were left out because the loop was too late.
     pub timers_skipped: u64,
     /// Nanoseconds asleep in the kernel, by the loop's clock.
     pub asleep_ns: u64,
-    /// Submission queue entries that the kernel took.
+    /// Submission queue entries that the kernel has taken.
     pub submitted: u64,
-    /// Completions that the loop took.
+    /// Completions that the loop has taken.
     pub completed: u64,
     /// Calls of io_uring_enter().
     pub enters: u64,
-    /// How often the completion queue was found to have overflowed: it costs system calls.
+    /// How often the loop found that the completion queue had overflowed, which costs system calls.
     pub overflows: u64,
-    /// Callbacks posted by other threads.
+    /// Callbacks that other threads posted.
     pub posts: u64,
-    /// Times that another thread had to wake the loop.
+    /// How often another thread had to wake the loop.
     pub wakes: u64,
-    /// How late timers became ready: late[i] counts those that were 2^i ns late or more and less
-    /// than 2^(i+1); late[0] has those under 2 ns, late[31] all from 2.1 s.
+    /// How late timers became ready. late[i] counts the timers that were at least 2^i ns and less
+    /// than 2^(i+1) ns late; late[0] counts those under 2 ns, late[31] all from 2.1 s.
     pub late: [u64; 32],
 }
 
 // SAFETY: it is numbers after a size.
 unsafe impl Versioned for loop_metrics_t {}
 
-/// One pending thing, as loop_walk() shows it. `size` is what this library knows.
+/// Something that is pending, as loop_walk() shows it. `size` is the size that this library knows.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct loop_info_t {
-    /// sizeof(loop_info_t) as the library knows it: fields beyond are not there.
+    /// sizeof(loop_info_t) in the library: fields beyond it do not exist.
     pub size: u32,
     /// LOOP_KIND_CALL and so on.
     pub kind: u32,
-    /// Its handle.
+    /// The handle.
     pub handle: loop_handle_t,
-    /// The callback's address; NULL for a closure in Rust.
+    /// The address of the callback; NULL for a closure in Rust.
     pub callback_address: *mut c_void,
-    /// The argument it gets.
+    /// The argument of the callback.
     pub arg: *mut c_void,
-    /// When a timer is due, or the deadline of an operation; LOOP_NEVER for everything else.
+    /// The time at which a timer is due, or the deadline of an operation; otherwise LOOP_NEVER.
     pub when_ns: u64,
-    /// The descriptor it is about; -1 for what is about none.
+    /// The descriptor that it uses; -1 if there is none.
     pub fd: c_int,
     /// Whether it counts for loop_run().
     pub referenced: bool,
 }
 
-/// Gets the report of a slow callback: how long it held the loop, its kind (LOOP_KIND_CALL and so
-/// on) and its address.
+/// Gets the report of a slow callback: how long the callback held the loop, its kind
+/// (LOOP_KIND_CALL and so on) and its address.
 pub type loop_slow_callback_t = Option<
     unsafe extern "C-unwind" fn(
         r#loop: *mut loop_t,
@@ -119,7 +119,7 @@ pub type loop_slow_callback_t = Option<
     ),
 >;
 
-/// Gets each thing that is pending; `info` is valid during the call.
+/// Gets each thing that is pending. `info` is valid during the call.
 pub type loop_walk_callback_t = Option<
     unsafe extern "C-unwind" fn(r#loop: *mut loop_t, info: *const loop_info_t, arg: *mut c_void),
 >;
@@ -155,10 +155,11 @@ pub unsafe extern "C" fn loop_metrics(
     }))
 }
 
-/// Calls `callback` after every callback that held the loop for `threshold_ns` or longer. Replaces
-/// the one there was; a threshold of 0 or a NULL callback ends the reports. Costs a reading of the
-/// clock a callback while set, nothing otherwise. With RINGLOOP_DEBUG=1 in the environment every
-/// loop reports 100 ms and more on stderr, besides this.
+/// Calls `callback` after every callback that held the loop for `threshold_ns` or longer. A new
+/// `callback` replaces the former one. A threshold of 0 or a NULL callback ends the reports. Costs
+/// one reading of the clock for each callback while it is set, nothing otherwise. With
+/// RINGLOOP_DEBUG=1 in the environment, every loop also reports callbacks of 100 ms and longer on
+/// stderr.
 ///
 /// Errors: -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
 #[unsafe(no_mangle)]
@@ -178,10 +179,11 @@ pub unsafe extern "C" fn loop_set_slow_callback(
     }))
 }
 
-/// Shows everything that is pending to `callback`, in no order that is promised: finds what was
-/// forgotten. The callback may call any function of the loop, loop_cancel() included, but
-/// loop_close() and loop_shutdown(), which say -EBUSY; what it schedules may or may not be shown.
-/// Posts of other threads have no handles and are not shown, but for delayed ones. O(n).
+/// Shows everything that is pending to `callback`, in no order that is promised. It finds forgotten
+/// callbacks. The callback may call any function of the loop, loop_cancel() included, except
+/// loop_close() and loop_shutdown(), which return -EBUSY. Callbacks that it schedules may or may
+/// not be shown. Posts of other threads have no handles and are not shown, except delayed ones.
+/// O(n).
 ///
 /// Errors: -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
 #[unsafe(no_mangle)]

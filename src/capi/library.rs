@@ -20,15 +20,15 @@ pub(super) fn fail(error: Error) -> c_int {
     -error.raw_os_error()
 }
 
-/// The version of the library that runs, such as "1.2.3"; LOOP_VERSION_STRING is that of the
-/// header. Any thread.
+/// Gets the version of the running library, such as "1.2.3". LOOP_VERSION_STRING is the version of
+/// the header. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn loop_version() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
 }
 
-/// The name and the meaning of an error, such as "EBUSY: Device or resource busy"; `error` may be
-/// negative or positive. The string lives for ever. Any thread.
+/// Gets the name and the meaning of an error, such as "EBUSY: Device or resource busy". `error` may
+/// be negative or positive. The string is valid until the process ends. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn loop_strerror(error: c_int) -> *const c_char {
     // In static memory: words for an error are wanted when there is none left.
@@ -71,10 +71,11 @@ impl Name {
     }
 }
 
-/// A sentence about what went wrong last on the calling thread, and what to do about it; "" when
-/// nothing has. A call that succeeds leaves it as it was: ask after a failure alone. So do
-/// loop_wakeup() and loop_remote_wakeup(), which are for signal handlers, also when they fail. The
-/// string lives for ever. Any thread.
+/// Gets a sentence about the last error on the calling thread: its cause and its remedy. The
+/// sentence is "" if there was no error. A call that succeeds does not change the sentence, so ask
+/// only after a failure. loop_wakeup() and loop_remote_wakeup(), which are for signal handlers, do
+/// not change the sentence even if they fail. The string is valid until the process ends. Any
+/// thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn loop_last_error() -> *const c_char {
     LAST_ERROR.get().as_ptr()

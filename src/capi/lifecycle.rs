@@ -18,47 +18,48 @@ use crate::event_loop::Loop;
 use crate::event_loop::builder::Builder;
 use crate::time::Time;
 
-/// The loop has a clock of its own, which starts at `start_ns` and jumps to the next deadline, or
-/// to the limit of loop_run_once(), whenever the loop would sleep: an hour of timers in a
-/// millisecond, for tests. With no deadline ahead and no limit it sleeps for real. It does so too,
-/// and the clock stands still, as long as an operation, work or a child's end is pending: no timer
-/// comes then, nor the deadline of an operation that waits. Watchers of descriptors do not hold it
-/// up. loop_set_slow_callback() goes by real time.
+/// The loop uses a virtual clock, which starts at `start_ns`. Whenever the loop would sleep, the
+/// clock jumps to the next deadline, or to the limit of loop_run_once(): a test runs an hour of
+/// timers in a millisecond. With no deadline and no limit the loop sleeps for real. While an
+/// operation, work or the end of a child is pending, the loop also sleeps for real and the clock
+/// stands still: no timer runs, and no deadline of an operation expires. Watchers of descriptors do
+/// not stop the clock. loop_set_slow_callback() measures real time.
 pub const LOOP_VIRTUAL_TIME: u32 = 1;
 
-/// Settings for loop_new(). Start from LOOP_OPTIONS_INIT; a field that is 0 asks for the default.
+/// Settings for loop_new(). Start from LOOP_OPTIONS_INIT; 0 in a field selects the default.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct loop_options_t<'a> {
-    /// sizeof(loop_options_t) as the program was compiled: newer fields count as 0.
+    /// sizeof(loop_options_t) when the program was compiled. Newer fields count as 0.
     pub size: u32,
     /// LOOP_VIRTUAL_TIME or 0.
     pub flags: u32,
-    /// Entries of the submission queue: at most 32768; default 128, or cq_entries if that is less.
-    /// The kernel rounds up to a power of two.
+    /// Entries of the submission queue: at most 32768. The default is 128, or cq_entries if that is
+    /// less. The kernel rounds the number up to a power of two.
     pub sq_entries: u32,
-    /// Entries of the completion queue: at least sq_entries, at most 65536; default 8 * sq_entries,
-    /// or 65536 if that is less. Completions that do not fit wait in memory of the kernel's, at the
-    /// cost of a system call; where the kernel has no memory for one, it is lost, and a run says
-    /// -EBADR.
+    /// Entries of the completion queue: at least sq_entries, at most 65536. The default is 8 *
+    /// sq_entries, or 65536 if that is less. Completions that do not fit wait in memory of the
+    /// kernel, which costs a system call. If the kernel has no memory for a completion, the
+    /// completion is lost, and a run returns -EBADR.
     pub cq_entries: u32,
-    /// Before it sleeps, and before a deadline, the loop looks at the ring and the clock for so
-    /// long instead of sleeping: less latency, for a busy processor. With LOOP_VIRTUAL_TIME it does
-    /// nothing: that clock does not go on meanwhile.
+    /// Before the loop sleeps, and before a deadline, it polls the ring and the clock for this long
+    /// instead of sleeping. This lowers latency and keeps a processor busy. With LOOP_VIRTUAL_TIME
+    /// the option has no effect, since the virtual clock stands still while the loop polls.
     pub spin_ns: u64,
-    /// A timer may run up to so much late, never early, for fewer wakeups.
+    /// A timer may run this much late, and never early. A larger slack gives fewer wakeups.
     pub slack_ns: u64,
-    /// Where the clock of LOOP_VIRTUAL_TIME starts.
+    /// The time at which the clock of LOOP_VIRTUAL_TIME starts.
     pub start_ns: u64,
-    /// The name of a file for trace events, which Perfetto and chrome://tracing show; NULL is what
-    /// RINGLOOP_TRACE in the environment names, if anything. `%p` in it is the process's number. A
-    /// file stays open until the process ends. See docs/tracing.md.
+    /// The name of a file for trace events, which Perfetto and chrome://tracing show. With NULL the
+    /// name is that of RINGLOOP_TRACE in the environment, if that is set. `%p` in the name stands
+    /// for the number of the process. A file stays open until the process ends. See
+    /// docs/tracing.md.
     pub trace: Str<'a>,
-    /// At most so many threads for loop_run_in_executor() and loop_getaddrinfo(), started when
-    /// there is work for them; default
-    /// 4. That is for work that waits; for work that computes, ask for a thread a processor.
+    /// The maximum number of threads for loop_run_in_executor() and loop_getaddrinfo(); the default
+    /// is 4 threads. A thread is started when there is work for it. The default suits work that
+    /// waits. For work that computes, set one thread for each processor.
     pub executor_threads: u32,
-    /// Zero.
+    /// Must be 0.
     pub reserved: u32,
 }
 
@@ -97,19 +98,20 @@ fn path(name: &CStr) -> Result<PathBuf> {
 
 /// Makes a loop, which belongs to the calling thread. `options` may be NULL: all defaults.
 ///
-/// Costs a few system calls. An operation has the credentials that the process has when it goes to
-/// the kernel, not those of now; what is open stays open. End it with loop_close().
+/// Costs a few system calls. An operation has the credentials that the process has when the
+/// operation goes to the kernel, not those at the time of loop_new(). A change of credentials
+/// closes no descriptor. loop_close() frees the loop.
 ///
-/// Errors: -EPERM, -EACCES io_uring is switched off here (sysctl kernel.io_uring_disabled, a
-/// container's seccomp profile), or io_uring_enter() or io_uring_register() alone; -ENOSYS the
-/// same, or the kernel has none that is new enough (5.10); -EMFILE, -ENFILE, -ENOMEM a limit is
-/// met: some kernels (6.18) count the queues as locked memory of the user (ulimit -l), 28 KiB by
-/// default, 8 with sq_entries 64 and cq_entries 128; -EINVAL `out` is NULL, a flag or a number of
-/// entries is out of range, or RINGLOOP_KERNEL is not a version; -E2BIG the options ask for
-/// something newer than this library; what opening the file for a trace says. loop_last_error()
-/// says in a sentence what to change.
+/// Errors: -EPERM, -EACCES io_uring is disabled (by the sysctl kernel.io_uring_disabled, or by the
+/// seccomp profile of a container), or only io_uring_enter() or io_uring_register() is refused;
+/// -ENOSYS io_uring is refused in one of these ways, or the kernel has no io_uring that is new
+/// enough (Linux 5.10); -EMFILE, -ENFILE, -ENOMEM a limit was reached: some kernels (6.18) count
+/// the queues as locked memory of the user (ulimit -l), 28 KiB by default, 8 KiB with sq_entries 64
+/// and cq_entries 128; -EINVAL `out` is NULL, a flag or a number of entries is out of range, or
+/// RINGLOOP_KERNEL is not a version; -E2BIG the options use a feature that is newer than this
+/// library; the errors of opening the trace file. loop_last_error() names the setting to change.
 ///
-/// Any thread. Since Linux 5.10; at its best from 6.1.
+/// Any thread. Since Linux 5.10; Linux 6.1 or later is recommended.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_new(
     options: VersionedIn<'_, loop_options_t<'_>>,
@@ -125,88 +127,91 @@ pub unsafe extern "C" fn loop_new(
     status(make())
 }
 
-/// Hands a loop that has not run yet to the calling thread: make it in main(), where a failure is
-/// easy to report, run it in a worker. From then on the former owner gets -EPERM. What has been
-/// scheduled comes along.
+/// Makes the calling thread the owner of a loop that has not run yet. A program can make a loop in
+/// main(), where a failure is easy to report, and run it in a worker thread. After the call the
+/// former owner gets -EPERM. Everything that was scheduled stays scheduled.
 ///
-/// The caller sees to it that the former owner's last call has returned before (pthread_create()
-/// does).
+/// The caller must ensure that the last call of the former owner has returned before this call, for
+/// example with pthread_create().
 ///
-/// Errors: -EBUSY the loop has run, or been bound to its thread by a system call on its ring:
+/// Errors: -EBUSY the loop has run, or was bound to its thread by a system call on its ring:
 /// loop_fd(), loop_flush(), loop_forget_fd(), or more operations than the submission queue holds;
-/// -EDEADLK on a thread of the loop's own executor; -EOWNERDEAD, -ESHUTDOWN, -ENOMEM, -EINVAL. Any
-/// thread.
+/// -EDEADLK the caller is a thread of the loop's own executor; -EOWNERDEAD, -ESHUTDOWN, -ENOMEM,
+/// -EINVAL. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_adopt(r#loop: LoopPtr<'_>) -> c_int {
     // SAFETY: C promises that the former owner's last call has returned.
     status(r#loop.public().and_then(|lp| unsafe { lp.adopt() }))
 }
 
-/// Ends a loop in the friendly way: cancels all that is pending, and runs until the last final
-/// callback has come. From then on the loop takes nothing new (-ESHUTDOWN); close it next.
+/// Shuts a loop down: cancels everything that is pending, and runs until the last final callback
+/// has run. The loop accepts nothing new afterwards (-ESHUTDOWN). Call loop_close() next.
 ///
-/// Errors: -EBUSY from inside a run or a callback of this loop; those of loop_run(), after which it
-/// can be called again. The loop's thread.
+/// Errors: -EBUSY the call was made inside a run or a callback of this loop; the errors of
+/// loop_run(), after which the function can be called again. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_shutdown(r#loop: LoopPtr<'_>) -> c_int {
     status(r#loop.with(Loop::shutdown))
 }
 
-/// Runs until nothing that counts for loop_run() is left, for `timeout_ns` at most, and then shuts
-/// down as loop_shutdown() does: what is under way may end by itself, but not for ever. Listeners
-/// and the like, which never end by themselves, are to be cancelled before. loop_stop(),
-/// loop_break() and signals do not end it. With LOOP_VIRTUAL_TIME the timeout counts by the virtual
-/// clock, and by CLOCK_MONOTONIC while the loop sleeps for an operation, which that clock does not
-/// count.
+/// Runs until nothing is left that counts for loop_run(), for at most `timeout_ns`, and then shuts
+/// down as loop_shutdown() does. Whatever is pending has that time to end by itself. Cancel
+/// listeners and similar operations before the call, since they never end by themselves.
+/// loop_stop(), loop_break() and signals do not end the wait. With LOOP_VIRTUAL_TIME the timeout is
+/// measured on the virtual clock, and on CLOCK_MONOTONIC while the loop sleeps for an operation,
+/// since the virtual clock stands still then.
 ///
-/// Returns how many things that counted had to be cancelled: 0 when all have ended by themselves.
-/// Errors: those of loop_run() and of loop_shutdown(). The loop's thread.
+/// Returns how many things that counted had to be cancelled: 0 if all ended by themselves. Errors:
+/// the errors of loop_run() and of loop_shutdown(). The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_shutdown_within(r#loop: LoopPtr<'_>, timeout_ns: u64) -> c_int {
     count(r#loop.with(|lp| lp.shutdown_within(Duration::from_nanos(timeout_ns))))
 }
 
-/// Closes a loop and frees it: cancels all that is pending, runs release hooks, runs no callbacks.
-/// The pointer is dead from then on, as after free(). NULL is fine and does nothing.
+/// Closes a loop and frees it. The call cancels everything that is pending and runs the release
+/// hooks, but no callbacks. The pointer is invalid afterwards, as after free(). NULL is allowed and
+/// does nothing.
 ///
-/// In a forked child it frees the child's copy of the memory and does nothing else: no release hook
-/// runs there, and calls with the pointer go on to answer -EOWNERDEAD. In a child that was forked
-/// in a callback it is -EOWNERDEAD until that callback has returned. In a child that was forked by
-/// another thread than the loop's it returns 0 at once and leaks the memory, which the loop's
-/// thread may have been changing.
+/// In a forked child the call frees the child's copy of the memory and does nothing else: no
+/// release hook runs there, and later calls with the pointer still return -EOWNERDEAD. In a child
+/// that was forked in a callback, the call returns -EOWNERDEAD until that callback has returned. In
+/// a child that was forked by another thread than the loop's, the call returns 0 at once and leaks
+/// the memory, which the loop's thread may have been changing.
 ///
-/// A thread that exits and leaves a loop open asks its reads and writes of files, and its sends
-/// without a copy, to end, and waits for these a second at most: afterwards nobody could ask the
-/// kernel when a device has let go of their buffers. All else that it had in the kernel ends with
-/// it. loop_close() on another thread then runs the release hooks, but for operations that took
-/// longer than that second. A main thread that leaves by pthread_exit() does not wait, since that
-/// calls no library: the release hooks of its reads and writes of files, and of its sends without a
-/// copy, do not run, unless it waits for their ends before.
+/// A thread that exits and leaves a loop open cancels the loop's reads and writes of files and its
+/// sends without a copy, and waits for them for at most one second: after the exit, nothing can ask
+/// the kernel whether a device still uses their buffers. All other operations of the loop in the
+/// kernel end with the thread. loop_close() on another thread then runs the release hooks, except
+/// those of operations that took longer than that second. A main thread that leaves by
+/// pthread_exit() does not wait, since pthread_exit() calls no library there: the release hooks of
+/// its reads and writes of files, and of its sends without a copy, do not run, unless the thread
+/// waits for the end of these operations before it exits.
 ///
-/// A thread has exited when the kernel says so. Of a main thread that has left by pthread_exit(),
-/// /proc says so: without /proc, its loops stay open.
+/// A thread has exited when the kernel reports the exit. For a main thread that has left by
+/// pthread_exit(), /proc reports the exit: without /proc, the loops of that thread stay open.
 ///
-/// It frees the loop also where io_uring_enter() is refused, as by a filter that was installed
-/// after loop_new(). Of operations that the kernel has taken, the release hooks do not run then: it
-/// may still use their memory.
+/// The call also frees the loop if io_uring_enter() is refused, for example by a seccomp filter
+/// that was installed after loop_new(). In that case the release hooks of operations that the
+/// kernel has taken do not run, since the kernel may still use their memory.
 ///
-/// Errors, with nothing changed: -EBUSY from inside a run or a callback of this loop; -ESHUTDOWN
-/// from a release hook while it is being closed; -EDEADLK on a thread of the loop's own executor,
-/// for whose work it would wait; -EPERM. The loop's thread; any thread once that has exited.
+/// Errors, with nothing changed: -EBUSY the call was made inside a run or a callback of this loop;
+/// -ESHUTDOWN the call was made in a release hook while the loop is being closed; -EDEADLK the
+/// caller is a thread of the loop's own executor, for whose work the call would wait; -EPERM. The
+/// loop's thread; any thread after the loop's thread has exited.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_close(r#loop: LoopPtr<'_>) -> c_int {
     close(r#loop, u64::MAX)
 }
 
-/// Closes a loop as loop_close() does, but gives up after `timeout_ns`: when the kernel has not let
-/// go of the loop's operations by then, or work of loop_run_in_executor() has not ended. Calls,
-/// timers and hooks keep nothing in the kernel: with these alone it never gives up.
+/// Closes a loop as loop_close() does, but gives up after `timeout_ns`, if the kernel has not
+/// released the loop's operations by then, or work of loop_run_in_executor() has not ended. Calls,
+/// timers and hooks keep nothing in the kernel: a loop with only these is always closed.
 ///
-/// Errors: -ETIMEDOUT it has given up: nothing is freed, and it can be called again, but operations
-/// and work have been cancelled by then, as by loop_cancel(): a run brings their final callbacks;
-/// -ENOMEM there is no memory for results of operations, which loop_close() does without; those of
-/// io_uring_enter(), with nothing freed; those of loop_close(). The loop's thread; any thread once
-/// that has exited.
+/// Errors: -ETIMEDOUT the call gave up: nothing was freed, and the function can be called again,
+/// but operations and work were cancelled as by loop_cancel(), and a run brings their final
+/// callbacks; -ENOMEM no memory is left for the results of operations, which loop_close() does not
+/// need; the errors of io_uring_enter(), with nothing freed; the errors of loop_close(). The loop's
+/// thread; any thread after the loop's thread has exited.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_close_within(r#loop: LoopPtr<'_>, timeout_ns: u64) -> c_int {
     close(r#loop, timeout_ns)
@@ -220,8 +225,8 @@ fn close(lp: LoopPtr<'_>, limit_ns: u64) -> c_int {
     }
 }
 
-/// Keeps a pointer for the program; NULL at first. Does nothing from another thread. The loop's
-/// thread.
+/// Stores a pointer for the program; the pointer is NULL at first. A call from another thread does
+/// nothing. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_set_data(r#loop: LoopPtr<'_>, data: *mut c_void) {
     let _ = r#loop.with(|lp| {
@@ -230,7 +235,7 @@ pub unsafe extern "C" fn loop_set_data(r#loop: LoopPtr<'_>, data: *mut c_void) {
     });
 }
 
-/// The pointer that loop_set_data() keeps; NULL from another thread. The loop's thread.
+/// Gets the pointer that loop_set_data() has stored. The loop's thread; NULL on another thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_data(r#loop: ConstLoopPtr<'_>) -> *mut c_void {
     r#loop.with(|lp| Ok(lp.word().get())).unwrap_or(ptr::null_mut())

@@ -12,14 +12,14 @@ use crate::event_loop::Loop;
 use crate::kernel::buffers::Pool;
 use crate::sys::memory::TryArc;
 
-/// A ring of buffers that the kernel picks from when data has come: a connection that waits holds
-/// none.
+/// A ring of buffers. The kernel takes a buffer from the ring when data has come: a connection that
+/// waits holds none.
 #[derive(Debug)]
 pub struct loop_buffers_t(());
 
-/// Gets what loop_recv_multi() has received: `result` bytes at `data`, which are valid until the
-/// callback returns, or as long as loop_buffer_keep() says. Without LOOP_MORE in `flags` it is the
-/// final callback: 0 at the end of the stream, or -errno.
+/// Gets the data that loop_recv_multi() has received: `result` bytes at `data`. The data is valid
+/// until the callback returns, or longer with loop_buffer_keep(). Without LOOP_MORE in `flags`, the
+/// callback is the final one, and `result` is 0 at the end of the stream, or -errno.
 pub type loop_recv_callback_t = Option<
     unsafe extern "C-unwind" fn(
         r#loop: *mut loop_t,
@@ -30,16 +30,17 @@ pub type loop_recv_callback_t = Option<
     ),
 >;
 
-/// Accepts connections until it is cancelled: the result is a connection's descriptor, with
-/// LOOP_MORE. `flags` are SOCK_CLOEXEC, SOCK_NONBLOCK. One entry for the kernel does for all from
-/// Linux 5.19 on, one each before.
+/// Accepts connections until it is cancelled: each result is the descriptor of a connection, with
+/// LOOP_MORE. `flags` are SOCK_CLOEXEC, SOCK_NONBLOCK. From Linux 5.19, one entry for the kernel
+/// accepts all connections; before, each connection takes one entry.
 ///
-/// When descriptors or memory have run out, the callback is told once (-EMFILE, -ENFILE, -ENOBUFS,
-/// -ENOMEM, with LOOP_MORE), and accepting is tried again every 100 ms until it succeeds. A
-/// connection that was aborted is passed over. After any other error, -ECANCELED included, it has
-/// ended. A connection that no callback has seen when the loop is closed is closed.
+/// If descriptors or memory run out, the callback gets the error once (-EMFILE, -ENFILE, -ENOBUFS,
+/// -ENOMEM, with LOOP_MORE), and the loop tries to accept again every 100 ms until that succeeds.
+/// Connections that were aborted are skipped. Any other error, -ECANCELED included, ends the
+/// operation. If the loop is closed before a callback has got a connection, the connection is
+/// closed.
 ///
-/// Returns a handle. Errors: those of loop_submit(). The loop's thread.
+/// Returns a handle. Errors: the errors of loop_submit(). The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_accept_multi(
     r#loop: LoopPtr<'_>,
@@ -53,12 +54,13 @@ pub unsafe extern "C" fn loop_accept_multi(
     })
 }
 
-/// Makes a ring of `count` buffers (rounded up to a power of two, at most 32768) of `size` bytes,
-/// for loop_recv_multi(). From Linux 6.12 on the kernel fills a buffer bit by bit, so that small
-/// messages do not waste large buffers; on a kernel before 6.0 the loop fills them itself.
+/// Makes a ring of `count` buffers of `size` bytes each, for loop_recv_multi(). `count` is rounded
+/// up to a power of two, and is at most 32768. From Linux 6.12 the kernel fills a buffer part by
+/// part, so that small messages do not waste large buffers. Before Linux 6.0 the loop itself fills
+/// the buffers.
 ///
-/// They are freed by loop_buffers_free(), or with the loop, and `*out` is dead then. Returns 0, or
-/// -EINVAL, -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. The loop's thread.
+/// The buffers are freed by loop_buffers_free(), or with the loop; `*out` is invalid afterwards.
+/// Returns 0, or -EINVAL, -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_buffers_new(
     r#loop: LoopPtr<'_>,
@@ -73,17 +75,17 @@ pub unsafe extern "C" fn loop_buffers_new(
     }))
 }
 
-/// Frees a ring of buffers. NULL is fine and does nothing. Returns 0, or -EBUSY while an operation
-/// uses it or a part of a buffer is kept; -EPERM, -EOWNERDEAD. The loop's thread.
+/// Frees a ring of buffers. NULL is allowed and does nothing. Returns 0, or -EBUSY an operation
+/// uses the ring, or a part of a buffer is kept; -EPERM, -EOWNERDEAD. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_buffers_free(buffers: BuffersPtr<'_>) -> c_int {
     if buffers.is_null() { 0 } else { status(buffers.with(Loop::free_pool)) }
 }
 
-/// Keeps the data of the callback of loop_recv_multi() that is running: it stays valid, and its
-/// buffer is not used for anything else, until loop_buffer_return(), once for each time it was
-/// kept. Returns 0, or -EINVAL when `data` is not what a callback was given; -EPERM, -EOWNERDEAD.
-/// O(1). The loop's thread.
+/// Keeps the data of the running callback of loop_recv_multi(). The data stays valid, and its
+/// buffer is not used for anything else, until loop_buffer_return() was called once for each
+/// loop_buffer_keep(). Returns 0, or -EINVAL `data` is not the data of a callback; -EPERM,
+/// -EOWNERDEAD. O(1). The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_buffer_keep(buffers: BuffersPtr<'_>, data: *const c_void) -> c_int {
     status(with_part(buffers, data, |lp, pool| {
@@ -92,27 +94,28 @@ pub unsafe extern "C" fn loop_buffer_keep(buffers: BuffersPtr<'_>, data: *const 
     }))
 }
 
-/// Gives back what loop_buffer_keep() keeps; `data` may be any address in it. Returns 0, or -EINVAL
-/// when nothing is kept there; -EPERM, -EOWNERDEAD. O(1), no system call. The loop's thread.
+/// Gives back the data that loop_buffer_keep() keeps; `data` may be any address in it. Returns 0,
+/// or -EINVAL nothing is kept at `data`; -EPERM, -EOWNERDEAD. O(1), no system call. The loop's
+/// thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_buffer_return(buffers: BuffersPtr<'_>, data: *const c_void) -> c_int {
     status(with_part(buffers, data, |lp, pool| lp.return_part(pool, data.cast())))
 }
 
-/// Receives from a stream socket until it ends, into `buffers` (a pipe or a terminal ends it with
-/// -ENOTSOCK: loop_read() is for those): data comes in order, with LOOP_MORE. A connection that
-/// waits holds no buffer. Without a free buffer receiving stops, and goes on by itself when one has
-/// been returned. One entry for the kernel does for all from Linux 6.0 on; before, a poll and a
-/// recv(2) for each arrival.
+/// Receives from a stream socket until the stream ends, into `buffers`. Data comes in order, with
+/// LOOP_MORE. On a pipe or a terminal the operation ends with -ENOTSOCK: use loop_read() there. A
+/// connection that waits holds no buffer. If no buffer is free, receiving stops, and continues by
+/// itself after a buffer has been returned. From Linux 6.0, one entry for the kernel receives all
+/// data; before, each arrival takes a poll and a recv(2).
 ///
-/// Of a socket of messages (datagrams, SOCK_SEQPACKET) each callback gets one message, an empty one
-/// as 0 with LOOP_MORE. Receiving ends with an error, a cancel, or 0 when the peer of
-/// SOCK_SEQPACKET has gone. Better use loop_recv() and loop_recvmsg() there: the kernel cuts a
-/// message where the buffer ends, and from Linux 6.12 on a message may begin where the last one in
-/// the buffer ended, with less room.
+/// On a socket of messages (datagrams, SOCK_SEQPACKET) each callback gets one message; an empty
+/// message is 0 with LOOP_MORE. Receiving ends with an error, a cancel, or 0 after the peer of a
+/// SOCK_SEQPACKET socket has gone. Prefer loop_recv() and loop_recvmsg() there: the kernel cuts a
+/// message at the end of the buffer, and from Linux 6.12 a message may begin where the last message
+/// in the buffer ended, with less room.
 ///
-/// Returns a handle. Errors: -EINVAL for NULL and for another loop's buffers; those of
-/// loop_submit(). The loop's thread.
+/// Returns a handle. Errors: -EINVAL a pointer is NULL, or the buffers belong to another loop; the
+/// errors of loop_submit(). The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_recv_multi(
     r#loop: LoopPtr<'_>,

@@ -1,9 +1,9 @@
 //! Sockets.
 //!
-//! The functions of sockets submit operations, as loop_submit() does; what is said of loop_read()
-//! about failing, O_NONBLOCK and closing holds for them.
+//! The functions for sockets submit operations, as loop_submit() does. The rules of loop_read() for
+//! errors, O_NONBLOCK and closing hold for them too.
 //!
-//! Errors: those of loop_read(). The loop's thread.
+//! Errors: the errors of loop_read(). The loop's thread.
 
 use std::ffi::c_int;
 
@@ -18,10 +18,11 @@ use crate::op::flags;
 use crate::op::operation::Number;
 use crate::op::sockets::{accept, connect, recv, send, sendmsg, shutdown, socket};
 
-/// Receives up to `length` bytes from a socket, as recv(2): the result is their number, 0 at the
-/// end of a stream. `flags` may have MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_ERRQUEUE, MSG_NOSIGNAL,
-/// MSG_OOB, MSG_PEEK, MSG_TRUNC and MSG_WAITALL; others are -EINVAL: with MSG_SOCK_DEVMEM the data
-/// would not be in the buffer. The buffer belongs to the kernel until the final callback.
+/// Receives up to `length` bytes from a socket, as recv(2): the result is the number of bytes, 0 at
+/// the end of a stream. `flags` may have MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_ERRQUEUE,
+/// MSG_NOSIGNAL, MSG_OOB, MSG_PEEK, MSG_TRUNC and MSG_WAITALL. Other flags are refused with
+/// -EINVAL: with MSG_SOCK_DEVMEM the data would not be in the buffer. The buffer belongs to the
+/// kernel until the final callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_recv(
     r#loop: LoopPtr<'_>,
@@ -37,15 +38,15 @@ pub unsafe extern "C" fn loop_recv(
     })
 }
 
-/// Sends up to `length` bytes on a socket, as send(2): the result is the number of bytes sent,
-/// which may be fewer; loop_send_all() goes on. No SIGPIPE is raised. The buffer belongs to the
-/// kernel until the final callback.
+/// Sends up to `length` bytes on a socket, as send(2): the result is the number of bytes sent. It
+/// may be less than `length`; loop_send_all() sends all of them. No SIGPIPE is raised. The buffer
+/// belongs to the kernel until the final callback.
 ///
 /// `flags` may have MSG_CONFIRM, MSG_DONTROUTE, MSG_DONTWAIT, MSG_EOR, MSG_FASTOPEN, MSG_MORE,
-/// MSG_NOSIGNAL, MSG_OOB and MSG_WAITALL; others are -EINVAL. With MSG_ZEROCOPY the kernel would
-/// use the buffer after the final callback (S13): to send without a copy, submit IORING_OP_SEND_ZC
-/// by loop_submit(). Its final callback, the one without LOOP_MORE, says that the kernel has let
-/// go.
+/// MSG_NOSIGNAL, MSG_OOB and MSG_WAITALL. Other flags are refused with -EINVAL. With MSG_ZEROCOPY
+/// the kernel would use the buffer after the final callback (S13). To send without a copy, submit
+/// IORING_OP_SEND_ZC with loop_submit(): its final callback, without LOOP_MORE, means that the
+/// kernel has released the buffer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_send(
     r#loop: LoopPtr<'_>,
@@ -61,15 +62,16 @@ pub unsafe extern "C" fn loop_send(
     })
 }
 
-/// Sends as loop_send() does, until all of it is sent. The result is `length`; fewer when an error,
-/// a cancel or a deadline ended it after some were sent, as with write(2), with LOOP_TIMED_OUT if
-/// it was the deadline; -errno only when none were. From Linux 6.1 the kernel goes on by itself;
-/// before, each part costs an iteration.
+/// Sends as loop_send() does, until all bytes are sent. The result is `length`. If an error, a
+/// cancel or a deadline ended the operation after some bytes were sent, the result is their number,
+/// as with write(2), with LOOP_TIMED_OUT after a deadline. The result is -errno only if no bytes
+/// were sent. From Linux 6.1 the kernel itself sends the rest; before, each part costs an
+/// iteration.
 ///
-/// One that is submitted before another loop_send_all() or loop_write_all() on the same descriptor
-/// has ended waits for that, in order, and begins in the iteration after, whatever came of the
-/// other: their data does not mix. loop_send(), loop_sendmsg(), loop_write() and loop_shutdown_fd()
-/// wait for nobody, and what they send may stand amid it.
+/// The operations of loop_send_all() and loop_write_all() on one descriptor take turns in the order
+/// of their submission, so that their data does not mix. Each begins in the iteration after the end
+/// of the one before it, whatever its result was. loop_send(), loop_sendmsg(), loop_write() and
+/// loop_shutdown_fd() do not wait for a turn, and may take effect in the middle of such data.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_send_all(
     r#loop: LoopPtr<'_>,
@@ -85,12 +87,12 @@ pub unsafe extern "C" fn loop_send_all(
     })
 }
 
-/// Receives a message, as recvmsg(2): the result is a number of bytes. The array of buffers
-/// (msg_iov) is copied; the buffers, msg_name and msg_control belong to the kernel until the final
-/// callback. `message` itself must live until then as well: just before, msg_namelen,
-/// msg_controllen and msg_flags are written to it, when the result is no error. `flags` are those
-/// of loop_recv(). Descriptors that come with a message (SCM_RIGHTS, SCM_PIDFD) and that no
-/// callback has seen when the loop is closed are closed.
+/// Receives a message, as recvmsg(2): the result is the number of bytes. The array of buffers
+/// (msg_iov) is copied. The buffers, msg_name and msg_control belong to the kernel until the final
+/// callback. `message` itself must also live until then: if the result is no error, msg_namelen,
+/// msg_controllen and msg_flags are written to it just before the callback. `flags` are those of
+/// loop_recv(). If the loop is closed before a callback has got the message, the descriptors in the
+/// message (SCM_RIGHTS, SCM_PIDFD) are closed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_recvmsg(
     r#loop: LoopPtr<'_>,
@@ -121,7 +123,8 @@ pub unsafe extern "C" fn loop_sendmsg(
 }
 
 /// Accepts a connection, as accept4(2): the result is its descriptor. `flags` are SOCK_CLOEXEC,
-/// SOCK_NONBLOCK. A connection that no callback has seen when the loop is closed is closed.
+/// SOCK_NONBLOCK. If the loop is closed before a callback has got the connection, the connection is
+/// closed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_accept(
     r#loop: LoopPtr<'_>,
@@ -135,7 +138,7 @@ pub unsafe extern "C" fn loop_accept(
 
 /// Connects a socket, as connect(2): the result is 0. The address is copied.
 ///
-/// Errors: -EINVAL when `length` is more than that of a sockaddr_storage.
+/// Errors: -EINVAL `length` is more than the size of a sockaddr_storage.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_connect(
     r#loop: LoopPtr<'_>,
@@ -148,8 +151,9 @@ pub unsafe extern "C" fn loop_connect(
     submit(r#loop, callback, arg, || Ok(connect(Number(fd), address.into_address(length)?)))
 }
 
-/// Makes a socket, as socket(2): the result is its descriptor; SOCK_CLOEXEC and SOCK_NONBLOCK may
-/// be in `type`. One that no callback has seen when the loop is closed is closed. Since Linux 5.19.
+/// Makes a socket, as socket(2): the result is its descriptor. `type` may include SOCK_CLOEXEC and
+/// SOCK_NONBLOCK. If the loop is closed before a callback has got the socket, the socket is closed.
+/// Since Linux 5.19.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_socket(
     r#loop: LoopPtr<'_>,

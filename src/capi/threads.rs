@@ -11,19 +11,19 @@ use crate::error::Result;
 use crate::event_loop::Shared;
 use crate::sys::memory::TryArc;
 
-/// A loop as other threads know it. It is counted, and may outlive its loop: then everything
-/// answers -ESHUTDOWN.
+/// A counted reference to a loop, for other threads. A remote may outlive its loop. After the end
+/// of the loop every function returns -ESHUTDOWN for the remote.
 #[derive(Debug)]
 pub struct loop_remote_t(());
 
-/// Runs `callback` on the loop's thread as soon as the loop comes to it: after what the calling
-/// thread has posted before, and in order with loop_call_soon() by the time of the call. It counts
-/// for loop_run().
+/// Runs `callback` on the loop's thread as soon as possible. The callback runs after earlier posts
+/// of the calling thread, and in order with loop_call_soon() by the time of the call. The post
+/// counts for loop_run().
 ///
-/// The loop must be open until this returns: a thread that may be late uses a remote. When the loop
-/// is closed, what has not run is dropped unseen; loop_remote_call_soon() takes a release hook for
-/// that. Costs a compare-and-swap, now and then an allocation, and a system call only if the loop
-/// sleeps.
+/// The loop must be open until the call returns: a thread that may be late uses a remote. When the
+/// loop is closed, posts that have not run are dropped without notice; loop_remote_call_soon()
+/// takes a release hook for that case. Costs a compare-and-swap, sometimes an allocation, and a
+/// system call only if the loop sleeps.
 ///
 /// Errors: -ESHUTDOWN, -ENOMEM, -EOWNERDEAD, -EINVAL. Any thread.
 #[unsafe(no_mangle)]
@@ -35,17 +35,17 @@ pub unsafe extern "C" fn loop_call_soon_threadsafe(
     status(r#loop.public().and_then(|lp| send(lp.shared, CPost::new(callback, None, &arg)?, None)))
 }
 
-/// Makes the loop's sleep return at once, or its next one if it is awake. Async-signal-safe; leaves
-/// errno alone. The loop must be open until this returns.
+/// Makes the loop's sleep return at once, or its next sleep if the loop is awake. The function is
+/// async-signal-safe and does not change errno. The loop must be open until the call returns.
 ///
-/// Errors: -ESHUTDOWN, -EOWNERDEAD, -EINVAL; loop_last_error() stays as it was, since a signal
+/// Errors: -ESHUTDOWN, -EOWNERDEAD, -EINVAL; loop_last_error() does not change, since a signal
 /// handler must not touch thread-local storage. Any thread, and signal handlers.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_wakeup(r#loop: LoopPtr<'_>) -> c_int {
     status_without_sentence(r#loop.public().and_then(|lp| lp.shared.wakeup()))
 }
 
-/// Makes a remote of the loop, to be given to other threads. It ends with loop_remote_release().
+/// Makes a remote of the loop, for other threads. loop_remote_release() ends it.
 ///
 /// Errors: -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. Allocates nothing. The loop's thread.
 #[unsafe(no_mangle)]
@@ -59,32 +59,33 @@ pub unsafe extern "C" fn loop_remote_new(
     }))
 }
 
-/// One more owner of the remote, which is returned; each ends with loop_remote_release(). NULL is
-/// fine. Any thread that holds the remote.
+/// Adds one owner to a remote, and returns the remote. Each owner ends with loop_remote_release().
+/// NULL is allowed. Any thread that holds the remote.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_remote_retain(remote: RemotePtr<'_>) -> RemotePtr<'_> {
     let _ = remote.with(|shared| Ok(one_more(shared)));
     remote
 }
 
-/// One owner of the remote less; the last one frees it. NULL is fine. Any thread.
+/// Removes one owner of a remote; the end of the last owner frees the remote. NULL is allowed. Any
+/// thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_remote_release(remote: RemotePtr<'_>) {
     // SAFETY: C gives it up.
     drop(unsafe { remote.take() });
 }
 
-/// Runs `callback` on the loop's thread as loop_call_soon_threadsafe() does, on a loop that may be
-/// closed meanwhile. An accepted post runs and is then released, or is released without being run
-/// when the loop is closed: `release`, which may be NULL, gets `arg` exactly once, on the thread
-/// that runs or closes the loop. What is refused stays the caller's.
+/// Runs `callback` on the loop's thread as loop_call_soon_threadsafe() does, for a loop that may be
+/// closed at any time. An accepted post runs and is then released, or is released without being run
+/// when the loop is closed. `release`, which may be NULL, gets `arg` exactly once, on the thread
+/// that runs or closes the loop. The `arg` of a refused post stays the caller's.
 ///
-/// Nothing bounds what waits: who posts faster than the loop runs must hold back, or memory and the
-/// lateness of timers grow. Not for signal handlers: these note what has come, and call
-/// loop_remote_wakeup().
+/// The number of waiting posts has no limit: a thread that posts faster than the loop runs must
+/// hold back, or memory and the lateness of timers grow. The function is not for signal handlers. A
+/// signal handler notes the event and calls loop_remote_wakeup().
 ///
-/// Errors: -ESHUTDOWN the loop is shut down, closing or gone; -ENOMEM, -EOWNERDEAD, -EINVAL. Any
-/// thread.
+/// Errors: -ESHUTDOWN the loop is shut down, is being closed, or was closed; -ENOMEM, -EOWNERDEAD,
+/// -EINVAL. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_remote_call_soon(
     remote: RemotePtr<'_>,
@@ -95,10 +96,10 @@ pub unsafe extern "C" fn loop_remote_call_soon(
     status(remote.with(|shared| send(shared, CPost::new(callback, Some(release), &arg)?, None)))
 }
 
-/// Runs `callback` on the loop's thread, as loop_remote_call_soon() does, `delay_ns` from now; on a
-/// virtual clock, from when the loop takes it.
+/// Runs `callback` on the loop's thread `delay_ns` from now, as loop_remote_call_soon() does. On a
+/// virtual clock the delay begins when the loop takes the post.
 ///
-/// Errors: those of loop_remote_call_soon(). Any thread.
+/// Errors: the errors of loop_remote_call_soon(). Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_remote_call_later(
     remote: RemotePtr<'_>,
@@ -111,15 +112,15 @@ pub unsafe extern "C" fn loop_remote_call_later(
     status(remote.with(|shared| send(shared, CPost::new(callback, Some(release), &arg)?, delay)))
 }
 
-/// Wakes the loop as loop_wakeup() does, when it may be closed meanwhile.
+/// Wakes the loop as loop_wakeup() does, for a loop that may be closed at any time.
 ///
-/// Errors: those of loop_wakeup(). Any thread, and signal handlers.
+/// Errors: the errors of loop_wakeup(). Any thread, and signal handlers.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_remote_wakeup(remote: RemotePtr<'_>) -> c_int {
     status_without_sentence(remote.with(|shared| shared.wakeup()))
 }
 
-/// Has the loop stop as by loop_stop(), in order with what else is posted. Errors: those of
+/// Stops the loop as loop_stop() does, in order with other posts. Errors: the errors of
 /// loop_remote_call_soon(). Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_remote_stop(remote: RemotePtr<'_>) -> c_int {
