@@ -80,7 +80,7 @@ loom: ## Posts and tasks in every order of their steps
 stress: ## Millions of posts, thousands of loops and connections: 80 s
 	tests/stress/run
 
-fuzz: ## Random calls of the C API, guided by coverage: FUZZ_SECONDS=60
+fuzz: ## Random programs of calls, guided by coverage: FUZZ_SECONDS=60
 	scripts/fuzz
 
 mutants: ## Breaks src/ in COUNT=60 places drawn by SEED=1: an hour

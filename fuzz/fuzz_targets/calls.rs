@@ -1,14 +1,16 @@
-//! Looks for sequences of calls that reach new code, and break a rule there; see `tests/fuzz`.
+//! Looks for programs that reach new code, and break a rule there; see `tests/model`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 
-#[path = "../../tests/fuzz/interpreter/mod.rs"]
-mod interpreter;
+#[allow(dead_code, reason = "the tests read programs from files")]
+#[path = "../../tests/model/checker/mod.rs"]
+mod checker;
 
 fuzz_target!(|bytes: &[u8]| {
-    if let Err(fault) = interpreter::run(bytes) {
-        let (setup, ops) = interpreter::decode(bytes);
-        panic!("{fault}\nsetup {setup}, operations: {ops:#?}");
+    let program = checker::Program::from_bytes(bytes);
+    if let Err(fault) = checker::run(&program) {
+        let (program, fault) = program.reduced(fault, checker::run);
+        panic!("{fault}\n{program}");
     }
 });

@@ -1,22 +1,24 @@
-//! Does what a string of bytes says with up to three loops, and sees to it that the rules hold.
+//! Does what a program says with up to three loops, and sees to it that the rules hold.
 //!
-//! The bytes are calls of the C API, in any order, with handles that are live, stale, another
-//! loop's, or nonsense. The callbacks, hooks and release hooks take further calls from the same
-//! string. A ledger knows of every callback what may still happen to it: what happens besides, or
-//! does not happen, is a fault, and so is a result that the rules do not demand. Nothing is left in
-//! the end: no release that is owed, no post, no descriptor, no memory.
+//! A program calls the C API and the Rust API in any order, with handles that are live, stale,
+//! another loop's, or nonsense; callbacks, hooks and release hooks do so, too. A model knows which
+//! callback is next and when (`order`), and a ledger what may still happen to each and what each
+//! function has to return: all else is a fault. Nothing is left in the end: no release that is owed,
+//! no post, no descriptor, no memory.
 
 mod api;
 mod arrivals;
 mod callbacks;
 mod calls;
 mod descriptors;
+mod face;
 mod io;
+mod language;
 mod lifecycle;
 mod machine;
 mod memory;
 mod operations;
-mod ops;
+mod order;
 mod running;
 mod seeing;
 mod streams;
@@ -28,25 +30,26 @@ use std::cell::Cell;
 use std::fs;
 use std::ptr;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
+pub(crate) use self::language::Program;
 use self::machine::Machine;
-#[allow(unused_imports, reason = "libFuzzer finds verbs by itself")]
-pub(crate) use self::ops::IO_VERBS;
-pub(crate) use self::ops::decode;
 
-/// Does what the bytes say, and tells the first rule that was broken.
-pub(crate) fn run(bytes: &[u8]) -> Result<(), String> {
-    // Descriptors are counted for the process.
+/// Descriptors are counted for the process: one program at a time.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
-    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Does the program, and tells the first rule that was broken.
+pub(crate) fn run(program: &Program) -> Result<(), String> {
+    let _one = alone();
     warm_up();
     let descriptors = count_descriptors();
     let live = memory::live();
     let worker_live = {
-        let (setup, ops) = decode(bytes);
-        let machine = Machine::new(ops);
-        if let Some(fault) = machine.play(setup) {
+        let machine = Machine::new(program.clone());
+        if let Some(fault) = machine.play() {
             return Err(fault);
         }
         machine.worker_live.get()

@@ -12,8 +12,9 @@ use super::streams::Direction;
 use super::thing::{Role, Thing};
 
 /// What an operation does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) enum Kind {
+    #[default]
     Nop,
     Poll,
     Timeout,
@@ -27,6 +28,7 @@ pub(crate) enum Kind {
 }
 
 /// What a thing has that is an operation, a watcher or work.
+#[derive(Default)]
 pub(crate) struct Io {
     pub(crate) kind: Cell<Kind>,
     pub(crate) fd: Cell<i32>,
@@ -66,20 +68,7 @@ const POISON: u8 = 0xa5;
 
 impl Io {
     pub(crate) fn new() -> Io {
-        Io {
-            kind: Cell::new(Kind::Nop),
-            fd: Cell::new(-1),
-            events: Cell::new(0),
-            room: RefCell::default(),
-            direction: RefCell::default(),
-            buffers: RefCell::default(),
-            asked: Cell::new(false),
-            is_chained: Cell::new(false),
-            deadlines: RefCell::default(),
-            is_final: Cell::new(false),
-            is_settled: Cell::new(false),
-            worked: AtomicU32::new(0),
-        }
+        Io { fd: Cell::new(-1), ..Io::default() }
     }
 
     /// Makes room for the kernel, with these bytes in it.

@@ -1,15 +1,14 @@
-//! Operations: what is submitted to the kernel, cut short, and done on other threads.
+//! Actions: what is submitted to the kernel, cut short, and done on other threads.
 
-use std::ptr;
+use std::ops::Range;
 use std::rc::Rc;
 
 use libc::{E2BIG, EINVAL};
 
 use super::api::{self, Sqe};
 use super::io::Kind;
+use super::language::{Action, End, Entry, Fault, Length, Link, Moment, Receiving, Sending};
 use super::machine::{Lp, Machine, no};
-use super::ops::{Op, Verb};
-use super::streams::length;
 use super::thing::{self, Role, State, Thing};
 
 const NOP: u8 = 0;
@@ -58,8 +57,7 @@ impl Machine {
         if !l.is_virtual || self.any_of(l, is_guard).is_some() {
             return;
         }
-        let op = Op { verb: Verb::Submit, lp: 0, how: 0, which: 0, time: 0 };
-        let thing = self.new_thing(l, Role::RealGuard, op, None);
+        let thing = self.new_thing(l, Role::RealGuard, 0..0);
         let sqe = timeout(&thing, REAL_LIMIT);
         let handle = api::loop_submit(l.ptr, &raw const sqe, thing::IO, thing.arg());
         self.was_refused.set(false);
@@ -68,91 +66,58 @@ impl Machine {
         self.check("loop_unref", api::loop_unref(l.ptr, handle), 0);
     }
 
-    /// An entry of any kind, for a thing.
-    fn entry(&self, thing: &Thing, op: Op) -> Sqe {
-        match op.how % 4 {
-            0 | 1 => Sqe { opcode: NOP, fd: -1, ..Sqe::default() },
-            2 => timeout(thing, if op.how & 4 == 0 { 20_000 } else { 3_600_000_000_000 }),
-            _ => {
-                let Some(pair) = self.pair(op.which) else {
-                    return Sqe { fd: -1, ..Sqe::default() };
-                };
-                let io = &thing.io;
+    /// The entry of a thing.
+    fn entry(&self, thing: &Thing, entry: Entry, end: End) -> Sqe {
+        let (fd, io) = (self.fd_of(end), &thing.io);
+        match entry {
+            Entry::Timeout => return timeout(thing, 20_000),
+            Entry::LongTimeout => return timeout(thing, 3_600_000_000_000),
+            Entry::Poll | Entry::PollBoth if fd >= 0 => {
                 io.kind.set(Kind::Poll);
-                io.fd.set(pair.fds[usize::from(op.which >> 2 & 1)].get());
-                io.events.set(if op.how & 4 == 0 {
-                    libc::POLLIN
-                } else {
-                    libc::POLLIN | libc::POLLOUT
-                } as u32);
-                Sqe {
-                    opcode: POLL_ADD,
-                    fd: io.fd.get(),
-                    op_flags: io.events.get(),
-                    ..Sqe::default()
-                }
+                io.fd.set(fd);
+                let is_both = entry == Entry::PollBoth;
+                io.events.set((libc::POLLIN | if is_both { libc::POLLOUT } else { 0 }) as u32);
             }
+            _ => return Sqe { opcode: NOP, fd: -1, ..Sqe::default() },
         }
+        Sqe { opcode: POLL_ADD, fd, op_flags: io.events.get(), ..Sqe::default() }
     }
 
-    pub(crate) fn submit(&self, l: &Rc<Lp>, op: Op) {
-        let thing = self.new_thing(l, Role::Operation, op, None);
-        let sqe = self.entry(&thing, op);
+    pub(crate) fn submit(&self, l: &Rc<Lp>, entry: Entry, end: End, script: Range<usize>) {
+        let thing = self.new_thing(l, Role::Operation, script);
+        let sqe = self.entry(&thing, entry, end);
         let handle = self.call(|| api::loop_submit(l.ptr, &raw const sqe, thing::IO, thing.arg()));
         self.check_submitted("loop_submit", &thing, handle, l.if_open(0));
     }
 
-    /// What would take an operation out of the loop's hands.
-    pub(crate) fn submit_refused(&self, l: &Rc<Lp>, op: Op) {
-        // Drain, link, hard link, skip, unknown; cancel, poll remove, timeout remove, link timeout,
-        // 128 bytes.
-        let flags = [1 << 1, 1 << 2, 1 << 3, 1 << 6, 1 << 7];
-        let opcodes = [14, 7, 12, 15, 63];
-        let thing = self.new_thing(l, Role::Operation, op, None);
-        let which = usize::from(op.which % 5);
-        let mut sqe = Sqe { fd: -1, ..Sqe::default() };
-        if op.how.is_multiple_of(2) {
-            sqe.flags = flags[which];
-        } else {
-            sqe.opcode = opcodes[which];
-        }
-        let handle = api::loop_submit(l.ptr, &raw const sqe, thing::IO, thing.arg());
-        self.was_refused.set(false);
-        self.check_submitted("loop_submit", &thing, handle, no(EINVAL));
-        let handle = api::loop_recv(
-            l.ptr,
-            0,
-            ptr::without_provenance_mut(1),
-            1 << 31,
-            0,
-            thing::IO,
-            thing.arg(),
-        );
-        self.check("loop_recv", handle, no(EINVAL));
-    }
-
-    pub(crate) fn submit_chain(&self, l: &Rc<Lp>, op: Op) {
-        let count = usize::from(op.which % 5);
-        let things: Vec<_> =
-            (0..count).map(|_| self.new_thing(l, Role::Operation, op, None)).collect();
-        let args: Vec<_> = things.iter().map(|thing| thing.arg()).collect();
-        let mut sqes: Vec<_> = (0..count as u8)
-            .map(|n| {
-                let thing = &things[usize::from(n)];
-                let entry =
-                    self.entry(thing, Op { how: op.how.rotate_left(2 * u32::from(n)), ..op });
-                thing.io.is_chained.set(count > 1);
-                let is_hard = usize::from(n) + 1 < count && op.time >> n & 1 == 1;
-                Sqe { flags: if is_hard { HARDLINK } else { 0 }, ..entry }
+    pub(crate) fn submit_chain(&self, l: &Rc<Lp>, action: Action, script: Range<usize>) {
+        let Action::Chain { first, second, third, end, link, fault } = action else { return };
+        let entries = [first, second, third].into_iter().filter(|entry| *entry != Entry::Nothing);
+        let (things, mut sqes): (Vec<_>, Vec<_>) = entries
+            .map(|entry| {
+                let thing = self.new_thing(l, Role::Operation, script.clone());
+                let sqe = self.entry(&thing, entry, end);
+                (thing, sqe)
             })
-            .collect();
+            .unzip();
+        let count = things.len();
+        let args: Vec<_> = things.iter().map(|thing| thing.arg()).collect();
+        things.iter().for_each(|thing| thing.io.is_chained.set(count > 1));
         let mut demanded = if count > l.sq_entries as usize { no(E2BIG) } else { 0 };
-        if op.time & 0x38 == 0x38 && count > 0 {
-            // Skipped results, and a link that leads to nothing.
-            sqes[count - 1].flags = if op.how & 1 == 0 { 1 << 6 } else { HARDLINK };
-            demanded = if demanded == 0 { no(EINVAL) } else { demanded };
+        if let Some((last, others)) = sqes.split_last_mut() {
+            others
+                .iter_mut()
+                .for_each(|sqe| sqe.flags = if link == Link::Hard { HARDLINK } else { 0 });
+            last.flags = match fault {
+                Fault::None => 0,
+                Fault::Skips => 1 << 6,
+                Fault::Dangles => HARDLINK,
+            };
+            if fault != Fault::None && demanded == 0 {
+                demanded = no(EINVAL);
+            }
         }
-        let mut handles = [0; 5];
+        let mut handles = [0; 3];
         let result = self.call(|| {
             api::loop_submit_chain(
                 l.ptr,
@@ -178,20 +143,28 @@ impl Machine {
         self.require(is_quiet, || "loop_submit_chain() wrote handles that there are not".into());
     }
 
-    pub(crate) fn send(&self, l: &Rc<Lp>, op: Op) {
-        let Some((direction, is_pipe)) = self.direction(op) else { return };
+    pub(crate) fn send(
+        &self,
+        l: &Rc<Lp>,
+        end: End,
+        length: Length,
+        sending: Sending,
+        script: Range<usize>,
+    ) {
+        let Some((direction, is_pipe)) = self.direction(end) else { return };
         if direction.has_sender.replace(true) {
             return;
         }
-        let thing = self.new_thing(l, Role::Operation, op, None);
+        let thing = self.new_thing(l, Role::Operation, script);
         let (io, fd, lp, arg) = (&thing.io, direction.from, l.ptr, thing.arg());
-        let (buffer, length) = io.fill(direction.next_bytes(length(op)));
+        let (buffer, length) = io.fill(direction.next_bytes(length.0 as usize));
         direction.in_flight.set(length as u64);
         *io.direction.borrow_mut() = Some(direction);
         io.fd.set(fd);
-        let is_whole = op.how & 1 == 1;
+        let is_whole = matches!(sending, Sending::SendAll | Sending::WriteAll);
+        let is_write = is_pipe || matches!(sending, Sending::Write | Sending::WriteAll);
         io.kind.set(if is_whole { Kind::SendAll } else { Kind::Send });
-        let handle = self.call(|| match (is_whole, is_pipe || op.how & 2 == 2) {
+        let handle = self.call(|| match (is_whole, is_write) {
             (false, true) => api::loop_write(lp, fd, buffer, length, u64::MAX, thing::IO, arg),
             (true, true) => api::loop_write_all(lp, fd, buffer, length, u64::MAX, thing::IO, arg),
             (false, false) => api::loop_send(lp, fd, buffer, length, 0, thing::IO, arg),
@@ -200,19 +173,26 @@ impl Machine {
         self.check_submitted("loop_send", &thing, handle, l.if_open(0));
     }
 
-    pub(crate) fn receive(&self, l: &Rc<Lp>, op: Op) {
-        let Some((direction, is_pipe)) = self.direction(op) else { return };
+    pub(crate) fn receive(
+        &self,
+        l: &Rc<Lp>,
+        end: End,
+        length: Length,
+        receiving: Receiving,
+        script: Range<usize>,
+    ) {
+        let Some((direction, is_pipe)) = self.direction(end) else { return };
         if direction.has_receiver.replace(true) {
             return;
         }
-        let thing = self.new_thing(l, Role::Operation, op, None);
+        let thing = self.new_thing(l, Role::Operation, script);
         let (io, fd, lp, arg) = (&thing.io, direction.to, l.ptr, thing.arg());
-        let (buffer, length) = io.fill(std::iter::repeat_n(0, length(op)));
+        let (buffer, length) = io.fill(std::iter::repeat_n(0, length.0 as usize));
         *io.direction.borrow_mut() = Some(direction);
         io.fd.set(fd);
         io.kind.set(Kind::Receive);
         let handle = self.call(|| {
-            if is_pipe || op.how & 2 == 2 {
+            if is_pipe || receiving == Receiving::Read {
                 api::loop_read(lp, fd, buffer, length, u64::MAX, thing::IO, arg)
             } else {
                 api::loop_recv(lp, fd, buffer, length, 0, thing::IO, arg)
@@ -221,8 +201,8 @@ impl Machine {
         self.check_submitted("loop_recv", &thing, handle, l.if_open(0));
     }
 
-    pub(crate) fn execute(&self, l: &Rc<Lp>, op: Op) {
-        let thing = self.new_thing(l, Role::Work, op, None);
+    pub(crate) fn execute(&self, l: &Rc<Lp>, script: Range<usize>) {
+        let thing = self.new_thing(l, Role::Work, script);
         let handle =
             self.call(|| api::loop_run_in_executor(l.ptr, thing::WORK, thing::DONE, thing.arg()));
         self.check_submitted("loop_run_in_executor", &thing, handle, l.if_open(0));
@@ -234,9 +214,9 @@ impl Machine {
         l: &Lp,
         handle: i64,
         thing: Option<&Thing>,
-        op: Op,
+        when: Moment,
     ) -> (i32, i64) {
-        let when = op.moment(l.now());
+        let when = when.at(l.now());
         let result = self.call(|| api::loop_set_deadline(l.ptr, handle, when));
         let is_operation =
             thing.is_some_and(|thing| thing.is_operation() && thing.role != Role::Work);

@@ -1,7 +1,8 @@
-//! Operations: watchers, connections, rings of buffers, and making the loop forget a descriptor.
+//! Actions: watchers, connections, rings of buffers, and making the loop forget a descriptor.
 
 use std::cell::{Cell, RefCell};
 use std::mem::zeroed;
+use std::ops::Range;
 use std::ptr;
 use std::rc::Rc;
 
@@ -9,21 +10,29 @@ use libc::{EBADF, EBUSY, EINVAL, EPERM};
 
 use super::api;
 use super::io::{Buffers, Kind};
+use super::language::{Byte, Count, Descriptor, End, Events, Few, Many, Owner, Size};
 use super::machine::{Lp, Machine, Phase, add, no};
-use super::ops::Op;
 use super::streams::close;
 use super::thing::{self, Role, State, Thing};
 
 impl Machine {
-    pub(crate) fn watch(&self, l: &Rc<Lp>, op: Op) {
-        let Some(pair) = self.pair(op.which) else { return };
-        let thing = self.new_thing(l, Role::Watch, op, None);
-        let mut fd = pair.fds[usize::from(op.which >> 2 & 1)].get();
-        let events = events(op);
-        let mut demanded = if events & 1 << 31 == 0 { l.if_open(0) } else { no(EINVAL) };
-        if op.which >= 248 && demanded == 0 {
+    pub(crate) fn watch(
+        &self,
+        l: &Rc<Lp>,
+        end: End,
+        events: Events,
+        descriptor: Descriptor,
+        script: Range<usize>,
+    ) {
+        let mut fd = self.fd_of(end);
+        if fd < 0 {
+            return;
+        }
+        let thing = self.new_thing(l, Role::Watch, script);
+        let mut demanded = if events == Events::Unknown { no(EINVAL) } else { l.if_open(0) };
+        if descriptor != Descriptor::OfStream && demanded == 0 {
             // No descriptor, and one that has nothing to wait for.
-            let is_open = op.which & 1 == 1;
+            let is_open = descriptor == Descriptor::Directory;
             fd = if is_open {
                 // SAFETY: the path is a string.
                 unsafe { libc::open(c"/".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) }
@@ -32,6 +41,7 @@ impl Machine {
             };
             demanded = if is_open { no(EPERM) } else { no(EBADF) };
         }
+        let events = bits(events);
         thing.io.fd.set(fd);
         thing.io.events.set(events);
         let handle = self.call(|| api::loop_watch_fd(l.ptr, fd, events, thing::WATCH, thing.arg()));
@@ -46,9 +56,9 @@ impl Machine {
         l: &Lp,
         handle: i64,
         thing: Option<&Thing>,
-        op: Op,
+        events: Events,
     ) -> (i32, i64) {
-        let events = events(op);
+        let events = bits(events);
         let result = self.call(|| api::loop_watch_update(l.ptr, handle, events));
         let is_watch = thing.is_some_and(|thing| thing.role == Role::Watch);
         if let (Some(thing), 0) = (thing, result) {
@@ -105,16 +115,9 @@ impl Machine {
         result
     }
 
-    pub(crate) fn forget_one(&self, l: &Rc<Lp>, op: Op) {
-        let Some(pair) = self.pair(op.which) else { return };
-        let fd = if op.which >= 248 { -1 } else { pair.fds[usize::from(op.which >> 2 & 1)].get() };
-        self.forget(l, fd);
-    }
-
     /// Makes all loops forget one end of a stream, and closes it: the other end sees that at once.
-    pub(crate) fn close_end(&self, op: Op) {
-        let Some(pair) = self.pair(op.which) else { return };
-        let end = usize::from(op.which >> 2 & 1);
+    pub(crate) fn close_end(&self, end: End) {
+        let Some((pair, end)) = self.pair(end) else { return };
         let (fd, other) = (pair.fds[end].get(), &pair.fds[1 - end]);
         let loops: Vec<_> = self.loops.iter().filter_map(|slot| slot.borrow().clone()).collect();
         if loops.iter().any(|l| matches!(l.phase.get(), Phase::Closing | Phase::ShuttingDown)) {
@@ -166,11 +169,11 @@ impl Machine {
         }
     }
 
-    pub(crate) fn accept(&self, l: &Rc<Lp>, op: Op) {
-        let thing = self.new_thing(l, Role::Operation, op, None);
+    pub(crate) fn accept(&self, l: &Rc<Lp>, many: Many, script: Range<usize>) {
+        let thing = self.new_thing(l, Role::Operation, script);
         let (fd, io) = (self.listener(), &thing.io);
         io.fd.set(fd);
-        let is_multi = !op.how.is_multiple_of(3);
+        let is_multi = many == Many::Many;
         io.kind.set(if is_multi { Kind::AcceptMulti } else { Kind::Accept });
         let accept = if is_multi { api::loop_accept_multi } else { api::loop_accept };
         let handle = self.call(|| accept(l.ptr, fd, libc::SOCK_CLOEXEC, thing::IO, thing.arg()));
@@ -208,13 +211,11 @@ impl Machine {
         close(&self.listener);
     }
 
-    pub(crate) fn new_buffers(&self, l: &Rc<Lp>, op: Op) {
-        const COUNTS: [u32; 8] = [1, 2, 3, 4, 8, 1, 0, 32_769];
-        const SIZES: [u32; 8] = [1, 16, 100, 1000, 4096, 10_000, 64, 0];
+    pub(crate) fn new_buffers(&self, l: &Rc<Lp>, count: Count, size: Size) {
         if self.buffers.borrow().len() >= 6 {
             return;
         }
-        let (count, size) = (COUNTS[usize::from(op.which % 8)], SIZES[usize::from(op.how % 8)]);
+        let (count, size) = (count.0 as u32, size.0 as u32);
         let is_right = (1..=32_768).contains(&count) && size > 0;
         let mut buffers = ptr::null_mut();
         let result = self.call(|| api::loop_buffers_new(l.ptr, count, size, &raw mut buffers));
@@ -233,18 +234,14 @@ impl Machine {
         }
     }
 
-    fn pick_buffers(&self, which: u8, wanted: impl Fn(&Buffers) -> bool) -> Option<Rc<Buffers>> {
+    fn pick_buffers(&self, which: Few, wanted: impl Fn(&Buffers) -> bool) -> Option<Rc<Buffers>> {
         let buffers = self.buffers.borrow();
         let wanted: Vec<_> = buffers.iter().filter(|buffers| wanted(buffers)).collect();
-        if wanted.is_empty() {
-            None
-        } else {
-            Some(Rc::clone(wanted[usize::from(which) % wanted.len()]))
-        }
+        wanted.get(which.0 as usize % wanted.len().max(1)).map(|buffers| Rc::clone(buffers))
     }
 
-    pub(crate) fn free_buffers(&self, op: Op) {
-        let Some(buffers) = self.pick_buffers(op.which, |_| true) else {
+    pub(crate) fn free_buffers(&self, which: Few) {
+        let Some(buffers) = self.pick_buffers(which, |_| true) else {
             return self.check("loop_buffers_free", api::loop_buffers_free(ptr::null_mut()), 0);
         };
         let l = &buffers.lp;
@@ -264,11 +261,10 @@ impl Machine {
     }
 
     /// Gives back a part that is kept, by any address in it.
-    pub(crate) fn return_buffer(&self, op: Op) {
-        let Some(buffers) =
-            self.pick_buffers(op.which, |buffers| !buffers.kept.borrow().is_empty())
+    pub(crate) fn return_buffer(&self, which: Few, at: Byte) {
+        let Some(buffers) = self.pick_buffers(which, |buffers| !buffers.kept.borrow().is_empty())
         else {
-            let Some(buffers) = self.pick_buffers(op.which, |_| true) else { return };
+            let Some(buffers) = self.pick_buffers(which, |_| true) else { return };
             let demanded = buffers.lp.unless_closing(no(EINVAL));
             let foreign = ptr::from_ref(self).cast();
             self.check(
@@ -283,33 +279,39 @@ impl Machine {
             );
         };
         let l = &buffers.lp;
-        let at = usize::from(op.how) % buffers.kept.borrow().len();
+        let (at, offset) = (at.0 as usize, at.0 as usize);
+        let at = at % buffers.kept.borrow().len();
         let (data, length) = {
             let kept = &buffers.kept.borrow()[at];
             self.require(kept.is_intact(), || "data that is kept has changed".into());
             (kept.data, kept.copy.len())
         };
-        let result = api::loop_buffer_return(
-            buffers.ptr,
-            data.wrapping_add(usize::from(op.time) % length).cast(),
-        );
+        let result =
+            api::loop_buffer_return(buffers.ptr, data.wrapping_add(offset % length).cast());
         self.check("loop_buffer_return", result, l.unless_closing(0));
         if result == 0 {
             buffers.kept.borrow_mut().swap_remove(at);
         }
     }
 
-    pub(crate) fn receive_multi(&self, l: &Rc<Lp>, op: Op) {
-        let is_foreign = op.how.is_multiple_of(16);
+    pub(crate) fn receive_multi(
+        &self,
+        l: &Rc<Lp>,
+        end: End,
+        buffers: Few,
+        owner: Owner,
+        script: Range<usize>,
+    ) {
+        let is_foreign = owner == Owner::Other;
         let wanted = |buffers: &Buffers| {
             Rc::ptr_eq(&buffers.lp, l) != is_foreign && !buffers.lp.is(Phase::Closing)
         };
-        let Some(buffers) = self.pick_buffers(op.how, wanted) else { return };
-        let Some((direction, is_pipe)) = self.direction(op) else { return };
+        let Some(buffers) = self.pick_buffers(buffers, wanted) else { return };
+        let Some((direction, is_pipe)) = self.direction(end) else { return };
         if is_pipe || direction.has_receiver.replace(true) {
             return;
         }
-        let thing = self.new_thing(l, Role::Operation, op, None);
+        let thing = self.new_thing(l, Role::Operation, script);
         let (io, fd) = (&thing.io, direction.to);
         io.kind.set(Kind::ReceiveMulti);
         io.fd.set(fd);
@@ -322,14 +324,14 @@ impl Machine {
     }
 }
 
-/// What to watch for: reading, writing, both, nothing; or what poll(2) does not have.
-fn events(op: Op) -> u32 {
-    let events = match op.how % 8 {
-        0..=2 => libc::POLLIN,
-        3 => libc::POLLOUT,
-        4 => libc::POLLIN | libc::POLLOUT,
-        5 => libc::POLLRDHUP,
-        _ => 0,
-    };
-    if op.how >= 248 { 1 << 31 } else { events as u32 }
+/// What to watch for; or what poll(2) does not have.
+fn bits(events: Events) -> u32 {
+    match events {
+        Events::In => libc::POLLIN as u32,
+        Events::Out => libc::POLLOUT as u32,
+        Events::Both => (libc::POLLIN | libc::POLLOUT) as u32,
+        Events::Rdhup => libc::POLLRDHUP as u32,
+        Events::Nothing => 0,
+        Events::Unknown => 1 << 31,
+    }
 }

@@ -2,14 +2,17 @@
 
 use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_int, c_void};
+use std::ops::Range;
 use std::ptr;
 use std::rc::Rc;
 use std::sync::atomic::AtomicI32;
 
 use super::api;
+use super::face;
 use super::io::{Buffers, Io};
+use super::language::{Face, Program, Shown};
 use super::memory::{self, Exempt};
-use super::ops::Op;
+use super::order::Order;
 use super::streams::Pair;
 use super::thing::{self, Role, State, Thing};
 
@@ -36,7 +39,6 @@ pub(crate) struct Lp {
     pub(crate) user_code: Cell<u32>,
     pub(crate) in_hook: Cell<bool>,
     pub(crate) fd: Cell<c_int>,
-    pub(crate) data: Cell<usize>,
     /// loop_stop() was called since a run returned last, and if inside a run in which iteration.
     pub(crate) stop_asked: Cell<bool>,
     pub(crate) stopped_in: Cell<Option<u64>>,
@@ -45,10 +47,20 @@ pub(crate) struct Lp {
     pub(crate) ran_now: Cell<u64>,
     pub(crate) stops_before: Cell<u64>,
     pub(crate) counts: Counts,
-    /// Places given to what is to run soon, and the one that ran last.
-    pub(crate) places: Cell<u64>,
-    pub(crate) last_place: Cell<u64>,
-    pub(crate) last_place_of_worker: Cell<u64>,
+    pub(crate) slack: u64,
+    pub(crate) order: Order,
+    /// The least number of the worker's post that runs next.
+    pub(crate) worker_number: Cell<usize>,
+    /// Nothing but scheduling was done with it: all that it does is known.
+    pub(crate) is_plain: Cell<bool>,
+    /// When the run ends at the latest, and whether it ended before its batch did.
+    pub(crate) run_until: Cell<u64>,
+    pub(crate) is_broken_off: Cell<bool>,
+    /// Panics have a handler, or leave the run, and how many came and were handled.
+    pub(crate) handles_panics: bool,
+    pub(crate) may_panic: Cell<bool>,
+    pub(crate) panics: Cell<u64>,
+    pub(crate) panics_handled: Rc<Cell<u64>>,
     pub(crate) slow: Cell<*const Thing>,
     /// What ran last, and whether its slowness is being reported: until then it has not quite
     /// ended.
@@ -84,8 +96,15 @@ pub(crate) struct Held {
     pub(crate) lp: Rc<Lp>,
 }
 
+#[derive(Default)]
 pub(crate) struct Machine {
-    ops: RefCell<std::vec::IntoIter<Op>>,
+    program: Program,
+    /// How many more lines may be done.
+    lines_left: Cell<u32>,
+    /// The face of the line that is being done.
+    pub(crate) by: Cell<Face>,
+    /// The callbacks on the stack, the innermost last.
+    pub(crate) stack: RefCell<Vec<*const Thing>>,
     pub(crate) loops: [RefCell<Option<Rc<Lp>>>; 3],
     pub(crate) made: Cell<usize>,
     pub(crate) things: RefCell<Vec<Rc<Thing>>>,
@@ -100,9 +119,9 @@ pub(crate) struct Machine {
     pub(crate) room: Cell<Option<u32>>,
     /// Whether the last such call was refused any.
     pub(crate) was_refused: Cell<bool>,
-    /// What the worker is doing, and with which loop.
+    /// What the worker is doing, and with which loop, if it stays open meanwhile.
     pub(crate) job: RefCell<Option<Vec<Rc<Thing>>>>,
-    pub(crate) job_loop: Cell<*mut api::Loop>,
+    pub(crate) job_loop: Cell<Option<usize>>,
     pub(crate) worker_live: Cell<i64>,
     /// The streams there are, and the three in use.
     pub(crate) pairs: RefCell<Vec<Rc<Pair>>>,
@@ -129,10 +148,11 @@ pub(crate) struct Walk<'a> {
     machine: &'a Machine,
     lp: &'a Rc<Lp>,
     shown: RefCell<Vec<*const Thing>>,
-    op: Option<Op>,
+    shows: Option<(Shown, Range<usize>)>,
 }
 
 const CALLBACKS: u32 = 300;
+const LINES: u32 = 600;
 const DEPTH: u32 = 6;
 
 pub(crate) fn add(counter: &Cell<u64>, number: u64) {
@@ -171,93 +191,58 @@ impl Lp {
     }
 }
 
-/// Signals that do nothing to a program that does not handle them, and some that nobody can handle.
-pub(crate) fn signal_of(op: Op) -> c_int {
-    match op.which % 16 {
-        0..=6 => libc::SIGWINCH,
-        7..=11 => libc::SIGURG,
-        12 => libc::SIGKILL,
-        13 => libc::SIGSEGV,
-        14 => 0,
-        _ => 65,
-    }
-}
-
 pub(crate) fn no(errno: c_int) -> i64 {
     (-errno).into()
 }
 
 impl Machine {
-    pub(crate) fn new(ops: Vec<Op>) -> Machine {
+    pub(crate) fn new(program: Program) -> Machine {
         Machine {
-            ops: RefCell::new(ops.into_iter()),
-            loops: Default::default(),
-            made: Cell::new(0),
-            things: RefCell::default(),
-            remotes: RefCell::default(),
-            runs: RefCell::default(),
+            program,
+            lines_left: Cell::new(LINES),
             fuel: Cell::new(CALLBACKS),
-            depth: Cell::new(0),
-            fault: RefCell::default(),
-            room: Cell::new(None),
-            was_refused: Cell::new(false),
-            job: RefCell::default(),
-            job_loop: Cell::new(ptr::null_mut()),
-            worker_live: Cell::new(0),
-            pairs: RefCell::default(),
-            pairs_in_use: Default::default(),
             listener: Cell::new(-1),
-            connections: RefCell::default(),
-            connected: Cell::new(0),
-            accepted: Cell::new(0),
-            buffers: RefCell::default(),
+            ..Machine::default()
         }
     }
 
-    /// Does all operations, closes everything, and tells the first rule that was broken.
-    pub(crate) fn play(&self, setup: u8) -> Option<String> {
-        for n in 0..1 + setup % 3 {
-            let time = setup >> 2;
-            self.new_loop(
-                n.into(),
-                Op {
-                    verb: super::ops::Verb::New,
-                    lp: 0,
-                    how: setup.rotate_left(n.into()),
-                    which: n,
-                    time,
-                },
-            );
-        }
-        while let Some(op) = self.next_op() {
-            self.step(op);
-        }
-        self.end(setup & 0x80 != 0);
+    /// Does the program, closes everything, and tells the first rule that was broken.
+    pub(crate) fn play(&self) -> Option<String> {
+        self.perform(0..self.program.0.len());
+        self.end();
         self.fault.take()
     }
 
-    fn next_op(&self) -> Option<Op> {
-        if self.fault.borrow().is_some() { None } else { self.ops.borrow_mut().next() }
-    }
-
-    /// Does the next few operations, if it is not too deep for that.
-    pub(crate) fn perform(&self, count: u8) {
-        for _ in 0..count {
-            if self.depth.get() >= DEPTH || self.fuel.get() == 0 {
-                return;
-            }
-            let Some(op) = self.next_op() else { return };
+    /// Does these lines, each with those below it, if it is not too deep for that.
+    pub(crate) fn perform(&self, lines: Range<usize>) {
+        let mut at = lines.start;
+        while at < lines.end
+            && self.depth.get() < DEPTH
+            && self.fuel.get() > 0
+            && !self.has_failed()
+        {
+            let Some(left) = self.lines_left.get().checked_sub(1) else { return };
+            self.lines_left.set(left);
+            let (line, below) = (self.program.0[at], self.program.below(at));
+            at = below.end;
             self.depth.set(self.depth.get() + 1);
-            self.step(op);
+            let by = self.by.replace(line.by);
+            self.step(line, below);
+            self.by.set(by);
             self.depth.set(self.depth.get() - 1);
         }
     }
 
+    /// The functions of the face that the line names.
+    pub(crate) fn face(&self) -> &'static face::Face {
+        face::of(self.by.get())
+    }
+
     /// As `perform`, from what comes after a callback: if after that of a hook, what is scheduled
     /// may join the batch.
-    pub(crate) fn perform_after(&self, is_hook: bool, l: &Lp, count: u8) {
+    pub(crate) fn perform_after(&self, is_hook: bool, l: &Lp, lines: Range<usize>) {
         let was_in_hook = l.in_hook.replace(is_hook || l.in_hook.get());
-        self.perform(count);
+        self.perform(lines);
         l.in_hook.set(was_in_hook);
     }
 
@@ -286,7 +271,7 @@ impl Machine {
         self.require(result == demanded, || {
             format!("{function}() returned {result}, not {demanded}")
         });
-        if result < 0 {
+        if result < 0 && self.by.get() == Face::C {
             // SAFETY: the strings live for ever.
             let (sentence, name) = unsafe {
                 (
@@ -323,38 +308,37 @@ impl Machine {
         self.check(function, result, if has_failed { result } else { demanded });
     }
 
-    pub(crate) fn new_thing(
-        &self,
-        lp: &Rc<Lp>,
-        role: Role,
-        op: Op,
-        posted_release: api::Release,
-    ) -> Rc<Thing> {
+    pub(crate) fn new_thing(&self, lp: &Rc<Lp>, role: Role, script: Range<usize>) -> Rc<Thing> {
         let mut things = self.things.borrow_mut();
+        let can_be_rust = matches!(role, Role::Call | Role::Timer | Role::Repeat);
         let thing = Rc::new(Thing {
             number: things.len(),
             machine: ptr::from_ref(self),
             lp: Rc::clone(lp),
             role,
-            script: op.script(),
-            release_script: u8::from(op.time & 0x40 != 0),
+            script,
+            release_script: RefCell::default(),
             state: Cell::new(State::Pending),
             handle: Cell::new(0),
             when: Cell::new(u64::MAX),
-            period: if role == Role::Repeat { op.amount() } else { 0 },
+            period: Cell::new(0),
+            is_after_wait: Cell::new(false),
             skipped: Cell::new(0),
-            signal: signal_of(op),
+            signal: Cell::new(0),
             may_run: Cell::new(0),
             has_come: Cell::new(false),
             moves: Cell::new(0),
             referenced: Cell::new(!matches!(role, Role::Hook | Role::Signal)),
-            place: Cell::new(0),
+            order: Cell::new(0),
+            is_queued: Cell::new(false),
+            is_rust: can_be_rust && self.by.get() == Face::Rust,
+            dropped: Cell::new(0),
+            panics: Cell::new(false),
             after_iteration: Cell::new(0),
             on_stack: Cell::new(false),
             ran: Cell::new(0),
             release: Cell::new(None),
             released: Cell::new(0),
-            posted_release,
             posted: AtomicI32::new(thing::NOT_YET),
             by_worker: Cell::new(false),
             is_unsure: Cell::new(false),
@@ -413,10 +397,10 @@ impl Machine {
         }
     }
 
-    /// Walks. An operation says what the callback does.
-    pub(crate) fn walk(&self, lp: &Rc<Lp>, op: Option<Op>) {
+    /// Walks; `shows` says what the callback does.
+    pub(crate) fn walk(&self, lp: &Rc<Lp>, shows: Option<(Shown, Range<usize>)>) {
         let before = self.things_of(lp, |thing| thing.is_pending() && thing.handle.get() != 0);
-        let walk = Walk { machine: self, lp, shown: RefCell::default(), op };
+        let walk = Walk { machine: self, lp, shown: RefCell::default(), shows };
         let demanded = lp.unless_closing(0);
         lp.user_code.set(lp.user_code.get() + 1);
         let result = api::loop_walk(lp.ptr, Some(on_walk), ptr::from_ref(&walk).cast_mut().cast());
@@ -436,7 +420,10 @@ impl Machine {
     fn shown(&self, walk: &Walk<'_>, info: &api::Info) {
         let _exempt = Exempt::begin();
         let l = walk.lp;
-        let Some(thing) = self.thing_at(info.arg) else {
+        let is_shown = |thing: &Thing| {
+            thing.is_rust && thing.is_pending() && thing.handle.get() == info.handle
+        };
+        let Some(thing) = self.thing_at(info.arg).or_else(|| self.any_of(l, is_shown)) else {
             self.fail(|| format!("a walk showed what there is not: {info:?}"));
             return;
         };
@@ -461,10 +448,12 @@ impl Machine {
         self.require(right, || {
             format!("a walk showed {info:?} for {thing}, due at {}", thing.when.get())
         });
-        let Some(op) = walk.op else { return };
-        match op.time % 4 {
-            0 if !thing.is_guard() => self.cancel(l, info.handle),
-            1 => self.perform(1),
+        let is_only = walk.shown.borrow().len() == 1;
+        match &walk.shows {
+            Some((Shown::Cancelled, _)) if is_only && !thing.is_guard() => {
+                self.cancel(l, info.handle)
+            }
+            Some((_, script)) if is_only => self.perform(script.clone()),
             _ => {}
         }
     }

@@ -21,7 +21,7 @@ thread_local! {
 
 /// Memory for posts, which threads keep from one run to the next: `Chunk` in
 /// `src/pending/post_box.rs`.
-const CHUNK: usize = 64 * (1 + 255);
+const CHUNK: (usize, usize) = (64 * (1 + 255), 64);
 
 /// How many of those there are.
 static CHUNKS: AtomicI64 = AtomicI64::new(0);
@@ -32,7 +32,7 @@ pub(crate) fn chunks() -> i64 {
 }
 
 fn count(layout: Layout, number: i64) {
-    if layout.size() == CHUNK {
+    if (layout.size(), layout.align()) == CHUNK {
         CHUNKS.fetch_add(number, Relaxed);
     } else {
         LIVE.set(LIVE.get() + number);

@@ -5,6 +5,7 @@ use std::ptr;
 
 use super::api;
 use super::io::Kind;
+use super::language::Face;
 use super::machine::{Lp, Machine, Phase, add};
 use super::memory::Exempt;
 use super::thing::{self, Role, State, Thing};
@@ -76,6 +77,11 @@ impl Machine {
                 format!("{thing} ran at {now}, is due at {when}")
             });
         }
+        if thing.role != Role::Hook {
+            self.check_turn(l, thing, iteration);
+        } else if thing.is_after_wait.get() {
+            self.collect(l, iteration);
+        }
         self.check_place(thing);
         self.check_owed(l);
         if thing.role == Role::Repeat {
@@ -96,15 +102,23 @@ impl Machine {
             _ => self.fuel.get() == 0,
         };
         if ends_run {
+            let by = self.by.replace(Face::C);
             self.stop(l);
+            self.by.set(by);
         } else if !thing.is_guard() {
             self.fuel.set(self.fuel.get().saturating_sub(1));
-            self.perform(thing.script);
+            self.stack.borrow_mut().push(thing);
+            self.perform(thing.script.clone());
+            self.stack.borrow_mut().pop();
         }
         self.end_soon(thing);
         l.in_hook.set(was_in_hook);
         l.last.set(ptr::from_ref(thing));
         thing.on_stack.set(false);
+        if thing.panics.get() {
+            add(&l.panics, 1);
+            l.is_broken_off.set(l.is_broken_off.get() || !l.handles_panics);
+        }
     }
 
     /// A signal handler begins.
@@ -113,22 +127,17 @@ impl Machine {
         thing.has_come.set(false);
         let may_run = thing.may_run.get();
         thing.may_run.set(may_run.saturating_sub(1));
-        self.require(may_run > 0 && signal == thing.signal, || {
+        self.require(may_run > 0 && signal == thing.signal.get(), || {
             format!("{thing} was told of signal {signal}")
         });
         self.called(thing, lp);
     }
 
-    /// What runs soon runs in the order of the calls (S6, S26).
+    /// What another thread posts runs in the order of its posts (S26).
     fn check_place(&self, thing: &Thing) {
-        if matches!(thing.role, Role::Call | Role::Post) {
-            let lp = &thing.lp;
-            let last =
-                if thing.by_worker.get() { &lp.last_place_of_worker } else { &lp.last_place };
-            let (last, place) = (last.replace(thing.place.get()), thing.place.get());
-            self.require(place > last, || {
-                format!("{thing}, the {place}th, ran after the {last}th")
-            });
+        if thing.by_worker.get() {
+            let earliest = thing.lp.worker_number.replace(thing.number + 1);
+            self.require(thing.number >= earliest, || format!("{thing} ran after a later post"));
         }
     }
 
@@ -140,12 +149,16 @@ impl Machine {
         self.check("loop_skipped", api::loop_skipped(lp, handle, &raw mut skipped), 0);
         let missed = skipped - thing.skipped.replace(skipped);
         let when = thing.when.replace(next);
-        let right = when.saturating_add(thing.period.saturating_mul(missed.saturating_add(1)));
-        self.require(next == right, || {
+        let period = thing.period.get();
+        let right = when.saturating_add(period.saturating_mul(missed.saturating_add(1)));
+        let is_known = thing.lp.is_virtual;
+        let are_missed = !is_known || missed == (thing.lp.now() - when) / period;
+        self.require(next == right && are_missed, || {
             format!("{thing} was due at {when}, {missed} left out, and is next at {next}")
         });
         add(&thing.lp.counts.skipped, missed);
         thing.after_iteration.set(iteration);
+        thing.lp.scheduled(thing);
     }
 
     /// What has ended has been released before the next callback begins (S14).
@@ -159,6 +172,19 @@ impl Machine {
         if let Some(thing) = self.any_of(lp, is_owed) {
             self.fail(|| format!("{thing} has not been released"));
         }
+        let is_kept = |thing: &Thing| {
+            thing.is_rust
+                && !thing.is_pending()
+                && !thing.on_stack.get()
+                && thing.dropped.get() == 0
+        };
+        if let Some(thing) = self.any_of(lp, is_kept) {
+            self.fail(|| format!("what {thing} carries has not been dropped"));
+        }
+        let (came, handled) = (lp.panics.get(), lp.panics_handled.get());
+        self.require(!lp.handles_panics || came == handled, || {
+            format!("of {came} panics {handled} were handled")
+        });
     }
 
     /// A release hook begins.
@@ -170,6 +196,9 @@ impl Machine {
         self.require(thing.released.get() == 1, || format!("{thing} was released twice"));
         self.require(!thing.on_stack.get(), || {
             format!("{thing} was released while its callback was on the stack")
+        });
+        self.require(!thing.is_rust || thing.dropped.get() == 1, || {
+            format!("{thing} was released before what it carries was dropped")
         });
         let hook = thing.release.get();
         self.require(hook == Some(which), || {
@@ -195,7 +224,7 @@ impl Machine {
             State::Ran | State::Cancelled | State::Closed => {}
         }
         l.user_code.set(l.user_code.get() + 1);
-        self.perform_after(thing.role == Role::Hook, l, thing.release_script);
+        self.perform_after(thing.role == Role::Hook, l, thing.release_script.borrow().clone());
         l.user_code.set(l.user_code.get() - 1);
     }
 
@@ -219,39 +248,28 @@ impl Machine {
         self.require(duration >= thing.when.get(), || {
             format!("{duration} ns was reported as slow")
         });
-        if address.is_null() {
-            // A stop that was posted.
-            self.require(kind == api::KIND_CALL, || format!("{kind} was reported as slow"));
-        } else {
-            let call = thing::CALL.map_or(ptr::null_mut(), |call| call as *mut c_void);
-            let on_signal = thing::SIGNAL.map_or(ptr::null_mut(), |call| call as *mut c_void);
-            let last_is_recv = self
-                .thing_at(l.last.get().cast())
-                .is_some_and(|last| last.io.kind.get() == Kind::ReceiveMulti);
-            let right = match kind {
-                api::KIND_SIGNAL => on_signal,
-                api::KIND_OPERATION if last_is_recv => {
-                    address_of(thing::RECV.map(|call| call as *mut c_void))
-                }
-                api::KIND_OPERATION => address_of(thing::IO.map(|call| call as *mut c_void)),
-                api::KIND_WATCH => address_of(thing::WATCH.map(|call| call as *mut c_void)),
-                api::KIND_WORK => address_of(thing::DONE.map(|call| call as *mut c_void)),
-                _ => call,
-            };
-            let ours = address == right;
-            let last = self.thing_at(l.last.get().cast()).map_or(0, |last| last.kind());
-            self.require(ours && kind == last, || {
-                format!("{kind} at {address:?} was reported as slow")
-            });
-        }
+        let last = self.thing_at(l.last.get().cast());
+        let call = thing::CALL.map(|call| call as *mut c_void);
+        let right = match kind {
+            api::KIND_SIGNAL => thing::SIGNAL.map(|call| call as *mut c_void),
+            api::KIND_OPERATION => match last.as_ref().map(|last| last.io.kind.get()) {
+                Some(Kind::ReceiveMulti) => thing::RECV.map(|call| call as *mut c_void),
+                _ => thing::IO.map(|call| call as *mut c_void),
+            },
+            api::KIND_WATCH => thing::WATCH.map(|call| call as *mut c_void),
+            api::KIND_WORK => thing::DONE.map(|call| call as *mut c_void),
+            _ => call,
+        };
+        // A stop that was posted has no address, nor has a closure.
+        let is_stop = address.is_null() && kind == api::KIND_CALL;
+        let is_last = last
+            .as_ref()
+            .is_some_and(|last| last.kind() == kind && (last.is_rust || right == Some(address)));
+        self.require(is_stop || is_last, || format!("{kind} at {address:?} was reported as slow"));
         if self.fuel.get() > 0 {
             l.in_report.set(true);
-            self.perform_after(kind == api::KIND_HOOK, l, thing.script);
+            self.perform_after(kind == api::KIND_HOOK, l, thing.script.clone());
             l.in_report.set(false);
         }
     }
-}
-
-fn address_of(function: Option<*mut c_void>) -> *mut c_void {
-    function.unwrap_or(ptr::null_mut())
 }

@@ -1,15 +1,16 @@
 //! The ledger: what was scheduled, and what has become of it. Its address is the `arg` of
 //! everything.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{c_int, c_void};
+use std::ops::Range;
 use std::ptr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicI32, Ordering::AcqRel};
 
 use super::api;
 use super::io::Io;
-use super::machine::{Lp, Machine};
+use super::machine::{Lp, Machine, Phase};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Role {
@@ -50,26 +51,34 @@ pub(crate) struct Thing {
     pub(crate) machine: *const Machine,
     pub(crate) lp: Rc<Lp>,
     pub(crate) role: Role,
-    /// How many operations its callback does, and its release hook.
-    pub(crate) script: u8,
-    pub(crate) release_script: u8,
+    /// The lines of the program that its callback does, and those that its release hook does.
+    pub(crate) script: Range<usize>,
+    pub(crate) release_script: RefCell<Range<usize>>,
     pub(crate) state: Cell<State>,
     /// 0 when it is not known.
     pub(crate) handle: Cell<i64>,
     /// The deadline; for a post that is to wait, a time that it does not come before.
     pub(crate) when: Cell<u64>,
-    pub(crate) period: u64,
+    pub(crate) period: Cell<u64>,
     /// Of a signal handler: its signal, whether that has come since it ran last, and how often it
     /// may run for that: what comes while it stands in the ready queue is told anew.
-    pub(crate) signal: c_int,
+    pub(crate) signal: Cell<c_int>,
     pub(crate) may_run: Cell<u32>,
     pub(crate) has_come: Cell<bool>,
+    /// Of a hook.
+    pub(crate) is_after_wait: Cell<bool>,
     pub(crate) skipped: Cell<u64>,
     pub(crate) referenced: Cell<bool>,
     /// How often it was rescheduled.
     pub(crate) moves: Cell<u32>,
-    /// Its place among what was to run soon.
-    pub(crate) place: Cell<u64>,
+    /// Which scheduling this was, of all, and whether it stands in the ready queue or the batch.
+    pub(crate) order: Cell<u64>,
+    pub(crate) is_queued: Cell<bool>,
+    /// It was scheduled through the Rust API: what its callback carries was dropped so often, and
+    /// its callback is to panic when it ends.
+    pub(crate) is_rust: bool,
+    pub(crate) dropped: Cell<u32>,
+    pub(crate) panics: Cell<bool>,
     /// It was scheduled in a callback of this iteration, and runs in a later one.
     pub(crate) after_iteration: Cell<u64>,
     pub(crate) on_stack: Cell<bool>,
@@ -77,8 +86,6 @@ pub(crate) struct Thing {
     /// Which of the release hooks is set.
     pub(crate) release: Cell<Option<u8>>,
     pub(crate) released: Cell<u32>,
-    /// What the worker posts has this hook from the start.
-    pub(crate) posted_release: api::Release,
     /// What posting it returned, in the worker; `NOT_YET` before.
     pub(crate) posted: AtomicI32,
     pub(crate) by_worker: Cell<bool>,
@@ -145,9 +152,22 @@ impl Thing {
         }
     }
 
-    fn machine(&self) -> &Machine {
+    pub(crate) fn machine(&self) -> &Machine {
         // SAFETY: the machine outlives its things.
         unsafe { &*self.machine }
+    }
+}
+
+impl Thing {
+    /// What its callback carries is dropped.
+    pub(crate) fn was_dropped(&self) {
+        self.dropped.set(self.dropped.get() + 1);
+        let is_due = self.state.get() != State::Pending
+            || self.handle.get() == 0
+            || matches!(self.lp.phase.get(), Phase::ShuttingDown | Phase::Closing);
+        let is_right =
+            is_due && !self.on_stack.get() && self.dropped.get() == 1 && self.released.get() == 0;
+        self.machine().require(is_right, || format!("what {self} carries was dropped"));
     }
 }
 
@@ -159,68 +179,57 @@ impl std::fmt::Display for Thing {
     }
 }
 
-unsafe extern "C-unwind" fn on_call(lp: *mut api::Loop, arg: *mut c_void) {
+/// The thing that the library gives back.
+fn of<'a>(arg: *mut c_void) -> &'a Thing {
     // SAFETY: the argument is that of a thing, which the machine keeps until all loops are closed.
-    let thing = unsafe { &*arg.cast::<Thing>() };
-    thing.machine().called(thing, lp);
+    unsafe { &*arg.cast() }
 }
 
-unsafe extern "C-unwind" fn on_signal(lp: *mut api::Loop, signal: c_int, arg: *mut c_void) {
-    // SAFETY: as above.
-    let thing = unsafe { &*arg.cast::<Thing>() };
-    thing.machine().signalled(thing, lp, signal);
+extern "C-unwind" fn on_call(lp: *mut api::Loop, arg: *mut c_void) {
+    of(arg).machine().called(of(arg), lp);
 }
 
-unsafe extern "C-unwind" fn on_io(lp: *mut api::Loop, result: i32, flags: u32, arg: *mut c_void) {
-    // SAFETY: as above.
-    let thing = unsafe { &*arg.cast::<Thing>() };
-    thing.machine().arrived(thing, lp, result, flags, ptr::null());
+extern "C-unwind" fn on_signal(lp: *mut api::Loop, signal: c_int, arg: *mut c_void) {
+    of(arg).machine().signalled(of(arg), lp, signal);
 }
 
-unsafe extern "C-unwind" fn on_recv(
+extern "C-unwind" fn on_io(lp: *mut api::Loop, result: i32, flags: u32, arg: *mut c_void) {
+    of(arg).machine().arrived(of(arg), lp, result, flags, ptr::null());
+}
+
+extern "C-unwind" fn on_recv(
     lp: *mut api::Loop,
     result: i32,
     data: *const c_void,
     flags: u32,
     arg: *mut c_void,
 ) {
-    // SAFETY: as above.
-    let thing = unsafe { &*arg.cast::<Thing>() };
-    thing.machine().arrived(thing, lp, result, flags, data.cast());
+    of(arg).machine().arrived(of(arg), lp, result, flags, data.cast());
 }
 
-unsafe extern "C-unwind" fn on_ready(lp: *mut api::Loop, fd: c_int, events: u32, arg: *mut c_void) {
-    // SAFETY: as above.
-    let thing = unsafe { &*arg.cast::<Thing>() };
-    thing.machine().ready(thing, lp, fd, events);
+extern "C-unwind" fn on_ready(lp: *mut api::Loop, fd: c_int, events: u32, arg: *mut c_void) {
+    of(arg).machine().ready(of(arg), lp, fd, events);
 }
 
-unsafe extern "C-unwind" fn work(arg: *mut c_void) {
-    // SAFETY: as above; what is done with it here is atomic.
-    let worked = unsafe { &(*arg.cast::<Thing>()).io.worked };
-    worked.fetch_add(1, AcqRel);
+extern "C-unwind" fn work(arg: *mut c_void) {
+    // What is done with it here is atomic.
+    of(arg).io.worked.fetch_add(1, AcqRel);
 }
 
-unsafe extern "C-unwind" fn on_done(lp: *mut api::Loop, status: c_int, arg: *mut c_void) {
-    // SAFETY: as above.
-    let thing = unsafe { &*arg.cast::<Thing>() };
-    thing.machine().done(thing, lp, status);
+extern "C-unwind" fn on_done(lp: *mut api::Loop, status: c_int, arg: *mut c_void) {
+    of(arg).machine().done(of(arg), lp, status);
 }
 
-unsafe extern "C-unwind" fn on_release<const WHICH: u8>(arg: *mut c_void) {
-    // SAFETY: as above.
-    let thing = unsafe { &*arg.cast::<Thing>() };
-    thing.machine().released(thing, WHICH);
+extern "C-unwind" fn on_release<const WHICH: u8>(arg: *mut c_void) {
+    of(arg).machine().released(of(arg), WHICH);
 }
 
-unsafe extern "C-unwind" fn on_slow(
+extern "C-unwind" fn on_slow(
     lp: *mut api::Loop,
     duration: u64,
     kind: u32,
     address: *mut c_void,
     arg: *mut c_void,
 ) {
-    // SAFETY: as above.
-    let thing = unsafe { &*arg.cast::<Thing>() };
-    thing.machine().was_slow(thing, lp, duration, kind, address);
+    of(arg).machine().was_slow(of(arg), lp, duration, kind, address);
 }

@@ -1,13 +1,14 @@
-//! Operations: running, stopping.
+//! Actions: running, stopping.
 
+use std::ops::Range;
 use std::ptr;
 use std::rc::Rc;
 
 use libc::{EBUSY, EINTR, ENOMEM};
 
 use super::api;
+use super::language::{Byte, Face, Few};
 use super::machine::{Lp, Machine, add, no};
-use super::ops::{Op, Verb};
 use super::thing::{self, Role, State, Thing};
 
 /// How long a run may take on the real clock.
@@ -24,7 +25,7 @@ impl Machine {
                 l.stopped_in.set(Some(metrics.iterations));
             }
         }
-        let result = self.call_without_memory("loop_stop", || api::loop_stop(l.ptr));
+        let result = self.call_without_memory("loop_stop", || (self.face().stop)(l.ptr));
         self.check("loop_stop", result, demanded);
     }
 
@@ -34,30 +35,31 @@ impl Machine {
         if demanded == 0 { None } else { Some(demanded) }
     }
 
-    /// Runs with a timer that stops the run, should nothing else end it.
-    pub(crate) fn run(&self, l: &Rc<Lp>, op: Op, run: impl FnOnce(&Lp) -> i32) {
+    /// Runs, with a timer that stops the run after `limit`, should nothing else end it.
+    pub(crate) fn run(&self, l: &Rc<Lp>, limit: u64, may_be_done: bool) {
+        let face = self.face();
+        let run = if may_be_done { face.run } else { face.run_forever };
         if let Some(demanded) = Machine::refusal(l) {
-            return self.check("loop_run", run(l), demanded);
+            return self.check("loop_run", run(l.ptr), demanded);
         }
-        let delay = if l.is_virtual { op.amount().max(1) } else { REAL_LIMIT };
+        let delay = if l.is_virtual { limit.max(1) } else { REAL_LIMIT };
         if l.now().checked_add(delay).is_none_or(|when| when == u64::MAX) {
             // It would not come.
-            return self.run_once(l, Op { time: 0, ..op });
+            return self.run_once(l, 0);
         }
         if self.has_operations(l) {
             self.guard_real_time(l);
         }
         let guard = self.schedule_guard(l, delay);
-        self.run_unguarded(l, op.verb != Verb::RunForever, run);
+        self.run_unguarded(l, may_be_done, run);
         self.end_guard(l, &guard);
     }
 
     pub(crate) fn schedule_guard(&self, l: &Rc<Lp>, delay: u64) -> Rc<Thing> {
-        let op = Op { verb: Verb::CallLater, lp: 0, how: 0, which: 0, time: 0 };
-        let guard = self.new_thing(l, Role::Guard, op, None);
-        guard.when.set(l.now().saturating_add(delay));
+        let guard = self.new_thing(l, Role::Guard, 0..0);
         guard.handle.set(api::loop_call_later(l.ptr, delay, thing::CALL, guard.arg()));
         self.require(guard.handle.get() > 0, || format!("there is no {guard}"));
+        l.scheduled(&guard);
         let result = api::loop_when(l.ptr, guard.handle.get(), guard.when.as_ptr());
         self.check("loop_when", result, 0);
         guard.referenced.set(false);
@@ -68,6 +70,7 @@ impl Machine {
     pub(crate) fn end_guard(&self, l: &Lp, guard: &Thing) {
         if guard.is_pending() {
             guard.state.set(State::Cancelled);
+            l.unscheduled(guard);
             add(&l.counts.cancelled, 1);
             self.check("loop_cancel", api::loop_cancel(l.ptr, guard.handle.get()), 0);
         }
@@ -76,6 +79,10 @@ impl Machine {
     pub(crate) fn begin_run(&self, l: &Lp) {
         l.running.set(true);
         l.has_run.set(true);
+        if self.room.get().is_some() {
+            l.lose_order();
+        }
+        l.may_panic.set(self.by.get() == Face::Rust);
         l.ran_now.set(0);
         l.stops_before.set(l.counts.stops_run.get());
         self.runs.borrow_mut().push(l.ptr);
@@ -87,6 +94,9 @@ impl Machine {
         self.runs.borrow_mut().pop();
         self.check_owed(l);
         self.check_metrics(l);
+        self.check_batch_ended(l);
+        l.may_panic.set(false);
+        l.run_until.set(u64::MAX);
         let was_asked = l.stop_asked.get() || l.counts.stops_run.get() > l.stops_before.get();
         l.stop_asked.set(has_failed && was_asked);
         l.stopped_in.set(None);
@@ -100,11 +110,14 @@ impl Machine {
         &self,
         l: &Rc<Lp>,
         may_be_done: bool,
-        run: impl FnOnce(&Lp) -> i32,
+        run: extern "C" fn(*mut api::Loop) -> i32,
     ) {
         self.begin_run(l);
-        let result: i64 = self.call(|| run(l)).into();
-        let has_failed = self.was_refused.get() && result == no(ENOMEM);
+        let panics = l.panics.get();
+        let result: i64 = self.call(|| run(l.ptr)).into();
+        let has_panicked =
+            result == api::PANICKED.into() && !l.handles_panics && l.panics.get() > panics;
+        let has_failed = has_panicked || self.was_refused.get() && result == no(ENOMEM);
         let (stopped_inside, break_asked) = (l.stopped_in.get().is_some(), l.break_asked.get());
         let stop_asked = self.end_run(l, has_failed);
         let right = match result {
@@ -128,23 +141,28 @@ impl Machine {
         }
     }
 
-    pub(crate) fn run_once(&self, l: &Rc<Lp>, op: Op) {
-        let amount = if op.verb == Verb::RunOnce { op.amount() } else { 0 };
-        let limit =
-            if l.is_virtual && !self.has_operations(l) { amount } else { amount.min(REAL_LIMIT) };
+    pub(crate) fn run_once(&self, l: &Rc<Lp>, limit: u64) {
+        let is_timeless = l.is_virtual && !self.has_operations(l);
+        let limit = if is_timeless { limit } else { limit.min(REAL_LIMIT) };
+        let run_once = self.face().run_once;
         if let Some(demanded) = Machine::refusal(l) {
-            return self.check("loop_run_once", api::loop_run_once(l.ptr, limit), demanded);
+            return self.check("loop_run_once", run_once(l.ptr, limit), demanded);
         }
         let limit = if limit == u64::MAX { u64::MAX - 1 } else { limit };
         let before = l.now();
         let due: Vec<_> =
             self.things_of(l, |thing| is_due(thing, before)).iter().map(Due::new).collect();
         self.begin_run(l);
-        let result: i64 = self.call(|| api::loop_run_once(l.ptr, limit)).into();
-        let has_failed = self.was_refused.get() && result == no(ENOMEM);
+        l.run_until.set(before.saturating_add(limit));
+        let (wake_up, is_stopped, panics) = (self.wake_up(l), l.stop_asked.get(), l.panics.get());
+        let result: i64 = self.call(|| run_once(l.ptr, limit)).into();
+        let has_panicked =
+            result == api::PANICKED.into() && !l.handles_panics && l.panics.get() > panics;
+        let has_failed = has_panicked || self.was_refused.get() && result == no(ENOMEM);
         let ran = l.ran_now.get() as i64;
         // What there is no memory to append stays due.
-        let is_whole = !l.break_asked.get() && !self.was_refused.get() && result >= 0;
+        let is_whole =
+            !has_panicked && !l.break_asked.get() && !self.was_refused.get() && result >= 0;
         self.end_run(l, has_failed);
         if let Some(due) = due.iter().find(|due| is_whole && due.is_left()) {
             self.fail(|| format!("{} was due, and one iteration has not run it", due.thing));
@@ -155,21 +173,30 @@ impl Machine {
             format!("loop_run_once() returned {result} after {ran} callbacks and {stops} stops")
         });
         let slept = l.now() - before;
-        self.require(!l.is_virtual || slept <= limit, || {
+        // Nothing but scheduling was done: nothing else cuts a sleep short.
+        let is_cut = l.is_plain.get() && result == 0 && !is_stopped && !self.was_refused.get();
+        let least = limit.min(wake_up.saturating_sub(before));
+        self.require((!l.is_virtual || slept <= limit) && (!is_cut || slept >= least), || {
             format!("loop_run_once({limit}) slept {slept} ns")
         });
     }
 
     /// A run that another thread ends: it may sleep in the kernel.
-    pub(crate) fn run_until_worker(&self, l: &Rc<Lp>, op: Op) {
+    pub(crate) fn run_until_worker(
+        &self,
+        l: &Rc<Lp>,
+        posts: Few,
+        manner: Byte,
+        script: Range<usize>,
+    ) {
         if Machine::refusal(l).is_some() || self.remotes.borrow().len() >= 16 {
             return;
         }
         self.finish_job();
         self.new_remote(l);
         let Some(held) = self.remotes.borrow().last().cloned() else { return };
-        self.ask_worker(&held, op, true);
-        self.run_unguarded(l, false, |l| api::loop_run_forever(l.ptr));
+        self.ask_worker(&held, posts, manner, script, true);
+        self.run_unguarded(l, false, self.face().run_forever);
     }
 }
 

@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use super::language::{End, Length};
 use super::machine::Machine;
-use super::ops::Op;
 
 /// One direction of a stream. At most one operation sends at a time, and one receives.
 pub(crate) struct Direction {
@@ -130,15 +130,15 @@ impl Pair {
 }
 
 impl Machine {
-    /// One of three streams, the last of them a pipe. One that has been closed, or of which results
-    /// were lost, is replaced.
-    pub(crate) fn pair(&self, which: u8) -> Option<Rc<Pair>> {
-        let slot = usize::from(which) % 3;
+    /// One of three streams, the last of them a pipe, and which end of it. One that has been closed,
+    /// or of which results were lost, is replaced.
+    pub(crate) fn pair(&self, end: End) -> Option<(Rc<Pair>, usize)> {
+        let (slot, end) = (end as usize / 2, end as usize % 2);
         let mut pairs = self.pairs.borrow_mut();
         if let Some(pair) =
             &self.pairs_in_use[slot].borrow().as_ref().filter(|pair| pair.is_usable())
         {
-            return Some(Rc::clone(pair));
+            return Some((Rc::clone(pair), end));
         }
         if pairs.len() >= MOST_PAIRS {
             return None;
@@ -146,22 +146,27 @@ impl Machine {
         let pair = Rc::new(Pair::new(slot == 2, pairs.len() as u64)?);
         pairs.push(Rc::clone(&pair));
         *self.pairs_in_use[slot].borrow_mut() = Some(Rc::clone(&pair));
-        Some(pair)
+        Some((pair, end))
     }
 
-    pub(crate) fn direction(&self, op: Op) -> Option<(Rc<Direction>, bool)> {
-        let pair = self.pair(op.which)?;
-        let end = usize::from(op.which >> 2) % pair.directions.len();
-        Some((Rc::clone(&pair.directions[end]), pair.is_pipe))
+    /// The descriptor of an end, or -1.
+    pub(crate) fn fd_of(&self, end: End) -> i32 {
+        self.pair(end).map_or(-1, |(pair, end)| pair.fds[end].get())
+    }
+
+    /// What is written at an end, or at the other one of a pipe.
+    pub(crate) fn direction(&self, end: End) -> Option<(Rc<Direction>, bool)> {
+        let (pair, end) = self.pair(end)?;
+        Some((Rc::clone(&pair.directions[end % pair.directions.len()]), pair.is_pipe))
     }
 
     /// The other side of a stream sends or receives a little, without a loop.
-    pub(crate) fn feed(&self, op: Op) {
-        let Some((direction, _)) = self.direction(op) else { return };
+    pub(crate) fn feed(&self, end: End, length: Length) {
+        let Some((direction, _)) = self.direction(end) else { return };
         if direction.has_sender.get() {
             return;
         }
-        let bytes: Vec<u8> = direction.next_bytes(length(op)).collect();
+        let bytes: Vec<u8> = direction.next_bytes(length.0 as usize).collect();
         let vector =
             libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
         // SAFETY: so many bytes are there. It does not wait.
@@ -170,11 +175,11 @@ impl Machine {
         direction.send(sent.max(0) as u64);
     }
 
-    pub(crate) fn drain(&self, op: Op) {
+    pub(crate) fn drain(&self, end: End, length: Length) {
         if let Some((direction, _)) =
-            self.direction(op).filter(|(direction, _)| !direction.has_receiver.get())
+            self.direction(end).filter(|(direction, _)| !direction.has_receiver.get())
         {
-            self.receive_now(&direction, length(op));
+            self.receive_now(&direction, length.0 as usize);
         }
     }
 
@@ -220,10 +225,4 @@ pub(crate) fn close(fd: &Cell<i32>) {
         // SAFETY: the machine has made it, and nothing is done with it any more.
         unsafe { libc::close(fd) };
     }
-}
-
-/// A number of bytes, from few to more than fit.
-pub(crate) fn length(op: Op) -> usize {
-    const LENGTHS: [usize; 8] = [1, 2, 7, 100, 1000, 4096, 8000, LONGEST];
-    LENGTHS[usize::from(op.how >> 5)]
 }

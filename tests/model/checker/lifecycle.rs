@@ -1,40 +1,46 @@
-//! Operations: making, shutting down, closing.
+//! Actions: making, shutting down, closing.
 
 use std::cell::Cell;
 use std::ptr;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Acquire;
 
-use libc::{E2BIG, EBUSY, EINVAL};
+use libc::EBUSY;
 
 use super::api;
-use super::machine::{Counts, Lp, Machine, Phase, no};
+use super::face;
+use super::language::{Action, Clock, Panics};
+use super::machine::{Counts, Lp, Machine, Phase, add, no};
 use super::memory;
-use super::ops::{Op, Verb};
+use super::order::Order;
 use super::thing::{Role, State, Thing};
 
+/// How many loops a program makes.
+const MOST_LOOPS: usize = 8;
+
 impl Machine {
-    pub(crate) fn new_loop(&self, slot: usize, op: Op) {
-        const FEW: [u32; 4] = [0, 1, 2, 8];
-        let slot = &self.loops[slot % 3];
-        if slot.borrow().is_some() || self.made.get() == 8 {
+    pub(crate) fn new_loop(&self, action: Action) {
+        let Action::NewLoop { slot, clock, sq, cq, spin, slack, start, panics } = action else {
+            return;
+        };
+        let slot = &self.loops[slot.0 as usize % 3];
+        if slot.borrow().is_some() || self.made.get() == MOST_LOOPS {
             return;
         }
-        let is_virtual = !op.how.is_multiple_of(8);
-        let slacks = if is_virtual { [0, 10, 1000, u64::MAX] } else { [0, 10, 1000, 50_000] };
+        let is_virtual = clock == Clock::Virtual;
         let options = api::Options {
             size: size_of::<api::Options>() as u32,
             flags: if is_virtual { api::VIRTUAL_TIME } else { 0 },
-            sq_entries: FEW[usize::from(op.which % 4)],
-            cq_entries: if op.which & 4 == 0 { 0 } else { 8 },
-            spin_ns: u64::from(op.which & 8) * 500,
-            slack_ns: if op.how & 0x30 == 0 { slacks[usize::from(op.which >> 6)] } else { 0 },
+            sq_entries: sq.0 as u32,
+            cq_entries: if cq.0 == 0 { 0 } else { 8 },
+            spin_ns: spin.0,
+            slack_ns: slack.0,
             trace: ptr::null(),
-            start_ns: [1_000_000, 1_000_000, 0, op.moment(u64::MAX / 2)][usize::from(op.how >> 6)],
+            start_ns: if is_virtual { start.0 } else { 0 },
             executor_threads: 0,
             reserved: 0,
         };
-        let is_default = op.how == 0;
+        let is_default = !is_virtual && (sq.0, cq.0, spin.0, slack.0) == (0, 0, 0, 0);
         let mut lp = ptr::null_mut();
         let options_or_null = if is_default { ptr::null() } else { &raw const options };
         if std::env::var_os("RINGLOOP_KERNEL").is_some() {
@@ -48,6 +54,13 @@ impl Machine {
             return;
         }
         self.made.set(self.made.get() + 1);
+        let handled = Rc::new(Cell::new(0));
+        if panics == Panics::Handled {
+            let handled = Rc::clone(&handled);
+            let handler = move |_: &ringloop::Loop, _| add(&handled, 1);
+            let result = face::rust(lp).set_exception_handler(handler);
+            self.require(result.is_ok(), || "there is no exception handler".into());
+        }
         *slot.borrow_mut() = Some(Rc::new(Lp {
             number: self.made.get(),
             ptr: lp,
@@ -59,16 +72,22 @@ impl Machine {
             user_code: 0.into(),
             in_hook: false.into(),
             fd: (-1).into(),
-            data: 0.into(),
             stop_asked: false.into(),
             stopped_in: None.into(),
             break_asked: false.into(),
             ran_now: 0.into(),
             stops_before: 0.into(),
             counts: Counts::default(),
-            places: 0.into(),
-            last_place: 0.into(),
-            last_place_of_worker: 0.into(),
+            slack: slack.0,
+            order: Order::begin(api::loop_time(lp)),
+            worker_number: 0.into(),
+            is_plain: true.into(),
+            run_until: u64::MAX.into(),
+            is_broken_off: false.into(),
+            handles_panics: panics == Panics::Handled,
+            may_panic: false.into(),
+            panics: 0.into(),
+            panics_handled: handled,
             slow: Cell::new(ptr::null()),
             last: Cell::new(ptr::null()),
             in_report: false.into(),
@@ -83,37 +102,10 @@ impl Machine {
         }));
     }
 
-    /// Options that there are not.
-    pub(crate) fn new_refused(&self, op: Op) {
-        let mut bytes = [0u64; 9];
-        let size = size_of::<api::Options>();
-        let small = [0, 3, 4];
-        let (size, flags, demanded) = match op.which % 5 {
-            0 => (small[usize::from(op.how % 2)], 0, no(EINVAL)),
-            1 => (size + 8, 0, no(E2BIG)),
-            2 => (size, u32::from(op.how) << 1 | 2, no(EINVAL)),
-            3 => (4097, 0, no(E2BIG)),
-            _ => (size, 1, no(EINVAL)),
-        };
-        bytes[0] = size as u64 | u64::from(flags) << 32;
-        // More entries than there may be, or fewer completions than submissions.
-        bytes[1] = if op.which % 5 == 4 {
-            [40_000, 70_000 << 32, 16 | 8 << 32][usize::from(op.how % 3)]
-        } else {
-            0
-        };
-        // Beyond what there is.
-        bytes[size_of::<api::Options>() / 8] = 1;
-        let mut lp = ptr::null_mut();
-        let result = api::loop_new(bytes.as_ptr().cast(), &raw mut lp);
-        self.check("loop_new", result, demanded);
-        self.require(lp.is_null(), || "loop_new() failed and wrote".into());
-        self.check("loop_new", api::loop_new(ptr::null(), ptr::null_mut()), no(EINVAL));
-    }
-
     pub(crate) fn end_all(&self, lp: &Rc<Lp>, state: State) {
         for thing in self.things_of(lp, Thing::is_pending) {
             if !thing.is_unsure.get() {
+                lp.unscheduled(&thing);
                 thing.state.set(state);
             }
         }
@@ -124,6 +116,7 @@ impl Machine {
         let demanded = l.unless_closing(if is_busy { no(EBUSY) } else { 0 });
         if demanded == 0 {
             l.phase.set(Phase::ShuttingDown);
+            l.lose_order();
             self.ask_all(l);
         }
         self.check("loop_shutdown", api::loop_shutdown(l.ptr), demanded);
@@ -146,11 +139,11 @@ impl Machine {
         }
     }
 
-    pub(crate) fn close(&self, l: &Rc<Lp>, op: Op) {
+    pub(crate) fn close(&self, l: &Rc<Lp>, limit: Option<u64>) {
         let is_busy = l.running.get() || l.user_code.get() > 0;
         let demanded = l.unless_closing(if is_busy { no(EBUSY) } else { 0 });
         if demanded == 0 {
-            if self.job_loop.get() == l.ptr {
+            if self.job_loop.get() == Some(l.number) {
                 self.finish_job();
             }
             self.check_kept();
@@ -163,12 +156,12 @@ impl Machine {
             l.phase.set(Phase::Closing);
         }
         // Results of operations take what memory they can have.
-        let (result, has_asked) = memory::refuse_after(0, || match op.which % 2 {
-            0 => api::loop_close(l.ptr),
-            _ => api::loop_close_within(l.ptr, op.amount()),
+        let (result, has_asked) = memory::refuse_after(0, || match limit {
+            None => api::loop_close(l.ptr),
+            Some(limit) => api::loop_close_within(l.ptr, limit),
         });
         self.require(!has_asked || may_fail, || "loop_close() has asked for memory".into());
-        if may_fail && op.which % 2 == 1 && matches!(-result, libc::ETIMEDOUT | libc::ENOMEM) {
+        if may_fail && limit.is_some() && matches!(-result, libc::ETIMEDOUT | libc::ENOMEM) {
             return l.phase.set(former);
         }
         self.check("loop_close", result, demanded);
@@ -190,17 +183,14 @@ impl Machine {
     }
 
     /// Ends what is left, and sees whether every account is settled.
-    pub(crate) fn end(&self, run_first: bool) {
-        for slot in &self.loops {
-            let Some(l) = slot.borrow().clone() else { continue };
-            let op = Op { verb: Verb::Close, lp: 0, how: 0, which: 0, time: 12 };
-            if run_first {
-                self.run(&l, op, |l| api::loop_run(l.ptr));
-            }
+    pub(crate) fn end(&self) {
+        // A release hook may make another loop.
+        for _ in 0..2 * MOST_LOOPS {
+            let Some(l) = self.loops.iter().find_map(|slot| slot.borrow().clone()) else { break };
             if l.is(Phase::Open) {
                 self.check_metrics(&l);
             }
-            self.close(&l, op);
+            self.close(&l, None);
         }
         self.finish_job();
         self.end_streams();
@@ -220,6 +210,7 @@ impl Machine {
                 && thing.state.get() != State::Pending
                 && (was_accepted || ran == 0)
                 && (ran <= 1 || thing.stays())
+                && thing.dropped.get() == u32::from(thing.is_rust)
                 && thing.io.worked.load(Acquire) <= 1;
             self.require(right, || {
                 format!("in the end {thing} has run {ran} times and was released {released} times")
