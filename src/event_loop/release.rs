@@ -79,10 +79,15 @@ impl Loop {
     }
 
     /// Hands panics to the exception handler; without one, the first goes on its way (S30), unless
-    /// it is nobody's (S41).
+    /// it is nobody's (S41). In a forked child they are the parent's to handle (S33).
     #[cold]
     pub(super) fn handle_panics(&self, payloads: [Option<Payload>; 3]) {
         for payload in payloads.into_iter().flatten() {
+            // A release hook, or the handler of another panic, may have forked.
+            if !self.owner.process().is_current() {
+                std::mem::forget(payload);
+                continue;
+            }
             let (payload, is_unjoined) = Unjoined::open(payload);
             let mut payload = Some(payload);
             self.exception_handler.with(|handler| {

@@ -14,7 +14,7 @@ use ringloop::{Loop, Outcome};
 
 use super::{both_ways, hold, turn, waiting};
 use crate::support::{Watch, Watched};
-use crate::trace::{HOUR, OnDrop, Trace, errno, panic, virtual_loop};
+use crate::trace::{Bomb, HOUR, OnDrop, Trace, errno, panic, virtual_loop};
 
 /// What the child of a fork does; tells its exit status.
 fn in_child(f: impl FnOnce()) -> i32 {
@@ -276,5 +276,55 @@ fn s33_no_release_hook_runs_in_the_child_of_a_drop_that_forks() {
             assert_eq!(unsafe { libc::waitpid(child.get(), &mut status, 0) }, child.get());
             assert_eq!((status, trace.take()), (0, vec!["hook"]), "a check in the child failed");
         }
+    }
+}
+
+/// What panics, with a release hook that forks: a callback, a detached task, the Drop of what is
+/// cancelled; and a hook that forks and panics itself.
+#[test]
+fn s33_a_panic_is_not_handled_in_the_child_of_a_hook_that_forks() {
+    for (case, is_handled) in (0..4).flat_map(|case| [(case, true), (case, false)]) {
+        let lp = virtual_loop();
+        let (trace, child) = (Trace::new(), Rc::new(Cell::new(-1)));
+        if is_handled {
+            let mut note = trace.note("handled");
+            lp.set_exception_handler(move |lp, _| note(lp)).unwrap();
+        }
+        let handle = match case {
+            0 => lp.call_soon(|_| panic("in the callback")).unwrap(),
+            1 => lp.spawn(async { panic("in the task") }).map(|join| join.handle()).unwrap(),
+            _ => {
+                let bomb = (case == 2).then(|| Bomb("in the Drop"));
+                lp.call_later(HOUR, move |_| drop(bomb)).unwrap()
+            }
+        };
+        let forked = Rc::clone(&child);
+        lp.on_release(handle, move |_| {
+            // SAFETY: the child does as `in_child` says.
+            forked.set(unsafe { libc::fork() });
+            if case == 3 {
+                panic("in the hook");
+            }
+        })
+        .unwrap();
+        if case > 1 {
+            lp.call_soon(move |lp| lp.cancel(handle).unwrap()).unwrap();
+        }
+        let ran = catch_unwind(AssertUnwindSafe(|| lp.run_once(Duration::ZERO)));
+        if child.get() == 0 {
+            let checked = catch_unwind(AssertUnwindSafe(|| {
+                assert_eq!((errno(ran.unwrap()), trace.take()), (EOWNERDEAD, vec![]));
+                assert!(lp.in_child().close().is_ok());
+            }));
+            // SAFETY: ends the process.
+            unsafe { libc::_exit(i32::from(checked.is_err())) }
+        }
+        let mut status = -1;
+        // SAFETY: the child is this thread's own, and `status` is a live variable.
+        assert_eq!(unsafe { libc::waitpid(child.get(), &mut status, 0) }, child.get());
+        assert_eq!(status, 0, "a check in the child failed: {case}, {is_handled}");
+        // Without a handler, that of the task is the panic hook's alone (S41).
+        let is_caught = is_handled || case == 1;
+        assert_eq!((ran.is_ok(), trace.len()), (is_caught, usize::from(is_handled)));
     }
 }
