@@ -155,6 +155,11 @@ impl<T> Future for Pop<'_, T> {
         let notify = if is_over() { None } else { Some(Notify::of(context.waker())) };
         let Some(notify) = notify.filter(|_| !is_over()) else {
             let value = shared.values.borrow_mut().pop_front();
+            if value.is_none() && !shared.is_closed.get() {
+                // Whoever was called by the drop of the waker has taken it.
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             self.leave();
             return Poll::Ready(value);
         };

@@ -337,6 +337,28 @@ fn s30_a_waker_that_brings_what_is_waited_for_while_it_is_cloned_loses_no_wake()
 }
 
 #[test]
+fn s47_a_waker_that_takes_the_value_when_it_is_dropped_ends_no_pop() {
+    unsafe fn push(data: *const ()) -> RawWaker {
+        // SAFETY: the queue outlives the wakers, which stay on this thread.
+        unsafe { &*data.cast::<task::Queue<u32>>() }.push(1).unwrap();
+        RawWaker::new(data, &CLONED)
+    }
+    unsafe fn take(data: *const ()) {
+        // SAFETY: as above.
+        assert_eq!(unsafe { &*data.cast::<task::Queue<u32>>() }.try_pop(), Some(1));
+    }
+    static FIRST: RawWakerVTable = RawWakerVTable::new(push, |_| {}, |_| {}, |_| {});
+    static CLONED: RawWakerVTable = RawWakerVTable::new(push, |_| {}, |_| {}, take);
+    let queue = task::Queue::<u32>::new();
+    let mut pop = pin!(queue.pop());
+    // SAFETY: it owns nothing.
+    let waker = unsafe { Waker::new(std::ptr::from_ref(&queue).cast(), &FIRST) };
+    assert!(pop.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    queue.push(2).unwrap();
+    assert_eq!(pop.poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Some(2)));
+}
+
+#[test]
 fn s30_a_waker_that_shuts_the_loop_down_while_it_is_cloned_is_told_so() {
     let lp = real_loop();
     let (mut one, _other) = ringloop::net::UnixStream::pair().unwrap();
