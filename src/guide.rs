@@ -1,21 +1,20 @@
-//! The guide, in four chapters. Each begins with a program and ends with where to read on; all of
-//! their programs are compiled and run by the tests.
+//! The guide, in four chapters. Each begins with a program and ends with further reading. The tests
+//! compile and run all programs of the guide.
 //!
-//! - [`callbacks`]: the loop itself. Calls, timers, handles, running and stopping, and time that a
-//!   test can jump through.
-//! - [`coroutines`]: tasks that await. For who comes from asyncio or tokio, with a table from
-//!   either.
-//! - [`threads`]: what other threads may do, work off the loop, a loop for each processor, signals,
-//!   fork.
-//! - [`io`]: sockets, files, pipes and children, with callbacks and with tasks; what is lost when a
-//!   future is dropped, and what not.
+//! - [`callbacks`]: the loop itself. Calls, timers, handles, running and stopping, and virtual time
+//!   for tests.
+//! - [`coroutines`]: tasks that await, with tables for users of asyncio and tokio.
+//! - [`threads`]: what other threads may do, work on other threads, one loop for each processor,
+//!   signals, fork.
+//! - [`io`]: sockets, files, pipes and children, with callbacks and with tasks; what a dropped
+//!   future loses and keeps.
 //!
-//! A program without `main` stands in `fn main() -> Result<(), Box<dyn std::error::Error>> { ...
-//! Ok(()) }`. Some use the crates `libc`, `futures-util` and `futures-channel`; `compat` is there
-//! with the features `futures-io` and `hyper`.
+//! A program without `main` is the body of `fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! ... Ok(()) }`. Some programs use the crates `libc`, `futures-util` and `futures-channel`.
+//! `compat` needs the feature `futures-io` or `hyper`.
 //!
-//! The chapters cite the rules of `docs/semantics.md` by their numbers, as S7. The module is in the
-//! documentation alone, not in the library.
+//! The chapters cite the rules of `docs/semantics.md` by number, as S7. The module exists only in
+//! the documentation, not in the library.
 
 pub mod callbacks {
     #![doc = include_str!("../docs/guide/callbacks.md")]

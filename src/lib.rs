@@ -1,8 +1,8 @@
 //! An event loop for Linux on io_uring, with the scheduling of Python's asyncio.
 //!
-//! A [`Loop`] calls back: soon, later, at a time, again and again, when a descriptor is ready, when
-//! an operation is done. What it promises is written down as rules with numbers, S1 to S48, in
-//! `docs/semantics.md`; the documentation cites them, and the tests bear their numbers.
+//! A [`Loop`] calls back: soon, later, at a given time, periodically, when a descriptor is ready,
+//! or when an operation has completed. Numbered rules, S1 to S48 in `docs/semantics.md`, define its
+//! behaviour. The documentation cites them, and tests have their numbers.
 //!
 //! ```
 //! use std::time::Duration;
@@ -16,9 +16,9 @@
 //! # Ok::<(), ringloop::Error>(())
 //! ```
 //!
-//! It runs coroutines as well, whose turns stand in the same queue: [`task`] starts and joins them,
-//! and [`net`], [`fs`], [`process`] and [`signal`](mod@signal) are what they await. A buffer is
-//! given to an operation and comes back with the result:
+//! A loop also runs coroutines. Their turns are entries of the same ready queue. [`task`] starts
+//! and joins coroutines, which await [`net`], [`fs`], [`process`] and [`signal`](mod@signal). An
+//! operation takes ownership of its buffer and returns the buffer with the result:
 //!
 //! ```
 //! use std::time::Duration;
@@ -41,30 +41,29 @@
 //!
 //! # The guide
 //!
-//! Four chapters, each with a first program, the rules that matter, pitfalls, and what is not
-//! guaranteed:
+//! Four chapters, each with a first program, the important rules, pitfalls, and the limits of the
+//! guarantees:
 //!
 //! - [callbacks](guide::callbacks): calls, timers, handles, running and stopping, virtual time for
 //!   tests;
-//! - [coroutines](guide::coroutines): tasks, groups, queues, time; from asyncio and from tokio;
-//! - [threads](guide::threads): posts, wakers, work off the loop, a loop for each processor,
+//! - [coroutines](guide::coroutines): tasks, groups, queues, time; coming from asyncio or tokio;
+//! - [threads](guide::threads): posts, wakers, work on other threads, one loop for each processor,
 //!   signals, fork;
-//! - [io](guide::io): readiness and completions, owned buffers, what is lost when a future is
-//!   dropped.
+//! - [io](guide::io): readiness and completions, owned buffers, the effects of dropping a future.
 //!
 //! # What to know
 //!
-//! - A loop belongs to one thread. Callbacks get `&Loop` and may call all of it.
-//! - Errors are values, an errno and a sentence, and nothing is lost on one.
-//! - It needs Linux 5.10, and is at its best from 6.1. Where io_uring is switched off, making a
-//!   loop says so.
+//! - A loop belongs to one thread. Callbacks get `&Loop` and may call all of its methods.
+//! - An error is a value: an errno and a sentence. No error loses data.
+//! - The library needs Linux 5.10 and uses further features up to 6.1 and later. Where io_uring is
+//!   disabled, making a loop fails with an error that explains the cause.
 //!
 //! # Features
 //!
-//! - `futures-io`: `compat::Buffered` makes of a stream one with the traits of futures-io.
-//! - `hyper`: the same with those of hyper, and an executor and a timer for hyper.
-//! - `futures-core`: [`signal::Signals`] is a `Stream`.
-//! - `capi`: the library has the C API as well, and `build.rs` generates its header.
+//! - `futures-io`: `compat::Buffered` wraps a stream and implements the traits of futures-io.
+//! - `hyper`: the same with the traits of hyper, and an executor and a timer for hyper.
+//! - `futures-core`: [`signal::Signals`] implements `Stream`.
+//! - `capi`: adds the C API to the library; `build.rs` generates its header.
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
@@ -109,12 +108,12 @@ pub use pending::HookPoint;
 pub use task::current::Current;
 pub use time::Time;
 
-/// The README's program compiles and runs.
+/// The program of the README compiles and runs.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// What the chapters of the book have in Rust compiles and runs; those of the guide are in `guide`.
+/// The Rust programs of the book's chapters compile and run; `guide` has those of the guide.
 #[cfg(doctest)]
 mod book {
     #[doc = include_str!("../docs/first-program.md")]

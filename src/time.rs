@@ -1,7 +1,7 @@
 //! Time: a point on CLOCK_MONOTONIC in whole nanoseconds, and the clock that reads it.
 //!
-//! There is no cached "now": every reading asks the clock (S1; about 25 ns through the vDSO). The
-//! virtual clock of S36 stands still until the loop moves it to a deadline.
+//! The loop caches no "now": every reading asks the clock (S1), which costs about 25 ns through the
+//! vDSO. The virtual clock of S36 stands still until the loop moves it to a deadline.
 
 use std::fmt;
 use std::ops::{Add, AddAssign, Sub};
@@ -21,7 +21,7 @@ impl Time {
     /// A deadline that never comes (S4). A timer at `NEVER` is pending and can be rescheduled.
     pub const NEVER: Time = Time(u64::MAX);
 
-    /// The time that many nanoseconds after the clock's zero.
+    /// The time `nanos` nanoseconds after the clock's zero.
     pub const fn from_nanos(nanos: u64) -> Time {
         Time(nanos)
     }
@@ -31,8 +31,8 @@ impl Time {
         self.0
     }
 
-    /// Seconds since the clock's zero, for printing: a double holds nanoseconds exactly for 104
-    /// days only.
+    /// Seconds since the clock's zero, for printing. A double holds nanoseconds exactly only up to
+    /// 104 days.
     pub fn as_secs_f64(self) -> f64 {
         self.0 as f64 / 1e9
     }
@@ -72,7 +72,7 @@ impl fmt::Debug for Time {
     }
 }
 
-/// A duration in nanoseconds; one that does not fit a u64 (584 years) is [`Time::NEVER`]'s.
+/// A duration in nanoseconds, saturating at [`Time::NEVER`], 584 years.
 pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -84,7 +84,7 @@ pub(crate) fn monotonic() -> u64 {
     read(ClockId::CLOCK_MONOTONIC)
 }
 
-/// CLOCK_BOOTTIME now, in nanoseconds: the kernel's time of a thread's beginning.
+/// CLOCK_BOOTTIME now, in nanoseconds. The kernel gives the start time of a thread on this clock.
 pub(crate) fn boottime() -> u64 {
     read(ClockId::CLOCK_BOOTTIME)
 }
@@ -94,7 +94,7 @@ fn read(clock: ClockId) -> u64 {
     now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
 }
 
-/// How many times this thread has read the clock, for the tests that count (S5).
+/// Counts this thread's readings of the clock, for tests (S5).
 #[cfg(test)]
 pub(crate) mod readings {
     use std::cell::Cell;

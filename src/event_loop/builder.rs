@@ -1,4 +1,4 @@
-//! A loop's beginning: its settings, and the builder that makes it.
+//! The settings of a loop, and the builder that makes the loop.
 
 use std::cell::{Cell, RefCell};
 use std::os::unix::ffi::OsStrExt;
@@ -17,7 +17,7 @@ use crate::sys::owner::Owner;
 use crate::threads::executor::Executor;
 use crate::time::{self, Clock, Time};
 
-/// Settings of a loop that is to be made.
+/// Settings of a new loop.
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct Builder {
@@ -31,25 +31,25 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Entries of the submission queue, at most 32768; 0 is the default of 128. The kernel rounds
+    /// Entries of the submission queue, at most 32768; 0 means the default, 128. The kernel rounds
     /// up to a power of two.
     pub fn sq_entries(mut self, entries: u32) -> Builder {
         self.sq_entries = entries;
         self
     }
 
-    /// Entries of the completion queue, at least those of the submission queue and at most 65536; 0
-    /// is the default of eight for each submission. Completions that do not fit wait in memory of
-    /// the kernel's, at the cost of a system call; where the kernel has no memory for one, it is
-    /// lost, and a run says EBADR (S28).
+    /// Entries of the completion queue, at most 65536 and not fewer than those of the submission
+    /// queue; 0 means the default, eight for each submission entry. Completions that do not fit
+    /// wait in kernel memory, which costs a system call. Where the kernel has no memory for one,
+    /// that completion is lost and a run fails with EBADR (S28).
     pub fn cq_entries(mut self, entries: u32) -> Builder {
         self.cq_entries = entries;
         self
     }
 
-    /// Before it sleeps, and before a deadline, the loop looks at the ring and the clock for up to
-    /// `spin` instead of sleeping: less latency, for a processor that is busy meanwhile. Zero by
-    /// default; on a virtual clock it does nothing.
+    /// Before it sleeps, and before a deadline, the loop polls the ring and the clock for up to
+    /// `spin` instead of sleeping. This lowers latency and keeps the processor busy. Zero by
+    /// default; no effect on a virtual clock.
     pub fn spin(mut self, spin: Duration) -> Builder {
         self.spin = time::nanos(spin);
         self
@@ -61,29 +61,29 @@ impl Builder {
         self
     }
 
-    /// Gives the loop a virtual clock that starts at `start`, and jumps to the next deadline
-    /// whenever the loop would sleep with no operation in flight (S36): an hour of timers in a
-    /// millisecond, for tests. While an operation, a child or work is pending it stands still: no
-    /// timer comes then, nor a timeout of what is awaited.
+    /// Gives the loop a virtual clock that starts at `start` and jumps to the next deadline
+    /// whenever the loop would sleep with no operation in flight (S36). A test then runs an hour of
+    /// timers in a millisecond. While an operation, a child or work is pending, the clock stands
+    /// still, and no timer or timeout expires.
     pub fn virtual_time(mut self, start: Time) -> Builder {
         self.virtual_start = Some(start.as_nanos());
         self
     }
 
-    /// Writes trace events to a file, in the place of the one that `RINGLOOP_TRACE` names: each
-    /// callback with its name, how late each timer was, each sleep, wake and post. Perfetto and
-    /// chrome://tracing show it; `docs/tracing.md` says more.
+    /// Writes trace events to a file, which replaces the one that `RINGLOOP_TRACE` names: each
+    /// callback with its name, the lateness of each timer, each sleep, wake and post. Perfetto and
+    /// chrome://tracing show the file; see `docs/tracing.md`.
     ///
-    /// `%p` in the name is the process's number. Loops of a process with the same file share it.
-    /// Costs about a microsecond a callback; without a file, nothing.
+    /// `%p` in the name stands for the process ID. Loops of a process with the same file share it.
+    /// Costs about a microsecond for each callback, and nothing without a file.
     pub fn trace(mut self, file: impl Into<PathBuf>) -> Builder {
         self.trace = Some(file.into());
         self
     }
 
-    /// At most so many threads for [`Loop::run_in_executor`] and look-ups of names, which are
-    /// started when there is work for them; 0 is the default of 4. It is for work that waits: a few
-    /// that wait for long hold up no others. For work that computes, ask for a thread a processor.
+    /// The most threads for [`Loop::run_in_executor`] and name look-ups, started on demand; 0 means
+    /// the default, 4. The threads are for work that waits: a few long waits do not delay other
+    /// work. For work that computes, ask for one thread for each processor.
     pub fn executor_threads(mut self, threads: u32) -> Builder {
         self.executor_threads = threads;
         self
@@ -91,10 +91,10 @@ impl Builder {
 
     /// Makes the loop, for the calling thread.
     ///
-    /// Errors (S32): EPERM where io_uring is switched off, or `io_uring_enter` alone, ENOSYS where
-    /// the kernel has none that is new enough (5.10), EMFILE, ENFILE and ENOMEM where a limit is
-    /// met, each with a sentence that says what to change; EINVAL when the numbers of entries are
-    /// out of range; what the file for a trace says.
+    /// Errors (S32): EPERM where io_uring, or only `io_uring_enter`, is disabled; ENOSYS where the
+    /// kernel is older than 5.10 or has no io_uring; EMFILE, ENFILE and ENOMEM at a limit. Each has
+    /// a sentence that names the setting to change. EINVAL when a number of entries is out of
+    /// range; the error of opening the trace file.
     pub fn build(self) -> Result<Loop> {
         static SEED: AtomicU64 = AtomicU64::new(0);
 
@@ -118,7 +118,7 @@ impl Builder {
             executor: Executor::new(self.executor_threads),
             phase: Cell::new(Phase::Open),
             slack: self.slack,
-            // A virtual clock does not move meanwhile: the loop would spin for ever.
+            // A virtual clock does not advance during the spin, which would never end.
             spin: if self.virtual_start.is_some() { 0 } else { self.spin },
             ending_together: Cell::new(0),
             running: Cell::new(false),
@@ -139,13 +139,13 @@ impl Loop {
     /// Makes a loop with default settings, for the calling thread; see [`Builder::build`] for the
     /// errors.
     ///
-    /// Costs a few system calls, some 20 µs. An operation has the credentials that the process has
-    /// when it goes to the kernel, not those of now; what is open stays open.
+    /// Costs a few system calls, about 20 µs. An operation uses the credentials that the process
+    /// has when the operation goes to the kernel, not those of now. Open descriptors stay usable.
     pub fn new() -> Result<Loop> {
         Loop::builder().build()
     }
 
-    /// Settings for a loop, all at their defaults.
+    /// Settings for a loop, all with their default values.
     pub fn builder() -> Builder {
         Builder::default()
     }

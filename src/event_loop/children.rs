@@ -1,9 +1,9 @@
-//! Watchers of children: the kernel polls a child's pidfd, and the loop reaps the child just before
-//! it calls back (S11). Each calls back once, also when another has reaped the child, and no other
-//! child is met that has its number by then.
+//! Watchers of children: the kernel polls the pidfd of a child, and the loop reaps the child just
+//! before the callback (S11). Each watcher calls back once, also when someone else has reaped the
+//! child. It never reaps another child that has got the same PID since.
 //!
-//! This relies on the pidfd. Where there is none, WAITID (6.7) is given the number, which cannot
-//! promise that.
+//! This relies on the pidfd. Without a pidfd, WAITID (6.7) gets the PID, which does not exclude
+//! another child with the same PID.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -30,8 +30,8 @@ impl Loop {
     ) -> Result<Handle> {
         let child = Child::new(pid, pidfd);
         children::peek(pid, child.pidfd.as_ref())?;
-        // The borrows end before the callback does: it is dropped with none held when there is an
-        // error.
+        // The borrows end before the callback, so that an error drops the callback with no borrow
+        // held.
         let (mut schedule, mut kernel) = (self.schedule.borrow_mut(), self.kernel.borrow_mut());
         if child.pidfd.is_none() && !kernel.features().supports(opcodes::WAITID) {
             return Err(Error::new(Errno::ENOSYS, Sentence::NoPidFd));
@@ -44,8 +44,8 @@ impl Loop {
         Ok(handle)
     }
 
-    /// Hands out the callback of what is next in the batch. A child is reaped before; None when it
-    /// has not ended.
+    /// Takes the callback of the next entry of the batch, and reaps its child before. None when the
+    /// child has not ended.
     pub(super) fn take_call(&self, schedule: &mut Schedule, next: SlotRef) -> Result<Option<Call>> {
         let reaped = schedule.child_at(next).map(|child| (child.pid, reap(child)));
         if let Some((_, None)) = reaped {
@@ -62,7 +62,7 @@ impl Loop {
         Ok(Some(call))
     }
 
-    /// The kernel was told to forget the child, by a close that gave up.
+    /// Watches a child again after a close that timed out had cancelled its request.
     #[cold]
     fn watch_again(&self, schedule: &mut Schedule, next: SlotRef) -> Result<()> {
         let Some(entry) = schedule.child_at(next).map(entry) else { return Ok(()) };
@@ -75,7 +75,7 @@ impl Loop {
     }
 }
 
-/// What the kernel is asked.
+/// The request for the kernel.
 fn entry(child: &Child) -> Entry {
     Entry::pointless(match &child.pidfd {
         None => Sqe {
@@ -94,7 +94,7 @@ fn entry(child: &Child) -> Entry {
     })
 }
 
-/// Reaps a child that should have ended: its wait status, or None when it has not.
+/// Reaps a child that should have ended. Returns its wait status, or None when it has not ended.
 fn reap(child: &Child) -> Option<c_int> {
     if child.is_gone {
         return Some(REAPED_BY_ANOTHER);
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn s13_a_child_that_another_has_reaped_is_not_met_by_its_number() {
-        // By now the number is another child's, which lives.
+        // Another child, which is alive, has the PID by now.
         let mut other = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         let pid = other.id() as pid_t;
         let lp = Loop::new().unwrap();

@@ -1,7 +1,7 @@
-//! A loop's end: shutdown, close, and what both do to all that is pending.
+//! The end of a loop: shutdown and close.
 //!
-//! The kernel comes first: operations are cancelled and waited for, since it uses their buffers
-//! until then (S22). Only then is anything released or freed.
+//! Both cancel the operations and wait for the kernel first, because it uses their buffers until
+//! then (S22). Only then does anything get released or freed.
 
 use std::panic::resume_unwind;
 use std::time::Duration;
@@ -17,12 +17,12 @@ use crate::pending::posts::{Due, Post};
 use crate::sys::descriptors::close_unseen;
 use crate::time::{self, Clock, Time};
 
-/// A loop that could not be closed, and why. Nothing is lost: try again with the loop in it.
+/// The error of a close, with the loop. Nothing is lost, and the loop can be closed again.
 #[derive(Debug)]
 pub struct CloseError {
-    /// The loop as it was.
+    /// The loop, unchanged.
     pub lp: Loop,
-    /// Why it could not be closed.
+    /// Why the close failed.
     pub error: Error,
 }
 
@@ -35,11 +35,12 @@ impl std::fmt::Display for CloseError {
 impl std::error::Error for CloseError {}
 
 impl Loop {
-    /// Ends a loop in the friendly way: cancels everything and runs until the last final callback
-    /// has come. From then on it takes nothing new, and is to be closed (S22).
+    /// Ends a loop gracefully: cancels everything and runs until the last final callback has run.
+    /// From then on the loop accepts nothing new, and the caller should close it (S22).
     ///
-    /// What the kernel will not cancel is waited for. Errors: EBUSY from inside a run, a hook or a
-    /// walk of this loop; those of [`run`](Loop::run), after which it can be called again.
+    /// An operation that the kernel cannot cancel is waited for. Errors: EBUSY inside a run, a hook
+    /// or a walk of this loop; those of [`run`](Loop::run), after which the function can be called
+    /// again.
     pub fn shutdown(&self) -> Result<()> {
         self.check_idle()?;
         self.phase.set(Phase::ShutDown);
@@ -49,7 +50,7 @@ impl Loop {
         if self.schedule.borrow().has_results_to_come() {
             self.in_run(|_| {
                 while self.schedule.borrow().has_results_to_come() {
-                    // Nothing stops or breaks off the way to the last final callback.
+                    // `stop` and `break_` do not end the wait for the last final callback.
                     self.stopping.set(false);
                     self.breaking.set(false);
                     self.iterate(FOREVER, false)?;
@@ -60,14 +61,16 @@ impl Loop {
         self.check_not_forked()
     }
 
-    /// Runs until nothing referenced is left (S19), for `limit` at most, and then shuts down as
-    /// [`shutdown`](Loop::shutdown) does: what is under way may end by itself, but not for ever.
-    /// Tells how much that counted had to be cancelled; 0: all of it has ended by itself.
+    /// Runs until nothing referenced is left (S19), for at most `limit`, and then shuts down as
+    /// [`shutdown`](Loop::shutdown) does. Pending operations get this time to complete. Returns the
+    /// number of referenced entries that had to be cancelled; 0 means that all have ended by
+    /// themselves.
     ///
-    /// Listeners and the like, which never end by themselves, are to be cancelled before.
-    /// [`stop`](Loop::stop) and [`break_`](Loop::break_) do not end it; a signal does not either.
-    /// The limit counts by a virtual clock, where the loop has one, and by CLOCK_MONOTONIC while it
-    /// sleeps for an operation, which that clock does not count (S36). Errors: those of `shutdown`.
+    /// Cancel listeners and other entries that never end by themselves before this call.
+    /// [`stop`](Loop::stop), [`break_`](Loop::break_) and signals do not end it. The limit counts
+    /// on the virtual clock, if the loop has one, and on CLOCK_MONOTONIC while the loop sleeps for
+    /// an operation, because the virtual clock stands still then (S36). Errors: those of
+    /// `shutdown`.
     ///
     /// # Panics
     /// As [`run`](Loop::run).
@@ -79,7 +82,7 @@ impl Loop {
             if left.is_zero() {
                 break;
             }
-            // Operations hold up a virtual clock.
+            // Operations stop a virtual clock.
             let is_standing =
                 matches!(self.clock, Clock::Virtual(_)) && self.schedule.borrow().has_operations();
             let standing = is_standing.then(Time::now);
@@ -101,19 +104,20 @@ impl Loop {
     /// Closes the loop: cancels everything, runs release hooks, runs no callbacks, frees everything
     /// (S22). Dropping the loop does the same.
     ///
-    /// It does so also where `io_uring_enter` is refused, as by a filter that was installed later.
-    /// What operations keep that the kernel has taken is leaked then: it may still use that memory.
+    /// It also closes where `io_uring_enter` is refused, for example by a seccomp filter installed
+    /// later. The data of operations that the kernel has taken leaks then, because the kernel may
+    /// still use it.
     #[expect(clippy::result_large_err, reason = "the error hands the loop back")]
     pub fn close(self) -> std::result::Result<(), CloseError> {
         self.close_within(Duration::MAX)
     }
 
-    /// As [`close`](Loop::close), but gives up with ETIMEDOUT when the kernel has not let go after
-    /// `limit`, or work on another thread has not ended; the loop comes back in the error, and can
-    /// be closed again. By then its operations and work have been cancelled; nothing else has
-    /// changed. Calls and timers keep nothing in the kernel: with these alone, it never gives up.
-    /// ENOMEM when there is no memory for the results of operations, which [`close`](Loop::close)
-    /// does without; what `io_uring_enter` says, with nothing freed.
+    /// As [`close`](Loop::close), but fails with ETIMEDOUT when after `limit` the kernel has not
+    /// released all data, or work on another thread has not ended. The error contains the loop,
+    /// which can be closed again. Its operations and work have been cancelled; nothing else has
+    /// changed. Calls and timers keep nothing in the kernel and never cause ETIMEDOUT. Other
+    /// errors: ENOMEM when there is no memory for the results of operations, which
+    /// [`close`](Loop::close) does not need; the error of `io_uring_enter`, with nothing freed.
     #[expect(clippy::result_large_err, reason = "the error hands the loop back")]
     pub fn close_within(self, limit: Duration) -> std::result::Result<(), CloseError> {
         match self.prepare_close(time::nanos(limit)) {
@@ -122,11 +126,12 @@ impl Loop {
         }
     }
 
-    /// Makes the loop ready to be closed by the calling thread, which takes it over if its owner
-    /// has exited (S25): waits at most `limit` nanoseconds until the kernel has let go.
+    /// Makes the loop ready to be closed by the calling thread, which takes the loop over if its
+    /// owner has exited (S25). Waits at most `limit` nanoseconds for the kernel to release all
+    /// data.
     pub(crate) fn prepare_close(&self, limit: u64) -> Result<()> {
-        // Before anything is read that another thread may be writing. A forked child frees its copy
-        // of the memory.
+        // The checks precede any read of data that another thread may be writing. A forked child
+        // frees its copy of the memory.
         let is_forked = !self.owner.process().is_current();
         if !is_forked {
             let is_heir = self.owner.is_heir()?;
@@ -146,8 +151,8 @@ impl Loop {
         }
     }
 
-    /// What close does to all that is pending: it ends, is released, and does not run. In a forked
-    /// child it is forgotten instead, since no user code may run there (S33).
+    /// Ends and releases everything that is pending, without running it. A forked child forgets
+    /// everything instead, because no user code may run there (S33).
     pub(crate) fn end_everything(&self) {
         if !self.owner.process().is_current() {
             self.forget_everything();
@@ -164,10 +169,10 @@ impl Loop {
             });
             debug_assert!(printed.is_ok());
         }
-        // What the kernel does not let go of is not freed.
+        // Data that the kernel does not release is not freed.
         let _ = self.drain(u64::MAX);
         if !self.owner.process().is_current() {
-            // A signal handler of the program's has forked meanwhile, and this is the child.
+            // A signal handler of the program has forked during the wait, and this is the child.
             self.forget_everything();
             return;
         }
@@ -178,9 +183,9 @@ impl Loop {
         self.phase.set(Phase::Closed);
     }
 
-    /// Cancels all operations and waits until the kernel has let go of them and begun work has
-    /// ended, at most `limit` nanoseconds: then ETIMEDOUT. Their results stay queued. Allocates
-    /// nothing that it cannot do without (S31).
+    /// Cancels all operations and waits until the kernel has released them and begun work has
+    /// ended, at most `limit` nanoseconds, then ETIMEDOUT. Their results stay queued. Allocates
+    /// only what it can do without (S31).
     fn drain(&self, limit: u64) -> Result<()> {
         let (mut schedule, mut kernel) = (self.schedule.borrow_mut(), self.kernel.borrow_mut());
         if !schedule.is_kernel_busy() && !schedule.has_operations() {
@@ -193,7 +198,7 @@ impl Loop {
             .wait(until)
             .and_then(|()| self.drain_kernel(&mut schedule, &mut kernel, until, may_give_up));
         if drained.is_err() && may_give_up {
-            // The loop goes on.
+            // The loop stays in use.
             schedule.rearm_polls();
         }
         drained
@@ -207,7 +212,7 @@ impl Loop {
         may_give_up: bool,
     ) -> Result<()> {
         while schedule.has_to_drain() {
-            // What the kernel does not take now, it takes when it has completed something.
+            // An entry that the kernel refuses now is taken once the kernel has completed another.
             let waited = match self.submit_deferred(schedule, kernel) {
                 Err(Error::NO_SUBMISSION_FOR_LONG) => Err(Error::NO_SUBMISSION_FOR_LONG),
                 _ => kernel.wait_for_completion(until),
@@ -215,7 +220,7 @@ impl Loop {
             self.check_not_forked()?;
             let room = schedule.reserve_completions(kernel.batch_len());
             if may_give_up {
-                // Who may give up loses no result.
+                // A close that may fail must keep every result.
                 room?;
             }
             kernel.reap(|completed| match room {
@@ -239,8 +244,8 @@ impl Loop {
                     break;
                 }
                 Err(error) if may_give_up => return Err(error),
-                // The kernel is not to be entered any more, and tells nothing. What it has in its
-                // hands is never released.
+                // The kernel can no longer be entered and reports nothing. The data that it holds
+                // is never released.
                 Err(_) => {
                     kernel.for_each_untaken(|number| schedule.was_not_taken(number));
                     schedule.give_up_on_kernel();
@@ -253,9 +258,9 @@ impl Loop {
         Ok(())
     }
 
-    /// Asks what a device may be busy with to end, and waits for that, at the latest until `until`:
-    /// the thread that the ring is bound to exits. All else, and the results, stay for whoever
-    /// closes the loop.
+    /// Cancels the operations that a device may be working on, and waits for them until `until`,
+    /// because the thread that the ring is bound to exits. The rest, and the results, remain for
+    /// the thread that closes the loop.
     #[cfg(feature = "capi")]
     pub(super) fn wait_for_devices(&self, until: u64) {
         let (Ok(mut schedule), Ok(mut kernel)) =
@@ -268,7 +273,7 @@ impl Loop {
             is_first = false;
             let _ = self.submit_deferred(&mut schedule, &mut kernel);
             let waited = kernel.wait_for_completion(until);
-            // Without room, completions stay where they are.
+            // Without space, completions stay in the completion queue.
             if schedule.reserve_completions(kernel.batch_len()).is_err() {
                 return;
             }
@@ -281,11 +286,11 @@ impl Loop {
         }
     }
 
-    /// Ends all that is pending. A panic in one Drop or release hook does not keep the others from
-    /// theirs; the first goes on its way when all is done. Allocates nothing (S31).
+    /// Ends everything that is pending. A panic in one Drop or release hook does not skip the
+    /// others; the first panic resumes when all have run. Allocates nothing (S31).
     fn cancel_everything(&self, end: End) {
         let _together = EndTogether::begin(self);
-        // Those that are ready came before those that are not.
+        // Ready posts came before those in the inbox.
         let (mut ready, mut posts) =
             (self.schedule.borrow_mut().end_posts(), self.shared.inbox.close());
         let mut index = 0;
@@ -297,30 +302,30 @@ impl Loop {
             if first_panic.is_none() {
                 first_panic = panic;
             } else {
-                // A payload may panic when it is dropped.
+                // Dropping a panic's payload may panic.
                 std::mem::forget(panic);
             }
             if !self.owner.process().is_current() {
-                // That was user code which has forked, and this is the child.
+                // The released user code has forked, and this is the child.
                 self.forget_everything();
                 return;
             }
         }
-        // A loop that is dropped by a panic must not begin another.
+        // A loop that is dropped during a panic must not begin another.
         if let Some(payload) = first_panic.filter(|_| !std::thread::panicking()) {
             resume_unwind(payload);
         }
     }
 
-    /// The rest of a post that will not run. Work that is done tells its callback all the same, if
-    /// that is still to come.
+    /// The rest of a post that will not run. Completed work still runs its callback if that
+    /// callback is still to come.
     fn unpack_ended(&self, post: Post<Loop>) -> Held {
         let Some(Due::Work(ticket)) = post.due() else { return post.unpack() };
         self.executor.tell_later(ticket, post);
         Held::EMPTY
     }
 
-    /// Ends what stands in the next slot that is not empty, from `index` on.
+    /// Ends the entry in the next filled slot, from `index` on.
     fn end_next(&self, index: &mut u32, end: End) -> Option<Held> {
         let mut schedule = self.schedule.borrow_mut();
         while *index < schedule.len() {
@@ -336,12 +341,12 @@ impl Loop {
 
     /// Forgets all user code without running any of it, Drops included.
     fn forget_everything(&self) {
-        // Posts are leaked when they are not unpacked.
+        // Posts that are not unpacked leak.
         self.schedule.borrow_mut().end_posts();
         self.shared.inbox.close();
         if self.schedule.borrow_mut().forget_all() {
-            // A task that has not ended relies on its loop for this: whoever aborts or wakes it
-            // asks which process it is.
+            // A task that has not ended relies on the shared data of its loop: an abort or a wake
+            // reads the process ID there.
             std::mem::forget(self.shared.clone());
         }
         self.exception_handler.forget();

@@ -1,9 +1,9 @@
-//! What a program asks of a loop as a whole, and who may ask: stop, break, the time, the handler
-//! for panics, counters, and one `Info` for each pending thing.
+//! Functions for a loop as a whole: stop, break, the time, the handler for panics, counters, and
+//! one `Info` for each pending entry; and the checks of callers.
 //!
-//! Each of these is for the loop's own thread, makes no system call, and changes nothing where it
-//! is refused (S29). A walk shows everything that was pending when it began and still is; no borrow
-//! is held while the caller's function runs. `check` and its like rely on `sys::owner`.
+//! Unless noted, each is for the loop's own thread, makes no system call, and changes nothing on an
+//! error (S29). A walk shows every entry that was pending at its start and still is. The caller's
+//! function runs with no borrow held. The checks rely on `sys::owner`.
 
 use std::any::Any;
 
@@ -16,9 +16,9 @@ use crate::sys::memory::try_box;
 use crate::time::Time;
 
 impl Loop {
-    /// Makes the current run return after its current batch; without a run, the next one after
-    /// exactly one iteration that does not sleep (S17). The flag clears when a run returns. O(1),
-    /// no system call.
+    /// Makes the current run return after its current batch. Outside a run, makes the next run
+    /// return after exactly one iteration, which does not sleep (S17). The flag clears when a run
+    /// returns. O(1), no system call.
     ///
     /// Errors: ESHUTDOWN while the loop is being closed.
     pub fn stop(&self) -> Result<()> {
@@ -27,8 +27,9 @@ impl Loop {
         Ok(())
     }
 
-    /// Makes the current run return after the current callback; the rest of the batch stays queued,
-    /// in order, for the next run. It wins over [`stop`](Loop::stop) (S18). O(1), no system call.
+    /// Makes the current run return after the current callback. The rest of the batch stays queued,
+    /// in order, for the next run. Takes precedence over [`stop`](Loop::stop) (S18). O(1), no
+    /// system call.
     ///
     /// Errors: EINVAL when the loop is not running.
     pub fn break_(&self) -> Result<()> {
@@ -45,23 +46,23 @@ impl Loop {
         self.running.get()
     }
 
-    /// Whether [`run`](Loop::run) would wait or work: something referenced is pending.
+    /// Whether something referenced is pending, so that [`run`](Loop::run) would wait or work.
     pub fn is_alive(&self) -> bool {
-        // Once the loop is shut down, a signal that has come is nobody's.
+        // After a shutdown, signals have no handler.
         self.schedule.borrow().is_alive()
             || self.phase.get() == Phase::Open && self.shared.inbox.has_posts()
     }
 
-    /// The handle of the callback that is running, if one is: also of one that runs once, though
-    /// that is stale by then. A post of another thread has none.
+    /// The handle of the running callback, if any; the handle of a callback that runs once is stale
+    /// by then. A post of another thread has no handle.
     pub fn current_handle(&self) -> Option<Handle> {
         self.current.get()
     }
 
-    /// Gives the loop a handler for panics in callbacks, hooks and what they carry, and for those
-    /// of tasks that nobody joins: it gets the payload, and the loop goes on (S30, S41). Replaces
-    /// the handler there was. A panic in the handler itself leaves the run. Errors: ESHUTDOWN,
-    /// ENOMEM.
+    /// Sets a handler for panics in callbacks and hooks, in the Drop of their values, and in tasks
+    /// that nothing joins. The handler gets the payload, and the loop continues (S30, S41).
+    /// Replaces an earlier handler. A panic in the handler itself unwinds out of the run. Errors:
+    /// ESHUTDOWN, ENOMEM.
     pub fn set_exception_handler(
         &self,
         handler: impl FnMut(&Loop, Box<dyn Any + Send>) + 'static,
@@ -71,7 +72,7 @@ impl Loop {
         Ok(())
     }
 
-    /// Lets panics of callbacks leave the run again. Errors: ESHUTDOWN.
+    /// Removes the handler: panics of callbacks unwind out of the run again. Errors: ESHUTDOWN.
     pub fn clear_exception_handler(&self) -> Result<()> {
         self.check()?;
         self.exception_handler.set(None);
@@ -98,9 +99,9 @@ impl Loop {
         }
     }
 
-    /// Shows everything that is pending to `f`, in no order that is promised: to find leaks. `f`
-    /// may call anything, cancel included; what it schedules may or may not be shown. Posts of
-    /// other threads have no handles and are not shown, but for delayed ones. O(n). Errors:
+    /// Calls `f` for each pending entry, in no particular order, for example to find leaks. `f` may
+    /// call any function, also `cancel`. Entries that `f` schedules may or may not be shown. Posts
+    /// of other threads have no handles and are not shown, except for delayed ones. O(n). Errors:
     /// ESHUTDOWN while closing.
     pub fn walk(&self, mut f: impl FnMut(&Loop, &Info)) -> Result<()> {
         self.check()?;
@@ -122,33 +123,33 @@ impl Loop {
         Ok(())
     }
 
-    /// Who may call, and whether the loop still answers (S29).
+    /// Checks the calling thread and process, and that the loop is not being closed (S29).
     #[inline]
     pub(crate) fn check(&self) -> Result<()> {
         self.owner.check()?;
         self.check_answers()
     }
 
-    /// Whether the loop still answers. Who calls has been checked.
+    /// Checks that the loop is not being closed. The caller has checked the thread.
     #[inline]
     pub(crate) fn check_answers(&self) -> Result<()> {
         if self.phase.get() >= Phase::Closing { Err(Error::SHUT_DOWN) } else { Ok(()) }
     }
 
-    /// As `check`, for what adds something.
+    /// As `check`, for functions that schedule something.
     #[inline]
     pub(crate) fn check_open(&self) -> Result<()> {
         self.owner.check()?;
         self.check_accepts()
     }
 
-    /// Whether the loop takes something new. Who calls has been checked.
+    /// Checks that the loop accepts new entries. The caller has checked the thread.
     #[inline]
     pub(crate) fn check_accepts(&self) -> Result<()> {
         if self.phase.get() == Phase::Open { Ok(()) } else { Err(Error::SHUT_DOWN) }
     }
 
-    /// As `check`, for what must not happen while code of the user's is on the stack.
+    /// As `check`, for functions that must not run while user code is on the stack.
     pub(crate) fn check_idle(&self) -> Result<()> {
         self.check()?;
         if self.running.get() || self.user_code.get() > 0 { Err(Error::RUNNING) } else { Ok(()) }

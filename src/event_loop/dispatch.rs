@@ -1,8 +1,8 @@
-//! S5 (d): from a ready slot to its callback, and what the end of a callback brings.
+//! S5 (d): runs the callbacks of ready slots, and handles the end of each callback.
 //!
-//! No borrow is held while user code runs: callbacks, hooks, handlers, and the Drop of what they
-//! carry. After each of them the loop asks whether this is a forked child, where nothing of the
-//! loop's runs any more (S33).
+//! No borrow is held while user code runs: callbacks, hooks, handlers, and the Drop of their
+//! values. After each, the loop checks whether this is a forked child, where it runs nothing more
+//! (S33).
 
 use std::cell::RefMut;
 use std::mem::ManuallyDrop;
@@ -17,7 +17,7 @@ use crate::pending::ready::{List, list_of};
 use crate::pending::slots::SlotRef;
 
 impl Loop {
-    /// S5 (d): runs what stands in the ready queue now, and tells how many callbacks that were.
+    /// S5 (d): runs the current contents of the ready queue, and returns the number of callbacks.
     #[inline(always)]
     pub(super) fn run_batch(&self) -> Result<usize> {
         self.schedule.borrow_mut().begin_batch();
@@ -42,7 +42,7 @@ impl Loop {
         Ok(ran)
     }
 
-    /// Runs what is next, of any kind; false when it turns out that nothing is to be run for it.
+    /// Runs the next entry, of any kind; false if it needs no callback.
     #[inline(never)]
     fn run_call(&self, mut schedule: RefMut<'_, Schedule>, next: SlotRef) -> Result<bool> {
         let Some(call) = self.take_call(&mut schedule, next)? else { return Ok(false) };
@@ -50,7 +50,7 @@ impl Loop {
         self.invoke(call).map(|()| true)
     }
 
-    /// Runs a callback that has nothing to come after it: what `invoke` does for most.
+    /// Runs a callback without release hook, report or event: the fast path of `invoke`.
     #[inline(always)]
     fn invoke_plain(&self, handle: Option<Handle>, callback: Callback) -> Result<()> {
         self.current.set(handle);
@@ -62,7 +62,7 @@ impl Loop {
         self.check_not_forked()
     }
 
-    /// What `invoke` does, for a task: most of them stay, and have no more to come.
+    /// The fast path of `invoke` for a task, which usually stays pending.
     #[inline(never)]
     fn poll_task(&self, mut schedule: RefMut<'_, Schedule>, next: SlotRef) -> Result<()> {
         let (handle, callback) = schedule.begin_task(next);
@@ -83,7 +83,7 @@ impl Loop {
         self.check_not_forked()
     }
 
-    /// Runs what a member of a list has its turn for.
+    /// Runs the next post or result.
     #[inline(never)]
     fn take_turn(&self, list: List, mut schedule: RefMut<'_, Schedule>) -> Result<()> {
         match list {
@@ -126,10 +126,9 @@ impl Loop {
         Ok(())
     }
 
-    /// Runs one callback, and what its end brings: the report that it was slow, its release, the
-    /// handling of a panic.
+    /// Runs one callback, then reports it if it was slow, releases it, and handles its panic.
     ///
-    /// When it returns in a forked child, nothing of the loop's runs there any more (S33).
+    /// When it returns in a forked child, nothing of the loop runs there any more (S33).
     fn invoke(&self, mut call: Call) -> Result<()> {
         let watched = self.slow.begin(self, &call);
         self.current.set(call.handle);
@@ -149,7 +148,7 @@ impl Loop {
         let in_release = if ended.is_empty() {
             None
         } else {
-            // The time it takes is not the next callback's.
+            // The release must not count as time of the next callback.
             self.slow.restart();
             self.release(ended)
         };
@@ -159,8 +158,8 @@ impl Loop {
         self.check_not_forked()
     }
 
-    /// Asked after all user code: it may have forked, and this may be the child, where nothing of
-    /// the loop's may run.
+    /// Called after all user code, which may have forked. In the child, nothing of the loop may
+    /// run.
     #[inline]
     pub(crate) fn check_not_forked(&self) -> Result<()> {
         if self.owner.process().is_current() { Ok(()) } else { Err(Error::FORKED) }

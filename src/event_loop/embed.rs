@@ -1,4 +1,7 @@
-//! The loop inside another loop: one descriptor that is readable whenever there is work.
+//! Embeds the loop in a host loop, through one descriptor that is readable whenever there is work.
+//!
+//! Relies on the host calling `run_once` when the descriptor is readable, and `flush` after
+//! scheduling. Does not drive the loop by itself.
 
 use std::os::fd::RawFd;
 
@@ -9,14 +12,14 @@ use crate::event_loop::Loop;
 
 impl Loop {
     /// A descriptor that is readable whenever `run_once` with a zero limit has work, timers
-    /// included: for `poll`, `epoll` and the like of a host loop. It stays the loop's own: never
-    /// read or close it.
+    /// included. The host loop passes it to `poll`, `epoll` or the like. The loop owns the
+    /// descriptor: never read or close it.
     ///
-    /// The host waits until it is readable, calls [`run_once`](Loop::run_once) with a zero limit,
-    /// and waits again. When it schedules anything in between, it calls [`flush`](Loop::flush)
-    /// before it waits. The descriptor is made when this is called first, an eventfd, before Linux
-    /// 5.19 an epoll; a loop that nobody embeds does not pay for it. A virtual clock does not move
-    /// while the host waits. Errors: EMFILE, ENFILE, ENOMEM, ESHUTDOWN.
+    /// The host waits until the descriptor is readable, calls [`run_once`](Loop::run_once) with a
+    /// zero limit, and waits again. After scheduling anything in between, it calls
+    /// [`flush`](Loop::flush) before it waits. The first call makes the descriptor: an eventfd,
+    /// before Linux 5.19 an epoll; other loops have none. A virtual clock does not advance while
+    /// the host waits. Errors: EMFILE, ENFILE, ENOMEM, ESHUTDOWN.
     pub fn fd(&self) -> Result<RawFd> {
         self.check_open()?;
         if self.shared.host_fd().is_none() {
@@ -26,12 +29,12 @@ impl Loop {
         self.kernel.borrow_mut().host_fd(self.shared.host_fd().expect("it was made above"))
     }
 
-    /// Makes [`fd`](Loop::fd) tell of what has been scheduled, cancelled or forgotten since the
-    /// last [`run_once`](Loop::run_once): arms the earliest deadline in the ring, and makes the
+    /// Updates [`fd`](Loop::fd) with what was scheduled, cancelled or forgotten since the last
+    /// [`run_once`](Loop::run_once): arms the earliest deadline in the ring, and makes the
     /// descriptor readable if something is ready. At most two system calls.
     ///
-    /// Not needed inside callbacks. Without [`fd`](Loop::fd) it does nothing. Errors: ENOMEM, with
-    /// nothing lost; those of `io_uring_enter`.
+    /// Not needed inside callbacks. No effect before the first call of [`fd`](Loop::fd). Errors:
+    /// ENOMEM, with nothing lost; those of `io_uring_enter`.
     pub fn flush(&self) -> Result<()> {
         self.check_open()?;
         match self.shared.host_fd() {
@@ -40,20 +43,19 @@ impl Loop {
         }
     }
 
-    /// At the end of a run, tells a host loop what is left. An error is told by the next `flush` or
-    /// run: the descriptor is readable then, so that the host comes.
+    /// At the end of a run, updates the host's descriptor. An error makes the descriptor readable,
+    /// so that the host calls, and the next `flush` or run returns the error.
     #[inline]
     pub(crate) fn hand_over_to_host(&self) {
         let Some(fd) = self.shared.host_fd() else { return };
-        // EAGAIN says that it was unreadable already.
+        // EAGAIN means that it was not readable.
         let _ = fd.read();
         if self.arm_and_signal(fd).is_err() {
             make_readable(fd);
         }
     }
 
-    /// At the beginning of a run: the kernel may have told of a lost completion when the run before
-    /// handed over.
+    /// At the beginning of a run, reports a lost completion that the end of the last run found.
     #[inline]
     pub(crate) fn tell_loss_to_host(&self) -> Result<()> {
         if self.shared.host_fd().is_some() && self.kernel.borrow_mut().take_loss() {
@@ -82,15 +84,15 @@ impl Loop {
             if !kernel.has_completions() && !kernel.has_queued() {
                 return Ok(());
             }
-            // They may be the ring's own alone, where the kernel cannot move a timeout in silence:
-            // nothing for the host. But when the kernel takes no more at the moment, the host is to
-            // come again.
+            // The completions may all be the ring's own, where the kernel reports each change of a
+            // timeout; the host need not call for them. When the kernel refuses entries at the
+            // moment, the host must call again.
             has_work = kernel.reap_own() || kernel.has_queued();
         }
     }
 }
 
 fn make_readable(fd: &EventFd) {
-    // EAGAIN says that it has been written 2^64 - 2 times: readable it is.
+    // EAGAIN means that its counter is at its maximum, 2^64 - 2, so that it is readable.
     let _ = fd.write(1);
 }

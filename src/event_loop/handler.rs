@@ -1,21 +1,22 @@
-//! A place for one handler of the user's, which may replace itself while it runs.
+//! Storage for one handler of the user, which may replace itself while it runs.
 //!
-//! No borrow is held while a handler runs or is dropped. One that has panicked stays.
+//! No borrow is held while a handler runs or is dropped. A handler that panics stays set. A handler
+//! does not run nested in itself.
 
 use std::cell::Cell;
 use std::panic::resume_unwind;
 
 use super::release::attempt;
 
-/// Holds a closure that is called now and then.
+/// Holds a closure that may be called many times.
 pub(super) struct Handler<F: ?Sized> {
     handler: Cell<Option<Box<F>>>,
-    /// Counts `set`: tells whether the handler was replaced while it was away, running.
+    /// The number of `set` calls; shows whether the handler was replaced while it ran.
     version: Cell<u64>,
 }
 
 impl<F: ?Sized> Handler<F> {
-    /// Replaces the handler. One that is running is dropped when it has returned.
+    /// Replaces the handler. A running handler is dropped after it returns.
     pub(super) fn set(&self, handler: Option<Box<F>>) {
         self.version.set(self.version.get() + 1);
         drop(self.handler.replace(handler));
@@ -26,7 +27,7 @@ impl<F: ?Sized> Handler<F> {
         std::mem::forget(self.handler.take());
     }
 
-    /// Calls `f` with the handler if there is one and it is not running already.
+    /// Calls `f` with the handler, if there is one and it is not running already.
     pub(super) fn with(&self, f: impl FnOnce(&mut F)) {
         let Some(mut handler) = self.handler.take() else { return };
         let version = self.version.get();

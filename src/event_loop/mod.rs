@@ -1,9 +1,9 @@
-//! The loop: what it is made of, and one iteration.
+//! The loop: its data, and one iteration.
 //!
-//! What is pending stands in `schedule`, what the kernel knows in `kernel`; here the two meet.
-//! `iterate` reads like rule S5; its steps are in `sleep` (a), here (b, c) and in `dispatch` (d).
-//! No borrow of either is held while user code runs, and user code is callbacks, hooks, handlers
-//! and the Drop of what they carry.
+//! `schedule` holds everything that is pending, `kernel` the requests that the kernel has; this
+//! room connects the two. `iterate` follows rule S5 step by step: step a is in `sleep`, b and c are
+//! here, d is in `dispatch`. The loop holds no borrow of either while user code runs. User code is
+//! callbacks, hooks, handlers, and the Drop of their values.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -23,11 +23,11 @@ pub(crate) use self::release::{Payload, Unjoined, UserCode, drop_quietly};
 pub use self::run::Outcome;
 pub(crate) use self::watch::EndTogether;
 
-/// An event loop on a ring of its own.
+/// An event loop on its own ring.
 ///
-/// It belongs to the thread that made it and is not `Send`; its methods take `&self`, so that
-/// callbacks, which get `&Loop`, can call all of them. Dropping it closes it: what is pending is
-/// dropped without being run.
+/// The loop belongs to the thread that made it and is not `Send`. Its methods take `&self`, so a
+/// callback, which gets `&Loop`, can call all of them. Dropping the loop closes it and drops
+/// pending callbacks without running them.
 ///
 /// ```
 /// use ringloop::Loop;
@@ -40,7 +40,7 @@ pub(crate) use self::watch::EndTogether;
 /// # Ok::<(), ringloop::Error>(())
 /// ```
 ///
-/// Once closed, a loop cannot be used (S24):
+/// A closed loop cannot be used (S24):
 ///
 /// ```compile_fail,E0382
 /// let lp = ringloop::Loop::new().unwrap();
@@ -48,8 +48,8 @@ pub(crate) use self::watch::EndTogether;
 /// lp.stop();
 /// ```
 ///
-/// Nor can it be taken to another thread; see
-/// [`Builder::build_detached`](crate::Builder::build_detached) for that:
+/// A loop cannot move to another thread, except with
+/// [`Builder::build_detached`](crate::Builder::build_detached):
 ///
 /// ```compile_fail,E0277
 /// let lp = ringloop::Loop::new().unwrap();
@@ -65,12 +65,12 @@ pub struct Loop {
     phase: Cell<Phase>,
     slack: u64,
     spin: u64,
-    /// How many scopes are on the stack in which watchers end together (S12).
+    /// The number of scopes on the stack in which watchers end together (S12).
     ending_together: Cell<u32>,
     running: Cell<bool>,
-    /// How many calls of user code outside a run are on the stack: release hooks, walks.
+    /// The number of calls of user code outside a run on the stack: release hooks, walks.
     user_code: Cell<u32>,
-    /// How many releases are on the stack, nested.
+    /// The number of nested releases on the stack.
     releases: Cell<u32>,
     current: Cell<Option<Handle>>,
     stopping: Cell<bool>,
@@ -87,23 +87,23 @@ pub(crate) type Held = pending::slots::Held<Loop>;
 pub(crate) type Schedule = pending::Schedule<Loop>;
 pub(crate) type Shared = threads::shared::Shared<Loop>;
 
-/// What a loop may still do.
+/// The calls that a loop still accepts.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Debug)]
 pub(crate) enum Phase {
     Open,
-    /// Takes nothing new.
+    /// Accepts nothing new.
     ShutDown,
-    /// Is being closed: every function says ESHUTDOWN.
+    /// Is being closed: every function fails with ESHUTDOWN.
     Closing,
-    /// Nothing is left but memory.
+    /// Only memory is left.
     Closed,
 }
 
 pub(crate) type ExceptionHandler = dyn FnMut(&Loop, Box<dyn Any + Send>);
 
 impl Loop {
-    /// One iteration, step by step as in S5. Tells how many callbacks ran and whether a signal
-    /// ended the wait.
+    /// One iteration, in the order of S5. Returns the number of callbacks that ran, and whether a
+    /// signal interrupted the wait.
     #[inline(always)]
     fn iterate(&self, limit: u64, while_alive: bool) -> Result<(usize, bool)> {
         self.schedule.borrow_mut().metrics.iterations += 1;
@@ -120,9 +120,9 @@ impl Loop {
         Ok((self.run_batch()?, waited.interrupted))
     }
 
-    /// S5 (b): appends posts, then one batch of completions, to the ready queue. What there is no
-    /// memory for waits, so that what is ready already may free some; only if nothing is, that is
-    /// an error.
+    /// S5 (b): appends posts, then one batch of completions, to the ready queue. When memory is
+    /// refused, the rest waits, because callbacks that are ready may free some. The refusal is an
+    /// error only if nothing is ready.
     #[inline(always)]
     fn collect_what_came(&self, schedule: &mut Schedule, kernel: &mut Kernel) -> Result<()> {
         let posts = self.collect_posts(schedule);
@@ -133,7 +133,7 @@ impl Loop {
         if schedule.is_ready() { Ok(()) } else { completions }
     }
 
-    /// Takes one batch of completions. When memory is refused, they stay where they are.
+    /// Takes one batch of completions. When memory is refused, they stay in the completion queue.
     #[inline(always)]
     pub(crate) fn collect_completions(
         &self,
@@ -145,7 +145,7 @@ impl Loop {
 
     #[inline(never)]
     fn take_completions(&self, schedule: &mut Schedule, kernel: &mut Kernel) -> Result<()> {
-        // Those of the ring's own need no room.
+        // Completions of the ring's own requests need no space.
         if schedule.is_kernel_busy() {
             schedule.reserve_completions(kernel.batch_len())?;
         }
@@ -153,8 +153,8 @@ impl Loop {
         Ok(())
     }
 
-    /// S5 (c): appends every due timer to the ready queue. The clock is not read while no timer is
-    /// pending.
+    /// S5 (c): appends every due timer to the ready queue. Without a pending timer, the clock is
+    /// not read.
     #[inline(always)]
     fn collect_due_timers(&self, schedule: &mut Schedule, now: Option<u64>) -> Result<()> {
         if !schedule.has_timers() {

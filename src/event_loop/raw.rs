@@ -1,12 +1,12 @@
-//! A loop behind a pointer, as C has it.
+//! A loop behind a pointer, for C.
 //!
-//! A process or a thread that does not own the loop is refused before there is a reference to more
-//! than what all threads may look at (S29), and so is, for as long as it lives, a forked child that
-//! has closed its copy. This relies on those who have a pointer: it is that of a loop that has not
-//! been closed, or was closed in a forked child. Nothing but `close_raw` ends such a loop.
+//! A call from a process or thread that does not own the loop fails before it makes a reference to
+//! fields that only the owner may use (S29). A forked child that has closed its copy gets the same
+//! error as long as it lives. This relies on callers: their pointer is that of a loop that is open,
+//! or was closed in a forked child. Only `close_raw` ends such a loop.
 //!
-//! `unsafe` lives here because C has no lifetimes: each function says what it expects of whoever
-//! has the pointer.
+//! `unsafe` is here because C has no lifetimes: each function states its requirements for the
+//! pointer.
 
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -25,7 +25,7 @@ use crate::sys::memory::{TryArc, try_box};
 use crate::sys::owner::Owner;
 use crate::time::Clock;
 
-/// What a loop has for those who have it behind a pointer.
+/// The fields of a loop that only a loop behind a pointer needs.
 #[derive(Debug, Default)]
 pub(crate) struct Raw {
     is_raw: Cell<bool>,
@@ -33,7 +33,7 @@ pub(crate) struct Raw {
     pub(super) links: Links,
 }
 
-/// What all threads may look at of the loop behind a pointer.
+/// The fields of a loop behind a pointer that all threads may read.
 #[derive(Clone, Copy)]
 pub(crate) struct Public<'a> {
     owner: &'a Owner,
@@ -49,12 +49,12 @@ const _: () = {
 
 impl<'a> Public<'a> {
     /// # Safety
-    /// The pointer is that of a loop that is not closed during 'a, or was closed in a forked child,
-    /// which this is.
+    /// The pointer is that of a loop that is not closed during 'a, or that this process, a forked
+    /// child, has closed.
     #[inline]
     pub(crate) unsafe fn of(lp: *const Loop) -> Public<'a> {
-        // SAFETY: the caller says that these fields are there; no reference to the others is made,
-        // which may be in use by the loop's thread.
+        // SAFETY: the caller guarantees that these fields are alive, and no reference is made to
+        // the other fields, which the loop's thread may be using.
         unsafe { Public { owner: &(*lp).owner, clock: &(*lp).clock, shared: &(*lp).shared, lp } }
     }
 
@@ -62,8 +62,8 @@ impl<'a> Public<'a> {
     #[inline]
     pub(crate) fn enter(self) -> Result<&'a Loop> {
         self.owner.check()?;
-        // SAFETY: the loop is this thread's, and is not closed (`of`); nobody borrows it mutably
-        // while it is behind a pointer.
+        // SAFETY: `check` proved that this thread owns the loop, the caller of `of` guarantees that
+        // it is open, and a loop behind a pointer is never borrowed mutably.
         Ok(unsafe { &*self.lp })
     }
 
@@ -73,7 +73,8 @@ impl<'a> Public<'a> {
     /// The former owner's last call has returned.
     pub(crate) unsafe fn adopt(self) -> Result<()> {
         self.owner.check_adoptable()?;
-        // SAFETY: the loop has not run, and the caller says that no other thread uses it.
+        // SAFETY: `check_adoptable` proved that the loop has not run, and the caller guarantees
+        // that no other thread uses it.
         unsafe { &*self.lp }.adopt()
     }
 }
@@ -87,26 +88,26 @@ impl Loop {
         Ok(lp)
     }
 
-    /// Whether it is behind a pointer, and nobody's in Rust.
+    /// Whether the loop is behind a pointer, and not owned by Rust code.
     pub(super) fn is_raw(&self) -> bool {
         self.raw.is_raw.get()
     }
 
-    /// A word for whoever has the pointer.
+    /// A word of user data, for the C API.
     #[inline]
     pub(crate) fn word(&self) -> &Cell<*mut c_void> {
         &self.raw.word
     }
 
-    /// Ends the loop behind a pointer and frees it, if the calling thread owns it, or inherits it
-    /// from one that has exited, or this is a forked child. Waits at most `limit` nanoseconds until
-    /// the kernel has let go.
+    /// Ends the loop behind a pointer and frees it, if the calling thread owns it, inherits it from
+    /// a thread that has exited, or is in a forked child. Waits at most `limit` nanoseconds for the
+    /// kernel to release all data.
     ///
     /// # Safety
-    /// As for `Public::of`; and when it succeeds, the loop is closed.
+    /// As for `Public::of`. After success, the loop is closed.
     pub(crate) unsafe fn close_raw(lp: *const Loop, limit: u64) -> Result<()> {
-        // SAFETY: the loop has not been closed (`Public::of`), and its owner stays where it is
-        // until it is freed.
+        // SAFETY: the caller guarantees as for `Public::of` that the loop is open, and its owner
+        // stays in place until the loop is freed.
         let owner = unsafe { Public::of(lp) }.owner;
         let is_forked = !owner.process().is_current();
         if !is_forked {
@@ -115,42 +116,44 @@ impl Loop {
             return Err(Error::FORKED);
         }
         if is_forked && !owner.is_of_this_thread() {
-            // Another thread has forked: the loop's may have been anywhere, and is not here to go
-            // on. All of it is leaked.
+            // Another thread has forked. The loop's thread may have been anywhere in the library
+            // and does not exist here, so the whole loop leaks.
             owner.leave_to_nobody();
-            // SAFETY: nothing but `public` uses the loop from now on, and this word, which no other
-            // thread of this process does.
+            // SAFETY: only `Public` uses the loop from now on; the loop's thread, the only other
+            // user of this word, does not exist in this process.
             keep_abandoned(lp, unsafe { &(*lp).raw.word });
             return Ok(());
         }
-        // SAFETY: the loop is this thread's, here or in the process that has forked.
+        // SAFETY: the checks above proved that this thread owns the loop, in this process or its
+        // parent.
         let this = unsafe { &*lp };
         if !this.is_raw() {
             return Err(Error::new(Errno::EINVAL, Sentence::MadeInRust));
         }
         this.prepare_close(limit)?;
-        // Shared: release hooks reach the loop through the same pointer.
+        // A shared reference, because release hooks reach the loop through the same pointer.
         this.end_everything();
         this.unlink_from_thread();
-        // A release hook may have forked meanwhile, and this may be the child.
+        // A release hook may have forked, and this may be the child.
         let is_copy = !owner.process().is_current();
         let lp = ptr::with_exposed_provenance_mut::<Loop>(lp.addr());
-        // SAFETY: `into_raw` made the pointer of a Box; all has ended, so that no user code runs
-        // any more, and nobody else has the loop, or is in this process.
+        // SAFETY: `into_raw` made the pointer from a Box, and after `end_everything` no user code
+        // and no other thread of this process uses the loop.
         unsafe { if is_copy { free_copy(lp) } else { drop(Box::from_raw(lp)) } };
         Ok(())
     }
 }
 
-/// Frees a forked child's copy of a loop, but for what `Public` gives: what has the pointer still,
-/// such as a Handle in C++, which no hook has told of the end, gets EOWNERDEAD for it as long as
-/// the child lives.
+/// Frees a forked child's copy of a loop, except for the fields of `Public`. The child may still
+/// hold the pointer, for example in a Handle of C++ that no hook has informed of the end. Such a
+/// caller gets EOWNERDEAD as long as the child lives.
 ///
 /// # Safety
-/// The pointer is that of `into_raw`, and nothing but `Public` uses the loop from now on.
+/// The pointer comes from `into_raw`, and only `Public` uses the loop from now on.
 unsafe fn free_copy(lp: *mut Loop) {
-    // SAFETY: each of the three is owned twice while there are two of it, and the loop's memory is
-    // that of its Box still.
+    // SAFETY: the caller guarantees that the pointer's Box memory is valid and unused by others;
+    // each of the three fields is copied before the drop and overwritten after it, so each is owned
+    // once.
     unsafe {
         (*lp).owner.abandon();
         forget((*lp).shared.clone());
@@ -168,8 +171,8 @@ unsafe fn free_copy(lp: *mut Loop) {
     }
 }
 
-/// Keeps what is left of a loop in a forked child, so that no tool takes it for lost. The word is
-/// the loop's own.
+/// Keeps the remains of a loop in a forked child reachable, so that leak checkers do not report it.
+/// `word` is the loop's own.
 fn keep_abandoned(lp: *const Loop, word: &Cell<*mut c_void>) {
     static ABANDONED: AtomicPtr<Loop> = AtomicPtr::new(ptr::null_mut());
 

@@ -1,8 +1,8 @@
-//! The end of user code: releases of things that have ended (S14), and the way of panics (S30).
+//! Releases of ended entries (S14), and the handling of panics (S30).
 //!
-//! What has ended is dropped and then its release hook called, each once; a panic in the first does
-//! not prevent the second, and no panic is lost but one that another overtakes. Releases nest
-//! sixteen deep, whatever ends what. This relies on callers that hold no borrow.
+//! An ended callback is dropped, and then its release hook is called, each once. A panic in the
+//! Drop does not prevent the hook. No panic is lost, except one that a second panic replaces.
+//! Releases nest at most sixteen deep. This relies on callers that hold no borrow.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -11,19 +11,19 @@ use super::Loop;
 use crate::event_loop::Held;
 use crate::pending::event::Event;
 
-/// How deep releases nest: a hook or a Drop that ends the next thing, whose hook or Drop ends
-/// another. Sixteen levels of nested task groups take less than 128 KiB of stack in a debug build.
+/// The maximal nesting of releases: a hook or a Drop ends another entry, whose hook or Drop ends
+/// the next. Sixteen levels of nested task groups take less than 128 KiB of stack in a debug build.
 const MAX_NESTED_RELEASES: u32 = 16;
 
 impl Loop {
-    /// Drops what a thing has left and runs its release hook; gives a panic of these. User code: no
-    /// borrow may be held, and the loop is not closed meanwhile.
+    /// Drops a callback and runs its release hook; returns the payload of a panic. Runs user code:
+    /// the caller holds no borrow and does not close the loop meanwhile.
     pub(super) fn release(&self, ended: Held) -> Option<Payload> {
         let _user_code = UserCode::begin(self);
         self.releases.set(self.releases.get() + 1);
         let mut panic = self.release_one(ended);
         if self.defers_releases() {
-            // User code may have forked: in the child, what waits stays where it is.
+            // User code may have forked. In the child, deferred releases stay queued.
             while self.owner.process().is_current()
                 && let Some(ended) = { self.schedule.borrow_mut().next_deferred() }
             {
@@ -42,18 +42,18 @@ impl Loop {
         panic
     }
 
-    /// Whether what ends now is released when the innermost release on the stack returns: a chain
-    /// of any length takes no more stack than `MAX_NESTED_RELEASES`.
+    /// Whether a release must wait until the innermost release on the stack returns. With this
+    /// limit, a chain of any length uses the stack of `MAX_NESTED_RELEASES`.
     pub(crate) fn defers_releases(&self) -> bool {
         self.releases.get() >= MAX_NESTED_RELEASES
     }
 
     fn release_one(&self, ended: Held) -> Option<Payload> {
         let Held { callback, release } = ended;
-        // The hook comes after the Drop, also when that panics.
+        // The hook runs after the Drop, also if the Drop panics.
         let in_drop = attempt(|| drop(callback));
         if !self.owner.process().is_current() {
-            // The Drop has forked, and this is the child: no more of the user's code runs here.
+            // The Drop has forked, and this is the child, where no more user code runs.
             std::mem::forget((release, in_drop));
             return None;
         }
@@ -66,8 +66,8 @@ impl Loop {
         }
     }
 
-    /// As `release`, for what a function of the loop drops: a panic goes where those of callbacks
-    /// go.
+    /// As `release`, for a callback that a function of the loop drops: its panic is handled like
+    /// that of a callback.
     #[cold]
     pub(crate) fn release_catching(&self, ended: Held) {
         if !ended.is_empty() {
@@ -78,8 +78,8 @@ impl Loop {
         }
     }
 
-    /// Hands panics to the exception handler; without one, the first goes on its way (S30), unless
-    /// it is nobody's (S41). In a forked child they are the parent's to handle (S33).
+    /// Passes panics to the exception handler. Without a handler, the first panic resumes (S30),
+    /// unless it is an `Unjoined` (S41). In a forked child, the parent handles them (S33).
     #[cold]
     pub(super) fn handle_panics(&self, payloads: [Option<Payload>; 3]) {
         for payload in payloads.into_iter().flatten() {
@@ -106,22 +106,22 @@ impl Loop {
 
 pub(crate) type Payload = Box<dyn Any + Send>;
 
-/// The payload of a panic for which somebody has dropped the handle: of a task, or of work off the
-/// loop. The exception handler gets what is in it; without one, the loop goes on (S41).
+/// The payload of a panic in a task, or in work on another thread, whose handle was dropped. The
+/// exception handler gets the payload inside; without a handler, the loop continues (S41).
 pub(crate) struct Unjoined(Payload);
 
 impl Unjoined {
-    /// A payload that `handle_panics` knows again.
+    /// Wraps a payload so that `handle_panics` recognizes it.
     pub(crate) fn boxed(payload: Payload) -> Payload {
         Box::new(Unjoined(payload))
     }
 
-    /// Panics, without the panic hook, which has told of it already.
+    /// Panics without calling the panic hook, which has reported the panic already.
     pub(crate) fn raise(payload: Payload) -> ! {
         resume_unwind(Unjoined::boxed(payload))
     }
 
-    /// The payload that the user knows, and whether it was that of an `Unjoined`.
+    /// The original payload, and whether it was wrapped in an `Unjoined`.
     fn open(payload: Payload) -> (Payload, bool) {
         match payload.downcast::<Unjoined>() {
             Ok(unjoined) => (unjoined.0, true),
@@ -130,18 +130,18 @@ impl Unjoined {
     }
 }
 
-/// Calls `f`, and gives the payload if it panics.
+/// Calls `f`, and returns the payload of its panic.
 pub(super) fn attempt(f: impl FnOnce()) -> Option<Payload> {
     catch_unwind(AssertUnwindSafe(f)).err()
 }
 
-/// Drops what may panic in that: then the panic is told by the panic hook alone.
+/// Drops a value. If the drop panics, only the panic hook reports that.
 pub(crate) fn drop_quietly<T>(value: T) {
-    // The payload of that panic may panic as well.
+    // Dropping the payload of that panic may panic as well.
     std::mem::forget(attempt(|| drop(value)));
 }
 
-/// While this lives, user code is on the stack outside of a run, and the loop is not closed.
+/// While this lives, user code is on the stack outside a run, and the loop cannot be closed.
 pub(crate) struct UserCode<'a>(&'a Loop);
 
 impl<'a> UserCode<'a> {

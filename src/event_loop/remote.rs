@@ -1,5 +1,7 @@
-//! What other threads may do with a loop: post to it, wake it, stop it. A remote may outlive its
-//! loop (S23).
+//! The functions of a loop for other threads: post, wake, stop.
+//!
+//! A remote may outlive its loop (S23); its functions fail then. A post needs no lock. This relies
+//! on the inbox in `threads::shared`, and on the loop's thread to run the posts.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,11 +13,12 @@ use crate::pending::posts::{Posted, PostedBox};
 use crate::sys::memory::TryArc;
 use crate::time;
 
-/// A loop as other threads know it: they post callbacks to it, wake it, stop it.
+/// A handle to a loop for other threads, which post callbacks to the loop, wake it and stop it.
 ///
-/// It is cheap to clone, and may outlive the loop: then everything says ESHUTDOWN. Everything here
-/// is for any thread, the loop's own and those of other loops included, and takes no lock (but that
-/// of the file where there is a trace). In a forked child everything says EOWNERDEAD (S33).
+/// A remote is cheap to clone and may outlive the loop; after that, all functions fail with
+/// ESHUTDOWN. All functions are for any thread, the loop's own and those of other loops included.
+/// They take no lock, except that of the trace file, if there is one. In a forked child, all fail
+/// with EOWNERDEAD (S33).
 ///
 /// ```
 /// use ringloop::Loop;
@@ -38,11 +41,11 @@ pub struct Remote {
     shared: TryArc<Shared>,
 }
 
-/// A callback that a loop did not take, and why.
+/// A callback that a loop did not accept, with the error.
 pub struct Refused<F> {
-    /// The callback, as it was.
+    /// The callback, unchanged.
     pub callback: F,
-    /// Why it was refused.
+    /// Why the loop refused the callback.
     pub error: Error,
 }
 
@@ -51,14 +54,14 @@ impl Remote {
         Remote { shared }
     }
 
-    /// Runs `f` on the loop's thread, as soon as the loop comes to it: after what this thread has
-    /// posted before, and in order with the loop's own `call_soon` by the time of the call (S26).
-    /// It counts for [`Loop::run`] from then on.
+    /// Runs `f` on the loop's thread in a following iteration: after earlier posts of this thread,
+    /// and in order with the loop's own `call_soon` by the time of the call (S26). From now on, the
+    /// post keeps [`Loop::run`] alive.
     ///
-    /// Costs a compare-and-swap, now and then an allocation, and a system call (some 5 µs) only if
-    /// the loop sleeps and nobody else has woken it. Errors, which give `f` back: ESHUTDOWN when
-    /// the loop is shut down, closing or gone; EOWNERDEAD in a forked child; ENOMEM. An `f` that
-    /// was accepted runs, or is dropped when the loop is closed (S23).
+    /// Costs a compare-and-swap and sometimes an allocation. Makes a system call, about 5 µs, only
+    /// if the loop sleeps and no other thread has woken it. Errors, which return `f`: ESHUTDOWN
+    /// when the loop is shut down, closing or closed; EOWNERDEAD in a forked child; ENOMEM. An
+    /// accepted `f` runs, or is dropped when the loop is closed (S23).
     pub fn call_soon<F: FnOnce(&Loop) + Send + 'static>(
         &self,
         f: F,
@@ -75,15 +78,15 @@ impl Remote {
         self.shared.post_closure(f, Some(time::nanos(delay)))
     }
 
-    /// Makes the loop's sleep return at once, or its next one if it is awake (S27).
-    /// Async-signal-safe; leaves errno alone.
+    /// Ends the loop's sleep at once, or its next one if the loop is awake (S27).
+    /// Async-signal-safe; preserves errno.
     ///
-    /// Errors: ESHUTDOWN when the loop is shut down, closing or gone; EOWNERDEAD.
+    /// Errors: ESHUTDOWN when the loop is shut down, closing or closed; EOWNERDEAD.
     pub fn wakeup(&self) -> Result<()> {
         self.shared.wakeup()
     }
 
-    /// Has the loop call [`Loop::stop`], in order with what else is posted. Errors: those of
+    /// Makes the loop call [`Loop::stop`], in order with other posts. Errors: those of
     /// [`call_soon`](Remote::call_soon).
     pub fn stop(&self) -> Result<()> {
         self.shared.stop()
@@ -91,14 +94,14 @@ impl Remote {
 }
 
 impl Loop {
-    /// The loop as other threads know it. O(1), allocates nothing.
+    /// A handle to the loop for other threads. O(1), allocates nothing.
     pub fn remote(&self) -> Remote {
         Remote::new(self.shared.clone())
     }
 
-    /// S5 (b): appends to the ready queue all that other threads have posted, the handlers of the
-    /// signals that have come, and the work that is done. What there is no memory for goes back to
-    /// the inbox, in order. A load when there is nothing.
+    /// S5 (b): appends to the ready queue the posts of other threads, the handlers of signals that
+    /// have arrived, and completed work. Posts for which memory is refused return to the inbox, in
+    /// order. Without posts, costs one atomic load.
     #[inline(always)]
     pub(crate) fn collect_posts(&self, schedule: &mut Schedule) -> Result<()> {
         if self.shared.inbox.has_posts() { self.take_posts(schedule) } else { Ok(()) }
@@ -115,7 +118,7 @@ impl Loop {
         let collected = collected.and_then(|()| shared.collect_signals(schedule));
         let collected = collected.and_then(|()| self.executor.collect(schedule));
         if collected.is_err() {
-            // The rest is taken the next time.
+            // The next iteration takes the rest.
             shared.inbox.signal();
         }
         collected
@@ -131,17 +134,17 @@ impl Shared {
             .map_err(|(Closure(callback), error)| Refused::from((callback, error)))
     }
 
-    /// Has the loop call `stop`, in order with what else is posted.
+    /// Makes the loop call `stop`, in order with other posts.
     pub(crate) fn stop(&self) -> Result<()> {
         let stop = |lp: &Loop| {
-            // It fails on a loop that is being closed, which has stopped.
+            // Fails on a loop that is being closed, which has stopped already.
             let _ = lp.stop();
         };
         self.post_closure(stop, None).map_err(Error::from)
     }
 }
 
-/// A closure that is posted.
+/// A posted closure.
 struct Closure<F>(F);
 
 impl<F: FnOnce(&Loop) + Send + 'static> Posted<Loop> for Closure<F> {
@@ -151,7 +154,7 @@ impl<F: FnOnce(&Loop) + Send + 'static> Posted<Loop> for Closure<F> {
         } else {
             Callback::once_for::<F, _>(move |lp: &Loop, _: &Event| (closure.open().0)(lp))
         };
-        // Both are inline, which is never refused.
+        // Both callbacks are stored inline, so neither allocates.
         Held { callback: callback.unwrap_or(Callback::EMPTY), release: None }
     }
 }

@@ -1,7 +1,8 @@
-//! The ways of running a loop (S17 to S19, S21): until nothing is left, for ever, once.
+//! The ways of running a loop (S17 to S19, S21): until nothing is left, until stopped, once.
 //!
-//! A loop that runs is not run again from inside (S20). The flags of stop and break are read after
-//! each iteration, and are clear when a run has returned. What a run leaves is told to a host loop.
+//! A running loop cannot be run again from inside (S20). The flags of `stop` and `break_` are read
+//! after each iteration, and are clear when a run has returned. The end of a run updates the
+//! descriptor of a host loop.
 
 use std::time::Duration;
 
@@ -11,10 +12,10 @@ use super::thread::as_innermost;
 use crate::error::{Error, Result};
 use crate::time;
 
-/// Why a run returned.
+/// Why a run returned: the result of [`Loop::run`] and [`Loop::run_forever`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// Nothing that counts is left.
+    /// Nothing referenced is left.
     Done,
     /// [`Loop::stop`] was called.
     Stopped,
@@ -23,22 +24,23 @@ pub enum Outcome {
 }
 
 impl Loop {
-    /// Runs until nothing referenced is left, or until stopped or broken off (S19).
+    /// Runs until nothing referenced is left, or until `stop` or `break_` (S19).
     ///
-    /// On a loop with nothing left it returns [`Outcome::Done`] without an iteration. Errors: EBUSY
-    /// when the loop runs already; ESHUTDOWN; ENOMEM when memory is refused; EAGAIN when the kernel
-    /// has taken no submissions for a second, for want of memory; EBADR when it had no memory to
-    /// keep a completion: an operation that had it ends with EBADR when it is cancelled; what else
-    /// `io_uring_enter` says. Nothing is lost on an error: run again. A signal does not end it.
+    /// A loop with nothing left returns [`Outcome::Done`] without an iteration. Errors: EBUSY when
+    /// the loop is running already; ESHUTDOWN; ENOMEM when memory is refused; EAGAIN when for a
+    /// second the kernel has had no memory to take submissions; EBADR when the kernel had no memory
+    /// to keep a completion: the operation of that completion ends with EBADR when it is cancelled;
+    /// other errors of `io_uring_enter`. An error loses nothing: run again. A signal does not end
+    /// the run.
     ///
     /// # Panics
-    /// When a callback does and no exception handler is set; the rest of the batch stays queued
+    /// If a callback panics and no exception handler is set. The rest of the batch stays queued
     /// (S30).
     pub fn run(&self) -> Result<Outcome> {
         self.run_to_end(false)
     }
 
-    /// As [`run`](Loop::run), but returns only when stopped or broken off.
+    /// As [`run`](Loop::run), but returns only after `stop` or `break_`.
     ///
     /// # Panics
     /// As [`run`](Loop::run).
@@ -46,11 +48,11 @@ impl Loop {
         self.run_to_end(true)
     }
 
-    /// Runs one iteration, which sleeps at most `limit` (`Duration::MAX`: without limit), and tells
-    /// how many callbacks it ran; hooks do not count (S17, S19).
+    /// Runs one iteration, which sleeps at most `limit` (`Duration::MAX`: without limit). Returns
+    /// the number of callbacks that ran, hooks not included (S17, S19).
     ///
-    /// It may come back with 0. Errors: those of [`run`](Loop::run), and EINTR when a signal ended
-    /// the wait and no callback ran (S21).
+    /// The number may be 0. Errors: those of [`run`](Loop::run), and EINTR when a signal ended the
+    /// wait and no callback ran (S21).
     ///
     /// # Panics
     /// As [`run`](Loop::run).
@@ -91,8 +93,8 @@ impl Loop {
         self.tell_loss_to_host()
     }
 
-    /// Calls `f` as a run of this loop, which is the innermost of its thread meanwhile. `f` gets
-    /// whether others have woken the loop while it counted as asleep in a host loop: then the run
+    /// Calls `f` as a run of this loop, the innermost running loop of the thread meanwhile. `f`
+    /// gets whether a remote has woken the loop while the host loop counted as asleep; such a run
     /// does not begin with a sleep.
     pub(super) fn in_run<R>(&self, f: impl FnOnce(bool) -> Result<R>) -> Result<R> {
         if self.running.replace(true) {
@@ -104,7 +106,7 @@ impl Loop {
         as_innermost(self, || f(is_wanted))
     }
 
-    /// The loop stays with this thread from now on.
+    /// Binds the loop to this thread.
     #[inline]
     pub(crate) fn settle(&self) {
         let is_first = self.owner.settle();
@@ -117,7 +119,7 @@ impl Loop {
     }
 }
 
-/// Ends a run, whichever way `in_run` is left.
+/// Ends a run, however `in_run` is left.
 struct EndOfRun<'a>(&'a Loop);
 
 impl Drop for EndOfRun<'_> {

@@ -1,5 +1,8 @@
-//! S5 (a): what was queued goes to the kernel, and the loop sleeps if there is nothing else to do;
-//! or its virtual clock jumps (S36).
+//! S5 (a): submits queued entries, and sleeps if nothing is ready.
+//!
+//! A loop with a virtual clock jumps to the next deadline instead (S36). A sleep relies on
+//! `threads::inbox` for wakes, and never ends after a deadline by more than the slack plus the
+//! kernel's timer delay.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -8,19 +11,19 @@ use crate::error::{Error, Result};
 use crate::kernel::{Kernel, Waited};
 use crate::time::{self, Clock};
 
-/// No limit to how long an iteration may sleep.
+/// No limit for the sleep of an iteration.
 pub(super) const FOREVER: u64 = u64::MAX;
 
-/// What came of step (a).
+/// The result of step (a).
 pub(super) struct Waiting {
     pub(super) interrupted: bool,
-    /// The clock as it was read last, unless there was no need to.
+    /// The last reading of the clock, if any.
     pub(super) now: Option<u64>,
 }
 
 impl Loop {
-    /// S5 (a): submits what was queued, and sleeps if there is nothing else to do. `while_alive`:
-    /// and if something counts (S19).
+    /// S5 (a): submits queued entries, and sleeps if nothing is ready; with `while_alive`, only if
+    /// something referenced is pending (S19).
     #[inline(always)]
     pub(super) fn wait(
         &self,
@@ -29,7 +32,7 @@ impl Loop {
         limit: u64,
         while_alive: bool,
     ) -> Result<Waiting> {
-        // A hook may have ended the last thing that counts: then a run for these does not sleep.
+        // A hook may have ended the last referenced entry: then `run` must not sleep.
         let limit = if while_alive && !schedule.is_alive() { 0 } else { limit };
         let waiting = self.submit_and_wait(schedule, kernel, limit);
         if waiting.is_err() && kernel.take_loss() {
@@ -65,9 +68,9 @@ impl Loop {
         }
     }
 
-    /// Tells the kernel what it is to be told. When it takes no more at the moment, that waits for
-    /// the next iteration. When memory is refused, what the kernel has completed is collected
-    /// first, without sleep.
+    /// Submits deferred cancels and re-arms. Entries that the kernel refuses at the moment wait for
+    /// the next iteration. When memory is refused, the loop first collects existing completions
+    /// without sleeping.
     #[cold]
     fn submit_deferred_first(
         &self,
@@ -76,11 +79,11 @@ impl Loop {
         limit: u64,
     ) -> Result<u64> {
         if kernel.has_loss() {
-            // A cancel has met it, which does not fail for that.
+            // A cancel has met the loss, and does not fail for it.
             return Err(Error::COMPLETION_LOST);
         }
         match self.submit_deferred(schedule, kernel) {
-            // Some operations go on in the next iteration.
+            // Some operations continue in the next iteration.
             Ok(()) if schedule.has_submissions() => Ok(0),
             Ok(()) | Err(Error::NO_SUBMISSION) => Ok(limit),
             Err(Error::NO_MEMORY) if kernel.has_completions() => Ok(0),
@@ -96,8 +99,8 @@ impl Loop {
             || self.shared.inbox.has_posts()
     }
 
-    /// When CLOCK_MONOTONIC ends a sleep for a timer: `slack` later than it could (S3). The timers
-    /// of a virtual clock end none.
+    /// The time on CLOCK_MONOTONIC at which a timer ends the sleep, `slack` later than its deadline
+    /// (S3). Timers on a virtual clock end no sleep.
     pub(super) fn wake_up_time(&self, schedule: &mut Schedule) -> u64 {
         match self.clock {
             Clock::Monotonic => self.with_slack(schedule.wake_up_bound()),
@@ -109,8 +112,8 @@ impl Loop {
         deadline.map_or(FOREVER, |deadline| deadline.saturating_add(self.slack))
     }
 
-    /// Sleeps from `now` until something completes or a timer is due, at the latest until `limit`,
-    /// by CLOCK_MONOTONIC.
+    /// Sleeps from `now` until a completion or a due timer, at the latest until `limit`, on
+    /// CLOCK_MONOTONIC.
     #[cold]
     fn sleep(
         &self,
@@ -127,7 +130,7 @@ impl Loop {
             now = self.spin(kernel, now, until);
             let would_sleep = now < wake_up && !kernel.has_completions();
             if would_sleep {
-                // Before the loop counts as asleep: from then on, others write to it.
+                // Must precede `fall_asleep`: from then on, other threads write to the eventfd.
                 kernel.watch_wakes(self.shared.eventfd())?;
             }
             let is_wanted = if would_sleep && self.shared.inbox.fall_asleep() {
@@ -147,14 +150,14 @@ impl Loop {
                 now = time::monotonic();
                 self.shared.inbox.wake_up()
             };
-            // They are taken by the iteration, after the posts.
+            // The iteration takes the others, after the posts.
             let has_come = kernel.reap_own();
             let interrupted = waited == Waited::Interrupted;
             if !interrupted && !has_come {
                 now = self.spin(kernel, now, until);
             }
-            // Once, as a rule. It goes round again when all that came was a timeout for what has
-            // been cancelled since.
+            // Usually one round. Another follows when only the timeout of a cancelled timer has
+            // expired.
             let is_awake = is_wanted
                 || interrupted
                 || has_come
@@ -166,8 +169,8 @@ impl Loop {
         }
     }
 
-    /// What a loop on a virtual clock does instead of sleeping: the clock jumps to the next
-    /// deadline (S36). With none ahead, it sleeps for real.
+    /// Moves a virtual clock to the next deadline instead of sleeping (S36). Without a deadline,
+    /// sleeps in real time.
     #[cold]
     fn jump(
         &self,
@@ -178,15 +181,14 @@ impl Loop {
         limit: u64,
     ) -> Result<Waiting> {
         let deadline = schedule.next_deadline();
-        // The world's time is not the virtual clock's: while operations are in flight that clock
-        // stands still.
+        // Virtual time must not advance while operations are in flight.
         if schedule.has_operations() || deadline.is_none() && limit == FOREVER {
             let asleep = time::monotonic();
             let waiting = self.sleep(schedule, kernel, asleep, asleep.saturating_add(limit))?;
             return Ok(Waiting { now: Some(now), ..waiting });
         }
         if schedule.is_kernel_busy() {
-            // Descriptors that are ready by now come before the jump.
+            // Descriptors that are ready now come before the jump.
             kernel.submit()?;
             if kernel.has_completions() {
                 return Ok(Waiting { interrupted: false, now: Some(now) });
@@ -202,8 +204,8 @@ impl Loop {
         Ok(Waiting { interrupted: false, now: Some(until) })
     }
 
-    /// Looks at the ring and the clock instead of sleeping, from `now` for up to the loop's `spin`;
-    /// tells the time then.
+    /// Polls the ring and the clock instead of sleeping, from `now` for up to the loop's `spin`.
+    /// Returns the time of the last reading.
     fn spin(&self, kernel: &mut Kernel, now: u64, until: u64) -> u64 {
         let mut last = now;
         while last < until

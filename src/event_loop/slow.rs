@@ -1,8 +1,7 @@
-//! The watch over callbacks: reports slow ones (S34), and records each of them in the trace.
+//! Measures callbacks: reports slow ones (S34), and writes each to the trace.
 //!
 //! While a handler, the debug mode or a trace is on, a callback costs one reading of the clock;
-//! otherwise nothing. Time that passes between two callbacks, asleep or in a report, counts for
-//! neither.
+//! otherwise nothing. Time between two callbacks, asleep or in a report, counts for neither.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -18,20 +17,20 @@ use crate::sys::memory::try_box;
 use crate::time;
 
 pub(super) struct SlowWatch {
-    /// What the handler wants to hear of; `OFF` while there is none.
+    /// The handler's limit; `OFF` without a handler.
     limit: Cell<u64>,
     pub(super) handler: Handler<SlowHandler>,
-    /// Whether `RINGLOOP_DEBUG=1` was set when the loop was made, which wants to hear of them too.
+    /// Whether `RINGLOOP_DEBUG=1` was set when the loop was made, which prints slow callbacks.
     pub(super) debug: bool,
-    /// Where trace events go.
+    /// The destination of trace events.
     pub(super) trace: Option<Trace>,
-    /// Whether anybody wants to know.
+    /// Whether the handler, the debug mode or the trace is on.
     is_on: Cell<bool>,
-    /// The clock when the last callback ended; `UNKNOWN` when something else has passed time since.
+    /// The clock at the end of the last callback; `UNKNOWN` after other activity.
     since: Cell<u64>,
 }
 
-/// What is being watched, remembered from before it ran: it may be gone afterwards.
+/// Data about the running callback, copied before it runs, because it may be gone afterwards.
 pub(super) struct Watched {
     kind: Kind,
     source: Source,
@@ -62,7 +61,7 @@ impl SlowWatch {
         self.restart();
     }
 
-    /// Time has passed that is no callback's.
+    /// Discards the time that has passed outside callbacks.
     #[inline]
     pub(super) fn restart(&self) {
         self.since.set(UNKNOWN);
@@ -73,7 +72,7 @@ impl SlowWatch {
         self.is_on.get()
     }
 
-    /// A callback begins.
+    /// Called when a callback begins.
     pub(super) fn begin(&self, lp: &Loop, call: &Call) -> Option<Watched> {
         if !self.is_on() {
             return None;
@@ -90,13 +89,13 @@ impl SlowWatch {
         })
     }
 
-    /// The callback has returned; reports it if it was slow.
+    /// Called when the callback has returned; reports a slow one.
     pub(super) fn end(&self, lp: &Loop, watched: Watched) {
         let now = time::monotonic();
         self.since.set(now);
         if let Some(trace) = self.trace {
             trace.callback(watched.kind, watched.source, watched.since, now, watched.late);
-            // What that took is not the next callback's.
+            // The time for writing the trace must not count for the next callback.
             self.restart();
         }
         let Watched { kind, source, since, .. } = watched;
@@ -116,12 +115,12 @@ impl SlowWatch {
 }
 
 impl Loop {
-    /// Calls `handler` after every callback that held the loop for `limit` or longer, with its
-    /// duration and what it was (S34). Replaces the handler there was. A zero limit is as good as
+    /// Calls `handler` after every callback that ran for `limit` or longer, with its duration and
+    /// its source (S34). Replaces an earlier handler. A zero limit is equivalent to
     /// [`clear_slow_callback`](Loop::clear_slow_callback).
     ///
-    /// Costs one reading of the clock, about 25 ns, for each callback while it is set. Durations
-    /// are CLOCK_MONOTONIC's, on a virtual clock too. Errors: ESHUTDOWN, ENOMEM.
+    /// While set, costs one reading of the clock, about 25 ns, for each callback. Durations are
+    /// measured on CLOCK_MONOTONIC, also with a virtual clock. Errors: ESHUTDOWN, ENOMEM.
     pub fn set_slow_callback(
         &self,
         limit: Duration,
@@ -137,8 +136,7 @@ impl Loop {
         Ok(())
     }
 
-    /// Ends the reports that [`set_slow_callback`](Loop::set_slow_callback) asked for. Errors:
-    /// ESHUTDOWN.
+    /// Ends the reports of [`set_slow_callback`](Loop::set_slow_callback). Errors: ESHUTDOWN.
     pub fn clear_slow_callback(&self) -> Result<()> {
         self.check()?;
         self.slow.set_limit(OFF);

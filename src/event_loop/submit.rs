@@ -1,8 +1,7 @@
-//! What goes to the kernel: operations, what is told of them later, and rings of buffers. This is
-//! the one way in.
+//! The only way for entries to the kernel: operations, deferred cancels and re-arms, buffer rings.
 //!
-//! An entry points at memory that the kernel uses until the final completion: whoever made the
-//! `Entry` vouches for that.
+//! An entry points at memory that the kernel uses until the final completion. The maker of the
+//! `Entry` guarantees that this memory stays valid.
 
 use std::os::fd::RawFd;
 
@@ -26,10 +25,10 @@ impl Loop {
         driver: Option<Box<dyn Driver>>,
         callback: Callback,
     ) -> Result<Handle> {
-        // The borrows end before the callback and the driver do, where there is an error.
+        // After an error, the borrows end before the callback and the driver are dropped.
         let (mut schedule, mut kernel) = (self.schedule.borrow_mut(), self.kernel.borrow_mut());
-        // What made the entry may have called user code, which may have forked: the queue is the
-        // parent's, too.
+        // User code may have run while the entry was made, and may have forked: the child shares
+        // the queue with its parent.
         self.check_not_forked()?;
         if !kernel.features().supports(entry.opcode) {
             return Err(Error::UNSUPPORTED);
@@ -44,8 +43,8 @@ impl Loop {
         Ok(handle)
     }
 
-    /// Adds the operations of a chain, which fit into the queue, and queues their entries, none or
-    /// all: `callback` makes the callback of each, `added` gets its handle.
+    /// Adds the operations of a chain, which fits into the queue, and queues all of their entries
+    /// or none. `callback` makes the callback of each, `added` gets its handle.
     #[cfg_attr(not(feature = "capi"), allow(dead_code, reason = "so far for C alone"))]
     pub(crate) fn submit_linked(
         &self,
@@ -70,33 +69,33 @@ impl Loop {
         Ok(())
     }
 
-    /// How many entries can be queued at once.
+    /// The number of entries that can be queued at once.
     #[cfg_attr(not(feature = "capi"), allow(dead_code, reason = "so far for C alone"))]
     pub(crate) fn queue_capacity(&self) -> usize {
         self.kernel.borrow_mut().capacity()
     }
 
-    /// Cuts an operation short at `when`: its final completion then says
-    /// [`timed_out`](crate::Completion::timed_out), with what the kernel had done, or ETIMEDOUT if
-    /// that was nothing. Replaces the deadline it had; [`Time::NEVER`] removes it.
+    /// Gives an operation a deadline. At `when` the operation is cancelled, and its final
+    /// completion has [`timed_out`](crate::Completion::timed_out) set, with the partial result, or
+    /// ETIMEDOUT if there is none. Replaces an earlier deadline; [`Time::NEVER`] removes it.
     ///
-    /// It is a timer of the loop's, as exact as any, and costs as much. What the kernel will not
-    /// cancel, file I/O that has begun, ends when it ends. Errors: EINVAL when the handle is not an
-    /// operation's, ENOENT, ENOMEM, ESHUTDOWN.
+    /// The deadline is a timer of the loop, with the same precision and cost. An operation that the
+    /// kernel cannot cancel, such as file I/O that has begun, completes normally. Errors: EINVAL
+    /// when the handle is not an operation's, ENOENT, ENOMEM, ESHUTDOWN.
     pub fn set_deadline(&self, handle: Handle, when: Time) -> Result<()> {
         self.check_open()?;
         self.schedule.borrow_mut().set_deadline(handle, when.as_nanos())
     }
 
-    /// Whether this kernel has an operation, an `IORING_OP_*`. Asked when the loop was made, never
-    /// by the version.
+    /// Whether this kernel supports an operation, an `IORING_OP_*`. The answer is from probing when
+    /// the loop was made, never from the version.
     pub fn supports(&self, opcode: u8) -> bool {
         self.kernel.borrow().features().supports(opcode)
     }
 
-    /// The descriptor of the ring, for `io_uring_register` of files and buffers: never to submit
-    /// on, nor to close. Completions of tags of registered resources are passed over; tags below
-    /// 2^32 are never numbers of the loop's own.
+    /// The descriptor of the ring, for `io_uring_register` of files and buffers only; do not submit
+    /// on it or close it. The loop ignores completions for tags of registered resources. Tags below
+    /// 2^32 are never request numbers of the loop.
     pub fn ring_fd(&self) -> Result<RawFd> {
         self.check()?;
         Ok(self.kernel.borrow().fd())
@@ -112,7 +111,7 @@ impl Loop {
         self.kernel.borrow_mut().free_pool(pool)
     }
 
-    /// Gives back a part of a buffer that was kept. Operations that wait for a buffer go on.
+    /// Gives back a part of a buffer that was kept. Operations that wait for a buffer then resume.
     #[cfg(feature = "capi")]
     pub(crate) fn return_part(&self, pool: &Pool, data: *const u8) -> Result<()> {
         self.check()?;
@@ -125,8 +124,8 @@ impl Loop {
         self.kernel.borrow().pools().any(|other| TryArc::is_same(other, pool))
     }
 
-    /// Tells the kernel what it is to be told: what to cancel, what to begin again. When it takes
-    /// no more, the rest stays for the next iteration.
+    /// Submits deferred cancels and re-arms. Entries that the kernel refuses now wait for the next
+    /// iteration.
     #[cold]
     pub(crate) fn submit_deferred(
         &self,
@@ -162,7 +161,7 @@ impl Loop {
     }
 }
 
-/// Asks the kernel to let go of what has ended.
+/// Cancels the requests of ended entries.
 pub(super) fn cancel_orphans(schedule: &mut Schedule, kernel: &mut Kernel) -> Result<()> {
     kernel.reserve(1)?;
     while let Some(orphan) = schedule.next_orphan() {
@@ -172,10 +171,10 @@ pub(super) fn cancel_orphans(schedule: &mut Schedule, kernel: &mut Kernel) -> Re
     Ok(())
 }
 
-/// Asks the kernel to let go of what is on a descriptor, and of nothing else: other descriptors may
-/// be in the batch that is being run, and are not to be polled before their callbacks have run. Of
-/// what it has been asked already, only what it did not know is asked again. Tells whether there
-/// was anything to ask.
+/// Cancels the requests on a descriptor, and no others: other descriptors may be in the current
+/// batch, and must not be polled before their callbacks have run. Of requests that were cancelled
+/// already, cancels again only those that the kernel did not find. Returns whether there was
+/// anything to cancel.
 pub(super) fn cancel_on(fd: RawFd, schedule: &mut Schedule, kernel: &mut Kernel) -> Result<bool> {
     let mut asked = false;
     let mut next = schedule.next_on(fd, None);

@@ -1,8 +1,8 @@
-//! What tasks ask of their loop: a slot, turns in the ready queue, a time to sleep until.
+//! The functions of a loop for tasks: a slot, turns in the ready queue, sleep until a time.
 //!
-//! The loop knows a task by its handle and calls what polls it. It promises that this is not
-//! dropped while it is being called, and that posts which came before a wake or a sleep have their
-//! turn before it (S26, S8). Futures, wakers and outputs are the tasks' own business.
+//! The loop has a task's handle and the callback that polls it. It does not drop the callback
+//! during its call. Posts that came before a wake or a sleep run before it (S26, S8). The room
+//! `task` handles futures, wakers and outputs.
 
 use std::mem::ManuallyDrop;
 
@@ -12,20 +12,20 @@ use crate::error::Result;
 use crate::sys::memory::TryArc;
 
 impl Loop {
-    /// What the loop and its remotes share, by which those that may outlive the loop know it.
+    /// The part of the loop that remotes share, which identifies the loop after its end.
     #[inline]
     pub(crate) fn shared(&self) -> &TryArc<Shared> {
         &self.shared
     }
 
-    /// Hands the loop with this shared part to `f` if it is the innermost one that runs on this
+    /// Calls `f` with the loop of this shared part, if it is the innermost running loop of this
     /// thread.
     pub(crate) fn if_running<R>(shared: &TryArc<Shared>, f: impl FnOnce(&Loop) -> R) -> Option<R> {
         Loop::with_running(|lp| lp.filter(|lp| TryArc::is_same(&lp.shared, shared)).map(f))
     }
 
-    /// Gives a task its slot: from now on, `poll` is called whenever the task has its turn, for the
-    /// first time in a later iteration. When memory is refused, `poll` is dropped.
+    /// Gives a task a slot. From now on, `poll` is called at each turn of the task, for the first
+    /// time in a later iteration. When memory is refused, `poll` is dropped.
     #[inline(always)]
     pub(crate) fn add_task(&self, poll: Callback) -> Result<Handle> {
         let poll = ManuallyDrop::new(poll);
@@ -39,8 +39,8 @@ impl Loop {
         Ok(schedule.add_task(ManuallyDrop::into_inner(poll)))
     }
 
-    /// Puts a task at the end of the ready queue, unless it stands there already or has ended;
-    /// false if there is no memory.
+    /// Appends a task to the ready queue, unless it is in there already or has ended; false if
+    /// memory is refused.
     #[inline]
     pub(crate) fn wake_task(&self, handle: Handle) -> bool {
         let mut schedule = self.schedule.borrow_mut();
@@ -51,21 +51,21 @@ impl Loop {
         woken.is_ok()
     }
 
-    /// The task that is being polled has ended: what polls it is dropped when this poll has
+    /// Marks the task that is being polled as ended. Its callback is dropped when this poll has
     /// returned.
     #[inline(always)]
     pub(crate) fn complete_task(&self, handle: Handle) {
         self.schedule.borrow_mut().complete_task(handle);
     }
 
-    /// The task whose turn it is is not polled any more: its slot drops what polls it when that
-    /// returns.
+    /// Ends the task that is being polled. Its slot drops the callback when the poll has returned.
     pub(crate) fn end_task(&self, handle: Handle) {
-        // What it held is handed out later.
+        // The callback is handed out later.
         drop(self.schedule.borrow_mut().cancel(handle));
     }
 
-    /// Has a task woken at a time. False: it waits for another one already, or has been cancelled.
+    /// Wakes a task at a time. False if the task waits for another time already, or has been
+    /// cancelled.
     #[inline]
     pub(crate) fn sleep_task_until(&self, handle: Handle, when: u64) -> Result<bool> {
         let mut schedule = self.schedule.borrow_mut();
@@ -79,20 +79,20 @@ impl Loop {
         self.schedule.borrow().is_asleep(handle)
     }
 
-    /// Has a task that waits for a time wait no more.
+    /// Cancels a task's wait for a time.
     #[inline]
     pub(crate) fn stop_sleeping(&self, handle: Handle) {
         self.schedule.borrow_mut().stop_sleeping(handle);
     }
 
-    /// Whether a time is past on the loop's clock. That is not read if timers of that time have
-    /// been collected.
+    /// Whether a time has passed on the loop's clock. Does not read the clock if timers of that
+    /// time have been collected.
     #[inline]
     pub(crate) fn is_past(&self, when: u64) -> bool {
         self.schedule.borrow().collected_at() >= when || self.time().as_nanos() >= when
     }
 
-    /// A `stop` that has not stopped anything is not for the next run.
+    /// Clears a `stop` that has stopped nothing, so that it does not affect the next run.
     pub(crate) fn take_back_stop(&self) {
         self.stopping.set(false);
     }

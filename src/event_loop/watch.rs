@@ -1,8 +1,8 @@
 //! Watchers of descriptors, for libraries that read and write by themselves (S12).
 //!
-//! When the last watcher of a descriptor has ended, the kernel lets go of its file at once, or, of
-//! several that end together, at the end of that. A request that the kernel does not take waits for
-//! the next iteration.
+//! When the last watcher of a descriptor has ended, the kernel releases its file at once. When
+//! several watchers end together, it does so at the end. A request that the kernel refuses waits
+//! for the next iteration.
 
 use std::fmt;
 use std::mem::replace;
@@ -17,50 +17,51 @@ use crate::error::{Error, Result};
 use crate::pending::event::Event;
 use crate::sys::descriptors::check_pollable;
 
-/// What a descriptor is watched for, and what it is ready for: `POLL*` of poll(2).
+/// A set of `POLL*` bits of poll(2): the requested events of a watcher, or the events that
+/// occurred.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Events(u32);
 
 impl Events {
-    /// Nothing: a watcher that is paused.
+    /// No events: the watcher is paused.
     pub const NONE: Events = Events(0);
-    /// There is data to read, a connection to accept, an end of file.
+    /// Data to read, a connection to accept, or an end of file.
     pub const IN: Events = Events(libc::POLLIN as u32);
-    /// There is urgent data.
+    /// Urgent data.
     pub const PRI: Events = Events(libc::POLLPRI as u32);
-    /// There is room to write; a connection has been made, or refused.
+    /// Space to write; a connection has been established or refused.
     pub const OUT: Events = Events(libc::POLLOUT as u32);
     /// The peer has shut down its side of a stream.
     pub const RDHUP: Events = Events(libc::POLLRDHUP as u32);
-    /// An error; reported always.
+    /// An error; always reported.
     pub const ERR: Events = Events(libc::POLLERR as u32);
-    /// The other end has hung up; reported always.
+    /// The other end has hung up; always reported.
     pub const HUP: Events = Events(libc::POLLHUP as u32);
-    /// The descriptor was closed; reported always, and the watcher ends with it.
+    /// The descriptor was closed; always reported. The watcher has ended.
     pub const NVAL: Events = Events(libc::POLLNVAL as u32);
 
-    /// Those with these bits. Errors: EINVAL for one that is no `POLL*`.
+    /// The events with these bits. Errors: EINVAL for an unknown bit.
     pub fn from_bits(bits: u32) -> Result<Events> {
         if bits & !KNOWN == 0 { Ok(Events(bits)) } else { Err(Error::UNKNOWN_EVENTS) }
     }
 
-    /// The bits, as poll(2) has them.
+    /// The bits, as in poll(2).
     pub fn bits(self) -> u32 {
         self.0
     }
 
-    /// Whether all of `other` are among them.
+    /// Whether the set contains all of `other`.
     pub fn contains(self, other: Events) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// Whether any of `other` is among them.
+    /// Whether the set contains any of `other`.
     pub fn intersects(self, other: Events) -> bool {
         self.0 & other.0 != 0
     }
 }
 
-/// All of poll(2), POLLREMOVE and POLL_BUSY_LOOP of the kernel's not counted.
+/// All bits of poll(2), without the kernel's POLLREMOVE and POLL_BUSY_LOOP.
 const KNOWN: u32 = 0x27ff;
 
 impl BitOr for Events {
@@ -83,18 +84,19 @@ impl fmt::Debug for Events {
 }
 
 impl Loop {
-    /// Runs `f` whenever `fd` is ready for one of `events`, as long as it is: level-triggered.
-    /// Errors and hang-ups are always reported (S12). Several watchers of one descriptor run in the
-    /// order in which they were registered.
+    /// Runs `f` whenever `fd` is ready for one of `events`: level-triggered. Errors and hang-ups
+    /// are always reported (S12). Several watchers of one descriptor run in the order in which they
+    /// were registered.
     ///
     /// The watcher keeps `fd`, which may be owned, an `Rc` or the like, until it ends. When the
-    /// last watcher of a descriptor is cancelled, the kernel lets go of its file before that
-    /// returns; [`forget_fd`](Loop::forget_fd) ends operations on it as well. When the descriptor
-    /// can be watched no more, the last call says [`Events::NVAL`] or [`Events::ERR`], and the
-    /// watcher has ended.
+    /// last watcher of a descriptor is cancelled, the kernel releases its file before `cancel`
+    /// returns. [`forget_fd`](Loop::forget_fd) also ends operations on the descriptor. When the
+    /// descriptor can no longer be watched, the last call gets [`Events::NVAL`] or [`Events::ERR`],
+    /// and the watcher has ended.
     ///
-    /// Errors: EBADF; EPERM for files and directories, as epoll has it; ENOMEM, ESHUTDOWN. Some 1.3
-    /// µs, for asking epoll; in the loop, a poll for each time that it is ready, 0.3 µs in a batch.
+    /// Errors: EBADF; EPERM for files and directories, as in epoll; ENOMEM, ESHUTDOWN. Costs about
+    /// 1.3 µs for a check with epoll; in the loop, a poll for each time that the descriptor is
+    /// ready, 0.3 µs in a batch.
     pub fn watch_fd(
         &self,
         fd: impl AsFd + 'static,
@@ -114,9 +116,9 @@ impl Loop {
         self.schedule_watch(raw, events.bits(), callback)
     }
 
-    /// Changes what a watcher waits for. What is queued for it and is asked for no more is dropped;
-    /// with [`Events::NONE`] it is paused, and errors and hang-ups still come (S12). O(1);
-    /// O(watchers of the descriptor) when the poll is armed next.
+    /// Changes the events of a watcher. Queued events that are no longer requested are dropped.
+    /// With [`Events::NONE`] the watcher is paused, and errors and hang-ups are still reported
+    /// (S12). O(1); O(watchers of the descriptor) when the poll is armed next.
     ///
     /// Errors: EINVAL when the handle is not a watcher's, ENOENT, ESHUTDOWN.
     pub fn watch_update(&self, handle: Handle, events: Events) -> Result<()> {
@@ -124,26 +126,27 @@ impl Loop {
         self.update_watch(handle, events.bits())
     }
 
-    /// Ends every watcher of a descriptor, asks every operation on it to end, and makes the kernel
-    /// let go of it, in one system call as a rule: with 0 as the answer, closing it then really
-    /// closes, and the peer sees it. Else it is the number of operations that the kernel has not
-    /// let go of yet, such as file I/O that has begun.
+    /// Ends every watcher of a descriptor, cancels every operation on it, and makes the kernel
+    /// release its file, usually in one system call. After a return of 0, closing the descriptor
+    /// really closes the file, and the peer notices. Otherwise returns the number of operations
+    /// that the kernel has not released yet, such as file I/O that has begun.
     ///
-    /// The final callbacks of the operations are still to come. Costs as much as there are watchers
-    /// and operations on the descriptor, and a system call for as many of these as the submission
-    /// queue holds, whatever is pending on others. Errors: EBADF for a negative number; those of
-    /// `io_uring_enter`; ENOMEM when there is no room for results, which then wait in the kernel.
+    /// The final callbacks of the operations are still to come. The cost is proportional to the
+    /// watchers and operations on the descriptor, with one system call for as many of them as the
+    /// submission queue holds; pending entries on other descriptors do not matter. Errors: EBADF
+    /// for a negative number; those of `io_uring_enter`; ENOMEM when there is no memory for
+    /// results, which then wait in the kernel.
     pub fn forget_fd(&self, fd: RawFd) -> Result<usize> {
         self.check()?;
         if fd < 0 {
             return Err(Error::BAD_DESCRIPTOR);
         }
-        // Watchers end in any case.
+        // The watchers end in any case.
         let released = self.release_fd(fd);
         while let Some(handle) = { self.schedule.borrow().watcher_on(fd) } {
             self.cancel(handle)?;
         }
-        // What a watcher carried was dropped, or its release hook has run.
+        // User code may have run: the Drop of a watcher's values, or its release hook.
         self.check_not_forked()?;
         released.map(|()| self.schedule.borrow().count_on(fd))
     }
@@ -159,12 +162,13 @@ impl Loop {
         Ok(schedule.add_watcher(fd, events, callback))
     }
 
-    /// Changes what a watcher waits for. Who calls, and that the loop is open, has been checked.
+    /// Changes the events of a watcher. The caller has checked the thread, and that the loop is
+    /// open.
     pub(crate) fn update_watch(&self, handle: Handle, events: u32) -> Result<()> {
         self.schedule.borrow_mut().update_watcher(handle, events)
     }
 
-    /// Makes the kernel let go of all on a descriptor that it can. Its watchers stay.
+    /// Makes the kernel release all requests on a descriptor that it can. The watchers stay.
     fn release_fd(&self, fd: RawFd) -> Result<()> {
         let (mut schedule, mut kernel) = (self.schedule.borrow_mut(), self.kernel.borrow_mut());
         // Posts come before completions (S5 b).
@@ -175,9 +179,9 @@ impl Loop {
             kernel.cancel(number(poll))?;
             asked = true;
         }
-        // One round, as a rule. The kernel does not know what it has in its hands just then (6.18):
-        // it is asked once more. An operation that it still does not know, or will not end, ends by
-        // itself.
+        // Usually one round. The kernel does not find a request that it is executing at that moment
+        // (6.18), so the request is cancelled once more. An operation that is still not found, or
+        // not cancellable, completes by itself.
         let (mut left, mut vain) = (schedule.count_on(fd), 0);
         while asked || left > 0 && vain < 2 {
             asked |= cancel_on(fd, &mut schedule, &mut kernel)?;
@@ -189,7 +193,7 @@ impl Loop {
                 while kernel.batch_len() > 0 {
                     self.collect_completions(&mut schedule, &mut kernel)?;
                 }
-                // The answers may be among those.
+                // The replies to the cancels may be among those.
                 if !kernel.fetch_overflow()? {
                     break;
                 }
@@ -201,8 +205,8 @@ impl Loop {
         Ok(())
     }
 
-    /// Makes the kernel let go of files whose last watcher has ended (S12), unless several are
-    /// ending together. What it does not take now it takes with the next enter.
+    /// Makes the kernel release files whose last watcher has ended (S12), unless several watchers
+    /// are ending together. A refused request goes with the next enter.
     #[inline]
     pub(crate) fn release_files(&self) {
         if self.ending_together.get() == 0 && self.schedule.borrow_mut().take_file_to_release() {
@@ -210,13 +214,13 @@ impl Loop {
             let _ = cancel_orphans(&mut schedule, &mut kernel)
                 .and_then(|()| kernel.settle(schedule.outstanding()));
             if kernel.has_loss() {
-                // The next iteration tells of it.
+                // The next iteration reports the loss.
                 schedule.note_resumable(true);
             }
         }
     }
 
-    /// As `release_files`, of all that is watched: the loop takes no more watchers.
+    /// As `release_files`, for all watched files: the loop accepts no more watchers.
     pub(crate) fn release_all_files(&self) {
         let (mut schedule, mut kernel) = (self.schedule.borrow_mut(), self.kernel.borrow_mut());
         if schedule.stop_watching() {
@@ -227,8 +231,8 @@ impl Loop {
     }
 }
 
-/// While this lives, watchers end together: the kernel lets go of their files in one call, when the
-/// outermost of these is dropped.
+/// While this lives, watchers end together: when the outermost one is dropped, the kernel releases
+/// their files in one call.
 pub(crate) struct EndTogether<'a>(&'a Loop);
 
 impl<'a> EndTogether<'a> {

@@ -1,5 +1,7 @@
-//! Work off the loop, as operations of the loop: `threads::executor` has the threads. A closure
-//! goes to one of them, and what it has returned, or its panic, comes back (S30).
+//! Work on other threads, as operations of the loop.
+//!
+//! A closure goes to a thread of `threads::executor`; its return value or its panic comes back to
+//! the loop's thread (S30). Work that has begun cannot be cancelled.
 
 use std::mem::replace;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -12,19 +14,19 @@ use crate::pending::callback::Job;
 use crate::sys::memory::TryArc;
 
 impl Loop {
-    /// Runs `work` on another thread, and then `done` on the loop's, with what `work` returned.
-    /// What `work` has posted to the loop runs before `done`. For what blocks or takes long:
-    /// threads are started when they are needed, up to
-    /// [`Builder::executor_threads`](crate::Builder::executor_threads), and work that finds none
-    /// free waits for its turn.
+    /// Runs `work` on another thread, and then `done` on the loop's, with the return value of
+    /// `work`. Posts of `work` to the loop run before `done`. This is for work that blocks or takes
+    /// long. Threads start on demand, up to
+    /// [`Builder::executor_threads`](crate::Builder::executor_threads); work that finds no free
+    /// thread waits.
     ///
-    /// It is an operation (S13): cancelled before it has begun, it never runs, and `done` gets
-    /// ECANCELED; work that has begun ends by itself. `done` is called once, unless the loop is
-    /// closed before; closing waits for work that has begun. A panic in `work` comes up where
-    /// `done` would have run (S30).
+    /// The work is an operation (S13). If it is cancelled before it has begun, `work` never runs,
+    /// and `done` gets ECANCELED. Work that has begun runs to its end. `done` is called once,
+    /// unless the loop is closed before; closing waits for work that has begun. A panic in `work`
+    /// is raised in the place of `done` (S30).
     ///
-    /// A few microseconds, and two allocations or more. Errors: EAGAIN when there is no thread, and
-    /// none can be started; ENOMEM, ESHUTDOWN.
+    /// Costs a few microseconds, and two allocations or more. Errors: EAGAIN when there is no
+    /// thread, and none can be started; ENOMEM, ESHUTDOWN.
     pub fn run_in_executor<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -40,9 +42,9 @@ impl Loop {
         self.execute(job, callback)
     }
 
-    /// Has work done, and `callback` called when it has ended; its result is 0 or -ECANCELED.
+    /// Runs work on another thread, and calls `callback` after it; its result is 0 or -ECANCELED.
     pub(crate) fn execute(&self, job: Job, callback: Callback) -> Result<Handle> {
-        // The borrow ends before the callback does.
+        // The borrow ends before the callback is dropped.
         let mut schedule = self.schedule.borrow_mut();
         schedule.reserve_operations(1)?;
         let (work, ticket) = self.executor.admit(&self.shared)?;
@@ -52,9 +54,10 @@ impl Loop {
     }
 }
 
-/// Work that has been handed over, as the loop's thread knows it: it gets the result.
+/// The loop's side of work: shares the state of the work with its thread, and gets the result.
 pub(crate) struct Packet<F, T>(TryArc<Mutex<Stage<F, T>>>);
 
+/// The state of a work item.
 enum Stage<F, T> {
     Waiting(F),
     Done(std::thread::Result<T>),
@@ -62,8 +65,8 @@ enum Stage<F, T> {
 }
 
 impl<T: Send + 'static, F: FnOnce() -> T + Send + 'static> Packet<F, T> {
-    /// Work to hand over, which does not panic and runs no user code when it is dropped, and what
-    /// will have the result.
+    /// The job, which does not panic and runs no user code when it is dropped, and the packet that
+    /// gets its result.
     pub(crate) fn new(work: F) -> Result<(Job, Packet<F, T>)> {
         let packet = TryArc::new(Mutex::new(Stage::Waiting(work)))?;
         let job = Packet(packet.clone());
@@ -76,7 +79,7 @@ impl<T: Send + 'static, F: FnOnce() -> T + Send + 'static> Packet<F, T> {
         *self.stage() = Stage::Done(result);
     }
 
-    /// What came of it, for the callback of the work: None when it was cancelled.
+    /// The result of the work; None when it was cancelled.
     pub(crate) fn open(self) -> Option<std::thread::Result<T>> {
         if let Stage::Done(result) = self.take() { Some(result) } else { None }
     }

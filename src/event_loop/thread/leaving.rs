@@ -1,11 +1,10 @@
-//! The loops behind a pointer that a thread owns and has not closed when it exits, for others to
-//! close (S25).
+//! The loops behind a pointer that a thread owns and has not closed when it exits (S25).
 //!
-//! A ring is bound to its thread. Once that has exited, nobody can ask the kernel any more when a
-//! device has done what it was asked to read or write: enter and register say EEXIST to others (6.1
-//! to 6.18). So the thread asks itself, as the last thing it does, and waits for a second at most.
-//! This relies on `close_raw`, which takes a loop out of the list before it frees it. It does
-//! nothing for a loop that Rust owns, which is dropped by its own thread.
+//! A ring is bound to its thread. After the thread has exited, enter and register fail with EEXIST
+//! for other threads (6.1 to 6.18), so that nothing can learn when a device has completed a read or
+//! write. So the exiting thread waits for its devices, at most a second. This relies on
+//! `close_raw`, which removes a loop from the list before it frees it. Loops owned by Rust are not
+//! in the list: their own thread drops them.
 
 use std::cell::Cell;
 
@@ -16,7 +15,7 @@ use crate::event_loop::Loop;
 use crate::sys::owner;
 use crate::time::monotonic;
 
-/// The neighbours of a loop among those that its thread has made use of.
+/// The neighbours of a loop in the list of its thread's loops: an intrusive list node.
 #[derive(Debug, Default)]
 pub(in crate::event_loop) struct Links {
     next: Link,
@@ -25,20 +24,20 @@ pub(in crate::event_loop) struct Links {
 }
 
 thread_local! {
-    /// The first of them.
+    /// The head of the thread's list.
     static FIRST: Link = const { Link::new() };
 }
 
-/// A thread's exit waits for devices so long at most, whatever the number of its loops: what they
-/// have then is never released.
+/// The longest wait for devices when a thread exits, whatever the number of its loops. The data
+/// that devices use after this is never released.
 const LIMIT_NS: u64 = 1_000_000_000;
 
 impl Loop {
-    /// The loop stays with this thread from now on, which has something to do for it when it exits.
+    /// Puts the loop into the list of this thread, which handles the list when it exits.
     #[cold]
     pub(in crate::event_loop) fn link_to_thread(&self) {
-        // A thread that is past this has no use for the list: who comes after it may close, and
-        // free, what stands in it.
+        // A thread that has handled its list must not add to it: another thread may close and free
+        // the loop later.
         if !self.is_raw() || !owner::before_exit(wait_for_devices) {
             return;
         }
@@ -53,13 +52,13 @@ impl Loop {
         });
     }
 
-    /// The loop is another thread's from now on: the list has gone with the one that has exited.
+    /// The loop has a new thread; the list has ended with the former thread.
     #[cold]
     pub(in crate::event_loop) fn forget_thread(&self) {
         self.raw.links.is_linked.set(false);
     }
 
-    /// The loop ends.
+    /// Removes the loop from the list.
     pub(in crate::event_loop) fn unlink_from_thread(&self) {
         let links = &self.raw.links;
         if !links.is_linked.replace(false) {
@@ -76,12 +75,11 @@ impl Loop {
     }
 }
 
-/// What a thread does before it counts as exited. Its loops leave the list: it may close some of
-/// them later, in the destructors of thread-specific data, and others may close their neighbours by
-/// then.
+/// Runs before the thread counts as exited. Removes its loops from the list, because destructors of
+/// thread-specific data may close some of them later, and other threads may close their neighbours.
 fn wait_for_devices() {
     let until = monotonic().saturating_add(LIMIT_NS);
-    // The main thread's destructors run when the process ends, which needs no buffers any more.
+    // The destructors of the main thread run at process exit, where buffers no longer matter.
     let is_main = gettid() == getpid();
     FIRST.with(|first| {
         let mut at = first.get();

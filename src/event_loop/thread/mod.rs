@@ -1,8 +1,8 @@
-//! A loop and its thread: on the way there (S25), which of its loops is the innermost that runs
-//! (S20), and which it leaves open.
+//! The connection of a loop and its thread: moving a new loop to a thread (S25), and the innermost
+//! running loop (S20).
 //!
-//! `unsafe` lives here because a thread finds its loops through a pointer. Whoever puts a loop into
-//! a link takes it out again before the loop ends or is moved.
+//! `unsafe` is here because a thread finds its loops through a pointer. The code that puts a loop
+//! into a link removes it before the loop ends or moves.
 
 #[cfg(feature = "capi")]
 pub(super) mod leaving;
@@ -15,32 +15,31 @@ use crate::event_loop::builder::Builder;
 use crate::event_loop::remote::Remote;
 use crate::event_loop::{Loop, Phase};
 
-/// A loop on its way to the thread that will own it.
+/// A new loop that belongs to no thread yet.
 #[derive(Debug)]
 pub struct DetachedLoop(Loop);
 
-// SAFETY: a detached loop has come straight from `build_detached`: nothing is scheduled, no
-// closure of any thread is in it, its ring is not bound to a thread yet, and until a thread adopts
-// it nobody can reach the loop but through a remote.
+// SAFETY: `build_detached` guarantees that nothing is scheduled and the ring is bound to no thread,
+// and until a thread adopts the loop, only remotes reach it.
 unsafe impl Send for DetachedLoop {}
 
 impl Builder {
-    /// Makes a loop that belongs to no thread yet, to be taken to the one that shall run it (S25):
-    /// what can fail has then failed here.
+    /// Makes a loop that belongs to no thread yet, for another thread to adopt (S25). Errors of
+    /// [`Builder::build`] occur here, not in that thread.
     pub fn build_detached(self) -> Result<DetachedLoop> {
         self.build().map(DetachedLoop)
     }
 }
 
 impl DetachedLoop {
-    /// Makes the loop the calling thread's. Errors: EOWNERDEAD in a forked child, ENOMEM; the loop,
-    /// in which nothing is pending, is dropped then.
+    /// Makes the calling thread the owner of the loop. Errors: EOWNERDEAD in a forked child,
+    /// ENOMEM; the loop, in which nothing is pending, is dropped then.
     pub fn adopt(self) -> Result<Loop> {
         self.0.adopt()?;
         Ok(self.0)
     }
 
-    /// The loop as other threads know it; what is posted waits for the loop's first run.
+    /// A handle to the loop for other threads. Posts wait for the loop's first run.
     pub fn remote(&self) -> Remote {
         self.0.remote()
     }
@@ -56,13 +55,14 @@ impl Loop {
         if self.phase.get() != Phase::Open {
             return Err(Error::SHUT_DOWN);
         }
-        // A thread that ends when the loop is closed cannot be the one that may close it.
+        // A thread that ends when the loop is closed, such as an executor thread, must not own the
+        // loop.
         self.executor.check_elsewhere()?;
         self.owner.adopt()
     }
 }
 
-/// Leads to a loop of this thread's, or to none.
+/// A pointer to a loop of this thread, or null.
 #[derive(Debug, Default)]
 struct Link(Cell<*const Loop>);
 
@@ -73,8 +73,8 @@ impl Link {
 
     #[inline]
     fn get(&self) -> Option<&Loop> {
-        // SAFETY: a loop in a link is there: `as_innermost` borrows it while it is the innermost,
-        // and `close_raw` frees none before `unlink_from_thread`.
+        // SAFETY: a loop in a link is alive, because `as_innermost` borrows it as long as it is the
+        // innermost, and `close_raw` calls `unlink_from_thread` before it frees a loop.
         unsafe { self.0.get().as_ref() }
     }
 
@@ -86,14 +86,14 @@ impl Link {
 
 thread_local!(static INNERMOST: Link = const { Link::new() });
 
-/// Calls `f` while this loop is the innermost one that runs on the thread.
+/// Calls `f` while this loop is the innermost running loop of the thread.
 #[inline]
 pub(super) fn as_innermost<R>(lp: &Loop, f: impl FnOnce() -> R) -> R {
     let _restore = Outer(INNERMOST.with(|innermost| innermost.0.replace(lp)));
     f()
 }
 
-/// The loop that is the innermost again when this is dropped.
+/// Restores the former innermost loop when dropped.
 struct Outer(*const Loop);
 
 impl Drop for Outer {
@@ -103,8 +103,8 @@ impl Drop for Outer {
 }
 
 impl Loop {
-    /// Hands the innermost loop that is running on this thread to `f`, if there is one.
-    // What is nested in `f` takes itself out again before `f` returns.
+    /// Calls `f` with the innermost running loop of this thread, if there is one.
+    // A run nested in `f` restores the link before `f` returns.
     #[inline]
     pub fn with_running<R>(f: impl FnOnce(Option<&Loop>) -> R) -> R {
         INNERMOST.with(|innermost| f(innermost.get()))
