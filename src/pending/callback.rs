@@ -1,13 +1,12 @@
-//! A stored callback: what to call, and what it carries.
+//! A stored callback: a function and the values that it owns.
 //!
-//! A closure of two words or less and a C function with its argument are stored inline and cost no
-//! allocation; anything larger is boxed. A callback can be called again after it has run: a closure
-//! that runs once has then nothing left to do. `L` is the loop that it is called with, of which
-//! this room knows nothing.
+//! A closure of at most two words, or a C function with its argument, is stored inline without an
+//! allocation; larger closures are boxed. A callback that runs once may be called again, which does
+//! nothing. `L` is the type of the loop that is passed to the call; this room does not use it.
 //!
-//! `unsafe` lives here because the type of what is stored is known only to the table of functions
-//! that was made for it: `Table::of::<T>` goes with data that is a `T`, from `Callback::store`
-//! until the callback is dropped or called for the last time.
+//! `unsafe` is here because only the function table made for a stored value knows its type: the
+//! table of `T` is paired with data that is a `T`, from `inline_borrowing` until the callback is
+//! dropped or called for the last time.
 
 use std::any::type_name;
 use std::fmt;
@@ -21,22 +20,22 @@ use crate::error::Result;
 use crate::sys::memory::{prefetch_at, try_box};
 
 type Data = [Word; 2];
-/// A pointer, so that a callback is not `Send`: it may hold what is for one thread.
+/// A pointer, so that a callback is not `Send`: it may hold values of one thread.
 type Word = MaybeUninit<*const u8>;
 
-/// How much is fetched: a task's head, and the beginning of its future.
+/// The number of prefetched cache lines: a task's header, and the beginning of its future.
 const LINES: usize = 3;
 
-/// A callback and what it carries. Dropping it drops what it carries.
+/// A callback and its values. Dropping it drops the values.
 pub(crate) struct Callback<L: 'static> {
     table: &'static Table<L>,
     data: Data,
 }
 
-/// A callback of no loop, which is called once, on any thread.
+/// A callback without a loop, which is called once, on any thread.
 pub(crate) struct Job(Callback<()>);
 
-// SAFETY: `new` takes what may be sent.
+// SAFETY: the bound of `new`, the only constructor, guarantees a closure that is `Send`.
 unsafe impl Send for Job {}
 
 impl Job {
@@ -51,22 +50,22 @@ impl Job {
 }
 
 pub(crate) trait Callable<L> {
-    /// Whether it is gone when it has been called once.
+    /// Whether the first call consumes the value.
     const ONCE: bool;
 
-    /// Calls it. Not used where `ONCE` is set.
+    /// Calls it. Not used if `ONCE` is set.
     fn call(&mut self, lp: &L, event: &Event);
 
     fn call_once(self, lp: &L, event: &Event);
 
-    /// What it is, for the reports to people, as far as its type tells.
+    /// Describes the callback in reports, as far as its type is known.
     fn source_of_type() -> Source;
 
     fn source(&self) -> Source {
         Self::source_of_type()
     }
 
-    /// The memory that a call begins with, for the cache; null: what is stored is all.
+    /// The memory that a call reads first, for prefetching; null if there is none beyond the value.
     fn memory(&self) -> *const u8 {
         ptr::null()
     }
@@ -75,7 +74,7 @@ pub(crate) trait Callable<L> {
 /// The functions for one type of callback. Each takes the data of a callback that was made with
 /// this table.
 struct Table<L: 'static> {
-    /// Calls it for the last time, and drops what it carries. The data comes by value, in two
+    /// Calls the callback for the last time, and drops its values. The data comes by value, in two
     /// registers.
     call_once: unsafe fn(Word, Word, &L, &Event),
     call: unsafe fn(&mut Callback<L>, &L, &Event),
@@ -83,13 +82,12 @@ struct Table<L: 'static> {
     needs_drop: bool,
     describe: unsafe fn(&Data) -> Source,
     memory: unsafe fn(&Data) -> *const u8,
-    /// A table that describes the same callback, and does nothing else with its data; None: it is
-    /// that one.
+    /// A table that describes the same callback and ignores its data; None: this table is one.
     stand_in: Option<&'static Table<L>>,
 }
 
 impl<L: 'static> Table<L> {
-    /// For any data, which it leaves alone.
+    /// A table for any data, which it ignores.
     const NOTHING: &'static Table<L> = &Table {
         call_once: |_, _, _, _| {},
         call: |_, _, _| {},
@@ -109,12 +107,12 @@ impl<L: 'static> Callback<L> {
         Callback::once_for::<F, _>(move |lp: &L, _: &Event| f(lp))
     }
 
-    /// The same, for one that is told why it is called.
+    /// The same, for a closure that takes the event.
     pub(crate) fn once_event<F: FnOnce(&L, &Event) + 'static>(f: F) -> Result<Callback<L>> {
         Callback::once_for::<F, _>(f)
     }
 
-    /// The same, for one that is known by the name of a `D`.
+    /// The same, for a closure that is described by the type name of `D`.
     pub(crate) fn once_for<D: 'static, F: FnOnce(&L, &Event) + 'static>(
         f: F,
     ) -> Result<Callback<L>> {
@@ -125,34 +123,35 @@ impl<L: 'static> Callback<L> {
         Callback::new(Many(move |lp: &L, _: &Event| f(lp), PhantomData::<F>))
     }
 
-    /// The same, for one that is told why it is called.
+    /// The same, for a closure that takes the event.
     pub(crate) fn many_event<F: FnMut(&L, &Event) + 'static>(f: F) -> Result<Callback<L>> {
         Callback::new(Many(f, PhantomData::<F>))
     }
 
-    /// Anything that can be called: inline if it fits, else in a box.
+    /// Stores any callable value: inline if it fits, otherwise in a box.
     #[inline]
     pub(crate) fn new<T: Callable<L> + 'static>(value: T) -> Result<Callback<L>> {
         Ok(if fits::<T>() { Callback::inline(value) } else { Callback::inline(try_box(value)?) })
     }
 
-    /// What is two words or less.
+    /// Stores a value of at most two words.
     #[inline]
     pub(crate) fn inline<T: Callable<L> + 'static>(value: T) -> Callback<L> {
-        // SAFETY: it borrows nothing that does not live for ever.
+        // SAFETY: the bound `T: 'static` guarantees that the value borrows nothing.
         unsafe { Callback::inline_borrowing(value) }
     }
 
-    /// The same for what may borrow.
+    /// The same for a value that may borrow.
     ///
     /// # Safety
-    /// The callback is dropped, and what stands in for it not asked for more than its type, before
-    /// what it borrows is gone.
+    /// The callback is dropped before the end of the borrowed data; of its stand-in, only the type
+    /// is used afterwards.
     #[inline]
     pub(crate) unsafe fn inline_borrowing<T: Callable<L>>(value: T) -> Callback<L> {
         assert!(fits::<T>());
         let mut data: Data = [Word::uninit(); 2];
-        // SAFETY: `fits` says that a `T` has room in `data`, in size and in alignment.
+        // SAFETY: `fits`, asserted above, guarantees that `data` has the size and the alignment of
+        // a `T`.
         unsafe { data.as_mut_ptr().cast::<T>().write(value) };
         Callback { table: TablesOf::<L, T>::TABLE, data }
     }
@@ -161,15 +160,14 @@ impl<L: 'static> Callback<L> {
         fits::<F>()
     }
 
-    /// Has the memory fetched into the cache that a call begins with.
+    /// Prefetches the memory that a call reads first.
     #[inline]
     pub(crate) fn prefetch(&self) {
-        // SAFETY: `data` was stored by the constructor that chose `table`.
+        // SAFETY: the constructor that chose `table` stored `data`.
         prefetch_at(unsafe { (self.table.memory)(&self.data) }, LINES);
     }
 
-    /// Takes the callback out for the time that it runs. What stands in for it describes it, and
-    /// does nothing else.
+    /// Takes the callback out while it runs. The stand-in that stays only describes it.
     #[inline]
     pub(crate) fn lend(&mut self) -> Callback<L> {
         let lent = Callback { table: self.table, data: self.data };
@@ -181,20 +179,21 @@ impl<L: 'static> Callback<L> {
     pub(crate) fn call_once(self, lp: &L, event: &Event) {
         let this = ManuallyDrop::new(self);
         let [first, second] = this.data;
-        // SAFETY: `data` was stored by the constructor that chose `table`, and is not used again.
+        // SAFETY: the constructor that chose `table` stored `data`, which `ManuallyDrop` keeps from
+        // reuse.
         unsafe { (this.table.call_once)(first, second, lp, event) }
     }
 
-    /// Calls it. A closure that runs once is gone afterwards, and with it what it carried.
+    /// Calls the callback. A closure that runs once is consumed, with its values.
     #[inline]
     pub(crate) fn call(&mut self, lp: &L, event: &Event) {
-        // SAFETY: `data` was stored by the constructor that chose `table`, and nothing else writes
-        // either of them.
+        // SAFETY: the constructor that chose `table` stored `data`, and only `call` and `take`
+        // write them.
         unsafe { (self.table.call)(self, lp, event) }
     }
 
     pub(crate) fn source(&self) -> Source {
-        // SAFETY: `data` was stored by the constructor that chose `table`.
+        // SAFETY: the constructor that chose `table` stored `data`.
         unsafe { (self.table.describe)(&self.data) }
     }
 
@@ -211,8 +210,8 @@ impl<L: 'static> Callback<L> {
         taken
     }
 
-    /// Drops it, on a path that is seldom taken: its words go there in registers, so that they need
-    /// not be in memory on the other path either.
+    /// Drops the callback on a cold path. Its words are passed in registers, so that the hot path
+    /// need not store them in memory either.
     #[inline(always)]
     pub(crate) fn refuse(this: ManuallyDrop<Callback<L>>) {
         #[cold]
@@ -223,8 +222,8 @@ impl<L: 'static> Callback<L> {
         drop_words(this.table, first, second);
     }
 
-    /// Puts it in the place of one that needs no drop, and that is not even read: it may be far
-    /// away in memory.
+    /// Overwrites a callback that needs no drop, without reading it, because it may not be in the
+    /// cache.
     #[inline(always)]
     pub(crate) fn put_over(self, place: &mut Callback<L>) {
         debug_assert!(!place.needs_drop());
@@ -236,8 +235,8 @@ impl<L> Drop for Callback<L> {
     #[inline]
     fn drop(&mut self) {
         if self.table.needs_drop {
-            // SAFETY: `data` was stored by the constructor that chose `table`, and a dropped
-            // callback is used no more.
+            // SAFETY: the constructor that chose `table` stored `data`, and a dropped callback is
+            // not used again.
             unsafe { (self.table.drop)(&mut self.data) }
         }
     }
@@ -259,43 +258,43 @@ impl<L: 'static, T: Callable<L>> TablesOf<L, T> {
     const TABLE: &'static Table<L> = &Table {
         call_once: |first, second, lp, event| {
             let data: Data = [first, second];
-            // SAFETY: the data is a `T`, which is read once.
+            // SAFETY: the table belongs to data that is a `T`, which is read once.
             unsafe { data.as_ptr().cast::<T>().read() }.call_once(lp, event);
         },
         call: |callback, lp, event| {
             let this = callback.data.as_mut_ptr().cast::<T>();
             if T::ONCE {
-                // SAFETY: the data is a `T`, which is read once: the empty table says from here on
-                // that it is gone.
+                // SAFETY: the table belongs to data that is a `T`; it is read once, because the
+                // callback gets the empty table below.
                 let this = unsafe { this.read() };
                 callback.table = Table::NOTHING;
                 this.call_once(lp, event);
             } else {
-                // SAFETY: the data is a `T`, borrowed for the call alone.
+                // SAFETY: the table belongs to data that is a `T`, borrowed only during the call.
                 unsafe { &mut *this }.call(lp, event);
             }
         },
-        // SAFETY: the data is a `T`, of which this is the end.
+        // SAFETY: the table belongs to data that is a `T`, and the caller does not use it again.
         drop: |data| unsafe { data.as_mut_ptr().cast::<T>().drop_in_place() },
         needs_drop: needs_drop::<T>(),
-        // SAFETY: the data is a `T`.
+        // SAFETY: the table belongs to data that is a `T`.
         describe: |data| unsafe { &*data.as_ptr().cast::<T>() }.source(),
-        // SAFETY: the data is a `T`.
+        // SAFETY: the table belongs to data that is a `T`.
         memory: |data| unsafe { &*data.as_ptr().cast::<T>() }.memory(),
         stand_in: Some(Self::STAND_IN),
     };
-    /// Describes a `T`, which is elsewhere: only what needs no drop is still in the data.
+    /// Describes a `T` that was taken out; the data is still a copy only if a `T` needs no drop.
     const STAND_IN: &'static Table<L> = &Table {
         describe: |data| match needs_drop::<T>() {
             true => T::source_of_type(),
-            // SAFETY: the data is a copy of a `T` that owns nothing.
+            // SAFETY: the data is a copy of a `T`, which `needs_drop` shows to own nothing.
             false => unsafe { &*data.as_ptr().cast::<T>() }.source(),
         },
         ..*Table::NOTHING
     };
 }
 
-/// Calls an `F` once, and is known by the name of a `D`.
+/// Calls an `F` once, and is described by the type name of `D`.
 struct Once<F, D>(F, PhantomData<D>);
 
 impl<L, F: FnOnce(&L, &Event), D> Callable<L> for Once<F, D> {
@@ -312,7 +311,7 @@ impl<L, F: FnOnce(&L, &Event), D> Callable<L> for Once<F, D> {
     }
 }
 
-/// Calls an `F` any number of times, and is known by the name of a `D`.
+/// Calls an `F` any number of times, and is described by the type name of `D`.
 struct Many<F, D>(F, PhantomData<D>);
 
 impl<L, F: FnMut(&L, &Event), D> Callable<L> for Many<F, D> {

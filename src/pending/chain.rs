@@ -1,25 +1,24 @@
-//! Lists whose elements are linked through themselves: an element goes from list to list, and from
-//! thread to thread, without memory of the list's own.
+//! Intrusive singly linked lists: an element moves from list to list, and from thread to thread,
+//! without an allocation.
 //!
-//! An element is known by its address, and owned by whoever has its [`Element`]; in a [`Chain`], by
-//! who has that. An element or a chain that is dropped is leaked. This file knows nothing of what
-//! the elements are.
+//! An element is identified by its address. Its owner is the holder of its [`Element`], or of the
+//! [`Chain`] that contains it. A dropped element or chain leaks.
 //!
-//! `unsafe` lives here because an element is reached through its address: whoever makes an
-//! `Element` of one promises that it is there, and owned once.
+//! `unsafe` is here because an element is reached through its address: the maker of an `Element`
+//! guarantees that the address is valid and has one owner.
 
 use std::cell::Cell;
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
 
-/// Where an element has the next one. It leaves three bits of the element's address to others.
+/// The link in an element to the next one. Its alignment leaves three bits of the address free.
 #[derive(Debug)]
 #[repr(align(8))]
 pub(crate) struct Link<T> {
     next: Cell<*mut T>,
 }
 
-/// What can stand in a chain.
+/// A type whose values can be elements of a chain.
 ///
 /// # Safety
 /// The link is a part of the element, always the same one.
@@ -27,15 +26,15 @@ pub(crate) unsafe trait Linked: Sized {
     fn link(&self) -> &Link<Self>;
 }
 
-/// An element, which stands in no chain.
+/// The owner of an element that is in no chain.
 #[derive(Debug)]
 pub(crate) struct Element<T>(NonNull<T>);
 
-/// Elements, in order: each is linked to the next one, the last to none.
+/// An intrusive list of elements, in order; the last has no next one.
 #[derive(Debug)]
 pub(crate) struct Chain<T> {
     first: Option<Element<T>>,
-    /// The last one, if there is a first.
+    /// The last element; only valid if there is a first.
     last: *mut T,
 }
 
@@ -47,13 +46,13 @@ impl<T> Link<T> {
 
 impl<T> Element<T> {
     /// # Safety
-    /// Whoever has what this returns owns it from here on, on any thread, and it is there until an
-    /// owner makes an end of it.
+    /// The result owns the element, on any thread, and the element stays valid until an owner frees
+    /// it.
     pub(crate) unsafe fn from_raw(at: NonNull<T>) -> Element<T> {
         Element(at)
     }
 
-    /// Where it is. Whoever takes it from there owns it.
+    /// The address, with the ownership of the element.
     pub(crate) fn into_raw(self) -> NonNull<T> {
         self.0
     }
@@ -64,16 +63,16 @@ impl<T> Element<T> {
 }
 
 impl<T: Linked> Element<T> {
-    /// Says which element comes next, for who will take them with `Chain::of_stack`. A chain lends
-    /// none of its elements out mutably, so its links stay as they are.
+    /// Links this element to the next one, for `Chain::of_stack`. A chain gives out no `&mut` of
+    /// its elements, so its links do not change.
     pub(crate) fn put_before(&mut self, next: *mut T) {
         self.link().next.set(next);
     }
 
-    /// The element that this one was put before.
+    /// The next element.
     ///
     /// # Safety
-    /// It is there, and the caller's from here on.
+    /// The next element is valid, and belongs to the caller from here on.
     unsafe fn take_next(&self) -> Option<Element<T>> {
         NonNull::new(self.link().next.get()).map(Element)
     }
@@ -84,27 +83,28 @@ impl<T> Deref for Element<T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: `from_raw` was told that it is there as long as it has an owner, who has this.
+        // SAFETY: the caller of `from_raw` guarantees that the element is valid as long as it has
+        // an owner.
         unsafe { self.0.as_ref() }
     }
 }
 
-// SAFETY: `from_raw` was told that its owner may be on any thread.
+// SAFETY: the caller of `from_raw` guarantees that any thread may own the element.
 unsafe impl<T> Send for Element<T> {}
 
 impl<T: Linked> Chain<T> {
     pub(crate) const NONE: Chain<T> = Chain { first: None, last: ptr::null_mut() };
 
-    /// The elements of a stack, the one that was pushed first at the beginning.
+    /// Makes a chain from a stack; the element that was pushed first becomes the first.
     ///
     /// # Safety
-    /// `top` is null or an element's address, as is what each was put before; all of them are the
-    /// caller's.
+    /// `top` and the links of the elements are null or addresses of elements, all owned by the
+    /// caller.
     pub(crate) unsafe fn of_stack(top: *mut T) -> Chain<T> {
         let mut chain = Chain { first: None, last: top };
         let mut rest = NonNull::new(top).map(Element);
         while let Some(mut element) = rest {
-            // SAFETY: the caller has the whole stack.
+            // SAFETY: the caller guarantees to own the whole stack.
             rest = unsafe { element.take_next() };
             element.put_before(chain.first.map_or(ptr::null_mut(), |first| first.as_ptr()));
             chain.first = Some(element);
@@ -122,11 +122,11 @@ impl<T: Linked> Chain<T> {
         self.append(Chain { first: Some(element), last });
     }
 
-    /// Puts the elements of another chain at the end. O(1).
+    /// Moves the elements of another chain to the end. O(1).
     pub(crate) fn append(&mut self, other: Chain<T>) {
         let Some(first) = other.first else { return };
         match self.first {
-            // SAFETY: with a first element there is a last one, which the chain owns.
+            // SAFETY: a chain with a first element has a valid last one, which the chain owns.
             Some(_) => unsafe { (*self.last).link().next.set(first.as_ptr()) },
             None => self.first = Some(first),
         }
@@ -135,7 +135,7 @@ impl<T: Linked> Chain<T> {
 
     pub(crate) fn pop(&mut self) -> Option<Element<T>> {
         let first = self.first.take()?;
-        // SAFETY: the chain owns what its first element is linked to, and hands it to itself.
+        // SAFETY: the chain owns the element that its first element is linked to.
         self.first = unsafe { first.take_next() };
         Some(first)
     }

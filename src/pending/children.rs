@@ -1,9 +1,9 @@
-//! Watchers of child processes: each has an entry in the kernel under its handle, which points at
-//! no memory.
+//! Watchers of child processes (S11). Each has an entry in the kernel under its handle, which
+//! points at no memory.
 //!
-//! They are watchers (S11): one that is cancelled is gone, and what is left of it in the kernel is
-//! an orphan, which the kernel is told to forget with what is submitted next. Its slot is the
-//! loop's own until then. Room for that is had when the watcher is added.
+//! A cancelled watcher ends at once. Its entry in the kernel, an orphan, is cancelled with the next
+//! submission, and keeps the slot until its completion. Adding a watcher reserves the space for
+//! that. This file does not reap children.
 
 use std::os::fd::OwnedFd;
 
@@ -15,19 +15,20 @@ use crate::error::Result;
 use crate::pending::callback::Callback;
 use crate::pending::slots::{Location, SlotRef};
 
+/// A watched child process.
 #[derive(Debug)]
 pub(crate) struct Child {
     pub(crate) pid: pid_t,
-    /// It, whatever becomes of its number. None where there are no pidfds.
+    /// Identifies the process even if its PID is reused. None where there are no pidfds.
     pub(crate) pidfd: Option<OwnedFd>,
-    /// Whether somebody else has waited for it.
+    /// Whether someone else has reaped the child.
     pub(crate) is_gone: bool,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Children {
     pub(super) watched: usize,
-    /// How many have an entry in the kernel, watched or not.
+    /// The number of entries in the kernel, watched or not.
     pub(super) entries: usize,
 }
 
@@ -43,7 +44,7 @@ impl<L: 'static> Schedule<L> {
         self.reserve_operations(1)
     }
 
-    /// Adds a watcher, whose entry the caller submits under its handle.
+    /// Adds a watcher. The caller submits its entry under the handle.
     pub(crate) fn add_child(&mut self, child: Child, callback: Callback<L>) -> Handle {
         let index = self.slots.fill(Kind::Child, Location::Unqueued, u64::MAX, callback).index;
         self.referenced += 1;
@@ -64,12 +65,12 @@ impl<L: 'static> Schedule<L> {
         if is_child { self.extras.get(&next.index)?.child.as_ref() } else { None }
     }
 
-    /// The kernel says that a child has ended, or that it does not watch it any more. There is room
-    /// in the ready queue.
+    /// Handles a completion: the child has ended, or is no longer watched. Needs space in the ready
+    /// queue.
     pub(super) fn child_changed(&mut self, index: u32, result: i32) {
         self.children.entries -= 1;
         let Some(child) = self.extras.get_mut(&index).and_then(|extra| extra.child.as_mut()) else {
-            // Its watcher has ended before.
+            // The watcher has ended already.
             drop(self.slots.empty(index));
             return;
         };
@@ -80,8 +81,8 @@ impl<L: 'static> Schedule<L> {
         }
     }
 
-    /// What was next in the batch has not ended: its entry is submitted again, by the caller under
-    /// the handle, as an operation for which there is room.
+    /// For a child that has not ended: the caller submits its entry again, under the handle. Needs
+    /// the space of an operation.
     pub(crate) fn watch_again(&mut self, next: SlotRef) -> Handle {
         self.slots[next.index].set_location(Location::Unqueued);
         self.child_submitted(next.index);
@@ -97,8 +98,7 @@ impl<L: 'static> Schedule<L> {
         self.orphan(index);
     }
 
-    /// The kernel is told to forget all children. A watcher that does not end by that sees it from
-    /// its completion.
+    /// Cancels the entries of all children. A watcher that is still alive gets its completion.
     pub(super) fn release_children(&mut self) {
         let count = if self.children.watched > 0 { self.slots.len() } else { 0 };
         for index in 0..count {

@@ -1,9 +1,8 @@
-//! Timers, and the deadlines of what is no timer: when they are due, and what becomes of them then
-//! (S2 to S4, S8, S15, S16).
+//! Timers, and the deadlines of operations and tasks (S2 to S4, S8, S15, S16).
 //!
-//! No timer is ready before its deadline. What is due when the loop says the time leaves the timer
-//! queue in the order of deadlines: timers and tasks for the ready queue, operations to be asked to
-//! end. The loop says times that do not go back.
+//! No timer is ready before its deadline. The loop passes times that never go back. Entries that
+//! are due then leave the timer queue in the order of deadlines: timers and tasks enter the ready
+//! queue, operations are cancelled.
 
 use super::callback::Callback;
 use super::slots::{Location, SlotRef};
@@ -45,7 +44,7 @@ impl<L: 'static> Schedule<L> {
         self.slots.handle(slot.index)
     }
 
-    /// Moves a timer to another deadline, behind those that have it already (S15).
+    /// Moves a timer to another deadline, behind timers that have it already (S15).
     #[inline]
     pub(crate) fn reschedule(&mut self, handle: Handle, when: u64) -> Result<()> {
         let index = self.find_timer(handle)?;
@@ -64,15 +63,15 @@ impl<L: 'static> Schedule<L> {
         Ok(self.extras.get(&index).map_or(0, |extra| extra.skipped))
     }
 
-    /// Whether the clock has to be read for timers: to see which are due, or what those are late by
-    /// that a batch which was broken off has left.
+    /// Whether timers need a reading of the clock: to find the due ones, or for the lateness of
+    /// timers that a broken-off batch has left.
     #[inline]
     pub(crate) fn has_timers(&self) -> bool {
         !self.timers.is_empty() || self.ready.has_rest()
     }
 
-    /// A time that no deadline is before: the earliest one, or, seldom, that of a timer which has
-    /// been cancelled. For sleeping until then.
+    /// A lower bound of all deadlines, for sleeping: the earliest deadline, or rarely that of a
+    /// cancelled timer.
     pub(crate) fn wake_up_bound(&mut self) -> Option<u64> {
         let Schedule { slots, timers, .. } = self;
         timers.earliest_bound_cleaned(slots)
@@ -95,9 +94,9 @@ impl<L: 'static> Schedule<L> {
         timers.earliest(slots)
     }
 
-    /// Appends every timer that is due to the ready queue, in the order of deadlines (S5 c). If the
-    /// ready queue cannot grow, the rest waits for the next iteration: there is room for one at
-    /// least.
+    /// Appends every due timer to the ready queue, in the order of deadlines (S5 c). If the ready
+    /// queue cannot grow, the rest waits for the next iteration; the queue always has space for
+    /// one.
     #[inline]
     pub(crate) fn collect_due(&mut self, now: u64) -> Result<()> {
         self.collected_at = now;
@@ -134,7 +133,7 @@ impl<L: 'static> Schedule<L> {
         timers.reserve(when, slots)
     }
 
-    /// Puts a slot that is in no queue into the timer queue, which has room.
+    /// Inserts a slot that is in no queue into the timer queue. Needs space there.
     #[inline]
     pub(super) fn queue_timer(&mut self, index: u32, when: u64) {
         let slot = &mut self.slots[index];
@@ -146,8 +145,7 @@ impl<L: 'static> Schedule<L> {
     }
 
     /// Queues the next call of the repeating timer that is next in the batch: in phase and after
-    /// now; those that are missed for that are left out (S16). When memory is refused, it stays
-    /// next.
+    /// now. Missed calls are skipped (S16). When memory is refused, the timer stays next.
     pub(super) fn rearm(&mut self, next: SlotRef) -> Result<()> {
         let when = self.slots[next.index].when();
         let period = self.extras.get(&next.index).map_or(u64::MAX, |extra| extra.period);
@@ -166,7 +164,7 @@ impl<L: 'static> Schedule<L> {
     }
 }
 
-/// Where a timer stands: a deadline of NEVER stays outside of the queue (S4).
+/// The location of a timer: one whose deadline is NEVER is in no queue (S4).
 #[inline]
 fn location_of_timer(when: u64) -> Location {
     if when == u64::MAX { Location::Unqueued } else { Location::Timers }

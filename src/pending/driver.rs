@@ -1,39 +1,40 @@
-//! What stands behind an operation that is more than one entry for the kernel.
+//! The interface of an operation that takes more than one entry or has more than one result.
+//!
+//! The schedule calls and drops a driver while it is borrowed, so a driver holds no user values and
+//! calls no user code.
 
 use super::event::OpResult;
 use crate::abi::completion::Completed;
 use crate::abi::sqe::Entry;
 
-/// Keeps what the kernel reads or writes, and says what comes of a completion. It is dropped when
-/// the operation has ended.
-///
-/// It belongs to the loop: nothing of the user's is in it, since it is called and dropped while the
-/// schedule is borrowed.
+/// Owns the memory that the kernel uses for an operation, and translates completions into results.
+/// It is dropped when the operation has ended, and holds no user values, because the schedule is
+/// borrowed then.
 pub(crate) trait Driver: std::fmt::Debug {
-    /// The next entry for the kernel, after `Step::again`, or when it has waited. None: not now.
+    /// The next entry for the kernel, after `Step::again` or a wait. None: not now.
     fn entry(&mut self) -> Option<Entry> {
         None
     }
 
-    /// What comes of a completion.
+    /// Translates a completion.
     fn completed(&mut self, completed: Completed) -> Step {
         Step::give(completed)
     }
 
-    /// Whether it waits until no other of its kind is under way on its descriptor.
+    /// Whether the operation waits for others of its kind on the same descriptor.
     fn takes_turns(&self) -> bool {
         false
     }
 
-    /// Nobody will see this result: what it has brought is closed.
+    /// The result will not be delivered: closes what it contains.
     fn discarded(&mut self, _result: i32) {}
 
-    /// The user wants an end. False: it has begun elsewhere than in the kernel, and ends by itself.
+    /// The user has cancelled. False: work that has begun outside the kernel, and ends by itself.
     fn withdraw(&mut self) -> bool {
         true
     }
 
-    /// The result of an operation that is cancelled while the kernel knows nothing of it.
+    /// The result of an operation that is cancelled while it is not in the kernel.
     fn cancelled(&self) -> i32 {
         -libc::ECANCELED
     }
@@ -41,13 +42,13 @@ pub(crate) trait Driver: std::fmt::Debug {
     /// The callback has returned from a result that is not the final one.
     fn seen(&mut self, _given: OpResult) {}
 
-    /// Whether operations wait for what this one uses, and some of it is free.
+    /// Whether operations wait for a resource of this one, some of which is free.
     fn may_resume_others(&self) -> bool {
         false
     }
 }
 
-/// What comes of a completion: a result for the user, another entry for the kernel, both or
+/// The effect of a completion: a result for the user, another entry for the kernel, both or
 /// neither.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Step {
@@ -56,19 +57,19 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    /// The result as it came.
+    /// Passes the completion on as a result.
     pub(crate) fn give(completed: Completed) -> Step {
         Step { given: Some(OpResult::new(completed.result, completed.flags)), again: false }
     }
 
-    /// The last result.
+    /// The final result.
     pub(crate) fn end(result: i32) -> Step {
         Step { given: Some(OpResult::new(result, 0)), again: false }
     }
 
-    /// No result: the kernel gets the next entry.
+    /// No result; the kernel gets the next entry.
     pub(crate) const AGAIN: Step = Step { given: None, again: true };
 
-    /// No result, and nothing for the kernel until something has come back.
+    /// No result, and no entry until a resource is free.
     pub(crate) const WAIT: Step = Step { given: None, again: false };
 }

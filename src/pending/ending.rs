@@ -1,9 +1,9 @@
-//! The end of what is pending: by a cancel, by the end of the loop, in a forked child.
+//! The end of pending entries: by a cancel, by the end of the loop, or in a forked child.
 //!
-//! What ends leaves its queue at once, counts for `run` no more, and its handle is stale; what it
-//! held is handed out once, to be dropped where no borrow is held. An operation is asked to end,
-//! and ends with its final result. Ending needs no memory (S31). A callback that is on the stack is
-//! the caller's, who gives it back to `finished` or `task_returned`.
+//! An ended entry leaves its queue at once, no longer counts for `run`, and its handle is stale.
+//! Its callback is handed out once, to be dropped where no borrow is held. An operation is only
+//! asked to end, and ends with its final result. Ending needs no memory (S31). A running callback
+//! belongs to the caller, who returns it to `finished` or `task_returned`.
 
 use super::Schedule;
 use super::callback::Callback;
@@ -11,26 +11,27 @@ use super::slots::{Held, Liveness, Location, SlotRef};
 use crate::abi::handle::{Handle, Kind};
 use crate::error::Result;
 
+/// How entries end when the loop ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum End {
-    /// Operations are asked to.
+    /// Operations are asked to end.
     Ask,
-    /// They will see no result any more. What the kernel may still use is never freed.
+    /// Operations get no result. Memory that the kernel may still use is never freed.
     Now,
 }
 
+/// The result of a cancel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Cancelled {
-    /// It has ended: its callback will not run again.
+    /// The entry has ended: its callback will not run again.
     Gone,
-    /// It is an operation, which the kernel has been asked to end: its final callback is still to
-    /// come (S13).
+    /// The operation has been asked to end; its final callback is still to come (S13).
     Asked,
 }
 
 impl<L: 'static> Schedule<L> {
-    /// Ends what a handle names, if it is a call or a timer that leaves nothing to be dropped; else
-    /// false, and nothing has changed.
+    /// Ends a call or a timer whose callback needs no drop; otherwise returns false and changes
+    /// nothing.
     #[inline]
     pub(crate) fn cancel_plain(&mut self, handle: Handle) -> Result<bool> {
         let index = self.slots.find(handle)?;
@@ -43,8 +44,8 @@ impl<L: 'static> Schedule<L> {
         Ok(is_plain)
     }
 
-    /// Ends what a handle names, or asks an operation to end. What it held is handed out if it has
-    /// to be dropped, and unless its callback is on the stack: `finished` does it then.
+    /// Ends an entry, or asks an operation to end. Hands out the callback, unless it is on the
+    /// stack: then `finished` does.
     pub(crate) fn cancel(&mut self, handle: Handle) -> Result<(Kind, Cancelled, Option<Held<L>>)> {
         let index = self.slots.find(handle)?;
         let kind = self.slots[index].kind();
@@ -52,8 +53,8 @@ impl<L: 'static> Schedule<L> {
         Ok((kind, cancelled, held))
     }
 
-    /// As `cancel`; but what would be handed out stays in its slot until `next_deferred` hands it
-    /// out. Allocates nothing.
+    /// As `cancel`, but the callback stays in its slot until `next_deferred` hands it out.
+    /// Allocates nothing.
     pub(crate) fn cancel_deferred(&mut self, handle: Handle) -> Result<Cancelled> {
         let index = self.slots.find(handle)?;
         let cancelled = self.detach(index);
@@ -68,7 +69,7 @@ impl<L: 'static> Schedule<L> {
         Ok(cancelled)
     }
 
-    /// Hands out what `cancel_deferred` has ended, the oldest first.
+    /// Hands out the callbacks that `cancel_deferred` has ended, oldest first.
     pub(crate) fn next_deferred(&mut self) -> Option<Held<L>> {
         let (first, last) = self.deferred?;
         self.deferred = (first != last).then(|| (self.slots[first].when() as u32, last));
@@ -89,8 +90,8 @@ impl<L: 'static> Schedule<L> {
         (cancelled, is_there.then(|| self.empty(index)))
     }
 
-    /// Ends what stands in a slot, or asks an operation to end. What it held is still there, and
-    /// its handle is stale.
+    /// Ends an entry, or asks an operation to end. The callback stays in the slot, whose handle is
+    /// stale.
     pub(super) fn detach(&mut self, index: u32) -> Cancelled {
         if self.slots[index].kind().is_operation() {
             self.ask_to_end(index);
@@ -107,7 +108,7 @@ impl<L: 'static> Schedule<L> {
         Cancelled::Gone
     }
 
-    /// What ends leaves its queue, and does not count any more.
+    /// Removes an ending entry from its queue and from the counts.
     #[inline(always)]
     pub(super) fn leave(&mut self, index: u32) {
         self.unqueue(index);
@@ -119,7 +120,7 @@ impl<L: 'static> Schedule<L> {
     #[inline]
     pub(super) fn empty(&mut self, index: u32) -> Held<L> {
         let release = if self.slots[index].has_extra() { self.remove_extra(index) } else { None };
-        // The entry of a child in the kernel keeps the slot until its completion has come.
+        // A child's entry in the kernel keeps the slot until its completion.
         let is_held =
             self.slots[index].kind() == Kind::Child && self.operations.is_in_kernel(index);
         let callback = if is_held {
@@ -136,8 +137,8 @@ impl<L: 'static> Schedule<L> {
         self.extras.remove(&index).and_then(|extra| extra.release)
     }
 
-    /// Forgets every callback without dropping what it carries: a forked child runs no user code
-    /// (S33). Tells whether there were tasks, which then neither end nor go.
+    /// Forgets every callback without dropping it: a forked child runs no user code (S33). Returns
+    /// whether there were tasks, which stay allocated.
     pub(crate) fn forget_all(&mut self) -> bool {
         let has_tasks = (0..self.slots.len())
             .any(|at| self.slots[at].is_task() && self.slots[at].location() != Location::Free);
@@ -148,13 +149,14 @@ impl<L: 'static> Schedule<L> {
             if self.is_filled(index) {
                 std::mem::forget(self.end_at(index, End::Now));
             }
-            // That of what waits for its release is in its slot still.
+            // A deferred release is still in its slot.
             std::mem::forget(self.slots.lend_callback(index));
         }
         has_tasks
     }
 
-    /// Takes a slot out of its queue: tells the queue that its reference is dead, and makes it so.
+    /// Removes a slot from its queue: the queue counts one dead reference more, and the stamp
+    /// changes.
     #[inline]
     pub(super) fn unqueue(&mut self, index: u32) {
         if self.slots[index].location() == Location::Timers {
@@ -167,7 +169,8 @@ impl<L: 'static> Schedule<L> {
         }
     }
 
-    /// As `unqueue`, for what is no timer; false if it is in no queue that has a reference to it.
+    /// As `unqueue`, for entries that are not timers; false if no queue has a reference to the
+    /// slot.
     #[inline(never)]
     fn leave_queues(&mut self, index: u32) -> bool {
         let is_asleep = self.is_asleep_at(index);
@@ -177,15 +180,16 @@ impl<L: 'static> Schedule<L> {
         let location = self.slots[index].location();
         match location {
             Location::Ready => self.ready.note_cancelled(),
-            // They are known by their handles.
+            // The hook lists have handles, not references.
             Location::Hooks => self.dead_hooks += 1,
             _ => {}
         }
         is_asleep || location == Location::Ready
     }
 
-    /// Rids the queues of all that is dead, when the stamps of a slot have come round. It is in no
-    /// queue; but a reference in the ready queue may be left, for the caller to replace.
+    /// Removes all dead references from the queues, after the stamps of a slot have wrapped around.
+    /// The slot is in no queue, except for the reference `left` in the ready queue, which the
+    /// caller replaces.
     #[cold]
     pub(super) fn sweep_for(&mut self, index: u32, left: Option<SlotRef>) {
         let Schedule { slots, ready, timers, .. } = self;

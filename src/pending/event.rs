@@ -1,4 +1,6 @@
-//! What a callback is called for: the argument that it gets beside the loop.
+//! The cause of a call: the argument that a callback gets beside the loop.
+//!
+//! A callback relies on the schedule to pass only events of its own kind.
 
 use std::ptr;
 
@@ -7,35 +9,35 @@ use libc::{c_int, pid_t};
 use crate::abi::completion::MORE;
 use crate::error::{Error, Result};
 
+/// The cause of a call.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(
     not(feature = "capi"),
     expect(dead_code, reason = "C is told more than closures, which know it")
 )]
 pub(crate) enum Event {
-    /// The callback has its turn, and there is no more to say: a call, a timer, a hook, a task, a
-    /// release.
+    /// The turn of a call, a timer, a hook, a task or a release, without more data.
     Turn,
-    /// An operation, or work on another thread, came to a result.
+    /// An operation, or work on another thread, has a result.
     Completed(OpResult),
-    /// A descriptor is ready for these `POLL*`.
+    /// A descriptor is ready for these `POLL*` events.
     Ready(c_int, u32),
     Signal(c_int),
     /// A child has ended, with this wait status.
     Exited(pid_t, c_int),
 }
 
-/// A result of an operation. The operation has ended with it unless `MORE` is among the flags.
+/// A result of an operation; the final one unless `MORE` is among the flags.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OpResult {
     pub(crate) result: i32,
     pub(crate) flags: u32,
-    /// What was received; null where that is in no buffer of the loop's.
+    /// The received data; null if it is not in a buffer of the loop.
     pub(crate) data: *const u8,
 }
 
 impl Event {
-    /// The result of an operation, for a callback that is called for nothing else.
+    /// The result of an operation, for a callback that gets no other event.
     #[inline]
     pub(crate) fn completed(&self) -> OpResult {
         let Event::Completed(result) = self else {
@@ -50,7 +52,7 @@ impl OpResult {
         OpResult { result, flags, data: ptr::null() }
     }
 
-    /// The number that the kernel gave, which often is one of bytes, or the error.
+    /// The result from the kernel, often a number of bytes, or the error.
     pub(crate) fn count(self) -> Result<u32> {
         u32::try_from(self.result).map_err(|_| Error::of_operation(self.result))
     }

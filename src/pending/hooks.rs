@@ -1,8 +1,7 @@
-//! What the loop itself calls until it is cancelled: hooks in every iteration, and handlers of
-//! signals. Neither counts for `run`.
+//! Hooks, which run in every iteration, and handlers of signals. Neither counts for `run`.
 //!
-//! Hooks are a list of handles for each point, from which the dead are swept between rounds. A
-//! signal handler has a registration with the process's handler, which ends with it.
+//! Each hook point has a list of handles; dead ones are removed between rounds. A signal handler
+//! holds a registration in `sys::signals`, which ends with the handler.
 
 use libc::c_int;
 
@@ -32,13 +31,13 @@ impl<L: 'static> Schedule<L> {
         self.hooks.iter().any(|list| !list.is_empty())
     }
 
-    /// Begins a round of hooks and tells how many there are.
+    /// Begins a round of hooks and returns their number.
     pub(crate) fn begin_hooks(&mut self, point: HookPoint) -> usize {
         self.sweep_hooks();
         self.hooks[point as usize - 1].len()
     }
 
-    /// Drops the dead hooks if they are many. Not during a round, which counts them.
+    /// Removes the dead hooks if they are many. Not during a round, which uses the positions.
     pub(crate) fn sweep_many_hooks(&mut self) {
         if self.dead_hooks > 64 {
             self.sweep_hooks();
@@ -53,7 +52,7 @@ impl<L: 'static> Schedule<L> {
         }
     }
 
-    /// One hook of the round, if it has not been cancelled since the round began.
+    /// The call of one hook of the round, unless it has been cancelled since the round began.
     pub(crate) fn hook_call(&mut self, point: HookPoint, at: usize) -> Option<Call<L>> {
         let index = self.slots.find(self.hooks[point as usize - 1][at]).ok()?;
         Some(self.borrow_out(index, Event::Turn))
@@ -82,9 +81,9 @@ impl<L: 'static> Schedule<L> {
         handlers.find(|(_, handle)| handle.index() == index).map_or(0, |(signal, _)| *signal)
     }
 
-    /// Appends the handlers of the signals that have come to the ready queue, the oldest first; bit
-    /// 0 is signal 1. One that stands there already is not appended again. If memory is refused,
-    /// none is: the signal will be told to all of them.
+    /// Appends the handlers of `came` to the ready queue, oldest first; bit 0 is signal 1. A
+    /// handler in the queue is not appended again. When memory is refused, none is appended, and
+    /// the signals are delivered to all of them later.
     pub(crate) fn signals_came(&mut self, came: u64) -> Result<()> {
         let Schedule { signals, slots, ready, .. } = self;
         let is_due = |slots: &Slots<L>, (signal, handle): (c_int, Handle)| {
@@ -100,7 +99,7 @@ impl<L: 'static> Schedule<L> {
         Ok(())
     }
 
-    /// A signal handler ends: the process's handler does not know it any more.
+    /// Ends the registration of a signal handler.
     pub(super) fn leave_signal(&mut self, index: u32) {
         self.signals.retain(|(_, handle)| handle.index() != index);
         if let Some(extra) = self.extras.get_mut(&index) {

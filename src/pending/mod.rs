@@ -1,11 +1,11 @@
-//! What is pending on a loop: the slots, and the queues that refer to them.
+//! The pending entries of a loop: the slots, and the queues that refer to them.
 //!
-//! Everything here is data. It runs no user code and knows no ring and no clock: a callback that is
-//! to run, or to be dropped, is handed out, so that the loop can do it with no borrow held. The
-//! loop gives back what a call leaves before it takes the next one.
+//! This room is only data. It runs no user code and uses no ring and no clock. It hands out a
+//! callback that is to run or to be dropped, so that the loop can do so with no borrow held. The
+//! loop returns each call before it takes the next one.
 //!
-//! What adds something comes in two steps: after `reserve_...`, the next such call needs no memory,
-//! nor whatever becomes of what it adds. Nothing changes when memory is refused.
+//! Adding takes two steps: after `reserve_...`, the next matching call needs no memory, and neither
+//! does the further life of the entry. When memory is refused, nothing changes.
 
 #[allow(unsafe_code)]
 pub(crate) mod callback;
@@ -53,23 +53,24 @@ use self::posts::Posts;
 pub(crate) use self::turns::Call;
 use self::watches::Watches;
 
-/// When in an iteration a hook runs.
+/// The point in an iteration at which a hook runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum HookPoint {
     /// Before the loop submits and waits.
     BeforeWait = 1,
-    /// After it has collected what is ready, before it runs it.
+    /// After the loop has collected ready callbacks, before it runs them.
     AfterWait = 2,
 }
 
+/// Everything that is pending on a loop.
 #[derive(Debug)]
 pub(crate) struct Schedule<L: 'static> {
     slots: Slots<L>,
     ready: ReadyQueue,
-    /// The posts of other threads that are ready, in the order of their turns.
+    /// The ready posts of other threads, in the order of their turns.
     posts: Posts<L>,
-    /// Those that have come, and that there was no memory for.
+    /// Posts that arrived while memory was refused.
     incoming: Posts<L>,
     timers: Timers,
     operations: Operations,
@@ -79,29 +80,27 @@ pub(crate) struct Schedule<L: 'static> {
     dead_hooks: usize,
     /// The signal handlers, the oldest first.
     signals: Vec<(c_int, Handle)>,
-    /// What few slots have and the others do not pay for, by the slot's index.
+    /// Data that only few slots have, by the slot's index.
     extras: HashMap<u32, Extra<L>, IndexHash>,
-    /// How many slots count for `run` (S19).
+    /// The number of slots and posts that count for `run` (S19).
     referenced: usize,
-    /// The one of those that stay in their slots whose callback is on the stack, and so not in its
-    /// slot.
+    /// The slot whose callback is on the stack, if the entry stays in its slot.
     on_stack: Option<u32>,
-    /// The first and the last of those that have ended and wait in their slots for their release;
-    /// `when` is the next one.
+    /// The first and the last ended slot that waits for its release; `when` links to the next one.
     deferred: Option<(u32, u32)>,
-    /// The clock when due timers were last collected: what a repeating timer is late by is counted
-    /// from here.
+    /// The clock when due timers were last collected; the lateness of a repeating timer counts from
+    /// it.
     collected_at: u64,
     pub(crate) metrics: Metrics,
 }
 
-/// What a repeating timer, a signal handler, a child watcher, or anything with a release hook has
-/// beside its slot.
+/// The data of a repeating timer, a signal handler, a child watcher or a release hook beside its
+/// slot.
 #[derive(Debug)]
 struct Extra<L: 'static> {
     signal: Option<Registration>,
     child: Option<Child>,
-    /// Zero unless it repeats.
+    /// Zero unless the timer repeats.
     period: u64,
     skipped: u64,
     release: Option<Callback<L>>,
@@ -113,7 +112,7 @@ impl<L: 'static> Default for Extra<L> {
     }
 }
 
-/// Hashes a slot's index: one multiplication spreads it well enough.
+/// Hashes a slot's index with one multiplication, which spreads it well enough.
 #[derive(Clone, Copy, Default, Debug)]
 struct IndexHasher(u64);
 
@@ -157,7 +156,7 @@ impl<L: 'static> Schedule<L> {
         }
     }
 
-    /// For `call_soon` and `add_task`.
+    /// Reserves for `call_soon` and `add_task`.
     #[inline]
     pub(crate) fn reserve_call(&mut self) -> Result<()> {
         self.slots.reserve()?;
@@ -172,7 +171,7 @@ impl<L: 'static> Schedule<L> {
         self.slots.handle(slot.index)
     }
 
-    /// Whether anything that has not ended stands in a slot.
+    /// Whether a slot has an entry that has not ended.
     #[inline]
     pub(crate) fn is_filled(&self, index: u32) -> bool {
         self.slots[index].is_filled()
@@ -207,7 +206,7 @@ impl<L: 'static> Schedule<L> {
         Ok(self.extras.try_reserve(1)?)
     }
 
-    /// Sets or removes the release hook of what a handle names; the former one is handed out.
+    /// Sets or removes the release hook of an entry; hands out the former one.
     pub(crate) fn on_release(
         &mut self,
         handle: Handle,
@@ -219,7 +218,7 @@ impl<L: 'static> Schedule<L> {
         Ok(std::mem::replace(&mut extra.release, release))
     }
 
-    /// Puts something beside a slot. There is room for it.
+    /// Adds an `Extra` to a slot. Needs reserved space.
     fn add_extra(&mut self, index: u32, extra: Extra<L>) {
         self.slots[index].note_extra();
         self.extras.insert(index, extra);
@@ -230,7 +229,7 @@ impl<L: 'static> Schedule<L> {
         Ok(self.slots.callback(self.slots.find(handle)?).source())
     }
 
-    /// How many slots and posts count for `run`.
+    /// The number of slots and posts that count for `run`.
     pub(crate) fn referenced(&self) -> usize {
         self.referenced
     }
@@ -247,7 +246,7 @@ impl<L: 'static> Schedule<L> {
     pub(crate) fn info(&self, index: u32) -> Option<Info> {
         let slot = &self.slots[index];
         let handle = self.slots.handle(index);
-        // A watcher has its events there.
+        // `when` of a watcher holds its events.
         let when = if slot.kind() == Kind::Watch { u64::MAX } else { slot.when() };
         slot.is_filled().then(|| Info {
             kind: slot.kind(),
@@ -259,7 +258,7 @@ impl<L: 'static> Schedule<L> {
         })
     }
 
-    /// For `wake_task`, and whatever else takes a place in the ready queue.
+    /// Reserves for `wake_task` and other additions to the ready queue.
     #[inline]
     pub(crate) fn reserve_ready(&mut self) -> Result<()> {
         let Schedule { slots, ready, .. } = self;
@@ -286,7 +285,7 @@ mod tests {
         schedule.slots.use_up_stamps(0);
         let last = timer(&mut schedule, 2000);
         drop(schedule.cancel(last).unwrap());
-        // Now in the same slot, with the stamp that the first one had.
+        // In the same slot now, with the first one's stamp.
         let other = timer(&mut schedule, 3000);
         schedule.collect_due(1500).unwrap();
         assert!(!schedule.is_ready(), "it ran at the deadline of one that had been cancelled");
@@ -319,7 +318,7 @@ mod tests {
         };
         let (first, second) = (task(), task());
         assert_eq!(schedule.sleep_until(first, 1000), Ok(true));
-        // As if it had been asleep and ready in all of its stamps.
+        // As if the task had used all of its stamps while asleep and ready.
         let former = schedule.slots.reference(first.index());
         schedule.slots.use_up_stamps(first.index());
         schedule.ready.replace(former, schedule.slots.reference(first.index()));

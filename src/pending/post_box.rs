@@ -1,12 +1,12 @@
-//! Memory for what one thread makes and another takes: posts.
+//! Memory for posts, which one thread allocates and another frees.
 //!
-//! Freed by a thread that did not make it, memory costs malloc more than the post itself. So a
-//! thread cuts the memory for its posts from chunks, one after the other, and a chunk is freed as a
-//! whole, by whoever takes the last of what is in it. A thread that has posted keeps one chunk
-//! until it exits. What is too large for that is allocated alone.
+//! Freeing memory of another thread costs malloc more than the post itself. So each thread
+//! allocates its posts from chunks, in order, and the thread that takes the last post of a chunk
+//! frees the chunk. A thread that has posted keeps one chunk until it exits. Larger values are
+//! allocated separately.
 //!
-//! `unsafe` lives here because a chunk is memory without a type: a room is one box's, from when it
-//! is cut off until the box is opened.
+//! `unsafe` is here because a chunk is untyped memory: each cell belongs to one box, from its
+//! allocation until the box is opened.
 
 use std::cell::UnsafeCell;
 use std::mem::{ManuallyDrop, MaybeUninit};
@@ -14,22 +14,22 @@ use std::ptr::NonNull;
 
 use crate::sys::memory::{Owners, TryArc, try_room};
 
-/// A value in such memory, and its owner.
+/// The owner of a value in such memory.
 #[derive(Debug)]
 pub(crate) struct PostBox<T>(NonNull<Packed<T>>);
 
-/// A value, and the chunk that it is in; None if it was allocated alone.
+/// A value, and the chunk that contains it; None if it was allocated separately.
 #[repr(C)]
 struct Packed<T> {
     value: T,
     chunk: Option<TryArc<Chunk>>,
 }
 
-/// Room for `POSTS_IN_CHUNK` small values. Each is alone in its cache line: one thread writes it,
-/// another one reads it.
+/// `POSTS_IN_CHUNK` cells for small values. Each has its own cache line, because one thread writes
+/// it and another reads it.
 type Chunk = [UnsafeCell<Room>; POSTS_IN_CHUNK];
 
-/// Room for a value of up to seven words, and the word behind it.
+/// Space for a value of up to seven words, and the word behind it.
 #[repr(align(64))]
 struct Room {
     _words: MaybeUninit<[usize; 8]>,
@@ -38,27 +38,28 @@ struct Room {
 /// 16 KiB, with the count.
 const POSTS_IN_CHUNK: usize = 255;
 
-// The chunk that a thread cuts its boxes from: who gets a room gets one of its owners. The last
-// room is the first that is used.
+// The chunk of a thread, with its remaining owners: each cell is given out with one owner of the
+// chunk, the last cell first.
 thread_local!(static CURRENT: Owners<Chunk> = const { Owners::none() });
 
 impl<T> PostBox<T> {
-    /// Whether a value is so small that it goes into a chunk.
+    /// Whether a value fits into a chunk's cell.
     const IS_SMALL: bool = size_of::<Packed<T>>() <= size_of::<Room>()
         && align_of::<Packed<T>>() <= align_of::<Room>();
 
-    /// Packs a value; gives it back if no memory can be had.
+    /// Packs a value; returns it if memory is refused.
     #[inline]
     pub(crate) fn new(value: T) -> Result<PostBox<T>, T> {
         let room = if Self::IS_SMALL { room_in_chunk() } else { None };
         let Some((room, chunk)) = room else { return PostBox::alone(value) };
         let packed = room.cast::<Packed<T>>();
-        // SAFETY: the room is ours, and has the size and the alignment.
+        // SAFETY: `room_in_chunk` gives this cell only to this caller, and `IS_SMALL` shows that a
+        // `Packed<T>` fits into it.
         unsafe { packed.write(Packed { value, chunk: Some(chunk) }) };
         Ok(PostBox(packed))
     }
 
-    /// The same in memory of its own, for a value that stays long.
+    /// The same with separate memory, for a long-lived value.
     pub(crate) fn alone(value: T) -> Result<PostBox<T>, T> {
         match try_room() {
             Ok(room) => Ok(PostBox(NonNull::from(Box::leak(Box::write(
@@ -72,8 +73,8 @@ impl<T> PostBox<T> {
     #[inline]
     pub(crate) fn open(self) -> T {
         let packed = ManuallyDrop::new(self).0;
-        // SAFETY: the value is there, and is not used again where it is. Without a chunk it is in a
-        // box.
+        // SAFETY: `new` and `alone` stored the value, `ManuallyDrop` keeps it from reuse, and
+        // without a chunk it is in a Box.
         let packed = unsafe {
             match packed.as_ref().chunk {
                 Some(_) => packed.read(),
@@ -83,7 +84,7 @@ impl<T> PostBox<T> {
         packed.value
     }
 
-    /// The value's address. The box owns on until `from_raw`.
+    /// The value's address, which owns the box until `from_raw`.
     pub(crate) fn into_raw(self) -> NonNull<T> {
         ManuallyDrop::new(self).0.cast()
     }
@@ -91,7 +92,7 @@ impl<T> PostBox<T> {
     /// The box of the value at an address.
     ///
     /// # Safety
-    /// The address came from `into_raw`, and this is the only use of it.
+    /// The address came from `into_raw`, and is used only here.
     pub(crate) unsafe fn from_raw(value: NonNull<T>) -> PostBox<T> {
         PostBox(value.cast())
     }
@@ -99,18 +100,18 @@ impl<T> PostBox<T> {
 
 impl<T> Drop for PostBox<T> {
     fn drop(&mut self) {
-        // It is not used again.
+        // The pointer is not used again.
         drop(PostBox(self.0).open());
     }
 }
 
-// SAFETY: a box owns its value; the room may be freed by any thread.
+// SAFETY: a box owns its value, and `TryArc` lets any thread free the chunk.
 unsafe impl<T: Send> Send for PostBox<T> {}
 // SAFETY: as above.
 unsafe impl<T: Sync> Sync for PostBox<T> {}
 
-/// The next room in this thread's chunk. None: there is no memory, or the thread is past its
-/// destructors.
+/// The next cell of this thread's chunk. None: memory is refused, or the thread's destructors have
+/// run.
 #[inline]
 fn room_in_chunk() -> Option<(NonNull<Room>, TryArc<Chunk>)> {
     let room = |owners: &Owners<Chunk>| match owners.take() {
@@ -139,7 +140,7 @@ mod tests {
     use std::sync::Arc;
     use std::thread;
 
-    /// Values that tell by the count of their owners when they are dropped go to another thread.
+    /// Sends values to another thread; a counted token shows when they are dropped.
     fn send<const WORDS: usize>() {
         let token = Arc::new(());
         let makers = [(); 3].map(|()| {

@@ -1,13 +1,11 @@
-//! Posts: what other threads have sent to a loop, which makes of each a callback, a task that is
-//! woken, or work that is done.
+//! Posts of other threads to a loop: each becomes a callback, a wake of a task, or completed work.
 //!
-//! Each post is unpacked once, in the order in which they came; what there is no memory for keeps
-//! its place. Until its turn comes it waits as it is, and costs no slot. A post is passed on by its
-//! address alone, and begins with a [`Head`], which knows what stands behind it: a value in a box,
-//! or a task. Whoever has a post and drops it leaks it.
+//! Each post is unpacked once, in the order of arrival; a post for which memory is refused keeps
+//! its place. Until its turn a post costs no slot. It is passed on by address, and begins with a
+//! [`Head`] that identifies the value or the task behind it. A dropped post leaks.
 //!
-//! `unsafe` lives here because the head alone says what type stands behind it: it is made together
-//! with the functions for that type.
+//! `unsafe` is here because only the head knows the type behind it: the head is made together with
+//! the functions for that type.
 
 use std::ptr::NonNull;
 
@@ -22,6 +20,7 @@ use crate::pending::slots::Held;
 pub(crate) type Post<L> = Element<Head<L>>;
 pub(crate) type Posts<L> = Chain<Head<L>>;
 
+/// The beginning of every post, which identifies its type.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Head<L: 'static> {
@@ -31,14 +30,14 @@ pub(crate) struct Head<L: 'static> {
 
 /// A value that can be posted to a loop of the type `L`.
 pub(crate) trait Posted<L: 'static>: Send + Sized + 'static {
-    /// What is to run for it, on the loop's thread.
+    /// Turns the value into a callback, on the loop's thread.
     fn unpack(value: PostedBox<L, Self>) -> Held<L>;
 }
 
 /// The value of a post, in the box in which it was sent.
 pub(crate) struct PostedBox<L: 'static, T>(PostBox<Node<L, T>>);
 
-/// A post with a value. Whatever that is, what comes before it stands in the same place.
+/// A post with a value. The fields before the value have the same offsets for all types.
 #[repr(C)]
 struct Node<L: 'static, T> {
     head: Head<L>,
@@ -46,27 +45,27 @@ struct Node<L: 'static, T> {
     value: T,
 }
 
-/// What the loop makes of a post, by a function that is right for what stands behind the head.
+/// The type of a post: a function that matches the value behind the head.
 pub(crate) enum PostKind<L: 'static> {
-    /// A value, which stands in a `Node`: turns it into what is to run.
+    /// A value, in a `Node`: turns it into a callback.
     Value(unsafe fn(Post<L>) -> Held<L>),
-    /// A task that has been woken, and stands in the ready queue at once: tells which.
+    /// A woken task, which enters the ready queue at once: returns its handle.
     Wake(unsafe fn(Post<L>) -> Handle),
 }
 
-/// When a value is due.
+/// The time at which a posted value is due.
 #[derive(Clone, Copy)]
 pub(crate) enum Due {
     Soon,
-    /// At a time; on a virtual clock, so long after the loop has taken it.
+    /// At a time; on a virtual clock, so many nanoseconds after the loop has taken it.
     At(u64),
-    /// At once: the result of this piece of work then stands in the ready queue.
+    /// At once, as the result of this piece of work in the ready queue.
     Work(u32),
 }
 
 impl<L: 'static> Head<L> {
     /// # Safety
-    /// The kind lives for ever, and is right for what the head stands at the beginning of.
+    /// The kind lives forever, and matches the type that the head is the beginning of.
     pub(crate) unsafe fn new(kind: NonNull<PostKind<L>>) -> Head<L> {
         Head { link: Link::new(), kind }
     }
@@ -77,7 +76,7 @@ impl<L: 'static> Head<L> {
     }
 }
 
-// SAFETY: the link is in it.
+// SAFETY: the link is a field of the head.
 unsafe impl<L: 'static> Linked for Head<L> {
     #[inline]
     fn link(&self) -> &Link<Head<L>> {
@@ -94,19 +93,19 @@ impl<L: 'static, T: Posted<L>> Node<L, T> {
     /// # Safety
     /// The post has come from `into_post` of a node of this type.
     unsafe fn unpack(post: Post<L>) -> Held<L> {
-        // SAFETY: the caller says what stands behind the post.
+        // SAFETY: the caller guarantees that the post is a node of this type.
         T::unpack(PostedBox(unsafe { PostBox::from_raw(post.into_raw().cast()) }))
     }
 
     #[inline]
     fn into_post(node: PostBox<Node<L, T>>) -> Post<L> {
-        // SAFETY: the box is whose the post is, and the head is at its beginning. The value may be
-        // sent.
+        // SAFETY: the box gives its ownership to the post, the head is the node's first field, and
+        // `Posted` requires `Send`.
         unsafe { Post::from_raw(node.into_raw().cast()) }
     }
 }
 
-/// Has a value sent as a post: one that is refused, as a loop does that is shut down, comes back.
+/// Sends a value as a post. A loop that is shut down refuses it, and the value is returned.
 #[inline]
 pub(crate) fn send_value<L: 'static, T: Posted<L>>(
     value: T,
@@ -121,13 +120,13 @@ pub(crate) fn send_value<L: 'static, T: Posted<L>>(
     let at = post.as_ptr();
     send(post).map_err(|post| {
         assert_eq!(post.as_ptr(), at, "another post has come back");
-        // SAFETY: it is the one that has just been made of a box for this.
+        // SAFETY: the assertion shows that this is the post made above, from a box of this type.
         let node = unsafe { PostBox::<Node<L, T>>::from_raw(post.into_raw().cast()) };
         (node.open().value, Error::SHUT_DOWN)
     })
 }
 
-/// A post in memory of its own, to be used again and again.
+/// A post with separate memory, which can be sent again and again.
 pub(crate) fn lasting<L: 'static, T: Posted<L>>(value: T, due: Due) -> Result<Post<L>> {
     PostBox::alone(Node::new(value, due)).map(Node::into_post).map_err(|_| Error::NO_MEMORY)
 }
@@ -142,24 +141,24 @@ impl<L: 'static, T> PostedBox<L, T> {
 impl<L: 'static> Post<L> {
     #[inline]
     fn is(&self) -> &'static PostKind<L> {
-        // SAFETY: the kind lives for ever.
+        // SAFETY: the caller of `Head::new` guarantees that the kind lives forever.
         unsafe { self.kind.as_ref() }
     }
 
-    /// When its value is due; None: it wakes a task.
+    /// When the post's value is due; None: it wakes a task.
     pub(crate) fn due(&self) -> Option<Due> {
         match self.is() {
             PostKind::Wake(_) => None,
-            // SAFETY: the kind says that it is a node's, which begins as one without a value does.
+            // SAFETY: the kind guarantees a `Node`, whose `due` has the same offset for all types.
             PostKind::Value(_) => Some(unsafe { (*self.as_ptr().cast::<Node<L, ()>>()).due }),
         }
     }
 
-    /// Makes of a post what is to run. A task that it wakes can be posted again.
+    /// Turns a post into a callback. A task that it wakes can be posted again.
     #[inline]
     pub(crate) fn unpack(self) -> Held<L> {
         match self.is() {
-            // SAFETY: the function is that of the post's own kind.
+            // SAFETY: the function is from the post's own kind.
             PostKind::Value(unpack) => unsafe { unpack(self) },
             PostKind::Wake(_) => {
                 self.woken();
@@ -173,16 +172,15 @@ impl<L: 'static> Post<L> {
     fn woken(self) -> Option<Handle> {
         match self.is() {
             PostKind::Value(_) => None,
-            // SAFETY: the function is that of the post's own kind.
+            // SAFETY: the function is from the post's own kind.
             PostKind::Wake(woken) => Some(unsafe { woken(self) }),
         }
     }
 }
 
 impl<L: 'static> Schedule<L> {
-    /// Appends posts that have come to the ready queue and the timers, in order. What there is no
-    /// memory for waits until this is called again. `time_of` knows the clock; `done` takes the
-    /// posts of work.
+    /// Appends arrived posts to the ready queue and the timers, in order. Posts for which memory is
+    /// refused wait for the next call. `time_of` converts delays; `done` takes the posts of work.
     pub(crate) fn collect_posts(
         &mut self,
         came: Posts<L>,
@@ -191,7 +189,7 @@ impl<L: 'static> Schedule<L> {
     ) -> Result<()> {
         self.incoming.append(came);
         while let Some(due) = self.incoming.first().map(Post::due) {
-            // A post leaves the others when there is room for what becomes of it.
+            // A post leaves the list once the space for its callback is reserved.
             match due {
                 Some(Due::Soon) => {
                     self.reserve_ready()?;
@@ -241,7 +239,7 @@ impl<L: 'static> Schedule<L> {
         self.posts.pop()
     }
 
-    /// Takes all posts, which have ended.
+    /// Takes all posts, which end.
     pub(crate) fn end_posts(&mut self) -> Posts<L> {
         self.referenced -= self.ready.remove_turns(List::Posts);
         let mut ended = std::mem::replace(&mut self.posts, Posts::NONE);

@@ -1,27 +1,26 @@
-//! The ready queue: one FIFO (S6), and the batch that is being run (S5 d, S7).
+//! The ready queue: one FIFO (S6), and the current batch (S5 d, S7).
 //!
-//! A batch is what stands in the queue when it begins; what comes later waits for the next one. A
+//! A batch is the contents of the queue at its beginning; later entries wait for the next batch. A
 //! batch that is broken off leaves its rest at the head, for the next one (S18). References whose
-//! slot has moved on are dead: they are passed over when they come up, and swept out before they
-//! outnumber the living.
-//!
-//! Posts of other threads and results of operations stand in lists of their own, in order, and here
-//! only their turns, any number in the room of one.
+//! slot has changed are dead: `pop` skips them, and a sweep removes them before they outnumber the
+//! live ones. Posts and results of operations are in lists of their own, in order; this queue has
+//! only their turns, consecutive ones in a single entry.
 
 use std::collections::VecDeque;
 
 use crate::error::Result;
 use crate::pending::slots::{Liveness, NO_SLOT, SlotRef};
 
+/// The queue of slots and turns that are ready to run.
 #[derive(Debug, Default)]
 pub(crate) struct ReadyQueue {
     queue: VecDeque<SlotRef>,
-    /// How many at the head of the queue belong to the batch.
+    /// The number of entries at the head that belong to the batch.
     batch: usize,
     live: usize,
 }
 
-/// A list whose members have their turns in the ready queue.
+/// A list outside the ready queue whose members have turns in it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub(crate) enum List {
@@ -29,11 +28,11 @@ pub(crate) enum List {
     Results = NO_SLOT,
 }
 
-/// Dead references are left alone while there are fewer than this.
+/// No sweep while there are fewer dead references than this.
 const SWEEP_FROM: usize = 64;
 
-/// A slot is fetched into the cache so many callbacks before its turn: memory answers meanwhile. A
-/// task's memory is fetched from a task so many before its own turn.
+/// A slot is prefetched so many callbacks before its turn, to hide the memory latency. A task's
+/// memory is prefetched `TASK_AHEAD` callbacks before its turn.
 pub(crate) const AHEAD: usize = 8;
 pub(crate) const TASK_AHEAD: usize = 4;
 
@@ -50,7 +49,7 @@ impl ReadyQueue {
         self.batch > 0
     }
 
-    /// Makes sure that the next `push` needs no memory. `slots` tells whether a reference is live.
+    /// Ensures that the next `push` needs no memory. `slots` knows which references are live.
     #[inline]
     pub(crate) fn reserve(&mut self, slots: &impl Liveness) -> Result<()> {
         if self.queue.len() == self.queue.capacity() { self.make_room(slots) } else { Ok(()) }
@@ -85,15 +84,15 @@ impl ReadyQueue {
         self.batch = batch;
     }
 
-    /// Appends. Needs no memory after `reserve`.
+    /// Appends a reference. Needs no memory after `reserve`.
     #[inline]
     pub(crate) fn push(&mut self, slot: SlotRef) {
         self.queue.push_back(slot);
         self.live += 1;
     }
 
-    /// Appends the turn of a member of a list, in the place of a slot's index, which the list's
-    /// number never is; the stamp says of how many. Needs no memory after `reserve`.
+    /// Appends a turn of a list: the list's number is in the place of a slot's index, which never
+    /// has that value, and the stamp counts the turns. Needs no memory after `reserve`.
     #[inline]
     pub(crate) fn push_turn(&mut self, list: List) {
         let is_behind_batch = self.queue.len() > self.batch;
@@ -105,7 +104,7 @@ impl ReadyQueue {
         }
     }
 
-    /// Takes the turns of a list out, and tells how many these were.
+    /// Removes the turns of a list, and returns their number.
     pub(crate) fn remove_turns(&mut self, list: List) -> usize {
         let (mut removed, mut entries) = (0, 0);
         self.retain(|slot| {
@@ -118,7 +117,7 @@ impl ReadyQueue {
         removed
     }
 
-    /// Puts another reference in the place of one, which was appended of late.
+    /// Replaces a recently appended reference by another.
     pub(crate) fn replace(&mut self, former: SlotRef, slot: SlotRef) {
         if let Some(place) = self.queue.iter_mut().rev().find(|place| **place == former) {
             *place = slot;
@@ -152,7 +151,7 @@ impl ReadyQueue {
         None
     }
 
-    /// One of those whose turn it is; the rest stay at the head.
+    /// Takes one turn; the rest stay at the head.
     fn take_turn(&mut self, turns: SlotRef) -> SlotRef {
         self.live -= 1;
         if turns.stamp > 1 {
@@ -161,13 +160,13 @@ impl ReadyQueue {
         turns
     }
 
-    /// One that `pop` will give when it has given so many.
+    /// The entry that `pop` will return after `ahead` others.
     #[inline]
     pub(crate) fn upcoming(&self, ahead: usize) -> Option<SlotRef> {
         if self.batch > ahead { self.queue.get(ahead).copied() } else { None }
     }
 
-    /// Undoes the last `pop`; the room is still there.
+    /// Undoes the last `pop`, whose space is still free.
     pub(crate) fn put_back(&mut self, slot: SlotRef) {
         self.queue.push_front(slot);
         self.batch += 1;
@@ -175,7 +174,7 @@ impl ReadyQueue {
     }
 }
 
-/// Whose turn it is that `pop` gave, if it is not a slot's.
+/// The list whose turn `pop` has returned, if it is not a slot.
 #[inline]
 pub(crate) fn list_of(slot: SlotRef) -> Option<List> {
     match slot.index {

@@ -1,32 +1,31 @@
-//! The slots behind the handles, and what the queues know of them.
+//! The slots behind the handles: the state of each entry, and its callback.
 //!
-//! A slot is in two parts. What is asked all the time (is this handle, is this reference still
-//! right?) and the deadline are 16 bytes, so that the cache holds those of very many; the callback
-//! stands elsewhere, and is touched twice: when the slot is filled and when it runs. Together they
-//! are 40 bytes.
+//! A slot has two parts, 40 bytes together. The 16 bytes that most functions read (generation,
+//! stamp, deadline) are in one array, so that the cache holds very many of them. The callback is in
+//! another, which is accessed twice: when the slot is filled and when it runs.
 //!
-//! The queues refer to a slot by index and stamp, and whatever takes a slot out of a queue moves
-//! the stamp on: what stands in the queue is then known to be dead, and is dropped when it comes
-//! up. That is how cancelling costs O(1) however much is pending (S11). Stamps come round after
-//! 2^21 moves of one slot; the queues are then rid of their dead, so that none can seem alive.
+//! The queues refer to a slot by index and stamp. Removing a slot from a queue changes its stamp,
+//! which makes the reference in the queue dead; it is dropped when it comes up. So cancelling is
+//! O(1) (S11). Stamps wrap around after 2^21 changes of one slot; the queues are swept then, so
+//! that no dead reference can seem live.
 
 use crate::abi::handle::{Handle, Kind};
 use crate::error::{Error, Result};
 use crate::pending::callback::Callback;
 use crate::sys::memory::prefetch;
 
-/// A slot as the queues know it: right only while the slot still has this stamp.
+/// A reference from a queue to a slot, live only while the slot has this stamp.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct SlotRef {
     pub(crate) index: u32,
     pub(crate) stamp: u32,
 }
 
-/// Tells the queues whether the references in them are still right.
+/// Tells which references in a queue are live.
 pub(crate) trait Liveness {
     fn is_live(&self, slot: SlotRef) -> bool;
 
-    /// `is_live` will be asked soon.
+    /// `is_live` will be called soon.
     fn prefetch(&self, _slot: SlotRef) {}
 }
 
@@ -36,23 +35,24 @@ impl<F: Fn(SlotRef) -> bool> Liveness for F {
     }
 }
 
+/// The queue that a slot is in, or the reason why it is in none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(crate) enum Location {
     Free,
-    /// Cancelled while its callback is on the stack; it is emptied when that returns.
+    /// Cancelled while its callback is on the stack; emptied when that returns.
     Ended,
-    /// Not to be found by a handle: the loop's own.
+    /// Not found by a handle: used by the loop itself.
     Internal,
     Timers,
     Ready,
     Hooks,
-    /// In no queue: a timer whose deadline is `NEVER`, a signal handler whose signal has not come,
-    /// an operation that has no deadline.
+    /// In no queue: a timer whose deadline is `NEVER`, a signal handler without a signal, an
+    /// operation without a deadline.
     Unqueued,
 }
 
-/// The part of a slot that is asked all the time.
+/// The frequently read part of a slot.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slot {
     /// The deadline of a timer or an operation, else `u64::MAX`; in a free slot, the next free one.
@@ -61,9 +61,8 @@ pub(crate) struct Slot {
     state: u32,
 }
 
-// What the bits of `Slot::state` say, above the five of the kind: where the slot stands, whether it
-// counts for `run`, whether it has an `Extra`, whether dropping its callback does anything; the
-// rest is the stamp.
+// The bits of `Slot::state`: five bits for the kind, then the location, whether it counts for
+// `run`, whether it has an `Extra`, whether its callback needs a drop; the rest is the stamp.
 const KIND: u32 = 0b1_1111;
 const LOCATION_SHIFT: u32 = 5;
 const LOCATION: u32 = 0b111 << LOCATION_SHIFT;
@@ -73,7 +72,7 @@ const NEEDS_DROP: u32 = 1 << 10;
 const STAMP_SHIFT: u32 = 11;
 const STAMP: u32 = u32::MAX << STAMP_SHIFT;
 
-/// What a slot held when it ended, to be dropped where no borrow is held.
+/// The callbacks of an ended slot, to be dropped where no borrow is held.
 #[derive(Debug)]
 pub(crate) struct Held<L: 'static> {
     pub(crate) callback: Callback<L>,
@@ -90,26 +89,26 @@ impl<L: 'static> Held<L> {
     }
 }
 
-/// No slot has this index or a greater one: they have meanings of their own in the ready queue.
+/// No slot has this index or a greater one; the ready queue uses those for turns.
 pub(crate) const NO_SLOT: u32 = u32::MAX - 1;
-/// Handles beyond would meet the numbers that the ring keeps for itself.
+/// Greater handles would collide with the numbers of the ring's own requests.
 const LAST_GENERATION: u32 = i32::MAX as u32 - 16;
 const LAST_STAMP: u32 = u32::MAX >> STAMP_SHIFT;
 
+/// All slots of a loop.
 #[derive(Debug)]
 pub(crate) struct Slots<L: 'static> {
     slots: Vec<Slot>,
-    /// What is in each slot; in a free one, what is left of something that needs no drop.
+    /// The callback of each slot; in a free one, the remains of a callback that needs no drop.
     callbacks: Vec<Callback<L>>,
     free: u32,
     first_generation: u32,
 }
 
 impl<L: 'static> Slots<L> {
-    /// `seed` tells loops apart: handles of loops with different seeds seldom have a generation in
-    /// common.
+    /// `seed` distinguishes loops: handles of loops with different seeds rarely share a generation.
     pub(crate) fn new(seed: u64) -> Slots<L> {
-        // Fibonacci hashing spreads neighbouring seeds; half of all generations stay ahead of the
+        // Fibonacci hashing spreads neighbouring seeds. Half of all generations stay ahead of the
         // first.
         let spread = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 34;
         Slots {
@@ -120,20 +119,20 @@ impl<L: 'static> Slots<L> {
         }
     }
 
-    /// Makes sure that the next `fill` needs no memory. O(1), amortized; allocates only when more
-    /// is pending than ever before.
+    /// Ensures that the next `fill` needs no memory. O(1) amortized; allocates only when more is
+    /// pending than ever before.
     #[inline]
     pub(crate) fn reserve(&mut self) -> Result<()> {
         if self.free == NO_SLOT { self.grow() } else { Ok(()) }
     }
 
-    /// As `reserve`, for the next `count`. Tells the highest index of these slots.
+    /// As `reserve`, for the next `count`. Returns the highest index of these slots.
     pub(crate) fn reserve_many(&mut self, count: usize) -> Result<u32> {
         let mut next = self.free;
         let mut highest = 0;
         for _ in 0..count {
             if next == NO_SLOT {
-                // In front of the others: it is counted from here on.
+                // The new slot is first in the free list, and is counted here.
                 self.grow()?;
                 highest = highest.max(self.free);
             } else {
@@ -161,8 +160,7 @@ impl<L: 'static> Slots<L> {
         Ok(())
     }
 
-    /// Fills the slot that `reserve` made sure of. It stands in no queue yet; the caller puts it
-    /// where `location` says.
+    /// Fills the reserved slot. The caller adds it to the queue that `location` names.
     #[inline(always)]
     pub(crate) fn fill(
         &mut self,
@@ -187,16 +185,15 @@ impl<L: 'static> Slots<L> {
         SlotRef { index, stamp: slot.stamp() }
     }
 
-    /// Empties a slot: its handle is stale from here on, and its generation never comes back. The
-    /// slot must be in no queue but for references that are dead.
+    /// Empties a slot: its handle becomes stale, and its generation never returns. No queue may
+    /// have a live reference to it.
     #[inline]
     pub(crate) fn empty(&mut self, index: u32) -> Callback<L> {
         self.discard(index);
         self.callbacks[index as usize].take()
     }
 
-    /// As `empty`, for a callback that needs no drop: it stays where it is and means nothing any
-    /// more.
+    /// As `empty`, for a callback that needs no drop: it stays in the slot and is ignored.
     #[inline]
     pub(crate) fn discard(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
@@ -216,8 +213,8 @@ impl<L: 'static> Slots<L> {
         }
     }
 
-    /// The index of the slot that a number names which came back from the kernel: also of the
-    /// loop's own, and of those that end later.
+    /// The index of the slot of a number from the kernel, also for the loop's own slots and ended
+    /// ones.
     #[inline]
     pub(crate) fn find_in_use(&self, handle: Handle) -> Option<u32> {
         let slot = self.slots.get(handle.index() as usize)?;
@@ -236,8 +233,8 @@ impl<L: 'static> Slots<L> {
         &self.callbacks[index as usize]
     }
 
-    /// Moves a task that stands aside to the ready queue, for which the reference is; None: it is
-    /// elsewhere, or has ended.
+    /// Moves an unqueued task to the ready queue, for which the reference is returned. None: the
+    /// task is elsewhere, or has ended.
     #[inline]
     pub(crate) fn wake(&mut self, handle: Handle) -> Option<SlotRef> {
         let slot = self.slots.get_mut(handle.index() as usize)?;
@@ -249,7 +246,7 @@ impl<L: 'static> Slots<L> {
         })
     }
 
-    /// Takes a task out of its place, to be polled: its handle, and its callback.
+    /// Takes a task out of its queue, to be polled; returns its handle and its callback.
     #[inline]
     pub(crate) fn begin_task(&mut self, index: u32) -> (Handle, Callback<L>) {
         let slot = &mut self.slots[index as usize];
@@ -258,22 +255,21 @@ impl<L: 'static> Slots<L> {
         (Handle::new(index, slot.generation), self.lend_callback(index))
     }
 
-    /// Takes a callback out for the time that it runs.
+    /// Takes a callback out while it runs.
     #[inline]
     pub(crate) fn lend_callback(&mut self, index: u32) -> Callback<L> {
         self.callbacks[index as usize].lend()
     }
 
-    /// Puts a callback back in the place of what stands in for it.
+    /// Puts a callback back in the place of its stand-in.
     #[inline]
     pub(crate) fn return_callback(&mut self, index: u32, callback: &mut Callback<L>) {
         let place = &mut self.callbacks[index as usize];
         callback.take().put_over(place);
     }
 
-    /// Makes every reference to a slot dead. False when the stamps are used up: the caller then
-    /// removes all dead references from the queues, and those to this slot, so that they can start
-    /// anew.
+    /// Makes every reference to a slot dead. False when the stamps wrap around: the caller then
+    /// removes all dead references, and those to this slot, from the queues.
     #[inline]
     #[must_use]
     pub(crate) fn restamp(&mut self, index: u32) -> bool {
@@ -283,8 +279,7 @@ impl<L: 'static> Slots<L> {
         !is_last
     }
 
-    /// Whether a reference is to a slot with something in it that runs once and has nothing beside
-    /// the slot.
+    /// Whether a reference is to an entry that runs once and has no `Extra`.
     #[inline]
     pub(crate) fn is_plain(&self, slot: SlotRef) -> bool {
         self.slots.get(slot.index as usize).is_some_and(Slot::is_plain)
@@ -301,7 +296,7 @@ impl<L: 'static> Slots<L> {
         prefetch(&self.callbacks, slot.index as usize);
     }
 
-    /// The task in the slot, if it is one, will be polled soon. The slot has been fetched.
+    /// Prefetches the task of a slot, if it has one. The slot itself has been prefetched.
     #[inline]
     pub(crate) fn prefetch_task(&self, slot: SlotRef) {
         if self.is_task(slot) {
@@ -314,7 +309,7 @@ impl<L: 'static> Slots<L> {
         SlotRef { index, stamp: self.slots[index as usize].stamp() }
     }
 
-    /// As if a slot had been taken out of queues until its last stamp.
+    /// As if a slot had been removed from queues until its last stamp.
     #[cfg(test)]
     pub(crate) fn use_up_stamps(&mut self, index: u32) {
         self.slots[index as usize].state |= STAMP;
@@ -371,13 +366,13 @@ impl Slot {
         self.state & KIND == Kind::Task as u32
     }
 
-    /// Whether it runs once and has nothing beside the slot.
+    /// Whether it runs once and has no `Extra`.
     #[inline]
     fn is_plain(&self) -> bool {
         self.state & (u32::from(Kind::STAYS) | HAS_EXTRA) == 0
     }
 
-    /// Whether it is a plain call or timer, and its callback can be forgotten.
+    /// Whether it is a plain call or timer whose callback needs no drop.
     #[inline]
     pub(crate) fn is_plain_data(&self) -> bool {
         self.state & (KIND & !u32::from(Kind::TIMER) | HAS_EXTRA | NEEDS_DROP) == 0
@@ -401,7 +396,7 @@ impl Slot {
         self.state = self.state & !LOCATION | (location as u32) << LOCATION_SHIFT;
     }
 
-    /// Whether there is something of the user's in the slot that has not ended.
+    /// Whether the slot has an entry of the user that has not ended.
     #[inline]
     pub(crate) fn is_filled(&self) -> bool {
         !matches!(self.location(), Location::Free | Location::Ended | Location::Internal)
@@ -421,7 +416,7 @@ impl Slot {
         self.state & HAS_EXTRA != 0
     }
 
-    /// There is an `Extra` for it, until the slot is filled anew.
+    /// Notes an `Extra`, until the slot is filled again.
     pub(crate) fn note_extra(&mut self) {
         self.state |= HAS_EXTRA;
     }

@@ -1,9 +1,9 @@
-//! Tasks: a slot each, which stands in the ready queue while its task is woken, and in the timer
-//! queue as well while it waits for a time.
+//! Tasks: each has a slot, which is in the ready queue while the task is woken, and also in the
+//! timer queue while it waits for a time.
 //!
-//! A task that is woken again before it has had its turn is polled once. Waking needs memory only
-//! where the ready queue has to grow. A task that sleeps needs no timer beside its slot. Woken by
-//! something else, it goes on to wait: what it is polled for may not be the sleep.
+//! A task that is woken again before its turn is polled once. Waking needs memory only when the
+//! ready queue has to grow. A sleep needs no timer beside the slot, and continues when something
+//! else wakes the task, because the poll may not be of the sleep.
 
 use super::Schedule;
 use crate::abi::handle::{Handle, Kind};
@@ -12,13 +12,12 @@ use crate::pending::callback::Callback;
 use crate::pending::ready::TASK_AHEAD;
 use crate::pending::slots::{Held, Location, SlotRef};
 
-/// Fewer slots, and what is behind them, are in the cache anyway: these are 160 KiB, and half a
+/// Fewer slots and tasks stay in the cache without prefetching: 160 KiB of slots, and half a
 /// megabyte of tasks.
 const MANY: u32 = 4096;
 
 impl<L: 'static> Schedule<L> {
-    /// Adds a task, which is ready: `poll` is called whenever it has its turn, until it is
-    /// cancelled.
+    /// Adds a task, which is ready. `poll` is called at each of its turns, until it is cancelled.
     pub(crate) fn add_task(&mut self, poll: Callback<L>) -> Handle {
         let slot = self.slots.fill(Kind::Task, Location::Ready, u64::MAX, poll);
         self.referenced += 1;
@@ -26,13 +25,13 @@ impl<L: 'static> Schedule<L> {
         self.slots.handle(slot.index)
     }
 
-    /// Whether what is next is a task: then `begin_task` will do for `take_call`.
+    /// Whether the next entry is a task, for which `begin_task` can replace `take_call`.
     #[inline]
     pub(crate) fn is_task(&self, next: SlotRef) -> bool {
         self.slots.is_task(next)
     }
 
-    /// Hands out the callback of a task that has its turn, until `task_returned`.
+    /// Hands out the callback of the task whose turn it is, until `task_returned`.
     #[inline]
     pub(crate) fn begin_task(&mut self, next: SlotRef) -> (Handle, Callback<L>) {
         self.metrics.callbacks += 1;
@@ -45,8 +44,8 @@ impl<L: 'static> Schedule<L> {
         self.slots.begin_task(next.index)
     }
 
-    /// Ends the task whose callback is on the stack: its handle is stale from here on. The callback
-    /// holds nothing of the user's any more.
+    /// Ends the task whose callback is on the stack: its handle becomes stale. The callback holds
+    /// no user values any more.
     #[inline]
     pub(crate) fn complete_task(&mut self, handle: Handle) {
         let Ok(index) = self.slots.find(handle) else { return };
@@ -59,8 +58,8 @@ impl<L: 'static> Schedule<L> {
         self.slots.discard(index);
     }
 
-    /// The callback of a task has returned: it goes back to its slot, or is handed out if the task
-    /// has been cancelled, or has a release hook and is complete.
+    /// The callback of a task has returned. It goes back to its slot, or is handed out if the task
+    /// was cancelled, or is complete and has a release hook.
     #[inline]
     pub(crate) fn task_returned(
         &mut self,
@@ -68,7 +67,7 @@ impl<L: 'static> Schedule<L> {
         callback: &mut Callback<L>,
     ) -> Option<Held<L>> {
         if self.on_stack.take().is_none() {
-            // Without a slot, it is complete.
+            // Without a slot, the task is complete.
             drop(callback.take());
             return None;
         }
@@ -79,7 +78,7 @@ impl<L: 'static> Schedule<L> {
         None
     }
 
-    /// Puts a task at the end of the ready queue, unless it stands there already or has ended.
+    /// Appends a task to the ready queue, unless it is in there already or has ended.
     #[inline]
     pub(crate) fn wake_task(&mut self, handle: Handle) {
         if let Some(slot) = self.slots.wake(handle) {
@@ -87,7 +86,7 @@ impl<L: 'static> Schedule<L> {
         }
     }
 
-    /// Has a task woken at a time. False: it waits for another one already, or has been cancelled.
+    /// Wakes a task at a time. False if the task waits for another time, or has been cancelled.
     /// When memory is refused, nothing changes.
     #[inline]
     pub(crate) fn sleep_until(&mut self, handle: Handle, when: u64) -> Result<bool> {
@@ -111,7 +110,7 @@ impl<L: 'static> Schedule<L> {
         self.slots[index].is_task() && self.slots[index].when() != u64::MAX
     }
 
-    /// Has a task that waits for a time wait no more. A place in the ready queue is kept.
+    /// Cancels a task's wait for a time. Its place in the ready queue stays.
     pub(crate) fn stop_sleeping(&mut self, handle: Handle) {
         let Ok(index) = self.slots.find(handle) else { return };
         if !self.is_asleep_at(index) {
@@ -129,7 +128,7 @@ impl<L: 'static> Schedule<L> {
         }
     }
 
-    /// The time has come that a task waited for. There is room for it in the ready queue.
+    /// The time has come that a task waited for. Needs space in the ready queue.
     #[inline]
     pub(super) fn sleeper_is_due(&mut self, slot: SlotRef, late: u64) {
         self.slots[slot.index].set_when(u64::MAX);

@@ -1,5 +1,7 @@
-//! From the ready queue to a call: what is next in the batch, its callback handed out, and what the
-//! call leaves.
+//! From the ready queue to a call: takes the next entry of the batch, hands its callback out, and
+//! takes it back after the call.
+//!
+//! The caller runs the call with no borrow held, and returns it before it takes the next one.
 
 use super::Schedule;
 use super::callback::Callback;
@@ -9,6 +11,7 @@ use super::slots::{Held, Location, SlotRef};
 use crate::abi::handle::{Handle, Kind};
 use crate::error::Result;
 
+/// A callback that was taken out to be run, with its event.
 #[derive(Debug)]
 pub(crate) struct Call<L: 'static> {
     pub(crate) callback: Callback<L>,
@@ -19,12 +22,12 @@ pub(crate) struct Call<L: 'static> {
     pub(crate) due: Option<u64>,
     pub(crate) event: Event,
     release: Option<Callback<L>>,
-    /// The slot that it goes back to afterwards, if it does.
+    /// The slot to which the callback returns, if any.
     slot: Option<u32>,
 }
 
 impl<L: 'static> Call<L> {
-    /// The last call of something, which has left its slot, or never had one.
+    /// The last call of an entry that has left its slot, or never had one.
     pub(crate) fn last(handle: Option<Handle>, kind: Kind, held: Held<L>, event: Event) -> Call<L> {
         let Held { callback, release } = held;
         Call { callback, handle, kind, due: None, event, release, slot: None }
@@ -42,7 +45,7 @@ impl<L: 'static> Schedule<L> {
         self.ready.begin_batch();
     }
 
-    /// Takes the next reference out of the batch. What it refers to is then to be taken, too.
+    /// Takes the next reference out of the batch. The caller then takes its callback, too.
     #[inline(always)]
     pub(crate) fn next_in_batch(&mut self) -> Option<SlotRef> {
         let Schedule { slots, ready, .. } = self;
@@ -52,14 +55,14 @@ impl<L: 'static> Schedule<L> {
         ready.pop(slots)
     }
 
-    /// Whether what is next runs once and has no release hook: then `take_plain` will do for
+    /// Whether the next entry runs once and has no release hook, so that `take_plain` can replace
     /// `take_call`.
     #[inline]
     pub(crate) fn is_plain(&self, next: SlotRef) -> bool {
         self.slots.is_plain(next)
     }
 
-    /// Ends what is next, which is plain, and hands its callback out.
+    /// Ends the next entry, which is plain, and hands its callback out.
     #[inline]
     pub(crate) fn take_plain(&mut self, next: SlotRef) -> (Handle, Callback<L>) {
         let slot = &self.slots[next.index];
@@ -69,8 +72,8 @@ impl<L: 'static> Schedule<L> {
         (self.slots.handle(next.index), self.slots.empty(next.index))
     }
 
-    /// Hands out the callback of what is next, of any kind. When memory is refused, it stays next
-    /// in the batch.
+    /// Hands out the callback of the next entry, of any kind. When memory is refused, the entry
+    /// stays next.
     pub(crate) fn take_call(&mut self, next: SlotRef) -> Result<Call<L>> {
         let index = next.index;
         let slot = &self.slots[index];
@@ -104,8 +107,8 @@ impl<L: 'static> Schedule<L> {
         }
     }
 
-    /// Takes back what a call leaves: a callback that repeats goes back to its slot, the rest is
-    /// handed out.
+    /// Takes a call back after it has run: a repeating callback returns to its slot, others are
+    /// handed out for release.
     #[inline]
     pub(crate) fn finished(&mut self, call: Call<L>) -> Held<L> {
         let Call { mut callback, release, slot, event, .. } = call;
@@ -124,7 +127,7 @@ impl<L: 'static> Schedule<L> {
         Held::EMPTY
     }
 
-    /// Takes the callback of what stays in its slot out for the time it runs.
+    /// Takes a callback out of its slot while it runs.
     pub(super) fn borrow_out(&mut self, index: u32, event: Event) -> Call<L> {
         self.on_stack = Some(index);
         let (handle, kind) = (Some(self.slots.handle(index)), self.slots[index].kind());

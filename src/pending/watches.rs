@@ -1,11 +1,10 @@
 //! Watchers of descriptors: level-triggered readiness (S12).
 //!
-//! All watchers of a descriptor share one poll in the kernel, for the events that any of them asks
-//! for. It completes once, since the kernel has no level-triggered poll of another kind; the
-//! watchers that it concerns are made ready in the order in which they were registered (S6), and it
-//! is armed again with what is submitted next, when their callbacks have run. A poll has a slot of
-//! its own, which no handle of the user's finds: what the kernel says of one that has ended meets
-//! nobody.
+//! All watchers of a descriptor share one poll in the kernel, for the union of their events. It
+//! completes once, because other polls of the kernel are not level-triggered. A completion makes
+//! the affected watchers ready in the order of registration (S6); the poll is armed again with the
+//! next submission, after their callbacks. A poll has its own slot, which no user handle finds, so
+//! that a late completion is never attributed to another entry.
 
 use std::collections::HashMap;
 
@@ -20,32 +19,34 @@ use crate::pending::callback::Callback;
 use crate::pending::event::Event;
 use crate::pending::slots::{Location, NO_SLOT};
 
+/// All watchers of a loop.
 #[derive(Debug, Default)]
 pub(super) struct Watches {
     by_fd: HashMap<i32, Watched, IndexHash>,
     pub(super) watchers: usize,
-    /// While the loop waits for the kernel to let go of everything, no poll is armed.
+    /// Set while the loop waits for the kernel to release everything: no poll is armed.
     pub(super) is_closing: bool,
-    /// Whether the kernel is to let go of a file whose last watcher has ended.
+    /// Whether the kernel must release a file whose last watcher has ended.
     holds_file: bool,
 }
 
+/// A watched descriptor.
 #[derive(Debug)]
 struct Watched {
-    /// In the order in which they were registered.
+    /// In the order of registration.
     watchers: EntryList,
-    /// The slot of the poll, and what it is armed for.
+    /// The slot of the poll, and the events that it is armed for.
     poll: u32,
     armed: u32,
-    /// All that the watchers ask for; since one of them ended or asks for less, perhaps more.
+    /// A superset of the events of all watchers; exact unless `asks_for_less`.
     wanted: u32,
     asks_for_less: bool,
 }
 
-/// These are reported whether they are asked for or not.
+/// Events that poll always reports.
 const ALWAYS: u32 = (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) as u32;
 
-/// In a slot's `when`, above the events: the watcher ends with them.
+/// A bit in a slot's `when`, above the events: the watcher ends with them.
 const LAST: u64 = 1 << 32;
 
 impl<L: 'static> Schedule<L> {
@@ -63,7 +64,7 @@ impl<L: 'static> Schedule<L> {
         self.watches
             .by_fd
             .insert(fd, Watched { watchers, poll, armed: 0, wanted: 0, asks_for_less: false });
-        // Without a watcher by then, that ends it again.
+        // If no watcher is added, this submission ends the poll.
         self.operations.defer_submission(poll);
         Ok(())
     }
@@ -83,7 +84,7 @@ impl<L: 'static> Schedule<L> {
         self.slots.handle(index)
     }
 
-    /// Changes what a watcher asks for. What is queued for it and is asked for no more is dropped.
+    /// Changes the events of a watcher. Queued events that are no longer requested are dropped.
     pub(crate) fn update_watcher(&mut self, handle: Handle, events: u32) -> Result<()> {
         let index = self.find_watcher(handle)?;
         let fd = self.operations.descriptor(index);
@@ -117,7 +118,7 @@ impl<L: 'static> Schedule<L> {
         self.operations.is_in_kernel(poll).then(|| self.slots.handle(poll))
     }
 
-    /// A watcher ends, and with the last one on its descriptor the poll.
+    /// A watcher ends; with the last one on its descriptor, the poll ends too.
     pub(super) fn leave_watch(&mut self, index: u32) {
         let fd = self.operations.descriptor(index);
         let Some(watched) = self.watches.by_fd.get_mut(&fd) else { return };
@@ -125,14 +126,14 @@ impl<L: 'static> Schedule<L> {
         watched.watchers.remove(&mut self.operations.entries, Operation::link, index);
         watched.asks_for_less = true;
         if watched.watchers.is_empty() {
-            // What is watched under this number next may be another file, which the poll knows
-            // nothing of.
+            // The descriptor number may next belong to another file, which this poll does not
+            // watch.
             self.end_poll_on(fd);
         }
     }
 
-    /// The poll of a descriptor that is watched no more ends. Its slot stays until the kernel has
-    /// let go.
+    /// Ends the poll of a descriptor without watchers. Its slot stays until the kernel has released
+    /// it.
     fn end_poll_on(&mut self, fd: i32) {
         let Some(Watched { poll, .. }) = self.watches.by_fd.remove(&fd) else { return };
         if self.operations.is_in_kernel(poll) {
@@ -149,15 +150,14 @@ impl<L: 'static> Schedule<L> {
         drop(self.slots.empty(poll));
     }
 
-    /// Whether the kernel is to let go of a file whose last watcher has ended; it is not noted any
-    /// more.
+    /// Whether the kernel must release a file whose last watcher has ended; clears the note.
     #[inline]
     pub(crate) fn take_file_to_release(&mut self) -> bool {
         std::mem::take(&mut self.watches.holds_file)
     }
 
-    /// A poll has completed: makes those ready whom it concerns. There is room for all watchers in
-    /// the ready queue.
+    /// A poll has completed: makes the affected watchers ready. Needs space in the ready queue for
+    /// all watchers.
     pub(super) fn poll_completed(&mut self, poll: u32, result: i32) {
         let Schedule { slots, ready, watches, operations, .. } = self;
         let watched = watches.by_fd.get(&operations.descriptor(poll));
@@ -165,13 +165,13 @@ impl<L: 'static> Schedule<L> {
             self.free_poll(poll);
             return;
         };
-        // It is armed again when the callbacks have run.
+        // The poll is armed again after the callbacks.
         operations.defer_submission(poll);
         let (events, last) = match result {
             0.. => (result as u32, 0),
-            // For other events (before 5.17), or because the loop is being closed.
+            // A change of the events (before 5.17), or the close of the loop.
             _ if result == -libc::ECANCELED => return,
-            // It could not be armed: the descriptor is closed, or can be polled no more.
+            // The poll could not be armed: the descriptor is closed, or can no longer be polled.
             _ if result == -libc::EBADF => (libc::POLLNVAL as u32, LAST),
             _ => (libc::POLLERR as u32, LAST),
         };
@@ -193,9 +193,9 @@ impl<L: 'static> Schedule<L> {
         }
     }
 
-    /// The kernel has refused to change or to cancel a poll that it has: it had been woken, for
-    /// events that may be gone by the time it looks, and then it goes on to wait for what it was
-    /// armed for (6.18). It is asked once more, unless it completes.
+    /// The kernel has refused to change or cancel a poll. It had been woken, for events that may be
+    /// gone when it checks, and then it continues with its old events (6.18). The request is
+    /// repeated, unless the poll completes.
     pub(super) fn poll_not_changed(&mut self, poll: u32) {
         let watched = self.watches.by_fd.get_mut(&self.operations.descriptor(poll));
         if let Some(watched) = watched.filter(|watched| watched.poll == poll) {
@@ -227,10 +227,10 @@ impl<L: 'static> Schedule<L> {
         let handle = self.slots.handle(poll);
         let is_armed = self.operations.is_in_kernel(poll);
         let Schedule { watches: Watches { by_fd, is_closing, .. }, operations, .. } = self;
-        // Without one, its watchers have ended, and it is an orphan.
+        // Without a watched descriptor, its watchers have ended, and the poll is an orphan.
         let watched = by_fd.get_mut(&fd).filter(|watched| watched.poll == poll)?;
         if watched.watchers.is_empty() {
-            // Room was made for a watcher that has not come.
+            // Space was reserved for a watcher that was not added.
             self.end_poll_on(fd);
             return None;
         }
@@ -259,7 +259,7 @@ impl<L: 'static> Schedule<L> {
         Some(DeferredSubmission::Submit(Entry::pointless(sqe), handle))
     }
 
-    /// No poll is armed from here on, and those that are end. Whether there are any.
+    /// Arms no more polls, and cancels the armed ones. Returns whether there are watchers.
     pub(crate) fn stop_watching(&mut self) -> bool {
         self.watches.is_closing = true;
         self.send_all_polls();

@@ -1,8 +1,9 @@
-//! What comes of operations: completions from the kernel, the results that they give, and whom an
-//! end concerns.
+//! Completions of operations: the results that they give, and the operations that an end lets
+//! begin.
 //!
-//! A result stands in a list of its own until its callback has its turn. Room for it was had when
-//! the operation was added, or by `reserve_completions`.
+//! A result is in a list of its own until the turn of its callback. The space for it was reserved
+//! when the operation was added, or by `reserve_completions`. A cancel that the kernel does not
+//! find is repeated.
 
 use super::stage::Stage;
 use super::{Operation, Operations, QueuedResult};
@@ -14,24 +15,24 @@ use crate::pending::ready::List;
 use crate::pending::slots::Held;
 use crate::pending::{Call, Schedule};
 
-/// What the kernel says to itself when a thread of its own was interrupted, by a request to cancel
-/// as a rule; a splice lets it out (6.18).
+/// Internal results of the kernel (ERESTARTSYS to ERESTART_RESTARTBLOCK) when a kernel thread was
+/// interrupted, usually by a cancel. A splice returns them to the user (6.18).
 const RESTART_FIRST: i32 = 512;
 const RESTART_LAST: i32 = 516;
 
-/// What the kernel has not found so often it has given to a device, which nothing cancels: it ends
-/// by itself. What it has in its hands for a moment it finds before that, also behind thousands of
-/// others, of which it does 20 at a time (6.18).
+/// After so many cancels that found nothing, the operation is with a device and cannot be
+/// cancelled: it ends by itself. A request that is only executing at the moment is found sooner,
+/// also behind thousands of others, of which the kernel handles 20 at a time (6.18).
 pub(super) const MOST_REFUSALS: u16 = 4096;
 
 impl<L: 'static> Schedule<L> {
     #[inline]
     pub(crate) fn reserve_completions(&mut self, count: usize) -> Result<()> {
         let Operations { results, pending, .. } = &mut self.operations;
-        // One may give a result and its end at once.
+        // One completion may give a result and its end at once.
         results.try_reserve(2 * count + *pending)?;
-        // A poll may make all watchers of its descriptor ready; no watcher stands in the queue
-        // twice.
+        // A poll may make all watchers of its descriptor ready; each watcher is in the queue at
+        // most once.
         self.ready.reserve_many(count + self.watches.watchers)
     }
 
@@ -52,8 +53,7 @@ impl<L: 'static> Schedule<L> {
         }
         let operation = &mut self.operations.entries[index as usize];
         let step = operation.completed(completed);
-        // What would go on, at once or when something has come back, ends instead when it has been
-        // asked to.
+        // An operation that would continue ends instead if it has been asked to end.
         let goes_on =
             operation.stage == Stage::Waiting && step.given.is_none_or(|given| !given.is_final());
         let cancelled = (goes_on && operation.is_to_end).then(|| operation.cancelled());
@@ -68,7 +68,7 @@ impl<L: 'static> Schedule<L> {
         self.look_for_resumable(index);
     }
 
-    /// The slot whose entry a completion is of, which the kernel has let go of with the last one.
+    /// The slot of a completion's entry. With the last completion, the entry leaves the kernel.
     #[inline]
     fn take_completion(&mut self, completed: Completed) -> Option<u32> {
         let index = self.find_in_kernel(completed.number)?;
@@ -80,7 +80,7 @@ impl<L: 'static> Schedule<L> {
         Some(index)
     }
 
-    /// The index of the slot whose entry in the kernel has this number. None: it is that of
+    /// The index of the slot whose entry in the kernel has this number. None: the number belongs to
     /// something else, such as the tag of a registered resource.
     #[inline]
     pub(super) fn find_in_kernel(&self, number: u64) -> Option<u32> {
@@ -89,10 +89,10 @@ impl<L: 'static> Schedule<L> {
         entry.stage.is_in_kernel().then_some(index)
     }
 
-    /// The kernel refuses to cancel. When it says that it does not know an operation that has not
-    /// ended, it had that in its hands just then (a receive that had data at once and is to be
-    /// tried again: 6.18): it is asked once more. After so many refusals, once a completion has
-    /// been lost, it was this operation's: that is named, and the kernel has let go of it.
+    /// The kernel has refused a cancel. If it has not found an operation that has not ended, it was
+    /// executing it (a receive with data at once, which it then retries: 6.18), so the cancel is
+    /// repeated. If a completion has been lost, then after `MOST_REFUSALS` refusals it was this
+    /// operation's: the operation has left the kernel, and its index is returned.
     #[cold]
     fn not_cancelled(&mut self, Completed { number, result, .. }: Completed) -> Option<u32> {
         let index = self.find_in_kernel(number & !CANCEL_REPLY).filter(|_| result < 0)?;
@@ -105,7 +105,7 @@ impl<L: 'static> Schedule<L> {
         let operation = &mut self.operations.entries[index as usize];
         let was_asked = operation.stage.refused();
         if !self.slots[index].kind().is_operation() {
-            // A poll or a child. Its completion came before this answer, if it was not lost.
+            // The completion of a poll or a child came before this reply, unless it was lost.
             if was_asked && self.operations.has_lost {
                 self.completed(Completed {
                     number: number & !CANCEL_REPLY,
@@ -115,7 +115,7 @@ impl<L: 'static> Schedule<L> {
             }
             return None;
         }
-        // One in a chain that has not begun is asked again when it begins.
+        // A chained operation that has not begun is cancelled again when it begins.
         if operation.stage == Stage::Chained {
             return None;
         }
@@ -124,7 +124,7 @@ impl<L: 'static> Schedule<L> {
             self.operations.defer_submission(index);
             return None;
         }
-        // A device may have what is read or written.
+        // A device may be using the memory of a read or a write.
         let is_lost = self.operations.has_lost && !operation.may_outlive_thread;
         if is_lost {
             self.operations.left_kernel(index, Stage::Waiting);
@@ -132,9 +132,9 @@ impl<L: 'static> Schedule<L> {
         is_lost.then_some(index)
     }
 
-    /// The kernel has lost a completion, it does not say which. What has been asked to end is asked
-    /// again: by now it may have ended. Polls and children are asked for, too: watchers go on,
-    /// whichever it was.
+    /// The kernel has lost a completion, of an unknown entry. Cancels are repeated, because their
+    /// operations may have ended. Polls and children are cancelled too, so that their watchers
+    /// continue.
     #[cold]
     pub(crate) fn completion_lost(&mut self) {
         self.operations.has_lost = true;
@@ -161,23 +161,23 @@ impl<L: 'static> Schedule<L> {
         self.look_for_resumable(index);
     }
 
-    /// An operation may have given back what others wait for.
+    /// Notes whether an operation has freed a resource that others wait for.
     fn look_for_resumable(&mut self, index: u32) {
         let driver = self.operations.entries[index as usize].driver.as_ref();
         self.note_resumable(driver.is_some_and(|driver| driver.may_resume_others()));
     }
 
-    /// Some operation may wait for what is free.
+    /// Notes that an operation may wait for a free resource.
     pub(crate) fn note_resumable(&mut self, may_resume: bool) {
         self.operations.may_resume |= may_resume;
     }
 
-    /// Whether some operation may wait for what is free; it is not noted any more.
+    /// Whether an operation may wait for a free resource; clears the note.
     pub(crate) fn take_resumable(&mut self) -> bool {
         std::mem::take(&mut self.operations.may_resume)
     }
 
-    /// Has an operation go on that waited for something; false if it has ended.
+    /// Resumes an operation that waited for a resource; false if it has ended.
     pub(crate) fn resume(&mut self, handle: Handle) -> bool {
         let Some(index) = self.slots.find_in_use(handle) else { return false };
         let is_pending = self.operations.entries[index as usize].stage != Stage::Idle;
@@ -187,14 +187,14 @@ impl<L: 'static> Schedule<L> {
         is_pending
     }
 
-    /// Takes it that work is done. There is room for the result.
+    /// Work has ended. Needs space for the result.
     pub(crate) fn work_done(&mut self, handle: Handle) {
         if let Some(index) = self.slots.find_in_use(handle) {
             self.give(index, OpResult::new(0, 0));
         }
     }
 
-    /// Appends a result to the ready queue. There is room for it.
+    /// Appends a result to the ready queue. Needs space there.
     #[inline]
     pub(super) fn give(&mut self, index: u32, mut given: OpResult) {
         if given.is_final() {
@@ -213,7 +213,7 @@ impl<L: 'static> Schedule<L> {
         self.ready.push_turn(List::Results);
     }
 
-    /// The kernel has let go of an operation. Its slot stays until the callback has had the result.
+    /// An operation has left the kernel. Its slot stays until the callback has the result.
     fn operation_ended(&mut self, index: u32) {
         self.remove_deadline(index);
         let Operations { entries, by_fd, by_second_fd, pending, .. } = &mut self.operations;
@@ -230,7 +230,7 @@ impl<L: 'static> Schedule<L> {
         }
     }
 
-    /// Has those begin that waited for the end of an operation.
+    /// Starts the operations that waited for the end of another.
     #[cold]
     fn linked_operation_ended(&mut self, index: u32) {
         let entries = &mut self.operations.entries;
@@ -251,7 +251,7 @@ impl<L: 'static> Schedule<L> {
         let Operation { stage, is_to_end, .. } = &mut self.operations.entries[next as usize];
         stage.unchain();
         if *is_to_end {
-            // The kernel did not find it before: it had not begun.
+            // The kernel did not find it earlier, because it had not begun.
             self.operations.defer_submission(next);
         }
     }
@@ -281,21 +281,21 @@ impl<L: 'static> Schedule<L> {
         }
     }
 
-    /// Takes a result that nobody will see out of the queue; the descriptor, if it is a fresh one.
+    /// Removes a result that will not be delivered; returns its descriptor, if it has a new one.
     pub(crate) fn discard_result(&mut self) -> Option<Option<i32>> {
         let QueuedResult { index, given } = self.operations.results.pop_front()?;
         Some(self.result_discarded(index, given))
     }
 
-    /// Nobody will see a result; the descriptor, if it is a fresh one.
+    /// Discards a result; returns its descriptor, if it has a new one.
     pub(super) fn result_discarded(&mut self, index: u32, given: OpResult) -> Option<i32> {
         let operation = &mut self.operations.entries[index as usize];
         operation.driver.iter_mut().for_each(|driver| driver.discarded(given.result));
         (given.result >= 0 && operation.gives_descriptor).then_some(given.result)
     }
 
-    /// As `completed`, when there is no room: the result is lost, as closing the loop loses it. The
-    /// descriptor, if it is a fresh one.
+    /// As `completed` without space: the result is lost, as when the loop is closed. Returns its
+    /// descriptor, if it has a new one.
     pub(crate) fn discard(&mut self, completed: Completed) -> Option<i32> {
         if completed.number & CANCEL_REPLY != 0 {
             self.not_cancelled(completed).into_iter().for_each(|lost| self.operation_ended(lost));
@@ -306,7 +306,7 @@ impl<L: 'static> Schedule<L> {
             return None;
         }
         // The driver knows the meaning of the result: an accept may have waited for readiness, or
-        // for time.
+        // for a time.
         let step = self.operations.entries[index as usize].completed(completed);
         let unseen = step.given.and_then(|given| self.result_discarded(index, given));
         if completed.flags & MORE == 0 {

@@ -1,5 +1,7 @@
-//! Lists of the operations and watchers on a descriptor, through their entries: each comes and goes
-//! in O(1), and those on one descriptor are found without a look at others (S11, S12).
+//! Lists of the operations and watchers on each descriptor, linked through their entries (S11,
+//! S12).
+//!
+//! Adding and removing are O(1); finding those on one descriptor does not depend on others.
 
 use std::collections::HashMap;
 
@@ -8,7 +10,7 @@ use crate::error::Result;
 use crate::pending::IndexHash;
 use crate::pending::slots::NO_SLOT;
 
-/// A place in a list.
+/// The links of an entry in a list.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Neighbours {
     pub(crate) next: u32,
@@ -21,6 +23,7 @@ impl Default for Neighbours {
     }
 }
 
+/// A doubly linked list of entries, by index.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EntryList {
     pub(crate) first: u32,
@@ -33,7 +36,7 @@ impl Default for EntryList {
     }
 }
 
-/// Which of its links an entry stands in a list by.
+/// Selects the links of an entry that a list uses.
 pub(crate) type Which = fn(&mut Operation) -> &mut Neighbours;
 
 impl EntryList {
@@ -49,7 +52,7 @@ impl EntryList {
         }
     }
 
-    /// Takes an entry out of the list that it is in.
+    /// Removes an entry from its list.
     pub(crate) fn remove(&mut self, entries: &mut [Operation], which: Which, index: u32) {
         let Neighbours { next, previous } = std::mem::take(which(&mut entries[index as usize]));
         match previous {

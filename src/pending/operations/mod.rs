@@ -1,11 +1,9 @@
-//! Operations in the kernel: what is known of each beside its slot, their results, and what the
-//! kernel is to be told next.
+//! Operations in the kernel: their data beside the slot, their results, and deferred submissions.
 //!
-//! An operation has a slot until its final result has been given to its callback, so the number
-//! that the kernel knows it by, its handle, never meets a stranger. Cancelling is a request (S13):
-//! it is noted, and goes to the kernel with what is submitted next. Room for an operation's final
-//! result and for one submission is had when it is added: cancelling and closing allocate nothing
-//! (S31).
+//! An operation keeps its slot until its callback has the final result, so the kernel's number for
+//! it, its handle, never matches another entry. Cancelling is a request (S13), which goes to the
+//! kernel with the next submission. Adding an operation reserves the space for its final result and
+//! one submission: cancelling and closing allocate nothing (S31).
 
 mod completions;
 pub(super) mod descriptors;
@@ -27,50 +25,52 @@ use crate::pending::driver::{Driver, Step};
 use crate::pending::event::OpResult;
 use crate::pending::slots::{Location, NO_SLOT};
 
+/// All operations of a loop, with polls and children, which have entries in the kernel too.
 #[derive(Debug, Default)]
 pub(super) struct Operations {
-    /// By the index of the slot; where no operation was ever in the slot there is none.
+    /// By slot index. The vector ends at the highest slot that had an operation.
     pub(super) entries: Vec<Operation>,
-    /// The operations on each descriptor, and those that are on it besides.
+    /// The operations on each descriptor, and those that use it as their second one.
     by_fd: ByDescriptor,
     by_second_fd: ByDescriptor,
-    /// Results for which the callback has not been called yet, in order; their turns stand in the
-    /// ready queue.
+    /// Results whose callbacks have not been called yet, in order; their turns are in the ready
+    /// queue.
     results: VecDeque<QueuedResult>,
-    /// Those of which the kernel is to be told something, each once.
+    /// The slots with a deferred submission, each once.
     submissions: Vec<u32>,
-    /// Operations whose final result has not come.
+    /// The number of operations without a final result.
     pending: usize,
     pub(super) polls: usize,
-    /// Polls and children of which the kernel is to let go: they have ended, or their completions
-    /// may have been lost.
+    /// Polls and children to cancel: they have ended, or their completions may have been lost.
     orphans: Vec<Handle>,
-    /// Whether some operation waits for what is free: the loop has it go on in its next iteration.
+    /// Whether an operation waits for a resource that is free: the next iteration resumes it.
     may_resume: bool,
-    /// How many entries are in the kernel: of operations, polls and children. Completions of
-    /// anything else change no account (S22).
+    /// The number of entries in the kernel: of operations, polls and children. Other completions
+    /// change no count (S22).
     outstanding: usize,
-    /// Whether the kernel has lost a completion: then one that it does not find may have ended.
+    /// Whether the kernel has lost a completion: then an operation that it does not find may have
+    /// ended.
     has_lost: bool,
 }
 
-/// An operation; for watchers, polls and children, what they have in common with one.
+/// The kernel-side state of one slot: of an operation, or of a watcher, a poll or a child, which
+/// use the same fields.
 #[derive(Debug, Default)]
 pub(super) struct Operation {
     fd: i32,
-    /// Its place among the operations, or the watchers, on the same descriptor.
+    /// Its links in the list of operations, or of watchers, on the same descriptor.
     pub(super) link: Neighbours,
     second_fd: Option<i32>,
     second_link: Neighbours,
     pub(super) events: u32,
-    /// Whether its end concerns others: the one that is chained to it, or those that take turns
-    /// with it.
+    /// Whether its end starts others: the operation chained to it, or those that take turns with
+    /// it.
     is_linked: bool,
-    /// The one that begins when this one has ended.
+    /// The operation that begins when this one has ended.
     chained: Option<Handle>,
-    /// Whether another that takes turns on its descriptor waits until this one has ended.
+    /// Whether others that take turns on its descriptor wait for the end of this one.
     takes_turns: bool,
-    /// Those before and behind it in the line of those that take turns. The first has begun.
+    /// The neighbours in the line of operations that take turns. The first has begun.
     ahead: Option<u32>,
     behind: Option<u32>,
     gives_descriptor: bool,
@@ -78,14 +78,14 @@ pub(super) struct Operation {
     stage: Stage,
     is_to_end: bool,
     timed_out: bool,
-    /// How often the kernel has not found it, to cancel it.
+    /// The number of cancels for which the kernel did not find it.
     refusals: u16,
     is_deferred: bool,
     driver: Option<Box<dyn Driver>>,
 }
 
 impl Operations {
-    /// Has the kernel told of this one with what is submitted next. There is room for it.
+    /// Adds a slot to the deferred submissions, once. Needs reserved space.
     pub(super) fn defer_submission(&mut self, index: u32) {
         let operation = &mut self.entries[index as usize];
         if !operation.is_deferred {
@@ -94,20 +94,20 @@ impl Operations {
         }
     }
 
-    /// The entry in a slot has been queued for the kernel.
+    /// The entry of a slot has been queued for the kernel.
     pub(super) fn submitted(&mut self, index: u32) {
         self.entries[index as usize].stage = Stage::Submitted;
         self.outstanding += 1;
     }
 
-    /// The kernel has let go of the entry in a slot, which now waits, or is idle.
+    /// The entry of a slot has left the kernel, and waits or is idle.
     fn left_kernel(&mut self, index: u32, stage: Stage) {
         self.entries[index as usize].stage = stage;
-        // Once the kernel has been given up, nothing is counted any more.
+        // After `give_up_on_kernel`, nothing is counted.
         self.outstanding = self.outstanding.saturating_sub(1);
     }
 
-    /// Has the kernel told to let go of the entry of a poll or a child, once. There is room for it.
+    /// Cancels the entry of a poll or a child with the next submission, once. Needs reserved space.
     pub(super) fn add_orphan(&mut self, handle: Handle) {
         let entry = &mut self.entries[handle.index() as usize];
         if entry.stage.ask() {
@@ -138,7 +138,7 @@ impl Operation {
         &mut self.second_link
     }
 
-    /// What comes of a completion, by the driver where there is one.
+    /// Translates a completion, through the driver if there is one.
     fn completed(&mut self, completed: Completed) -> Step {
         match &mut self.driver {
             None => Step::give(completed),
@@ -146,14 +146,13 @@ impl Operation {
         }
     }
 
-    /// What it comes to if it is cancelled while the kernel knows nothing of it.
+    /// The result of a cancel while the operation is not in the kernel.
     fn cancelled(&self) -> OpResult {
         let result = self.driver.as_ref().map_or(-libc::ECANCELED, |driver| driver.cancelled());
         OpResult::new(result, 0)
     }
 
-    /// Drops what it kept. A submission that is still deferred stays noted: whoever has the slot
-    /// then answers it.
+    /// Drops its data. A deferred submission stays noted; the next user of the slot ignores it.
     pub(super) fn clear(&mut self) {
         *self = Operation { is_deferred: self.is_deferred, ..Operation::default() };
     }
@@ -166,7 +165,7 @@ struct QueuedResult {
 }
 
 impl<L: 'static> Schedule<L> {
-    /// For `count` times `add_operation`, and whatever becomes of these operations.
+    /// Reserves for `count` calls of `add_operation` and the further life of these operations.
     pub(crate) fn reserve_operations(&mut self, count: usize) -> Result<()> {
         let highest = self.slots.reserve_many(count)? as usize;
         let Operations {
@@ -191,7 +190,7 @@ impl<L: 'static> Schedule<L> {
         Ok(submissions.try_reserve(*pending + *polls + count)?)
     }
 
-    /// Adds an operation, which the caller submits under its handle.
+    /// Adds an operation. The caller submits it under its handle.
     pub(crate) fn add_operation(
         &mut self,
         sqe: &Sqe,
@@ -211,7 +210,7 @@ impl<L: 'static> Schedule<L> {
         handle
     }
 
-    /// Adds work for another thread, which the caller hands over under its handle.
+    /// Adds work for another thread. The caller starts it under its handle.
     pub(crate) fn add_work(&mut self, driver: Box<dyn Driver>, callback: Callback<L>) -> Handle {
         let operation = Operation { fd: -1, driver: Some(driver), ..Operation::default() };
         self.add(Kind::Work, operation, callback)
@@ -239,9 +238,9 @@ impl<L: 'static> Schedule<L> {
         self.operations.entries[second.index() as usize].stage = Stage::Chained;
     }
 
-    /// Has an operation that has just been added take turns with others on its descriptor. False:
-    /// it waits, and is submitted when its turn has come. O(operations on the descriptor that were
-    /// added since the last one that takes turns).
+    /// Makes a new operation take turns with others on its descriptor. False: it waits, and is
+    /// submitted at its turn. O(operations added on the descriptor since the last one that takes
+    /// turns).
     #[cold]
     pub(crate) fn has_turn(&mut self, handle: Handle) -> bool {
         let index = handle.index();
@@ -259,8 +258,8 @@ impl<L: 'static> Schedule<L> {
         false
     }
 
-    /// Whether operations are pending, whose final results have not come, or children are watched:
-    /// the world's time goes on.
+    /// Whether operations without a final result or watched children exist. Virtual time must not
+    /// advance then.
     #[inline]
     pub(crate) fn has_operations(&self) -> bool {
         self.operations.pending > 0 || self.children.watched > 0
@@ -270,15 +269,15 @@ impl<L: 'static> Schedule<L> {
         self.operations.outstanding
     }
 
-    /// Whether the kernel has anything of the loop's that it will tell the end of.
+    /// Whether the kernel has entries of the loop whose completions are to come.
     #[inline]
     pub(crate) fn is_kernel_busy(&self) -> bool {
         self.operations.outstanding > 0
     }
 
-    /// The operation that comes after `index` on a descriptor, the first after None: the newest
-    /// first, which the kernel finds soonest among thousands (6.18). Those that are on it besides
-    /// another, which splice from it, come last.
+    /// The operation after `index` on a descriptor; with None, the first. The order is newest
+    /// first, which the kernel finds soonest among thousands (6.18). Operations that have the
+    /// descriptor as their second one (a splice from it) come last.
     pub(crate) fn next_on(&self, fd: i32, index: Option<u32>) -> Option<u32> {
         let Operations { entries, by_fd, by_second_fd, .. } = &self.operations;
         let entry = index.map(|index| &entries[index as usize]);
@@ -289,7 +288,7 @@ impl<L: 'static> Schedule<L> {
                 next => return Some(next),
             },
         };
-        // On it twice: it has come already.
+        // Operations with the descriptor as first and second one have come already.
         while next != NO_SLOT && entries[next as usize].fd == fd {
             next = entries[next as usize].second_link.previous;
         }

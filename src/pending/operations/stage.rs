@@ -1,7 +1,9 @@
-//! How far an entry has come.
+//! The stage of an entry on its way through the kernel.
+//!
+//! Only transitions are here. The caller submits, cancels and counts.
 
-/// The stage of an operation's entry; of a poll's and of a child's, which are never `Waiting` or
-/// chained.
+/// The stage of an operation's entry, or of a poll's or a child's, which are never `Waiting` or
+/// chained. (`event_loop::work` has its own `Stage`, of a work item.)
 ///
 /// ```text
 /// Idle -> Waiting -> Submitted <-> Cancelling
@@ -10,34 +12,34 @@
 ///   '--------'------ completed, from each of these four
 /// ```
 ///
-/// An arrow to the right is a request to cancel, one to the left its refusal, one up the end of the
-/// operation before it in the chain.
+/// An arrow to the right is a cancel request, to the left its refusal, and up the end of the
+/// preceding operation in the chain.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) enum Stage {
-    /// Nothing is to come: the slot has no operation, or it has ended, or the poll is not armed.
+    /// No completion is to come: the slot has no operation, it has ended, or the poll is not armed.
     #[default]
     Idle,
-    /// The kernel does not have it: it waits for its turn, a buffer, a time or a thread, or goes to
-    /// the kernel with what is submitted next.
+    /// Not in the kernel: it waits for its turn, a buffer, a time or a thread, or for the next
+    /// submission.
     Waiting,
-    /// The kernel has it behind one in its chain that has not ended. It may have begun all the
-    /// same: behind a send without a copy, which ends when its buffer is free (6.18).
+    /// In the kernel, behind an unfinished operation of its chain. It may have begun all the same:
+    /// behind a zero-copy send, which ends when its buffer is free (6.18).
     Chained,
-    /// The same, and the kernel has been asked to cancel it.
+    /// The same, with a cancel under way.
     ChainedCancelling,
-    /// The kernel has it.
+    /// In the kernel.
     Submitted,
-    /// The kernel has it, and has been asked to cancel it.
+    /// In the kernel, with a cancel under way.
     Cancelling,
 }
 
 impl Stage {
-    /// Whether the kernel may use what the entry points to.
+    /// Whether the kernel may use the memory of the entry.
     pub(super) fn is_in_kernel(self) -> bool {
         !matches!(self, Stage::Idle | Stage::Waiting)
     }
 
-    /// The kernel is to be asked to cancel it; false if it does not have it, or has been asked.
+    /// Marks a cancel as under way; false if the entry is not in the kernel, or has one already.
     #[must_use]
     pub(super) fn ask(&mut self) -> bool {
         let asked = match self {
@@ -49,7 +51,8 @@ impl Stage {
         true
     }
 
-    /// The kernel has refused to cancel it, and may be asked again. Whether it had been asked.
+    /// The kernel has refused a cancel, and may be asked again. Returns whether a cancel was under
+    /// way.
     pub(super) fn refused(&mut self) -> bool {
         let unasked = match self {
             Stage::Cancelling => Stage::Submitted,
@@ -60,7 +63,7 @@ impl Stage {
         true
     }
 
-    /// The one before it in its chain has ended.
+    /// The preceding operation of its chain has ended.
     pub(super) fn unchain(&mut self) {
         match self {
             Stage::Chained => *self = Stage::Submitted,

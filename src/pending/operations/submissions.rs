@@ -1,8 +1,7 @@
-//! What the kernel is to be told with what is submitted next: what to cancel, what to begin again,
-//! what to let go of.
+//! Deferred submissions: cancels, re-arms and removals of orphans that go with the next submission.
 //!
-//! Cancelling is a request (S13): it is noted here, for which there is room, and goes out in the
-//! loop's next iteration.
+//! Cancelling is a request (S13): it is noted here, in reserved space, and goes to the kernel in
+//! the loop's next iteration. No function here calls the kernel.
 
 use super::Operation;
 use super::completions::MOST_REFUSALS;
@@ -15,15 +14,16 @@ use crate::pending::Schedule;
 use crate::pending::event::OpResult;
 use crate::pending::slots::{Held, Location};
 
+/// A deferred request to the kernel.
 pub(crate) enum DeferredSubmission {
     Submit(Entry, Handle),
     Cancel(Handle),
-    /// A poll shall wait for other events.
+    /// Changes the events of a poll.
     Update(Handle, u32),
 }
 
 impl<L: 'static> Schedule<L> {
-    /// Asks for an operation's end (S13). Its final callback is still to come.
+    /// Asks an operation to end (S13). Its final callback is still to come.
     pub(crate) fn ask_to_end(&mut self, index: u32) {
         let operation = &mut self.operations.entries[index as usize];
         let may_end = operation.stage != Stage::Idle && !operation.is_to_end;
@@ -40,10 +40,10 @@ impl<L: 'static> Schedule<L> {
         self.ask_to_end(index);
     }
 
-    /// Gives an operation a deadline, or none (`u64::MAX`).
+    /// Sets an operation's deadline, or removes it (`u64::MAX`).
     pub(crate) fn set_deadline(&mut self, handle: Handle, when: u64) -> Result<()> {
         let index = self.find_operation(handle)?;
-        // To remove one takes no memory.
+        // Removing a deadline needs no memory.
         if when != u64::MAX {
             self.reserve_timers(when)?;
         }
@@ -66,12 +66,12 @@ impl<L: 'static> Schedule<L> {
         !self.operations.submissions.is_empty() || self.operations.may_resume || self.has_orphans()
     }
 
-    /// The same, but for what comes of a look at those that wait, and for orphans.
+    /// The same, without resumable operations and orphans.
     pub(crate) fn has_submissions_now(&self) -> bool {
         !self.operations.submissions.is_empty()
     }
 
-    /// Whether the kernel is to be told to let go of what has ended.
+    /// Whether ended entries are still to be cancelled in the kernel.
     #[inline]
     pub(crate) fn has_orphans(&self) -> bool {
         !self.operations.orphans.is_empty()
@@ -86,14 +86,14 @@ impl<L: 'static> Schedule<L> {
         }
     }
 
-    /// What the kernel is to be told next. None: that one has settled itself. When memory is
-    /// refused it stays for later.
+    /// The next deferred request. None: nothing is to be submitted for this slot. When memory is
+    /// refused, the request stays deferred.
     pub(crate) fn next_submission(&mut self) -> Result<Option<DeferredSubmission>> {
         let Some(&next) = self.operations.submissions.last() else { return Ok(None) };
         if !self.operations.is_in_kernel(next)
             && let Err(error) = self.reserve_completions(1)
         {
-            // Who is in the kernel needs no room, and closing waits for it.
+            // An operation in the kernel needs no space here, and closing waits for it.
             let other = self
                 .operations
                 .submissions
@@ -118,7 +118,7 @@ impl<L: 'static> Schedule<L> {
             self.give(index, given);
             return Ok(None);
         }
-        // What whoever had the slot before has deferred does not change whose turn it is.
+        // A submission that a former user of the slot deferred does not change the turns.
         if operation.ahead.is_some() {
             return Ok(None);
         }
@@ -132,7 +132,7 @@ impl<L: 'static> Schedule<L> {
         if !self.operations.has_lost {
             return self.is_kernel_busy();
         }
-        // The count is wrong by what was lost. Polls have no memory that the kernel uses, and end
+        // The count is wrong by the lost completions. The kernel uses no memory of polls, which end
         // with the ring.
         let holds_memory = |(index, entry): (usize, &Operation)| {
             entry.stage.is_in_kernel()
@@ -146,7 +146,7 @@ impl<L: 'static> Schedule<L> {
         self.operations.outstanding = 0;
     }
 
-    /// Asks for the end of what a device may be busy with; false if there is nothing of that kind.
+    /// Asks operations that a device may be working on to end; false if there are none.
     #[cfg(feature = "capi")]
     pub(crate) fn ask_devices_to_end(&mut self) -> bool {
         let mut are_there = false;
@@ -161,7 +161,7 @@ impl<L: 'static> Schedule<L> {
         are_there
     }
 
-    /// Asks the kernel to let go of everything, polls for watchers included.
+    /// Asks everything in the kernel to end, polls of watchers included.
     pub(crate) fn ask_all_to_end(&mut self) {
         self.stop_watching();
         for index in 0..self.operations.entries.len() as u32 {
@@ -172,16 +172,16 @@ impl<L: 'static> Schedule<L> {
         self.release_children();
     }
 
-    /// Has watchers wait again after all.
+    /// Arms polls again after a close that failed.
     pub(crate) fn rearm_polls(&mut self) {
         self.watches.is_closing = false;
         self.send_all_polls();
     }
 
-    /// The thread has exited that the ring was bound to, and with it all that it had in the kernel.
+    /// The thread that the ring was bound to has exited, which ended its entries in the kernel.
     pub(crate) fn kernel_has_let_go(&mut self) {
         self.operations.outstanding = 0;
-        // But for what hardware may be busy with: that is never released.
+        // Except entries that a device may be working on: their memory is never released.
         for entry in &mut self.operations.entries {
             if entry.stage.is_in_kernel() && !entry.may_outlive_thread {
                 entry.stage = Stage::Waiting;
@@ -189,8 +189,8 @@ impl<L: 'static> Schedule<L> {
         }
     }
 
-    /// Ends an operation that the kernel does not have; else it is named, so that the kernel can be
-    /// asked, if it has not been.
+    /// Ends an operation that is not in the kernel. Otherwise returns its handle to be cancelled,
+    /// unless a cancel is under way.
     pub(crate) fn end_on_the_spot(&mut self, index: u32) -> Result<Option<Handle>> {
         if !self.operations.is_in_kernel(index) {
             self.reserve_completions(1)?;
@@ -205,7 +205,8 @@ impl<L: 'static> Schedule<L> {
         Ok(None)
     }
 
-    /// Ends an operation that will see no result any more; unless the kernel may hold what it kept.
+    /// Ends an operation without a result, except when the kernel may use its memory: then that
+    /// leaks.
     pub(crate) fn end_operation(&mut self, index: u32) -> Option<Held<L>> {
         self.leave(index);
         let operation = &mut self.operations.entries[index as usize];

@@ -1,15 +1,18 @@
-//! Memory for the buckets of the timer queue: chunks of a few entries, which pass from bucket to
+//! Memory for the buckets of the timer queue: chunks of 15 entries, which move from bucket to
 //! bucket.
+//!
+//! Appending takes at most one free chunk, and emptying a bucket frees its chunks for others.
+//! Chunks are never returned to the allocator before the queue is dropped.
 
 use super::Entry;
 use crate::error::{Error, Result};
 use crate::pending::slots::{Liveness, SlotRef};
 use crate::sys::memory::prefetch;
 
-/// How many entries a chunk holds: with what links it, 248 bytes.
+/// The number of entries in a chunk: with the link, 248 bytes.
 pub(super) const ENTRIES: usize = 15;
 
-/// Only the last chunk of a bucket may have room left.
+/// A run of entries. Only the last chunk of a bucket may be incomplete.
 #[derive(Debug)]
 struct Chunk {
     entries: [Entry; ENTRIES],
@@ -21,15 +24,15 @@ const NONE: u32 = u32::MAX;
 /// No entry: later than any.
 const NO_ENTRY: Entry = Entry { when: u64::MAX, slot: SlotRef { index: 0, stamp: 0 } };
 
-/// A list of chunks, whose entries stand in the order in which they were pushed.
+/// A list of chunks, whose entries are in the order of pushing.
 #[derive(Clone, Debug)]
 pub(super) struct Bucket {
     head: u32,
     tail: u32,
-    /// How many chunks there are, and how many entries the last of them has room for.
+    /// The number of chunks, and the free space of the last of them, in entries.
     chunks: u32,
     room: u32,
-    /// The earliest entry, the first of those.
+    /// The earliest entry; of several with its deadline, the first.
     pub(super) first: Entry,
 }
 
@@ -46,7 +49,7 @@ impl Bucket {
         self.first.when
     }
 
-    /// Where the next entry goes.
+    /// The position of the next entry.
     pub(super) fn end(&self) -> Mark {
         Mark { chunk: self.tail, filled: ENTRIES - self.room as usize, len: self.len() }
     }
@@ -56,7 +59,7 @@ impl Bucket {
     }
 }
 
-/// A place in a bucket: what stands before it does so as long as the bucket is only pushed to.
+/// A position in a bucket, valid as long as the bucket is only pushed to.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Mark {
     chunk: u32,
@@ -64,7 +67,7 @@ pub(super) struct Mark {
     len: usize,
 }
 
-/// All chunks, those in buckets and those that are free.
+/// All chunks, in buckets and free.
 #[derive(Debug)]
 pub(super) struct Chunks {
     chunks: Vec<Chunk>,
@@ -113,7 +116,7 @@ impl Chunks {
         Ok(())
     }
 
-    /// Appends to a bucket. Takes one free chunk at most.
+    /// Appends to a bucket. Takes at most one free chunk.
     #[inline]
     pub(super) fn push(&mut self, bucket: &mut Bucket, entry: Entry) {
         if entry.when < bucket.first.when {
@@ -139,8 +142,7 @@ impl Chunks {
         bucket.room = ENTRIES as u32;
     }
 
-    /// Takes the entries of the first chunk out of a bucket that is being emptied, and frees the
-    /// chunk.
+    /// Takes the entries of the first chunk of a bucket that is being emptied, and frees the chunk.
     #[inline]
     pub(super) fn pop(&mut self, bucket: &mut Bucket) -> Option<Popped> {
         let index = bucket.head;
@@ -156,11 +158,11 @@ impl Chunks {
         Some(popped)
     }
 
-    /// Drops the dead from a bucket and closes the gaps. Needs no memory.
+    /// Removes dead entries from a bucket and closes the gaps. Needs no memory.
     pub(super) fn retain_live(&mut self, bucket: &mut Bucket, slots: &impl Liveness) {
         let mut kept =
             Bucket { head: bucket.head, tail: bucket.head, chunks: 0, room: 0, first: NO_ENTRY };
-        // Where the next one that is kept goes: never ahead of what is being looked at.
+        // The write position, never ahead of the read position.
         let (mut target, mut filled) = (bucket.head, 0);
         while bucket.chunks > 0 {
             let (index, len) = (bucket.head, bucket.len_of_head());
@@ -177,7 +179,7 @@ impl Chunks {
                     target = self.chunks[target as usize].next;
                     filled = 0;
                 }
-                // Whether it is live is as good as random, so nothing here branches on it.
+                // Liveness is as good as random, so the code below does not branch on it.
                 let is_live = slots.is_live(entry.slot);
                 self.chunks[target as usize].entries[filled] = entry;
                 filled += usize::from(is_live);
@@ -206,7 +208,7 @@ impl Chunks {
         self.iter_from(bucket, Mark { chunk: bucket.head, ..Mark::default() })
     }
 
-    /// What stands in a bucket from a mark on, in order.
+    /// The entries of a bucket from a mark on, in order.
     pub(super) fn iter_from<'a>(
         &'a self,
         bucket: &Bucket,

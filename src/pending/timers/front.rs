@@ -1,11 +1,11 @@
-//! The earliest entries of a large bucket whose first one has been cancelled: who asks for the
-//! earliest deadline after each cancel does not pay for the whole bucket each time.
+//! A cache of the earliest entries of one large bucket whose first entry has been cancelled.
+//! Without it, asking for the earliest deadline after each cancel would read the whole bucket each
+//! time.
 //!
-//! It promises the earliest live deadline of the one bucket that it keeps entries of, in O(1)
-//! amortized, as long as it is told (`forget`) of every change of the bucket but pushes. One in 64
-//! of the bucket is kept, so that a bucket of n is gone through once for n / 64 that have died.
-//! Inserting, cancelling and taking out do nothing for it: what was pushed since is looked at when
-//! it is asked.
+//! Gives the earliest live deadline of that bucket in O(1) amortized, provided that `forget` is
+//! called for every change of the bucket except pushes. It keeps one in 64 entries, so a bucket of
+//! n is read once for n / 64 cancels. Inserting, cancelling and popping cost nothing here: the next
+//! query reads the entries pushed since.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -15,24 +15,24 @@ use super::chunks::{Bucket, Chunks, Mark};
 use crate::error::Result;
 use crate::pending::slots::Liveness;
 
-/// So many are kept at least, and one in so many of a bucket.
+/// The minimum of kept entries, and the share of a bucket that is kept (one in so many).
 const KEPT: usize = 64;
 
 #[derive(Default, Debug)]
 pub(super) struct Front {
-    /// The index of the bucket, and the time at which it starts: no other bucket ever has both.
+    /// The index and the start time of the bucket; no two buckets have both in common.
     bucket: Option<(usize, u64)>,
-    /// Up to where the bucket has been looked at.
+    /// The bucket has been read up to here.
     mark: Mark,
     /// All live entries before this time are kept, and perhaps some at this time.
     bound: u64,
-    /// So many of them, twice as many at most.
+    /// The target number of kept entries; at most twice as many are kept.
     count: usize,
     kept: BinaryHeap<Reverse<Entry>>,
 }
 
 impl Front {
-    /// The bucket has changed otherwise than by pushes.
+    /// The bucket has changed other than by pushes.
     pub(super) fn forget(&mut self, index: usize) {
         if self.bucket.is_some_and(|(known, _)| known == index) {
             self.bucket = None;
@@ -62,7 +62,7 @@ impl Front {
         None
     }
 
-    /// Keeps the earliest of a bucket, all of whose entries are live.
+    /// Keeps the earliest entries of a bucket without dead entries.
     pub(super) fn keep(
         &mut self,
         id: (usize, u64),
@@ -80,8 +80,7 @@ impl Front {
         Ok(())
     }
 
-    /// Keeps an entry if it is early enough. There is room for twice the count: then the later half
-    /// goes.
+    /// Keeps an entry if it is early enough. At twice the count, the later half is dropped.
     fn push(&mut self, entry: &Entry) {
         if entry.when >= self.bound {
             return;

@@ -1,17 +1,17 @@
-//! The timer queue: which deadline comes first. It knows no kernel, no clock and no callback.
+//! The timer queue: finds the earliest deadline. It uses no kernel, no clock and no callback.
 //!
-//! A radix heap. All deadlines lie ahead of `base`, the time up to which everything has been taken
-//! out, and are sorted into buckets by the highest digit (of six bits) in which they differ from
-//! it, and by the value of that digit. Time only moves forward, so a bucket never has to change its
-//! place: when time has passed its end it is due as a whole; when time stands inside it, what is
-//! due is taken out and the rest goes to the buckets of the digits below. Insert is O(1). A timer
-//! is moved at most once for each digit of its distance (two or three times for seconds), always
-//! from one run of memory to another.
+//! The queue is a radix heap. All deadlines are after `base`, the time up to which everything has
+//! been taken out. Buckets are indexed by the highest digit (of six bits) in which a deadline
+//! differs from `base`, and by the value of that digit. Time only moves forward, so a bucket never
+//! changes its place: when time has passed its end, all of it is due; when time is inside it, due
+//! entries are taken out and the rest goes to the buckets of lower digits. Insert is O(1). A timer
+//! moves at most once for each digit of its distance (two or three times for seconds), always
+//! between sequential runs of memory.
 //!
-//! Equal deadlines stand in one bucket in the order of scheduling, and opening and sorting keep
-//! that order: so they leave (S8). Cancelling does not touch the queue: the reference in it dies
-//! with the slot's stamp (O(1), S11), is dropped when it comes up, and the dead are swept out
-//! before they are twice as many as the living.
+//! Equal deadlines are in one bucket in the order of scheduling, which opening and sorting preserve
+//! (S8). Cancelling does not access the queue: the slot's stamp makes the reference dead (O(1),
+//! S11). Dead references are dropped when they come up, or swept out before they are twice as many
+//! as the live ones.
 
 mod chunks;
 mod front;
@@ -23,37 +23,40 @@ use self::front::Front;
 use crate::error::Result;
 use crate::pending::slots::{Liveness, SlotRef};
 
+/// A timer in the queue: its deadline and its slot.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Entry {
     when: u64,
     slot: SlotRef,
 }
 
-/// A timer whose deadline was not ahead of `base` when it was scheduled, and its place among such.
+/// A timer whose deadline was not after `base` when it was scheduled, and its rank among such
+/// timers.
 #[derive(Clone, Copy, Debug)]
 struct Past {
     entry: Entry,
     order: u64,
 }
 
+/// The timer queue.
 #[derive(Default, Debug)]
 pub(crate) struct Timers {
     base: u64,
-    /// `LEVELS * DIGITS` of them, once there has been a timer.
+    /// `LEVELS * DIGITS` buckets, once there has been a timer.
     buckets: Vec<Bucket>,
-    /// A bit for each level that holds something, and for each bucket of it.
+    /// A bit for each level that is not empty, and for each bucket of the level.
     filled_levels: u16,
     filled: [u64; LEVELS],
     chunks: Chunks,
-    /// How many entries are in the buckets, and how many there are chunks for.
+    /// The number of entries in the buckets, and the number for which there are chunks.
     stored: usize,
     room: usize,
-    /// In order once it is being popped, the next one last.
+    /// Sorted once it is being popped, the next one last.
     past: Vec<Past>,
     past_is_sorted: bool,
     past_orders: u64,
-    /// What has been taken out of a bucket, in the order of deadlines, and how much of it has been
-    /// popped; `SORTED` at most.
+    /// Entries taken out of a bucket, in the order of deadlines, and the number of those that have
+    /// been popped; at most `SORTED`.
     due: Vec<Entry>,
     popped: usize,
     /// The rest of a bucket of equal deadlines that is being popped.
@@ -68,20 +71,20 @@ const BITS: usize = 6;
 const DIGITS: usize = 1 << BITS;
 const LEVELS: usize = 64usize.div_ceil(BITS);
 
-/// Dead references are left alone while there are fewer than this.
+/// No sweep while there are fewer dead references than this.
 const SWEEP_FROM: usize = 64;
 
-/// A slot is fetched into the cache so many timers before its turn: memory answers meanwhile.
+/// A slot is prefetched so many timers before its turn, to hide the memory latency.
 const AHEAD: usize = 16;
 
-/// The slots of a bucket of so many are fetched when it is opened.
+/// Opening a bucket of at most so many entries prefetches their slots.
 const FETCHED: usize = 1024;
 
-/// A bucket of so many gives out what is due, sorted; a larger one is opened first. The standard
-/// library sorts so many stably without memory from the heap.
+/// A bucket of at most so many entries is sorted to give out the due ones; a larger one is first
+/// distributed to lower levels. The standard library sorts so many stably without heap memory.
 const SORTED: usize = 128;
 
-/// A digit of a deadline, which has a bucket: its level, and its value.
+/// The digit that selects a bucket: its level, and its value.
 #[derive(Clone, Copy)]
 struct Digit {
     level: usize,
@@ -89,7 +92,7 @@ struct Digit {
 }
 
 impl Digit {
-    /// The bucket for `when`, which is not before `base`.
+    /// The digit of `when`, which is not before `base`.
     #[inline]
     fn of(when: u64, base: u64) -> Digit {
         let differing = (when ^ base) | 1;
@@ -122,10 +125,9 @@ impl Timers {
         self.live == 0
     }
 
-    /// Makes sure that the next `insert`, of a timer for `when`, needs no memory, nor anything that
-    /// is done until then: a timer that has been scheduled runs even if no more memory can be had.
-    /// That costs up to a chunk for each bucket, 180 KiB in all. `slots` tells whether a reference
-    /// is live.
+    /// Ensures that the next `insert`, of a timer for `when`, needs no memory, nor any call before
+    /// it: a scheduled timer runs even if no more memory is available. This costs up to a chunk for
+    /// each bucket, 180 KiB in total. `slots` knows which references are live.
     #[inline]
     pub(crate) fn reserve(&mut self, when: u64, slots: &impl Liveness) -> Result<()> {
         if self.dead > SWEEP_FROM && self.dead > 2 * self.live {
@@ -143,10 +145,10 @@ impl Timers {
         if self.buckets.is_empty() {
             self.set_up()?;
         }
-        // Every bucket may end in a chunk that is not full.
+        // Every bucket may end in an incomplete chunk.
         let ends = LEVELS * DIGITS;
         self.chunks.reserve(stored / chunks::ENTRIES + stored.min(ends) + 1)?;
-        // The same the other way round, when there is a chunk for each end.
+        // The inverse: the number of entries for which the chunks suffice.
         let full = self.chunks.len().checked_sub(ends + 1);
         self.room =
             full.map_or(stored, |full| stored.max(full * chunks::ENTRIES + chunks::ENTRIES - 1));
@@ -161,7 +163,7 @@ impl Timers {
         Ok(())
     }
 
-    /// Queues a slot behind all that have the same deadline. Needs no memory after `reserve`.
+    /// Queues a slot behind all others with the same deadline. Needs no memory after `reserve`.
     #[inline]
     pub(crate) fn insert(&mut self, when: u64, slot: SlotRef) {
         let entry = Entry { when, slot };
@@ -182,8 +184,8 @@ impl Timers {
         self.dead += 1;
     }
 
-    /// A time that no deadline is before: the earliest of them, or that of a timer that has been
-    /// cancelled. None when no timer is pending. O(1).
+    /// A lower bound of all deadlines: the earliest one, or that of a cancelled timer. None when no
+    /// timer is pending. O(1).
     #[inline]
     pub(crate) fn earliest_bound(&self) -> Option<u64> {
         if self.live == 0 {
@@ -200,8 +202,8 @@ impl Timers {
         !self.past.is_empty() || self.popped < self.due.len() || self.equal.len() > 0
     }
 
-    /// As `earliest_bound`, but that of a timer that has been cancelled only if many are in the
-    /// bucket with it. O(1).
+    /// As `earliest_bound`, but gives the deadline of a cancelled timer only if its bucket is
+    /// large. O(1).
     pub(crate) fn earliest_bound_cleaned(&mut self, slots: &impl Liveness) -> Option<u64> {
         while let Some(digit) = self.lowest() {
             let bucket = &self.buckets[digit.index()];
@@ -238,8 +240,8 @@ impl Timers {
         None
     }
 
-    /// The earliest deadline of a bucket whose first timer was cancelled. None: ask again, the dead
-    /// have been swept out.
+    /// The earliest deadline of a bucket whose first timer was cancelled. None: dead entries have
+    /// been swept out, and the caller tries again.
     #[cold]
     #[inline(never)]
     fn earliest_of_rest(&mut self, digit: Digit, slots: &impl Liveness) -> Option<u64> {
@@ -252,7 +254,7 @@ impl Timers {
         }
         self.sweep_bucket(digit, slots);
         if is_large(self) {
-            // Without memory the next one is looked for as this one was.
+            // Without memory, the next query sweeps again.
             let _ = self.front.keep(id, &self.buckets[id.0], &self.chunks);
         }
         None
@@ -292,23 +294,23 @@ impl Timers {
         Some(self.due[self.popped - 1])
     }
 
-    /// The first of those that were past when they were scheduled, if it is due before `limit`.
-    /// They are before all that is in the buckets; but what has been taken out of these was there
-    /// before them, so that with equal deadlines it goes first.
+    /// The first timer that was past when it was scheduled, if it is due before `limit`. Such
+    /// timers are before all in the buckets. Entries that were taken out of buckets are older, so
+    /// at equal deadlines they go first.
     #[cold]
     fn next_past(&mut self, limit: u64) -> Option<Entry> {
         if !self.past_is_sorted {
-            // With the order as part of the key, an unstable sort keeps it; a stable one would need
-            // memory.
+            // The key contains the order, so an unstable sort preserves it; a stable sort would
+            // need memory.
             self.past.sort_unstable_by_key(|past| std::cmp::Reverse((past.entry.when, past.order)));
             self.past_is_sorted = true;
         }
         self.past.pop_if(|past| past.entry.when < limit).map(|past| past.entry)
     }
 
-    /// Takes some of what is due at `now` out of the buckets, in the order of deadlines. False when
-    /// nothing is. `base` moves on, at most to `now`, and never past a deadline that stays in the
-    /// buckets: those that it has come close to are sorted in anew.
+    /// Takes some entries that are due at `now` out of the buckets, in the order of deadlines;
+    /// false when none is due. `base` advances, at most to `now`, and never past a deadline that
+    /// stays in the buckets. Entries close to the new `base` are stored again at lower levels.
     fn refill(&mut self, now: u64, slots: &impl Liveness) -> bool {
         self.due.clear();
         self.popped = 0;
@@ -322,8 +324,8 @@ impl Timers {
         };
         let (start, end) = (digit.start(self.base), digit.end(self.base));
         if self.buckets[digit.index()].min() > now {
-            // The bucket stays closed while nothing in it is due, so time must not seem to stand
-            // inside it.
+            // The bucket stays closed while nothing in it is due, so `base` must stay before its
+            // start.
             self.base = self.base.max(now.min(start.saturating_sub(1)));
             return false;
         }
@@ -360,7 +362,7 @@ impl Timers {
         true
     }
 
-    /// Takes some out of a bucket of equal deadlines: as many as `due` has room for.
+    /// Takes entries out of a bucket of equal deadlines, as many as `due` has space for.
     fn take_equal(&mut self) {
         while self.due.len() + chunks::ENTRIES <= SORTED
             && let Some(chunk) = self.chunks.pop(&mut self.equal)
@@ -386,7 +388,7 @@ impl Timers {
         Some(Digit { level, value: self.filled[level].trailing_zeros() as usize })
     }
 
-    /// Cuts a bucket off, to be emptied.
+    /// Detaches a bucket, to be emptied.
     fn cut_off(&mut self, digit: Digit) -> Bucket {
         self.mark_empty(digit);
         std::mem::replace(&mut self.buckets[digit.index()], Bucket::EMPTY)
@@ -411,7 +413,7 @@ impl Timers {
         }
     }
 
-    /// Drops the dead from what is not in the buckets, or not any more.
+    /// Removes dead entries from the lists outside the buckets.
     fn sweep_taken_out(&mut self, slots: &impl Liveness) {
         let before = self.past.len() + self.due.len() - self.popped + self.equal.len();
         self.past.retain(|past| slots.is_live(past.entry.slot));

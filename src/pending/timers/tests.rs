@@ -15,7 +15,7 @@ enum Step {
     Take(u64),
 }
 
-/// Deadlines and times at all distances, many of them equal, many of them past.
+/// Deadlines and times at all distances, many of them equal, many in the past.
 fn time() -> impl Strategy<Value = u64> {
     prop_oneof![
         0..40u64,
@@ -32,7 +32,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (0..500usize).prop_map(Step::Cancel),
         1 => time().prop_map(Step::Take),
     ];
-    // Now and then so many are cancelled that the dead are swept out.
+    // Occasionally many are cancelled, so that a sweep follows.
     let most = (2..40usize).prop_map(Step::CancelMost);
     proptest::collection::vec(prop_oneof![150 => step, 1 => most], 0..1200)
 }
@@ -97,7 +97,7 @@ proptest! {
 }
 
 impl Timers {
-    /// That everything is where it belongs, and counted.
+    /// Checks that every entry is in its place, and counted.
     fn check(&self) {
         let mut stored = 0;
         for (index, bucket) in self.buckets.iter().enumerate() {
@@ -123,7 +123,7 @@ fn insert(timers: &mut Timers, when: u64, index: u32) {
     timers.insert(when, SlotRef { index, stamp: 0 });
 }
 
-/// Takes out what is due, and tells the slots.
+/// Takes out the due timers, and marks them in the slots.
 fn pop_all(timers: &mut Timers, now: u64) -> Vec<u32> {
     std::iter::from_fn(|| timers.pop_due(now, &all)).map(|(_, slot)| slot.index).collect()
 }
@@ -145,14 +145,14 @@ fn s11_the_earliest_is_cheap_to_ask_for_after_cancels() {
         live.borrow_mut().insert((deadline(index), index));
     };
     (0..COUNT).for_each(|index| add(&mut timers, index));
-    // Each cancel is of the earliest; now and then another one comes, earlier or later than what is
-    // kept.
+    // Each cancel is of the earliest; occasionally another is added, earlier or later than the kept
+    // ones.
     for index in COUNT..2 * COUNT {
         if index % 3 == 0 {
             add(&mut timers, index);
         }
         if index > COUNT + COUNT / 2 && index % 1000 == 0 {
-            // Time goes on, and opens the bucket.
+            // Time advances and opens the bucket.
             let now = live.borrow().first().unwrap().0 + 1000;
             while let Some((when, slot)) = timers.pop_due(now, &slots) {
                 let first = live.borrow_mut().pop_first();
@@ -169,7 +169,7 @@ fn s11_the_earliest_is_cheap_to_ask_for_after_cancels() {
 
 #[test]
 fn s08_what_has_been_taken_out_goes_before_what_was_scheduled_since() {
-    // Few are sorted, many with one deadline are kept as they are.
+    // A few are sorted, many with one deadline stay in order.
     for count in [3, 300] {
         let mut timers = Timers::new(0);
         (0..count).for_each(|index| insert(&mut timers, 1000, index));
@@ -198,7 +198,7 @@ fn s31_taking_timers_out_needs_no_memory() {
         let start = 1 << 36;
         let mut timers = Timers::new(0);
         for index in 0..count {
-            // At all distances from the start of the bucket, so that it is opened to all the levels
+            // At all distances from the start of the bucket, so that opening it fills all levels
             // below.
             insert(&mut timers, start + (1 << (index % 36)) + u64::from(index), index);
         }
