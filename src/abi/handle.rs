@@ -1,20 +1,20 @@
-//! Handles (S10): what a program knows of the things that it has scheduled.
+//! Handles (S10): a program's references to entries that it has scheduled.
 //!
-//! A handle is a slot's index and the generation in which the slot was filled. Emptying the slot
-//! moves the generation on, so an old handle meets another number and is refused; a slot whose
-//! generations are used up is never filled again. Generations start at a number of the loop's own,
-//! so that a handle of another loop is refused too, nearly always (the two would have to use the
-//! same slot in the same generation).
+//! A handle is a slot's index and the slot's generation when it was filled. Emptying the slot
+//! increments the generation, so an old handle no longer matches and is refused. A slot whose
+//! generations are used up is never filled again. Each loop starts its generations at a different
+//! number, so the handle of another loop is refused too, except in the rare case that the same slot
+//! has the same generation in both.
 
 use std::num::NonZeroI64;
 
-/// Names something that was scheduled on a loop. Safe to keep for ever: once its thing has ended it
-/// names nothing, and every function says ENOENT to it.
+/// Identifies an entry that was scheduled on a loop. A handle may be kept forever: once its entry
+/// has ended, every function fails with ENOENT.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Handle(NonZeroI64);
 
 impl Handle {
-    /// Names nothing on any loop: generations are positive.
+    /// Identifies nothing on any loop, because generations are positive.
     #[cfg(feature = "capi")]
     pub(crate) const NOTHING: Handle = Handle(NonZeroI64::MIN);
 
@@ -24,14 +24,14 @@ impl Handle {
         Handle(NonZeroI64::new(bits).expect("a generation is never zero"))
     }
 
-    /// The number that C knows this handle by. It is positive.
+    /// The number of this handle in C. It is positive.
     #[inline]
     pub fn as_raw(self) -> i64 {
         self.0.get()
     }
 
-    /// The handle that C knows by this number. Any number may be given: one that is no handle is
-    /// refused when it is used.
+    /// The handle of a number in C. Any number is accepted; a number that is no handle fails when
+    /// it is used.
     #[inline]
     pub fn from_raw(raw: i64) -> Option<Handle> {
         NonZeroI64::new(raw).map(Handle)
@@ -48,7 +48,7 @@ impl Handle {
     }
 }
 
-/// What kind of thing was scheduled.
+/// The kind of a scheduled entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Kind {
@@ -60,13 +60,13 @@ pub enum Kind {
     Repeat = Kind::STAYS | Kind::TIMER,
     /// A hook before or after the wait.
     Hook = Kind::STAYS,
-    /// A completion operation: a read, a send, anything that was submitted to the kernel.
+    /// A completion operation: a read, a send, or any other entry submitted to the kernel.
     Operation = 4,
     /// A signal handler.
     Signal = Kind::STAYS | 4,
     /// A watcher of a descriptor.
     Watch = Kind::STAYS | 8,
-    /// The loop's own: what watchers wait for.
+    /// Used by the loop: the poll of a watched descriptor.
     #[doc(hidden)]
     Poll = Kind::STAYS | 4 | 8,
     /// Work on another thread.
@@ -78,17 +78,17 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The bit of those that have a deadline.
+    /// The bit of kinds with a deadline.
     pub(crate) const TIMER: u8 = 1;
-    /// The bit of those that run any number of times.
+    /// The bit of kinds that run any number of times.
     pub(crate) const STAYS: u8 = 2;
 
-    /// Whether it counts for `run` when it is new, and may be made to (S19).
+    /// Whether it counts for `run` initially, and can be referenced (S19).
     pub(crate) fn can_be_referenced(self) -> bool {
         !matches!(self, Kind::Hook | Kind::Signal | Kind::Poll)
     }
 
-    /// Whether cancelling it is a request, and its result is given to its callback (S13).
+    /// Whether cancelling is a request, and the callback gets a result (S13).
     #[inline]
     pub(crate) fn is_operation(self) -> bool {
         matches!(self, Kind::Operation | Kind::Work)

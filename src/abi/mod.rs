@@ -1,5 +1,5 @@
-//! What all rooms may speak of, as plain data: entries for the kernel and what their opcodes mean,
-//! completions, and the handles that name both. It imports no other room.
+//! Plain data for all rooms: entries for the kernel, the properties of opcodes, completions, and
+//! handles. This room imports no other room and makes no system call.
 
 pub(crate) mod completion;
 pub(crate) mod handle;

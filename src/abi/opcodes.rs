@@ -1,34 +1,33 @@
-//! The operations of io_uring, one line each: all that the loop has to know of an operation besides
-//! how its entry is made.
+//! The properties of each io_uring operation, one line each.
 //!
-//! The numbers are those of linux/io_uring.h, from 0 to 64 (Linux 6.19). What holds for numbers
-//! beyond is said in one place, `UNKNOWN`. Nothing here asks the kernel: it says itself which
-//! operations it has, when a loop is made.
+//! The numbers are those of linux/io_uring.h, from 0 to 64 (Linux 6.19). `UNKNOWN` has the
+//! properties of greater numbers. A loop probes the kernel for the operations that it supports;
+//! nothing here does.
 
 /// A version of Linux.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Version(pub(crate) u16, pub(crate) u16);
 
 impl Version {
-    /// Comes after every version.
+    /// Greater than every version.
     pub(crate) const ANY: Version = Version(u16::MAX, u16::MAX);
 }
 
-/// What holds for every entry with an opcode.
+/// The properties of an opcode. (`task::operation` has its own `Operation`, a future.)
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Operation {
-    /// The first version that has it.
+    /// The first kernel version that has it.
     pub(crate) since: Version,
-    /// The checks of an entry that a user submits.
+    /// The check of an entry that a user submits.
     pub(crate) check: Check,
     pub(super) target: Target,
-    /// Whether its result is a descriptor that belongs to whoever gets it, unless `file_index`
-    /// names a place in the ring's table for it.
+    /// Whether its result is a descriptor that belongs to the receiver, unless `file_index` selects
+    /// a place in the ring's table for it.
     pub(super) gives_descriptor: bool,
     pub(super) memory: Memory,
 }
 
-/// The checks of an entry that a user submits.
+/// The check of an entry that a user submits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Check {
     None,
@@ -36,50 +35,49 @@ pub(crate) enum Check {
     SendFlags,
     /// A flag of a receive leaves the data in the memory of a device.
     RecvFlags,
-    /// Refused: it ends or changes another operation without the loop's knowing.
+    /// Refused: it would end or change another operation without notice to the loop.
     Cancels,
-    /// Refused: so does this one, with timeouts.
+    /// Refused for the same reason, with timeouts.
     ChangesTimeout,
-    /// Refused: its completion would be taken for one of an entry of the other ring's.
+    /// Refused: the receiving ring would take its completion for one of its own entries.
     Messages,
-    /// Refused: its entry has 128 bytes, the ring's have 64.
+    /// Refused: its entry has 128 bytes, those of the ring have 64.
     Has128Bytes,
 }
 
-/// What `fd` is.
+/// The meaning of `fd`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Target {
     Descriptor,
-    /// Not looked at, or a family, a process, a number of buffers.
+    /// Ignored, or a family, a process, a number of buffers.
     Other,
-    /// A descriptor, unless `file_index` names a place in the ring's table.
+    /// A descriptor, unless `file_index` selects a place in the ring's table.
     DescriptorOrIndex,
-    /// The descriptor that is written to; `file_index` is the one that is read from.
+    /// The descriptor that is written to; `file_index` is the descriptor that is read from.
     Two,
 }
 
-/// What the addresses in an entry point to.
+/// The memory that the addresses of an entry point to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Memory {
-    /// Nothing: numbers stand in their place.
+    /// None: the fields contain numbers.
     None,
-    /// Nothing where they are zero: the kernel leaves a result out, or takes the buffer from a ring
-    /// of them.
+    /// None if they are zero: the kernel omits a result, or takes a buffer from a ring.
     NoneIfZero,
-    /// Memory that the kernel has let go of when the thread that submitted the entry has exited.
+    /// Memory that the kernel has released once the submitting thread has exited.
     Process,
-    /// Memory that may be in a device's hands even then: block devices do not stop, nor does a
-    /// network card that sends without a copy (measured on 6.18: 60 of 64 direct reads went on).
+    /// Memory that a device may still use then: block devices do not stop, nor does a network card
+    /// that sends without a copy (measured on 6.18: 60 of 64 direct reads continued).
     Device,
 }
 
-/// An operation of a kernel to come. Of each fact it has the one that does no harm when it is
-/// wrong: `fd` is a descriptor (at worst `forget_fd` cancels it without need), the result is a
-/// number (a descriptor that nobody has seen stays open), the memory may be in a device's hands (it
-/// is never freed when the thread exits). A user may submit it, who vouches for the memory.
+/// An operation of a future kernel. Each property is the one that does no harm if it is wrong: `fd`
+/// is a descriptor (at worst `forget_fd` cancels the operation needlessly), the result is a number
+/// (a descriptor that was never delivered stays open), a device may use the memory (it is never
+/// freed when the thread exits). The user who submits it is responsible for the memory.
 const UNKNOWN: Operation = since(u16::MAX, u16::MAX).on_device();
 
-/// An operation on a descriptor that gives a number, and reads or writes memory.
+/// An operation on a descriptor that returns a number, and reads or writes memory.
 const fn since(major: u16, minor: u16) -> Operation {
     Operation {
         since: Version(major, minor),
@@ -116,7 +114,7 @@ impl Operation {
     }
 }
 
-/// What is known of an operation, by its number.
+/// The properties of an operation, by its number.
 #[inline]
 pub(crate) fn of(opcode: u8) -> &'static Operation {
     &OPERATIONS[usize::from(opcode)]
@@ -215,7 +213,7 @@ operations! {
 mod tests {
     use super::*;
 
-    /// The table has the numbers one after the other, and no operation is older than one before it.
+    /// The table is in the order of numbers, and no operation is older than its predecessor.
     #[test]
     fn operations_come_in_the_order_of_their_versions() {
         let versions = |&(_, number): &(&str, u8)| of(number).since;
@@ -223,7 +221,7 @@ mod tests {
         assert!(NAMES.is_sorted_by_key(versions) && of(NAMES.len() as u8).since == Version::ANY);
     }
 
-    /// Names and numbers are those of the header of this machine, as far as that goes.
+    /// Names and numbers match the header of this machine, up to its last operation.
     #[test]
     fn operations_have_the_numbers_of_the_header() {
         let Ok(header) = std::fs::read_to_string("/usr/include/linux/io_uring.h") else { return };

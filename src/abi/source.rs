@@ -1,4 +1,4 @@
-//! What a callback is, for the reports to people.
+//! The identity of a callback, for reports: a closure's type, or the address of a C function.
 
 /// A closure or a C function.
 #[derive(Clone, Copy, Debug)]
@@ -9,7 +9,7 @@ pub(crate) enum Source {
     C(CFunction),
 }
 
-/// The address of a C function and the argument it gets.
+/// The address of a C function and its argument.
 #[cfg(feature = "capi")]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CFunction {

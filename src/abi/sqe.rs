@@ -1,16 +1,17 @@
-//! A submission queue entry: what the kernel is asked to do.
+//! A submission queue entry: a request to the kernel.
 //!
-//! `unsafe` lives here because an [`Entry`] is a promise: what it points to lives until its last
-//! completion. Safe functions make those alone that point at nothing, or at what lives for ever.
+//! `unsafe` is here because an [`Entry`] carries a guarantee: the memory that it points to lives
+//! until its last completion. Safe functions only make entries that point at nothing or at static
+//! memory.
 
 use std::mem::offset_of;
 use std::ops::Deref;
 
 use super::opcodes::{self, Memory, Operation, Target};
 
-/// A submission queue entry, field by field as in the kernel's `struct io_uring_sqe`: for
-/// [`Loop::submit`], which takes any operation that the kernel knows. io_uring_enter(2) says what
-/// each operation makes of the fields.
+/// A submission queue entry, field by field as the kernel's `struct io_uring_sqe`, for
+/// [`Loop::submit`], which takes any operation of the kernel. io_uring_enter(2) documents the
+/// meaning of the fields for each operation.
 ///
 /// ```
 /// let nop = ringloop::Sqe { opcode: 0, ..ringloop::Sqe::default() };
@@ -25,35 +26,34 @@ pub struct Sqe {
     pub opcode: u8,
     /// `IOSQE_*`.
     pub flags: u8,
-    /// The priority of the request; for some operations, flags of their own.
+    /// The priority of the request; for some operations, flags.
     pub ioprio: u16,
-    /// The descriptor that it is about.
+    /// The descriptor.
     pub fd: i32,
     /// An offset in a file, or a second address.
     pub off: u64,
     /// The address of a buffer, a path, an array.
     pub addr: u64,
-    /// The length of what `addr` points to, or the number of its elements.
+    /// The length of the memory at `addr`, or the number of its elements.
     pub len: u32,
     /// Flags of the operation (`rw_flags`, `msg_flags`, `open_flags` and so on).
     pub op_flags: u32,
-    /// Belongs to the loop, which writes it.
+    /// Reserved for the loop, which writes it.
     pub user_data: u64,
     /// The index of a registered buffer, or the group of a provided one.
     pub buf_index: u16,
-    /// The registered credentials to use, 0 for the process's own.
+    /// The registered credentials to use, 0 for those of the process.
     pub personality: u16,
-    /// A descriptor to splice from, or the place of a direct descriptor (`splice_fd_in`,
+    /// A descriptor to splice from, or the index of a direct descriptor (`splice_fd_in`,
     /// `file_index`).
     pub file_index: u32,
     /// A third address.
     pub addr3: u64,
-    /// Zero so far.
+    /// Must be zero.
     pub pad: u64,
 }
 
-/// Where the fields stand in `struct io_uring_sqe` of linux/io_uring.h: the ring gives an entry to
-/// the kernel as it is.
+/// The offsets of `struct io_uring_sqe` of linux/io_uring.h: the kernel reads an entry as it is.
 const _: () = {
     assert!(size_of::<Sqe>() == 64 && align_of::<Sqe>() == 8);
     assert!(offset_of!(Sqe, opcode) == 0);
@@ -73,14 +73,14 @@ const _: () = {
 };
 
 impl Sqe {
-    /// What holds for its operation.
+    /// The properties of its operation.
     #[inline]
     pub(crate) fn operation(&self) -> &'static Operation {
         opcodes::of(self.opcode)
     }
 
-    /// The descriptor that it is on, or -1 where it has something else in its place: a family, a
-    /// process, a place in the ring's table.
+    /// Its descriptor, or -1 if `fd` is something else: a family, a process, a place in the ring's
+    /// table.
     #[inline]
     pub(crate) fn descriptor(&self) -> i32 {
         let is_one = match self.operation().target {
@@ -91,30 +91,29 @@ impl Sqe {
         if is_one && self.flags & flags::FIXED_FILE == 0 { self.fd } else { -1 }
     }
 
-    /// The other descriptor that it is on, if there is one: what it splices from.
+    /// The second descriptor, if any: the one that a splice reads from.
     #[inline]
     pub(crate) fn second_descriptor(&self) -> Option<i32> {
-        /// `SPLICE_F_FD_IN_FIXED`: it is a place in the ring's table.
+        /// `SPLICE_F_FD_IN_FIXED`: a place in the ring's table.
         const FROM_TABLE: u32 = 1 << 31;
         let has_one = self.operation().target == Target::Two && self.op_flags & FROM_TABLE == 0;
         has_one.then_some(self.file_index as i32)
     }
 
-    /// Whether its result is a descriptor that belongs to whoever gets it, and not a place in the
+    /// Whether its result is a descriptor that belongs to the receiver, and not a place in the
     /// ring's table.
     #[inline]
     pub(crate) fn gives_descriptor(&self) -> bool {
         self.operation().gives_descriptor && self.file_index == 0
     }
 
-    /// Whether what the kernel reads or writes may be in its hands when the thread that submitted
-    /// it has exited.
+    /// Whether the kernel may use its memory after the submitting thread has exited.
     #[inline]
     pub(crate) fn may_outlive_thread(&self) -> bool {
         self.operation().memory == Memory::Device
     }
 
-    /// Whether the kernel reads or writes no memory by its addresses.
+    /// Whether the kernel reads or writes no memory through its addresses.
     #[inline]
     pub(crate) fn points_at_nothing(&self) -> bool {
         match self.operation().memory {
@@ -125,51 +124,52 @@ impl Sqe {
     }
 }
 
-/// An entry for which somebody vouches: what it points to lives until its last completion.
+/// A submission queue entry whose maker guarantees that the memory it points to lives until its
+/// last completion. (`pending::timers` has its own `Entry`, of a timer.)
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry(Sqe);
 
 impl Entry {
     /// # Safety
-    /// What the entry points to lives until the kernel has let go of it: until its last completion.
+    /// The memory that the entry points to lives until its last completion.
     #[allow(unsafe_code)]
     #[inline]
     pub(crate) unsafe fn new(sqe: Sqe) -> Entry {
         Entry(sqe)
     }
 
-    /// An entry that points at nothing, by what is known of its operation.
+    /// An entry whose operation, by its properties, uses no memory.
     #[inline]
     pub(crate) fn pointless(sqe: Sqe) -> Entry {
         assert!(sqe.points_at_nothing(), "somebody has to vouch for what the entry points to");
         Entry(sqe)
     }
 
-    /// One that is not submitted.
+    /// An entry that is never submitted.
     #[cfg(test)]
     pub(crate) fn of_test(sqe: Sqe) -> Entry {
         Entry(sqe)
     }
 
-    /// One that ends when `time` has passed.
+    /// A timeout that expires after `time`.
     pub(crate) fn timeout(time: &'static Timespec) -> Entry {
         let addr = std::ptr::from_ref(time) as u64;
         Entry(Sqe { opcode: opcodes::TIMEOUT, fd: -1, addr, len: 1, ..Sqe::default() })
     }
 
-    /// It begins the next one in a chain.
+    /// Links the entry to the next one, which begins after it.
     pub(crate) fn linked(self) -> Entry {
         Entry(Sqe { flags: self.0.flags | flags::IO_LINK, ..self.0 })
     }
 
-    /// A send that the kernel goes on with until all is sent.
+    /// A send that the kernel continues until everything is sent.
     pub(crate) fn waiting_for_all(self) -> Entry {
         assert!(self.0.opcode == opcodes::SEND, "others have other flags");
         Entry(Sqe { op_flags: self.0.op_flags | libc::MSG_WAITALL as u32, ..self.0 })
     }
 
-    /// A write or a send of what is left of its buffer when `count` bytes of it are through; with
-    /// `moves`, they were so many of a file.
+    /// A write or a send of the rest of its buffer after `count` bytes; with `moves`, the file
+    /// offset advances too.
     pub(crate) fn rest(self, count: u32, moves: bool) -> Entry {
         let Sqe { opcode, addr, len, off, .. } = self.0;
         assert!(
@@ -219,8 +219,8 @@ impl Timespec {
     }
 }
 
-/// `POLL*` as an entry of a poll has them: on big-endian machines its halves change places, since
-/// the field once had 16 bits.
+/// `POLL*` in the form of a poll entry: big-endian machines swap the halves, because the field once
+/// had 16 bits.
 pub(crate) const fn poll_events(events: u32) -> u32 {
     if cfg!(target_endian = "big") { events.rotate_left(16) } else { events }
 }
@@ -229,7 +229,7 @@ pub(crate) const fn poll_events(events: u32) -> u32 {
 mod tests {
     use super::*;
 
-    /// A receive into a ring of buffers points at nothing, and what nobody knows might.
+    /// A receive into a buffer ring points at nothing; an unknown operation might point at memory.
     #[test]
     fn what_points_at_memory_needs_somebody_to_vouch_for_it() {
         let points = |opcode, addr| !Sqe { opcode, addr, ..Sqe::default() }.points_at_nothing();

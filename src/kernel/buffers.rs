@@ -1,14 +1,14 @@
-//! Rings of buffers: the kernel picks one when data has come, so that a connection that waits holds
-//! none.
+//! Buffer rings: the kernel picks a buffer when data arrives, so an idle connection holds none.
 //!
-//! The kernel and the loop share a ring of addresses (5.19; used from 6.0 on, when multishot
-//! receives from one came). What stands in it is the kernel's. A completion brings a buffer back,
-//! or from 6.12 on a part of one, of which the rest stays the kernel's. A buffer goes into the ring
-//! again when the kernel has used it up and every part of it has been returned. On older kernels
-//! the loop itself receives into a free buffer, when a poll says that there is data.
+//! The kernel and the loop share a ring of buffer addresses (5.19; used from 6.0, the first kernel
+//! with multishot receives). Buffers in the ring belong to the kernel. A completion returns a
+//! buffer, or from 6.12 a part of one, whose rest stays with the kernel. A buffer enters the ring
+//! again when the kernel has used it up and every part has been returned. On older kernels the loop
+//! itself receives into a free buffer when a poll reports data.
 //!
-//! `unsafe` lives here because the kernel writes to the buffers whenever data comes: the memory is
-//! there until the ring is unregistered, and is lent to nobody while it is the kernel's.
+//! `unsafe` is here because the kernel writes to the buffers whenever data arrives: the memory
+//! stays until the ring is unregistered, and no reference to it exists while it belongs to the
+//! kernel.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -24,44 +24,44 @@ use crate::abi::opcodes;
 use crate::error::{Error, Result};
 use crate::sys::memory::TryArc;
 
-/// Buffers of one size. They stay with the loop that they were made for, until they are freed or it
-/// is closed.
+/// A pool of buffers of one size. It belongs to the loop that made it until it is freed or the loop
+/// is closed. (`threads::executor` has a pool of threads.)
 #[derive(Debug)]
 pub(crate) struct Pool {
     /// The loop, which does not move while it is behind a pointer.
     #[cfg_attr(not(feature = "capi"), allow(dead_code, reason = "so far for C alone"))]
     pub(crate) owner: *const c_void,
-    /// The kernel's name for the ring; None: the kernel has no such ring.
+    /// The group ID of the ring; None if the kernel has no buffer rings.
     group: Option<u16>,
     size: u32,
     states: Box<[Cell<BufferState>]>,
     ring: Pages<PageOfEntries>,
     data: Pages<PageOfData>,
     tail: Cell<u16>,
-    /// How many buffers are with the kernel, or free.
+    /// The number of buffers with the kernel, or free.
     available: Cell<u32>,
-    /// The free ones, where the kernel has no ring.
+    /// The free buffers, if the kernel has no buffer rings.
     free: RefCell<Vec<u16>>,
     users: Cell<u32>,
     kept: Cell<u32>,
-    /// Operations that the kernel has ended for want of buffers, the first first.
+    /// Operations that the kernel has ended for lack of buffers, oldest first.
     waiting: RefCell<VecDeque<Handle>>,
-    /// How many of them go on in the next iteration, if not as many as there are buffers.
+    /// The number of them that resume in the next iteration, if not one for each free buffer.
     stride: Cell<u32>,
 }
 
-/// What is known of one buffer.
+/// The state of one buffer.
 #[derive(Clone, Copy, Debug, Default)]
 struct BufferState {
-    /// How much of it the kernel has filled.
+    /// The number of bytes that the kernel has filled.
     filled: u32,
-    /// Parts of it that callbacks have in their hands, or keep.
+    /// The number of parts that callbacks use or keep.
     parts: u32,
     kept: u32,
     is_available: bool,
 }
 
-/// `struct io_uring_buf`. In the first one the ring's tail stands in the place of the last field.
+/// `struct io_uring_buf`. In the first one, the last field is the tail of the ring.
 #[derive(Default)]
 #[repr(C)]
 struct RingEntry {
@@ -77,15 +77,15 @@ const ENTRIES: usize = PAGE / size_of::<RingEntry>();
 #[repr(C, align(4096))]
 struct PageOfEntries([RingEntry; ENTRIES]);
 
-/// The kernel writes it.
+/// The kernel writes to it.
 #[repr(C, align(4096))]
 struct PageOfData(Cell<[u8; PAGE]>);
 
-/// Page-aligned memory, zeroed, that stays where it is.
+/// Page-aligned, zeroed memory that does not move.
 struct Pages<T>(Box<[T]>);
 
 impl<T> Pages<T> {
-    /// As many as hold so many bytes.
+    /// As many pages as `bytes` need.
     fn new(bytes: u64, page: impl FnMut() -> T) -> Result<Pages<T>> {
         let count = usize::try_from(bytes.div_ceil(PAGE as u64)).map_err(|_| Error::NO_MEMORY)?;
         let mut pages = Vec::new();
@@ -103,10 +103,10 @@ impl<T> fmt::Debug for Pages<T> {
 
 const LARGEST_COUNT: u32 = 1 << 15;
 
-/// Its rings of buffers, which it keeps until they are freed or it is closed.
+/// The buffer rings of a kernel, which it keeps until they are freed or it is closed.
 impl Kernel {
-    /// Makes `count` buffers, rounded up to a power of two, of `size` bytes, for the loop at
-    /// `owner`.
+    /// Makes `count` buffers of `size` bytes, for the loop at `owner`. Rounds `count` up to a power
+    /// of two.
     pub(crate) fn new_pool(
         &mut self,
         count: u32,
@@ -114,13 +114,13 @@ impl Kernel {
         owner: *const c_void,
     ) -> Result<TryArc<Pool>> {
         let place = self.pools.iter().position(Option::is_none).unwrap_or(self.pools.len());
-        // Numbers that a program seldom uses for groups of its own.
+        // Group IDs that a program rarely uses for its own groups.
         let group = u16::try_from(0x8000 + place).map_err(|_| Error::NO_MEMORY)?;
         if place == self.pools.len() {
             self.pools.try_reserve(1)?;
             self.pools.push(None);
         }
-        // Since 6.0, when sending without a copy came, one receive gives many results from a ring.
+        // Multishot receives from a ring came with 6.0, as did SEND_ZC, which can be probed.
         let group = self.features().supports(opcodes::SEND_ZC).then_some(group);
         let pool = TryArc::new(Pool::new(count, size, group, owner)?)?;
         let count = pool.states.len() as u16;
@@ -133,7 +133,7 @@ impl Kernel {
         Ok(pool)
     }
 
-    /// Frees buffers that nobody uses.
+    /// Frees a pool that is not in use.
     pub(crate) fn free_pool(&mut self, pool: &TryArc<Pool>) -> Result<()> {
         let is_it = |other: &Option<TryArc<Pool>>| {
             other.as_ref().is_some_and(|other| TryArc::is_same(other, pool))
@@ -153,7 +153,7 @@ impl Kernel {
 }
 
 impl Pool {
-    /// Whether there can be so many buffers of such a size.
+    /// Checks the number and the size of buffers.
     pub(crate) fn check_sizes(count: u32, size: u32) -> Result<()> {
         let is_in_range =
             (1..=LARGEST_COUNT).contains(&count) && size > 0 && i32::try_from(size).is_ok();
@@ -190,12 +190,12 @@ impl Pool {
         })
     }
 
-    /// The kernel's name for the ring, where it has one.
+    /// The group ID of the ring, if the kernel has buffer rings.
     pub(crate) fn group(&self) -> Option<u16> {
         self.group
     }
 
-    /// Makes sure that one more operation can use the buffers, and wait for them.
+    /// Ensures that one more operation can use the buffers, and wait for them.
     pub(crate) fn begin_use(&self) -> Result<()> {
         let users = self.users.get() + 1;
         let mut waiting = self.waiting.borrow_mut();
@@ -208,14 +208,14 @@ impl Pool {
         self.users.set(self.users.get() - 1);
     }
 
-    /// Whether nobody uses or keeps any of them.
+    /// Whether no operation uses the pool, and no part is kept.
     fn is_idle(&self) -> bool {
         self.users.get() == 0 && self.kept.get() == 0
     }
 
-    /// The kernel has put `length` bytes into a buffer, of which it goes on to use the rest or not.
-    /// Tells where they are, in the hands of a callback from here on; null: it is no buffer of the
-    /// kernel's.
+    /// The kernel has put `length` bytes into a buffer; `goes_on` if it continues with the rest.
+    /// Returns their address, now a part that a callback uses; null if the kernel does not have
+    /// this buffer.
     pub(crate) fn take(&self, bid: u16, length: u32, goes_on: bool) -> *const u8 {
         match self.states.get(usize::from(bid)).map(Cell::get) {
             Some(state) if self.group.is_some() && state.is_available => {
@@ -225,15 +225,14 @@ impl Pool {
         }
     }
 
-    /// Has the loop itself fill a free buffer: `fill` says how many bytes it got, and else why it
-    /// got none, a number that is not positive. Tells that, and as `take` does where they are.
-    /// None: no buffer is free.
+    /// Fills a free buffer by `fill`, which returns the number of bytes, or a number that is not
+    /// positive. Returns that number, and the address as `take` does. None: no buffer is free.
     pub(crate) fn fill(&self, fill: impl FnOnce(&mut [u8]) -> i32) -> Option<(i32, *const u8)> {
-        // This borrow lasts, so that nobody is given the same buffer meanwhile.
+        // The borrow lasts through `fill`, so that the same buffer is not used twice.
         let mut free = self.free.borrow_mut();
         let bid = *free.last()?;
-        // SAFETY: the buffer is in the pages; it is free, so neither a callback nor the kernel has
-        // it.
+        // SAFETY: the pages contain the buffer, and `free` shows that neither a callback nor the
+        // kernel uses it.
         let room = unsafe { slice::from_raw_parts_mut(self.buffer(bid), self.size as usize) };
         let filled = fill(room);
         if filled <= 0 {
@@ -243,7 +242,7 @@ impl Pool {
         Some((filled, self.add_part(bid, filled as u32, false)))
     }
 
-    /// So many bytes more of a buffer that is available are in the hands of a callback.
+    /// Makes `length` more bytes of an available buffer a part that a callback uses.
     fn add_part(&self, bid: u16, length: u32, goes_on: bool) -> *const u8 {
         let state = &self.states[usize::from(bid)];
         let BufferState { filled, parts, kept, .. } = state.get();
@@ -259,14 +258,14 @@ impl Pool {
         self.buffer(bid).wrapping_add(filled.min(self.size) as usize)
     }
 
-    /// A callback has done with a part.
+    /// A callback no longer uses a part.
     pub(crate) fn part_done(&self, data: *const u8) {
         if let Some(bid) = self.find(data) {
             self.drop_part(bid);
         }
     }
 
-    /// Keeps the part that a callback has in its hands.
+    /// Keeps the part that a callback uses.
     #[cfg(feature = "capi")]
     pub(crate) fn keep(&self, data: *const u8) -> Result<()> {
         let bid = self.find(data).ok_or(Error::NOT_A_BUFFER)?;
@@ -280,7 +279,7 @@ impl Pool {
         Ok(())
     }
 
-    /// Takes a part back that was kept.
+    /// Returns a part that was kept.
     #[cfg(feature = "capi")]
     pub(crate) fn give_back(&self, data: *const u8) -> Result<()> {
         let bid = self.find(data).ok_or(Error::NOT_A_BUFFER)?;
@@ -295,7 +294,7 @@ impl Pool {
     /// An operation waits for a buffer.
     pub(crate) fn wait(&self, handle: Handle) {
         self.stride.set(0);
-        // `begin_use` made room for every user.
+        // `begin_use` reserved space for every user.
         self.waiting.borrow_mut().push_back(handle);
     }
 
@@ -308,10 +307,10 @@ impl Pool {
         self.has_available() && !self.waiting.borrow().is_empty()
     }
 
-    /// Has operations go on that wait, the first first; `resume` says whether one could. Nobody
-    /// knows which of them have data: as many go on as there are free buffers, and as long as these
-    /// stay free, twice as many in each iteration. So those without data hold up none that has
-    /// some.
+    /// Resumes waiting operations, oldest first; `resume` returns whether one could. It is unknown
+    /// which of them have data. So one resumes for each free buffer, and twice as many in each
+    /// following iteration while buffers stay free. In this way, operations without data do not
+    /// block those with data.
     pub(crate) fn resume_waiting(&self, mut resume: impl FnMut(Handle) -> bool) {
         let count = self.available.get().max(self.stride.get());
         self.stride.set(count.saturating_mul(2));
@@ -330,7 +329,7 @@ impl Pool {
         data.wrapping_add(usize::from(bid) * self.size as usize)
     }
 
-    /// The buffer that an address is in.
+    /// The buffer that contains an address.
     fn find(&self, data: *const u8) -> Option<u16> {
         let offset = (data as usize).checked_sub(self.data.0.as_ptr() as usize)?;
         let bid = offset / self.size as usize;
@@ -346,7 +345,7 @@ impl Pool {
         }
     }
 
-    /// Gives a buffer to the kernel, or to those that are free.
+    /// Gives a buffer to the kernel, or to the free ones.
     fn make_available(&self, bid: u16) {
         self.states[usize::from(bid)]
             .set(BufferState { is_available: true, ..BufferState::default() });
@@ -362,7 +361,7 @@ impl Pool {
         entry(at).len.store(self.size, Relaxed);
         entry(at).bid.store(bid, Relaxed);
         self.tail.set(tail.wrapping_add(1));
-        // The kernel reads the entry when the tail is past it.
+        // The kernel reads the entry once the tail is past it.
         entry(0).tail.store(self.tail.get(), Release);
     }
 }

@@ -1,14 +1,13 @@
-//! What a loop asks of a kernel, and who answers: the functions of [`Kernel`] that are visible
-//! outside this room are the interface. io_uring is the only kernel so far, in `uring`; the rooms
-//! above name neither a ring nor the crate.
+//! The interface of a loop to the kernel: the functions of [`Kernel`] that are visible outside this
+//! room. `uring` implements it with io_uring, the only implementation so far. The rooms above use
+//! neither a ring nor the crate io_uring.
 //!
-//! Entries (`abi::sqe`) are the language: the loop queues them under numbers, and gets completions
-//! with these numbers back. An entry comes with its maker's word that the memory it points to is
-//! valid until the last completion. Nothing here knows what is pending in a loop, and nothing
-//! calls user code.
+//! The loop queues entries (`abi::sqe`) under numbers, and gets completions with these numbers. The
+//! maker of an entry guarantees that its memory is valid until the last completion. This room does
+//! not know the pending entries of a loop and calls no user code.
 //!
 //! A kernel is used by one thread at a time, that of its loop. In a forked child it does nothing,
-//! and dropping it there leaves the parent's ring as it is.
+//! and dropping it there does not affect the parent's ring.
 
 #[allow(unsafe_code)]
 pub(crate) mod buffers;
@@ -17,23 +16,23 @@ mod uring;
 pub(crate) use self::uring::Kernel;
 use crate::error::{Error, Result};
 
-/// Entries of the two queues; the kernel rounds up to powers of two.
+/// The numbers of entries of the two queues; the kernel rounds up to powers of two.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sizes {
     sq: u32,
     cq: u32,
 }
 
-/// What a wait came to.
+/// The result of a wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Waited {
-    /// Something completed, or the kernel takes no submissions at the moment.
+    /// There is a completion, or the kernel takes no submissions at the moment.
     Completed,
-    /// A signal ended it before anything completed.
+    /// A signal ended the wait before any completion.
     Interrupted,
 }
 
-/// Counts of what passed through.
+/// Counters of submissions and completions.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Traffic {
     pub(crate) submitted: u64,
@@ -42,11 +41,11 @@ pub(crate) struct Traffic {
     pub(crate) overflows: u64,
 }
 
-/// Which operations the kernel has. It was asked when the loop was made, whatever its version:
-/// distributions backport.
+/// The operations that the kernel has, probed when the loop was made. The version is not used,
+/// because distributions backport.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Features {
-    /// A bit for each.
+    /// A bit for each operation.
     operations: [u64; 4],
 }
 
@@ -55,7 +54,7 @@ impl Sizes {
     const LARGEST_SQ: u32 = 32768;
     const LARGEST_CQ: u32 = 65536;
 
-    /// Zero asks for the default: 128 submissions, and 8 completions for each of the submissions.
+    /// Zero means the default: 128 submissions, and 8 completions for each submission.
     pub(crate) fn new(sq: u32, cq: u32) -> Result<Sizes> {
         let sq =
             if sq == 0 { Sizes::DEFAULT_SQ.min(if cq == 0 { u32::MAX } else { cq }) } else { sq };
@@ -76,7 +75,7 @@ impl Features {
         Features { operations }
     }
 
-    /// Whether it has an operation.
+    /// Whether the kernel has an operation.
     #[inline]
     pub(crate) fn supports(&self, opcode: u8) -> bool {
         self.operations[usize::from(opcode) / 64] >> (opcode % 64) & 1 == 1

@@ -1,14 +1,10 @@
-//! The only room that talks to io_uring: setup, submission, the wait, completions, the armed
-//! timeout, the eventfd.
+//! The use of io_uring: setup, submission, the wait, completions, the armed timeout, the eventfd.
 //!
-//! A ring is used by one thread at a time, its owner's. It promises that a wait costs one
-//! `io_uring_enter`, with whatever was queued submitted by it; that a look at a busy ring costs no
-//! system call unless the shared flags say that something waits in the kernel; and that no
-//! completion is lost, an overflow of the queue included (the kernel keeps what did not fit:
-//! FEAT_NODROP, 5.5).
-//!
-//! What comes out of it are completions of others' submissions; its own, for the armed timeout, it
-//! keeps to itself.
+//! The owner's thread is the only user of a ring. A wait costs one `io_uring_enter`, which also
+//! submits the queued entries. Checking a busy ring costs no system call unless its shared flags
+//! report work in the kernel. No completion is lost when the queue overflows: the kernel keeps the
+//! rest (FEAT_NODROP, 5.5), unless it has no memory, which is reported. Completions of the ring's
+//! own requests, for wakes and the timeout, are not passed on.
 
 #[allow(unsafe_code)]
 mod queues;
@@ -37,47 +33,46 @@ use crate::error::{Error, Result, Sentence};
 use crate::sys::fork::Process;
 use crate::sys::memory::TryArc;
 
-/// The user data of the ring's own entries begins here: those of which nobody wants to know the
-/// end, of the poll for wakes, and of the timeout. The numbers of others, with `CANCEL_REPLY`, are
-/// below: generations of handles end before that.
+/// The user data of the ring's own entries begins here: requests whose end is ignored, the poll for
+/// wakes, and the timeout. The numbers of others, with `CANCEL_REPLY`, are below, because
+/// generations of handles end before.
 const IGNORED: u64 = 0xffff_fffc_0000_0000;
 const WAKE: u64 = 0xffff_fffd_0000_0000;
 
-/// At most so many completions are taken at once, so that a flood of them cannot hold up due timers
-/// (S9).
+/// The largest batch of completions, so that a flood of them cannot delay due timers (S9).
 const BATCH: usize = 256;
 
-/// Who executes the entries of a loop: a ring, used by one thread at a time, that of its loop.
+/// Executes the entries of a loop on a ring, used by one thread at a time, that of its loop.
 pub(crate) struct Kernel {
     queues: Queues,
-    /// After the queues, so that they are dropped when the ring has been closed.
+    /// After the queues, so that the pools are dropped after the ring is closed.
     pub(super) pools: Vec<Option<TryArc<Pool>>>,
     timeout: ArmedTimeout,
     traffic: Traffic,
     is_bound: bool,
     features: Features,
     abilities: Abilities,
-    /// Whether a poll for the wakes of other threads stands in the kernel, or is queued for it.
+    /// Whether a poll for the wakes of other threads is in the kernel, or queued for it.
     watches_wakes: bool,
-    /// Since when the kernel has taken no submissions, with nothing to be reaped; 0: it takes them.
+    /// Since when the kernel has taken no submissions, with nothing to reap; 0: it takes them.
     refused_since: u64,
-    /// Whether the kernel has lost a completion, and nobody has asked since.
+    /// Whether the kernel has lost a completion since the last `take_loss`.
     has_lost: bool,
-    /// How many it has lost, where it counts them and does not say so (5.13 to 5.18).
+    /// The number of lost completions, on kernels that only count them (5.13 to 5.18).
     dropped: u32,
-    /// Why the kernel refuses the ring's own poll or timeout, without which no wait would sleep; 0:
-    /// it does not. The next wait tells of it, once.
+    /// Why the kernel refused the ring's own poll or timeout, without which no wait would sleep; 0:
+    /// it did not. The next wait returns the error, once.
     own_error: i32,
     #[cfg(test)]
     pub(crate) faults: refusal::Faults,
-    /// Whether a host loop is told of completions, and what it polls where that is not an eventfd
-    /// alone.
+    /// The descriptor of a host loop, once it asked for one: an epoll, or (inner None) only an
+    /// eventfd.
     host: Option<Option<Epoll>>,
 }
 
-/// Making one, and what is known of it.
+/// Construction and properties.
 impl Kernel {
-    /// Sets a ring up: it belongs to whichever thread first enters the kernel with it.
+    /// Sets a ring up. It belongs to the thread that first enters the kernel with it.
     pub(crate) fn new(sizes: Sizes, process: Process) -> Result<Kernel> {
         let (uring, features, abilities) = setup::set_up(sizes)?;
         Ok(Kernel {
@@ -108,12 +103,12 @@ impl Kernel {
         self.traffic
     }
 
-    /// Whether it belongs to a thread, since its first entry into the kernel.
+    /// Whether the ring belongs to a thread, since its first entry into the kernel.
     pub(crate) fn is_bound(&self) -> bool {
         self.is_bound
     }
 
-    /// How many entries can be queued at once.
+    /// The number of entries that can be queued at once.
     #[cfg_attr(not(feature = "capi"), allow(dead_code, reason = "so far for C alone"))]
     pub(crate) fn capacity(&mut self) -> usize {
         self.queues.uring.submission().capacity()
@@ -124,13 +119,13 @@ impl Kernel {
         self.queues.uring.as_raw_fd()
     }
 
-    /// The descriptor that a host loop polls: it is readable, from the first call on, when
-    /// something completes and when `wakes` is.
+    /// The descriptor that a host loop polls: from the first call on, it is readable when there is
+    /// a completion and when `wakes` is readable.
     ///
-    /// It is `wakes` itself, which the kernel writes. The ring's own descriptor would not do: it
-    /// does not wake a poller on a ring with DEFER_TASKRUN (measured on 6.12 and 6.18). But a
-    /// kernel that waits to register would wait for all that is in flight (measured on 5.10), and
-    /// has no such ring: there it is an epoll of both.
+    /// It is `wakes` itself, which the kernel writes. The ring's own descriptor does not wake a
+    /// poller on a ring with DEFER_TASKRUN (measured on 6.12 and 6.18). A kernel that waits for
+    /// registration would wait for everything in flight (measured on 5.10), and has no such ring:
+    /// there, the descriptor is an epoll of both.
     pub(crate) fn host_fd(&mut self, wakes: &EventFd) -> Result<RawFd> {
         if self.host.is_none() {
             let host = self.make_host(wakes.as_fd());
@@ -152,10 +147,10 @@ impl Kernel {
     }
 }
 
-/// What is queued for it. A full queue is submitted first; EAGAIN when the kernel takes no more at
-/// the moment.
+/// The submission queue. A full queue is submitted first; EAGAIN when the kernel takes no entries
+/// at the moment.
 impl Kernel {
-    /// Makes sure that the next `count` entries can be pushed.
+    /// Ensures that the next `count` entries can be pushed.
     #[inline]
     pub(crate) fn reserve(&mut self, count: usize) -> Result<()> {
         let has_room = |ring: &mut Kernel| {
@@ -169,7 +164,7 @@ impl Kernel {
         if has_room(self) { Ok(()) } else { Err(Error::NO_SUBMISSION) }
     }
 
-    /// Queues an entry, after `reserve`; its completions bear the number given.
+    /// Queues an entry, after `reserve`; its completions have the given number.
     #[inline]
     pub(crate) fn push(&mut self, entry: Entry, number: u64) {
         debug_assert!(number < CANCEL_REPLY);
@@ -183,8 +178,8 @@ impl Kernel {
         Ok(())
     }
 
-    /// Queues the request to cancel the entry with this number. A refusal comes as a completion
-    /// whose number has the bit `CANCEL_REPLY` besides.
+    /// Queues a cancel of the entry with this number. A refusal is a completion whose number has
+    /// the bit `CANCEL_REPLY` added.
     pub(crate) fn cancel(&mut self, number: u64) -> Result<()> {
         let flags = if self.abilities.skips_success { flags::CQE_SKIP_SUCCESS } else { 0 };
         let cancel =
@@ -192,11 +187,11 @@ impl Kernel {
         self.push_own(cancel, CANCEL_REPLY | number)
     }
 
-    /// Queues the request that the poll with this number wait for other events. A refusal comes as
-    /// one to cancel does. Where polls cannot be updated it is cancelled instead, and is to be
-    /// submitted again.
+    /// Queues a change of the events of the poll with this number. A refusal is reported as that of
+    /// a cancel. Where polls cannot be updated, the poll is cancelled instead, and the caller
+    /// submits it again.
     ///
-    /// From 5.17 on: polls can be updated since 5.13, but one that is ready at once then ends
+    /// Used from 5.17: polls can be updated since 5.13, but then a poll that is ready at once ends
     /// without a completion (measured on Debian's 5.10.223, which has the io_uring of 5.15).
     pub(crate) fn update_poll(&mut self, number: u64, events: u32) -> Result<()> {
         const UPDATE_EVENTS: u32 = 1 << 1;
@@ -210,20 +205,18 @@ impl Kernel {
         self.push_own(update, CANCEL_REPLY | number)
     }
 
-    /// From now on, a wait ends when `wakes` is written, unless the kernel takes no submissions at
-    /// the moment.
-    ///
-    /// Queues the poll that completes when `wakes` is written, unless it stands in the kernel.
+    /// Makes waits end when `wakes` is written, unless the kernel takes no submissions at the
+    /// moment. Queues the poll for that, unless it is in the kernel.
     pub(crate) fn watch_wakes(&mut self, wakes: &EventFd) -> Result<()> {
         if self.watches_wakes {
             return Ok(());
         }
         let is_multishot = self.abilities.polls_multishot;
         if !is_multishot {
-            // Such a poll would complete at once, for what was written before.
+            // A one-shot poll would complete at once for earlier writes.
             let _ = wakes.read();
         }
-        // With EPOLLET it never has to be read.
+        // With EPOLLET, the eventfd never has to be read.
         let op_flags = poll_events((libc::POLLIN as u32) | libc::EPOLLET as u32);
         // IORING_POLL_ADD_MULTI is the lowest bit.
         let (fd, len) = (wakes.as_fd().as_raw_fd(), is_multishot.into());
@@ -239,17 +232,17 @@ impl Kernel {
         Ok(())
     }
 
-    /// Whether anything is queued that the kernel has not taken.
+    /// Whether entries are queued that the kernel has not taken.
     #[inline]
     pub(crate) fn has_queued(&mut self) -> bool {
         !self.queues.uring.submission().is_empty()
     }
 }
 
-/// Submitting and waiting. `until` is on CLOCK_MONOTONIC; `u64::MAX` is no limit.
+/// Submitting and waiting. `until` is on CLOCK_MONOTONIC; `u64::MAX` means no limit.
 impl Kernel {
-    /// Submits what is queued and lets the kernel post what it holds back. No system call when
-    /// neither is there.
+    /// Submits queued entries, and makes the kernel post completions that it holds back. No system
+    /// call without either.
     #[inline]
     pub(crate) fn submit(&mut self) -> Result<()> {
         let queue = self.queues.uring.submission();
@@ -260,40 +253,39 @@ impl Kernel {
         self.enter(0).map(drop)
     }
 
-    /// As `submit`, with a timeout that completes at `until`, unless one is armed that comes no
+    /// As `submit`, with a timeout that completes at `until`, unless one is armed that is not
     /// later.
     pub(crate) fn submit_with_timeout(&mut self, until: u64) -> Result<()> {
         self.arm(until)?;
         self.submit()
     }
 
-    /// Submits what is queued and sleeps until something completes, or wakes are written that are
-    /// watched, at the latest until `until`. One system call. It may come back early, for a timeout
-    /// that was armed before.
+    /// Submits queued entries and sleeps until a completion or a wake of watched wakes, at the
+    /// latest until `until`. One system call. May return early, for a timeout that was armed
+    /// before.
     pub(crate) fn wait(&mut self, until: u64) -> Result<Waited> {
         match std::mem::take(&mut self.own_error) {
             0 => {}
             libc::ENOMEM => return Err(Error::NO_MEMORY),
             errno => return Err(Error::new(Errno::from_raw(errno), Sentence::OwnRefused)),
         }
-        // Where there was no room for the poll for wakes, or it was lost (EBADR), the wait does not
-        // sleep.
+        // Without the poll for wakes, for lack of space or because it was lost (EBADR), the wait
+        // does not sleep.
         let waited = self.arm(until).and_then(|()| self.enter(u32::from(self.watches_wakes)));
         self.pause_if_refused(waited, until)
     }
 
-    /// Submits what is queued and waits until something completes, which may have happened already,
-    /// or until `until`.
+    /// Submits queued entries and waits until there is a completion, or until `until`.
     pub(crate) fn wait_for_completion(&mut self, until: u64) -> Result<Waited> {
         let waited = self.arm(until).and_then(|()| self.enter(1));
         self.pause_if_refused(waited, until)
     }
 
-    /// Submits what is queued, and has the kernel do the work that it has put off, of which there
-    /// are `most` pieces at most. One system call as a rule.
+    /// Submits queued entries, and makes the kernel do its deferred work, at most `most` pieces.
+    /// Usually one system call.
     ///
-    /// Where the kernel does 20 pieces in a call (6.18), another does the rest: it asks for as many
-    /// completions as the queue holds, and waits for none.
+    /// A kernel that does 20 pieces in a call (6.18) does the rest in further calls, which ask for
+    /// as many completions as the queue holds, and wait for none.
     pub(crate) fn settle(&mut self, most: usize) -> Result<()> {
         const NO_TIME: Timespec = Timespec::new();
         const PIECES: usize = 20;
@@ -309,7 +301,7 @@ impl Kernel {
             let settled = self.faults.settled(settled);
             match settled.as_ref().map_err(setup::errno) {
                 Ok(_) | Err(Errno::ETIME | Errno::EINTR | Errno::EBUSY | Errno::EAGAIN) => {}
-                // It says so once.
+                // The kernel reports the loss once.
                 Err(Errno::EBADR) => return Err(self.lost()),
                 Err(errno) => return Err(Error::new(errno, Sentence::EnterFailed)),
             }
@@ -342,7 +334,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// `io_uring_enter`, once: submits what is queued, waits for `wanted` completions.
+    /// `io_uring_enter`, once: submits queued entries, waits for `wanted` completions.
     fn enter(&mut self, wanted: u32) -> Result<Waited> {
         if !self.queues.process.is_current() {
             return Err(Error::FORKED);
@@ -357,7 +349,7 @@ impl Kernel {
         self.traffic.overflows += u64::from(queue.cq_overflow());
         drop(queue);
         let result = self.call_enter(queued, wanted);
-        // A signal handler of the program's may have forked meanwhile, and this may be the child.
+        // A signal handler of the program may have forked, and this may be the child.
         if !self.queues.process.is_current() {
             return Err(Error::FORKED);
         }
@@ -367,8 +359,8 @@ impl Kernel {
         let left = self.queues.uring.submission().len();
         self.traffic.submitted += (queued - left.min(queued)) as u64;
         match result.as_ref().map_err(setup::errno) {
-            // An entry that submits and sleeps does not say EINTR, it says how many it has
-            // submitted (S21).
+            // A call that submits and sleeps returns the number of submissions instead of EINTR
+            // (S21).
             Ok(_) if wanted > 0 && left == 0 && !self.has_completions() => Ok(Waited::Interrupted),
             Ok(_) => Ok(Waited::Completed),
             Err(Errno::EINTR) => Ok(Waited::Interrupted),
@@ -388,26 +380,26 @@ impl Kernel {
     }
 }
 
-/// What has completed.
+/// The completion queue.
 impl Kernel {
-    /// Whether completions wait, in the queue or in the kernel. No system call.
+    /// Whether there are completions, in the queue or in the kernel. No system call.
     #[inline]
     pub(crate) fn has_completions(&mut self) -> bool {
         if !self.queues.uring.completion().is_empty() {
             return true;
         }
-        // Only an entry with GETEVENTS brings what these flags tell of.
+        // Only an enter with GETEVENTS fetches the completions that these flags report.
         let queue = self.queues.uring.submission();
         queue.taskrun() || queue.cq_overflow()
     }
 
-    /// How many `reap` takes at most.
+    /// The most completions that `reap` takes.
     #[inline]
     pub(crate) fn batch_len(&mut self) -> usize {
         self.queues.uring.completion().len().min(BATCH)
     }
 
-    /// Takes one batch of completions, and gives those of entries that were pushed to `completed`.
+    /// Takes one batch of completions, and passes those of pushed entries to `completed`.
     #[inline]
     pub(crate) fn reap(&mut self, mut completed: impl FnMut(Completed)) {
         let mut taken = 0;
@@ -432,14 +424,14 @@ impl Kernel {
         self.traffic.completed += taken;
     }
 
-    /// Takes the completions of its own entries that stand before any other. Whether others are
-    /// left, which stay where they are.
+    /// Takes the leading completions of the ring's own entries. Returns whether others are left in
+    /// the queue.
     pub(crate) fn reap_own(&mut self) -> bool {
         loop {
             let mut queue = self.queues.uring.completion();
             let Some(entry) = queue.next() else { return false };
             if entry.user_data() < IGNORED {
-                // Its drop would tell the kernel that the entry has been taken.
+                // Dropping the queue would tell the kernel that the entry has been taken.
                 std::mem::forget(queue);
                 return true;
             }
@@ -449,8 +441,7 @@ impl Kernel {
         }
     }
 
-    /// Brings the completions for which the queue had no room into the queue that has been emptied.
-    /// Whether there were any.
+    /// Moves completions that overflowed into the emptied queue. Returns whether there were any.
     pub(crate) fn fetch_overflow(&mut self) -> Result<bool> {
         let has_overflowed = self.queues.uring.submission().cq_overflow();
         if has_overflowed {
@@ -460,7 +451,7 @@ impl Kernel {
     }
 }
 
-/// Takes note of a completion of the ring's own.
+/// Handles a completion of the ring's own entry.
 fn completed_own(
     timeout: &mut ArmedTimeout,
     watches_wakes: &mut bool,
@@ -472,7 +463,7 @@ fn completed_own(
         WAKE => *watches_wakes &= cqueue::more(entry.flags()),
         own => timeout.completed(own, entry.result()),
     }
-    // These say that a timeout has come or was taken back, or that a change came too late for it.
+    // Expected results of a timeout that has expired, was removed, or was changed too late.
     const EXPECTED: [i32; 5] =
         [libc::ETIME, libc::ECANCELED, libc::ENOENT, libc::EALREADY, libc::EBUSY];
     if entry.result() < 0 && !EXPECTED.contains(&-entry.result()) {
@@ -482,7 +473,7 @@ fn completed_own(
 
 impl Drop for Kernel {
     fn drop(&mut self) {
-        // In a forked child the descriptor may be another one.
+        // In a forked child, the descriptor may be another one.
         if !self.queues.process.is_current() {
             std::mem::forget(self.host.take());
         }

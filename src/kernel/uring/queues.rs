@@ -1,8 +1,7 @@
 //! The two queues and the system calls, as far as they are `unsafe`.
 //!
-//! An entry comes in as an `Entry`, for which somebody vouches; so whatever stands in the queue may
-//! be submitted. The ring is unmapped and closed in the process that it was made in, and nowhere
-//! else.
+//! Only an `Entry` can be queued, whose maker guarantees its memory; so everything in the queue may
+//! be submitted. The ring is unmapped and closed only in the process that made it.
 
 use std::io;
 use std::mem::ManuallyDrop;
@@ -23,12 +22,12 @@ const _: () = assert!(size_of::<squeue::Entry>() == size_of::<Sqe>());
 pub(super) struct Queues {
     pub(super) uring: ManuallyDrop<IoUring>,
     pub(super) process: Process,
-    /// How many entries have been queued.
+    /// The number of entries that have been queued.
     pushed: u64,
-    /// The numbers of the last ones, as many as the queue holds: a power of two. The n-th since the
-    /// beginning stands in the place n modulo their count.
+    /// The numbers of the last entries, as many as the queue holds, a power of two. The n-th entry
+    /// is at index n modulo this count.
     numbers: Box<[u64]>,
-    /// When the ring's own timeout comes. The kernel reads it when it takes the entry.
+    /// The time of the ring's own timeout. The kernel reads it when it takes the entry.
     time: Box<Timespec>,
 }
 
@@ -42,41 +41,41 @@ impl Queues {
         Ok(Queues { uring: ManuallyDrop::new(uring), process, pushed: 0, numbers, time })
     }
 
-    /// How many entries have been queued since the beginning, and how many of these has the kernel
-    /// taken.
+    /// The number of entries queued since the beginning, and the number of those that the kernel
+    /// has taken.
     #[inline]
     pub(super) fn counts(&mut self) -> (u64, u64) {
         (self.pushed, self.pushed - self.uring.submission().len() as u64)
     }
 
-    /// The numbers of the entries that are queued and that the kernel has not taken.
+    /// The numbers of the queued entries that the kernel has not taken.
     pub(super) fn untaken(&mut self) -> impl Iterator<Item = u64> {
         let (pushed, taken) = self.counts();
         (taken..pushed).map(|at| self.numbers[at as usize % self.numbers.len()])
     }
 
-    /// Queues an entry. There is room for it.
+    /// Queues an entry. Needs space in the queue.
     #[inline]
     pub(super) fn push(&mut self, entry: Entry, number: u64) {
         let sqe = Sqe { user_data: number, ..*entry };
         let at = self.pushed as usize & (self.numbers.len() - 1);
         self.numbers[at] = number;
         self.pushed += 1;
-        // SAFETY: both types are the kernel's structure, of 64 bytes (asserted above) in which any
-        // bits are valid; what the entry points to lives as long as `Entry` says.
+        // SAFETY: the assertion above shows that both types are the kernel's 64-byte structure, in
+        // which all bits are valid, and the maker of the `Entry` guarantees its memory.
         let pushed = unsafe {
             self.uring.submission().push(&std::mem::transmute::<Sqe, squeue::Entry>(sqe))
         };
         debug_assert!(pushed.is_ok(), "reserve() made room");
     }
 
-    /// Says to the timeouts that are pushed, and that the kernel has not taken, when they come.
+    /// Changes the time of queued timeouts that the kernel has not taken.
     pub(super) fn set_time(&mut self, time: Timespec) {
         *self.time = time;
     }
 
-    /// Queues what arms, updates or removes the ring's own timeout; where the time is, it says
-    /// here. There is room for it.
+    /// Queues an entry that arms, updates or removes the ring's own timeout, and sets the address
+    /// of the time. Needs space in the queue.
     pub(super) fn push_timed(&mut self, sqe: Sqe, number: u64) {
         let time = &raw const *self.time as u64;
         let sqe = match sqe.opcode {
@@ -85,27 +84,27 @@ impl Queues {
             _ => sqe,
         };
         assert!(matches!(sqe.opcode, opcodes::TIMEOUT | opcodes::TIMEOUT_REMOVE));
-        // SAFETY: such an entry points at nothing but the time, which is boxed, and is read by an
-        // enter of these queues.
+        // SAFETY: such an entry points only at the boxed time, which lives as long as these queues
+        // and is read during their enter.
         self.push(unsafe { Entry::new(sqe) }, number);
     }
 
-    /// Submits `queued` entries, waits for `wanted` completions, and has the kernel post what it
-    /// holds back.
+    /// Submits `queued` entries, waits for `wanted` completions, and makes the kernel post
+    /// completions that it holds back.
     #[inline]
     pub(super) fn enter(&mut self, queued: usize, wanted: u32) -> io::Result<usize> {
         let flags = EnterFlags::GETEVENTS.bits();
-        // SAFETY: no argument is passed, and only `push` has queued entries.
+        // SAFETY: no argument is passed, and `push` guarantees the queued entries.
         unsafe { self.uring.submitter().enter::<()>(queued as u32, wanted, flags, None) }
     }
 }
 
 impl Kernel {
-    /// Shows the kernel a ring of buffers as `group`; it fills each bit by bit where it can.
+    /// Registers a buffer ring as `group`, with incremental filling where the kernel has it.
     ///
     /// # Safety
-    /// The ring, and the buffers whose addresses are put into it, live until they are unregistered
-    /// or this ring is dropped.
+    /// The ring, and the buffers whose addresses are put into it, live until the ring is
+    /// unregistered or this kernel is dropped.
     pub(in crate::kernel) unsafe fn register_buffers(
         &self,
         ring: u64,
@@ -114,7 +113,7 @@ impl Kernel {
     ) -> Result<()> {
         const IOU_PBUF_RING_INC: u16 = 2;
         let register = |flags| {
-            // SAFETY: the caller keeps the ring and its buffers.
+            // SAFETY: the caller guarantees that the ring and its buffers live.
             uninterrupted(|| unsafe {
                 self.queues
                     .uring
@@ -136,11 +135,10 @@ impl Kernel {
 
 impl Drop for Queues {
     fn drop(&mut self) {
-        // In a forked child the ring is the parent's, its addresses may hold the child's own memory
-        // by now, and the descriptor may be another one: nothing is unmapped and nothing is closed
-        // there (S33).
+        // In a forked child, nothing is unmapped or closed (S33): the ring is the parent's, its
+        // addresses may be other memory of the child by now, and the descriptor may be another one.
         if self.process.is_current() {
-            // SAFETY: it is dropped once, here, and not used again.
+            // SAFETY: the field is dropped only here, and not used afterwards.
             unsafe { ManuallyDrop::drop(&mut self.uring) };
         }
     }
@@ -153,7 +151,7 @@ mod tests {
     use io_uring::{opcode, types};
     use std::ptr;
 
-    /// The entries of the io-uring crate, which the ring takes, have each field where ours has it.
+    /// Each field of ours has the offset of the io-uring crate's entry, which the ring takes.
     #[test]
     fn s13_an_entry_is_what_the_crate_would_make() {
         let address = ptr::without_provenance_mut(0x1112_1314_1516_1718);
@@ -179,8 +177,8 @@ mod tests {
             personality: 0x9192,
             ..Sqe::default()
         };
-        // SAFETY: both are the kernel's structure, of 64 bytes (asserted above) in which any bits
-        // are valid.
+        // SAFETY: the assertion above shows that both types are the kernel's 64-byte structure, in
+        // which all bits are valid.
         assert_eq!(unsafe { std::mem::transmute::<squeue::Entry, Sqe>(theirs) }, ours);
     }
 }

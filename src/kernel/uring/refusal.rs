@@ -1,8 +1,7 @@
-//! Refusals of the kernel: of submissions for which there is no memory, of every enter, of the
-//! keeping of a completion.
+//! Refusals of the kernel: no memory for submissions, a failed enter, a lost completion.
 //!
-//! Submissions that are refused stay queued. They are tried again, with pauses in the place of
-//! sleep, until that has lasted so long that it is an error.
+//! Refused submissions stay queued. They are retried, with pauses instead of sleeps, and become an
+//! error after one second. A lost completion is reported once.
 
 use std::time::Duration;
 
@@ -13,21 +12,21 @@ use crate::error::{Error, Result};
 use crate::kernel::Waited;
 use crate::time::monotonic;
 
-/// How long the kernel may take no submissions before that is an error, and how long a wait pauses
-/// before the next try, in nanoseconds.
+/// In nanoseconds: how long the kernel may take no submissions before that is an error, and how
+/// long a wait pauses before the next attempt.
 const PATIENCE: u64 = 1_000_000_000;
 const PAUSE: u64 = 1_000_000;
 
 impl Kernel {
-    /// As `submit`, instead of a wait. While the kernel takes no submissions it pauses until the
-    /// next try, at the latest until `until`.
+    /// As `submit`, instead of a wait. While the kernel takes no submissions, pauses until the next
+    /// attempt, at the latest until `until`.
     pub(crate) fn submit_or_pause(&mut self, until: u64) -> Result<()> {
         let submitted = self.submit().map(|()| Waited::Completed);
         self.pause_if_refused(submitted, until).map(drop)
     }
 
-    /// While the kernel takes no submissions, a wait that did not sleep lasts until the next try,
-    /// at the latest until `until`.
+    /// While the kernel takes no submissions, extends a wait that did not sleep until the next
+    /// attempt, at the latest until `until`.
     pub(super) fn pause_if_refused(
         &mut self,
         waited: Result<Waited>,
@@ -59,7 +58,7 @@ impl Kernel {
         Ok(Waited::Completed)
     }
 
-    /// How many completions the kernel has lost.
+    /// The number of completions that the kernel has lost.
     pub(super) fn count_dropped(&mut self) -> u32 {
         #[cfg(test)]
         if self.faults.drops > 0 {
@@ -68,8 +67,8 @@ impl Kernel {
         self.queues.uring.completion().overflow()
     }
 
-    /// The kernel had no memory to keep a completion that did not fit into the queue: the ring's
-    /// own may be the one.
+    /// The kernel had no memory to keep a completion that did not fit into the queue. It may be one
+    /// of the ring's own entries.
     #[cold]
     pub(super) fn lost(&mut self) -> Error {
         self.timeout.forget();
@@ -79,18 +78,17 @@ impl Kernel {
         Error::COMPLETION_LOST
     }
 
-    /// Whether a completion has been lost since `take_loss` was called last.
+    /// Whether a completion has been lost since the last `take_loss`.
     pub(crate) fn has_loss(&self) -> bool {
         self.has_lost
     }
 
-    /// Whether a completion has been lost since this was asked last. Which one it was is not known.
+    /// As `has_loss`, and clears the note. Which completion was lost is unknown.
     pub(crate) fn take_loss(&mut self) -> bool {
         std::mem::take(&mut self.has_lost)
     }
 
-    /// Gives the numbers of the entries that are queued and that the kernel has not taken to
-    /// `untaken`.
+    /// Passes the numbers of the queued entries that the kernel has not taken to `untaken`.
     #[cold]
     pub(crate) fn for_each_untaken(&mut self, untaken: impl FnMut(u64)) {
         self.queues.untaken().for_each(untaken);
@@ -101,19 +99,19 @@ impl Kernel {
 #[cfg(test)]
 #[derive(Default, Debug)]
 pub(crate) struct Faults {
-    /// The next completion that is not the ring's own is lost.
+    /// Loses the next completion that is not the ring's own.
     pub(crate) loses_next: bool,
-    /// So many of the next enters fail, with this errno.
+    /// The number of next enters that fail, and their errno.
     pub(crate) enters: (u32, i32),
-    /// So many completions the kernel says to have lost, where it counts them.
+    /// The number of completions that the kernel counts as lost.
     pub(crate) drops: u32,
-    /// The next call that settles more than one enter does says that a completion has been lost.
+    /// The next call of `settle` with more than one enter reports a lost completion.
     pub(crate) settle_loses: bool,
 }
 
 #[cfg(test)]
 impl Faults {
-    /// One is lost now. The next enter says so, or the count.
+    /// Loses a completion now; the next enter or the count reports it.
     pub(super) fn lose(&mut self, is_counted: bool) {
         self.loses_next = false;
         if is_counted {
@@ -134,14 +132,14 @@ impl Faults {
     }
 }
 
-/// What only tests do to it.
+/// Functions only for tests.
 #[cfg(test)]
 impl Kernel {
     pub(crate) fn uring(&mut self) -> &mut Kernel {
         self
     }
 
-    /// As on a kernel from 5.13 to 5.18, which counts the completions that it has lost.
+    /// As on a kernel from 5.13 to 5.18, which counts lost completions.
     pub(crate) fn count_losses(&mut self) {
         self.abilities.waits_to_register = true;
     }
@@ -151,7 +149,7 @@ impl Kernel {
         self.abilities.polls_multishot = false;
     }
 
-    /// Submits operations that complete at once and belong to nobody.
+    /// Submits operations that complete at once and whose completions are ignored.
     pub(crate) fn flood(&mut self, count: u64) {
         let nop = Sqe { opcode: opcodes::NOP, fd: -1, ..Sqe::default() };
         for _ in 0..count {

@@ -1,5 +1,7 @@
-//! Setting a ring up: the ladder of flags, the sizes, and what to say when the kernel refuses
-//! (S32).
+//! Setup of a ring: the flags, from the best to the oldest, the sizes, and the errors (S32).
+//!
+//! Features are probed, never derived from the kernel's version. The ring is not bound to a thread
+//! yet.
 
 use std::io;
 
@@ -11,14 +13,14 @@ use crate::abi::opcodes::{self, Version};
 use crate::error::{Error, Result, Sentence};
 use crate::sys::c_library::variable;
 
-/// Sets the flags of one rung.
+/// Sets the flags of one step of the ladder.
 type Rung = fn(&mut io_uring::Builder);
 
-/// The rungs from the best down, each with the version that has its flags. A kernel that does not
-/// know a flag says EINVAL. Those of a ring that belongs to a thread make it disabled: it is bound
-/// to the thread that enables it.
+/// The steps from the best down, each with the first version that has its flags. A kernel that does
+/// not know a flag fails with EINVAL. A ring that belongs to a thread starts disabled: enabling
+/// binds it to the calling thread.
 const LADDER: [(Version, Rung); 3] = [
-    // 6.1: completions are posted only when the loop's own thread asks for them, with nothing to
+    // 6.1: completions are posted only when the loop's own thread asks for them, which needs no
     // lock.
     (Version(6, 1), |builder| {
         builder
@@ -28,29 +30,28 @@ const LADDER: [(Version, Rung); 3] = [
             .setup_submit_all()
             .setup_r_disabled();
     }),
-    // 5.19: completions are posted at the next transition to the kernel; no interrupt to the
-    // thread.
+    // 5.19: completions are posted at the next transition to the kernel, without an interrupt of
+    // the thread.
     (Version(5, 19), |builder| {
         builder.setup_coop_taskrun().setup_taskrun_flag().setup_submit_all().setup_r_disabled();
     }),
-    // 5.10. It belongs to no thread.
+    // 5.10. The ring belongs to no thread.
     (Version(0, 0), |_| {}),
 ];
 
 const NO_IO_URING: Error = Error::new(Errno::ENOSYS, Sentence::NoIoUring);
 
-/// What the kernel can do beyond operations.
+/// Features of the kernel besides operations.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Abilities {
     pub(super) skips_success: bool,
     pub(super) updates_timeouts: bool,
     pub(super) polls_multishot: bool,
-    /// Whether the ring is to be enabled before it is used.
+    /// Whether the ring must be enabled before use.
     pub(super) starts_disabled: bool,
-    /// Whether to register anything with the ring is to wait until nothing is in flight on it:
-    /// until 5.17.
+    /// Whether registration waits until nothing is in flight on the ring: until 5.17.
     pub(super) waits_to_register: bool,
-    /// Whether a buffer may be filled bit by bit, if the kernel does not refuse.
+    /// Whether a buffer may be filled incrementally, if the kernel does not refuse.
     pub(super) fills_buffers_in_parts: bool,
 }
 
@@ -59,20 +60,20 @@ impl Abilities {
         let params = uring.params();
         Abilities {
             skips_success: params.is_feature_skip_cqe_on_success() && pretended >= Version(5, 17),
-            // TIMEOUT_UPDATE has no probe of its own; EXT_ARG came with it.
+            // TIMEOUT_UPDATE has no probe; EXT_ARG came with it.
             updates_timeouts: params.is_feature_ext_arg() && pretended >= Version(5, 11),
-            // Nor have multishot polls; tags for resources came with them.
+            // Multishot polls have none either; tags for resources came with them.
             polls_multishot: params.is_feature_resource_tagging() && pretended >= Version(5, 13),
             starts_disabled: rung > Version(0, 0),
-            // It has no probe either; the next rung came soon after.
+            // No probe either; the 5.19 step came soon after.
             waits_to_register: rung < Version(5, 19),
             fills_buffers_in_parts: pretended >= Version(6, 12),
         }
     }
 }
 
-/// The version that the variable `RINGLOOP_KERNEL` names (`5.10`): what came later is not used, so
-/// that a program can be tried as it would be on that kernel. Not set: all is used that is there.
+/// The version in the variable `RINGLOOP_KERNEL` (for example `5.10`). Later features are not used,
+/// so that a program can be tested as on that kernel. Not set: all features are used.
 fn pretended_version() -> Result<Version> {
     let Some(value) = variable(c"RINGLOOP_KERNEL") else { return Ok(Version::ANY) };
     let version = value.to_str().ok().and_then(|value| value.split_once('.'));
@@ -90,8 +91,8 @@ pub(super) fn set_up(sizes: Sizes) -> Result<(IoUring, Features, Abilities)> {
             continue;
         }
         let mut builder = IoUring::builder();
-        // A forked child inherits the mapping, and is kept out of it by `Process`. Without it
-        // (MADV_DONTFORK) valgrind 3.19 crashes in a child that maps memory.
+        // A forked child inherits the mapping, and `Process` keeps it from using it. With
+        // MADV_DONTFORK, valgrind 3.19 crashes in a child that maps memory.
         builder.setup_cqsize(sizes.cq);
         rung(&mut builder);
         match builder.build(sizes.sq) {
@@ -105,7 +106,7 @@ pub(super) fn set_up(sizes: Sizes) -> Result<(IoUring, Features, Abilities)> {
     Err(Error::new(refusal, what_to_change(refusal)))
 }
 
-/// Asks the kernel what it can do, whatever its version says: distributions backport.
+/// Probes the kernel's features. The version is not used, because distributions backport.
 fn probe(
     uring: IoUring,
     rung: Version,
@@ -114,7 +115,7 @@ fn probe(
     let mut probe = Probe::new();
     uninterrupted(|| uring.submitter().register_probe(&mut probe)).map_err(
         |errno| match errno {
-            // It is so old that it cannot be asked (before 5.6).
+            // The kernel is too old to be probed (before 5.6).
             Errno::EINVAL => NO_IO_URING,
             _ => refusal(errno, what_to_change(errno)),
         },
@@ -132,8 +133,8 @@ fn probe(
     Ok((uring, features, abilities))
 }
 
-/// Whether the kernel can be entered with the ring. While it is disabled, an enter says EBADFD and
-/// binds it to no thread; on the oldest rung, an enter that asks for nothing does nothing.
+/// Checks that the kernel can be entered with the ring. On a disabled ring, an enter fails with
+/// EBADFD and binds it to no thread; on the oldest step, an empty enter does nothing.
 fn check_enter(uring: &IoUring) -> Result<()> {
     // Nothing is queued.
     match uring.submitter().submit().map_err(|error| errno(&error)) {
@@ -142,7 +143,7 @@ fn check_enter(uring: &IoUring) -> Result<()> {
     }
 }
 
-/// The error of a call that comes after a setup that succeeded: what a filter says, or `other`.
+/// The error of a call after a successful setup: that of a filter, or `other`.
 pub(super) fn refusal(errno: Errno, other: Sentence) -> Error {
     let is_filtered = matches!(errno, Errno::EPERM | Errno::EACCES | Errno::ENOSYS);
     Error::new(errno, if is_filtered { Sentence::CallRefused } else { other })
@@ -159,7 +160,7 @@ fn what_to_change(errno: Errno) -> Sentence {
     }
 }
 
-/// Makes a system call again when a signal has ended it: registering waits, on kernels before 5.18.
+/// Repeats a system call that a signal has interrupted: registration waits on kernels before 5.18.
 pub(super) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> nix::Result<T> {
     loop {
         match call().map_err(|error| errno(&error)) {

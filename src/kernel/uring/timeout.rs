@@ -1,12 +1,11 @@
-//! The armed timeout: the one IORING_OP_TIMEOUT that stands in the kernel for the earliest
-//! deadline.
+//! The armed timeout: the one IORING_OP_TIMEOUT in the kernel for the earliest deadline.
 //!
-//! It is absolute, on CLOCK_MONOTONIC; in a time namespace it is relative, since the kernel does
-//! not translate deadlines of io_uring's by the namespace's offset (measured on 6.18: they came by
-//! the offset too late, or at once). An earlier deadline updates it (5.11; before that it is
-//! removed and another one armed); a later one leaves it alone, since one needless wakeup is
-//! cheaper than an update each time. Its completion is a reason to look at the timer queue, never
-//! the truth.
+//! The timeout is absolute, on CLOCK_MONOTONIC. In a time namespace it is relative, because
+//! io_uring does not apply the namespace's offset to deadlines (measured on 6.18: they were late by
+//! the offset, or immediate). An earlier deadline updates the timeout (5.11; before, it is removed
+//! and another one armed). A later deadline does not, because one needless wakeup is cheaper than
+//! an update each time. A completion only makes the loop check the timer queue; it does not prove
+//! that a timer is due.
 
 use std::fs::File;
 use std::io::Read;
@@ -17,12 +16,12 @@ use crate::abi::opcodes;
 use crate::abi::sqe::{Sqe, Timespec, flags};
 use crate::time::monotonic;
 
-/// The user data of the ring's own entries: all ones above, what it was in bit 32, the round of
-/// arming below.
+/// The user data of the timeout's entries: all ones in the upper bits, the kind in bit 32, the
+/// round of arming in the lower half.
 const TIMEOUT: u64 = 0xffff_fffe_0000_0000;
 const CHANGE: u64 = 0xffff_ffff_0000_0000;
 
-/// `IORING_TIMEOUT_*`: the time is one of the clock's; it is the new one of another timeout.
+/// `IORING_TIMEOUT_*`: the time is absolute; the time is the new one of another timeout.
 const ABSOLUTE: u32 = 1 << 0;
 pub(super) const UPDATE: u32 = 1 << 1;
 
@@ -30,9 +29,9 @@ pub(super) const UPDATE: u32 = 1 << 1;
 pub(super) struct ArmedTimeout {
     /// The deadline in the kernel, or queued for it.
     armed: Option<u64>,
-    /// The number of the entry for it among all that were queued, if there is one.
+    /// The number of its entry among all that were queued, if there is one.
     queued: Option<u64>,
-    /// Tells completions of this timeout from those of its predecessors.
+    /// Distinguishes completions of this timeout from those of earlier ones.
     round: u32,
     is_absolute: bool,
 }
@@ -42,8 +41,8 @@ impl ArmedTimeout {
         ArmedTimeout { armed: None, queued: None, round: 0, is_absolute: !in_time_namespace() }
     }
 
-    /// What is to be queued so that a timeout comes at `deadline` or before, each with its number:
-    /// entries that lack the address of the time.
+    /// The entries to be queued so that a timeout expires at `deadline` or before, each with its
+    /// number. They lack the address of the time.
     pub(super) fn arm(
         &mut self,
         deadline: u64,
@@ -54,7 +53,7 @@ impl ArmedTimeout {
         if before.is_some_and(|armed| armed <= deadline) {
             return [None; 2];
         }
-        // A relative one begins when it is submitted, which is later: it comes late rather than
+        // A relative timeout begins at its submission, which is later, so it is late rather than
         // early.
         let nanos =
             if self.is_absolute { deadline } else { deadline.saturating_sub(monotonic()).max(1) };
@@ -62,7 +61,7 @@ impl ArmedTimeout {
         self.armed = Some(deadline);
         let (queued, taken) = queues.counts();
         if self.queued.is_some_and(|number| number >= taken) {
-            // The entry that points to the time has not been read yet: it now says the new
+            // The kernel has not read the entry that points to the time, which now has the new
             // deadline.
             return [None; 2];
         }
@@ -72,8 +71,7 @@ impl ArmedTimeout {
         let remove =
             Sqe { opcode: opcodes::TIMEOUT_REMOVE, fd: -1, addr: number, ..Sqe::default() };
         if before.is_some() && abilities.updates_timeouts {
-            // Unskipped, the completion of the update would end the wait (5.17; before that it
-            // does).
+            // Without CQE_SKIP_SUCCESS (before 5.17), the completion of the update ends the wait.
             let flags = if abilities.skips_success { flags::CQE_SKIP_SUCCESS } else { 0 };
             let update = Sqe { flags, op_flags: op_flags | UPDATE, ..remove };
             return [Some((update, change)), None];
@@ -84,22 +82,22 @@ impl ArmedTimeout {
         if before.is_none() {
             return [first, None];
         }
-        // Of two entries, the second is the one that points to the time.
+        // Of two entries, the second points to the time.
         self.queued = Some(queued + 1);
         [Some((remove, change)), first]
     }
 
-    /// Nothing is known of the kernel's timeout any more.
+    /// Discards what is known of the kernel's timeout.
     pub(super) fn forget(&mut self) {
         self.armed = None;
         self.queued = None;
     }
 
-    /// Takes note of a completion of the timeout's own.
+    /// Handles a completion of the timeout's entries.
     #[inline]
     pub(super) fn completed(&mut self, user_data: u64, result: i32) {
-        // A timeout that has come or gone, or a change that came too late for it: forget it and
-        // look again.
+        // The timeout has expired or was removed, or a change came too late: the next wait arms it
+        // again.
         let ended = user_data < CHANGE || result < 0;
         if ended && user_data as u32 == self.round {
             self.armed = None;
@@ -109,7 +107,8 @@ impl ArmedTimeout {
 
 /// Whether CLOCK_MONOTONIC has an offset here: that of a time namespace (5.6).
 fn in_time_namespace() -> bool {
-    // Two lines of a name, seconds and nanoseconds; no such file: no such namespaces.
+    // The file has two lines of a name, seconds and nanoseconds. Without the file, the kernel has
+    // no time namespaces.
     let mut offsets = [0; 256];
     let read = File::open("/proc/self/timens_offsets").and_then(|mut file| file.read(&mut offsets));
     let Ok(text) = std::str::from_utf8(&offsets[..read.unwrap_or(0)]) else { return false };
