@@ -1,6 +1,8 @@
-//! One accept for any number of connections (5.19); before that, one after the other. On a
-//! descriptor with O_NONBLOCK, kernels until 5.17 say EAGAIN where an accept would wait: a poll
-//! waits instead.
+//! The driver of an accept with many results: one entry for all connections (5.19), or one for
+//! each.
+//!
+//! On a descriptor with O_NONBLOCK, kernels until 5.17 return EAGAIN where an accept would wait;
+//! the driver then waits with a poll. When descriptors run out, it tries again every 100 ms.
 
 use libc::c_int;
 
@@ -14,24 +16,24 @@ use crate::pending::event::OpResult;
 /// `IORING_ACCEPT_MULTISHOT`, in `ioprio`.
 const MULTISHOT: u16 = 1;
 
-/// How long it rests when descriptors or memory have run out.
+/// The pause after descriptors or memory have run out.
 static REST: Timespec = Timespec::from_nanos(100_000_000);
 
 #[derive(Debug)]
 pub(crate) struct AcceptMulti {
     accept: Sqe,
     waits_for: WaitsFor,
-    /// Whether the user knows that descriptors have run out.
+    /// Whether the user has been told that descriptors have run out.
     is_said: bool,
 }
 
-/// What the entry waits for that the kernel has, or gets next.
+/// The event that the current or the next entry waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum WaitsFor {
     Connection,
-    /// That one could be accepted.
+    /// A connection that can be accepted.
     Readiness,
-    /// That descriptors or memory might be there again.
+    /// A time when descriptors or memory may be free again.
     Time,
 }
 
@@ -77,7 +79,7 @@ impl Driver for AcceptMulti {
                 self.waits_for = WaitsFor::Readiness;
                 Step::AGAIN
             }
-            // That connection has gone, the next may come.
+            // That connection has gone; the next may come.
             libc::ECONNABORTED | libc::EINTR | libc::EAGAIN => Step { given: None, again },
             _ => Step::end(result),
         }

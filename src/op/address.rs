@@ -1,5 +1,7 @@
-//! Addresses of sockets, as the kernel has them: of any family, converted from and to those of the
+//! Socket addresses in the kernel's format, of any family, and conversions from and to those of the
 //! standard library.
+//!
+//! Only internet and Unix addresses can be converted. No system call is made.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -8,8 +10,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::SocketAddr as UnixAddr;
 use std::path::Path;
 
-/// The address of a socket of any family: made from one of the standard library's, or what the
-/// kernel has told.
+/// A socket address of any family: converted from the standard library, or received from the
+/// kernel.
 #[derive(Clone, Copy)]
 pub struct Address {
     storage: Storage,
@@ -22,14 +24,14 @@ pub struct Address {
 struct Storage([u8; SIZE]);
 
 const SIZE: usize = size_of::<libc::sockaddr_storage>();
-/// Where the name of a Unix socket begins.
+/// The offset of the name of a Unix socket.
 const NAME: usize = 2;
 
 impl Address {
-    /// Room for an address that the kernel is to tell.
+    /// Space for an address that the kernel will write.
     pub(crate) const EMPTY: Address = Address { storage: Storage([0; SIZE]), length: SIZE as u32 };
 
-    /// The address if it is an internet one.
+    /// The address, if it is an internet address.
     pub fn to_inet(&self) -> Option<SocketAddr> {
         let port = u16::from_be_bytes(self.at(2));
         match i32::from(self.family()?) {
@@ -45,7 +47,7 @@ impl Address {
         }
     }
 
-    /// The address if it is a Unix socket's.
+    /// The address, if it is that of a Unix socket.
     pub fn to_unix(&self) -> Option<UnixAddr> {
         if i32::from(self.family()?) != libc::AF_UNIX {
             return None;
@@ -60,7 +62,7 @@ impl Address {
         }
     }
 
-    /// Where it is in memory, and how long.
+    /// The address in memory, and its length.
     pub(super) fn as_raw(&mut self) -> (*mut u8, u32) {
         (self.storage.0.as_mut_ptr(), self.length)
     }
@@ -79,7 +81,7 @@ impl Address {
         std::array::from_fn(|i| self.storage.0[at + i])
     }
 
-    /// Of these parts, one after the other.
+    /// Concatenates the parts of an address.
     pub(crate) fn of(parts: &[&[u8]]) -> Address {
         let mut bytes = [0; SIZE];
         let mut length = 0;
@@ -115,7 +117,7 @@ impl From<SocketAddr> for Address {
 impl From<UnixAddr> for Address {
     fn from(address: UnixAddr) -> Address {
         let family = (libc::AF_UNIX as u16).to_ne_bytes();
-        // The standard library has checked that they fit.
+        // The standard library has checked that the names fit.
         if let Some(path) = address.as_pathname() {
             Address::of(&[&family, path.as_os_str().as_bytes(), &[0]])
         } else if let Some(name) = address.as_abstract_name() {

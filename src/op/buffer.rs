@@ -1,9 +1,10 @@
-//! Memory that an operation reads from or writes to.
+//! Buffers: memory that an operation reads from or writes to.
 //!
-//! It is given to the operation and comes back with the result, since it is the kernel's meanwhile.
+//! A buffer is moved into the operation and comes back with the result, because the kernel uses it
+//! in between.
 //!
-//! `unsafe` lives here because whoever implements [`Buffer`] or [`BufferMut`] promises that the
-//! memory stays where it is when the value is moved.
+//! `unsafe` is here because an implementation of [`Buffer`] or [`BufferMut`] guarantees that the
+//! memory keeps its address when the value is moved.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,91 +14,88 @@ use nix::errno::Errno;
 use super::operation::Outcome;
 use crate::error::{Error, Result, Sentence};
 
-/// What an operation takes its data from.
+/// A buffer from which an operation takes its data.
 ///
-/// # Safety
-/// The bytes stay where they are, and what they are, when the value is moved, until it is dropped
-/// or borrowed mutably.
+/// # Safety The bytes keep their address and their values when the value is moved, until it is
+/// dropped or borrowed mutably.
 pub unsafe trait Buffer: 'static {
     /// All of the bytes.
     fn bytes(&self) -> &[u8];
 }
 
-// SAFETY: they live for ever.
+// SAFETY: static memory keeps its address and its bytes.
 unsafe impl Buffer for &'static [u8] {
     fn bytes(&self) -> &[u8] {
         self
     }
 }
 
-// SAFETY: they live for ever.
+// SAFETY: static memory keeps its address and its bytes.
 unsafe impl<const N: usize> Buffer for &'static [u8; N] {
     fn bytes(&self) -> &[u8] {
         *self
     }
 }
 
-// SAFETY: they live for ever.
+// SAFETY: static memory keeps its address and its bytes.
 unsafe impl Buffer for &'static str {
     fn bytes(&self) -> &[u8] {
         self.as_bytes()
     }
 }
 
-// SAFETY: moving a vector leaves its elements where they are.
+// SAFETY: `Vec` guarantees that its elements keep their address when the vector is moved.
 unsafe impl Buffer for Vec<u8> {
     fn bytes(&self) -> &[u8] {
         self
     }
 }
 
-// SAFETY: as a vector.
+// SAFETY: `String` is a vector of bytes, whose elements keep their address when it is moved.
 unsafe impl Buffer for String {
     fn bytes(&self) -> &[u8] {
         self.as_bytes()
     }
 }
 
-// SAFETY: moving a box leaves what is in it where it is.
+// SAFETY: `Box` guarantees that its contents keep their address when the box is moved.
 unsafe impl Buffer for Box<[u8]> {
     fn bytes(&self) -> &[u8] {
         self
     }
 }
 
-// SAFETY: moving a counted reference leaves what it refers to where it is, and nobody can change
-// that.
+// SAFETY: `Rc` guarantees that its contents keep their address when it is moved, and are immutable.
 unsafe impl Buffer for Rc<[u8]> {
     fn bytes(&self) -> &[u8] {
         self
     }
 }
 
-// SAFETY: as `Rc`.
+// SAFETY: `Arc` guarantees that its contents keep their address when it is moved, and are
+// immutable.
 unsafe impl Buffer for Arc<[u8]> {
     fn bytes(&self) -> &[u8] {
         self
     }
 }
 
-/// What an operation puts its data into. A `Box<[u8]>` is overwritten from its beginning; a
-/// `Vec<u8>` is appended to, in the capacity that it has to spare, and its length is set.
+/// A buffer into which an operation writes its data. A `Box<[u8]>` is overwritten from its
+/// beginning. A `Vec<u8>` is appended to, within its spare capacity, and its length is set.
 ///
-/// # Safety
-/// The room stays where it is, and nothing else uses it, when the value is moved, until it is
-/// dropped or borrowed.
+/// # Safety The space keeps its address, and nothing else uses it, when the value is moved, until
+/// it is dropped or borrowed.
 pub unsafe trait BufferMut: 'static {
-    /// Where data goes, and how many bytes there is room for. The same until `filled` is called.
+    /// The address of the space for data, and its size in bytes. Constant until `filled` is called.
     fn room(&mut self) -> (*mut u8, usize);
 
-    /// Tells that so many bytes have been written, from the beginning of the room.
+    /// Notes that `count` bytes have been written, from the beginning of the space.
     ///
-    /// # Safety
-    /// They have been, and there is room for them.
+    /// # Safety The bytes have been written, and fit into the space.
     unsafe fn filled(&mut self, count: usize);
 }
 
-// SAFETY: moving a box leaves what is in it where it is.
+// SAFETY: `Box` guarantees that its contents keep their address when the box is moved.
 unsafe impl BufferMut for Box<[u8]> {
     fn room(&mut self) -> (*mut u8, usize) {
         (self.as_mut_ptr(), self.len())
@@ -106,7 +104,7 @@ unsafe impl BufferMut for Box<[u8]> {
     unsafe fn filled(&mut self, _: usize) {}
 }
 
-// SAFETY: moving a vector leaves its elements and its capacity where they are.
+// SAFETY: `Vec` guarantees that its elements and its capacity keep their address when it is moved.
 unsafe impl BufferMut for Vec<u8> {
     fn room(&mut self) -> (*mut u8, usize) {
         let spare = self.spare_capacity_mut();
@@ -114,17 +112,17 @@ unsafe impl BufferMut for Vec<u8> {
     }
 
     unsafe fn filled(&mut self, count: usize) {
-        // SAFETY: the caller says that so many have been written to the spare capacity.
+        // SAFETY: the caller guarantees that `count` bytes of the spare capacity have been written.
         unsafe { self.set_len(self.len() + count) }
     }
 }
 
-/// A length that the result, an `i32`, can tell.
+/// Checks that a length fits into the result, an `i32`.
 pub(crate) fn length(length: usize) -> Result<u32> {
     if i32::try_from(length).is_ok() { Ok(length as u32) } else { Err(Error::TOO_LONG) }
 }
 
-/// The room in a buffer. An empty one would have a result that looks like the end of the data.
+/// The space in a buffer. An empty one is refused: its result would look like the end of the data.
 pub(crate) fn room(buffer: &mut impl BufferMut) -> Result<(*mut u8, u32)> {
     match buffer.room() {
         (_, 0) => Err(Error::new(Errno::EINVAL, Sentence::NoRoom)),
@@ -132,32 +130,32 @@ pub(crate) fn room(buffer: &mut impl BufferMut) -> Result<(*mut u8, u32)> {
     }
 }
 
-/// A buffer that an operation has written to, and does not know of it yet.
+/// A buffer with data that an operation has written, and whose length is not set yet.
 pub(crate) struct Filled<B> {
     buffer: B,
-    /// How many bytes are in the room of the buffer.
+    /// The number of bytes written.
     count: Result<usize>,
 }
 
 impl<B: BufferMut> Filled<B> {
-    /// Where the operation wrote as many bytes as it came to, as far as there is room for them.
+    /// The data of an operation with this outcome, as far as the buffer has space.
     pub(super) fn new(mut buffer: B, outcome: &Outcome) -> Filled<B> {
         let (_, room) = buffer.room();
         Filled { buffer, count: outcome.count().map(|count| count.min(room)) }
     }
 
-    /// A buffer that gets what there is room for of some bytes.
+    /// A buffer with a copy of some bytes, as far as it has space.
     pub(crate) fn copied(mut buffer: B, from: &[u8]) -> Filled<B> {
         let (to, room) = buffer.room();
         let count = room.min(from.len());
-        // SAFETY: the room is the buffer's alone, which is nobody else's, and has so many bytes.
+        // SAFETY: `room` guarantees so much space, which only this buffer uses.
         unsafe { to.copy_from_nonoverlapping(from.as_ptr(), count) };
         Filled { buffer, count: Ok(count) }
     }
 
     /// The bytes.
     pub(crate) fn bytes(&mut self) -> Result<&[u8]> {
-        // SAFETY: the operation wrote so many to the room.
+        // SAFETY: `new` and `copied` guarantee that `count` bytes of the space have been written.
         self.count.map(|count| unsafe { std::slice::from_raw_parts(self.buffer.room().0, count) })
     }
 
@@ -165,10 +163,11 @@ impl<B: BufferMut> Filled<B> {
         self.count
     }
 
-    /// The buffer, with the bytes in it.
+    /// The buffer, with the length set.
     pub(crate) fn into_buffer(mut self) -> B {
         if let Ok(count) = self.count {
-            // SAFETY: the operation wrote so many to the room.
+            // SAFETY: `new` and `copied` guarantee that `count` bytes of the space have been
+            // written.
             unsafe { self.buffer.filled(count) };
         }
         self.buffer
@@ -181,7 +180,7 @@ impl<B: BufferMut> From<Filled<B>> for (Result<usize>, B) {
     }
 }
 
-/// A buffer of which a part has been filled already.
+/// A buffer whose beginning has been filled already.
 pub(crate) struct Part<B> {
     buffer: B,
     filled: usize,
@@ -193,17 +192,17 @@ impl<B: BufferMut> Part<B> {
     }
 
     pub(crate) fn into_buffer(mut self) -> B {
-        // SAFETY: so many bytes of the room have been written.
+        // SAFETY: each call of `filled` guaranteed that its bytes have been written.
         unsafe { self.buffer.filled(self.filled) };
         self.buffer
     }
 }
 
-// SAFETY: as the buffer in it; the room is the rest of that.
+// SAFETY: the inner buffer guarantees its space, and this is the rest of it.
 unsafe impl<B: BufferMut> BufferMut for Part<B> {
     fn room(&mut self) -> (*mut u8, usize) {
         let (room, length) = self.buffer.room();
-        // So much of the room has been filled.
+        // So many bytes have been filled.
         (room.wrapping_add(self.filled), length - self.filled)
     }
 
@@ -212,7 +211,7 @@ unsafe impl<B: BufferMut> BufferMut for Part<B> {
     }
 }
 
-/// A buffer of which a part has been sent already: its bytes are the rest.
+/// A buffer whose beginning has been sent already: its bytes are the rest.
 pub(crate) struct Rest<B> {
     buffer: B,
     done: usize,
@@ -236,7 +235,7 @@ impl<B: Buffer> Rest<B> {
     }
 }
 
-// SAFETY: as the buffer in it.
+// SAFETY: the inner buffer guarantees its bytes, and these are the rest of them.
 unsafe impl<B: Buffer> Buffer for Rest<B> {
     fn bytes(&self) -> &[u8] {
         self.buffer.bytes().get(self.done..).unwrap_or_default()

@@ -1,4 +1,6 @@
-//! Child processes: who has ended, and how.
+//! Watchers of child processes, for Rust: the exit status of a child.
+//!
+//! Relies on `event_loop::children`, which reaps the child. No signal is used.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
@@ -13,15 +15,15 @@ use crate::pending::event::Event;
 use crate::sys::children::{REAPED_BY_ANOTHER, check_pid, open_pidfd};
 
 impl Loop {
-    /// Calls `f` when the child process `pid` has ended, with how; None when another has waited for
-    /// it. The loop waits for it just before it calls `f`: let nobody else do so, and have one
-    /// watcher a child.
+    /// Calls `f` when the child process `pid` has ended, with its exit status; None when someone
+    /// else has reaped it. The loop reaps the child just before it calls `f`: nothing else should
+    /// wait for the child, and each child should have one watcher.
     ///
-    /// A watcher that is cancelled leaves the child to the caller. Signals are not used: SIGCHLD
-    /// may be handled, ignored (then the status is None) or blocked. Two system calls, and a
-    /// descriptor (a pidfd): should another wait for the child all the same, none that gets its
-    /// number is taken for it. Errors: ECHILD when there is no such child; EINVAL when `pid` is no
-    /// process's number; EMFILE, ENFILE, EAGAIN, ENOMEM, ESHUTDOWN.
+    /// Cancelling the watcher leaves the child to the caller. Signals are not used: SIGCHLD may be
+    /// handled, ignored (then the status is None) or blocked. Costs two system calls and a
+    /// descriptor, a pidfd, so that another process that gets the same PID is never mistaken for
+    /// the child. Errors: ECHILD when there is no such child; EINVAL when `pid` is not a valid PID;
+    /// EMFILE, ENFILE, EAGAIN, ENOMEM, ESHUTDOWN.
     pub fn watch_child(
         &self,
         pid: u32,
@@ -31,7 +33,7 @@ impl Loop {
         self.watch_child_of(pid, || open_pidfd(pid), f)
     }
 
-    /// As `watch_child`, with a pidfd of the caller's choice.
+    /// As `watch_child`, with a pidfd from the caller.
     pub(crate) fn watch_child_of(
         &self,
         pid: pid_t,

@@ -1,11 +1,10 @@
-//! The data of operations: what the kernel reads and writes until it has let go, and what comes
-//! back then.
+//! The data of operations: the memory that the kernel reads and writes until it has released it.
 //!
-//! Each kind says why the addresses hold that it puts into an entry. It relies on what `Buffer` and
-//! `BufferMut` promise, and on an operation staying where it stands; it does not know which
-//! operation it is for, and so not whether that reads or writes.
+//! Each type states why the addresses stay valid that it puts into an entry. It relies on the
+//! guarantees of `Buffer` and `BufferMut`, and on an operation that does not move. It does not know
+//! the opcode, and so not whether the kernel reads or writes.
 //!
-//! `unsafe` lives here because an `OpData` promises what is behind the addresses.
+//! `unsafe` is here because an `OpData` guarantees the memory behind the addresses.
 
 use std::borrow::Cow;
 #[cfg(feature = "capi")]
@@ -34,10 +33,10 @@ use crate::pending::driver::{Driver, Step};
 use crate::sys::descriptors::close_unseen;
 use crate::sys::memory::try_box;
 
-/// What is read into the room of a buffer.
+/// A buffer that is read into.
 pub(crate) struct Room<B>(pub(crate) B);
 
-// SAFETY: the room stays where it is, and is nobody else's, as the buffer says.
+// SAFETY: `BufferMut` guarantees that the space keeps its address, and that nothing else uses it.
 unsafe impl<B: BufferMut> OpData for Room<B> {
     type Output = Filled<B>;
 
@@ -53,10 +52,10 @@ unsafe impl<B: BufferMut> OpData for Room<B> {
     }
 }
 
-/// What is written from a buffer.
+/// A buffer that is written from.
 pub(crate) struct Bytes<B>(pub(crate) B);
 
-// SAFETY: the bytes stay where and what they are, as the buffer says.
+// SAFETY: `Buffer` guarantees that the bytes keep their address and their values.
 unsafe impl<B: Buffer> OpData for Bytes<B> {
     type Output = (Result<usize>, B);
 
@@ -72,10 +71,10 @@ unsafe impl<B: Buffer> OpData for Bytes<B> {
     }
 }
 
-/// What is written until all of it is.
+/// Data that is written until all of it has been.
 pub(crate) struct All<M>(pub(crate) M);
 
-// SAFETY: as the data in it; the driver points at no more than that.
+// SAFETY: the inner data guarantees its memory, and the driver points only at parts of it.
 unsafe impl<M: OpData> OpData for All<M> {
     type Output = M::Output;
 
@@ -97,7 +96,7 @@ unsafe impl<M: OpData> OpData for All<M> {
     }
 }
 
-/// What is read into several buffers, one after the other.
+/// Several buffers that are read into, in order.
 pub(crate) struct Rooms<B>(Vec<B>, Vec<iovec>);
 
 impl<B> Rooms<B> {
@@ -106,8 +105,8 @@ impl<B> Rooms<B> {
     }
 }
 
-// SAFETY: the rooms stay where they are, and are nobody else's, as the buffers say; the array is
-// the data's own.
+// SAFETY: `BufferMut` guarantees that each space keeps its address and is not used otherwise, and
+// the array belongs to the data.
 unsafe impl<B: BufferMut> OpData for Rooms<B> {
     type Output = (Result<usize>, Vec<B>);
 
@@ -121,8 +120,8 @@ unsafe impl<B: BufferMut> OpData for Rooms<B> {
         let mut left = outcome.count().unwrap_or(0);
         for (buffer, vector) in buffers.iter_mut().zip(&vectors) {
             let count = left.min(vector.iov_len);
-            // SAFETY: the vector is as long as the room of the buffer, and the kernel fills one
-            // after the other.
+            // SAFETY: the kernel fills the vectors in order, and each has the length of its
+            // buffer's space.
             unsafe { buffer.filled(count) };
             left -= count;
         }
@@ -130,7 +129,7 @@ unsafe impl<B: BufferMut> OpData for Rooms<B> {
     }
 }
 
-/// What is written from several buffers, one after the other.
+/// Several buffers that are written from, in order.
 pub(crate) struct Parts<B>(Vec<B>, Vec<iovec>);
 
 impl<B> Parts<B> {
@@ -139,7 +138,7 @@ impl<B> Parts<B> {
     }
 }
 
-// SAFETY: the bytes stay where and what they are, as the buffers say; the array is the data's own.
+// SAFETY: `Buffer` guarantees the bytes, and the array belongs to the data.
 unsafe impl<B: Buffer> OpData for Parts<B> {
     type Output = (Result<usize>, Vec<B>);
 
@@ -188,7 +187,7 @@ struct Header {
     flags: u32,
 }
 
-/// A message whose bytes are other data's, which point at them with an address and a length.
+/// A message. The inner data provides its bytes, with one address and length.
 pub(crate) struct Message<M> {
     pub(crate) data: M,
     address: Address,
@@ -197,17 +196,18 @@ pub(crate) struct Message<M> {
 }
 
 impl<M> Message<M> {
-    /// To an address, or from one that the kernel is to tell.
+    /// With a destination address, or space for the sender's address.
     pub(crate) fn new(data: M, address: Address) -> Message<M> {
         let header = Header { count: 1, ..Header::default() };
         Message { data, address, vector: iovec { iov_base: ptr::null_mut(), iov_len: 0 }, header }
     }
 }
 
-/// What has come of a message, and the address.
+/// The output of a message, and its address.
 pub(crate) struct Addressed<T>(pub(crate) T, pub(crate) Address);
 
-// SAFETY: the bytes are where the data in it says; the rest is the message itself.
+// SAFETY: the inner data guarantees its bytes, and the rest is in the message itself, which is
+// inline.
 unsafe impl<M: OpData> OpData for Message<M> {
     type Output = Addressed<M::Output>;
 
@@ -240,11 +240,11 @@ impl<B> From<Addressed<(Result<usize>, B)>> for (Result<usize>, B) {
     }
 }
 
-/// A path, or another string, as the kernel takes it: it ends in a NUL.
+/// A path or another string, terminated by a NUL.
 pub(crate) struct PathBytes(Cow<'static, CStr>);
 
 impl PathBytes {
-    /// With AT_EMPTY_PATH, the descriptor itself.
+    /// With AT_EMPTY_PATH, it refers to the descriptor itself.
     pub(crate) const EMPTY: PathBytes = PathBytes(Cow::Borrowed(c""));
 
     pub(crate) fn new(path: impl AsRef<Path>) -> Result<PathBytes> {
@@ -266,13 +266,13 @@ impl PathBytes {
         &self.0
     }
 
-    /// Where it stays when this is moved.
+    /// The address of the string, which moving this value does not change.
     pub(crate) fn address(&self) -> u64 {
         self.0.as_ptr() as u64
     }
 }
 
-/// Where something is that the entry points at, wherever this is moved.
+/// Memory that an entry points at, at an address that does not change when this value is moved.
 ///
 /// # Safety
 /// As for `OpData::point`.
@@ -280,8 +280,8 @@ pub(crate) unsafe trait Place: 'static {
     fn put_into(&self, sqe: &mut Sqe);
 }
 
-/// Nothing.
-// SAFETY: there is no address in the entry, as is asserted.
+/// No memory.
+// SAFETY: the assertion shows that the entry has no address.
 unsafe impl Place for () {
     #[inline]
     fn put_into(&self, sqe: &mut Sqe) {
@@ -289,27 +289,27 @@ unsafe impl Place for () {
     }
 }
 
-// SAFETY: the path is its own.
+// SAFETY: the path owns its string, whose address does not change.
 unsafe impl Place for PathBytes {
     fn put_into(&self, sqe: &mut Sqe) {
         sqe.addr = self.address();
     }
 }
 
-/// A path, and another that begins at a directory of its own.
+/// A path, and another one with its own directory.
 pub(crate) struct Paths<D>(pub(super) PathBytes, pub(super) D, pub(super) PathBytes);
 
-// SAFETY: the paths are its own.
+// SAFETY: both paths own their strings, whose addresses do not change.
 unsafe impl<D: Descriptor> Place for Paths<D> {
     fn put_into(&self, sqe: &mut Sqe) {
         (sqe.addr, sqe.len, sqe.off) = (self.0.address(), self.1.number() as u32, self.2.address());
     }
 }
 
-/// The descriptor that is spliced from, where the operation's own is spliced to.
+/// The source descriptor of a splice; the operation's own descriptor is the destination.
 pub(crate) struct SpliceFrom<D>(pub(super) D);
 
-// SAFETY: as of nothing.
+// SAFETY: the assertion in `()` shows that the entry has no address.
 unsafe impl<D: Descriptor> Place for SpliceFrom<D> {
     fn put_into(&self, sqe: &mut Sqe) {
         ().put_into(sqe);
@@ -317,10 +317,10 @@ unsafe impl<D: Descriptor> Place for SpliceFrom<D> {
     }
 }
 
-/// What the entry points at, and what nobody wants back. The result means a `T`.
+/// Memory that the entry points at and that is not returned. The result means a `T`.
 pub(crate) struct At<P, T>(P, PhantomData<fn() -> T>);
 
-/// No data: all that matters is the result.
+/// No data: only the result matters.
 pub(crate) type NoData<T> = At<(), T>;
 
 impl<T> NoData<T> {
@@ -333,7 +333,7 @@ impl<P, T> At<P, T> {
     }
 }
 
-// SAFETY: as the place in it.
+// SAFETY: the `Place` guarantees its memory.
 unsafe impl<P: Place, T: Meaning> OpData for At<P, T> {
     type Output = Result<T>;
 
@@ -347,12 +347,12 @@ unsafe impl<P: Place, T: Meaning> OpData for At<P, T> {
     }
 }
 
-/// No data, for the operation that closes a descriptor of its own, whatever comes of it. It is the
-/// driver too, which closes what the operation was to close and has not.
+/// The data of a close, and its driver: closes the descriptor if the operation was cancelled before
+/// it began.
 #[derive(Debug)]
 pub(super) struct Closing(pub(super) RawFd);
 
-// SAFETY: as of nothing.
+// SAFETY: the assertion in `()` shows that the entry has no address.
 unsafe impl OpData for Closing {
     type Output = Result<()>;
 
@@ -373,14 +373,14 @@ unsafe impl OpData for Closing {
 impl Driver for Closing {
     fn completed(&mut self, completed: Completed) -> Step {
         if completed.result == -libc::ECANCELED {
-            // The kernel says that it has not begun.
+            // ECANCELED means that the close has not begun.
             close_unseen(self.0);
         }
         Step::give(completed)
     }
 }
 
-/// A path, and room for what is known of a file.
+/// A path, and space for the status of a file.
 pub(crate) struct Status {
     path: PathBytes,
     room: MaybeUninit<libc::statx>,
@@ -392,7 +392,7 @@ impl Status {
     }
 }
 
-// SAFETY: path and room are the data's.
+// SAFETY: the path owns its string, and the space is in the data itself, which is inline.
 unsafe impl OpData for Status {
     type Output = Result<FileStatus>;
 
@@ -404,13 +404,13 @@ unsafe impl OpData for Status {
     }
 
     fn complete(self, outcome: Outcome) -> Result<FileStatus> {
-        // SAFETY: one that went well has filled in the room.
+        // SAFETY: a statx that succeeded has filled the space.
         outcome.done().map(|()| FileStatus::new(&unsafe { self.room.assume_init() }))
     }
 }
 
-/// The address of what is connected to.
-// SAFETY: the address is the data itself.
+/// The address of a connect.
+// SAFETY: the address is the data itself, which is inline.
 unsafe impl OpData for Address {
     type Output = Result<()>;
 

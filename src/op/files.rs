@@ -1,6 +1,6 @@
-//! Files and directories: one function for each operation, and the method that calls back for it.
+//! Files and directories: a function for each operation, and the method of `Loop` with a callback.
 //!
-//! What holds for all of them stands in `streams`.
+//! The head of `streams` describes the rules for all of them.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -18,10 +18,10 @@ use crate::abi::sqe::Sqe;
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
 
-/// How [`Loop::open_at`] opens a file: as `std::fs::OpenOptions`, in every combination. What that
-/// refuses is EINVAL here: none of `read`, `write` and `append`; `truncate`, `create` and
-/// `create_new` without `write` or `append`; `truncate` with `append`, unless the file is
-/// `create_new`.
+/// Options of [`Loop::open_at`], as `std::fs::OpenOptions`, in every combination. Combinations that
+/// the standard library refuses are EINVAL: none of `read`, `write` and `append`; `truncate`,
+/// `create` or `create_new` without `write` or `append`; `truncate` with `append`, unless
+/// `create_new` is set.
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use]
 pub struct OpenOptions {
@@ -36,48 +36,48 @@ pub struct OpenOptions {
 }
 
 impl OpenOptions {
-    /// None of them yet.
+    /// No option is set.
     pub fn new() -> OpenOptions {
         OpenOptions::default()
     }
 
-    /// For reading.
+    /// Opens for reading.
     pub fn read(self) -> OpenOptions {
         OpenOptions { read: true, ..self }
     }
 
-    /// For writing.
+    /// Opens for writing.
     pub fn write(self) -> OpenOptions {
         OpenOptions { write: true, ..self }
     }
 
-    /// For writing at its end.
+    /// Opens for writing at the end.
     pub fn append(self) -> OpenOptions {
         OpenOptions { append: true, ..self }
     }
 
-    /// What it holds is thrown away.
+    /// Truncates the file to length 0.
     pub fn truncate(self) -> OpenOptions {
         OpenOptions { truncate: true, ..self }
     }
 
-    /// It is made if it is not there.
+    /// Creates the file if it does not exist.
     pub fn create(self) -> OpenOptions {
         OpenOptions { create: true, ..self }
     }
 
-    /// It is made, and must not be there. `create` and `truncate` mean nothing beside it.
+    /// Creates the file, which must not exist. `create` and `truncate` have no effect then.
     pub fn create_new(self) -> OpenOptions {
         OpenOptions { create_new: true, ..self }
     }
 
-    /// More of `O_*`; its bits of O_ACCMODE mean nothing, as in `custom_flags` of the standard
+    /// Adds flags `O_*`; their bits of O_ACCMODE are ignored, as in `custom_flags` of the standard
     /// library.
     pub fn flags(self, flags: i32) -> OpenOptions {
         OpenOptions { flags: self.flags | flags, ..self }
     }
 
-    /// The permissions of a file that is made, less the umask: 0o666 if this is not called.
+    /// The permissions of a created file, minus the umask. The default is 0o666.
     pub fn mode(self, mode: u32) -> OpenOptions {
         OpenOptions { mode: Some(mode), ..self }
     }
@@ -108,37 +108,37 @@ impl OpenOptions {
     }
 }
 
-/// What is known of a file.
+/// The status of a file, as from statx(2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct FileStatus {
     /// Type and permissions: `S_IF*` and the bits below.
     pub mode: u32,
-    /// In bytes.
+    /// The size in bytes.
     pub size: u64,
-    /// What it occupies, in units of 512 bytes.
+    /// The allocated space, in units of 512 bytes.
     pub blocks: u64,
-    /// The size of a block that is good for reading and writing.
+    /// The preferred block size for I/O, in bytes.
     pub block_size: u32,
-    /// How many names it has.
+    /// The number of hard links.
     pub links: u32,
-    /// Its owner.
+    /// The user ID of the owner.
     pub uid: u32,
-    /// Its group.
+    /// The group ID.
     pub gid: u32,
-    /// Its number on its device.
+    /// The inode number.
     pub inode: u64,
-    /// The device that it is on, major and minor number.
+    /// The device that contains the file, major and minor number.
     pub device: (u32, u32),
-    /// The device that it is, major and minor number.
+    /// The device that this file represents, major and minor number.
     pub special_device: (u32, u32),
-    /// When it was last read.
+    /// The time of the last access.
     pub accessed: SystemTime,
-    /// When its contents were last changed.
+    /// The time of the last change of its contents.
     pub modified: SystemTime,
-    /// When its status was last changed.
+    /// The time of the last change of its status.
     pub changed: SystemTime,
-    /// When it was made, where the file system knows.
+    /// The time of creation, if the file system records it.
     pub created: Option<SystemTime>,
 }
 
@@ -162,18 +162,18 @@ impl FileStatus {
         }
     }
 
-    /// Whether it is a directory.
+    /// Whether the file is a directory.
     pub fn is_dir(&self) -> bool {
         self.mode & libc::S_IFMT == libc::S_IFDIR
     }
 
-    /// Whether it is a regular file.
+    /// Whether the file is a regular file.
     pub fn is_file(&self) -> bool {
         self.mode & libc::S_IFMT == libc::S_IFREG
     }
 }
 
-/// What statx(2) is asked for.
+/// The fields that statx(2) is asked for.
 pub(crate) const STATX_MASK: u32 = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
 
 fn time(from: libc::statx_timestamp) -> SystemTime {
@@ -182,7 +182,7 @@ fn time(from: libc::statx_timestamp) -> SystemTime {
     whole + Duration::from_nanos(from.tv_nsec.into())
 }
 
-/// Of `fsync`: what is needed to read the data, and no more.
+/// For `fsync`: sync only the data, and the metadata that reading needs.
 pub(crate) const DATA_ONLY: u32 = 1;
 
 pub(crate) fn fsync<D: Descriptor>(fd: D, flags: u32) -> Op<D, NoData<()>> {
@@ -249,7 +249,7 @@ pub(crate) fn link_at<D: Descriptor, E: Descriptor>(
     Op::new(from.0, At::new(Paths(from.1, to.0, to.1)), sqe)
 }
 
-/// The target begins nowhere: the kernel wants a zero there.
+/// The target is not relative to a directory: the kernel requires zero there.
 pub(crate) fn symlink_at<D: Descriptor>(
     target: PathBytes,
     dir: D,
@@ -270,8 +270,8 @@ pub(crate) fn statx<D: Descriptor, M: OpData>(
 }
 
 impl Loop {
-    /// openat(2): `f` gets the descriptor, close-on-exec. The path begins at `dir`, which may be
-    /// [`CWD`](crate::CWD). One that `f` has not seen when the loop is closed is closed.
+    /// openat(2): `f` gets the descriptor, close-on-exec. The path is relative to `dir`, which may
+    /// be [`CWD`](crate::CWD). If the loop is closed before `f` has run, the descriptor is closed.
     ///
     /// ```
     /// use ringloop::{CWD, Loop, OpenOptions};
@@ -287,7 +287,7 @@ impl Loop {
     /// # Ok::<(), ringloop::Error>(())
     /// ```
     ///
-    /// Errors: EINVAL for options that disagree and for a NUL in the path, and those of
+    /// Errors: EINVAL for contradicting options and for a NUL in the path, and those of
     /// [`read`](Loop::read).
     pub fn open_at(
         &self,
@@ -310,8 +310,8 @@ impl Loop {
         self.submit_op(fsync(fd, if data_only { DATA_ONLY } else { 0 }), f)
     }
 
-    /// statx(2): `f` gets what is known of a file. `flags` are `AT_*`: with AT_EMPTY_PATH and an
-    /// empty path it is about the descriptor itself. Errors: those of [`open_at`](Loop::open_at).
+    /// statx(2): `f` gets the status of a file. `flags` are `AT_*`: with AT_EMPTY_PATH and an empty
+    /// path, the file is the descriptor itself. Errors: those of [`open_at`](Loop::open_at).
     pub fn statx(
         &self,
         dir: impl AsFd + 'static,
@@ -363,8 +363,8 @@ impl Loop {
         self.submit_op(symlink_at(PathBytes::new(target)?, dir, PathBytes::new(link)?), f)
     }
 
-    /// unlinkat(2). With AT_REMOVEDIR in `flags` it removes a directory. Since Linux 5.11. Errors:
-    /// those of [`open_at`](Loop::open_at).
+    /// unlinkat(2). AT_REMOVEDIR in `flags` removes a directory. Since Linux 5.11. Errors: those of
+    /// [`open_at`](Loop::open_at).
     pub fn unlink_at(
         &self,
         dir: impl AsFd + 'static,
@@ -396,7 +396,7 @@ impl Loop {
         self.submit_op(ftruncate(fd, size), f)
     }
 
-    /// fallocate(2). `mode` is 0 or of `FALLOC_FL_*`. Errors: those of [`read`](Loop::read).
+    /// fallocate(2). `mode` is 0 or `FALLOC_FL_*`. Errors: those of [`read`](Loop::read).
     pub fn fallocate(
         &self,
         fd: impl AsFd + 'static,

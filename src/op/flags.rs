@@ -1,6 +1,7 @@
-//! The flags that sends and receives take: those with which the kernel has let go of the buffer,
-//! and filled it, when the result comes (S13). A list of what is known, since the next kernel may
-//! have one more that is not so.
+//! The flags of sends and receives that are accepted: with these, the kernel has filled and
+//! released the buffer when the result arrives (S13).
+//!
+//! The lists contain only known flags, because a later kernel may add one that breaks this.
 
 use libc::c_int;
 use nix::errno::Errno;
@@ -26,28 +27,28 @@ const RECEIVING: c_int = libc::MSG_CMSG_CLOEXEC
     | libc::MSG_TRUNC
     | libc::MSG_WAITALL;
 
-/// The kernel sends from the buffer itself, until a message on the socket's error queue says that
-/// it has ended.
+/// The kernel sends from the buffer itself, until a message on the socket's error queue reports the
+/// end.
 const ZEROCOPY: c_int = 0x400_0000;
-/// The kernel makes the buffer's pages part of the packet. Linux 6.5, for itself.
+/// The kernel makes the buffer's pages part of the packet. Linux 6.5, for internal use.
 const SPLICE_PAGES: c_int = 0x800_0000;
 /// The data stays in the memory of a device, and the result counts it. Linux 6.12.
 const SOCK_DEVMEM: c_int = 0x200_0000;
 
-/// The flags of a send, if all of them are known.
+/// Returns the flags of a send, if all of them are known.
 pub(crate) fn sending(flags: c_int) -> Result<c_int> {
     check_buffer_stays(flags)?;
     refuse(!SENDING, flags, Sentence::FlagOfSend).map(|()| flags)
 }
 
-/// The flags of a receive, if all of them are known.
+/// Returns the flags of a receive, if all of them are known.
 pub(crate) fn receiving(flags: c_int) -> Result<c_int> {
     check_data_comes(flags)?;
     refuse(!RECEIVING, flags, Sentence::FlagOfReceive).map(|()| flags)
 }
 
-/// The same for one whose result must tell what is in the buffer: with MSG_TRUNC it may be more
-/// than was written, and a stream writes nothing at all.
+/// As `receiving`, for a buffer whose length is set from the result: MSG_TRUNC may give more than
+/// was written, and writes nothing on a stream.
 pub(super) fn filling(flags: c_int) -> Result<c_int> {
     refuse(libc::MSG_TRUNC, flags, Sentence::FlagTruncate)?;
     receiving(flags)
@@ -57,14 +58,14 @@ fn refuse(refused: c_int, flags: c_int, sentence: Sentence) -> Result<()> {
     if flags & refused == 0 { Ok(()) } else { Err(Error::new(Errno::EINVAL, sentence)) }
 }
 
-/// Of an entry that the user has made, only what is known to let no operation end with its final
-/// completion is refused.
+/// Checks an entry that the user has made. Refuses only flags that are known to use the buffer
+/// after the final completion.
 pub(super) fn check_buffer_stays(flags: c_int) -> Result<()> {
     refuse(ZEROCOPY, flags, Sentence::FlagZeroCopy)?;
     refuse(SPLICE_PAGES, flags, Sentence::FlagSplicePages)
 }
 
-/// The same, of a receive.
+/// The same for a receive.
 pub(super) fn check_data_comes(flags: c_int) -> Result<()> {
     refuse(SOCK_DEVMEM, flags, Sentence::FlagDeviceMemory)
 }

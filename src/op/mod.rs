@@ -1,11 +1,8 @@
-//! Completion operations: what is submitted to the kernel on the user's behalf, each defined once
-//! (`operation`).
+//! Completion operations, each defined once (`operation`); and entries that the user makes.
 //!
-//! This file has what a user makes himself: `Loop::submit` takes any entry, checked so that it
-//! stays in the loop's hands, and the user vouches for what it points to. All that follows from an
-//! opcode alone stands in `abi::opcodes`; the one way into the ring is `Loop::submit_operation`.
-//!
-//! `unsafe` lives here because of that promise of the user's.
+//! `Loop::submit` takes any entry, checked so that the loop keeps control of it. The caller
+//! guarantees its memory, which is the reason for `unsafe` here. `abi::opcodes` has all properties
+//! of an opcode. Every entry goes to the ring through `Loop::submit_operation`.
 
 mod accept_multi;
 pub(crate) mod address;
@@ -37,7 +34,7 @@ use crate::event_loop::Callback;
 use crate::event_loop::Loop;
 use crate::pending::event::{Event, OpResult};
 
-/// A result of an operation, as the kernel gave it.
+/// A result of an operation, as the kernel returned it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Completion {
     result: i32,
@@ -45,20 +42,20 @@ pub struct Completion {
 }
 
 impl Completion {
-    /// What the operation came to: a number whose meaning is the operation's, often one of bytes.
+    /// The result of the operation, often a number of bytes.
     ///
-    /// Errors: what the kernel says; ECANCELED; ETIMEDOUT when a deadline came before anything was
+    /// Errors: the kernel's error; ECANCELED; ETIMEDOUT when a deadline came before anything was
     /// done.
     pub fn result(self) -> Result<u32> {
         u32::try_from(self.result).map_err(|_| Error::of_operation(self.result))
     }
 
-    /// Whether another completion of the same operation will come.
+    /// Whether another completion of the same operation follows.
     pub fn more(self) -> bool {
         self.flags & MORE != 0
     }
 
-    /// Whether a deadline cut the operation short; see [`Loop::set_deadline`].
+    /// Whether a deadline ended the operation; see [`Loop::set_deadline`].
     pub fn timed_out(self) -> bool {
         self.flags & TIMED_OUT != 0
     }
@@ -69,8 +66,7 @@ impl Completion {
     }
 }
 
-/// Refuses what would take an operation out of the loop's hands; `links` are the flags that are
-/// allowed for once.
+/// Refuses entries that the loop could not control. `links` are link flags to be allowed.
 pub(crate) fn check(sqe: &Sqe, links: u8) -> Result<()> {
     let refusal = |sentence| Err(Error::new(Errno::EINVAL, sentence));
     match sqe.operation().check {
@@ -94,27 +90,26 @@ pub(crate) fn check(sqe: &Sqe, links: u8) -> Result<()> {
 }
 
 impl Loop {
-    /// Submits any operation that the kernel knows: `entry` is copied, its `user_data` is the
-    /// loop's. `f` gets each completion; the last is the one for which [`Completion::more`] says
-    /// no.
+    /// Submits any operation of the kernel: `entry` is copied, and the loop sets its `user_data`.
+    /// `f` gets each completion; the last one is the one whose [`Completion::more`] is false.
     ///
-    /// `IORING_OP_SEND_ZC` and `IORING_OP_SENDMSG_ZC` send without a copy: `f` gets the result, and
-    /// more is to come; the final completion says that the kernel has let go of the buffer.
+    /// `IORING_OP_SEND_ZC` and `IORING_OP_SENDMSG_ZC` send without a copy: `f` gets the result,
+    /// with more to come; at the final completion the kernel has released the buffer.
     ///
-    /// It is submitted with the next iteration's system call, or at once where the queue is full.
-    /// Errors: EINVAL, with its name in the sentence, for what would escape the loop:
-    /// IOSQE_IO_DRAIN, IOSQE_CQE_SKIP_SUCCESS, IOSQE_IO_LINK and IOSQE_IO_HARDLINK, unknown flags,
-    /// the operations ASYNC_CANCEL, POLL_REMOVE, TIMEOUT_REMOVE, LINK_TIMEOUT, MSG_RING and those
-    /// of 128 bytes, and what lets the kernel use a buffer after the final completion (MSG_ZEROCOPY
-    /// and MSG_SPLICE_PAGES of SEND and SENDMSG, MSG_SOCK_DEVMEM of RECV and RECVMSG); ENOSYS for
-    /// an operation that this kernel does not have; EAGAIN when the kernel takes no submissions at
-    /// the moment; ENOMEM, ESHUTDOWN. O(1).
+    /// The entry is submitted with the next iteration's system call, or at once if the queue is
+    /// full. Errors: EINVAL, with the name in the sentence, for entries that the loop could not
+    /// control: IOSQE_IO_DRAIN, IOSQE_CQE_SKIP_SUCCESS, IOSQE_IO_LINK and IOSQE_IO_HARDLINK,
+    /// unknown flags, the operations ASYNC_CANCEL, POLL_REMOVE, TIMEOUT_REMOVE, LINK_TIMEOUT,
+    /// MSG_RING and those of 128 bytes, and flags that let the kernel use a buffer after the final
+    /// completion (MSG_ZEROCOPY and MSG_SPLICE_PAGES of SEND and SENDMSG, MSG_SOCK_DEVMEM of RECV
+    /// and RECVMSG); ENOSYS for an operation that this kernel does not have; EAGAIN when the kernel
+    /// takes no submissions at the moment; ENOMEM, ESHUTDOWN. O(1).
     ///
     /// # Safety
-    /// All that the entry points to must be valid for what the operation does with it, until `f`
-    /// has been called for the last time or has been dropped, which never happens earlier than the
-    /// kernel has let go; buffers that the kernel is given to keep (`IORING_OP_PROVIDE_BUFFERS`),
-    /// for as long as it has them. Descriptors that it names must be the caller's to use.
+    /// All memory that the entry points to must be valid for the operation until `f` has been
+    /// called for the last time or has been dropped, which never happens before the kernel has
+    /// released it. Buffers that the kernel keeps (`IORING_OP_PROVIDE_BUFFERS`) must be valid as
+    /// long as it has them. The caller must have the right to use the descriptors of the entry.
     pub unsafe fn submit(
         &self,
         entry: &Sqe,
@@ -126,15 +121,15 @@ impl Loop {
             let OpResult { result, flags, .. } = event.completed();
             f(lp, Completion { result, flags });
         })?;
-        // SAFETY: the caller vouches for the entry.
+        // SAFETY: the caller guarantees the memory of the entry.
         self.submit_operation(&unsafe { Entry::new(*entry) }, None, callback)
     }
 
-    /// Submits the operations of a chain, none or all: `callback` makes the callback of each,
+    /// Submits the operations of a chain, all or none: `callback` makes the callback of each,
     /// `added` gets its handle.
     ///
     /// # Safety
-    /// What the entries point to lives until the final completions.
+    /// The memory that the entries point to lives until their final completions.
     #[cfg_attr(not(feature = "capi"), allow(dead_code, reason = "so far for C alone"))]
     pub(crate) unsafe fn submit_chain(
         &self,
@@ -152,13 +147,13 @@ impl Loop {
                 return Err(Error::UNSUPPORTED);
             }
         }
-        // SAFETY: the caller vouches for the entries.
+        // SAFETY: the caller guarantees the memory of the entries.
         self.submit_linked(sqes.iter().map(|sqe| unsafe { Entry::new(*sqe) }), callback, added)
     }
 
-    /// The flag with which a kernel finishes what it has begun to send. It came in 5.19, but one
-    /// that is cancelled tells how far it came only since 6.1, when messages could be sent without
-    /// a copy.
+    /// Whether MSG_WAITALL makes the kernel finish a send. The flag works since 5.19, but a
+    /// cancelled send returns its partial count only since 6.1, the first version with SENDMSG_ZC,
+    /// which can be probed.
     pub(crate) fn sends_whole(&self) -> bool {
         self.supports(opcodes::SENDMSG_ZC)
     }

@@ -1,4 +1,6 @@
-//! Operations with many results: accepting connections, receiving into a ring of buffers.
+//! Operations with many results: accepting connections, receiving into a buffer ring.
+//!
+//! The drivers are in `accept_multi` and `recv_multi`; the fallbacks for older kernels are there.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
@@ -13,18 +15,18 @@ use crate::event_loop::Loop;
 use crate::kernel::buffers::Pool;
 use crate::sys::memory::{TryArc, try_box};
 
-/// A ring of buffers that the kernel picks from; see [`Loop::buffers`].
+/// A ring of buffers, from which the kernel picks; see [`Loop::buffers`].
 #[derive(Clone, Debug)]
 pub struct Buffers(TryArc<Pool>);
 
 impl Loop {
-    /// Accepts connections until it is cancelled: `f` gets each as a descriptor. One entry for all
-    /// of them from Linux 5.19 on, one each before. They are close-on-exec; the listening socket is
+    /// Accepts connections until it is cancelled: `f` gets each as a descriptor, close-on-exec.
+    /// Uses one entry for all of them from Linux 5.19, one for each before. The listening socket is
     /// kept until the operation ends.
     ///
-    /// When descriptors or memory have run out, `f` is told once (EMFILE, ENFILE, ENOBUFS, ENOMEM)
-    /// and accepting goes on by itself: it is tried every 100 ms. After any other error, ECANCELED
-    /// included, it has ended. Errors: as [`Loop::submit`].
+    /// When descriptors or memory have run out, `f` gets the error once (EMFILE, ENFILE, ENOBUFS,
+    /// ENOMEM), and accepting continues, with an attempt every 100 ms. Any other error, ECANCELED
+    /// included, ends the operation. Errors: as [`Loop::submit`].
     pub fn accept_multi(
         &self,
         fd: impl AsFd + 'static,
@@ -35,22 +37,20 @@ impl Loop {
         self.submit_accept(accept, fd, f)
     }
 
-    /// Receives from a stream until it ends: `f` gets the data of each arrival, in order; it lies
-    /// in one of `buffers` and is valid for the call. Ends with an empty slice at the end of the
-    /// stream, or an error.
+    /// Receives from a stream until it ends: `f` gets the data of each arrival, in order. The data
+    /// is in one of `buffers` and valid during the call. An empty slice at the end of the stream,
+    /// or an error, ends the operation.
     ///
-    /// Of a socket of messages (datagrams, SOCK_SEQPACKET) each call gets one message, which may be
-    /// empty, and that is not the end. Better use [`recv`](Loop::recv) and
-    /// [`recv_from`](Loop::recv_from) there: the kernel cuts a message where the buffer ends, and
-    /// from Linux 6.12 on a message may begin where the last one in the buffer ended, with less
-    /// room.
+    /// On a message socket (datagrams, SOCK_SEQPACKET), each call gets one message, which may be
+    /// empty without ending the operation. [`recv`](Loop::recv) and [`recv_from`](Loop::recv_from)
+    /// are better there: the kernel truncates a message at the end of the buffer, and from Linux
+    /// 6.12 a message may begin after the previous one in the buffer, with less space.
     ///
-    /// A connection that waits holds no buffer. Without a free buffer receiving stops and goes on
-    /// by itself when one comes back. From Linux 6.0 on one entry does for all; before, a poll and
-    /// a receive for each arrival. Errors: as [`Loop::submit`]; on what is no socket, `f` gets
-    /// ENOTSOCK.
+    /// An idle connection holds no buffer. Without a free buffer, receiving stops and resumes when
+    /// one comes back. From Linux 6.0, one entry is enough; before, each arrival takes a poll and a
+    /// receive. Errors: as [`Loop::submit`]; if the descriptor is not a socket, `f` gets ENOTSOCK.
     ///
-    /// A server that counts:
+    /// A server that counts bytes:
     ///
     /// ```no_run
     /// use std::net::TcpListener;
@@ -82,24 +82,24 @@ impl Loop {
     }
 
     /// Makes `count` buffers (rounded up to a power of two, at most 32768) of `size` bytes, for
-    /// [`recv_multi`](Loop::recv_multi). From Linux 6.12 on the kernel fills a buffer bit by bit,
+    /// [`recv_multi`](Loop::recv_multi). From Linux 6.12 the kernel fills a buffer incrementally,
     /// so that small messages do not waste large buffers.
     ///
     /// They live until [`free_buffers`](Loop::free_buffers), or as long as the loop. Errors: EINVAL
-    /// out of range; ENOMEM.
+    /// for a number or a size out of range; ENOMEM.
     pub fn buffers(&self, count: u32, size: u32) -> Result<Buffers> {
         self.new_pool(count, size).map(Buffers)
     }
 
-    /// Frees buffers. Errors: EBUSY while an operation uses them; EINVAL when they are another
-    /// loop's, or freed already.
+    /// Frees buffers. Errors: EBUSY while an operation uses them; EINVAL when they belong to
+    /// another loop, or were freed already.
     pub fn free_buffers(&self, buffers: &Buffers) -> Result<()> {
         self.free_pool(&buffers.0)
     }
 
     /// The driver of an accept with many results.
     pub(crate) fn accepting(&self, fd: RawFd, flags: c_int) -> Result<Box<AcceptMulti>> {
-        // Since 5.19, when sockets came as an operation, one accept gives many connections.
+        // Multishot accept came with 5.19, as did SOCKET, which can be probed.
         try_box(AcceptMulti::new(fd, flags, self.supports(opcodes::SOCKET)))
     }
 

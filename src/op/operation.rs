@@ -1,13 +1,12 @@
-//! What an operation is, and how a loop calls back for one.
+//! Operations: a descriptor, an entry and data; and their submission with a callback.
 //!
-//! An operation is a descriptor, an entry, and data: the functions of `files`, `sockets` and
-//! `streams` put these together, one for each operation of the kernel's. Three fronts submit it,
-//! and keep it where it stands until the kernel has let go: here, for callbacks; `io::in_flight`,
-//! for futures; `capi::completions`, for C.
+//! The functions of `files`, `sockets` and `streams` make an [`Op`], one function for each
+//! operation of the kernel. Three modules submit it, and keep it in place until the kernel has
+//! released it: this one for callbacks, `io::in_flight` for futures, `capi::completions` for C.
 //!
-//! `unsafe` is said once: an implementation of [`OpData`] says what the kernel finds behind the
-//! addresses. Whoever puts an operation together relies on that, and has only to choose data that
-//! fits the opcode.
+//! `unsafe` is here because an implementation of [`OpData`] guarantees the memory behind the
+//! addresses. Functions that make an operation rely on that, and only choose data that fits the
+//! opcode.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -25,46 +24,46 @@ use crate::pending::driver::Driver;
 use crate::pending::event::Event;
 use crate::sys::memory::TryRc;
 
-/// The working directory, where a function asks for the directory that a path begins at.
+/// The working directory, for functions that take the directory of a relative path.
 pub const CWD: BorrowedFd<'static> = rustix::fs::CWD;
 
-/// An operation on a descriptor. It keeps that, and its data.
+/// An operation on a descriptor, before and while it is submitted. It owns the descriptor and the
+/// data.
 pub(crate) struct Op<D, M> {
     fd: D,
     data: M,
     sqe: Sqe,
 }
 
-/// What an operation reads or writes, and what its result means.
+/// The data of an operation: the memory that it uses, and the meaning of its result.
 ///
-/// # Safety
-/// The memory that `point` writes the addresses of into the entry is the data's, or lives as long:
-/// the kernel may use it for what the entry says while the data is neither moved (if it
-/// `IS_INLINE`), used nor dropped. No other address is left in the entry.
+/// # Safety Each address that `point` writes into the entry is that of memory of the data, or of
+/// memory that lives as long. The kernel may use it as the entry says, while the data is not moved
+/// (if it `IS_INLINE`), used or dropped. `point` leaves no other address in the entry.
 pub(crate) unsafe trait OpData: 'static {
-    /// What the operation comes to, with what it was given.
+    /// The result, with the buffers that were given.
     type Output;
 
-    /// Whether the entry points into the data itself, and not only at what that owns elsewhere.
+    /// Whether the entry points into the data itself, and not only at memory that the data owns.
     #[cfg_attr(
         not(feature = "capi"),
         allow(dead_code, reason = "C alone moves an operation for which this is not so")
     )]
     const IS_INLINE: bool = false;
 
-    /// Writes to an entry where the data is.
+    /// Writes the addresses of the data into an entry.
     fn point(&mut self, sqe: &mut Sqe) -> Result<()>;
 
-    /// What stands behind the operation if that is more than its entry.
+    /// The driver of the operation, if it is more than one entry.
     fn driver(_: &Loop, _: &mut Entry) -> Result<Option<Box<dyn Driver>>> {
         Ok(None)
     }
 
-    /// What a result means. The kernel has let go.
+    /// Converts the result. The kernel has released the data.
     fn complete(self, outcome: Outcome) -> Self::Output;
 }
 
-/// What has the number of a descriptor for as long as the operation lasts.
+/// Owns or names a descriptor as long as the operation lasts.
 pub(crate) trait Descriptor: 'static {
     fn number(&self) -> RawFd;
 }
@@ -76,8 +75,7 @@ impl<D: AsFd + 'static> Descriptor for D {
     }
 }
 
-/// A number that names a descriptor by the word of whoever gave it, or something else that stands
-/// in its place.
+/// A descriptor by number, which the caller guarantees, or another number in its place.
 #[derive(Clone, Copy)]
 pub(crate) struct Number(pub(crate) RawFd);
 
@@ -94,7 +92,7 @@ impl<D: Descriptor, M: OpData> Op<D, M> {
         Op { fd, data, sqe }
     }
 
-    /// Makes the entry, which points at the operation where it stands.
+    /// Makes the entry, which points at the operation in its current place.
     #[inline]
     pub(crate) fn entry(&mut self) -> Result<Sqe> {
         let mut sqe = Sqe { fd: self.fd.number(), ..self.sqe };
@@ -102,19 +100,20 @@ impl<D: Descriptor, M: OpData> Op<D, M> {
         Ok(sqe)
     }
 
-    /// Drops the descriptor, and tells what has come of the operation.
+    /// Drops the descriptor, and converts the result.
     #[inline]
     pub(crate) fn complete(self, outcome: Outcome) -> M::Output {
         drop(self.fd);
         self.data.complete(outcome)
     }
 
-    /// Its data, before it is submitted.
+    /// The data, before the operation is submitted.
     pub(crate) fn data(&mut self) -> &mut M {
         &mut self.data
     }
 
-    /// Ends it before it is submitted, with what `f` makes of its data, unless that gives it back.
+    /// Ends the operation before it is submitted, with the value that `f` makes of its data, unless
+    /// `f` returns the data.
     pub(crate) fn end_with<T>(
         self,
         f: impl FnOnce(M) -> std::result::Result<T, M>,
@@ -130,44 +129,44 @@ impl<D, M> fmt::Debug for Op<D, M> {
     }
 }
 
-/// The result of an operation that the kernel has let go of, or never had. It is used up by what
-/// comes of it, which may own something that there is once.
+/// The result of an operation that the kernel has released, or never had. It can be converted only
+/// once, because the output may own a descriptor. (`event_loop::Outcome` is why a run returned.)
 pub(crate) struct Outcome(Result<u32>);
 
 impl Outcome {
-    /// What an operation's callback is called with.
+    /// The result in the event of an operation's callback.
     ///
     /// # Safety
-    /// It is a result of the operation that is completed with it, once, and the final one where
-    /// that has memory.
+    /// It is a result of the operation that is completed with it, once; the final one if the
+    /// operation has memory.
     pub(crate) unsafe fn of(event: &Event) -> Outcome {
         Outcome(event.completed().count())
     }
 
-    /// There has been no result.
+    /// An error without a result of the kernel.
     pub(crate) fn error(error: Error) -> Outcome {
         Outcome(Err(error))
     }
 
-    /// Whether it went well.
+    /// Whether the operation succeeded.
     pub(crate) fn done(&self) -> Result<()> {
         self.0.map(drop)
     }
 
-    /// A number of bytes.
+    /// The result as a number of bytes.
     pub(crate) fn count(&self) -> Result<usize> {
         self.0.map(|count| count as usize)
     }
 }
 
 impl<T: Meaning> Op<Number, NoData<T>> {
-    /// Its entry, for a driver, which keeps nothing of it.
+    /// Its entry, for a driver, which keeps no data of the operation.
     pub(super) fn into_sqe(mut self) -> Sqe {
         self.entry().expect("nothing about it can fail")
     }
 }
 
-/// What a result that is no error means.
+/// The meaning of a result that is no error.
 pub(crate) trait Meaning: Sized + 'static {
     fn of(outcome: Outcome) -> Result<Self>;
 }
@@ -188,20 +187,20 @@ impl Meaning for usize {
 /// A descriptor.
 impl Meaning for OwnedFd {
     fn of(outcome: Outcome) -> Result<OwnedFd> {
-        // SAFETY: the kernel made the descriptor for this operation, and nobody else knows of it.
+        // SAFETY: the kernel made the descriptor for this operation, and `Outcome` is converted
+        // only once.
         outcome.0.map(|fd| unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
     }
 }
 
-/// An operation, and what is called when it has ended.
+/// An operation, and the function that is called when it has ended.
 struct Pending<D, M, F> {
     op: Op<D, M>,
     f: F,
 }
 
 impl Loop {
-    /// Submits an operation. `f` gets what comes of it. When it cannot be submitted, both are
-    /// dropped.
+    /// Submits an operation. `f` gets its output. When it cannot be submitted, both are dropped.
     pub(super) fn submit_op<D: Descriptor, M: OpData>(
         &self,
         op: Op<D, M>,
@@ -210,7 +209,7 @@ impl Loop {
         self.submit_op_with(op, f, |lp, output, f| f(lp, output))
     }
 
-    /// The same for one with a buffer.
+    /// The same for an operation with a buffer.
     pub(super) fn submit_buffer_op<D: Descriptor, M: OpData<Output: Into<(Result<T>, B)>>, T, B>(
         &self,
         op: Op<D, M>,
@@ -222,7 +221,7 @@ impl Loop {
         })
     }
 
-    /// Submits an operation whose callback is known by the name of its `f`.
+    /// Submits an operation whose callback is described by the type name of `f`.
     fn submit_op_with<D: Descriptor, M: OpData, F: 'static>(
         &self,
         op: Op<D, M>,
@@ -230,15 +229,16 @@ impl Loop {
         end: fn(&Loop, M::Output, F),
     ) -> Result<Handle> {
         self.check_open()?;
-        // Not a `Box`, which says with every move that nobody else uses what is in it.
+        // Not a `Box`: moving a Box asserts that nothing else uses its contents.
         let place = TryRc::new(RefCell::new(Pending { op, f }))?;
-        // SAFETY: the callback keeps the operation where it stands, and the loop drops it when the
-        // kernel has let go.
+        // SAFETY: the callback keeps the operation in place, and the loop guarantees to drop the
+        // callback only after the kernel has released the operation.
         let mut entry = unsafe { Entry::new(place.borrow_mut().op.entry()?) };
         let driver = M::driver(self, &mut entry)?;
         let callback = Callback::once_for::<F, _>(move |lp: &Loop, event: &Event| {
             let Pending { op, f } = place.into_inner().expect("nobody else owns it").into_inner();
-            // SAFETY: the loop calls this once, with the final result.
+            // SAFETY: the loop guarantees to call this once, with the final result of this
+            // operation.
             let output = op.complete(unsafe { Outcome::of(event) });
             end(lp, output, f);
         })?;
@@ -254,7 +254,7 @@ impl Loop {
     ) -> Result<Handle> {
         let callback = Callback::many_event(move |lp: &Loop, event: &Event| {
             let _kept = &kept;
-            // SAFETY: each result of an accept is that of one connection.
+            // SAFETY: the driver guarantees that each result is that of one new connection.
             f(lp, OwnedFd::of(unsafe { Outcome::of(event) }));
         })?;
         self.submit_driver(accept, callback)
@@ -272,8 +272,8 @@ impl Loop {
             let received = event.completed();
             let bytes = received.count().map(|length| match length {
                 0 => &[][..],
-                // SAFETY: so many bytes are in a buffer of the loop's, which is the callback's
-                // until it has returned.
+                // SAFETY: the driver guarantees that `length` bytes are in a buffer of the loop,
+                // which belongs to the callback until it returns.
                 length => unsafe { slice::from_raw_parts(received.data, length as usize) },
             });
             f(lp, bytes);

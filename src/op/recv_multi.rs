@@ -1,5 +1,7 @@
-//! One receive for any number of results, from a ring of buffers (6.0); before that, a poll and a
-//! receive for each.
+//! The driver of a receive with many results: one entry with a buffer ring (6.0), or a poll and a
+//! receive for each arrival.
+//!
+//! Relies on the pool to keep the buffers. A part belongs to the callback only during its call.
 
 use std::ptr;
 
@@ -28,7 +30,8 @@ const MULTISHOT: u16 = 1 << 1;
 pub(crate) struct RecvMulti {
     fd: i32,
     pool: TryArc<Pool>,
-    /// Whether it begins with a poll, which would wait for ever for what is no socket.
+    /// Whether it begins with a poll, which would wait forever on a descriptor that is not a
+    /// socket.
     polls: bool,
 }
 
@@ -44,12 +47,12 @@ impl RecvMulti {
             return poll(Number(self.fd), libc::POLLIN | libc::POLLRDHUP).into_sqe();
         }
         let recv = recv(Number(self.fd), NoData::<usize>::NEW, 0).into_sqe();
-        // Without a group, this says what is wrong with the descriptor.
+        // Without a group, the receive returns the error of the descriptor.
         let Some(group) = self.pool.group() else { return recv };
         Sqe { flags: flags::BUFFER_SELECT, ioprio: MULTISHOT, buf_index: group, ..recv }
     }
 
-    /// The kernel has received.
+    /// Handles a receive of the kernel.
     fn received(&self, Completed { number, result, flags }: Completed) -> Step {
         let again = flags & MORE == 0;
         let mut data = ptr::null();
@@ -73,7 +76,7 @@ impl RecvMulti {
         if result == -libc::ENOBUFS { self.want_buffer(number, again) } else { Step::end(result) }
     }
 
-    /// A poll says that there is something to receive.
+    /// Handles a poll that reports data.
     fn receive(&self, Completed { number, result, .. }: Completed) -> Step {
         if result < 0 {
             return Step::end(result);
@@ -85,7 +88,7 @@ impl RecvMulti {
             ..0 => {
                 Step { given: Some(OpResult { result: received, flags: MORE, data }), again: true }
             }
-            // Datagrams that have been shut down: the poll would say the same again and again.
+            // A datagram socket that was shut down: the poll would report this again and again.
             libc::EAGAIN if result & c_int::from(libc::POLLRDHUP) != 0 => Step::end(0),
             libc::EAGAIN | libc::EINTR => Step::AGAIN,
             0 if is_empty_message(self.fd) => give(0, data, true),
@@ -93,10 +96,10 @@ impl RecvMulti {
         }
     }
 
-    /// There was no buffer, for data or to begin with: the kernel picks one before it looks for
-    /// data (6.0 to 6.18). With IORING_RECVSEND_POLL_FIRST it would look first, but then a Unix
-    /// stream whose end was there already when its data was read never tells of it (6.18). A buffer
-    /// that has come back meanwhile will do.
+    /// There was no buffer: the kernel picks one before it checks for data (6.0 to 6.18). With
+    /// IORING_RECVSEND_POLL_FIRST it would check first, but then a Unix stream never reports an end
+    /// that was present when its data was read (6.18). A buffer that has been returned meanwhile is
+    /// used.
     fn want_buffer(&self, number: u64, has_ended: bool) -> Step {
         if !has_ended || self.pool.has_available() {
             return Step { given: None, again: has_ended };
@@ -107,7 +110,7 @@ impl RecvMulti {
 }
 
 impl Driver for RecvMulti {
-    /// It points at nothing; the buffers that the kernel picks are the pool's.
+    /// The entry points at nothing; the pool owns the buffers that the kernel picks.
     fn entry(&mut self) -> Option<Entry> {
         Some(Entry::pointless(self.sqe()))
     }
@@ -131,25 +134,25 @@ impl Drop for RecvMulti {
     }
 }
 
-/// More has been received, and more will be.
+/// A result, with more to come.
 fn give(result: i32, data: *const u8, again: bool) -> Step {
     Step { given: Some(OpResult { result, flags: MORE, data }), again }
 }
 
-/// recv(2) that does not block; a negated errno when it fails.
+/// recv(2) that does not block; returns a negated errno on failure.
 fn recv_now(fd: c_int, buffer: &mut [u8]) -> i32 {
     let received =
         borrow(fd).ok_or(Errno::BADF).and_then(|fd| net::recv(fd, buffer, RecvFlags::DONTWAIT));
     received.map_or_else(|errno| -errno.raw_os_error(), |(count, _)| count as i32)
 }
 
-/// None: it is no socket.
+/// None: not a socket.
 fn socket_type(fd: c_int) -> Option<SocketType> {
     sockopt::socket_type(borrow(fd)?).ok()
 }
 
-/// Whether 0 received is an empty message, and not the end, as it is of a stream. Of what has been
-/// shut down it is the end, unless a message with data stands behind it.
+/// Whether a result of 0 is an empty message, and not the end, as on a stream. After a shutdown it
+/// is the end, unless a message with data follows.
 fn is_empty_message(fd: c_int) -> bool {
     let is_message = socket_type(fd).is_some_and(|kind| kind != SocketType::STREAM);
     let Some(fd) = borrow(fd).filter(|_| is_message) else { return false };

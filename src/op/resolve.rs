@@ -1,4 +1,6 @@
-//! Names of hosts and services: getaddrinfo(3), on the executor, since it blocks.
+//! Names of hosts and services: getaddrinfo(3), on the executor, because it blocks.
+//!
+//! Nothing is cached. A look-up that has begun cannot be cancelled.
 
 use std::ffi::c_int;
 use std::net::SocketAddr;
@@ -12,16 +14,17 @@ use crate::op::address::Address;
 use crate::op::data::PathBytes;
 use crate::sys::c_library::Addresses;
 
-/// A question for getaddrinfo.
+/// The arguments of getaddrinfo.
 pub(crate) struct Question {
     pub(crate) node: Option<PathBytes>,
     pub(crate) service: Option<PathBytes>,
-    /// The flags, the family, the type of socket and the protocol.
+    /// Flags, family, socket type and protocol.
     pub(crate) hints: Option<[c_int; 4]>,
 }
 
 impl Question {
-    /// Asks, and blocks meanwhile. The error is an EAI_*, and the errno for EAI_SYSTEM.
+    /// Looks up the names, and blocks meanwhile. The error is an EAI_*, with the errno for
+    /// EAI_SYSTEM.
     pub(crate) fn ask(self) -> std::result::Result<Addresses, (c_int, Errno)> {
         let [node, service] =
             [&self.node, &self.service].map(|name| name.as_ref().map(PathBytes::as_c_str));
@@ -33,10 +36,10 @@ impl Loop {
     /// Looks up the addresses of a host (a name or a number) with the port of a service (a name or
     /// a number), for streams: getaddrinfo(3), in its order.
     ///
-    /// It is work as of [`run_in_executor`](Loop::run_in_executor), and shares its threads: the
-    /// errors and what cancelling does are those. `done` gets ENOENT when there is no such host or
-    /// service, EAGAIN when the name servers gave no answer, EIO when they failed, EINVAL when a
-    /// name has a zero byte in it.
+    /// The look-up is work as of [`run_in_executor`](Loop::run_in_executor), with its threads, its
+    /// errors and its behaviour when cancelled. `done` gets ENOENT when there is no such host or
+    /// service, EAGAIN when the name servers did not answer, EIO when they failed, EINVAL when a
+    /// name contains a zero byte.
     pub fn resolve(
         &self,
         host: &str,
@@ -67,7 +70,7 @@ fn error_of(error: c_int, errno: Errno) -> Error {
     }
 }
 
-/// The addresses of a list, of the families that Rust knows.
+/// The addresses of a list, of the families that the standard library has.
 fn read(found: &Addresses) -> Result<Vec<SocketAddr>> {
     let mut addresses = Vec::new();
     for address in found.iter().filter_map(|address| Address::of(&[address]).to_inet()) {

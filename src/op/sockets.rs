@@ -1,6 +1,6 @@
-//! Sockets: one function for each operation, and the method that calls back for it.
+//! Sockets: a function for each operation, and the method of `Loop` with a callback.
 //!
-//! What holds for all of them stands in `streams`.
+//! The head of `streams` describes the rules for all of them.
 
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,12 +18,12 @@ use crate::abi::sqe::{Sqe, poll_events};
 use crate::error::Result;
 use crate::event_loop::Loop;
 
-/// The flags are those of `flags::filling` where the data tells how much of it has been filled.
+/// For data whose length is set from the result, `flags` come from `flags::filling`.
 pub(crate) fn recv<D: Descriptor, M: OpData>(fd: D, into: M, flags: c_int) -> Op<D, M> {
     Op::new(fd, into, Sqe { opcode: opcodes::RECV, op_flags: flags as u32, ..Sqe::default() })
 }
 
-/// Raises no SIGPIPE, whatever the kernel.
+/// Raises no SIGPIPE, on any kernel.
 pub(crate) fn send<D: Descriptor, M: OpData>(fd: D, from: M, flags: c_int) -> Op<D, M> {
     let op_flags = (flags | libc::MSG_NOSIGNAL) as u32;
     Op::new(fd, from, Sqe { opcode: opcodes::SEND, op_flags, ..Sqe::default() })
@@ -40,7 +40,7 @@ pub(crate) fn sendmsg<D: Descriptor, M: OpData>(fd: D, message: M, flags: c_int)
     Op::new(fd, message, Sqe { opcode: opcodes::SENDMSG, op_flags, ..Sqe::default() })
 }
 
-/// The connection's descriptor is the result; its address is not asked for.
+/// The result is the connection's descriptor; the address is not requested.
 pub(crate) fn accept<D: Descriptor>(fd: D, flags: c_int) -> Op<D, NoData<OwnedFd>> {
     let sqe = Sqe { opcode: opcodes::ACCEPT, op_flags: flags as u32, ..Sqe::default() };
     Op::new(fd, NoData::NEW, sqe)
@@ -50,7 +50,7 @@ pub(crate) fn connect<D: Descriptor>(fd: D, address: Address) -> Op<D, Address> 
     Op::new(fd, address, Sqe { opcode: opcodes::CONNECT, ..Sqe::default() })
 }
 
-/// The kernel has the family where other entries have a descriptor.
+/// The kernel expects the family in the place of the descriptor.
 pub(crate) fn socket(domain: c_int, kind: c_int, protocol: c_int) -> Op<Number, NoData<OwnedFd>> {
     let sqe =
         Sqe { opcode: opcodes::SOCKET, off: kind as u64, len: protocol as u32, ..Sqe::default() };
@@ -61,7 +61,7 @@ pub(crate) fn shutdown<D: Descriptor>(fd: D, how: c_int) -> Op<D, NoData<()>> {
     Op::new(fd, NoData::NEW, Sqe { opcode: opcodes::SHUTDOWN, len: how as u32, ..Sqe::default() })
 }
 
-/// Completes once, when one of the events has come.
+/// Completes once, when one of the events has occurred.
 pub(super) fn poll<D: Descriptor>(fd: D, events: c_short) -> Op<D, NoData<()>> {
     let (opcode, op_flags) = (opcodes::POLL_ADD, poll_events(events as u32));
     Op::new(fd, NoData::NEW, Sqe { opcode, op_flags, ..Sqe::default() })
@@ -69,10 +69,10 @@ pub(super) fn poll<D: Descriptor>(fd: D, events: c_short) -> Op<D, NoData<()>> {
 
 impl Loop {
     /// recv(2) into a buffer. `f` gets the number of bytes, 0 at the end of a stream, and the
-    /// buffer. `flags` are of MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_ERRQUEUE, MSG_NOSIGNAL, MSG_OOB,
-    /// MSG_PEEK and MSG_WAITALL; others are EINVAL: with MSG_TRUNC the result would not tell what
-    /// is in the buffer, with MSG_SOCK_DEVMEM the data would be elsewhere. Errors: those of
-    /// [`read`](Loop::read).
+    /// buffer. `flags` are MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_ERRQUEUE, MSG_NOSIGNAL, MSG_OOB,
+    /// MSG_PEEK and MSG_WAITALL. Others are EINVAL: with MSG_TRUNC the result would not be the
+    /// length of the data in the buffer, with MSG_SOCK_DEVMEM the data would be elsewhere. Errors:
+    /// those of [`read`](Loop::read).
     ///
     /// ```
     /// use std::os::unix::net::UnixStream;
@@ -96,12 +96,12 @@ impl Loop {
         self.submit_buffer_op(recv(fd, Room(buffer), flags::filling(flags)?), f)
     }
 
-    /// send(2) from a buffer. `f` gets the number of bytes sent, which may be fewer than there are.
+    /// send(2) from a buffer. `f` gets the number of bytes sent, which may be less than the length.
     /// No SIGPIPE is raised.
     ///
-    /// `flags` are of MSG_CONFIRM, MSG_DONTROUTE, MSG_DONTWAIT, MSG_EOR, MSG_FASTOPEN, MSG_MORE,
-    /// MSG_NOSIGNAL, MSG_OOB and MSG_WAITALL; others are EINVAL. With MSG_ZEROCOPY the kernel would
-    /// use the buffer after `f` has it back (S13): to send without a copy, [`submit`](Loop::submit)
+    /// `flags` are MSG_CONFIRM, MSG_DONTROUTE, MSG_DONTWAIT, MSG_EOR, MSG_FASTOPEN, MSG_MORE,
+    /// MSG_NOSIGNAL, MSG_OOB and MSG_WAITALL. Others are EINVAL: with MSG_ZEROCOPY the kernel would
+    /// use the buffer after `f` has it back (S13). To send without a copy, [`submit`](Loop::submit)
     /// `IORING_OP_SEND_ZC`. Errors: those of [`read`](Loop::read).
     pub fn send<B: Buffer>(
         &self,
@@ -113,14 +113,15 @@ impl Loop {
         self.submit_buffer_op(send(fd, Bytes(buffer), flags::sending(flags)?), f)
     }
 
-    /// As [`send`](Loop::send), until all is sent. `f` gets all of the length; less when an error,
-    /// a cancel or a deadline ended it after something was sent, and an error only when nothing
-    /// was. From Linux 6.1 the kernel goes on by itself; before, each part costs an iteration.
+    /// As [`send`](Loop::send), until everything is sent. `f` gets the whole length; less when an
+    /// error, a cancel or a deadline ended it after something was sent; an error only when nothing
+    /// was sent. From Linux 6.1 the kernel continues by itself; before, each part costs an
+    /// iteration.
     ///
-    /// One that begins before another `send_all` or [`write_all`](Loop::write_all) on the same
-    /// descriptor has ended waits for that, in order, and goes on in the iteration after, whatever
-    /// came of the other: their data does not mix. `send`, `send_to`, `write` and `shutdown_fd`
-    /// wait for nobody, and what they send may stand amid it.
+    /// A `send_all` that begins before another `send_all` or [`write_all`](Loop::write_all) on the
+    /// same descriptor has ended waits for its end, in order. It begins in the iteration after
+    /// that, whatever the result of the other: their data does not mix. `send`, `send_to`, `write`
+    /// and `shutdown_fd` do not wait, and their data may come between its parts.
     pub fn send_all<B: Buffer>(
         &self,
         fd: impl AsFd + 'static,
@@ -131,7 +132,7 @@ impl Loop {
         self.submit_buffer_op(send(fd, All(Bytes(buffer)), flags::sending(flags)?), f)
     }
 
-    /// recvfrom(2): as [`recv`](Loop::recv), and `f` gets the address of the sender, where there is
+    /// recvfrom(2): as [`recv`](Loop::recv), and `f` gets the address of the sender, if there is
     /// one.
     pub fn recv_from<B: BufferMut>(
         &self,
@@ -161,8 +162,8 @@ impl Loop {
         )
     }
 
-    /// accept4(2): `f` gets the connection, close-on-exec. One that `f` has not seen when the loop
-    /// is closed is closed. Errors: those of [`read`](Loop::read).
+    /// accept4(2): `f` gets the connection, close-on-exec. If the loop is closed before `f` has
+    /// run, the connection is closed. Errors: those of [`read`](Loop::read).
     pub fn accept(
         &self,
         fd: impl AsFd + 'static,

@@ -1,17 +1,16 @@
-//! Reading and writing what has a descriptor: files, pipes, terminals, sockets. One function for
-//! each operation, and the method that calls back for it.
+//! Reads and writes on descriptors: files, pipes, terminals, sockets. A function for each
+//! operation, and the method of `Loop` with a callback.
 //!
-//! What holds for all typed operations: buffers and descriptors are given to the operation. A
-//! buffer comes back with the result; the descriptor (an `OwnedFd`, an `Rc<TcpStream>`, ...) is
-//! kept, and dropped just before the callback runs, so that it cannot be closed, and its number be
-//! another's, meanwhile. The callback runs once. An error of the operation, ECANCELED and ETIMEDOUT
-//! of a deadline among them, is the callback's; those that the function returns are EINVAL (for a
-//! length over `i32::MAX`), ENOSYS (for an operation that this kernel does not have), EAGAIN,
-//! ENOMEM and ESHUTDOWN as from [`Loop::submit`]: then closure, buffer and descriptor are dropped.
-//! What is pending when the loop is closed is dropped too, when the kernel has let go. Operations
-//! wait also on a descriptor with O_NONBLOCK, but for splice, and connect of a Unix socket to a
-//! listener whose queue is full: these say EAGAIN there, as the system calls do. (Linux before 5.16
-//! says so of reads and writes, before 5.18 of accept, where it lacks the fixes of its stable
+//! Rules for all typed operations: The operation owns its buffer and its descriptor. The buffer
+//! comes back with the result. The descriptor (an `OwnedFd`, an `Rc<TcpStream>`, ...) is dropped
+//! just before the callback, so that its number cannot be closed and reused meanwhile. The callback
+//! runs once, and gets the error of the operation, also ECANCELED, and ETIMEDOUT of a deadline. The
+//! function itself fails with EINVAL (a length over `i32::MAX`), ENOSYS (an operation that this
+//! kernel does not have), EAGAIN, ENOMEM and ESHUTDOWN as [`Loop::submit`], and drops closure,
+//! buffer and descriptor. Closing the loop drops pending ones once the kernel has released them.
+//! Operations wait also on a descriptor with O_NONBLOCK, except for splice, and for connect of a
+//! Unix socket to a listener with a full queue, which return EAGAIN as the system calls do. (So do
+//! reads and writes before Linux 5.16, and accept before 5.18, without the fixes of the stable
 //! branch.)
 
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
@@ -25,7 +24,7 @@ use crate::abi::sqe::{Sqe, flags};
 use crate::error::Result;
 use crate::event_loop::Loop;
 
-/// The offset of what is at the file's own position, or has none.
+/// The offset that means the file's own position, or no offset.
 pub(crate) const CURRENT: u64 = u64::MAX;
 
 pub(crate) fn read<D: Descriptor, M: OpData>(fd: D, into: M, offset: u64) -> Op<D, M> {
@@ -44,7 +43,7 @@ pub(crate) fn writev<D: Descriptor, M: OpData>(fd: D, from: M, offset: u64) -> O
     Op::new(fd, from, Sqe { opcode: opcodes::WRITEV, off: offset, ..Sqe::default() })
 }
 
-/// Between descriptors with an offset each.
+/// Between two descriptors, each with an offset.
 pub(crate) fn splice<D: Descriptor, E: Descriptor>(
     from: (D, u64),
     to: (E, u64),
@@ -56,29 +55,30 @@ pub(crate) fn splice<D: Descriptor, E: Descriptor>(
     Op::new(to.0, At::new(SpliceFrom(from.0)), sqe)
 }
 
-/// Always on a thread of the kernel's: with SO_LINGER, closing blocks.
+/// Always on a thread of the kernel, because closing blocks with SO_LINGER.
 pub(crate) fn close<M: OpData>(fd: Number, data: M) -> Op<Number, M> {
     Op::new(fd, data, Sqe { opcode: opcodes::CLOSE, flags: flags::ASYNC, ..Sqe::default() })
 }
 
 impl Loop {
-    /// Reads into a buffer, at `offset` of a file; None: at its own position. `f` gets the number
-    /// of bytes, 0 at the end of the file, and the buffer. A `Vec` is appended to, within its spare
-    /// capacity: `Vec::with_capacity(n)`, not `vec![0; n]`; see [`BufferMut`](crate::BufferMut).
+    /// Reads into a buffer, at `offset` of a file; None: at the file's position. `f` gets the
+    /// number of bytes, 0 at the end of the file, and the buffer. A `Vec` is appended to, within
+    /// its spare capacity: use `Vec::with_capacity(n)`, not `vec![0; n]`; see
+    /// [`BufferMut`](crate::BufferMut).
     ///
-    /// As in all operations of this kind, buffer and descriptor are the operation's until then. The
+    /// As in all operations of this kind, the operation owns buffer and descriptor until then. The
     /// descriptor may be owned or shared (an `OwnedFd`, an `Rc<TcpStream>`); it is dropped just
-    /// before `f` runs. When the loop is closed first, all is dropped as soon as the kernel has let
-    /// go.
+    /// before `f` runs. When the loop is closed before, everything is dropped once the kernel has
+    /// released it.
     ///
-    /// Errors: EINVAL when the buffer has no room, or more than `i32::MAX` bytes; ENOSYS when this
+    /// Errors: EINVAL when the buffer has no space, or more than `i32::MAX` bytes; ENOSYS when this
     /// kernel does not have the operation; EAGAIN, ENOMEM, ESHUTDOWN as from
-    /// [`submit`](Loop::submit). Then all that was given is dropped. What fails later is told to
-    /// `f`: also ECANCELED, ETIMEDOUT for a [deadline](Loop::set_deadline). Operations wait also on
-    /// a descriptor with O_NONBLOCK (but for [`splice`](Loop::splice), and
-    /// [`connect`](Loop::connect) of a Unix socket to a listener whose queue is full; and Linux
-    /// before 5.16, for `accept` before 5.18, says EAGAIN instead where it lacks the fixes of its
-    /// stable branch). O(1).
+    /// [`submit`](Loop::submit). The arguments are dropped then. `f` gets later errors, also
+    /// ECANCELED, and ETIMEDOUT for a [deadline](Loop::set_deadline). Operations wait also on a
+    /// descriptor with O_NONBLOCK, except for [`splice`](Loop::splice), and for
+    /// [`connect`](Loop::connect) of a Unix socket to a listener with a full queue. Linux before
+    /// 5.16, for `accept` before 5.18, returns EAGAIN instead of waiting without the fixes of its
+    /// stable branch. O(1).
     pub fn read<B: BufferMut>(
         &self,
         fd: impl AsFd + 'static,
@@ -89,11 +89,11 @@ impl Loop {
         self.submit_buffer_op(read(fd, Room(buffer), offset.unwrap_or(CURRENT)), f)
     }
 
-    /// Writes from a buffer, at `offset` of a file; None: at its own position. `f` gets the number
-    /// of bytes written, which may be fewer than there are.
+    /// Writes from a buffer, at `offset` of a file; None: at the file's position. `f` gets the
+    /// number of bytes written, which may be less than the length.
     ///
-    /// A pipe or socket whose reader has gone raises SIGPIPE where that is not ignored, as Rust
-    /// programs ignore it. Errors: those of [`read`](Loop::read).
+    /// A pipe or socket without a reader raises SIGPIPE unless the signal is ignored, as in Rust
+    /// programs. Errors: those of [`read`](Loop::read).
     pub fn write<B: Buffer>(
         &self,
         fd: impl AsFd + 'static,
@@ -104,9 +104,9 @@ impl Loop {
         self.submit_buffer_op(write(fd, Bytes(buffer), offset.unwrap_or(CURRENT)), f)
     }
 
-    /// As [`write`](Loop::write), until all is written. `f` gets all of the length; less when an
-    /// error, a cancel or a deadline ended it after something was written, and an error only when
-    /// nothing was. Without an offset, it takes turns with others on the descriptor as
+    /// As [`write`](Loop::write), until everything is written. `f` gets the whole length; less when
+    /// an error, a cancel or a deadline ended it after something was written; an error only when
+    /// nothing was written. Without an offset, it takes turns with others on the descriptor as
     /// [`send_all`](Loop::send_all) does.
     pub fn write_all<B: Buffer>(
         &self,
@@ -118,7 +118,7 @@ impl Loop {
         self.submit_buffer_op(write(fd, All(Bytes(buffer)), offset.unwrap_or(CURRENT)), f)
     }
 
-    /// Reads into several buffers, one after the other, at most 1024; else as [`read`](Loop::read).
+    /// Reads into several buffers, in order, at most 1024; otherwise as [`read`](Loop::read).
     pub fn readv<B: BufferMut>(
         &self,
         fd: impl AsFd + 'static,
@@ -129,8 +129,7 @@ impl Loop {
         self.submit_buffer_op(readv(fd, Rooms::new(buffers), offset.unwrap_or(CURRENT)), f)
     }
 
-    /// Writes from several buffers, one after the other, at most 1024; else as
-    /// [`write`](Loop::write).
+    /// Writes from several buffers, in order, at most 1024; otherwise as [`write`](Loop::write).
     pub fn writev<B: Buffer>(
         &self,
         fd: impl AsFd + 'static,
@@ -141,8 +140,8 @@ impl Loop {
         self.submit_buffer_op(writev(fd, Parts::new(buffers), offset.unwrap_or(CURRENT)), f)
     }
 
-    /// Moves up to `length` bytes between a pipe and something else. Each descriptor comes with an
-    /// offset: None for a pipe, and for a file's own position. `flags` are `SPLICE_F_*`. `f` gets
+    /// Moves up to `length` bytes between a pipe and another descriptor. Each descriptor has an
+    /// offset: None for a pipe, and for the file's own position. `flags` are `SPLICE_F_*`. `f` gets
     /// the number of bytes, 0 at the end; EAGAIN when it would have to wait for a pipe with
     /// O_NONBLOCK. Errors: those of [`read`](Loop::read).
     pub fn splice(
@@ -157,10 +156,11 @@ impl Loop {
         self.submit_op(splice(from, to, self::length(length)?, flags), f)
     }
 
-    /// Closes a descriptor on a thread of the kernel's, because closing may block (SO_LINGER, a
-    /// file on a network).
+    /// Closes a descriptor on a thread of the kernel, because closing may block (SO_LINGER, a
+    /// network file system).
     ///
-    /// It is closed whatever comes of it; one that is cancelled before it has begun, at once, and
+    /// The descriptor is closed whatever the result, also when the operation is cancelled before it
+    /// has begun, or cannot be submitted. Errors: those of [`read`](Loop::read).
     /// one that cannot be submitted too. Errors: those of [`read`](Loop::read).
     pub fn close_fd(
         &self,
@@ -170,7 +170,7 @@ impl Loop {
         let fd = fd.into();
         let number = fd.as_raw_fd();
         let handle = self.submit_op(close(Number(number), Closing(number)), f)?;
-        // It is the kernel's to close from now on, or the driver's.
+        // The kernel or the driver closes the descriptor from now on.
         let _ = fd.into_raw_fd();
         Ok(handle)
     }

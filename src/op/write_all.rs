@@ -1,8 +1,8 @@
-//! An operation that goes on until all of its buffer is through, and takes turns with others of its
-//! kind on the descriptor.
+//! The driver of a write or a send that continues until its buffer is done, and takes turns with
+//! others of its kind on the descriptor.
 //!
-//! It relies on the buffer of the first entry staying until the operation has ended. What others
-//! write meanwhile may stand amid its data.
+//! Relies on the buffer of the first entry until the operation has ended. Data of other kinds of
+//! writes may come between its parts.
 
 use super::streams::CURRENT;
 use crate::abi::completion::Completed;
@@ -10,19 +10,18 @@ use crate::abi::opcodes;
 use crate::abi::sqe::Entry;
 use crate::pending::driver::{Driver, Step};
 
-/// Submits what is left of a buffer again and again. The result is the length, or how far it came:
-/// an error only when that was nowhere.
+/// Submits the rest of a buffer until it is done. The result is the length, or the number of bytes
+/// until an error; the error only if that number is 0.
 #[derive(Debug)]
 pub(crate) struct WriteAll {
     rest: Entry,
     done: i32,
-    /// Whether the data has a place in a file, which moves on with it.
+    /// Whether the data has an offset in a file, which advances with it.
     has_place: bool,
 }
 
 impl WriteAll {
-    /// To finish what the entry of a write or a send begins: at `off` of a file, unless that is
-    /// `CURRENT`.
+    /// Continues the entry of a write or a send: at `off` of a file, unless that is `CURRENT`.
     pub(super) fn new(entry: Entry) -> WriteAll {
         WriteAll {
             rest: entry,
@@ -50,7 +49,7 @@ impl Driver for WriteAll {
         Step::give(completed)
     }
 
-    /// Data without an offset goes where another's data ends.
+    /// Data without an offset goes to the current end of the stream.
     fn takes_turns(&self) -> bool {
         !self.has_place
     }
@@ -65,8 +64,8 @@ mod tests {
     use super::*;
     use crate::abi::sqe::Sqe;
 
-    /// What the kernel takes of 100 bytes, at which offset the last part begins, what the cancelled
-    /// operation would have come to then, and what it comes to.
+    /// The columns are the results for 100 bytes, the offset of the last part, the result if
+    /// cancelled before it, and the result.
     #[test]
     fn the_rest_follows_until_all_is_through_or_an_error_comes() {
         const { assert!(libc::EPIPE == 32 && libc::ECANCELED == 125) };
