@@ -1,12 +1,12 @@
-//! A task in memory: one allocation with what is known of it (`header`) and, behind that, its
-//! future, and what that came to. The loop's thread alone has these two: the slot's reference
-//! (`Slotted`) polls the future and ends it, the join handle takes the output. A future that
-//! panics, in a poll or in its Drop, has ended, and no panic is lost here (S41): it is the output,
-//! or the loop's to handle.
+//! A task in memory: one allocation with the header (`header`), and behind it the future or the
+//! output.
 //!
-//! `unsafe` lives here because a task is referred to without the type of its future, which
-//! `Slotted` and `JoinHandle` know again, and because a future stays where it is until it is
-//! dropped.
+//! Only the loop's thread uses future and output: the slot's reference (`Slotted`) polls and ends
+//! the future, the join handle takes the output. A future that panics, in a poll or in its Drop,
+//! has ended. The panic is the output, or the loop handles it; none is lost (S41).
+//!
+//! `unsafe` is here because references to a task do not have the type of its future, which only
+//! `Slotted` and `JoinHandle` know, and because a future must not move until it is dropped.
 
 use std::any::type_name;
 use std::cell::UnsafeCell;
@@ -34,6 +34,7 @@ struct Body<F: Future> {
     stage: UnsafeCell<Stage<F>>,
 }
 
+/// The content behind the header. (`pending` and `event_loop::work` each have another `Stage`.)
 enum Stage<F: Future> {
     Running(F),
     Ended(Ended<F::Output>),
@@ -42,61 +43,61 @@ enum Stage<F: Future> {
 
 type Ended<T> = std::result::Result<T, JoinError>;
 
-/// A task as its slot has it, while the shared part of the loop is there: dropping it ends the
+/// The slot's reference to a task, borrowed from the shared part of the loop. Dropping it ends the
 /// task.
 pub(super) struct Slotted<'a, F: Future> {
     pub(super) task: SlotRef,
     future: PhantomData<(F, &'a Shared)>,
 }
 
-/// Waits for a task of a loop; made by [`spawn`](super::spawn) and [`Loop::spawn`].
+/// The owner's handle to a task of a loop; made by [`spawn`](super::spawn) and [`Loop::spawn`].
 ///
-/// Awaiting it gives what the task's future came to, or says that the task was aborted or has
-/// panicked. Dropping it lets the task go on by itself; see [`abort`](JoinHandle::abort) to end it.
-/// A panic of a task whose join handle is dropped, before it or after it, goes to the [exception
-/// handler](Loop::set_exception_handler); without one std's panic hook has told of it, and the loop
-/// goes on (S41). It belongs to the loop's thread.
+/// Awaiting it returns the output of the task's future, or an error if the task was aborted or has
+/// panicked. Dropping it does not end the task; [`abort`](JoinHandle::abort) does. The panic of a
+/// task whose join handle is dropped, before or after the panic, goes to the [exception
+/// handler](Loop::set_exception_handler); without a handler, std's panic hook has reported it, and
+/// the loop continues (S41). A join handle belongs to the loop's thread.
 #[must_use = "dropping it lets the task go on; an error of the task is then seen by nobody"]
 pub struct JoinHandle<T> {
     task: TaskRef,
-    /// The task's output is one.
+    /// The type of the task's output.
     output: PhantomData<T>,
 }
 
 /// Starts a task.
 pub(super) fn spawn<F: Future + 'static>(lp: &Loop, future: F) -> Result<JoinHandle<F::Output>> {
-    // SAFETY: what the future borrows, if anything, lives for ever.
+    // SAFETY: `F: 'static` guarantees that the future borrows only static data.
     unsafe { start(lp, future) }
 }
 
-/// Runs a loop, which does not run yet, with a task that is gone when this returns or unwinds, and
-/// so may borrow. Tells what the run said, and whether the task had ended by then.
+/// Runs an idle loop with a task that ends before this returns or unwinds, and so may borrow.
+/// Returns the result of the run, and whether the task ended by itself.
 pub(super) fn run_scoped<F: Future>(
     lp: &Loop,
     future: F,
 ) -> Result<(JoinHandle<F::Output>, Result<Outcome>, bool)> {
     lp.check_idle()?;
-    // SAFETY: cancel empties the slot below, at once as the loop is idle. In a forked child nothing
-    // is dropped, and the future is not polled again.
+    // SAFETY: `cancel` below empties the slot at once, because `check_idle` proved that the loop is
+    // idle; in a forked child nothing is dropped or polled again.
     let join = unsafe { start(lp, future) }?;
     let ran = catch_unwind(AssertUnwindSafe(|| lp.run_forever()));
     let is_complete = join.is_finished();
     if is_complete && !matches!(ran, Ok(Ok(_))) {
-        // A callback behind it in the batch has panicked: its stop is not for the next run.
+        // A later callback of the batch has panicked. The stop must not affect the next run.
         lp.take_back_stop();
     }
-    // It is stale if the task has ended.
+    // The handle is stale if the task has ended.
     let _ = lp.cancel(join.handle());
     Ok((join, ran.unwrap_or_else(|payload| resume_unwind(payload)), is_complete))
 }
 
 /// # Safety
-/// What the future borrows lives until the slot has been emptied.
+/// The data that the future borrows lives until the slot has been emptied.
 unsafe fn start<F: Future>(lp: &Loop, future: F) -> Result<JoinHandle<F::Output>> {
     lp.check_open()?;
     let (slotted, join) = make(future, lp.shared())?;
-    // SAFETY: the slot is emptied before what the future borrows is gone, as the caller promises,
-    // and before the loop gives up the shared part.
+    // SAFETY: the caller guarantees that the slot is emptied before the borrowed data ends, and the
+    // loop empties its slots before it drops the shared part.
     let handle = lp.add_task(unsafe { Callback::inline_borrowing(slotted) })?;
     join.task.set_slot(handle);
     Ok(join)
@@ -109,7 +110,8 @@ pub(super) fn make<F: Future>(
 ) -> Result<(Slotted<'_, F>, JoinHandle<F::Output>)> {
     let header = Header::new(const { &Table::new(take::<F>, free::<F>) }, shared);
     let body = try_box(Body { header, stage: UnsafeCell::new(Stage::Running(future)) })?;
-    // SAFETY: it is a body, from a box. `Slotted` ends the task, and borrows the shared part.
+    // SAFETY: the pointer is a body from a box; `Slotted` ends the task, and borrows the shared
+    // part.
     let (slot, task) = unsafe { SlotRef::of_new(NonNull::from(Box::leak(body)).cast()) };
     Ok((Slotted { task: slot, future: PhantomData }, JoinHandle { task, output: PhantomData }))
 }
@@ -117,9 +119,8 @@ pub(super) fn make<F: Future>(
 impl<F: Future> Body<F> {
     #[inline]
     fn poll(&self, context: &mut Context<'_>) -> Poll<F::Output> {
-        // SAFETY: the slot's reference alone touches the stage of a future, and the schedule does
-        // not drop it while its callback is on the stack; and a future stays where its task is
-        // until it is dropped.
+        // SAFETY: only the slot's reference uses the stage of a future, the schedule keeps it while
+        // its callback is on the stack, and the future does not move until it is dropped.
         let future = unsafe {
             match &mut *self.stage.get() {
                 Stage::Running(future) => Some(Pin::new_unchecked(future)),
@@ -129,11 +130,11 @@ impl<F: Future> Body<F> {
         future.map_or(Poll::Pending, |future| future.poll(context))
     }
 
-    /// Drops what is in the stage, and puts this there, also when that panics.
+    /// Drops the contents of the stage and replaces them, also if the drop panics.
     #[inline]
     fn set(&self, status: Status, stage: Stage<F>) {
-        // SAFETY: the future, if it is there, is not being polled, as above, and is dropped where
-        // it is; an output is nobody's before `Ended`. The status is that of the stage.
+        // SAFETY: a future in the stage is not being polled (see `poll`) and is dropped in place,
+        // no one uses an output before `Ended`, and `status` matches `stage`.
         unsafe {
             self.header.set_status(status);
             *self.stage.get() = stage;
@@ -144,7 +145,7 @@ impl<F: Future> Body<F> {
 impl<F: Future> Callable<Loop> for Slotted<'_, F> {
     const ONCE: bool = false;
 
-    /// Polls it.
+    /// Polls the task.
     fn call(&mut self, lp: &Loop, _: &Event) {
         if self.task.to_abort.get() {
             lp.end_task(self.task.handle());
@@ -155,7 +156,7 @@ impl<F: Future> Callable<Loop> for Slotted<'_, F> {
         match polled {
             Ok(Poll::Pending) => {}
             _ if lp.check_not_forked().is_err() => {
-                // This is the child: nothing of the loop's runs here any more, nor is it dropped.
+                // This is a forked child, where nothing of the loop is run or dropped.
                 std::mem::forget(polled);
             }
             Ok(Poll::Ready(output)) => self.complete(lp, Ok(output)),
@@ -177,8 +178,7 @@ impl<F: Future> Callable<Loop> for Slotted<'_, F> {
 impl<F: Future> Slotted<'_, F> {
     #[inline]
     fn body(&self) -> &Body<F> {
-        // SAFETY: `make` has made this for the type of the body, to all of which the reference
-        // points.
+        // SAFETY: `make` guarantees that the reference points to a whole body of this type.
         unsafe { self.task.as_ptr().cast().as_ref() }
     }
 
@@ -191,21 +191,21 @@ impl<F: Future> Slotted<'_, F> {
         }
     }
 
-    /// Drops the future, and leaves the result to the join handle if there is one. Gives a panic
-    /// that is the loop's to handle: of the task, where there is no join handle, or of a waker.
+    /// Drops the future, and leaves the result to the join handle if there is one. Returns a panic
+    /// that the loop must handle: that of a task without a join handle, or of a waker.
     #[inline]
     fn end(&self, mut result: Ended<F::Output>) -> Option<Payload> {
         let body = self.body();
         if needs_drop::<F>() {
             let in_drop = catch_unwind(AssertUnwindSafe(|| body.set(Status::Ending, Stage::Empty)));
             if !self.task.shared().process().is_current() {
-                // The Drop has forked, and this is the child: no more of the user's code runs here.
+                // The Drop has forked, and this is the child, where no more user code runs.
                 std::mem::forget((in_drop, result));
                 return None;
             }
             if let Err(payload) = in_drop {
                 let error = JoinError::panicked(payload, self.task.shared());
-                // It may panic as well: then that is lost.
+                // Dropping the former result may panic as well; that panic is lost.
                 drop_quietly(std::mem::replace(&mut result, Err(error)));
             }
         }
@@ -235,27 +235,28 @@ impl<F: Future> Drop for Slotted<'_, F> {
 }
 
 impl<T> JoinHandle<T> {
-    /// What the task has come to, if it has ended and nobody has taken that.
+    /// The output of the task, if it has ended and the output has not been taken.
     #[inline]
     pub(super) fn take_output(&self) -> Option<Ended<T>> {
         if self.task.status() != Status::Ended {
             return None;
         }
         let mut output: Option<Ended<T>> = None;
-        // SAFETY: `make` has made this for the type of the future's output.
+        // SAFETY: `make` guarantees that the table is for this output type, and the status is
+        // `Ended`.
         unsafe { (self.task.table().take)(self.task.as_ptr(), (&raw mut output).cast()) };
         output
     }
 
-    /// Ends the task: its future is dropped where it stands, its locals in the reverse order of
-    /// their declaration, and the operations that it awaits are cancelled. Whoever awaits this is
-    /// told so. Nothing happens if the task has ended.
+    /// Ends the task. Its future is dropped in place, its locals in the reverse order of their
+    /// declaration, and the operations that it awaits are cancelled. Awaiting this handle then
+    /// returns an error. No effect if the task has ended.
     ///
-    /// Inside of a run of the loop the future has been dropped when this returns, unless it is the
-    /// caller's own: then it is when its poll returns. (Within sixteen releases in one another, as
-    /// in groups nested that deep, it is when the sixteenth returns: S14.) Outside, it is dropped
-    /// by the loop's next iteration; [`Loop::cancel`] with [`handle`](JoinHandle::handle) does it
-    /// at once.
+    /// Inside a run of the loop, the future has been dropped when this returns. Exceptions: the
+    /// caller's own future is dropped when its poll returns; within sixteen nested releases, as in
+    /// groups nested that deep, it is dropped when the sixteenth returns (S14). Outside a run, the
+    /// loop's next iteration drops the future; [`Loop::cancel`] with [`handle`](JoinHandle::handle)
+    /// drops it at once.
     pub fn abort(&self) {
         let Some(shared) = self.task.shared_if_running() else { return };
         if Loop::if_running(shared, |lp| lp.cancel(self.handle())).is_none() {
@@ -264,7 +265,7 @@ impl<T> JoinHandle<T> {
         }
     }
 
-    /// Lets the task go on by itself, as dropping this does.
+    /// Lets the task run without its join handle, as dropping this does.
     pub fn detach(self) {}
 
     /// Whether the task has ended: then awaiting this does not wait.
@@ -272,9 +273,9 @@ impl<T> JoinHandle<T> {
         matches!(self.task.status(), Status::Ended | Status::Empty)
     }
 
-    /// The task's handle. [`Loop::cancel`] with it aborts the task, also by way of a
-    /// [`Remote`](crate::Remote); [`Loop::unref`] makes a task of it that
-    /// [`Loop::run`] does not wait for; [`Loop::walk`] shows it.
+    /// The task's handle, for other functions: [`Loop::cancel`] aborts the task, also through a
+    /// [`Remote`](crate::Remote); [`Loop::unref`] makes [`Loop::run`] not wait for it;
+    /// [`Loop::walk`] shows it.
     pub fn handle(&self) -> Handle {
         self.task.handle()
     }
@@ -284,7 +285,7 @@ impl<T> Future for JoinHandle<T> {
     type Output = Ended<T>;
 
     /// # Panics
-    /// When it is polled again after it was ready.
+    /// If it is polled again after it was ready.
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         if self.task.joiner.wait(context, || !self.is_finished()) {
             return Poll::Pending;
@@ -297,11 +298,11 @@ impl<T> Future for JoinHandle<T> {
 impl<T> Unpin for JoinHandle<T> {}
 
 impl<T> Drop for JoinHandle<T> {
-    /// A panic that nobody waits for any more goes to the exception handler (S41).
+    /// A panic that was not delivered goes to the exception handler (S41).
     fn drop(&mut self) {
         self.task.is_joined.set(false);
         let joiner = self.task.joiner.take();
-        // The user's code comes last.
+        // User code is dropped last.
         match self.take_output() {
             Some(Err(error)) => error.unseen(),
             output => drop((joiner, output)),
@@ -312,10 +313,10 @@ impl<T> Drop for JoinHandle<T> {
 debug!(JoinHandle<T>, handle, is_finished);
 
 /// # Safety
-/// As the table says; in the room is `None`.
+/// As the table requires; `room` points to `None`.
 unsafe fn take<F: Future>(task: NonNull<Header>, room: *mut ()) {
-    // SAFETY: the caller refers to the task, which has ended, and the table is the body's: nobody
-    // else has the stage, and the room is for what is in it.
+    // SAFETY: the caller refers to the task, which has ended, so that no one else uses the stage,
+    // and the table guarantees the type of the body and of `room`.
     unsafe {
         let Body { header, stage } = task.cast::<Body<F>>().as_ref();
         header.set_status(Status::Empty);
@@ -326,8 +327,8 @@ unsafe fn take<F: Future>(task: NonNull<Header>, room: *mut ()) {
 }
 
 /// # Safety
-/// As the table says.
+/// As the table requires.
 unsafe fn free<F: Future>(task: NonNull<Header>) {
-    // SAFETY: it came from a box, and nobody refers to it.
+    // SAFETY: `make` took the body from a box, and the caller guarantees that no reference is left.
     drop(unsafe { Box::from_raw(task.cast::<Body<F>>().as_ptr()) });
 }

@@ -1,9 +1,8 @@
-//! The loop that is running on this thread, for those that have no `&Loop`: tasks, and what they
-//! call.
+//! The loop that is running on this thread, for code without a `&Loop`: tasks and their callees.
 //!
-//! A loop is known here by what it shares with its remotes, since it may be moved or closed between
-//! two runs. Who asks for one that is not the innermost to run here is told so, and the loop is not
-//! touched.
+//! A loop is identified by the part that it shares with its remotes, because it may be moved or
+//! closed between two runs. A call for a loop that is not the innermost running one here fails, and
+//! does not access the loop.
 
 use std::future::Future;
 use std::marker::PhantomData;
@@ -17,11 +16,11 @@ use crate::sys::memory::TryArc;
 use crate::task::JoinHandle;
 use crate::time::Time;
 
-/// A loop as its tasks know it; made by [`Loop::current`]. It can be kept over awaits and in
-/// structures, where a `&Loop` cannot, since a loop may be moved between two runs.
+/// The running loop, for its tasks; made by [`Loop::current`]. It can be kept across awaits and in
+/// structures, unlike a `&Loop`, because a loop may be moved between two runs.
 ///
-/// All of it is for the loop's thread, while the loop is the innermost one that runs there: else it
-/// says EINVAL. What has no function here is done by [`with`](Current::with).
+/// All functions are for the loop's thread, while the loop is the innermost one that runs there;
+/// otherwise they fail with EINVAL. [`with`](Current::with) gives access to all others of [`Loop`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -42,12 +41,12 @@ use crate::time::Time;
 #[derive(Clone)]
 pub struct Current {
     shared: TryArc<Shared>,
-    /// It is the thread's.
+    /// Makes the type not `Send`.
     thread: PhantomData<*const ()>,
 }
 
 impl Loop {
-    /// The loop that is running on this thread, the innermost one where loops are nested. Errors:
+    /// The loop that is running on this thread, the innermost one if loops are nested. Errors:
     /// EINVAL when none is.
     pub fn current() -> Result<Current> {
         Loop::with_running(|lp| {
@@ -58,7 +57,7 @@ impl Loop {
 }
 
 impl Current {
-    /// Hands the loop to `f`.
+    /// Calls `f` with the loop.
     pub fn with<R>(&self, f: impl FnOnce(&Loop) -> R) -> Result<R> {
         Loop::if_running(&self.shared, f).ok_or(Error::NO_LOOP)
     }
@@ -98,21 +97,21 @@ impl Current {
         self.with(Loop::stop)?
     }
 
-    /// [`Loop::remote`]: the loop as other threads know it, also when it does not run.
+    /// [`Loop::remote`]: a handle for other threads, also if the loop is not running.
     pub fn remote(&self) -> Remote {
         Remote::new(self.shared.clone())
     }
 }
 
-/// Cancels something, unless it has ended: at once inside of a run of its loop, else in the next
+/// Cancels an entry, unless it has ended: at once inside a run of its loop, otherwise in the next
 /// iteration.
 pub(crate) fn cancel(shared: &TryArc<Shared>, handle: Handle) {
     let cancel = move |lp: &Loop| {
-        // It may be stale.
+        // The handle may be stale.
         let _ = lp.cancel(handle);
     };
     if Loop::if_running(shared, cancel).is_none() {
-        // What is refused ends with the loop, or by itself where there is no memory.
+        // If the post is refused, the entry ends with the loop, or by itself if memory is refused.
         drop(Remote::new(shared.clone()).call_soon(cancel));
     }
 }

@@ -1,6 +1,6 @@
-//! Why a task has no output.
+//! The error of a task without output.
 //!
-//! A panic is told once: to who awaits the task, or, where nobody does, to the exception handler of
+//! A panic is reported once: to the awaiter of the task, or without one to the exception handler of
 //! its loop (S41).
 
 use std::any::Any;
@@ -13,17 +13,17 @@ use crate::event_loop::remote::Remote;
 use crate::event_loop::{Payload, Shared, Unjoined, drop_quietly};
 use crate::sys::memory::TryArc;
 
-/// Why a task has no output: it was aborted, or it has panicked.
+/// Why a task has no output: it was aborted, or it panicked.
 pub struct JoinError {
     panic: Option<Box<Panic>>,
 }
 
 struct Panic {
-    /// Threads may share the error, but not what is in here.
+    /// Makes the error `Sync`, which the payload is not.
     payload: Mutex<Payload>,
-    /// The loop that tells of the panic if nobody sees this.
+    /// The loop that reports the panic if this is never delivered.
     teller: Option<TryArc<Shared>>,
-    /// As `Payload`, it is not unwind-safe.
+    /// Makes the type not unwind-safe, as `Payload`.
     unwind: PhantomData<dyn Any + Send + Sync>,
 }
 
@@ -32,21 +32,21 @@ impl JoinError {
         JoinError { panic: None }
     }
 
-    /// A panic in what a loop runs, for whoever awaits that.
+    /// A panic in a task or in work, for its awaiter.
     pub(super) fn panicked(payload: Payload, teller: &TryArc<Shared>) -> JoinError {
         let (payload, teller) = (Mutex::new(payload), Some(teller.clone()));
         JoinError { panic: Some(Box::new(Panic { payload, teller, unwind: PhantomData })) }
     }
 
-    /// The user has it now.
+    /// The error has been delivered to the user.
     pub(super) fn seen(mut self) -> JoinError {
         self.panic.iter_mut().for_each(|panic| panic.teller = None);
         self
     }
 
-    /// Nobody will see it: a panic goes to the exception handler, by the next iteration of its loop
-    /// (S41). Here the user's code is on the stack, with what it has borrowed. A loop that takes
-    /// nothing more tells nobody.
+    /// The error will not be delivered: a panic goes to the exception handler, in the next
+    /// iteration of its loop (S41), because here user code with borrows is on the stack. A loop
+    /// that accepts nothing more does not report it.
     pub(super) fn unseen(mut self) {
         let teller = self.panic.as_mut().and_then(|panic| panic.teller.take());
         if let (Some(payload), Some(teller)) = (self.into_payload(), teller)
@@ -67,14 +67,14 @@ impl JoinError {
         self.panic.is_some()
     }
 
-    /// What the task panicked with, for [`std::panic::resume_unwind`]; None if it was aborted.
+    /// The payload of the panic, for [`std::panic::resume_unwind`]; None if the task was aborted.
     pub fn into_payload(self) -> Option<Box<dyn Any + Send>> {
         self.panic.map(|panic| panic.payload.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl Panic {
-    /// A copy, as the lock is not held while user code writes it.
+    /// A copy, so that the lock is not held while user code formats it.
     fn message(&self) -> Option<String> {
         let payload = self.payload.lock().unwrap_or_else(PoisonError::into_inner);
         let message = payload.downcast_ref::<&str>().map(|message| (*message).to_owned());
@@ -100,8 +100,7 @@ impl fmt::Debug for JoinError {
 
 impl std::error::Error for JoinError {}
 
-/// ECANCELED for a task that was aborted, ENOTRECOVERABLE for one that has panicked; the payload is
-/// dropped.
+/// ECANCELED for an aborted task, ENOTRECOVERABLE for one that panicked; the payload is dropped.
 impl From<JoinError> for Error {
     fn from(error: JoinError) -> Error {
         if error.is_panic() { Error::TASK_PANICKED } else { Error::TASK_ABORTED }

@@ -1,5 +1,7 @@
-//! Tasks that end together: the first failure ends the others, and no task outlives its group
-//! (S46). A group is made of what is public, tasks whose join handles it has.
+//! Task groups: the first failure ends the other tasks, and no task outlives its group (S46).
+//!
+//! A group uses only public functions: it owns the join handles of its tasks. It limits neither
+//! their number nor their order.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -18,16 +20,15 @@ use super::sleep::timeout;
 use crate::error::{Error, Result};
 use crate::event_loop::{EndTogether, Loop, Payload};
 
-/// Tasks whose ends belong together, as asyncio's `TaskGroup`.
+/// A group of tasks that end together, as asyncio's `TaskGroup`.
 ///
-/// Each gives a `T` or fails with an `E`. The first one that fails, panics or is aborted by
-/// somebody else has all others aborted, at once: their futures have been dropped, those of the
-/// newest first, before anything else runs. Dropping the group aborts what is left in the same way,
-/// so a task that is aborted takes the tasks of its groups with it, before the locals that it had
-/// declared before the group. Outside of a run of the loop, they are dropped by its next iteration,
-/// as by [`JoinHandle::abort`]. A panic that the group has not given by then goes to the exception
-/// handler, as that of a task that nobody joins (S41); so does one that comes after the first
-/// failure.
+/// Each task returns a `T` or fails with an `E`. When the first one fails, panics or is aborted
+/// from outside, all others are aborted at once: their futures are dropped, newest first, before
+/// anything else runs. Dropping the group aborts the remaining tasks in the same way. So an aborted
+/// task also ends the tasks of its groups, before it drops locals declared before the group.
+/// Outside a run of the loop, its next iteration drops them, as with [`JoinHandle::abort`]. A panic
+/// that the group has not returned by then goes to the exception handler, as that of a task without
+/// join handle (S41); so does a panic after the first failure.
 ///
 /// ```
 /// use std::time::Duration;
@@ -53,7 +54,7 @@ pub struct TaskGroup<T, E> {
     members: Rc<Members<T, E>>,
 }
 
-/// Adds tasks to a group from elsewhere: from its own tasks. Does not keep the group.
+/// Adds tasks to a group, for example from its own tasks. Does not keep the group alive.
 pub struct Spawner<T, E> {
     members: Weak<Members<T, E>>,
 }
@@ -68,26 +69,27 @@ pub enum GroupError<E> {
 }
 
 struct Members<T, E> {
-    /// By number, in the order in which they were started. Those that have ended, or are being
-    /// aborted, have no join handle here, and go when there are many.
+    /// The tasks by number, in the order of their start. A task that has ended or is being aborted
+    /// has no join handle here; such items are removed when there are many.
     tasks: RefCell<Vec<(u64, Option<JoinHandle<()>>)>>,
     ended: Cell<usize>,
     next_number: Cell<u64>,
     outputs: RefCell<Vec<T>>,
-    /// Whose they are; empty if an output takes no memory.
+    /// The tasks of the outputs, by number; empty if `T` has size 0.
     givers: RefCell<Vec<u64>>,
     left: Cell<usize>,
     failure: Cell<Option<GroupError<E>>>,
-    /// Whether the group takes no more tasks.
+    /// Whether the group accepts no more tasks.
     is_ending: Cell<bool>,
     waiting: Waiter,
 }
 
-/// Tells the group of a task's end, whichever it is.
+/// Notifies the group of a task's end, whatever its cause. (`pending::ending::End` is another
+/// type.)
 struct End<T, E> {
     members: Weak<Members<T, E>>,
     number: u64,
-    /// None if it is aborted.
+    /// None if the task is aborted.
     result: Option<std::result::Result<T, GroupError<E>>>,
 }
 
@@ -117,12 +119,12 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
         Members::spawn(&self.members, future)
     }
 
-    /// Adds tasks to the group from elsewhere.
+    /// A [`Spawner`] that adds tasks to the group.
     pub fn spawner(&self) -> Spawner<T, E> {
         Spawner { members: Rc::downgrade(&self.members) }
     }
 
-    /// How many tasks have not ended.
+    /// The number of tasks that have not ended.
     pub fn len(&self) -> usize {
         self.members.left.get()
     }
@@ -132,11 +134,11 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
         self.len() == 0
     }
 
-    /// Waits until all tasks have ended, and gives what they gave, in the order in which they were
-    /// started; or the first failure.
+    /// Waits until all tasks have ended, and returns their outputs in the order of their start, or
+    /// the first failure.
     ///
-    /// Until then the group keeps the outputs. Where they are `()`, a group may live as long as the
-    /// program: it keeps nothing of tasks that have ended.
+    /// Until then the group keeps the outputs. With outputs of type `()`, a group may live as long
+    /// as the program: it keeps nothing of ended tasks.
     pub async fn join(self) -> std::result::Result<Vec<T>, GroupError<E>> {
         self.members.ended().await;
         match self.members.failure.take() {
@@ -146,10 +148,10 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
         }
     }
 
-    /// Waits until all tasks have ended, for `limit` at most; then aborts the rest, and tells how
-    /// many these were.
+    /// Waits until all tasks have ended, for at most `limit`; then aborts the rest, and returns
+    /// their number.
     pub async fn shutdown(self, limit: Duration) -> usize {
-        // What there is no memory or no loop to wait for is over.
+        // Without memory or a loop for the wait, it ends at once.
         let _ = timeout(limit, self.members.ended()).await;
         self.len()
     }
@@ -174,7 +176,7 @@ impl<T: 'static, E: 'static> Members<T, E> {
             return Err(Error::GROUP_ENDED);
         }
         members.tasks.borrow_mut().try_reserve(1)?;
-        // Those of tasks that have not ended need room as well.
+        // Tasks that have not ended need space for their outputs as well.
         members.outputs.borrow_mut().try_reserve(members.left.get() + 1)?;
         if size_of::<T>() > 0 {
             members.givers.borrow_mut().try_reserve(members.left.get() + 1)?;
@@ -197,7 +199,7 @@ impl<T: 'static, E: 'static> Members<T, E> {
                 Ok(result) => result.map_err(GroupError::Failed),
                 Err(payload) => Err(Self::panicked(payload)),
             });
-            // A panic in its Drop is the group's, too.
+            // A panic in its Drop also belongs to the group.
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| future.set(None))) {
                 end.result = Some(Err(Self::panicked(payload)));
             }
@@ -206,7 +208,7 @@ impl<T: 'static, E: 'static> Members<T, E> {
         Ok(())
     }
 
-    /// Of a task that is being polled.
+    /// The error of a task that is being polled.
     fn panicked(payload: Payload) -> GroupError<E> {
         let error = Loop::with_running(|lp| {
             JoinError::panicked(payload, lp.expect("a task is polled by its loop").shared())
@@ -218,7 +220,7 @@ impl<T: 'static, E: 'static> Members<T, E> {
 impl<T, E> Members<T, E> {
     fn ended_one(&self, number: u64, result: Option<std::result::Result<T, GroupError<E>>>) {
         self.left.set(self.left.get() - 1);
-        // It is not there if it is the group that aborts it, nor if it was not started.
+        // None if the group is aborting the task, or the task was not started.
         let task = self.take_task(number);
         match result {
             Some(Ok(output)) => {
@@ -236,7 +238,7 @@ impl<T, E> Members<T, E> {
         }
     }
 
-    /// Takes the join handle of a task out. O(log n), amortized.
+    /// Takes the join handle of a task. O(log n) amortized.
     fn take_task(&self, number: u64) -> Option<JoinHandle<()>> {
         let mut tasks = self.tasks.borrow_mut();
         let at = tasks.binary_search_by_key(&number, |(number, _)| *number).ok()?;
@@ -249,7 +251,7 @@ impl<T, E> Members<T, E> {
         task
     }
 
-    /// In the order in which the tasks were started.
+    /// The outputs in the order in which the tasks were started.
     fn take_outputs(&self) -> Vec<T> {
         let (outputs, givers) = (self.outputs.take(), self.givers.take());
         if givers.is_sorted() {
@@ -265,8 +267,7 @@ impl<T, E> Members<T, E> {
         self.abort_all();
     }
 
-    /// The first failure is the group's. A panic that comes after it goes where those of tasks go
-    /// that nobody joins.
+    /// Keeps the first failure. A panic after it goes to the exception handler.
     fn note(&self, failure: GroupError<E>) {
         let (first, unseen) = match self.failure.take() {
             Some(first) => (first, Some(failure)),
@@ -276,7 +277,7 @@ impl<T, E> Members<T, E> {
         unseen.into_iter().for_each(GroupError::unseen);
     }
 
-    /// Aborts what is left, the newest first.
+    /// Aborts the remaining tasks, newest first.
     fn abort_all(&self) {
         Loop::with_running(|lp| {
             let _together = lp.map(EndTogether::begin);
@@ -285,7 +286,7 @@ impl<T, E> Members<T, E> {
             while let Some((_, task)) = next() {
                 let Some(task) = task else { continue };
                 task.abort();
-                // A panic in what was dropped is not lost.
+                // A panic in the drop of a future is not lost.
                 if let Some(Err(error)) = task.take_output()
                     && error.is_panic()
                 {
@@ -313,7 +314,7 @@ impl<T, E> Drop for End<T, E> {
 }
 
 impl<E> GroupError<E> {
-    /// Nobody will see it.
+    /// The error will not be delivered.
     fn unseen(self) {
         if let GroupError::Ended(error) = self {
             error.unseen();

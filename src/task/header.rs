@@ -1,17 +1,18 @@
-//! What is known of any task, whatever its future is: who refers to it, and how it is woken.
+//! The header of a task, whatever its future: reference counts, and how the task is woken.
 //!
-//! A task's memory lives as long as it is referred to. Other threads have wakers, which are counted
-//! in one word with the inbox's reference; they touch the state, the head and the shared part of
-//! the loop. The loop's thread counts its own (the slot's, the join handle's, those of timers and
-//! cells that will wake the task), which together are one of those; by the time that it has none
-//! left, future and output, which stand behind the header (`body`), have been dropped there.
+//! A task's memory lives as long as references exist. Wakers of other threads and the inbox's
+//! reference are counted atomically in one word; they use only the state, the head and the shared
+//! part of the loop. The loop's thread counts its own references (the slot's, the join handle's,
+//! those of timers and cells that will wake the task) separately; together they are one atomic
+//! reference. Before the last of them ends, future and output, behind the header (`body`), have
+//! been dropped there.
 //!
-//! Inside of a run of its loop a woken task goes to the end of the ready queue at once. From
-//! elsewhere, or if that cannot grow, it goes to the loop's inbox. Of several threads that wake a
-//! task one brings it there, and the wakes of the others wait for that thread.
+//! Inside a run of its loop, a woken task enters the ready queue at once. From elsewhere, or if
+//! that queue cannot grow, the task goes to the loop's inbox. If several threads wake a task, one
+//! posts it, and the other wakes are merged with that post.
 //!
-//! `unsafe` lives here because references are counted by hand, in two ways, and a waker has one
-//! word for a task: the rest of the room has `SlotRef` and `TaskRef`.
+//! `unsafe` is here because references are counted by hand, in two ways, and a waker has one word
+//! for a task. The rest of this room uses `SlotRef` and `TaskRef`.
 
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
@@ -25,38 +26,38 @@ use crate::event_loop::{Loop, Shared};
 use crate::pending::posts::{Head, Post, PostKind};
 use crate::sys::memory::TryArc;
 
-/// What is known of any task. It stands at the beginning of the task's body.
+/// The header of any task, at the beginning of its body.
 #[repr(C)]
 pub(crate) struct Header {
     head: Head<Loop>,
     state: State,
-    /// References of the loop's thread, which alone uses what follows, but for `shared`.
+    /// References of the loop's thread, the only user of the following fields, except for `shared`.
     owners: Cell<u32>,
-    /// One of the owners from the first waker on that is not borrowed from a poll; see `shared`.
+    /// Owns the shared part from the first waker on that is not borrowed from a poll; see `shared`.
     shared: ManuallyDrop<TryArc<Shared>>,
-    /// The slot's. It has one before there is a waker or a join handle.
+    /// The slot's handle, set before there is a waker or a join handle.
     handle: Cell<Option<Handle>>,
-    /// Counts how often the task has had its slot wait for a time; see `Sleep`.
+    /// The number of sleeps in the task's slot; see `Sleep`.
     pub(super) sleeps: Cell<u32>,
     status: Cell<Status>,
-    /// It was aborted where the loop could not be reached: it ends at its next turn.
+    /// The task was aborted outside a run of its loop: it ends at its next turn.
     pub(super) to_abort: Cell<bool>,
     /// Whether there is a join handle.
     pub(super) is_joined: Cell<bool>,
-    /// Who waits for the end.
+    /// The waiter for the task's end.
     pub(super) joiner: Waiter,
 }
 
-/// How far a task has come.
+/// The progress of a task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Status {
-    /// Its future is there, and its slot is filled.
+    /// Its future exists, and its slot is filled.
     Running,
     /// Its future is being dropped.
     Ending,
-    /// Its output is there.
+    /// Its output exists.
     Ended,
-    /// Nothing is there.
+    /// Future and output are gone.
     Empty,
 }
 
@@ -64,10 +65,10 @@ pub(super) enum Status {
 #[repr(C)]
 pub(super) struct Table {
     kind: PostKind<Loop>,
-    /// Moves the output of a task, whose status is `Ended`, to where there is room for an `Option`
-    /// of it. The loop's thread.
+    /// Moves the output of a task, whose status is `Ended`, to an `Option` of it at the address.
+    /// For the loop's thread.
     pub(super) take: unsafe fn(NonNull<Header>, *mut ()),
-    /// Frees a task that nobody refers to any more.
+    /// Frees a task without references.
     free: unsafe fn(NonNull<Header>),
 }
 
@@ -81,15 +82,16 @@ impl Table {
 }
 
 impl Header {
-    /// Of a task that the loop with this shared part will have in a slot; with one reference.
+    /// A task for a slot of the loop with this shared part; with one reference.
     pub(super) fn new(table: &'static Table, shared: &TryArc<Shared>) -> Header {
         Header {
-            // SAFETY: the table lives for ever, and begins with the kind, right for a task.
+            // SAFETY: the table is static, and `repr(C)` guarantees that it begins with the kind,
+            // that of a task.
             head: unsafe { Head::new(NonNull::from(table).cast()) },
             state: State::new(),
             owners: Cell::new(1),
-            // SAFETY: `clone` makes this an owner, and it is not dropped before; `shared` says when
-            // there is another one.
+            // SAFETY: `clone` for the first waker makes this an owner, it is not dropped before,
+            // and until then the callers of `shared` guarantee another owner.
             shared: ManuallyDrop::new(unsafe { TryArc::from_raw(TryArc::as_raw(shared)) }),
             handle: Cell::new(None),
             sleeps: Cell::new(0),
@@ -102,14 +104,14 @@ impl Header {
 
     #[inline]
     pub(super) fn table(&self) -> &'static Table {
-        // SAFETY: `new` has given the head a table, which begins with what the head says.
+        // SAFETY: `new` gave the head a table, which begins with the kind.
         unsafe { self.head.kind().cast::<Table>().as_ref() }
     }
 
     /// The shared part of the task's loop.
     ///
     /// # Safety
-    /// The slot's reference is there, or a waker, the inbox's reference among them.
+    /// The slot's reference exists, or a waker, or the inbox's reference.
     #[inline]
     unsafe fn shared(&self) -> &TryArc<Shared> {
         &self.shared
@@ -117,7 +119,7 @@ impl Header {
 
     /// The same while the task is running.
     pub(super) fn shared_if_running(&self) -> Option<&TryArc<Shared>> {
-        // SAFETY: the slot's reference is there until the task has ended.
+        // SAFETY: the slot's reference exists until the task has ended.
         (self.status() == Status::Running).then(|| unsafe { self.shared() })
     }
 
@@ -127,14 +129,14 @@ impl Header {
     }
 
     /// # Safety
-    /// It is as the status says, and the task was `Running` until the first call.
+    /// `status` matches the stage of the body, and the task was `Running` until the first call.
     #[inline]
     pub(super) unsafe fn set_status(&self, status: Status) {
         self.status.set(status);
     }
 
-    /// Whether it is a task of this loop. Only while `shared` may be called, else the loop may be
-    /// another one at the same place.
+    /// Whether it is a task of this loop. Only while `shared` may be called; otherwise the loop may
+    /// be another one at the same address.
     #[inline]
     fn is_of(&self, lp: &Loop) -> bool {
         TryArc::is_same(&self.shared, lp.shared())
@@ -152,7 +154,7 @@ impl Header {
         self.handle.set(Some(handle));
     }
 
-    /// One more reference of the loop's thread; false if it has none any more.
+    /// Adds a reference of the loop's thread; false if that has none left.
     #[inline]
     fn own(&self) -> bool {
         let owners = self.owners.get();
@@ -163,8 +165,8 @@ impl Header {
         owners > 0
     }
 
-    /// Puts the task into the ready queue of its loop; false if it is another one's, or if there is
-    /// no memory. Inside of a run of the loop.
+    /// Appends the task to the ready queue of its loop; false if it belongs to another loop, or if
+    /// memory is refused. Inside a run of the loop.
     #[inline]
     fn wake_on(&self, lp: &Loop) -> bool {
         if !self.is_of(lp) {
@@ -181,20 +183,20 @@ impl Drop for Header {
     #[inline]
     fn drop(&mut self) {
         if self.state.is_shared() {
-            // SAFETY: it has been an owner from the first waker on, and is not used again.
+            // SAFETY: the first waker made this an owner, and the field is not used again.
             unsafe { ManuallyDrop::drop(&mut self.shared) };
         }
     }
 }
 
-/// One of those that refer to a task and that all threads count: a waker, the inbox, or the loop's
-/// thread with all that it has. What it points to is a whole body.
+/// An atomically counted reference to a task: that of a waker, of the inbox, or of the loop's
+/// thread for all of its references. It points to a whole body.
 struct SharedRef(NonNull<Header>);
 
 impl SharedRef {
     /// # Safety
-    /// The reference is the waker's or the inbox's: if it is dropped here, it is not used there
-    /// again.
+    /// The reference is the waker's or the inbox's, which does not use it again if it is dropped
+    /// here.
     #[inline]
     unsafe fn from_raw(data: *const ()) -> ManuallyDrop<SharedRef> {
         ManuallyDrop::new(SharedRef(
@@ -207,18 +209,18 @@ impl SharedRef {
     #[inline]
     unsafe fn wake(&self) {
         if !Loop::with_running(|lp| lp.is_some_and(|lp| self.wake_on(lp))) {
-            // SAFETY: the shared part is there, as the caller promises.
+            // SAFETY: the caller guarantees that the shared part exists.
             self.post(unsafe { self.shared() });
         }
     }
 
-    /// Posts the task to its loop, unless it is on its way already.
+    /// Posts the task to its loop, unless it is in the inbox already.
     #[cold]
     fn post(&self, shared: &TryArc<Shared>) {
         if shared.process().is_current() && self.state.begin_post() {
             let of_inbox = ManuallyDrop::new(SharedRef(self.0));
-            // SAFETY: the head stands at the beginning of the task, in no inbox, and is there until
-            // `woken` takes the inbox's reference.
+            // SAFETY: the head is at the beginning of the task, `begin_post` proved that it is in
+            // no inbox, and the inbox's reference keeps it until `woken`.
             if shared.send(unsafe { Post::from_raw(self.0.cast()) }).is_err() {
                 drop(ManuallyDrop::into_inner(of_inbox));
             }
@@ -231,7 +233,7 @@ impl Deref for SharedRef {
 
     #[inline]
     fn deref(&self) -> &Header {
-        // SAFETY: the task is not freed while this is counted.
+        // SAFETY: the task is not freed while this reference is counted.
         unsafe { self.0.as_ref() }
     }
 }
@@ -241,8 +243,8 @@ impl Drop for SharedRef {
     fn drop(&mut self) {
         let free = self.table().free;
         if self.state.release() {
-            // SAFETY: nobody refers to the task any more; future and output are gone, since the
-            // loop's thread has no reference.
+            // SAFETY: `release` proved that no reference is left, and the loop's thread has dropped
+            // future and output before its last reference.
             unsafe { free(self.0) };
         }
     }
@@ -251,16 +253,16 @@ impl Drop for SharedRef {
 /// A reference of the loop's thread to a task.
 pub(crate) struct TaskRef(ManuallyDrop<SharedRef>);
 
-/// The slot's reference to a task, which is not running any more when this is dropped. While this
-/// is there, so is the shared part of the loop.
+/// The slot's reference to a task. The task has ended before this is dropped, and the shared part
+/// of the loop lives as long as this.
 pub(super) struct SlotRef(TaskRef);
 
 impl SlotRef {
-    /// The first two references to a task that has been made, one of them for its slot.
+    /// The first two references to a new task, one of them for its slot.
     ///
     /// # Safety
-    /// The pointer is to the whole of a body, which the table's `free` can free, and whose header
-    /// is new. The slot's reference is used as its comment says.
+    /// The pointer is to a whole body, which the table's `free` can free, and whose header is new.
+    /// The slot's reference is used as its comment says.
     pub(super) unsafe fn of_new(task: NonNull<Header>) -> (SlotRef, TaskRef) {
         let task = TaskRef(ManuallyDrop::new(SharedRef(task)));
         (SlotRef(task.clone()), task)
@@ -272,11 +274,11 @@ impl SlotRef {
         unsafe { self.0.shared() }
     }
 
-    /// A waker that need not be counted, as this reference is there meanwhile.
+    /// A waker that is not counted, because this reference outlives it.
     #[inline]
     pub(super) fn waker(&self) -> impl Deref<Target = Waker> {
-        // SAFETY: the functions are those for a task, and keep the contract of RawWaker; the waker
-        // is not dropped, and is borrowed from this.
+        // SAFETY: the functions of `VTABLE` are those for a task and keep the contract of RawWaker,
+        // and the waker is borrowed from this reference and not dropped.
         ManuallyDrop::new(unsafe { Waker::new(self.as_ptr().as_ptr().cast(), &VTABLE) })
     }
 }
@@ -291,25 +293,25 @@ impl Deref for SlotRef {
 }
 
 impl TaskRef {
-    /// The task that a waker wakes, if it is one of the loop that is running on this thread.
+    /// The task of a waker, if it belongs to the loop that is running on this thread.
     #[inline]
     pub(super) fn of(waker: &Waker, lp: &Loop) -> Option<TaskRef> {
         if !is_of_task(waker) {
             return None;
         }
-        // SAFETY: it is the waker's, which is there meanwhile; what is made of it is not dropped
-        // before it is counted.
+        // SAFETY: the waker keeps the reference meanwhile, and the `TaskRef` is only dropped after
+        // `own` has counted it.
         let task = unsafe { SharedRef::from_raw(waker.data()) };
         (task.is_of(lp) && task.own()).then(|| TaskRef(task))
     }
 
-    /// Whether this is the task that a waker wakes.
+    /// Whether a waker wakes this task.
     #[inline]
     pub(super) fn is_for(&self, waker: &Waker) -> bool {
         std::ptr::eq(self.as_ptr().as_ptr().cast(), waker.data()) && is_of_task(waker)
     }
 
-    /// Where the whole body is.
+    /// The address of the whole body.
     #[inline]
     pub(super) fn as_ptr(&self) -> NonNull<Header> {
         self.0.0
@@ -318,7 +320,7 @@ impl TaskRef {
     #[inline]
     pub(super) fn wake(&self) {
         if self.status() == Status::Running {
-            // SAFETY: the slot's reference is there until the task has ended.
+            // SAFETY: the slot's reference exists until the task has ended.
             unsafe { self.0.wake() };
         }
     }
@@ -347,14 +349,15 @@ impl Drop for TaskRef {
         let left = self.owners.get() - 1;
         self.owners.set(left);
         if left == 0 {
-            // The loop's thread has none left. It is not `Send`, so this is that thread.
+            // The loop's thread has no reference left. A `TaskRef` is not `Send`, so this is that
+            // thread.
             drop(SharedRef(self.as_ptr()));
         }
     }
 }
 
-/// The functions of wakers. The data of a waker is a task, which it refers to, or which a poll
-/// refers to meanwhile.
+/// The functions of wakers. The data of a waker is a task, to which the waker or the current poll
+/// has a reference.
 static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake_by_ref, drop_waker);
 
 fn is_of_task(waker: &Waker) -> bool {
@@ -362,7 +365,7 @@ fn is_of_task(waker: &Waker) -> bool {
 }
 
 unsafe fn clone(data: *const ()) -> RawWaker {
-    // SAFETY: the waker is there meanwhile.
+    // SAFETY: the caller of `clone` guarantees that the waker is alive meanwhile.
     let (task, shared) = unsafe { (SharedRef::from_raw(data), (*data.cast::<Header>()).shared()) };
     if task.state.share() {
         std::mem::forget(TryArc::clone(shared));
@@ -371,35 +374,36 @@ unsafe fn clone(data: *const ()) -> RawWaker {
 }
 
 unsafe fn wake(data: *const ()) {
-    // SAFETY: the waker's reference is given up, after it was used.
+    // SAFETY: the caller of `wake` gives up the waker's reference, which is dropped after its use.
     unsafe { ManuallyDrop::into_inner(SharedRef::from_raw(data)).wake() };
 }
 
 unsafe fn wake_by_ref(data: *const ()) {
-    // SAFETY: the waker is there meanwhile.
+    // SAFETY: the caller of `wake_by_ref` guarantees that the waker is alive meanwhile.
     unsafe { SharedRef::from_raw(data).wake() };
 }
 
 unsafe fn drop_waker(data: *const ()) {
-    // SAFETY: the waker's reference is given up.
+    // SAFETY: the caller of `drop_waker` gives up the waker's reference.
     drop(ManuallyDrop::into_inner(unsafe { SharedRef::from_raw(data) }));
 }
 
-/// Takes a task out of its loop's inbox, and tells which it is. On the loop's thread, or for an
-/// inbox that is closed.
+/// Takes a task out of its loop's inbox, and returns its handle. On the loop's thread, or for a
+/// closed inbox.
 ///
 /// # Safety
-/// The post is a task's.
+/// The post is that of a task.
 unsafe fn woken(post: Post<Loop>) -> Handle {
-    // SAFETY: the caller says whose post it is, and the inbox's reference is given up.
+    // SAFETY: the caller guarantees that the post is a task's, and the inbox gives up its
+    // reference.
     let task =
         ManuallyDrop::into_inner(unsafe { SharedRef::from_raw(post.into_raw().as_ptr().cast()) });
     task.state.taken();
     task.handle()
 }
 
-/// Wakes whoever polled something on this thread: without an atomic instruction if that was a task
-/// of the loop that runs here.
+/// Wakes the last poller on this thread; without an atomic instruction if that is a task of the
+/// running loop.
 pub(crate) enum Notify {
     Task(TaskRef),
     Other(Waker),
@@ -429,13 +433,13 @@ impl Notify {
     }
 }
 
-/// Who waits for something that comes once, if anybody does.
+/// The waiter for an event that occurs once, if there is one.
 #[derive(Default)]
 pub(crate) struct Waiter(Cell<Option<Notify>>);
 
 impl Waiter {
-    /// Has whoever polls be woken by the next `wake`, and nobody else; false if there is nothing to
-    /// wait for.
+    /// Makes the next `wake` wake the poller of `context`, and no other; false if there is nothing
+    /// to wait for.
     #[inline]
     pub(crate) fn wait(&self, context: &Context<'_>, is_pending: impl Fn() -> bool) -> bool {
         if !is_pending() {
@@ -443,7 +447,7 @@ impl Waiter {
         }
         let notify = self.take().filter(|former| former.is_for(context.waker()));
         let notify = notify.unwrap_or_else(|| Notify::of(context.waker()));
-        // The wakers of others are user code, which may have brought it about.
+        // Other wakers are user code, which may have caused the event.
         let is_pending = is_pending();
         if is_pending {
             self.0.set(Some(notify));
@@ -456,7 +460,7 @@ impl Waiter {
         self.take().into_iter().for_each(Notify::wake);
     }
 
-    /// Nobody waits any more. Dropping who did may be user code.
+    /// Removes the waiter. Dropping it may run user code.
     #[inline]
     pub(crate) fn take(&self) -> Option<Notify> {
         self.0.take()

@@ -2,9 +2,9 @@
 //!
 //! A *task* is a future that the loop polls.
 //! [`Loop::run_until_complete`](crate::Loop::run_until_complete) runs the loop until a future is
-//! complete, [`spawn`] starts tasks beside it, [`sleep`] and the rest wait. What is woken goes to
-//! the end of the ready queue, in one order with callbacks, timers and completions (S6), and is
-//! polled in a later iteration (S7): a task that wakes itself for ever starves nobody.
+//! complete, [`spawn`] starts tasks beside it, [`sleep`] and others wait. A woken task is appended
+//! to the ready queue, in one order with callbacks, timers and completions (S6), and is polled in a
+//! later iteration (S7): a task that always wakes itself starves no other.
 //!
 //! ```
 //! use std::time::Duration;
@@ -24,18 +24,19 @@
 //! # Ok::<(), ringloop::Error>(())
 //! ```
 //!
-//! Tasks belong to the loop's thread: they need not be `Send`, and nothing is locked to run or to
-//! wake them there. Their wakers are for any thread, and may outlive the loop. A task costs one
-//! allocation, with its future in it.
+//! Tasks belong to the loop's thread: they need not be `Send`, and running or waking them there
+//! takes no lock. Their wakers are for any thread, and may outlive the loop. A task costs one
+//! allocation, which includes its future.
 //!
 //! # Ends
 //!
 //! A task ends by itself, by a panic, by [`JoinHandle::abort`], or with its loop; in each case its
-//! future is dropped on the loop's thread. A panic is the join handle's; where that is dropped, it
-//! goes to the exception handler, and the loop goes on in any case (S41). A task that has not ended
-//! counts for [`Loop::run`](crate::Loop::run) (S19).
+//! future is dropped on the loop's thread. The join handle returns a panic. If it has been dropped,
+//! the panic goes to the exception handler. The loop continues in any case (S41). A task that has
+//! not ended keeps [`Loop::run`](crate::Loop::run) alive (S19).
 
-/// Prints a type by its name and some of its methods, whatever its parameters are.
+/// Implements Debug for a type with its name and some of its methods, without bounds on its
+/// parameters.
 macro_rules! debug {
     ($Type:ident $(<$($Of:ident),*>)? $(, $method:ident)*) => {
         impl$(<$($Of),*>)? std::fmt::Debug for $Type$(<$($Of),*>)? {
@@ -80,7 +81,7 @@ pub use self::run::spawn;
 pub(crate) use self::sleep::now;
 pub use self::sleep::{Interval, Sleep, interval, sleep, sleep_until, timeout};
 
-/// Lets all that is ready have its turn: completes in the next iteration of the loop.
+/// Completes in the next iteration of the loop, after everything that is ready now.
 pub async fn yield_now() {
     let mut has_yielded = false;
     poll_fn(|context| {

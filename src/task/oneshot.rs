@@ -1,5 +1,5 @@
-//! A value that comes once: from a callback to whoever awaits it, on one thread. None is lost: what
-//! nobody awaits comes back.
+//! A channel for one value, from a callback to an awaiter, on one thread. No value is lost: without
+//! an awaiter, the sender gets it back.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -10,10 +10,10 @@ use super::header::Waiter;
 use crate::error::{Error, Result};
 use crate::sys::memory::TryRc;
 
-/// Gives the value that a [`Receiver`] awaits; made by [`oneshot`].
+/// Sends the value that a [`Receiver`] awaits; made by [`oneshot`].
 pub struct Sender<T>(TryRc<Channel<T>>);
 
-/// Awaits a value; made by [`oneshot`]. ECANCELED if the [`Sender`] was dropped without giving one.
+/// Awaits a value; made by [`oneshot`]. ECANCELED if the [`Sender`] was dropped without a value.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Receiver<T>(TryRc<Channel<T>>);
 
@@ -24,7 +24,7 @@ struct Channel<T> {
     has_receiver: Cell<bool>,
 }
 
-/// A cell for one value, which makes a future of a callback:
+/// A channel for one value, which turns a callback into a future:
 ///
 /// ```
 /// use std::time::Duration;
@@ -40,8 +40,8 @@ struct Channel<T> {
 /// # Ok::<(), ringloop::Error>(())
 /// ```
 ///
-/// For one thread: from another one, a value comes through any channel, since the wakers of tasks
-/// are for any thread. One allocation. Errors: ENOMEM.
+/// For one thread. Values of other threads can come through any channel, because the wakers of
+/// tasks are for any thread. One allocation. Errors: ENOMEM.
 pub fn oneshot<T>() -> Result<(Sender<T>, Receiver<T>)> {
     let shared = TryRc::new(Channel {
         value: Cell::new(None),
@@ -53,7 +53,7 @@ pub fn oneshot<T>() -> Result<(Sender<T>, Receiver<T>)> {
 }
 
 impl<T> Sender<T> {
-    /// Gives the value, and wakes whoever awaits it. When nobody does any more, it comes back.
+    /// Sends the value, and wakes its awaiter. Returns the value if the receiver is gone.
     pub fn send(self, value: T) -> std::result::Result<(), T> {
         if !self.0.has_receiver.get() {
             return Err(value);
@@ -62,7 +62,7 @@ impl<T> Sender<T> {
         Ok(())
     }
 
-    /// Gives a value in the place of one that nobody has taken, and may give more.
+    /// Replaces a value that has not been taken; may be called again.
     pub(crate) fn offer(&self, value: T) {
         drop(self.0.value.replace(Some(value)));
         self.0.receiver.wake();
@@ -77,12 +77,12 @@ impl<T> Drop for Sender<T> {
 }
 
 impl<T> Receiver<T> {
-    /// The value, if it has come and nobody has taken it.
+    /// The value, if it has arrived and has not been taken.
     pub(crate) fn take(&self) -> Option<T> {
         self.0.value.take()
     }
 
-    /// Whether a value may still come.
+    /// Whether a value may still arrive.
     pub(crate) fn is_pending(&self) -> bool {
         self.0.has_sender.get()
     }
@@ -108,7 +108,7 @@ impl<T> Future for Receiver<T> {
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         self.0.has_receiver.set(false);
-        // The user's code comes last.
+        // User code is dropped last.
         let (receiver, value) = (self.0.receiver.take(), self.0.value.take());
         drop((receiver, value));
     }

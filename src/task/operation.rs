@@ -1,10 +1,10 @@
-//! What a loop calls back for, awaited: for any function of the loop that takes a callback, which
-//! sends its result to the future.
+//! Futures of callbacks: for any function of the loop with a callback, which sends its result to
+//! the future.
 //!
-//! Dropping the future cancels what was begun (S44), and what a callback gives to nobody is
-//! dropped. `io` uses this for watchers, children, names of hosts, and files that are opened and
-//! closed; operations that own a buffer are futures of their own there (`io::in_flight`, and
-//! `io::turn` where nothing may be lost).
+//! Dropping the future cancels the operation (S44), and a result without an awaiter is dropped.
+//! `io` uses this for watchers, children, host names, and files that are opened and closed.
+//! Operations with a buffer are futures of their own there (`io::in_flight`, and `io::turn` where
+//! nothing may be lost).
 
 use std::future::Future;
 use std::os::fd::AsFd;
@@ -22,8 +22,8 @@ use crate::event_loop::work::Packet;
 use crate::event_loop::{Callback, Loop, Shared, Unjoined};
 use crate::sys::memory::TryArc;
 
-/// Something that a loop calls back for, as a future; made by [`operation`]. Dropping it cancels
-/// that.
+/// The future of a callback; made by [`operation`]. Dropping it cancels the operation.
+/// (`abi::opcodes::Operation` has the properties of an opcode.)
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Operation<T> {
     receiver: Receiver<T>,
@@ -31,11 +31,11 @@ pub struct Operation<T> {
     handle: Handle,
 }
 
-/// Begins something that the loop will call back for, and awaits that: `begin` is given a
-/// [`Sender`] to move into the callback.
+/// Begins an operation with a callback, and awaits the callback: `begin` gets a [`Sender`] to move
+/// into the callback.
 ///
-/// Dropping the future cancels what was begun. The callback of an operation still comes then, since
-/// the kernel has the buffer until that (S13): the sender gives back what nobody awaits any more.
+/// Dropping the future cancels the operation. Its callback still runs, because the kernel has the
+/// buffer until then (S13): [`Sender::send`] returns the value then.
 ///
 /// ```
 /// use ringloop::{Loop, task};
@@ -55,8 +55,9 @@ pub struct Operation<T> {
 /// # Ok::<(), ringloop::Error>(())
 /// ```
 ///
-/// Errors: EINVAL when no loop is running on this thread; ENOMEM; those of `begin`. Awaiting it
-/// says ECANCELED when the sender was dropped without a value, as when the loop is closed.
+/// Errors: EINVAL when no loop is running on this thread; ENOMEM; those of `begin`. Awaiting
+/// returns ECANCELED when the sender was dropped without a value, for example when the loop is
+/// closed.
 pub fn operation<T>(
     begin: impl FnOnce(&Loop, Sender<T>) -> Result<Handle>,
 ) -> Result<Operation<T>> {
@@ -69,7 +70,7 @@ pub fn operation<T>(
 }
 
 impl<T> Operation<T> {
-    /// The handle of what was begun: for a [deadline](Loop::set_deadline), to cancel it, or to have
+    /// The operation's handle: to set a [deadline](Loop::set_deadline), to cancel it, or to make
     /// [`Loop::run`] not wait for it.
     pub fn handle(&self) -> Handle {
         self.handle
@@ -94,12 +95,12 @@ impl<T> Drop for Operation<T> {
 
 debug!(Operation<T>, handle);
 
-/// Waits until a descriptor is ready for one of `events`, and tells for which; see
-/// [`Loop::watch_fd`]: for what reads and writes by itself. The descriptor, which may be an `Rc` or
-/// a duplicate, is kept until then.
+/// Waits until a descriptor is ready for one of `events`, and returns the ready ones; see
+/// [`Loop::watch_fd`]. For libraries that read and write by themselves. Keeps the descriptor, which
+/// may be an `Rc` or a duplicate, until then.
 ///
-/// Level-triggered: at once when it is ready already. Errors: EINVAL when no loop is running on
-/// this thread; those of `watch_fd`.
+/// Level-triggered: returns at once if the descriptor is ready. Errors: EINVAL when no loop is
+/// running on this thread; those of `watch_fd`.
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -117,7 +118,7 @@ pub async fn ready(fd: impl AsFd + 'static, events: Events) -> Result<Events> {
     operation(|lp, sender| {
         lp.watch_fd(fd, events, move |lp, ready| {
             sender.offer(ready);
-            // A watcher whose descriptor is no good has ended already.
+            // The watcher of an unusable descriptor has ended already.
             let _ = lp.current_handle().map(|watcher| lp.cancel(watcher));
         })
     })?
@@ -129,12 +130,12 @@ pub async fn ready(fd: impl AsFd + 'static, events: Events) -> Result<Events> {
 #[must_use = "dropping it cancels the work if that has not begun"]
 pub struct Blocking<T>(Operation<std::result::Result<T, JoinError>>);
 
-/// Runs `work` on a thread of the loop's executor, for what blocks or takes long, and awaits what
-/// it returns; see [`Loop::run_in_executor`].
+/// Runs `work` on a thread of the loop's executor and awaits its return value; see
+/// [`Loop::run_in_executor`]. For work that blocks or takes long.
 ///
-/// A panic in `work` is the future's; when that is dropped, before it or after it, it goes where
-/// that of a task goes whose join handle is dropped (S41). Errors: EINVAL when no loop is running
-/// on this thread; EAGAIN, ENOMEM, ESHUTDOWN.
+/// The future returns a panic of `work`. If the future is dropped, before or after the panic, the
+/// panic goes to the exception handler, as that of a task whose join handle is dropped (S41).
+/// Errors: EINVAL when no loop is running on this thread; EAGAIN, ENOMEM, ESHUTDOWN.
 ///
 /// ```
 /// use ringloop::{Loop, task};
@@ -174,7 +175,7 @@ pub fn spawn_blocking<T: Send + 'static>(
 }
 
 impl<T> Blocking<T> {
-    /// The handle of the work: to cancel it before it has begun, or to have [`Loop::run`] not wait
+    /// The handle of the work: to cancel it before it has begun, or to make [`Loop::run`] not wait
     /// for it.
     pub fn handle(&self) -> Handle {
         self.0.handle

@@ -1,5 +1,7 @@
-//! A queue between the tasks and callbacks of one thread, as asyncio's: no value is lost, and none
-//! wakes two tasks (S47). It has no bound.
+//! A queue between the tasks and callbacks of one thread, as asyncio's (S47).
+//!
+//! No value is lost, and no value wakes two tasks. The queue has no bound and is not for other
+//! threads.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -13,11 +15,10 @@ use std::task::{Context, Poll};
 use super::header::Notify;
 use crate::event_loop::drop_quietly;
 
-/// A queue between tasks of one thread: what is pushed is popped in order, each value once. It is
-/// shared by cloning it.
+/// A FIFO queue between tasks of one thread: each value is popped once. Clones share the queue.
 ///
-/// It has no bound, takes no lock, and wakes one task for a value. Between threads, a channel of
-/// any crate will do: the wakers of tasks are for any thread.
+/// The queue has no bound, takes no lock, and wakes one task for each value. Between threads, use a
+/// channel of any crate: the wakers of tasks are for any thread.
 ///
 /// ```
 /// use ringloop::{Loop, task::{self, Queue}};
@@ -44,13 +45,13 @@ pub struct Queue<T> {
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Pop<'a, T> {
     queue: &'a Queue<T>,
-    /// Its place among those that wait, from the first poll that found nothing.
+    /// Its place in the line of waiters, from the first poll that found nothing.
     ticket: Option<u64>,
 }
 
 struct Content<T> {
     values: RefCell<VecDeque<T>>,
-    /// Those that wait, in order, by ticket. Who is woken is taken out.
+    /// The waiters in order, by ticket. A woken waiter is removed.
     waiting: RefCell<VecDeque<(u64, Notify)>>,
     next_ticket: Cell<u64>,
     is_closed: Cell<bool>,
@@ -68,8 +69,8 @@ impl<T> Queue<T> {
         Queue { shared: Rc::new(shared) }
     }
 
-    /// Puts a value at the end, and wakes the task that has waited longest. When the queue is
-    /// closed, or has no memory for it, the value comes back. O(1).
+    /// Appends a value, and wakes the task that has waited longest. Returns the value if the queue
+    /// is closed, or memory is refused. O(1).
     pub fn push(&self, value: T) -> Result<(), T> {
         let mut values = self.shared.values.borrow_mut();
         if self.shared.is_closed.get() || values.try_reserve(1).is_err() {
@@ -81,24 +82,25 @@ impl<T> Queue<T> {
         Ok(())
     }
 
-    /// Waits for the first value; None when the queue is closed and empty. Who waits first is
-    /// served first, but for values that are there when somebody comes. Dropped at any time, it
-    /// takes no value with it.
+    /// Waits for the first value; None when the queue is closed and empty. Waiters are served in
+    /// order, but a new one takes a value that is there. Dropping the future at any time takes no
+    /// value.
     pub fn pop(&self) -> Pop<'_, T> {
         Pop { queue: self, ticket: None }
     }
 
-    /// The first value, if there is one.
+    /// Pops the first value, if there is one.
     pub fn try_pop(&self) -> Option<T> {
         self.shared.values.borrow_mut().pop_front()
     }
 
-    /// Takes no more values. What is there can be popped still; who waits for more gets None.
+    /// Closes the queue for new values. Existing values can still be popped; waiters for more get
+    /// None.
     pub fn close(&self) {
         self.shared.is_closed.set(true);
         let mut first_panic = None;
         loop {
-            // A waker that panics does not keep the others from being woken.
+            // A waker that panics does not prevent waking the others.
             match catch_unwind(AssertUnwindSafe(|| self.wake_next())) {
                 Ok(true) => {}
                 Ok(false) => break,
@@ -111,7 +113,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// How many values there are.
+    /// The number of values.
     pub fn len(&self) -> usize {
         self.shared.values.borrow().len()
     }
@@ -121,21 +123,20 @@ impl<T> Queue<T> {
         self.len() == 0
     }
 
-    /// Wakes one of those that wait; false if nobody does.
+    /// Wakes the first waiter; false if there is none.
     fn wake_next(&self) -> bool {
         let next = self.shared.waiting.borrow_mut().pop_front();
         next.map(|(_, notify)| notify.wake()).is_some()
     }
 }
 
-/// Where a ticket stands, or would if it has been woken. They stand in the order in which they were
-/// given.
+/// The position of a ticket, or where it was if it has been woken. Tickets are in order of issue.
 fn place_of(waiting: &VecDeque<(u64, Notify)>, ticket: u64) -> Result<usize, usize> {
     waiting.binary_search_by_key(&ticket, |(other, _)| *other)
 }
 
 impl<T> Pop<'_, T> {
-    /// Waits no more; false if it has been woken already, or never waited.
+    /// Leaves the line; false if it has been woken already, or never waited.
     fn leave(&mut self) -> bool {
         let Some(ticket) = self.ticket.take() else { return false };
         let mut waiting = self.queue.shared.waiting.borrow_mut();
@@ -151,7 +152,7 @@ impl<T> Future for Pop<'_, T> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
         let shared = &self.queue.shared;
         let is_over = || !shared.values.borrow().is_empty() || shared.is_closed.get();
-        // Wakers are user code, which may push and close while they are cloned and dropped.
+        // Wakers are user code, which may push and close while they are cloned or dropped.
         let notify = if is_over() { None } else { Some(Notify::of(context.waker())) };
         let Some(notify) = notify.filter(|_| !is_over()) else {
             let value = shared.values.borrow_mut().pop_front();
@@ -166,7 +167,7 @@ impl<T> Future for Pop<'_, T> {
         let mut waiting = shared.waiting.borrow_mut();
         if waiting.try_reserve(1).is_err() {
             drop(waiting);
-            // It asks again in the next iteration: there may be memory then.
+            // It polls again in the next iteration, when there may be memory.
             notify.wake();
             return Poll::Pending;
         }
@@ -177,8 +178,7 @@ impl<T> Future for Pop<'_, T> {
             self.ticket = Some(ticket);
             return Poll::Pending;
         };
-        // Polled though nobody has woken it, or woken for a value that another has taken, it keeps
-        // its place.
+        // Without a wake, or woken for a value that another has taken, it keeps its place.
         let former = match place_of(&waiting, ticket) {
             Ok(place) => Some(std::mem::replace(&mut waiting[place].1, notify)),
             Err(place) => {
@@ -196,7 +196,7 @@ impl<T> Drop for Pop<'_, T> {
     fn drop(&mut self) {
         let was_woken = self.ticket.is_some() && !self.leave();
         if was_woken && !self.queue.is_empty() {
-            // The value that it was woken for is another's.
+            // The value that it was woken for goes to another waiter.
             self.queue.wake_next();
         }
     }

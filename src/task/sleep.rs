@@ -1,7 +1,7 @@
-//! Waiting for a time: the loop's timers, awaited.
+//! Sleeps: the loop's timers as futures.
 //!
-//! A sleep promises what a timer does (S2, S3, S43), and costs less while it is the only one of its
-//! task: then the task's own slot stands in the timer queue. Precision is the loop's: see
+//! A sleep has the guarantees of a timer (S2, S3, S43). The only sleep of a task costs less,
+//! because the task's own slot is in the timer queue then. The precision is that of the loop: see
 //! `slack_ns`.
 
 use std::fmt;
@@ -20,8 +20,8 @@ use crate::time::Time;
 
 /// Waits until a time on the loop's clock; made by [`sleep`] and [`sleep_until`].
 ///
-/// It is a timer of the loop's, from the first poll on: never early, not rounded, and cancelled
-/// when this is dropped. Polled again after it was ready, it is ready at once.
+/// From the first poll on, it is a timer of the loop: never early, not rounded, and cancelled when
+/// this is dropped. Polled again after it was ready, it is ready at once.
 #[derive(Debug)]
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Sleep {
@@ -31,19 +31,18 @@ pub struct Sleep {
 
 #[derive(Clone, Copy, Debug)]
 enum Until {
-    /// So long after the first poll.
+    /// A delay after the first poll.
     Delay(Duration),
     At(u64),
 }
 
-/// What wakes whoever awaits a sleep.
+/// The wakeup of a sleep.
 enum Wait {
     Nothing,
-    /// The task's own slot, which stands in the timer queue: the how-many-eth of its sleeps this
-    /// is.
+    /// The task's own slot is in the timer queue, for the sleep of this number.
     Slot(TaskRef, u32),
-    /// A timer, for the second of two sleeps at a time, and for what is no task of the loop's; and
-    /// what it wakes, which lives as long, so that no other is at its address.
+    /// A timer: for the second of two simultaneous sleeps, and for a poller that is not a task of
+    /// the loop. The timer keeps its waker alive, so no other has that address.
     Timer {
         shared: TryArc<Shared>,
         handle: Handle,
@@ -51,15 +50,15 @@ enum Wait {
     },
 }
 
-/// Waits for `delay`, from the first poll on (S2, S3). In a task it takes no allocation and no more
-/// memory than the task's.
+/// Waits for `delay`, from the first poll on (S2, S3). In a task it needs no allocation and no
+/// memory besides the task's.
 ///
 /// Errors: EINVAL when no loop is running on this thread; ENOMEM; ESHUTDOWN.
 pub fn sleep(delay: Duration) -> Sleep {
     Sleep { until: Until::Delay(delay), wait: Wait::Nothing }
 }
 
-/// As [`sleep`], until `when`: a time that is past already is over in the next iteration.
+/// As [`sleep`], until `when`: a time in the past completes in the next iteration.
 pub fn sleep_until(when: Time) -> Sleep {
     Sleep { until: Until::At(when.as_nanos()), wait: Wait::Nothing }
 }
@@ -89,7 +88,7 @@ impl Sleep {
         }
     }
 
-    /// Begins to wait, or begins anew.
+    /// Begins the wait, or begins it again.
     #[inline]
     fn begin(&mut self, lp: &Loop, waker: &Waker) -> Result<()> {
         self.end();
@@ -100,7 +99,7 @@ impl Sleep {
         };
         self.until = Until::At(when);
         if let Some(task) = TaskRef::of(waker, lp) {
-            // One that has used up its numbers has timers.
+            // A task that has used up its numbers gets timers.
             let count = task.sleeps.get().checked_add(1);
             if let Some(count) = count
                 && lp.sleep_task_until(task.handle(), when)?
@@ -113,12 +112,12 @@ impl Sleep {
         let notify = Notify::of(waker);
         let (is_task, waker) = match &notify {
             Notify::Task(_) => (true, identity(waker)),
-            // A clone may be elsewhere, and lives as long as the timer.
+            // The address of a clone may differ. It lives as long as the timer.
             Notify::Other(clone) => (false, identity(clone)),
         };
         let handle = lp.schedule_at(when, Callback::once(move |_: &Loop| notify.wake())?)?;
         if is_task {
-            // That counts for a run.
+            // The task itself keeps the run alive.
             lp.unref(handle)?;
         }
         self.wait = Wait::Timer { shared: lp.shared().clone(), handle, waker };
@@ -128,7 +127,7 @@ impl Sleep {
     fn end(&mut self) {
         match std::mem::replace(&mut self.wait, Wait::Nothing) {
             Wait::Nothing => {}
-            // Outside of a run it is left as it is: the task is then polled once in vain.
+            // Outside a run the sleep stays; the task is then polled once needlessly.
             Wait::Slot(task, count) => {
                 if let Some(shared) = task.shared_if_running()
                     && task.sleeps.get() == count
@@ -172,8 +171,9 @@ fn identity(waker: &Waker) -> (*const (), *const ()) {
     (waker.data(), std::ptr::from_ref(waker.vtable()).cast())
 }
 
-/// Awaits `future`, for `limit` at most: then ETIMEDOUT, and the future has been dropped, which
-/// cancels what it awaited. A future that is ready in the same iteration as its limit wins.
+/// Awaits `future` for at most `limit`; then fails with ETIMEDOUT. The future has been dropped
+/// then, which cancels what it awaited. A future that is ready in the same iteration as its limit
+/// succeeds.
 ///
 /// Errors: those of [`sleep`] as well.
 ///
@@ -199,7 +199,7 @@ pub async fn timeout<F: Future>(limit: Duration, future: F) -> Result<F::Output>
     .await
 }
 
-/// Ticks every `period`, for the first time a period from now; made by [`interval`].
+/// Ticks every `period`, for the first time one period from now; made by [`interval`].
 #[derive(Debug)]
 pub struct Interval {
     period: u64,
@@ -208,8 +208,8 @@ pub struct Interval {
     skipped: u64,
 }
 
-/// Ticks every `period`, in phase: the k-th tick is due at `start + k * period`, whatever is done
-/// between them, and ticks that nobody came for in time are left out and counted (S16).
+/// Ticks every `period`, in phase: the k-th tick is due at `start + k * period`, however long the
+/// code between ticks takes. Ticks that are awaited too late are skipped and counted (S16).
 ///
 /// Errors: EINVAL when the period is zero, or no loop is running on this thread.
 pub fn interval(period: Duration) -> Result<Interval> {
@@ -223,8 +223,8 @@ pub(crate) fn now() -> Result<Time> {
 }
 
 impl Interval {
-    /// Waits for the next tick, and tells when it was due. Dropped before that, it loses no tick.
-    /// Errors: those of [`sleep`].
+    /// Waits for the next tick, and returns the time at which it was due. Dropping the future loses
+    /// no tick. Errors: those of [`sleep`].
     pub async fn tick(&mut self) -> Result<Time> {
         let sleep = self.sleep.get_or_insert_with(|| sleep_until(self.next));
         sleep.await?;
@@ -236,7 +236,7 @@ impl Interval {
         Ok(due)
     }
 
-    /// How many ticks have been left out, as nobody came for them in time.
+    /// The number of ticks that were skipped because they were awaited too late.
     pub fn skipped(&self) -> u64 {
         self.skipped
     }
