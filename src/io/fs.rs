@@ -1,4 +1,4 @@
-//! Files for tasks, over owned buffers, which come back with the result in every case.
+//! Files for tasks, over owned buffers, which always come back with the result.
 //!
 //! ```
 //! use ringloop::{Loop, fs::File};
@@ -15,11 +15,11 @@
 //! # Ok::<(), ringloop::Error>(())
 //! ```
 //!
-//! An operation is one allocation, and submitted with the next iteration's system call; where it
-//! cannot be done at once, a thread of the kernel's waits. Errors are those of the kernel, and
-//! EAGAIN, ENOMEM, ESHUTDOWN and ECANCELED as for [`net`](crate::io::net). A future that is dropped
-//! asks the kernel to cancel, but for a read at the file's position: what has begun on a disk ends
-//! by itself, and the buffer lives until then.
+//! An operation costs one allocation, and is submitted with the next iteration's system call. If it
+//! cannot complete at once, a thread of the kernel waits. Errors are those of the kernel, and
+//! EAGAIN, ENOMEM, ESHUTDOWN and ECANCELED as for [`net`](crate::io::net). Dropping a future
+//! cancels its operation, except for a read at the file's position. Disk I/O that has begun cannot
+//! be cancelled, and the buffer lives until it ends.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -45,8 +45,8 @@ impl OpenOptions {
     /// Opens a file with these options, close-on-exec. A relative path begins at the working
     /// directory.
     ///
-    /// Dropped before that, the future leaves nothing open; but a file may have been made. Errors:
-    /// EINVAL for options that disagree and for a NUL in the path.
+    /// Dropping the future leaves nothing open, but a file may have been created. Errors: EINVAL
+    /// for contradicting options and for a NUL in the path.
     pub async fn open(self, path: impl AsRef<Path>) -> Result<File> {
         let opened = operation(|lp, done| {
             lp.open_at(CWD, path, self, move |_, opened| drop(done.send(opened)))
@@ -61,12 +61,12 @@ impl File {
         OpenOptions::new().read().open(path).await
     }
 
-    /// Opens a file for writing: makes it if it is not there, throws away what it holds if it is.
+    /// Opens a file for writing: creates it, or truncates an existing one.
     pub async fn create(path: impl AsRef<Path>) -> Result<File> {
         OpenOptions::new().write().create().truncate().open(path).await
     }
 
-    /// A file of the standard library's. Errors: ENOMEM.
+    /// Converts a file of the standard library. Errors: ENOMEM.
     pub fn from_std(file: std::fs::File) -> Result<File> {
         File::of(file.into())
     }
@@ -79,41 +79,41 @@ impl File {
 
     writing!();
 
-    /// Reads at an offset into the room of a buffer: how many bytes, 0 at the end of the file. The
-    /// file's own position stays.
+    /// Reads at an offset into the space of a buffer; returns the number of bytes, 0 at the end of
+    /// the file. The file's position does not change.
     ///
-    /// Cancel-safe: the file is as it was. Errors: those of [`read`](File::read); ESPIPE for what
-    /// has no offsets.
+    /// Cancel-safe: the file is unchanged. Errors: those of [`read`](File::read); ESPIPE for a
+    /// descriptor without offsets.
     pub async fn read_at<B: BufferMut>(&self, buffer: B, offset: u64) -> (Result<usize>, B) {
         run(read(self.fd.clone(), Room(buffer), offset)).await.into()
     }
 
-    /// Writes from a buffer at an offset: how many bytes, which may be fewer than there are. The
-    /// file's own position stays.
+    /// Writes from a buffer at an offset; returns the number of bytes, which may be less than the
+    /// length. The file's position does not change.
     ///
-    /// Not cancel-safe: when the future is dropped, any part may have been written, and may still
-    /// be until the kernel has done with it.
+    /// Not cancel-safe: when the future is dropped, any part may have been written, or may still be
+    /// written until the kernel has released the buffer.
     pub async fn write_at<B: Buffer>(&self, buffer: B, offset: u64) -> (Result<usize>, B) {
         run(write(self.fd.clone(), Bytes(buffer), offset)).await
     }
 
-    /// As [`write_at`](File::write_at), all of it. After an error, a part from the beginning of the
-    /// buffer may have been written.
+    /// As [`write_at`](File::write_at), the whole buffer. After an error, its beginning may have
+    /// been written.
     pub async fn write_all_at<B: Buffer>(&self, buffer: B, offset: u64) -> (Result<()>, B) {
         write_all_at(&self.fd, buffer, offset).await
     }
 
-    /// fsync(2): what has been written, and what is known of the file, is on the disk after this.
+    /// fsync(2): waits until written data and the metadata of the file are on the disk.
     pub async fn sync_all(&self) -> Result<()> {
         run(fsync(self.fd.clone(), 0)).await
     }
 
-    /// fdatasync(2): as [`sync_all`](File::sync_all), but for times and the like.
+    /// fdatasync(2): as [`sync_all`](File::sync_all), without metadata that reading does not need.
     pub async fn sync_data(&self) -> Result<()> {
         run(fsync(self.fd.clone(), DATA_ONLY)).await
     }
 
-    /// Makes the file so many bytes long; what is new is zeros. Before Linux 6.9 on a thread of the
+    /// Sets the length of the file; new bytes are zeros. Before Linux 6.9, on a thread of the
     /// loop's executor.
     pub async fn set_len(&self, size: u64) -> Result<()> {
         if Loop::with_running(|lp| lp.is_none_or(|lp| lp.supports(opcodes::FTRUNCATE))) {
@@ -124,18 +124,18 @@ impl File {
         work.await.map_err(|_| Error::CANCELLED)?.map_err(|error| Error::of_io(&error))
     }
 
-    /// What is known of the file.
+    /// The status of the file.
     pub async fn metadata(&self) -> Result<FileStatus> {
         run(statx(self.fd.clone(), Status::new(PathBytes::EMPTY), libc::AT_EMPTY_PATH, STATX_MASK))
             .await
     }
 
-    /// Closes the file on a thread of the kernel's, since closing may block, and tells what that
-    /// says: on some file systems, that a write has failed. A file that is dropped is closed too,
+    /// Closes the file on a thread of the kernel, because closing may block, and returns the result
+    /// of the close: on some file systems, the error of an earlier write. Dropping a file closes it
     /// on this thread.
     ///
-    /// It is closed also when the future is dropped. If a cancelled operation has not ended, it is
-    /// closed when that has, and this says Ok.
+    /// Dropping the future closes the file as well. If a cancelled operation has not ended, the
+    /// file is closed at its end, and this returns Ok.
     pub async fn close(self) -> Result<()> {
         let Some(shared) = self.fd.into_inner() else { return Ok(()) };
         let closing = operation(|lp, done| {

@@ -1,12 +1,12 @@
-//! An operation in flight, and whoever awaits it: one allocation, with the operation in it. It is
-//! for the operations of `op`, which own what the kernel uses; anything else that a loop calls back
-//! for is awaited by `task::operation`.
+//! An operation in flight and its awaiter: one allocation, which contains the operation.
 //!
-//! It has two owners: the loop's, in the callback, which completes the operation also when it is
-//! dropped; and a future, or what that has left behind. Nobody touches the operation before it is
-//! completed. What it comes to has no descriptor in it any more, so that a descriptor can own it.
+//! This is for the operations of `op`, which own the memory for the kernel; `task::operation` is
+//! for all other callbacks. The allocation has two owners: the loop's, in the callback, which
+//! completes the operation also when it is dropped; and the future, or its remains. No one uses the
+//! operation before it is completed. The output contains no descriptor, so that a descriptor can
+//! own it.
 //!
-//! `unsafe` lives here because the entry points into that allocation, which the callback keeps.
+//! `unsafe` is here because the entry points into the allocation, which the callback keeps alive.
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::future::Future;
@@ -23,37 +23,37 @@ use crate::pending::event::Event;
 use crate::sys::memory::{TryArc, TryRc};
 use crate::task::{Notify, Waiter, cancel};
 
-/// An operation that has been submitted.
+/// A submitted operation, with the state of its future.
 pub(crate) struct OpCell<S: ?Sized> {
-    /// How it has ended. None: it has not.
+    /// The result of the operation; None until it has ended.
     ended: Cell<Option<Result<()>>>,
     waiter: Waiter,
-    /// None: it has not been submitted.
+    /// None until it has been submitted.
     handle: Cell<Option<Handle>>,
     shared: TryArc<Shared>,
     stage: RefCell<S>,
 }
 
-/// An operation until it is completed, then what it came to.
+/// An operation until it is completed, then its output. (`pending` has another `Stage`.)
 pub(crate) struct Stage<D, M: OpData> {
     op: Option<Op<D, M>>,
     pub(super) output: Option<M::Output>,
 }
 
-/// The loop's owner of an operation, which sees to it that it is completed.
+/// The loop's owner of an operation, which guarantees that it is completed.
 struct CompletionGuard<D: Descriptor, M: OpData>(Option<TryRc<OpCell<Stage<D, M>>>>);
 
 impl<D: Descriptor, M: OpData> CompletionGuard<D, M> {
     fn complete(&mut self, outcome: Outcome) {
         let Some(cell) = self.0.take() else { return };
-        // What is dropped here may be user code, and no borrow is held meanwhile.
+        // Dropping the operation may run user code, so no borrow is held.
         let op = cell.stage.borrow_mut().op.take().expect("an operation is completed once");
         let ended = outcome.done();
         let output = op.complete(outcome);
         cell.stage.borrow_mut().output = Some(output);
         cell.ended.set(Some(ended));
         let waiter = cell.waiter.take();
-        // This comes first, so that whoever is woken finds itself the only owner.
+        // Dropped before the wake, so that the woken task is the only owner.
         drop(cell);
         waiter.into_iter().for_each(Notify::wake);
     }
@@ -61,15 +61,15 @@ impl<D: Descriptor, M: OpData> CompletionGuard<D, M> {
 
 impl<D: Descriptor, M: OpData> Drop for CompletionGuard<D, M> {
     fn drop(&mut self) {
-        // One that has not been submitted stays as it was.
+        // An operation that was not submitted stays as it was.
         if self.0.as_ref().is_some_and(|cell| cell.handle.get().is_some()) {
             self.complete(Outcome::error(Error::SENDER_DROPPED));
         }
     }
 }
 
-/// Begins an operation on the loop that is running on this thread. When it cannot be submitted, it
-/// has come to an error at once.
+/// Begins an operation on the loop that is running on this thread. Returns the output with the
+/// error if it cannot be submitted.
 pub(crate) fn begin<D: Descriptor, M: OpData>(
     op: Op<D, M>,
 ) -> std::result::Result<InFlight<D, M>, M::Output> {
@@ -105,19 +105,19 @@ fn submit<D: Descriptor, M: OpData>(
     cell: &TryRc<OpCell<Stage<D, M>>>,
 ) -> Result<Handle> {
     let sqe = cell.stage.borrow_mut().op.as_mut().expect("it is to be submitted").entry()?;
-    // SAFETY: the callback keeps the operation where it stands, and the loop drops it when the
-    // kernel has let go.
+    // SAFETY: the callback keeps the operation in place, and the loop guarantees to drop the
+    // callback only after the kernel has released the operation.
     let mut entry = unsafe { Entry::new(sqe) };
     let driver = M::driver(lp, &mut entry)?;
     let mut guard = CompletionGuard(Some(cell.clone()));
     let callback = Callback::once_for::<M, _>(move |_: &Loop, event: &Event| {
-        // SAFETY: the loop calls this once, with the final result.
+        // SAFETY: the loop guarantees to call this once, with the final result of this operation.
         guard.complete(unsafe { Outcome::of(event) });
     })?;
     lp.submit_operation(&entry, driver, callback)
 }
 
-/// Begins an operation, and awaits what comes of it.
+/// Begins an operation and awaits its output.
 pub(crate) async fn run<D: Descriptor, M: OpData>(op: Op<D, M>) -> M::Output {
     match begin(op) {
         Ok(in_flight) => in_flight.await,
@@ -132,7 +132,7 @@ impl<S: ?Sized> OpCell<S> {
         self.ended.get().map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// What the operation has come to. Only when it has ended.
+    /// The stage with the output, for an operation that has ended.
     pub(super) fn stage(&self) -> RefMut<'_, S> {
         self.stage.borrow_mut()
     }
@@ -145,17 +145,17 @@ impl<S: ?Sized> OpCell<S> {
     }
 }
 
-/// An operation that is awaited. Dropping it cancels the operation.
+/// The future of an operation. Dropping it cancels the operation.
 pub(crate) struct InFlight<D: Descriptor, M: OpData>(Option<TryRc<OpCell<Stage<D, M>>>>);
 
 impl<D: Descriptor, M: OpData> InFlight<D, M> {
-    /// Leaves the operation, which ends by itself, to whoever comes next. None if it has been
+    /// Leaves the operation, which ends by itself, to the next one. None if the output has been
     /// taken.
     pub(super) fn leave(&mut self) -> Option<TryRc<OpCell<Stage<D, M>>>> {
         self.0.take().inspect(|cell| drop(cell.waiter.take()))
     }
 
-    /// Cancels the operation, and leaves it to whoever comes next. None if it has been taken.
+    /// Cancels the operation, and leaves it to the next one. None if the output has been taken.
     pub(super) fn abandon(&mut self) -> Option<TryRc<OpCell<Stage<D, M>>>> {
         self.0.take().inspect(|cell| cell.cancel())
     }
@@ -165,7 +165,7 @@ impl<D: Descriptor, M: OpData> Future for InFlight<D, M> {
     type Output = M::Output;
 
     /// # Panics
-    /// When it is polled again after it was ready.
+    /// If it is polled again after it was ready.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<M::Output> {
         let cell = self.0.as_ref().expect("a future is not polled after it was ready");
         ready!(cell.poll_end(context).map(drop));

@@ -1,9 +1,9 @@
-//! What `net`, `fs` and `process` are made of: operations over owned buffers, as futures of tasks.
+//! The basis of `net`, `fs` and `process`: operations over owned buffers, as futures of tasks.
 //!
-//! A buffer is moved in and comes back with the result, whatever that is. A future that is dropped
-//! cancels its operation (S13). What a receive had taken from the kernel by then stays with its
-//! source, in order, and is given to the next; the next waits for the end of one that was
-//! cancelled, so that there is one under way at most.
+//! A buffer is moved in and comes back with any result. Dropping a future cancels its operation
+//! (S13). Data that a receive had taken from the kernel by then stays with its descriptor, in
+//! order, for the next receive, which waits for the end of the cancelled one: at most one is under
+//! way.
 
 #[cfg(any(feature = "futures-io", feature = "hyper"))]
 pub mod compat;

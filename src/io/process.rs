@@ -1,4 +1,4 @@
-//! Child processes for tasks: their ends, and pipes to and from them.
+//! Child processes for tasks: their exit statuses, and pipes to and from them.
 //!
 //! ```
 //! use std::process::{Command, Stdio};
@@ -30,51 +30,51 @@ use crate::io::{IoKind, SharedFd, TryRc, reading, writing};
 use crate::sys::children::{kill, open_pidfd};
 use crate::task::operation;
 
-/// A child process. Dropping it leaves the process running, and unreaped when it has ended.
+/// A child process. Dropping this does not kill the process, and does not reap it.
 #[derive(Debug)]
 pub struct Child {
-    /// Its standard input, if that is a pipe to it. Dropping it closes it.
+    /// The pipe to its standard input, if there is one. Dropping the pipe closes it.
     pub stdin: Option<PipeWriter>,
-    /// Its standard output, if that is a pipe from it.
+    /// The pipe from its standard output, if there is one.
     pub stdout: Option<PipeReader>,
-    /// Its standard error, if that is a pipe from it.
+    /// The pipe from its standard error, if there is one.
     pub stderr: Option<PipeReader>,
     child: process::Child,
-    /// It, whatever becomes of its number. None where there are no pidfds.
+    /// Identifies the process even if its PID is reused. None where there are no pidfds.
     pidfd: Option<OwnedFd>,
-    /// How it has ended. Shared with the loop, which reaps it.
+    /// The end of the process, shared with the loop, which reaps it.
     ended: Rc<Cell<Option<Ended>>>,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Ended {
     With(ExitStatus),
-    /// Another has waited for it.
+    /// Someone else has reaped it.
     Reaped,
 }
 
 impl Child {
-    /// Starts a process: fork and exec, for which the standard library waits. It has a descriptor
-    /// (a pidfd), so that no other process is taken for it. Errors: ENOENT and so on; EINVAL for a
-    /// NUL in a name or an argument; EMFILE, ENFILE, ENOMEM, also when the process has been
-    /// started: then it has been killed.
+    /// Starts a process: fork and exec, for which the standard library waits. Opens a pidfd, so
+    /// that no other process is mistaken for it. Errors: ENOENT and so on; EINVAL for a NUL in a
+    /// name or an argument; EMFILE, ENFILE, ENOMEM. If the process has been started before an
+    /// error, it has been killed.
     pub fn spawn(command: &mut Command) -> Result<Child> {
         let spawned = command.spawn().map_err(|error| match error.raw_os_error() {
-            // The standard library has found it, before the kernel could.
+            // The standard library has found a NUL before the system call.
             None => Error::NUL_INSIDE,
             Some(_) => Error::of_io(&error),
         });
         let mut child = Child::of(spawned?);
         if let Err(error) = child.take_over() {
-            // It fails when there is nothing left to be done.
+            // Fails only if there is nothing left to do.
             let _ = child.child.kill().and_then(|()| child.child.wait());
             return Err(error);
         }
         Ok(child)
     }
 
-    /// A child of the standard library's, which nobody has waited for. Errors: ECHILD when another
-    /// has, EMFILE, ENFILE, ENOMEM.
+    /// Converts a child of the standard library that has not been waited for. Errors: ECHILD when
+    /// it has been, EMFILE, ENFILE, ENOMEM.
     pub fn from_std(child: process::Child) -> Result<Child> {
         let mut child = Child::of(child);
         child.take_over()?;
@@ -96,16 +96,16 @@ impl Child {
         Ok(())
     }
 
-    /// The number of the process.
+    /// The PID of the process.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Closes its standard input, unless that has been taken out, and waits until it has ended; the
-    /// loop reaps it then. Afterwards it says the same at once.
+    /// Closes its standard input, unless that has been taken out, and waits until the process has
+    /// ended; the loop then reaps it. Later calls return the same at once.
     ///
-    /// Cancel-safe: a child that has ended when the future is dropped, reaped or not, is told of by
-    /// the next wait. Errors: ECHILD when another has waited for it, and as
+    /// Cancel-safe: if the process has ended when the future is dropped, reaped or not, the next
+    /// wait returns its status. Errors: ECHILD when someone else has reaped it, and those of
     /// [`Loop::watch_child`](crate::Loop::watch_child).
     pub async fn wait(&mut self) -> Result<ExitStatus> {
         self.stdin = None;
@@ -129,11 +129,11 @@ impl Child {
         }
     }
 
-    /// Kills it (SIGKILL), which it ends of soon; nothing happens if it has ended. Errors: EPERM
-    /// for one that runs as another user.
+    /// Kills the process with SIGKILL, which ends it soon; no effect if it has ended. Errors: EPERM
+    /// for a process of another user.
     pub fn kill(&mut self) -> Result<()> {
         match (self.ended.get(), &self.pidfd) {
-            // Its number may be another's.
+            // Another process may have its PID.
             (Some(_), _) => Ok(()),
             (None, Some(pidfd)) => kill(pidfd.as_fd()),
             (None, None) => self.child.kill().map_err(|error| Error::of_io(&error)),
@@ -141,7 +141,7 @@ impl Child {
     }
 }
 
-/// The end of a pipe that is read from.
+/// The reading end of a pipe.
 #[derive(Debug)]
 pub struct PipeReader {
     fd: TryRc<SharedFd>,
@@ -151,8 +151,8 @@ impl PipeReader {
     reading!();
 }
 
-/// The end of a pipe that is written to. When the other end has been closed, writing raises SIGPIPE
-/// where that is not ignored, as Rust programs ignore it.
+/// The writing end of a pipe. When the other end has been closed, writing raises SIGPIPE unless the
+/// signal is ignored, as in Rust programs.
 #[derive(Debug)]
 pub struct PipeWriter {
     fd: TryRc<SharedFd>,
@@ -162,7 +162,7 @@ impl PipeWriter {
     writing!();
 }
 
-/// What both ends of a pipe have.
+/// The methods of both ends of a pipe.
 macro_rules! end_of_pipe {
     ($Pipe:ident) => {
         impl $Pipe {
@@ -170,7 +170,7 @@ macro_rules! end_of_pipe {
                 Ok($Pipe { fd: SharedFd::new(fd, IoKind::File)? })
             }
 
-            /// One of the standard library's. Errors: ENOMEM.
+            /// Converts a pipe of the standard library. Errors: ENOMEM.
             pub fn from_std(pipe: std::io::$Pipe) -> Result<$Pipe> {
                 $Pipe::of(pipe.into())
             }

@@ -1,6 +1,7 @@
-//! Receiving into a buffer, and accepting connections, so that nothing is lost when the future is
-//! dropped: what the kernel had given by then stays there, and the next receive takes it from
-//! there.
+//! Receiving into a buffer, and accepting connections, without loss when the future is dropped:
+//! data or a connection that had arrived stays with the descriptor, and the next receive takes it.
+//!
+//! Relies on `turn` for the order. Only the space of the dropped future's buffer limits the data.
 
 use std::os::fd::OwnedFd;
 use std::task::{Context, Poll};
@@ -58,8 +59,8 @@ impl<B: BufferMut> InTurn for Room<B> {
         Ok(filled)
     }
 
-    /// Of a short read that is cancelled, 6.1 tells how much it got, and leaves the position where
-    /// it was (measured on a tmpfs).
+    /// A cancelled short read on 6.1 returns the number of bytes it got, but does not advance the
+    /// position (measured on a tmpfs).
     fn ends_by_itself(fd: &SharedFd) -> bool {
         fd.reads_end()
     }
@@ -78,7 +79,7 @@ impl<B: BufferMut> InTurn for Message<Room<B>> {
         self.data.check()
     }
 
-    /// What there is no room for is lost.
+    /// Data that does not fit into the buffer is lost.
     fn take_left(self, _: &SharedFd, cell: LeftCell) -> std::result::Result<Self::Output, Self> {
         match cell.stage().left() {
             Ok(Left::Data(bytes, sender)) => {
@@ -112,7 +113,7 @@ impl InTurn for NoData<OwnedFd> {
     }
 }
 
-/// Receives until all of the room is filled. What has come before an error is in the buffer.
+/// Receives until the space is full. Data before an error is in the buffer.
 pub(crate) async fn fill<B: BufferMut>(fd: &TryRc<SharedFd>, buffer: B) -> (Result<()>, B) {
     let mut part = Part::new(buffer);
     let result = loop {

@@ -1,5 +1,5 @@
-//! Sending from a buffer. Data leaves in the order of the calls: a send that begins while a
-//! cancelled one has not ended waits for its end.
+//! Sending from a buffer. Data is sent in the order of the calls: a send that begins before a
+//! cancelled one has ended waits for its end. It is unknown how much a cancelled send has sent.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use crate::op::sockets;
 use crate::op::streams::{CURRENT, write};
 use crate::sys::memory::TryRc;
 
-/// Sends from a buffer; tells how many bytes. Dropped, it may have sent a part.
+/// Sends from a buffer; returns the number of bytes. If dropped, it may have sent a part.
 pub(crate) fn send<B: Buffer>(fd: &TryRc<SharedFd>, buffer: B, flags: i32) -> Turn<Bytes<B>> {
     let op = match fd.kind {
         IoKind::Socket => sockets::send(fd.clone(), Bytes(buffer), flags),
@@ -44,7 +44,7 @@ impl<B: Buffer> InTurn for Bytes<B> {
     }
 }
 
-/// What came of sending the rest of a buffer, if that has been tried; None: some is left to send.
+/// The end of sending a rest, after the result of an attempt, if any; None: some is left to send.
 fn end_of<B: Buffer>(rest: &mut Rest<B>, result: Option<Result<usize>>) -> Option<Result<()>> {
     match result {
         Some(Ok(0)) => return Some(Err(Error::NOTHING_WRITTEN)),
@@ -55,10 +55,10 @@ fn end_of<B: Buffer>(rest: &mut Rest<B>, result: Option<Result<usize>>) -> Optio
     rest.bytes().is_empty().then_some(Ok(()))
 }
 
-/// Sends until all is sent. Dropped, it may have sent a part.
+/// Sends the whole buffer. If dropped, it may have sent a part.
 pub(crate) struct SendAll<B: Buffer> {
     fd: TryRc<SharedFd>,
-    /// What is to be sent, until a send has it.
+    /// The data to be sent, unless a send has it.
     rest: Option<Rest<B>>,
     send: Option<Turn<Bytes<Rest<B>>>>,
 }
@@ -71,7 +71,7 @@ impl<B: Buffer> Future for SendAll<B> {
     type Output = (Result<()>, B);
 
     /// # Panics
-    /// When it is polled again after it was ready.
+    /// If it is polled again after it was ready.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<(Result<()>, B)> {
         let mut result = None;
         loop {
@@ -79,8 +79,8 @@ impl<B: Buffer> Future for SendAll<B> {
                 if let Some(result) = end_of(&mut rest, result.take()) {
                     return Poll::Ready((result, rest.into_buffer()));
                 }
-                // Less than all is sent only by kernels that do not go on by themselves, or before
-                // an error.
+                // A partial send occurs only on kernels that do not continue by themselves, or
+                // before an error.
                 let is_whole = Loop::with_running(|lp| lp.is_some_and(Loop::sends_whole));
                 let flags = if is_whole { libc::MSG_WAITALL } else { 0 };
                 self.send = Some(send(&self.fd, rest, flags));
@@ -95,7 +95,7 @@ impl<B: Buffer> Future for SendAll<B> {
 
 impl<B: Buffer> Unpin for SendAll<B> {}
 
-/// Writes all of a buffer at an offset of a file.
+/// Writes a whole buffer at an offset of a file.
 pub(crate) async fn write_all_at<B: Buffer>(
     file: &TryRc<SharedFd>,
     buffer: B,

@@ -1,4 +1,6 @@
-//! A descriptor that the operations of tasks share, and what cancelled ones have left with it.
+//! A descriptor that the operations of tasks share, with the results of cancelled ones.
+//!
+//! The descriptor is closed when the last operation has released it.
 
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -10,20 +12,20 @@ use super::turn::Turns;
 use crate::error::Result;
 use crate::sys::memory::TryRc;
 
-/// How a descriptor is read from and written to.
+/// The system calls that read and write a descriptor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum IoKind {
-    /// recv(2), send(2), and the like.
+    /// recv(2), send(2), and similar ones.
     Socket,
-    /// read(2), write(2), at the position of the file if it has one.
+    /// read(2) and write(2), at the position of the file if it has one.
     File,
 }
 
-/// A descriptor, and what comes of operations on it that nobody awaits any more.
+/// A shared descriptor, with the results of operations that are no longer awaited.
 pub(crate) struct SharedFd {
     pub(crate) fd: OwnedFd,
     pub(crate) kind: IoKind,
-    /// Receiving, or accepting.
+    /// Receives or accepts.
     pub(crate) receiving: Turns,
     pub(crate) sending: Turns,
 }
@@ -33,8 +35,8 @@ impl SharedFd {
         TryRc::new(SharedFd { fd, kind, receiving: Turns::default(), sending: Turns::default() })
     }
 
-    /// Whether it is a regular file, and then how large. A file system whose server does not answer
-    /// is not asked: the loop's thread would wait for it. One system call, for what may be one.
+    /// The size, if it is a regular file. Does not query the server of a network file system, which
+    /// could block the loop's thread. One system call if the descriptor may be a file.
     fn file_size(&self) -> Option<u64> {
         if self.kind != IoKind::File {
             return None;
@@ -46,14 +48,14 @@ impl SharedFd {
         is_regular.then_some(status.stx_size)
     }
 
-    /// Whether a read of it ends by itself: of a regular file, but for those without a size, such
-    /// as `/proc/kmsg`.
+    /// Whether a read ends by itself: on a regular file, except for those without a size, such as
+    /// `/proc/kmsg`.
     pub(crate) fn reads_end(&self) -> bool {
         self.file_size().is_some_and(|size| size > 0)
     }
 
-    /// Waits until what is left of the other kind has moved the position of the file, which the
-    /// kernel lets both use at once.
+    /// Waits until the cancelled operation of the other kind has moved the position of the file:
+    /// the kernel allows both kinds at once.
     pub(crate) fn poll_position(&self, other: &Turns, context: &Context<'_>) -> Poll<()> {
         let must_wait = self.kind == IoKind::File
             && other.poll_left_ended(context).is_pending()

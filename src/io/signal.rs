@@ -1,4 +1,4 @@
-//! Signals for tasks.
+//! Signals for tasks. Signals that arrive while one is pending are merged.
 //!
 //! ```
 //! use ringloop::{Loop, signal::signal, task};
@@ -25,17 +25,16 @@ use crate::event_loop::{Loop, Shared};
 use crate::sys::memory::TryArc;
 use crate::task::{Receiver, cancel, oneshot};
 
-/// Waits for one signal again and again; made by [`signal`]. The signal is handled while this
-/// lives.
+/// Waits for a signal repeatedly; made by [`signal`]. The signal is handled as long as this lives.
 pub struct Signals {
     came: Receiver<()>,
     shared: TryArc<Shared>,
     handle: Handle,
 }
 
-/// Begins to handle a signal (SIGTERM and so on), on the loop that is running: as
-/// [`add_signal_handler`](Loop::add_signal_handler), with its errors, and EINVAL when no loop is
-/// running on this thread.
+/// Begins to handle a signal (for example SIGTERM) on the running loop, as
+/// [`add_signal_handler`](Loop::add_signal_handler). Errors: those of that function, and EINVAL
+/// when no loop is running on this thread.
 pub fn signal(number: i32) -> Result<Signals> {
     Loop::with_running(|lp| {
         let lp = lp.ok_or(Error::NO_LOOP)?;
@@ -46,8 +45,8 @@ pub fn signal(number: i32) -> Result<Signals> {
 }
 
 impl Signals {
-    /// Waits for the signal. One that comes between two of these is not lost, and several are one,
-    /// as the loop has it.
+    /// Waits for the signal. A signal between two calls is not lost; several are merged into one,
+    /// as in the loop.
     ///
     /// Cancel-safe. Errors: ECANCELED when the loop is shut down.
     pub async fn next(&mut self) -> Result<()> {
@@ -59,7 +58,7 @@ impl Signals {
     }
 }
 
-/// Ends with the loop.
+/// The stream ends with the loop.
 #[cfg(feature = "futures-core")]
 impl futures_core::Stream for Signals {
     type Item = ();
@@ -71,7 +70,7 @@ impl futures_core::Stream for Signals {
 
 impl Drop for Signals {
     fn drop(&mut self) {
-        // It is stale when the loop has been shut down.
+        // The handle is stale when the loop has been shut down.
         cancel(&self.shared, self.handle);
     }
 }

@@ -1,10 +1,10 @@
-//! Operations in flight that take turns: of one kind on one descriptor, one is under way at most,
-//! and what a cancelled one has brought is given to the next, so that nothing is lost and data
-//! keeps its order (`Turns`, which the descriptor owns; `Turn`, the future). A second operation of
-//! the kind is refused while the future of the first lives: nobody waits in a queue.
+//! Operations that take turns: at most one of a kind is under way on a descriptor, and the next one
+//! gets the result of a cancelled one, so that no data is lost or reordered. `Turns` belongs to the
+//! descriptor; `Turn` is the future. A second operation of the kind is refused while the future of
+//! the first exists: there is no queue of waiters.
 //!
-//! It is for what receives, sends and accepts; an operation of which nothing is left when it is
-//! cancelled needs `in_flight::run` alone.
+//! This is for receives, sends and accepts. An operation without a result to keep uses
+//! `in_flight::run`.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -19,28 +19,28 @@ use crate::op::address::Address;
 use crate::op::operation::{Op, OpData, Outcome};
 use crate::sys::memory::TryRc;
 
-/// Operations of one kind on one descriptor.
+/// The operations of one kind on one descriptor.
 #[derive(Default)]
 pub(crate) struct Turns {
     is_taken: Cell<bool>,
-    /// What was cancelled last, if nobody has had its result.
+    /// The last cancelled operation, if its result has not been taken.
     left: Cell<Option<LeftCell>>,
-    /// How much of its data has been given away.
+    /// The number of bytes of its data that have been taken.
     given: Cell<usize>,
 }
 
-/// An operation that nobody awaits any more.
+/// An operation that is no longer awaited.
 pub(crate) type LeftCell = TryRc<OpCell<dyn Abandoned>>;
 
-/// What an operation has left to the next.
+/// The result of a cancelled operation, for the next one.
 pub(crate) enum Left<'a> {
     Nothing,
-    /// And who has sent it, where that was asked for.
+    /// Data, and its sender if that was requested.
     Data(&'a [u8], Address),
     Connection(OwnedFd),
 }
 
-/// An operation that has ended, and that nobody awaited any more.
+/// An operation that has ended and is no longer awaited.
 pub(crate) trait Abandoned {
     fn left(&mut self) -> Result<Left<'_>>;
 }
@@ -52,12 +52,12 @@ impl<D, M: InTurn> Abandoned for Stage<D, M> {
 }
 
 impl Turns {
-    /// Begins a turn. Errors: EBUSY when another's has not ended.
+    /// Begins a turn. Errors: EBUSY during another turn.
     fn begin(&self) -> Result<()> {
         if self.is_taken.replace(true) { Err(Error::ANOTHER_UNDER_WAY) } else { Ok(()) }
     }
 
-    /// Ends a turn; an operation that has been abandoned stays for the next.
+    /// Ends a turn; an abandoned operation stays for the next turn.
     fn end(&self, left: Option<LeftCell>) {
         self.is_taken.set(false);
         if left.is_some() {
@@ -66,9 +66,10 @@ impl Turns {
         }
     }
 
-    /// Waits for the end of what is left. None: nothing is, or it has ended as it was asked to.
+    /// Waits for the end of the abandoned operation. None: there is none, or it ended with
+    /// ECANCELED.
     fn poll_left(&self, context: &Context<'_>) -> Poll<Option<LeftCell>> {
-        // Nearly always nothing is: the shortest way, for the hot path.
+        // The fast path: usually there is none.
         let Some(left) = self.left.take() else { return Poll::Ready(None) };
         self.left.set(Some(left));
         let ended = ready!(self.poll_left_ended(context));
@@ -76,20 +77,20 @@ impl Turns {
         Poll::Ready(self.left.take().filter(|_| !is_nothing))
     }
 
-    /// Waits for the end of what is left, which stays there.
+    /// Waits for the end of the abandoned operation, which stays.
     pub(super) fn poll_left_ended(&self, context: &Context<'_>) -> Poll<Result<()>> {
         let Some(left) = self.left.take() else { return Poll::Ready(Ok(())) };
-        // A panic of a waker's must not lose it.
+        // Cloned first, because a waker that panics must not lose it.
         self.left.set(Some(left.clone()));
         left.poll_end(context)
     }
 
-    /// How much has been given of what is left.
+    /// The number of bytes of the abandoned operation's data that have been taken.
     pub(super) fn given(&self) -> usize {
         self.given.get()
     }
 
-    /// Puts back what was left, of which so much has been given.
+    /// Puts back an abandoned operation, of whose data `given` bytes have been taken.
     pub(super) fn put_back(&self, left: LeftCell, given: usize) {
         self.given.set(given);
         self.left.set(Some(left));
@@ -100,31 +101,31 @@ impl Turns {
 pub(crate) trait InTurn: OpData + Sized {
     fn turns(fd: &SharedFd) -> &Turns;
 
-    /// Refuses data that cannot be used, before anything else.
+    /// Refuses unusable data, before anything else.
     fn check(&mut self) -> Result<()> {
         Ok(())
     }
 
-    /// Waits for what else must have ended.
+    /// Waits for the end of operations of other kinds, if necessary.
     fn poll_others(_: &SharedFd, _: &Context<'_>) -> Poll<()> {
         Poll::Ready(())
     }
 
-    /// Ends with what a cancelled operation has left. The data comes back where that is nothing to
+    /// Ends with the result of a cancelled operation. Returns the data if that result is not for
     /// it.
     fn take_left(self, fd: &SharedFd, left: LeftCell) -> std::result::Result<Self::Output, Self>;
 
-    /// Whether an operation that nobody awaits any more ends by itself, and is not to be cancelled.
+    /// Whether an operation that is no longer awaited ends by itself, and must not be cancelled.
     fn ends_by_itself(_: &SharedFd) -> bool {
         false
     }
 
-    /// What an operation that came to this has left.
+    /// The part of an output that is left for the next operation.
     fn left(output: &mut Self::Output) -> Result<Left<'_>>;
 }
 
-/// An operation that waits for its turn, then for its result. Dropped, it leaves to the next what
-/// has come.
+/// The future of an operation that waits for its turn, then for its result. If dropped, it leaves
+/// its result to the next one.
 pub(crate) struct Turn<M: InTurn> {
     fd: TryRc<SharedFd>,
     /// Until it is submitted.
@@ -138,8 +139,8 @@ impl<M: InTurn> Turn<M> {
         Turn { fd: fd.clone(), op: Some(op), in_flight: None, has_turn: false }
     }
 
-    /// Begins: with what is left of an operation that was cancelled, else with its own. None: that
-    /// has begun.
+    /// Begins with the result of a cancelled operation, otherwise with its own operation. None: its
+    /// own has begun.
     fn begin(&mut self, context: &Context<'_>) -> Poll<Option<M::Output>> {
         let turns = M::turns(&self.fd);
         let op = self.op.as_mut().expect("a future is not polled after it was ready");
@@ -182,7 +183,7 @@ impl<M: InTurn> Future for Turn<M> {
     type Output = M::Output;
 
     /// # Panics
-    /// When it is polled again after it was ready.
+    /// If it is polled again after it was ready.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<M::Output> {
         let this = &mut *self;
         if this.in_flight.is_none()

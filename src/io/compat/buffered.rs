@@ -1,4 +1,7 @@
-//! Polled reading and writing over owned buffers, and the traits of others for that.
+//! Polled reads and writes over owned buffers, with the traits of futures-io and hyper.
+//!
+//! Relies on `io::turn` to keep the data of a cancelled receive. Data that has not been flushed may
+//! be lost when the stream is dropped.
 
 use std::fmt;
 use std::future::Future;
@@ -12,30 +15,29 @@ use crate::io::net::{self, TcpStream, UnixStream};
 use crate::io::{SendAll, SharedFd, TryRc, Turn, receive, send_all};
 use crate::op::data::Room;
 
-/// A stream whose reads and writes go by way of buffers of its own, one for each: made of a stream
-/// with `From`.
+/// A stream with its own buffers, one for reads and one for writes: made from a stream with `From`.
 ///
-/// A read copies from what has come. The receive that waits for more belongs to this, not to the
-/// future that began it: when that is dropped, nothing is lost. A write copies what there is room
-/// for, begins to send it, and is done; the next write waits until it has been sent. An error of
-/// sending is told by the next write, flush or close. What has been written goes out for certain
-/// when flush or close has said so; when this is dropped before, it may be lost. (Before Linux 6.1,
-/// what the socket takes in parts goes on with the next write, flush or close.)
+/// A read copies from received data. The receive that waits for more belongs to this stream, not to
+/// the future that began it, so dropping that future loses nothing. A write copies as much as fits
+/// into the buffer, begins to send it, and returns; the next write waits until it has been sent.
+/// The next write, flush or close returns an error of sending. After flush or close has succeeded,
+/// everything written has been sent; dropping the stream before may lose data. (Before Linux 6.1,
+/// the rest of data that the socket takes in parts is sent by the next write, flush or close.)
 pub struct Buffered<S> {
     stream: S,
     fd: TryRc<SharedFd>,
     capacity: usize,
     input: Vec<u8>,
-    /// How much of the input has been read.
+    /// The number of bytes of the input that have been read.
     read: usize,
     receive: Option<Turn<Room<Vec<u8>>>>,
-    /// What is written into. Empty, but for its capacity, or being sent.
+    /// The buffer for writes: empty except for its capacity, or being sent.
     output: Vec<u8>,
     send: Option<SendAll<Vec<u8>>>,
     is_closed: bool,
 }
 
-/// The size of each buffer, in bytes, unless another is asked for.
+/// The default size of each buffer, in bytes.
 const CAPACITY: usize = 16 << 10;
 
 impl From<TcpStream> for Buffered<TcpStream> {
@@ -65,8 +67,8 @@ impl<S> Buffered<S> {
         }
     }
 
-    /// With buffers of another size than 16 KiB, of a byte at least. They are allocated when they
-    /// are used first.
+    /// Sets the size of each buffer, at least one byte; the default is 16 KiB. Buffers are
+    /// allocated at their first use.
     pub fn with_capacity(mut self, capacity: usize) -> Buffered<S> {
         self.capacity = capacity.max(1);
         self
@@ -77,8 +79,8 @@ impl<S> Buffered<S> {
         &self.stream
     }
 
-    /// What has been received and not been read yet. When it is empty, this waits for more; empty
-    /// when it is ready: the end of the stream.
+    /// Received data that has not been read. Waits for more if there is none; an empty result is
+    /// the end of the stream.
     fn poll_input(&mut self, context: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         if self.read == self.input.len() {
             if self.receive.is_none() {
@@ -97,12 +99,12 @@ impl<S> Buffered<S> {
         Poll::Ready(Ok(&self.input[self.read..]))
     }
 
-    /// So much of the input has been read.
+    /// Marks `count` bytes of the input as read.
     fn skip(&mut self, count: usize) {
         self.read = self.input.len().min(self.read + count);
     }
 
-    /// Has what there is room for copied from the input.
+    /// Passes at most `room` bytes of the input to `copy`.
     fn poll_copy(
         &mut self,
         context: &mut Context<'_>,
@@ -119,7 +121,7 @@ impl<S> Buffered<S> {
         Poll::Ready(Ok(count))
     }
 
-    /// Copies what there is room for into the buffer, and sees to it that something is being sent.
+    /// Copies as much as fits into the buffer, and makes sure that something is being sent.
     fn poll_output(
         &mut self,
         context: &mut Context<'_>,
@@ -134,13 +136,13 @@ impl<S> Buffered<S> {
         let count = self.output.len();
         if count > 0 {
             self.send = Some(send_all(&self.fd, std::mem::take(&mut self.output)));
-            // It begins at once; what comes of it, the next call says.
+            // The send begins at once; the next call returns its result.
             let _ = self.poll_send(context)?;
         }
         Poll::Ready(Ok(count))
     }
 
-    /// Sends what has been written, until nothing of it is left.
+    /// Sends everything that has been written.
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some(send) = &mut self.send {
             let (result, mut sent) = ready!(Pin::new(send).poll(context));
@@ -152,7 +154,7 @@ impl<S> Buffered<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Sends what has been written, and tells the other end that nothing more comes.
+    /// Sends everything that has been written, and shuts down the writing direction.
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_send(context))?;
         if !std::mem::replace(&mut self.is_closed, true)
@@ -174,7 +176,7 @@ impl<S: fmt::Debug> fmt::Debug for Buffered<S> {
     }
 }
 
-/// Writing, as both crates have it but for the name of its end.
+/// Writing, which differs between the two crates only in the name of its last function.
 macro_rules! polled_writing {
     ($poll_end:ident) => {
         fn poll_write(

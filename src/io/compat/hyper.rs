@@ -1,4 +1,6 @@
-//! What hyper asks of a runtime besides streams: an executor, a timer.
+//! The executor and the timer that hyper requires, besides streams.
+//!
+//! Both use the loop that is running on the current thread.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,8 +15,8 @@ use crate::event_loop::{Loop, Shared};
 use crate::sys::memory::TryArc;
 use crate::task::{cancel, now, spawn};
 
-/// Starts tasks on the loop that is running on this thread; they need not be `Send`. What cannot be
-/// started, where there is no loop or no memory, is dropped.
+/// Starts tasks on the loop that is running on this thread; they need not be `Send`. Without a loop
+/// or memory, the future is dropped.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Executor;
 
@@ -24,14 +26,14 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for Executor {
     }
 }
 
-/// Timers of a loop for hyper, which wants them `Send` and `Sync`. The times are the loop's, also
-/// those of a virtual clock.
+/// Timers of a loop for hyper, which requires `Send` and `Sync`. Their times are those of the loop,
+/// also with a virtual clock.
 ///
-/// A sleep begins when it is polled on the loop. When there is no timer for it, as on a loop that
-/// is shut down, it is over at once.
+/// A sleep begins when it is polled on the loop. If no timer can be made, for example because the
+/// loop is shut down, the sleep ends at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Timer {
-    /// What is the same time.
+    /// The `Instant` that corresponds to `time`.
     instant: Instant,
     time: crate::Time,
 }
@@ -49,7 +51,7 @@ impl Timer {
 
 impl hyper::rt::Timer for Timer {
     fn sleep(&self, delay: Duration) -> Pin<Box<dyn hyper::rt::Sleep>> {
-        // A time has an end where an instant has not.
+        // Adding a delay to a `Time` saturates; adding it to an `Instant` may panic.
         Box::pin(Sleep { when: self.time_of(self.now()) + delay, timer: None })
     }
 
@@ -67,7 +69,7 @@ struct Sleep {
     timer: Option<(TryArc<Shared>, Handle, TryArc<Alarm>)>,
 }
 
-/// What the timer and the sleep share, which may be on different threads.
+/// The state that the timer and the sleep share, possibly on different threads.
 #[derive(Default)]
 struct Alarm {
     is_over: AtomicBool,
@@ -80,7 +82,7 @@ impl Alarm {
     }
 }
 
-/// Rings when the timer is over or is dropped.
+/// Rings the alarm when the timer expires or is dropped.
 struct Ringing(TryArc<Alarm>);
 
 impl Drop for Ringing {
@@ -111,7 +113,7 @@ impl Future for Sleep {
         }
         let Some((_, _, alarm)) = &self.timer else { return Poll::Ready(()) };
         drop(alarm.set_sleeper(Some(context.waker().clone())));
-        // It is set before the sleeper is taken, both under the lock or before it.
+        // `is_over` is set before the sleeper is taken under the lock, so no wake is lost.
         if alarm.is_over.load(Relaxed) { Poll::Ready(()) } else { Poll::Pending }
     }
 }

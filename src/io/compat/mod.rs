@@ -1,8 +1,8 @@
-//! Streams with the traits that libraries ask for.
+//! Streams with the traits that other libraries require.
 //!
-//! [`Buffered`] makes of a stream of [`net`](crate::io::net) one whose reads and writes are polled,
-//! over buffers of its own: with the feature `futures-io` it has `AsyncRead`, `AsyncBufRead` and
-//! `AsyncWrite` of that crate, with `hyper` the traits of `hyper::rt`.
+//! [`Buffered`] turns a stream of [`net`](crate::io::net) into one with polled reads and writes,
+//! over its own buffers. The feature `futures-io` adds `AsyncRead`, `AsyncBufRead` and `AsyncWrite`
+//! of that crate, the feature `hyper` the traits of `hyper::rt`.
 //!
 //! ```
 //! # #[cfg(feature = "futures-io")] {

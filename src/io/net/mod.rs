@@ -1,7 +1,7 @@
 //! Sockets for tasks: streams, listeners and datagrams over owned buffers.
 //!
-//! A buffer is moved in and comes back with the result, in every case: it is the kernel's
-//! meanwhile, which reads and writes in place.
+//! A buffer is moved in and always comes back with the result, because the kernel reads and writes
+//! it in place.
 //!
 //! ```
 //! use ringloop::{Loop, net, task};
@@ -25,24 +25,24 @@
 //! # Ok::<(), ringloop::Error>(())
 //! ```
 //!
-//! # What holds for all of them
+//! # Common rules
 //!
-//! They are for tasks of the loop that is running, and for one loop each. Where no loop is running,
-//! a future says EINVAL; what has begun on a loop comes to its end only while that loop runs. An
-//! operation is one allocation, and no system call of its own: it is submitted with the next
-//! iteration's. Errors are those of the kernel, and EAGAIN, ENOMEM and ESHUTDOWN as from
+//! Sockets are for tasks of the running loop, and each is for one loop. Where no loop is running, a
+//! future fails with EINVAL; an operation ends only while its loop runs. An operation costs one
+//! allocation and no system call of its own: it is submitted with that of the next iteration.
+//! Errors are those of the kernel; EAGAIN, ENOMEM and ESHUTDOWN as from
 //! [`Loop::submit`](crate::Loop::submit); ECANCELED when the loop is shut down meanwhile.
 //!
-//! A future that is dropped, by [`timeout`](crate::task::timeout) or the end of its task, cancels
-//! its operation; the buffer is dropped when the kernel has let go of it. *Cancel-safe* methods
-//! lose nothing then, wherever they are: what had been received or accepted by then stays with the
-//! socket, in order, and the next call gets it. That call waits for the end of the one before, if
-//! need be, which takes an iteration. Each method says whether it is. A second receive (or send on
-//! a stream, or accept) while the future of the first still lives is refused with EBUSY.
+//! Dropping a future, for example by [`timeout`](crate::task::timeout) or the end of its task,
+//! cancels its operation; the buffer is dropped when the kernel has released it. *Cancel-safe*
+//! methods lose nothing then: data or connections that had arrived stay with the socket, in order,
+//! for the next call. That call waits for the end of the cancelled one if necessary, which takes an
+//! iteration. The documentation of each method says whether it is cancel-safe. A second receive (or
+//! send on a stream, or accept) fails with EBUSY while the future of the first exists.
 //!
-//! A socket that is dropped is closed as soon as the kernel has let go of the operations on it: at
-//! once when there are none, else by the loop's next iteration. What cancelled receives have left
-//! is dropped with it.
+//! A dropped socket is closed when the kernel has released the operations on it: at once if there
+//! are none, otherwise in the loop's next iteration. Data that cancelled receives have left is
+//! dropped with it.
 
 mod socket;
 mod tcp;
@@ -64,7 +64,7 @@ pub struct ReadHalf {
 }
 
 /// The writing half of a stream, made by `into_split`. The stream is closed when both halves have
-/// been dropped: to tell the other end before that, [`shutdown`](WriteHalf::shutdown).
+/// been dropped; [`shutdown`](WriteHalf::shutdown) notifies the other end before.
 #[derive(Debug)]
 pub struct WriteHalf {
     fd: TryRc<SharedFd>,
@@ -77,7 +77,7 @@ impl ReadHalf {
 impl WriteHalf {
     writing!();
 
-    /// Tells the other end that nothing more comes. What has been written is sent before. One
+    /// Notifies the other end that no more data follows, after all data that has been written. One
     /// system call.
     pub fn shutdown(&mut self) -> crate::Result<()> {
         socket::shutdown(&self.fd, std::net::Shutdown::Write)

@@ -1,5 +1,6 @@
-//! What sockets of all kinds have, and what they ask of the system: each function is one system
-//! call.
+//! Common parts of all sockets, and their system calls, one for each function.
+//!
+//! Operations of the loop are in `op::sockets`; nothing here waits.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -18,7 +19,7 @@ use crate::io::{TryRc, run};
 use crate::op::address::Address;
 use crate::op::sockets;
 
-/// What the standard library has done.
+/// Converts the error of the standard library.
 pub(super) fn done<T>(result: io::Result<T>) -> Result<T> {
     result.map_err(|error| Error::of_io(&error))
 }
@@ -27,26 +28,26 @@ pub(super) fn refused(errno: Errno) -> Error {
     Error::of_operation(-errno.raw_os_error())
 }
 
-/// A stream socket that is not connected.
+/// An unconnected stream socket.
 pub(super) fn stream(family: AddressFamily) -> Result<OwnedFd> {
     net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(refused)
 }
 
-/// Has a socket that listens keep as many connections for accept as the system allows (somaxconn):
-/// the standard library asks for 128, and those of a burst that have no room are lost, though the
-/// other end may take itself for connected.
+/// Raises the backlog of a listening socket to the system's limit (somaxconn). The standard library
+/// uses 128, and further connections of a burst are lost, though the other end may regard itself as
+/// connected.
 pub(super) fn listening<L: AsFd>(listener: io::Result<L>) -> Result<L> {
     let listener = done(listener)?;
     net::listen(&listener, i32::MAX).map_err(refused)?;
     Ok(listener)
 }
 
-/// Before 5.16, operations on a descriptor with O_NONBLOCK may not wait.
+/// Clears O_NONBLOCK: before 5.16, operations on such a descriptor may not wait.
 pub(super) fn make_blocking(fd: impl AsFd) -> Result<()> {
     rustix::io::ioctl_fionbio(fd, false).map_err(refused)
 }
 
-/// An address of the standard library's for one family.
+/// An address type of the standard library for one family.
 pub(super) trait Family: fmt::Debug + Sized {
     fn of(address: SocketAddrAny) -> Option<Self>;
 }
@@ -78,7 +79,7 @@ pub(super) fn peer_addr<A: Family>(fd: impl AsFd) -> Result<A> {
     net::getpeername(fd).map_err(refused)?.and_then(A::of).ok_or(Error::BAD_ADDRESS)
 }
 
-/// Prints a socket, with the addresses that it has.
+/// Formats a socket with its addresses.
 pub(super) fn debug<A: Family>(
     name: &str,
     fd: &OwnedFd,
@@ -94,7 +95,7 @@ pub(super) fn debug<A: Family>(
     all.finish()
 }
 
-/// What every socket has. In the standard library, it has the same name and is a `$what`.
+/// The methods of every socket. The standard library's type has the same name and is a `$what`.
 macro_rules! socket {
     ($Socket:ident, $Address:ty, $what:literal) => {
         impl $Socket {
@@ -124,7 +125,7 @@ macro_rules! socket {
     };
 }
 
-/// What every stream has, which has addresses of a kind.
+/// The methods of every stream, with its type of address.
 macro_rules! stream_methods {
     ($Address:ty) => {
         #[cfg(any(feature = "futures-io", feature = "hyper"))]
@@ -155,7 +156,8 @@ macro_rules! stream_methods {
 
 pub(super) use {socket, stream_methods};
 
-/// Connects a socket, and gives it back. It is closed when that fails, or the future is dropped.
+/// Connects a socket and returns it. The socket is closed on failure, or when the future is
+/// dropped.
 pub(super) async fn connect(fd: OwnedFd, address: Address) -> Result<OwnedFd> {
     let fd = TryRc::new(fd)?;
     run(sockets::connect(fd.clone(), address)).await?;

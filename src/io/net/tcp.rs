@@ -1,4 +1,4 @@
-//! TCP.
+//! TCP connections and listeners for tasks. The rules are in the documentation of `net`.
 
 use std::net::{self, Shutdown, SocketAddr};
 
@@ -15,16 +15,15 @@ pub struct TcpStream {
 }
 
 impl TcpStream {
-    /// Connects. Dropped before that, the future gives up and closes the socket. Errors:
-    /// ECONNREFUSED, ETIMEDOUT and so on.
+    /// Connects. Dropping the future closes the socket. Errors: ECONNREFUSED, ETIMEDOUT and so on.
     pub async fn connect(address: SocketAddr) -> Result<TcpStream> {
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         TcpStream::of(socket::connect(socket::stream(family)?, address.into()).await?)
     }
 
-    /// Connects to a host by its name (or a number): its addresses are looked up, on a thread of
-    /// the loop's executor, and tried one after the other. Errors: ENOENT when there is no such
-    /// host, and else as [`Loop::resolve`](crate::Loop::resolve); that of the last address.
+    /// Connects to a host by name or number: looks up its addresses on a thread of the loop's
+    /// executor, and tries them in order. Errors: ENOENT when there is no such host, and others of
+    /// [`Loop::resolve`](crate::Loop::resolve); the error of the last address.
     pub async fn connect_host(name: &str, port: u16) -> Result<TcpStream> {
         let port = port.to_string();
         let found =
@@ -42,14 +41,14 @@ impl TcpStream {
 
     socket::stream_methods!(SocketAddr);
 
-    /// Ends one direction or both: with `Write`, the other end reads to the end of what has been
-    /// written, and no further. One system call. Errors: ENOTCONN when the other end has broken it
-    /// off.
+    /// Shuts down one direction or both: after `Write`, the other end reads to the end of the
+    /// written data. One system call. Errors: ENOTCONN when the other end has aborted the
+    /// connection.
     pub fn shutdown(&mut self, how: Shutdown) -> Result<()> {
         socket::shutdown(&self.fd, how)
     }
 
-    /// With `true`, small writes are sent at once, and not kept for others to join them. One system
+    /// With `true`, sends small writes at once instead of delaying them to combine them. One system
     /// call.
     pub fn set_nodelay(&self, nodelay: bool) -> Result<()> {
         sockopt::set_tcp_nodelay(self, nodelay).map_err(refused)
@@ -58,30 +57,30 @@ impl TcpStream {
 
 socket::socket!(TcpStream, SocketAddr, "connection");
 
-/// A TCP socket that listens.
+/// A listening TCP socket.
 pub struct TcpListener {
     fd: TryRc<SharedFd>,
 }
 
 impl TcpListener {
-    /// Listens at an address; at port 0, at any that is free. A port that a former server has used
-    /// can be used at once (SO_REUSEADDR). As many connections wait to be accepted as the system
-    /// allows (somaxconn). Errors: EADDRINUSE, EACCES and so on.
+    /// Listens at an address; port 0 means any free port. The port of a former server can be used
+    /// at once (SO_REUSEADDR). The backlog is the system's limit (somaxconn). Errors: EADDRINUSE,
+    /// EACCES and so on.
     pub fn bind(address: SocketAddr) -> Result<TcpListener> {
         TcpListener::from_std(socket::listening(net::TcpListener::bind(address))?)
     }
 
-    /// Waits for a connection, close-on-exec. Cancel-safe: one that had come when the future is
-    /// dropped is given to the next accept.
+    /// Waits for a connection, close-on-exec. Cancel-safe: a connection that had arrived when the
+    /// future is dropped goes to the next accept.
     ///
-    /// Errors: EMFILE, ENFILE, ENOBUFS and ENOMEM pass, and are to be tried again in a while;
-    /// ECONNABORTED is a connection that has ended before it was accepted. EBUSY while another
-    /// accept lives.
+    /// Errors: EMFILE, ENFILE, ENOBUFS and ENOMEM are temporary: try again later; ECONNABORTED is a
+    /// connection that ended before it was accepted; EBUSY while the future of another accept
+    /// exists.
     pub async fn accept(&self) -> Result<TcpStream> {
         TcpStream::of(accept_from(&self.fd).await?)
     }
 
-    /// The address that it listens at. One system call.
+    /// The address of the listener. One system call.
     pub fn local_addr(&self) -> Result<SocketAddr> {
         socket::local_addr(self)
     }

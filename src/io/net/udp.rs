@@ -1,4 +1,4 @@
-//! UDP.
+//! UDP sockets for tasks. The rules are in the documentation of `net`.
 
 use std::net::{self, SocketAddr};
 
@@ -10,7 +10,7 @@ use crate::op::buffer::{Buffer, BufferMut};
 use crate::op::data::{Bytes, Message, Room};
 use crate::op::sockets::{recvmsg, send, sendmsg};
 
-/// A UDP socket. Sending and receiving may be in different tasks, which share it in an `Rc`.
+/// A UDP socket. Different tasks may send and receive; they share the socket in an `Rc`.
 ///
 /// ```
 /// use ringloop::{Loop, net::UdpSocket};
@@ -31,21 +31,20 @@ pub struct UdpSocket {
 }
 
 impl UdpSocket {
-    /// A socket with an address of its own. Errors: EADDRINUSE, EACCES and so on.
+    /// A socket bound to an address. Errors: EADDRINUSE, EACCES and so on.
     pub fn bind(address: SocketAddr) -> Result<UdpSocket> {
         UdpSocket::from_std(done(net::UdpSocket::bind(address))?)
     }
 
-    /// From now on, `send` sends there, and nothing is received from anywhere else. One system
-    /// call.
+    /// Sets the destination of `send`, and the only source of received datagrams. One system call.
     pub fn connect(&self, address: SocketAddr) -> Result<()> {
         rustix::net::connect(self, &address).map_err(refused)
     }
 
-    /// Sends a datagram to the address that the socket is connected to.
+    /// Sends a datagram to the address of `connect`.
     ///
-    /// Not cancel-safe: when the future is dropped, it may have been sent. Errors: EDESTADDRREQ
-    /// when it is not connected, EMSGSIZE.
+    /// Not cancel-safe: when the future is dropped, the datagram may have been sent. Errors:
+    /// EDESTADDRREQ for an unconnected socket, EMSGSIZE.
     pub async fn send<B: Buffer>(&self, buffer: B) -> (Result<usize>, B) {
         run(send(self.fd.clone(), Bytes(buffer), 0)).await
     }
@@ -55,18 +54,18 @@ impl UdpSocket {
         run(sendmsg(self.fd.clone(), Message::new(Bytes(buffer), address.into()), 0)).await.into()
     }
 
-    /// Receives a datagram: its length. What the buffer has no room for is lost.
+    /// Receives a datagram; returns its length. Data that does not fit into the buffer is lost.
     ///
-    /// Cancel-safe: a datagram that had come when the future is dropped is given to the next
-    /// receive, as much of it as there had been room for in the buffer of this one. Errors: EINVAL
-    /// when the buffer has no room; EBUSY while another receive lives; ECONNREFUSED when one that
-    /// was sent to where the socket is connected to has been refused.
+    /// Cancel-safe: a datagram that had arrived when the future is dropped goes to the next
+    /// receive, as far as it fitted into this buffer. Errors: EINVAL when the buffer has no space;
+    /// EBUSY while the future of another receive exists; ECONNREFUSED when an earlier datagram to
+    /// the connected address was refused.
     pub async fn recv<B: BufferMut>(&self, buffer: B) -> (Result<usize>, B) {
         let (got, buffer) = self.receive(buffer).await;
         (got.map(|(count, _)| count), buffer)
     }
 
-    /// As [`recv`](UdpSocket::recv), and tells who has sent it.
+    /// As [`recv`](UdpSocket::recv), and returns the sender's address.
     pub async fn recv_from<B: BufferMut>(&self, buffer: B) -> (Result<(usize, SocketAddr)>, B) {
         let (got, buffer) = self.receive(buffer).await;
         let got = got
