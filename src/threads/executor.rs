@@ -1,14 +1,13 @@
-//! Work off the loop: blocking calls and long computations run on threads of the loop's, and are
-//! done on its own.
+//! The executor: blocking calls and long computations on threads of the loop, with the result on
+//! the loop's own thread.
 //!
-//! Work is an operation whose kernel is the executor: cancelling is a request, and exactly one
-//! final callback comes (S13). All that it needs is had when it is scheduled. Finished work is a
-//! post, behind those that the work has made (S26); when the inbox takes no more, it waits in a
-//! queue, and the loop is told as of a signal. Idle threads stay until the loop is closed; they
-//! block all signals.
+//! Work is an operation that the executor performs: cancelling is a request, and there is exactly
+//! one final callback (S13). Scheduling reserves all memory. Completed work is a post, after the
+//! posts that the work has sent (S26). If the inbox is closed, it waits in a queue, and the loop is
+//! notified as of a signal. Idle threads stay until the loop is closed; they block all signals.
 //!
-//! No user code runs or is dropped while the lock is held. In a forked child, where its holder is
-//! not, nothing takes it or joins: what the executor has is leaked (S33).
+//! No user code runs or is dropped with the lock held. In a forked child, which lacks the lock's
+//! holder, nothing takes the lock or joins: the executor's data leaks (S33).
 
 use std::cell::{Cell, OnceCell};
 use std::mem::take;
@@ -32,30 +31,30 @@ use crate::threads::queues::{Queue, Queues};
 use crate::threads::shared::Shared;
 use crate::time::monotonic;
 
-/// The threads of a loop, if it has any yet.
+/// The threads of a loop, started on demand.
 pub(crate) struct Executor<L: 'static> {
     pool: OnceCell<TryArc<Pool<L>>>,
     limit: usize,
 }
 
-/// What an operation has that is work.
+/// The driver of an operation that is work.
 pub(crate) struct Work<L: 'static> {
     pool: TryArc<Pool<L>>,
     ticket: u32,
 }
 
-/// What the loop and its threads share.
+/// The part that the loop and its threads share. (`kernel::buffers` has a pool of buffers.)
 struct Pool<L: 'static> {
     shared: TryArc<Shared<L>>,
     limit: usize,
     state: Mutex<State<L>>,
     work_came: Condvar,
     work_ended: Condvar,
-    /// Whether there is work that was done when the inbox took no more, for the loop to know
-    /// without the lock.
+    /// Whether work completed after the inbox was closed; the loop reads it without the lock.
     has_done: AtomicBool,
 }
 
+/// The part of the pool that the lock protects.
 struct State<L: 'static> {
     queues: Queues<L>,
     running: usize,
@@ -64,12 +63,11 @@ struct State<L: 'static> {
     threads: Vec<Thread>,
 }
 
-/// Four are enough that one slow look-up holds up no others, and few enough to cost nothing: libuv
-/// has as many.
+/// Enough that one slow look-up does not block others, at little cost; libuv has the same number.
 const DEFAULT_THREADS: usize = 4;
 
 thread_local! {
-    /// Where the pool is that this thread works for.
+    /// The address of the pool that this thread works for.
     static POOL: Cell<*const ()> = const { Cell::new(ptr::null()) };
 }
 
@@ -101,8 +99,8 @@ impl<L: 'static> Executor<L> {
         Ok(self.pool.get_or_init(|| pool))
     }
 
-    /// Makes room for a piece of work, and sees to it that there is a thread for it: what its
-    /// operation has, and its ticket, with which `begin` comes next.
+    /// Reserves memory and a thread for a piece of work. Returns its driver, and its ticket for
+    /// `begin`, which follows.
     pub(crate) fn admit(&self, shared: &TryArc<Shared<L>>) -> Result<(Box<Work<L>>, u32)> {
         let pool = self.pool(shared)?;
         let mut work = try_box(Work { pool: pool.clone(), ticket: 0 })?;
@@ -132,8 +130,8 @@ impl<L: 'static> Executor<L> {
         });
     }
 
-    /// Appends the result of work to the ready queue, where there is room for it. The post says
-    /// that it is done.
+    /// Appends the result of work to the ready queue, in reserved space. `post` reported its
+    /// completion.
     pub(crate) fn take(&self, schedule: &mut Schedule<L>, ticket: u32, post: Post<L>) {
         let Some(pool) = self.pool.get() else { return };
         pool.with(|state| {
@@ -142,15 +140,15 @@ impl<L: 'static> Executor<L> {
         });
     }
 
-    /// Has `collect` take the post of work that is done.
+    /// Leaves the post of completed work for `collect`.
     pub(crate) fn tell_later(&self, ticket: u32, post: Post<L>) {
         if let Some(pool) = self.pool.get() {
             pool.tell_later(ticket, post, Queue::Told);
         }
     }
 
-    /// Appends the results of what was done when the inbox took no more to the ready queue; all of
-    /// it waits when there is no memory. A load when nothing was.
+    /// Appends the results of work that completed after the inbox was closed to the ready queue.
+    /// When memory is refused, all of it waits. Costs a load if there is none.
     pub(crate) fn collect(&self, schedule: &mut Schedule<L>) -> Result<()> {
         let Some(pool) = self.pool.get() else { return Ok(()) };
         if !pool.has_done.load(Ordering::Acquire) {
@@ -169,15 +167,15 @@ impl<L: 'static> Executor<L> {
         })
     }
 
-    /// EDEADLK on one of its own threads, which would wait for itself: the work that it does has
-    /// not ended. (It is C that gets there, when the loop's thread has exited.)
+    /// EDEADLK on a thread of this executor, which would wait for its own work. (Only C can get
+    /// there, when the loop's thread has exited.)
     pub(crate) fn check_elsewhere(&self) -> Result<()> {
         let is_own = self.pool.get().is_some_and(|pool| POOL.get() == pool.address());
         if is_own { Err(Error::OWN_EXECUTOR) } else { Ok(()) }
     }
 
-    /// Waits until all work that has begun has ended, at the latest until `until` on
-    /// CLOCK_MONOTONIC: then ETIMEDOUT.
+    /// Waits until all begun work has ended, at the latest until `until` on CLOCK_MONOTONIC, then
+    /// ETIMEDOUT.
     pub(crate) fn wait(&self, until: u64) -> Result<()> {
         let Some(pool) = self.pool.get() else { return Ok(()) };
         let all_ended = |state: &mut State<L>| (state.running == 0).then_some(());
@@ -187,7 +185,7 @@ impl<L: 'static> Executor<L> {
 
 impl<L: 'static> Drop for Executor<L> {
     fn drop(&mut self) {
-        // The threads have nothing to do.
+        // The threads are idle.
         if let Some(pool) = self.pool.get().filter(|pool| pool.shared.process().is_current()) {
             let threads = pool.with(|state| {
                 state.stopping = true;
@@ -206,8 +204,8 @@ impl<L: 'static> Pool<L> {
         self.ordered(&mut state, f)
     }
 
-    /// Calls `f` with the lock held until it gives something, and waits for `condition` between
-    /// its calls. None: it has given nothing by `until`, on CLOCK_MONOTONIC.
+    /// Calls `f` with the lock held until it returns a value, and waits for `condition` between
+    /// calls. None: no value by `until`, on CLOCK_MONOTONIC.
     fn wait<R>(
         &self,
         condition: &Condvar,
@@ -229,8 +227,8 @@ impl<L: 'static> Pool<L> {
         }
     }
 
-    /// Calls `f` for a holder of the lock. std is built without the thread sanitizer, which misses
-    /// the order that std makes where a thread waits for a lock: `tests/tsan/run` sets `tsan`.
+    /// Calls `f` for the holder of the lock. With `tsan`, which `tests/tsan/run` sets, repeats the
+    /// lock's order for the thread sanitizer: std is built without it, so it misses waits for locks.
     fn ordered<R>(&self, state: &mut State<L>, f: impl FnOnce(&mut State<L>) -> R) -> R {
         #[cfg(tsan)]
         static ORDER: AtomicBool = AtomicBool::new(false);
@@ -246,7 +244,7 @@ impl<L: 'static> Pool<L> {
         ptr::from_ref(self).cast()
     }
 
-    /// Work is done, and the inbox takes no more.
+    /// Work has completed, and the inbox is closed.
     fn tell_later(&self, ticket: u32, post: Post<L>, queue: Queue) {
         self.with(|state| {
             state.queues.give_back(ticket, post);
@@ -256,8 +254,8 @@ impl<L: 'static> Pool<L> {
         self.shared.work_done();
     }
 
-    /// Waits for the next piece of work; None when there will be none. `ends`: the one before has
-    /// ended.
+    /// Waits for the next piece of work; None when the pool stops. With `ends`, the previous one
+    /// has ended.
     fn next_job(&self, ends: bool) -> Option<(u32, Job, Post<L>)> {
         let (mut ends, mut is_idle) = (ends, false);
         let next = self.wait(&self.work_came, u64::MAX, |state| {
@@ -286,24 +284,24 @@ fn start_thread<L>(pool: &TryArc<Pool<L>>, state: &mut State<L>) -> Result<()> {
     let cannot = |errno| Error::new(errno, Sentence::NoThread);
     let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK).map_err(cannot)?;
     let started = Thread::start(pool.clone());
-    // It was the mask before, so it can be.
+    // Restoring a former mask does not fail.
     let _ = before.thread_set_mask();
     state.threads.push(started.map_err(cannot)?);
     Ok(())
 }
 
 impl<L: 'static> Run for Pool<L> {
-    /// What a thread does.
+    /// The function of a thread.
     fn run(&self) {
-        // A name that is refused is of no use but to those who look at threads.
+        // The name is only informative, so an error is ignored.
         let _ = prctl::set_name(c"ringloop");
         POOL.set(self.address());
         let mut next = self.next_job(false);
         while let Some((ticket, job, post)) = next {
             job.run();
             if !self.shared.process().is_current() {
-                // The work has forked, and this is the only thread of the child. What the program
-                // does at its exit is the parent's to do.
+                // The work has forked, and this is the only thread of the child. Exit handlers of
+                // the program are for the parent.
                 exit_at_once();
             }
             if let Err(post) = self.shared.send(post) {
@@ -315,7 +313,7 @@ impl<L: 'static> Run for Pool<L> {
 }
 
 impl<L: 'static> State<L> {
-    /// Gives the result of a task that is done, and frees its ticket.
+    /// Delivers the result of completed work, and frees its ticket.
     fn give(&mut self, ticket: u32, schedule: &mut Schedule<L>) {
         if let Some(handle) = self.queues.end(ticket) {
             schedule.work_done(handle);
@@ -331,7 +329,7 @@ impl<L: 'static> Driver for Work<L> {
 
 impl<L: 'static> std::fmt::Debug for Work<L> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Without the lock, which may belong to a thread that a forked child does not have.
+        // Without the lock, whose holder may not exist in a forked child.
         f.debug_struct("Work").field("ticket", &self.ticket).finish_non_exhaustive()
     }
 }

@@ -1,25 +1,25 @@
-//! Where other threads leave posts for a loop, and how they know whether it has to be woken (S23,
-//! S26, S27).
+//! The inbox: posts of other threads for a loop, and whether the loop must be woken (S23, S26,
+//! S27).
 //!
-//! All of it is one word: the address of the post that came last, with the loop's sleep, its latch,
-//! and whether signals have come in the three lowest bits. Posts are linked into a stack, so that a
-//! thread which is stopped half-way hides nobody else's post. The loop takes them all at once and
-//! turns them round: then they stand in the order in which the word took them.
+//! The inbox is one word: the address of the last post, with three flags in the lowest bits: the
+//! loop sleeps, the latch is set, signals have arrived. Posts are linked into a stack, so a thread
+//! that stops half-way hides no post of others. The loop takes all posts at once and reverses them,
+//! into the order in which they changed the word.
 //!
-//! No wakeup is lost. The loop falls asleep by changing the word from 0, which says that there is
-//! nothing for it, to `ASLEEP`, in one step. Whoever posts, latches or signals changes the word,
-//! and takes `ASLEEP` out in the same step. The changes of one word have one order: either the post
-//! came first, and the loop, which finds the word not 0, does not sleep; or the sleep did, and the
-//! poster, who finds `ASLEEP`, wakes the loop. Of many posters one finds it, so many posts cost one
-//! wake. The wake is a write to an eventfd whose poll stands in the ring, so it also ends a sleep
-//! that has not quite begun.
+//! No wakeup is lost. The loop falls asleep by changing the word from 0, which means that there is
+//! nothing for it, to `ASLEEP`, in one step. Posting, latching and signalling change the word and
+//! clear `ASLEEP` in the same step. All changes of a word have one order. If the post came first,
+//! the loop finds a word other than 0 and does not sleep. If the sleep came first, the poster finds
+//! `ASLEEP` and wakes the loop. Only one of many posters finds it, so many posts cost one wake. The
+//! wake is a write to an eventfd with a poll in the ring, so it also ends a sleep that has not
+//! quite begun.
 //!
-//! Closing puts `CLOSED` in the place of the posts, which nothing takes out again: a post is either
-//! in what was there, or refused. Sleep and signals go on, for the final callbacks that a shutdown
-//! waits for. `make loom` checks all this in every order of the steps.
+//! Closing replaces the posts by `CLOSED`, which stays: a post is either taken or refused. Sleep
+//! and signals continue to work, for the final callbacks of a shutdown. `make loom` checks all this
+//! in every order of the steps.
 //!
-//! `unsafe` lives here because the word is an address: the stack that it leads to belongs to
-//! whoever takes it out, in one step.
+//! `unsafe` is here because the word is an address: the stack behind it belongs to the thread that
+//! takes it out, in one step.
 
 use std::ptr;
 
@@ -28,23 +28,23 @@ use crate::pending::chain::{Chain, Element, Linked};
 
 #[derive(Debug)]
 pub(crate) struct Inbox<T> {
-    /// The post that came last, if there is one, or `CLOSED`; and the flags below.
+    /// The last post, if there is one, or `CLOSED`; and the flags below.
     word: AtomicPtr<T>,
 }
 
-/// The loop sleeps, or is about to, and nobody has woken it yet. There are no posts then.
+/// The loop sleeps, or is about to, and has not been woken. There are no posts then.
 const ASLEEP: usize = 1;
-/// The next sleep is to return at once (S27).
+/// The next sleep must return at once (S27).
 const LATCHED: usize = 2;
-/// Signals have come that the loop has not looked at.
+/// Signals have arrived that the loop has not handled.
 const SIGNALLED: usize = 4;
 
-/// Stands for the last post of an inbox that takes no more: an address that no post has.
+/// In the place of the last post in a closed inbox: an address that no post has.
 const CLOSED: usize = 8;
 
 const FLAGS: usize = ASLEEP | LATCHED | SIGNALLED;
 
-/// Whether an inbox with this word takes no more.
+/// Whether an inbox with this word is closed.
 fn is_closed<T>(word: *mut T) -> bool {
     word.addr() & !FLAGS == CLOSED
 }
@@ -62,8 +62,7 @@ fn has_flag<T>(word: *mut T, flag: usize) -> bool {
     word.addr() & flag != 0
 }
 
-/// Whether there is anything in a word but the first two flags. A post's address has a bit above
-/// `CLOSED`.
+/// Whether a word has more than the first two flags. A post's address has a bit above `CLOSED`.
 #[inline]
 fn has_posts<T>(word: *mut T) -> bool {
     word.addr() & !(ASLEEP | LATCHED | CLOSED) != 0
@@ -71,47 +70,47 @@ fn has_posts<T>(word: *mut T) -> bool {
 
 impl<T: Linked> Inbox<T> {
     pub(crate) fn new() -> Inbox<T> {
-        // The link sees to it.
+        // `Link` has this alignment.
         const { assert!(align_of::<T>() > FLAGS) };
         Inbox { word: AtomicPtr::new(ptr::null_mut()) }
     }
 
-    /// Adds a post, and tells whether the loop must be woken now; it comes back when the inbox is
-    /// closed. Any thread.
+    /// Adds a post, and returns whether the loop must be woken now; returns the post if the inbox
+    /// is closed. Any thread.
     pub(crate) fn push(&self, mut post: Element<T>) -> Result<bool, Element<T>> {
         let must_wake = self.tell(|word| {
             post.put_before(last_post(word));
             with_flags(post.as_ptr(), 0, word.addr() & FLAGS & !ASLEEP)
         });
         let Some(must_wake) = must_wake else { return Err(post) };
-        // It is the inbox's from here on.
+        // The inbox owns the post from here on.
         post.into_raw();
         Ok(must_wake)
     }
 
-    /// Makes this sleep or the next one return at once, and tells whether the loop must be woken
+    /// Makes the current or the next sleep return at once. Returns whether the loop must be woken
     /// for that; None when the inbox is closed. Any thread, and signal handlers.
     pub(crate) fn latch(&self) -> Option<bool> {
         self.tell(|word| with_flags(word, ASLEEP, LATCHED))
     }
 
-    /// Says that a signal has come, or that work has been done after closing, and tells whether the
-    /// loop must be woken for that. Any thread, signal handlers, and a closed inbox too.
+    /// Notes that a signal has arrived, or that work completed after closing. Returns whether the
+    /// loop must be woken for that. Any thread, signal handlers, also on a closed inbox.
     pub(crate) fn signal(&self) -> bool {
         let signalled = |word| Some(with_flags(word, ASLEEP, SIGNALLED));
         let before = self.word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, signalled);
         before.is_ok_and(|word| has_flag(word, ASLEEP))
     }
 
-    /// Changes the word to one without `ASLEEP`, and tells whether it was there; None when the
-    /// inbox is closed. What the loop did before it fell asleep is seen then.
+    /// Changes the word to one without `ASLEEP`, and returns whether it had that; None when the
+    /// inbox is closed. The loop's actions before it fell asleep are visible then.
     fn tell(&self, mut to: impl FnMut(*mut T) -> *mut T) -> Option<bool> {
         let to = |word| (!is_closed(word)).then(|| to(word));
         let before = self.word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, to).ok()?;
         Some(has_flag(before, ASLEEP))
     }
 
-    /// Whether there are posts, or signals have come. The loop's thread, and costs a load.
+    /// Whether there are posts, or signals have arrived. The loop's thread; costs a load.
     #[inline]
     pub(crate) fn has_posts(&self) -> bool {
         has_posts(self.word.load(Ordering::Relaxed))
@@ -122,30 +121,29 @@ impl<T: Linked> Inbox<T> {
         has_flag(self.word.load(Ordering::Relaxed), LATCHED) || self.has_posts()
     }
 
-    /// Takes all posts, and that signals have come; the latch stays. The loop's thread.
+    /// Takes all posts, and clears the flag of signals; the latch stays. The loop's thread.
     pub(crate) fn take(&self) -> Chain<T> {
         let stays = |word| if is_closed(word) { LATCHED | CLOSED } else { LATCHED };
         self.take_out(|word| has_posts(word).then(|| word.addr() & stays(word)))
     }
 
-    /// Takes all posts, and lets nobody post any more; that signals have come stays. The loop's
-    /// thread.
+    /// Takes all posts, and refuses further ones; the flag of signals stays. The loop's thread.
     pub(crate) fn close(&self) -> Chain<T> {
         self.take_out(|word| (!is_closed(word)).then(|| CLOSED | word.addr() & SIGNALLED))
     }
 
-    /// Takes all posts, unless there is nothing to be left in the place of the word.
+    /// Takes all posts and leaves `rest` in the word, unless `rest` is None.
     fn take_out(&self, rest: impl Fn(*mut T) -> Option<usize>) -> Chain<T> {
         let rest = |word| rest(word).map(ptr::without_provenance_mut);
         match self.word.fetch_update(Ordering::Acquire, Ordering::Relaxed, rest) {
-            // SAFETY: `push` has put each post before the one that was there, and the inbox has
-            // them no more.
+            // SAFETY: `push` guarantees that each post links to the previous one, and the exchange
+            // has removed them from the inbox.
             Ok(word) => unsafe { Chain::of_stack(last_post(word)) },
             Err(_) => Chain::NONE,
         }
     }
 
-    /// Whether the loop may sleep now; then `wake_up` comes next. The loop's thread.
+    /// Whether the loop may sleep now; then `wake_up` must follow. The loop's thread.
     pub(crate) fn fall_asleep(&self) -> bool {
         let is_closed = is_closed(self.word.load(Ordering::Relaxed));
         let awake: *mut T = ptr::without_provenance_mut(if is_closed { CLOSED } else { 0 });
@@ -156,8 +154,8 @@ impl<T: Linked> Inbox<T> {
         }
     }
 
-    /// The loop is awake again, which also ends the latch. Whether somebody wanted it to be. The
-    /// loop's thread.
+    /// The loop is awake again, which also clears the latch. Returns whether the loop was woken.
+    /// The loop's thread.
     pub(crate) fn wake_up(&self) -> bool {
         let awake =
             |word| has_flag(word, ASLEEP | LATCHED).then(|| with_flags(word, ASLEEP | LATCHED, 0));
@@ -178,14 +176,14 @@ mod tests {
     use super::*;
     use crate::pending::chain::Link;
 
-    /// A post that says who posted it, and when.
+    /// A post with its thread and its number.
     struct Note {
         link: Link<Note>,
         thread: usize,
         turn: usize,
     }
 
-    // SAFETY: the link is in it.
+    // SAFETY: the link is a field of the note.
     unsafe impl Linked for Note {
         fn link(&self) -> &Link<Note> {
             &self.link
@@ -195,7 +193,7 @@ mod tests {
     impl Note {
         fn write(thread: usize, turn: usize) -> Element<Note> {
             let note = Box::new(Note { link: Link::new(), thread, turn });
-            // SAFETY: the note is fresh, and stays where it is until `read` frees it.
+            // SAFETY: the note is new, and stays in place until `read` frees it.
             unsafe { Element::from_raw(NonNull::from(Box::leak(note))) }
         }
 
@@ -206,7 +204,7 @@ mod tests {
         }
     }
 
-    /// An inbox, and what stands for the eventfd: readable or not.
+    /// An inbox, and a substitute for the eventfd: readable or not.
     struct Bed {
         inbox: Inbox<Note>,
         readable: Mutex<bool>,
@@ -266,7 +264,7 @@ mod tests {
             });
             let mut seen = Vec::new();
             while seen.len() < 3 {
-                // It would never return if a wakeup were lost.
+                // This would never return if a wakeup were lost.
                 assert!(bed.sleep());
                 seen.extend(read(bed.inbox.take()));
             }
@@ -286,7 +284,7 @@ mod tests {
             let mut seen = read(bed.inbox.take());
             waker.join().unwrap();
             poster.join().unwrap();
-            // What has not ended that sleep ends this one.
+            // A wakeup that has not ended that sleep ends this one.
             if seen.is_empty() || bed.inbox.is_wanted() {
                 assert!(bed.sleep());
                 seen.extend(read(bed.inbox.take()));
@@ -301,7 +299,7 @@ mod tests {
         model(|bed| {
             let signaller = spawn(bed, |bed| bed.wake(bed.inbox.signal()));
             assert_eq!(read(bed.inbox.close()), []);
-            // It would never return if the signal were lost.
+            // This would never return if the signal were lost.
             assert!(bed.sleep() && bed.inbox.has_posts());
             signaller.join().unwrap();
             assert_eq!(read(bed.inbox.take()), []);
@@ -322,7 +320,7 @@ mod tests {
             });
             let is_told = !read(bed.inbox.close()).is_empty();
             if !is_told {
-                // It would never return if the signal were lost.
+                // This would never return if the signal were lost.
                 assert!(bed.sleep());
                 assert_eq!(read(bed.inbox.take()), []);
                 assert!(told_later.load(Ordering::Relaxed));

@@ -1,8 +1,8 @@
-//! What other threads may do with a loop: post to it, wake it, work for it.
+//! The parts of a loop for other threads: they post to it, wake it, work for it.
 //!
-//! `shared` is for any thread, and takes no lock; the lock of `executor` is never held while user
-//! code runs. The room knows the schedule of a loop, to which posts and finished work come, and not
-//! the loop: it relies on that to collect both.
+//! `shared` is for any thread, and takes no lock. The lock of `executor` is never held while user
+//! code runs. This room uses the schedule of a loop, but not the loop, which collects posts and
+//! completed work.
 
 pub(crate) mod executor;
 #[allow(unsafe_code)]
@@ -10,7 +10,7 @@ pub(crate) mod inbox;
 mod queues;
 pub(crate) mod shared;
 
-/// The atomics that are checked with loom (`make loom`) and are the standard library's otherwise.
+/// Atomics from loom for `make loom`, otherwise from the standard library.
 pub(crate) mod sync {
     #[cfg(loom)]
     pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU32, Ordering};

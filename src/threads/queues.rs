@@ -1,7 +1,7 @@
-//! Pieces of work by number, in the queues that a pool of threads has.
+//! Pieces of work by ticket, in the queues of a pool of threads.
 //!
-//! All that a piece of work needs until it is done is had when it is admitted: nothing here but
-//! `reserve` allocates, and each function is O(1). The executor's lock is held meanwhile.
+//! Admission reserves everything that a piece of work needs: only `reserve` allocates, and each
+//! function is O(1). The caller holds the executor's lock.
 
 use std::mem::replace;
 
@@ -11,46 +11,45 @@ use crate::pending::callback::Job;
 use crate::pending::posts::{self, Due, Post, Posted, PostedBox};
 use crate::pending::slots::Held;
 
-/// Pieces of work, each of which stands in one queue, or in none while a thread or the inbox has
-/// it.
+/// All pieces of work. Each is in one queue, or in none while a thread or the inbox has it.
 pub(crate) struct Queues<L: 'static> {
     /// By ticket.
     tasks: Vec<Task<L>>,
     queues: [List; 4],
 }
 
-/// Where a piece of work stands.
+/// The queue of a piece of work.
 #[derive(Clone, Copy)]
 pub(crate) enum Queue {
-    /// There is none: the ticket can be had.
+    /// No work: the ticket is free.
     Free,
     /// For a thread.
     Waiting,
-    /// Done, and found in the inbox by closing.
+    /// Completed, and found in the inbox when it was closed.
     Told,
-    /// Done when the inbox took no more; the loop does not know of it.
+    /// Completed after the inbox was closed; the loop has not seen it.
     Done,
 }
 
-/// A piece of work, or room for one.
+/// A piece of work, or space for one. (The room `task` has tasks of coroutines.)
 struct Task<L: 'static> {
     job: Option<Job>,
     handle: Option<Handle>,
-    /// Tells that it is done. It is elsewhere from when a thread begins the work to when the loop
-    /// knows that it is done.
+    /// Reports the completion. It is elsewhere from the beginning of the work until the loop has
+    /// seen its completion.
     post: Option<Post<L>>,
     next: u32,
     previous: u32,
 }
 
-/// Some of the tasks, linked in order.
+/// A doubly linked list of tasks, by ticket.
 struct List {
     first: u32,
     last: u32,
     count: usize,
 }
 
-/// What is posted when work is done: the time of the post says which.
+/// The value of the post for completed work; the post's `Due` contains the ticket.
 struct WorkDone;
 
 const NONE: u32 = u32::MAX;
@@ -63,7 +62,7 @@ impl<L: 'static> Queues<L> {
         }
     }
 
-    /// Makes sure that there is a free ticket.
+    /// Ensures that there is a free ticket.
     pub(crate) fn reserve(&mut self) -> Result<()> {
         if self.count(Queue::Free) > 0 {
             return Ok(());
@@ -86,21 +85,21 @@ impl<L: 'static> Queues<L> {
         self.queues[queue as usize].count
     }
 
-    /// Has work wait whose ticket has been taken.
+    /// Queues the work of a ticket that has been taken.
     pub(crate) fn begin(&mut self, ticket: u32, job: Job, handle: Handle) {
         let task = &mut self.tasks[ticket as usize];
         (task.job, task.handle) = (Some(job), Some(handle));
         self.put(Queue::Waiting, ticket);
     }
 
-    /// Takes the next piece of work that waits, and what tells that it is done.
+    /// Takes the next waiting piece of work, and its post.
     pub(crate) fn take_job(&mut self) -> Option<(u32, Job, Post<L>)> {
         let ticket = self.take(Queue::Waiting)?;
         let Task { job, post, .. } = &mut self.tasks[ticket as usize];
         Some((ticket, job.take()?, post.take()?))
     }
 
-    /// Takes work back that waits. None: it does not wait any more.
+    /// Takes waiting work back. None: it is no longer waiting.
     pub(crate) fn withdraw(&mut self, ticket: u32) -> Option<Job> {
         let job = self.tasks[ticket as usize].job.take()?;
         self.unlink(Queue::Waiting, ticket);
@@ -108,18 +107,18 @@ impl<L: 'static> Queues<L> {
         Some(job)
     }
 
-    /// Frees the ticket of a task that is done; its handle.
+    /// Frees the ticket of completed work; returns its handle.
     pub(crate) fn end(&mut self, ticket: u32) -> Option<Handle> {
         self.put(Queue::Free, ticket);
         self.tasks[ticket as usize].handle.take()
     }
 
-    /// Gives a task back what tells that it is done.
+    /// Returns the post of a task to it.
     pub(crate) fn give_back(&mut self, ticket: u32, post: Post<L>) {
         self.tasks[ticket as usize].post = Some(post);
     }
 
-    /// Puts a task at the end of a queue.
+    /// Appends a task to a queue.
     pub(crate) fn put(&mut self, queue: Queue, ticket: u32) {
         let list = &mut self.queues[queue as usize];
         list.count += 1;
@@ -142,7 +141,7 @@ impl<L: 'static> Queues<L> {
         Some(first)
     }
 
-    /// Takes a task out of the queue that it is in.
+    /// Removes a task from its queue.
     fn unlink(&mut self, queue: Queue, ticket: u32) {
         let list = &mut self.queues[queue as usize];
         let Task { next, previous, .. } = self.tasks[ticket as usize];
@@ -169,7 +168,7 @@ impl<L: 'static> Drop for Queues<L> {
 }
 
 impl<L: 'static> Posted<L> for WorkDone {
-    /// Frees it. The executor does what is to be done for it.
+    /// Frees the value. The executor handles the completion.
     fn unpack(_: PostedBox<L, WorkDone>) -> Held<L> {
         Held::EMPTY
     }

@@ -1,9 +1,9 @@
-//! What a loop shares with other threads: its inbox, and how it is woken. It may outlive its loop
-//! (S23).
+//! The part of a loop that other threads share: its inbox, and how it is woken. It may outlive its
+//! loop (S23).
 //!
-//! All of it is for any thread, and takes no lock; a wake is async-signal-safe. This relies on the
-//! loop, which closes the inbox and takes out what is in it before it lets go. Of the loop it knows
-//! nothing but the type of its callbacks.
+//! Unless noted, functions are for any thread and take no lock; a wake is async-signal-safe. This
+//! relies on the loop, which closes the inbox and takes its posts before it ends. Only the type of
+//! the loop's callbacks is known here.
 
 use std::mem::forget;
 use std::sync::OnceLock;
@@ -23,17 +23,17 @@ use crate::sys::signals::Target;
 use crate::threads::inbox::Inbox;
 use crate::time::monotonic;
 
-/// What a loop and its remotes share.
+/// The part of a loop that it shares with its remotes.
 pub(crate) struct Shared<L: 'static> {
     pub(crate) inbox: Inbox<Head<L>>,
     process: Process,
-    /// Written to wake the loop; a poll for it stands in the ring. It is there until the drop. Not
-    /// closed in a forked child, where the number may be another file's (S33).
+    /// Written to wake the loop, which has a poll for it in the ring. None only during the drop.
+    /// Not closed in a forked child, where the number may be another file's (S33).
     eventfd: Option<EventFd>,
-    /// What a host loop waits for, if there is one: the descriptor of `Loop::fd`.
+    /// The descriptor of `Loop::fd`, which a host loop polls, if there is one.
     host: OnceLock<EventFd>,
     is_virtual: bool,
-    /// The signals that have come and that the loop has handlers for; bit 0 is signal 1.
+    /// The signals that have arrived for handlers of the loop; bit 0 is signal 1.
     signals: AtomicU64,
     wakes: AtomicU64,
     trace: Option<Trace>,
@@ -57,44 +57,44 @@ impl<L: 'static> Shared<L> {
         })
     }
 
-    /// The process that the loop lives in.
+    /// The process of the loop.
     pub(crate) fn process(&self) -> Process {
         self.process
     }
 
-    /// Whether the loop's clock is a virtual one, by which delays are counted from when the loop
-    /// takes a post.
+    /// Whether the loop's clock is virtual; then delays of posts count from when the loop takes
+    /// them.
     pub(crate) fn is_virtual(&self) -> bool {
         self.is_virtual
     }
 
-    /// What is written to wake the loop.
+    /// The eventfd that wakes the loop.
     pub(crate) fn eventfd(&self) -> &EventFd {
         self.eventfd.as_ref().expect("it is there until the drop")
     }
 
-    /// What a host loop waits for, if `make_host_fd` has been called.
+    /// The descriptor for a host loop, if `make_host_fd` has been called.
     #[inline]
     pub(crate) fn host_fd(&self) -> Option<&EventFd> {
         self.host.get()
     }
 
-    /// Makes what a host loop waits for, and has `prepare` do with it what is to come before others
-    /// know of it. The loop's thread.
+    /// Makes the descriptor for a host loop, and calls `prepare` before others can see it. The
+    /// loop's thread.
     pub(crate) fn make_host_fd(&self, prepare: impl FnOnce(&EventFd) -> Result<()>) -> Result<()> {
         let fd = new_eventfd(Sentence::EventFdFailed)?;
         prepare(&fd)?;
-        // It is made once, by one thread: there is none yet.
+        // It is made once, by one thread, so it is not set yet.
         let _ = self.host.set(fd);
         Ok(())
     }
 
-    /// How many wakes have been sent.
+    /// The number of wakes sent.
     pub(crate) fn wakes(&self) -> u64 {
         self.wakes.load(Relaxed)
     }
 
-    /// Posts a value, `delay` from now where there is one. A value that is refused comes back.
+    /// Posts a value, after `delay` if there is one. Returns a refused value.
     pub(crate) fn post<T: Posted<L>>(
         &self,
         value: T,
@@ -114,7 +114,7 @@ impl<L: 'static> Shared<L> {
         posts::send_value(value, due, send)
     }
 
-    /// Puts a post into the inbox, and wakes the loop; it comes back when the inbox is closed.
+    /// Adds a post to the inbox, and wakes the loop; returns the post when the inbox is closed.
     /// Allocates nothing.
     #[inline]
     pub(crate) fn send(&self, post: Post<L>) -> std::result::Result<(), Post<L>> {
@@ -122,7 +122,7 @@ impl<L: 'static> Shared<L> {
     }
 
     /// Makes the loop's current sleep, or its next one, return at once (S27). Async-signal-safe,
-    /// and leaves errno alone.
+    /// and preserves errno.
     pub(crate) fn wakeup(&self) -> Result<()> {
         if !self.process.is_current() {
             return Err(Error::FORKED);
@@ -132,7 +132,7 @@ impl<L: 'static> Shared<L> {
         Ok(())
     }
 
-    /// Appends the handlers of the signals that have come to the ready queue. The loop's thread.
+    /// Appends the handlers of the signals that have arrived to the ready queue. The loop's thread.
     pub(crate) fn collect_signals(&self, schedule: &mut Schedule<L>) -> Result<()> {
         let came = self.signals.load(Relaxed);
         schedule.signals_came(came)?;
@@ -140,22 +140,21 @@ impl<L: 'static> Shared<L> {
         Ok(())
     }
 
-    /// Tells the loop, whose inbox takes no more, that work has been done for it on another thread.
+    /// Notifies the loop, whose inbox is closed, of work that another thread has completed.
     pub(crate) fn work_done(&self) {
         self.wake(self.inbox.signal());
     }
 
-    /// Ends the loop's sleep, if that is what it does.
+    /// Ends the loop's sleep, if it is asleep.
     fn wake(&self, is_asleep: bool) {
         if is_asleep {
             self.wakes.fetch_add(1, Relaxed);
             let errno = Errno::last();
-            // EAGAIN says that it has been written 2^64 - 2 times, and never read: nobody will live
-            // to see that.
+            // EAGAIN would mean 2^64 - 2 writes without a read, which does not occur.
             let _ = self.eventfd().write(1);
             if let Some(host) = self.host_fd() {
-                // Of a poll that an eventfd completes, the kernel tells the ring's eventfd late,
-                // and but once, on a ring with DEFER_TASKRUN (measured on 6.18).
+                // On a ring with DEFER_TASKRUN, the kernel signals the ring's eventfd late, and
+                // only once, for a poll that an eventfd completes (measured on 6.18).
                 let _ = host.write(1);
             }
             errno.set();
@@ -172,7 +171,7 @@ impl<L: 'static> Target for TryArc<Shared<L>> {
 
 impl<L: 'static> Drop for Shared<L> {
     fn drop(&mut self) {
-        // The loop has closed the inbox and taken out what was there.
+        // The loop has closed the inbox and taken its posts.
         if !self.process.is_current() {
             forget((self.eventfd.take(), self.host.take()));
         }
