@@ -1,7 +1,7 @@
-//! What the loop shows to people: a pending thing, a slow callback, and the lines that
+//! The reports of a loop for people: a pending entry, a slow callback, and the lines that
 //! `RINGLOOP_DEBUG=1` prints.
 //!
-//! Plain data and its text. Printing takes no lock and ignores a stderr that is closed or full.
+//! Plain data and its text. Printing takes no lock and ignores errors of stderr.
 
 use std::fmt;
 use std::io::Write;
@@ -14,7 +14,7 @@ use crate::observe::symbol::Symbol;
 use crate::sys::c_library::variable;
 use crate::time::Time;
 
-/// One pending thing, as [`Loop::walk`](crate::Loop::walk) shows it.
+/// One pending entry, as [`Loop::walk`](crate::Loop::walk) shows it.
 #[derive(Clone, Copy, Debug)]
 pub struct Info {
     pub(crate) kind: Kind,
@@ -26,7 +26,7 @@ pub struct Info {
 }
 
 impl Info {
-    /// What kind of thing it is.
+    /// The kind of the entry.
     pub fn kind(&self) -> Kind {
         self.kind
     }
@@ -36,17 +36,17 @@ impl Info {
         self.handle
     }
 
-    /// The deadline of a timer or an operation; [`Time::NEVER`] for everything else.
+    /// The deadline of a timer or an operation; [`Time::NEVER`] for other kinds.
     pub fn when(&self) -> Time {
         self.when
     }
 
-    /// Whether it counts for [`Loop::run`](crate::Loop::run).
+    /// Whether it keeps [`Loop::run`](crate::Loop::run) alive.
     pub fn is_referenced(&self) -> bool {
         self.referenced
     }
 
-    /// The descriptor that an operation or a watcher is on.
+    /// The descriptor of an operation or a watcher.
     pub fn fd(&self) -> Option<RawFd> {
         self.fd
     }
@@ -57,7 +57,7 @@ impl Info {
     }
 }
 
-/// A callback that held the loop for the limit or longer; see
+/// A callback that ran for the limit or longer; see
 /// [`Loop::set_slow_callback`](crate::Loop::set_slow_callback).
 #[derive(Clone, Copy, Debug)]
 pub struct SlowCallback {
@@ -67,12 +67,12 @@ pub struct SlowCallback {
 }
 
 impl SlowCallback {
-    /// What kind of thing it was.
+    /// The kind of the entry.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// How long it held the loop, on CLOCK_MONOTONIC.
+    /// The duration of the callback, on CLOCK_MONOTONIC.
     pub fn duration(&self) -> Duration {
         self.duration
     }
@@ -83,11 +83,10 @@ impl SlowCallback {
     }
 }
 
-/// From this long on, the debug mode reports a callback; asyncio's `slow_callback_duration` is the
-/// same.
+/// The debug mode reports callbacks from this duration on, as asyncio's `slow_callback_duration`.
 pub(crate) const DEBUG_LIMIT: Duration = Duration::from_millis(100);
 
-/// Whether the environment asks for the debug mode.
+/// Whether the environment sets the debug mode.
 pub(crate) fn debug_mode() -> bool {
     variable(c"RINGLOOP_DEBUG").is_some_and(|value| value == c"1")
 }
@@ -101,14 +100,14 @@ pub(crate) fn print_slow(slow: &SlowCallback) {
     ));
 }
 
-/// One line for each thing that is pending when the loop is closed, at `now`.
+/// Prints one line for an entry that is pending when the loop is closed, at `now`.
 pub(crate) fn print_pending(info: &Info, now: Time) {
     let (kind, callback, handle) = (info.kind.name(), info.callback(), info.handle.as_raw());
     let due = Due(info.when, now);
     print(format_args!("ringloop: pending at close: {kind} {callback}, handle {handle}{due}"));
 }
 
-/// When something is due, if it ever is, and the time now.
+/// The deadline of an entry, and the time now.
 struct Due(Time, Time);
 
 impl fmt::Display for Due {
@@ -123,9 +122,9 @@ impl fmt::Display for Due {
     }
 }
 
-/// A line on stderr, in one piece; what is too long is cut off. That stderr is closed or full must
-/// not hurt the program. No lock is taken: that of the standard library's stderr may be held in a
-/// forked child by a thread that is not there.
+/// Writes a line to stderr with one system call, truncated to 4095 bytes. A closed or full stderr
+/// is ignored. The lock of the standard library's stderr is not used: in a forked child, its holder
+/// may not exist.
 fn print(line: fmt::Arguments<'_>) {
     let mut text = [0; 4096];
     let mut room = &mut text[..4095];

@@ -1,5 +1,6 @@
-//! What a loop counts about itself (S35). Counting is an addition to memory that is in the cache
-//! anyway.
+//! The counters of a loop (S35). Counting costs an addition to memory that is in the cache.
+//!
+//! Only the loop's thread counts. Counters never reset.
 
 /// Counters of a loop since it was made; see [`Loop::metrics`](crate::Loop::metrics).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -7,17 +8,16 @@
 pub struct Metrics {
     /// Iterations begun.
     pub iterations: u64,
-    /// Callbacks begun: calls, timers, repeating timers, polls of tasks; hooks not.
+    /// Callbacks begun: calls, timers, repeating timers, polls of tasks; not hooks.
     pub callbacks: u64,
-    /// Timer callbacks begun, every call of a repeating timer included, and sleeps of tasks that
-    /// have come to their time.
+    /// Timer callbacks begun, including every call of a repeating timer, and sleeps of tasks that
+    /// have expired.
     pub timers_fired: u64,
-    /// Timers cancelled before they ended by themselves, those that close and shutdown cancel
-    /// included; sleeps of tasks not.
+    /// Timers cancelled before their end, also by close and shutdown; not sleeps of tasks.
     pub timers_cancelled: u64,
-    /// Calls of repeating timers that were left out because the loop came too late for them.
+    /// Calls of repeating timers that were skipped because the loop was too late.
     pub timers_skipped: u64,
-    /// Nanoseconds asleep in the kernel, by the loop's clock.
+    /// Nanoseconds asleep in the kernel, on the loop's clock.
     pub asleep_ns: u64,
     /// Submission queue entries that the kernel took.
     pub submitted: u64,
@@ -25,19 +25,19 @@ pub struct Metrics {
     pub completed: u64,
     /// Calls of `io_uring_enter`.
     pub enters: u64,
-    /// How often the completion queue was found to have overflowed: it costs system calls.
+    /// The number of times that the completion queue had overflowed, which costs system calls.
     pub overflows: u64,
     /// Posts of other threads that the loop took.
     pub posts: u64,
-    /// Wakes that others sent because the loop was asleep.
+    /// Wakes that other threads sent because the loop was asleep.
     pub wakes: u64,
-    /// How late timers became ready: `late[i]` counts those that were 2^i ns late or more and less
-    /// than 2^(i+1); `late[0]` has those under 2 ns too, the last one all from 2.1 s.
+    /// The lateness of timers: `late[i]` counts those that became ready at least 2^i and less than
+    /// 2^(i+1) ns late; `late[0]` includes those under 2 ns, the last one all from 2.1 s.
     pub late: [u64; 32],
 }
 
 impl Metrics {
-    /// Counts a timer that became ready so many nanoseconds late.
+    /// Counts a timer that became ready `late` nanoseconds late.
     #[inline]
     pub(crate) fn became_ready(&mut self, late: u64) {
         let bucket = late.checked_ilog2().unwrap_or(0).min(31);

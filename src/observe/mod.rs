@@ -1,4 +1,6 @@
-//! Seeing what a loop does: counters, what is pending, slow callbacks, a trace.
+//! Observation of a loop: counters, pending entries, slow callbacks, a trace.
+//!
+//! This room only formats and writes data; `event_loop` calls it.
 
 pub(crate) mod inspect;
 pub(crate) mod metrics;

@@ -1,10 +1,12 @@
-//! Names for callbacks: a closure's type, a C function's symbol where the dynamic linker knows it.
+//! Names of callbacks, for reports: a closure's type, or a C function's symbol if one is found.
+//!
+//! A name is a help for people, not an identity. Looking one up may read a file, and allocates.
 
 use std::fmt;
 
 use crate::abi::source::Source;
 
-/// Prints a callback: `prog::main::{{closure}}`, or `0x55d0c0ffee00 (tick)`, and `tick` alone with
+/// Formats a callback: `prog::main::{{closure}}`, or `0x55d0c0ffee00 (tick)`, and only `tick` with
 /// `{:#}`.
 pub(crate) struct Symbol(pub(crate) Source);
 
@@ -18,8 +20,8 @@ impl fmt::Display for Symbol {
     }
 }
 
-/// The address, then the name of the symbol it lies in; without one the file and the offset in it,
-/// as addr2line takes them.
+/// The address, then the name of its symbol; without a symbol, the file and the offset in it, in
+/// the form for addr2line.
 #[cfg(feature = "capi")]
 fn write_c(f: &mut fmt::Formatter<'_>, address: *mut libc::c_void) -> fmt::Result {
     match c::name(address as usize) {
@@ -31,8 +33,8 @@ fn write_c(f: &mut fmt::Formatter<'_>, address: *mut libc::c_void) -> fmt::Resul
 
 #[cfg(feature = "capi")]
 mod c {
-    //! Names of addresses: from the dynamic linker for what is exported, for the rest from the
-    //! symbol table of the file, where it has not been stripped.
+    //! Names of addresses: exported symbols from the dynamic linker, others from the symbol table
+    //! of the file, unless it is stripped.
 
     use std::cell::RefCell;
     use std::collections::HashMap;
@@ -44,7 +46,7 @@ mod c {
     use crate::sys::c_library::{Linked, linked_at};
 
     thread_local! {
-        /// What the thread has asked before. A trace asks for the same few again and again.
+        /// The names already found by this thread. A trace uses the same few often.
         static NAMES: RefCell<HashMap<usize, Option<Rc<str>>>> = RefCell::default();
     }
 
@@ -64,14 +66,14 @@ mod c {
             return symbol;
         }
         let file = file?;
-        // The program itself is known by how it was called, which need not be where it is.
+        // The path of the program is argv[0], which may not lead to the file.
         let in_file = |path: &str| in_symbol_table(Path::new(path), address, base);
         in_file(&file)
             .or_else(|| if file.contains(".so") { None } else { in_file("/proc/self/exe") })
             .or_else(|| Some(format!("{file}+{:#x}", address - base)))
     }
 
-    /// The function in a file that an address lies in, when the file is mapped at `base`.
+    /// The function at an address in a file that is mapped at `base`.
     fn in_symbol_table(file: &Path, address: usize, base: usize) -> Option<String> {
         let contents = std::fs::read(file).ok()?;
         let file = object::File::parse(&*contents).ok()?;

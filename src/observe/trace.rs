@@ -1,9 +1,9 @@
-//! A file of trace events: what a loop does, as Perfetto and chrome://tracing show it.
+//! The trace file: events of a loop for Perfetto and chrome://tracing.
 //!
-//! `RINGLOOP_TRACE` or `Builder::trace` names the file. It is JSON, an array of events of the trace
-//! event format, and is complete whenever a run has ended, a loop has been closed, or some 60 KiB
-//! have gathered. All loops of a process that name the same file share it; it stays open until the
-//! process ends. Without a name there is nothing here: what a loop asks is whether it has a trace.
+//! `RINGLOOP_TRACE` or `Builder::trace` names the file. It is JSON, an array of events in the trace
+//! event format, and is complete after each run, each close, and each 60 KiB of events. All loops
+//! of a process with the same file share it. The file stays open until the process ends. Without a
+//! file, a loop only checks that there is none.
 
 use std::ffi::CStr;
 use std::fmt::{self, Write};
@@ -26,11 +26,11 @@ use crate::sys::fork::{PerProcess, Process};
 use crate::sys::memory::try_box;
 use crate::time::monotonic;
 
-/// A file that trace events go to. It is never closed.
+/// A trace file, which is never closed.
 pub(crate) type Trace = &'static TraceFile;
 
 pub(crate) struct TraceFile {
-    /// Which file it is, by device and inode: it may have many names.
+    /// The file's device and inode, because it may have several names.
     identity: (u64, u64),
     process: Process,
     events: Mutex<Events>,
@@ -38,32 +38,32 @@ pub(crate) struct TraceFile {
 
 struct Events {
     file: File,
-    /// How much of the file is events already; behind them it ends.
+    /// The length of the events in the file, followed by the end of the array.
     written: u64,
     gathered: Vec<u8>,
 }
 
-/// The files of this process.
+/// The trace files of this process.
 static FILES: PerProcess<Mutex<Vec<Trace>>> = PerProcess::new();
 
-/// So much is gathered before it is written.
+/// The number of bytes gathered before a write.
 const GATHER: usize = 60 << 10;
 
-/// An event that is longer is left out: there is room for what is not the callback's name many
-/// times over.
+/// The longest event; longer ones are omitted. Apart from the callback's name, events are far
+/// shorter.
 const LONGEST: usize = 4 << 10;
 
 const END: &[u8] = b"\n]\n";
 
 impl TraceFile {
-    /// The file with this name, a regular one or a device, in which `%p` is the process's number.
+    /// Opens a regular file or a device by name, in which `%p` stands for the PID.
     pub(crate) fn open(name: &[u8]) -> Result<Trace> {
         let name = with_process_number(name)?;
         let process = Process::current()?;
         let cannot = |errno| Error::new(errno, Sentence::NoTraceFile);
         let name = CStr::from_bytes_with_nul(&name).map_err(|_| Error::NUL_INSIDE)?;
-        // O_NONBLOCK: a pipe that nobody reads is refused, instead of waiting for a reader.
-        // (The standard library copies a long name, and aborts where there is no memory for that.)
+        // O_NONBLOCK: a pipe without a reader is refused at once. (The standard library copies a
+        // long name, and aborts without memory for the copy.)
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let file = open(name, flags, Mode::from_bits_retain(0o666)).map_err(cannot)?;
         let status = fstat(&file).map_err(cannot)?;
@@ -88,8 +88,7 @@ impl TraceFile {
         Ok(file)
     }
 
-    /// A callback ran from `begin` to `end`, on CLOCK_MONOTONIC; `late` is how late it was, if it
-    /// is a timer's.
+    /// A callback ran from `begin` to `end`, on CLOCK_MONOTONIC; `late` is the lateness of a timer.
     pub(crate) fn callback(
         &self,
         kind: Kind,
@@ -105,7 +104,7 @@ impl TraceFile {
         });
     }
 
-    /// The loop slept since `begin`; `woken` is whether another thread or a signal ended that.
+    /// The loop slept since `begin`; `woken` if another thread or a signal ended the sleep.
     pub(crate) fn sleep(&self, begin: u64, woken: bool) {
         let end = monotonic();
         self.add("X", "loop", begin, |event| {
@@ -116,20 +115,19 @@ impl TraceFile {
         }
     }
 
-    /// The calling thread posts something.
+    /// The calling thread posts.
     pub(crate) fn post(&self) {
         self.add("i", "post", monotonic(), |event| event.write_str(r#"post","s":"t""#));
     }
 
-    /// Writes what has been gathered.
+    /// Writes the gathered events.
     pub(crate) fn flush(&self) {
         if self.process.is_current() {
             lock(&self.events).write();
         }
     }
 
-    /// Adds an event: `rest` begins in the string that is its name. One that is too long is left
-    /// out.
+    /// Adds an event; `rest` begins inside the string of its name. Omits an event that is too long.
     fn add(
         &self,
         phase: &str,
@@ -161,8 +159,8 @@ impl Events {
         self.gathered.extend_from_slice(event);
     }
 
-    /// Writes over the end of the file, and ends it anew. What cannot be written is left out: a
-    /// full disk must not hurt the program.
+    /// Overwrites the end of the file with events and a new end. Events that cannot be written are
+    /// dropped: a full disk must not affect the program.
     fn write(&mut self) {
         if self.gathered.is_empty() {
             return;
@@ -176,7 +174,7 @@ impl Events {
     }
 }
 
-/// An event that is being written.
+/// An event that is being formatted.
 struct Line {
     text: [u8; LONGEST],
     length: usize,
@@ -191,7 +189,7 @@ impl fmt::Write for Line {
     }
 }
 
-/// Writes text as it stands in a string of JSON.
+/// Escapes text for a JSON string.
 struct Escaped<'a>(&'a mut Line);
 
 impl fmt::Write for Escaped<'_> {
@@ -204,7 +202,7 @@ impl fmt::Write for Escaped<'_> {
     }
 }
 
-/// Nanoseconds as the format wants them: in microseconds.
+/// Nanoseconds, formatted in microseconds as the format requires.
 struct Micros(u64);
 
 impl fmt::Display for Micros {
@@ -213,7 +211,7 @@ impl fmt::Display for Micros {
     }
 }
 
-/// The trace that the environment asks for.
+/// The trace file of the environment, if any.
 pub(crate) fn from_environment() -> Result<Option<Trace>> {
     let name = variable(c"RINGLOOP_TRACE").filter(|name| !name.is_empty());
     name.map(|name| TraceFile::open(name.to_bytes())).transpose()
@@ -223,10 +221,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A name with the process's number in it, and a NUL at its end.
+/// A name with the PID inserted, terminated by a NUL.
 fn with_process_number(name: &[u8]) -> Result<Vec<u8>> {
     let mut result = Vec::new();
-    // Two bytes become ten digits at most.
+    // Two bytes become at most ten digits.
     result.try_reserve_exact(5 * name.len() + 1)?;
     let mut rest = name;
     while let Some(at) = rest.windows(2).position(|pair| pair == b"%p") {

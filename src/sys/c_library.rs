@@ -1,10 +1,9 @@
-//! What the C library and the kernel have and neither std, nix nor rustix, as safe functions: why a
-//! call is right is said here alone.
+//! Safe functions for calls of the C library and the kernel that std, nix and rustix lack.
 //!
-//! Nothing here takes a lock, and what does not say so allocates nothing (S31, S33); the C library
-//! itself does both in getaddrinfo.
+//! Nothing here takes a lock, and only functions that say so allocate (S31, S33), except that
+//! getaddrinfo itself does both.
 //!
-//! `unsafe` lives here because C says in its manual pages what Rust says in types.
+//! `unsafe` is here because manual pages, not types, state the requirements of C functions.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::mem::MaybeUninit;
@@ -17,15 +16,14 @@ use nix::errno::Errno;
 
 use crate::sys::memory::TryArc;
 
-/// A variable of the environment, to be read at once; none in a program that runs with more rights
-/// than its user has, as set-user-ID programs do.
+/// A variable of the environment, to be used at once; None in a program with more rights than its
+/// user, such as a set-user-ID program.
 ///
-/// The standard library's function would abort where there is no memory for a copy. Its lock, held
-/// by another thread at the moment of a fork, would hang a child that sets a variable.
+/// The standard library's function aborts without memory for a copy. Its lock, if another thread
+/// holds it during a fork, would hang a child that sets a variable.
 pub(crate) fn variable<'a>(name: &CStr) -> Option<&'a CStr> {
-    // SAFETY: getenv gives null or a C string. It stays where it is while nobody changes the
-    // environment, which no thread may do while another reads it: so says setenv(3), and so
-    // getaddrinfo and all of C need it.
+    // SAFETY: getenv returns null or a C string, which stays valid because setenv(3) forbids a
+    // change of the environment while another thread reads it.
     unsafe {
         if libc::getauxval(libc::AT_SECURE) != 0 {
             return None;
@@ -34,30 +32,29 @@ pub(crate) fn variable<'a>(name: &CStr) -> Option<&'a CStr> {
     }
 }
 
-/// Whatever has this number, to be asked something at once: what has none is answered with EBADF.
-/// None: nothing has a negative one.
+/// A borrowed descriptor of this number, for one call; a closed one fails with EBADF. None for a
+/// negative number.
 pub(crate) fn borrow<'a>(fd: RawFd) -> Option<BorrowedFd<'a>> {
-    // SAFETY: the number is that of a descriptor which its owner leaves open, or of none; it is not
-    // -1.
+    // SAFETY: the number is not -1, and the owner of the descriptor, if there is one, leaves it
+    // open during the call.
     (fd >= 0).then(|| unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
-/// Asks whether this process has a thread of this number, by the kernel's count: ESRCH when it has
-/// none.
+/// Checks whether this process has a thread of this TID; ESRCH if not.
 pub(crate) fn find_thread(tid: i32) -> nix::Result<()> {
-    // SAFETY: signal 0 asks, and sends nothing.
+    // SAFETY: tgkill takes any numbers, and signal 0 only checks.
     Errno::result(unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, 0) }).map(drop)
 }
 
-/// A number that is 0 at first, and again in each forked child: it stands in a page of its own, for
-/// ever. Errors: ENOMEM; EINVAL where the kernel cannot do that (4.14).
+/// A number that is 0 initially, and again in each forked child. It has its own page, which is
+/// never unmapped. Errors: ENOMEM; EINVAL on kernels without MADV_WIPEONFORK (before 4.14).
 pub(crate) fn wiped_on_fork() -> nix::Result<&'static AtomicU64> {
-    // The kernel rounds up to whole pages of whatever size it has.
+    // The kernel rounds up to its page size.
     const SIZE: usize = 4096;
     let (protection, flags) =
         (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-    // SAFETY: an anonymous mapping at an address of the kernel's choice touches no memory that is
-    // in use. It is aligned and zeroed, and nobody unmaps it once it has been given out.
+    // SAFETY: mmap at an address of the kernel's choice affects no memory in use, and returns an
+    // aligned, zeroed page, which nothing unmaps once it has been returned.
     unsafe {
         let page = libc::mmap(ptr::null_mut(), SIZE, protection, flags, -1, 0);
         if page == libc::MAP_FAILED {
@@ -71,29 +68,29 @@ pub(crate) fn wiped_on_fork() -> nix::Result<&'static AtomicU64> {
     }
 }
 
-/// Ends the process at once, with status 0 and without what the program does at its exit.
+/// Ends the process at once, with status 0 and without exit handlers.
 pub(crate) fn exit_at_once() -> ! {
     // SAFETY: _exit takes any number.
     unsafe { libc::_exit(0) }
 }
 
-/// A thread that is to be joined. (Where there is no memory for one, the standard library aborts.)
+/// A joinable thread. (The standard library aborts without memory for a thread.)
 #[derive(Debug)]
 pub(crate) struct Thread(libc::pthread_t);
 
 impl Thread {
-    /// Starts a thread, which runs `T::run` and has the signal mask of the calling one.
+    /// Starts a thread that runs `T::run`, with the signal mask of the calling thread.
     pub(crate) fn start<T: Run>(shared: TryArc<T>) -> nix::Result<Thread> {
         extern "C" fn enter<T: Run>(shared: *mut c_void) -> *mut c_void {
             let shared = NonNull::new(shared.cast()).expect("a thread is given what it shares");
-            // SAFETY: it came from `into_raw`, for this thread alone.
+            // SAFETY: `start` made the pointer with `into_raw`, for this thread only.
             unsafe { TryArc::<T>::from_raw(shared) }.run();
             ptr::null_mut()
         }
         let shared = shared.into_raw();
         let mut thread = MaybeUninit::uninit();
-        // SAFETY: `enter` takes an owner of a `T`, which is the new thread's, and the caller's
-        // again where there is none; the thread's number is written before it is read.
+        // SAFETY: `enter` takes the owner of a `T` that `into_raw` made, which returns here if
+        // there is no thread, and a successful pthread_create has written the thread's ID.
         unsafe {
             match libc::pthread_create(
                 thread.as_mut_ptr(),
@@ -110,27 +107,27 @@ impl Thread {
         }
     }
 
-    /// Waits until it has ended.
+    /// Waits until the thread has ended.
     pub(crate) fn join(self) {
-        // SAFETY: the thread was made joinable, and is joined once.
+        // SAFETY: `start` made the thread joinable, and `self` is consumed, so it is joined once.
         unsafe { libc::pthread_join(self.0, ptr::null_mut()) };
     }
 }
 
-/// What a thread does.
+/// The function of a thread.
 pub(crate) trait Run: Send + Sync + 'static {
     fn run(&self);
 }
 
-/// What a name was found to be: a list of getaddrinfo's.
+/// The result of a look-up: a list of getaddrinfo.
 pub(crate) struct Addresses(*mut addrinfo);
 
-// SAFETY: the list is its owner's alone, and belongs to no thread.
+// SAFETY: only the owner uses the list, and getaddrinfo binds it to no thread.
 unsafe impl Send for Addresses {}
 
 impl Addresses {
-    /// Asks getaddrinfo(3), and blocks meanwhile. The hints are flags, family, type of socket and
-    /// protocol. The error is an EAI_*, and the errno for EAI_SYSTEM.
+    /// Calls getaddrinfo(3), which blocks. The hints are flags, family, socket type and protocol.
+    /// The error is an EAI_*, with the errno for EAI_SYSTEM.
     pub(crate) fn look_up(
         node: Option<&CStr>,
         service: Option<&CStr>,
@@ -149,20 +146,20 @@ impl Addresses {
         let [node, service] = [node, service].map(|name| name.map_or(ptr::null(), CStr::as_ptr));
         let hints = hints.as_ref().map_or(ptr::null(), ptr::from_ref);
         let mut found = ptr::null_mut();
-        // SAFETY: the names are C strings or null, the hints are null or set but for what must be
-        // zero.
+        // SAFETY: the names are C strings or null, and the hints are null or have zeros where
+        // getaddrinfo requires them.
         match unsafe { libc::getaddrinfo(node, service, hints, &mut found) } {
             0 => Ok(Addresses(found)),
             error => Err((error, Errno::last())),
         }
     }
 
-    /// The addresses, as a `struct sockaddr` of any family has them.
+    /// The addresses, each as a `struct sockaddr` of any family.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let mut next = NonNull::new(self.0);
         std::iter::from_fn(move || {
-            // SAFETY: the list is getaddrinfo's, and lives as long as its owner: each entry has an
-            // address of the length that it says.
+            // SAFETY: getaddrinfo guarantees that each entry has an address of its stated length,
+            // and the list lives as long as `self`.
             let (entry, address) = unsafe {
                 let entry = next?.as_ref();
                 (entry, std::slice::from_raw_parts(entry.ai_addr.cast(), entry.ai_addrlen as usize))
@@ -172,7 +169,7 @@ impl Addresses {
         })
     }
 
-    /// The list, which belongs to the caller from here on.
+    /// The list, which the caller now owns.
     #[cfg(feature = "capi")]
     pub(crate) fn into_raw(self) -> *mut addrinfo {
         std::mem::ManuallyDrop::new(self).0
@@ -182,28 +179,27 @@ impl Addresses {
 impl Drop for Addresses {
     fn drop(&mut self) {
         if !self.0.is_null() {
-            // SAFETY: the list came from getaddrinfo, and is freed once.
+            // SAFETY: the list came from getaddrinfo, and its only owner frees it once.
             unsafe { libc::freeaddrinfo(self.0) };
         }
     }
 }
 
-/// What the dynamic linker knows of an address.
+/// The dynamic linker's data about an address.
 #[cfg(feature = "capi")]
 pub(crate) struct Linked {
-    /// The function that it lies in, where that is exported.
+    /// The exported function that contains it.
     pub(crate) symbol: Option<String>,
-    /// The file that is mapped there, and from where on.
+    /// The file that is mapped there, and the start of the mapping.
     pub(crate) file: Option<String>,
     pub(crate) base: usize,
 }
 
-/// Asks the dynamic linker. Allocates.
+/// Queries the dynamic linker. Allocates.
 #[cfg(feature = "capi")]
 pub(crate) fn linked_at(address: usize) -> Option<Linked> {
-    // SAFETY: dladdr takes any address, and writes to the struct it is given, of which all-zero is
-    // a valid value. A name in it is null, or a C string that lives as long as the object is
-    // loaded; it is copied at once.
+    // SAFETY: dladdr takes any address and fills the struct, of which all-zero is a valid value;
+    // its names are null or C strings of a loaded object, which are copied at once.
     unsafe {
         let mut found: libc::Dl_info = std::mem::zeroed();
         if libc::dladdr(address as *const libc::c_void, &mut found) == 0 {

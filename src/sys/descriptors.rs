@@ -1,4 +1,6 @@
-//! Descriptors that are known by their numbers alone.
+//! Functions for descriptors that are known only by number.
+//!
+//! The number may be closed or reused; that is checked only where a function says so.
 
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
@@ -9,15 +11,15 @@ use nix::sys::stat::fstat;
 use super::c_library::borrow;
 use crate::error::{Error, Result, Sentence};
 
-/// Closes a descriptor that an operation gave and that nobody has seen.
+/// Closes a descriptor of an operation's result that was never delivered.
 pub(crate) fn close_unseen(fd: RawFd) {
-    // It cannot be open still, whatever close says.
+    // The descriptor is closed even if close returns an error.
     let _ = nix::unistd::close(fd);
 }
 
-/// Whether a descriptor can be watched, as epoll sees it: EBADF, and EPERM for files and
-/// directories. An epoll is made for the question, 1.3 µs; a process that has no descriptor left
-/// for that asks fstat instead.
+/// Checks that a descriptor can be watched, as epoll does: EBADF, and EPERM for files and
+/// directories. Makes an epoll for the check, 1.3 µs; a process without a free descriptor uses
+/// fstat instead.
 pub(crate) fn check_pollable(fd: RawFd) -> Result<()> {
     borrow(fd).ok_or(Errno::EBADF).and_then(ask_epoll).map_err(|errno| match errno {
         Errno::EPERM => Error::new(errno, Sentence::NotPollable),

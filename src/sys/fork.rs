@@ -1,9 +1,8 @@
-//! Which process this is: a number that a forked child does not have in common with its parent
-//! (S33).
+//! The identity of a process: a number that a forked child does not share with its parent (S33).
 //!
-//! The number stands in a page that the kernel wipes on fork (MADV_WIPEONFORK, 4.14), so asking
-//! costs one load and no system call. A child that makes a loop of its own gets the next number.
-//! The page is never unmapped.
+//! The number is in a page that the kernel wipes on fork (MADV_WIPEONFORK, 4.14), so a check costs
+//! one load and no system call. A child that makes its own loop gets the next number. The page is
+//! never unmapped.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -19,7 +18,7 @@ use crate::error::{Error, Result, Sentence};
 use crate::sys::c_library::{find_thread, wiped_on_fork};
 use crate::sys::memory::{Published, try_box};
 
-/// The process in which this was made.
+/// The process in which this value was made.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Process {
     page: &'static AtomicU64,
@@ -30,7 +29,7 @@ static PAGE: Published<&AtomicU64> = Published::none();
 static LAST_NUMBER: AtomicU64 = AtomicU64::new(0);
 
 impl Process {
-    /// The process that asks.
+    /// The calling process.
     pub(crate) fn current() -> Result<Process> {
         let page = page()?;
         let mut number = page.load(Ordering::Acquire);
@@ -44,22 +43,22 @@ impl Process {
         Ok(Process { page, number })
     }
 
-    /// Whether the process that asks is the one in which this was made, and not a forked child of
-    /// it.
+    /// Whether the calling process is the one in which this value was made, and not a forked child
+    /// of it.
     #[inline]
     pub(crate) fn is_current(&self) -> bool {
         self.page.load(Ordering::Relaxed) == self.number
     }
 }
 
-/// What each process makes for itself when it first asks. A forked child does not get its parent's,
-/// in which another thread may have held a lock. It is never freed.
+/// A value for each process, made at its first use and never freed. A forked child does not use its
+/// parent's, in which another thread may have held a lock.
 pub(crate) struct PerProcess<T: 'static>(Published<Made<T>>);
 
 struct Made<T: 'static> {
     process: Process,
     value: T,
-    /// That of the parent process. It is of no use but to those who look for leaks.
+    /// The value of the parent process, which only leak checkers use.
     _former: Option<&'static Made<T>>,
 }
 
@@ -68,12 +67,12 @@ impl<T: Send + Sync> PerProcess<T> {
         PerProcess(Published::none())
     }
 
-    /// What this process has made. Async-signal-safe.
+    /// The value of this process, if it has been made. Async-signal-safe.
     pub(crate) fn made(&self) -> Option<&'static T> {
         self.0.get().filter(|made| made.process.is_current()).map(|made| &made.value)
     }
 
-    /// What this process has made, or makes now.
+    /// The value of this process, made now if necessary.
     pub(crate) fn get(&self, make: impl Fn() -> T) -> Result<&'static T> {
         let process = Process::current()?;
         loop {
@@ -86,7 +85,7 @@ impl<T: Send + Sync> PerProcess<T> {
     }
 }
 
-/// The page, mapped when it is first asked for.
+/// The page, mapped at the first call.
 fn page() -> Result<&'static AtomicU64> {
     loop {
         if let Some(page) = PAGE.get() {
@@ -100,15 +99,13 @@ fn page() -> Result<&'static AtomicU64> {
     }
 }
 
-/// Whether a thread of this process, by the kernel's number, has not ended for the kernel.
-/// `exited_at` is when it ended for the program, by CLOCK_BOOTTIME: a thread that has begun since
-/// is another one, to which the number has come; 0 if that is not known.
+/// Whether a thread of this process is still alive for the kernel, by TID. `exited_at` is the time
+/// on CLOCK_BOOTTIME when it ended for the program, 0 if unknown: a thread that began later is
+/// another one with the same TID.
 ///
-/// A main thread that leaves others behind stays as a zombie, which tgkill takes for alive: what is
-/// in /proc decides. Without /proc, it is alive.
-///
-/// Where a filter refuses tgkill, /proc alone is asked. What cannot be told is alive: its loops are
-/// not taken from it.
+/// A main thread that leaves others behind stays as a zombie, which tgkill reports as alive; so the
+/// state in /proc decides. Without /proc, the thread is alive. Where a filter refuses tgkill, only
+/// /proc is used. In doubt the thread is alive, so that its loops are not taken from it.
 pub(crate) fn is_thread_alive(tid: i32, exited_at: u64) -> bool {
     let asked = find_thread(tid);
     if asked == Err(Errno::ESRCH) {
@@ -118,27 +115,27 @@ pub(crate) fn is_thread_alive(tid: i32, exited_at: u64) -> bool {
         Ok(file) => !thread_state(file).is_some_and(|(state, began)| {
             matches!(state, b'Z' | b'X') || exited_at != 0 && began > exited_at
         }),
-        // It tells of this thread, and not of that one.
+        // /proc has this thread, but not that one.
         Err(Errno::ENOENT) => asked.is_ok() || open_stat(gettid().as_raw()).is_err(),
         Err(_) => true,
     }
 }
 
-/// What /proc tells of a thread.
+/// Opens /proc's stat file of a thread.
 fn open_stat(tid: i32) -> nix::Result<File> {
     let mut path = [0; 40];
-    // The last byte stays NUL: a number has eleven characters at most.
+    // The last byte stays NUL: a number has at most eleven characters.
     let _ = write!(&mut path[..39], "/proc/self/task/{tid}/stat");
     let path = CStr::from_bytes_until_nul(&path).unwrap_or_default();
     open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map(File::from)
 }
 
-/// The state of a thread, by its letter, and when it began, by CLOCK_BOOTTIME. Allocates nothing.
+/// The state letter of a thread, and its start time on CLOCK_BOOTTIME. Allocates nothing.
 fn thread_state(mut file: File) -> Option<(u8, u64)> {
-    // The fields that are wanted stand in the first 300 bytes, of which the name has 16.
+    // The fields are in the first 300 bytes, of which the name has 16.
     let mut text = [0; 512];
     let length = file.read(&mut text).ok()?;
-    // The name, which is in brackets, may hold brackets.
+    // The name, which is in brackets, may contain brackets.
     let rest = &text[..length][text[..length].iter().rposition(|&byte| byte == b')')? + 1..];
     let mut fields = rest.split(|&byte| byte == b' ').skip(1);
     let state = *fields.next()?.first()?;

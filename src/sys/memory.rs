@@ -1,14 +1,12 @@
-//! Memory that can be refused: boxes, and shared ownership. `Box::new`, `Arc::new` and `Rc::new`
-//! would abort (S31).
+//! Fallible allocation: boxes and shared ownership without the aborts of `Box::new`, `Arc::new` and
+//! `Rc::new` (S31). Also prefetch hints for the processor.
 //!
-//! [`TryArc`] and [`TryRc`] are as `Arc` and `Rc`: the value lives as long as it has an owner, and
-//! is dropped by the last one. They have no weak owners, and nobody gets the value mutably but the
-//! last owner. What is [`Published`] is never freed.
+//! [`TryArc`] and [`TryRc`] correspond to `Arc` and `Rc`: the last owner drops the value. There are
+//! no weak owners, and only the last owner has mutable access. A [`Published`] value is never
+//! freed.
 //!
-//! Besides, hints to the processor about what will be read soon.
-//!
-//! `unsafe` lives here because an allocation that may fail begins as memory without a value, and
-//! shared ownership as a pointer.
+//! `unsafe` is here because a fallible allocation begins as memory without a value, and shared
+//! ownership as a pointer.
 
 use std::alloc::{Layout, alloc};
 use std::cell::{Cell, UnsafeCell};
@@ -20,27 +18,27 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 use crate::error::{Error, Result};
 
-/// Boxes a value; says ENOMEM where `Box::new` would abort (S31).
+/// Boxes a value; fails with ENOMEM where `Box::new` aborts (S31).
 pub(crate) fn try_box<T>(value: T) -> Result<Box<T>> {
     Ok(Box::write(try_room()?, value))
 }
 
-/// The same, without the value.
+/// The same without the value.
 pub(crate) fn try_room<T>() -> Result<Box<MaybeUninit<T>>> {
     let layout = Layout::new::<T>();
     if layout.size() == 0 {
         return Ok(Box::new_uninit());
     }
-    // SAFETY: the layout is that of a `T`, which is not of size zero; what the global allocator
-    // gives for it makes a box.
+    // SAFETY: the layout is that of a `T` of non-zero size, and the global allocator guarantees
+    // that its memory can be that of a Box.
     unsafe {
         let room = NonNull::new(alloc(layout).cast::<MaybeUninit<T>>()).ok_or(Error::NO_MEMORY)?;
         Ok(Box::from_raw(room.as_ptr()))
     }
 }
 
-/// A box that anybody may read once it has been published: it is never freed. Reading it is
-/// async-signal-safe.
+/// A pointer to a box that any thread may read once it is published. The box is never freed.
+/// Reading is async-signal-safe.
 pub(crate) struct Published<T>(AtomicPtr<T>);
 
 impl<T: Send + Sync + 'static> Published<T> {
@@ -48,43 +46,42 @@ impl<T: Send + Sync + 'static> Published<T> {
         Published(AtomicPtr::new(ptr::null_mut()))
     }
 
-    /// What was published last.
+    /// The last published value.
     #[inline]
     pub(crate) fn get(&self) -> Option<&'static T> {
-        // SAFETY: what is there came from a box that nobody frees.
+        // SAFETY: `replace` publishes only boxes, which nothing frees afterwards.
         unsafe { self.0.load(Ordering::Acquire).as_ref() }
     }
 
-    /// Publishes a box in the place of `former`; it is dropped if that is not what was published
-    /// last.
+    /// Publishes a box in the place of `former`. Drops the box if `former` is not the last
+    /// published value.
     pub(crate) fn replace(&self, former: Option<&'static T>, fresh: Box<T>) {
         let former = former.map_or(ptr::null_mut(), |former| ptr::from_ref(former).cast_mut());
         let fresh = Box::into_raw(fresh);
         if self.0.compare_exchange(former, fresh, Ordering::AcqRel, Ordering::Relaxed).is_err() {
-            // SAFETY: it was not published, so it is still ours alone.
+            // SAFETY: the exchange failed, so this function still owns the box.
             drop(unsafe { Box::from_raw(fresh) });
         }
     }
 }
 
-/// One of the owners of a `T`, on any thread.
+/// An owner of a `T`, on any thread.
 pub(crate) type TryArc<T> = Counted<T, AtomicUsize>;
 
-/// One of the owners of a `T`, all of which are on one thread.
+/// An owner of a `T`; all owners are on one thread.
 pub(crate) type TryRc<T> = Counted<T, Cell<usize>>;
 
-/// One of the owners of a value, which `C` counts.
+/// An owner of a value, with the counter type `C`.
 pub(crate) struct Counted<T: ?Sized, C: Count>(NonNull<Inner<T, C>>);
 
-/// Owners of a value to be handed out, which have been counted at once: handing one out costs no
-/// atomic instruction.
+/// Owners of a value that are counted in advance: handing one out needs no atomic instruction.
 pub(crate) struct Owners<T> {
-    /// The value, while some are left.
+    /// The value, while owners are left.
     of: Cell<Option<NonNull<Inner<T>>>>,
     left: Cell<usize>,
 }
 
-/// In a cell, so that whoever has a reference to all of it may free it.
+/// In a cell, so that a reference to all of it permits freeing it.
 pub(crate) struct Inner<T: ?Sized, C = AtomicUsize>(UnsafeCell<Content<C, T>>);
 
 struct Content<C, T: ?Sized> {
@@ -92,14 +89,13 @@ struct Content<C, T: ?Sized> {
     value: T,
 }
 
-/// A count of owners.
+/// A counter of owners.
 pub(crate) trait Count {
     const ONE: Self;
 
     fn add(&self, owners: usize);
 
-    /// Whether none is left. Then all that was done before on behalf of an owner comes before what
-    /// follows.
+    /// Returns whether none is left. Then all earlier actions of owners happened before.
     fn subtract(&self, owners: usize) -> bool;
 
     fn is_one(&self) -> bool;
@@ -110,7 +106,7 @@ impl<T, C: Count> Counted<T, C> {
         Counted::new_or_back(value).map_err(|_| Error::NO_MEMORY)
     }
 
-    /// As `new`; the value comes back when there is no memory.
+    /// As `new`, but returns the value when memory is refused.
     pub(crate) fn new_or_back(value: T) -> std::result::Result<Counted<T, C>, T> {
         match try_room() {
             Ok(room) => {
@@ -128,17 +124,17 @@ impl<T, C: Count> Counted<T, C> {
             return None;
         }
         let this = ManuallyDrop::new(self);
-        // SAFETY: it came from a box, and its only owner is used up.
+        // SAFETY: `new_or_back` took it from a box, and this, its only owner, is consumed.
         Some(unsafe { Box::from_raw(this.0.as_ptr()) }.0.into_inner().value)
     }
 
-    /// This owner as a pointer, for C. It owns on until `from_raw`.
+    /// This owner as a pointer, for C; it stays an owner until `from_raw`.
     pub(crate) fn into_raw(self) -> NonNull<Inner<T, C>> {
         ManuallyDrop::new(self).0
     }
 
-    /// Where it is. No owner more; tells those that are the same, and is good for `from_raw` while
-    /// there is an owner.
+    /// The address, without adding an owner. Equal for owners of the same value; usable for
+    /// `from_raw` while there is an owner.
     pub(crate) fn as_raw(this: &Counted<T, C>) -> NonNull<Inner<T, C>> {
         this.0
     }
@@ -146,14 +142,13 @@ impl<T, C: Count> Counted<T, C> {
     /// The owner behind a pointer.
     ///
     /// # Safety
-    /// The pointer came from `into_raw`, and this is the only use of that owner; or it is
-    /// forgotten, and there is another owner meanwhile.
+    /// The pointer came from `into_raw`, and that owner is used only here; or the result is
+    /// forgotten, and another owner exists meanwhile.
     pub(crate) unsafe fn from_raw(inner: NonNull<Inner<T, C>>) -> Counted<T, C> {
         Counted(inner)
     }
 
-    /// The same owner, which knows less of what it owns: `unsize` has nothing to give back but its
-    /// argument, unsized.
+    /// The same owner with an unsized type; `unsize` can only return its argument.
     pub(crate) fn unsize<U: ?Sized>(
         self,
         unsize: for<'a> fn(&'a Inner<T, C>) -> &'a Inner<U, C>,
@@ -163,18 +158,18 @@ impl<T, C: Count> Counted<T, C> {
 }
 
 impl<T: ?Sized, C: Count> Counted<T, C> {
-    /// Whether two are the same.
+    /// Whether two own the same value.
     pub(crate) fn is_same(this: &Counted<T, C>, other: &Counted<T, C>) -> bool {
         ptr::addr_eq(this.0.as_ptr(), other.0.as_ptr())
     }
 
     fn inner(&self) -> &Inner<T, C> {
-        // SAFETY: it lives as long as it has owners, and this is one.
+        // SAFETY: the value lives as long as it has owners, and `self` is one.
         unsafe { self.0.as_ref() }
     }
 
     fn content(&self) -> &Content<C, T> {
-        // SAFETY: nobody but the last owner has it mutably.
+        // SAFETY: only the last owner has mutable access, and `self` is an owner.
         unsafe { &*self.inner().0.get() }
     }
 }
@@ -200,19 +195,20 @@ impl<T: ?Sized, C: Count> Drop for Counted<T, C> {
     #[inline]
     fn drop(&mut self) {
         if self.content().owners.subtract(1) {
-            // SAFETY: it came from a box, and the last owner is going.
+            // SAFETY: `new_or_back` took it from a box, and the counter shows that this is the last
+            // owner.
             drop(unsafe { Box::from_raw(self.0.as_ptr()) });
         }
     }
 }
 
 impl<T> Owners<T> {
-    /// None of nothing.
+    /// No owners.
     pub(crate) const fn none() -> Owners<T> {
         Owners { of: Cell::new(None), left: Cell::new(0) }
     }
 
-    /// Owners of another value, one at least. Those of the former are dropped.
+    /// Makes owners of another value, at least one. Drops those of the former value.
     pub(crate) fn refill(&self, value: T, count: usize) -> Result<()> {
         let first = TryArc::new(value)?;
         first.content().owners.add(count - 1);
@@ -223,13 +219,13 @@ impl<T> Owners<T> {
         Ok(())
     }
 
-    /// How many are left.
+    /// The number of owners left.
     #[inline]
     pub(crate) fn count(&self) -> usize {
         self.left.get()
     }
 
-    /// Hands one out.
+    /// Hands out an owner.
     #[inline]
     pub(crate) fn take(&self) -> Option<TryArc<T>> {
         self.left.set(self.left.get().checked_sub(1)?);
@@ -252,12 +248,13 @@ impl<T: ?Sized + std::fmt::Debug, C: Count> std::fmt::Debug for Counted<T, C> {
     }
 }
 
-// SAFETY: owners on several threads share the value, and the last one drops it: as for Arc.
+// SAFETY: as for Arc: threads share the value, which is `Sync`, and any may drop it, as it is
+// `Send`.
 unsafe impl<T: ?Sized + Send + Sync> Send for TryArc<T> {}
-// SAFETY: as above.
+// SAFETY: as for Arc: a shared owner gives only shared access to the value, which is `Sync`.
 unsafe impl<T: ?Sized + Send + Sync> Sync for TryArc<T> {}
 
-// The cell is for freeing: the value is never seen half changed for it.
+// The cell is only for freeing: no one can see a half-changed value through it.
 impl<T: ?Sized + RefUnwindSafe, C: Count> UnwindSafe for Counted<T, C> {}
 impl<T: ?Sized + RefUnwindSafe, C: Count> RefUnwindSafe for Counted<T, C> {}
 
@@ -267,7 +264,7 @@ impl Count for AtomicUsize {
     #[inline]
     fn add(&self, owners: usize) {
         let before = self.fetch_add(owners, Ordering::Relaxed);
-        // So many can only have been leaked; one more round and the count would lie.
+        // So many owners can only have leaked; further ones would overflow the count.
         assert!(before < usize::MAX / 2, "too many owners");
     }
 
@@ -275,8 +272,8 @@ impl Count for AtomicUsize {
     fn subtract(&self, owners: usize) -> bool {
         let is_last = self.fetch_sub(owners, Ordering::Release) == owners;
         if is_last {
-            // What the other owners did with it comes before its end. A fence would do; a thread
-            // sanitizer knows none.
+            // The actions of other owners happen before the end. A fence would do, but the thread
+            // sanitizer does not support fences.
             self.load(Ordering::Acquire);
         }
         is_last
@@ -309,8 +306,8 @@ impl Count for Cell<usize> {
 #[cfg(target_arch = "x86_64")]
 const CACHE_LINE: usize = 64;
 
-/// Has the element at `index` fetched into the cache, if there is one; costs an instruction a cache
-/// line and waits for nothing.
+/// Prefetches the element at `index` into the cache, if there is one. Costs an instruction for each
+/// cache line and does not wait.
 #[inline(always)]
 pub(crate) fn prefetch<T>(slice: &[T], index: usize) {
     #[cfg(target_arch = "x86_64")]
@@ -321,13 +318,13 @@ pub(crate) fn prefetch<T>(slice: &[T], index: usize) {
     let _ = (slice, index);
 }
 
-/// Has so many lines fetched into the cache. Where nothing can be read, nothing is.
+/// Prefetches `lines` cache lines. Invalid addresses are ignored.
 #[inline(always)]
 pub(crate) fn prefetch_at(address: *const u8, lines: usize) {
     #[cfg(target_arch = "x86_64")]
     for line in 0..lines {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: SSE is on every x86-64, and no address is wrong for a hint.
+        // SAFETY: every x86-64 processor has SSE, and a prefetch permits any address.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(address.wrapping_add(line * CACHE_LINE).cast()) }
     }
     #[cfg(not(target_arch = "x86_64"))]

@@ -1,7 +1,7 @@
-//! What is the process's: its forks, signal dispositions, children, environment, and memory that
-//! can be refused.
+//! State of the process: forks, signal dispositions, children, environment, and fallible
+//! allocation.
 //!
-//! The room knows nothing of loops, and imports errors and time alone.
+//! This room does not know loops, and imports only errors, time and `abi`.
 
 #[allow(unsafe_code)]
 pub(crate) mod c_library;

@@ -1,11 +1,10 @@
-//! Whose a loop is: the thread that may call it and the process it lives in (S25, S29, S33).
+//! The owner of a loop: the thread that may call it, and its process (S25, S29, S33).
 //!
-//! Threads are told apart by a number that is never used again; an address or a pthread_t comes
-//! back with another thread. A thread that owns loops shares with them when it has exited. Where it
-//! could not say so, the kernel is asked: glibc runs no thread-local destructors of a main thread
-//! that leaves by pthread_exit. Nothing is shared by all loops: a lock of that kind would hang a
-//! child that was forked while another thread held it. The check costs two loads and two compares,
-//! in every build.
+//! A thread is identified by a number that is never reused, unlike an address or a pthread_t. A
+//! thread that owns loops sets a shared flag at its exit. If the flag is not set, the kernel is
+//! asked, because glibc runs no thread-local destructors of a main thread that leaves by
+//! pthread_exit. Loops share no lock: it would hang a child that was forked while another thread
+//! held it. The check costs two loads and two compares, in every build.
 
 use std::cell::{Cell, OnceCell};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -24,20 +23,19 @@ use crate::time::{boottime, monotonic};
 pub(crate) struct Owner {
     process: Process,
     thread: AtomicU64,
-    /// The kernel's number of the thread that made or adopted the loop.
+    /// The TID of the thread that made or adopted the loop.
     tid: AtomicI32,
-    /// When the thread that made or adopted the loop exited, by CLOCK_BOOTTIME; 0 while it has not
-    /// said so.
+    /// When that thread exited, on CLOCK_BOOTTIME; 0 until it reports its exit.
     exited: Mutex<TryArc<AtomicU64>>,
-    /// The kernel's number of the thread that had exited when the loop was taken over first, to
-    /// which its ring may be bound, and when that exited; 0: there is none.
+    /// The TID and the exit time of the thread whose loop was taken over first, to which the ring
+    /// may be bound; 0: none.
     former: (AtomicI32, AtomicU64),
-    /// Whether the loop has run: then no other thread adopts it.
+    /// Whether the loop has run, so that no other thread may adopt it.
     settled: AtomicBool,
 }
 
 impl Owner {
-    /// The thread and the process that ask.
+    /// The calling thread and process.
     pub(crate) fn current() -> Result<Owner> {
         Ok(Owner {
             process: Process::current()?,
@@ -73,8 +71,9 @@ impl Owner {
         Err(if self.process.is_current() { Error::WRONG_THREAD } else { Error::FORKED })
     }
 
-    /// Whether the owner is another thread, which has exited, so that the calling thread may take
-    /// its place; else it is the owner, or the error is that of `check`. Allocates nothing.
+    /// Whether the owner is another thread that has exited, so that the calling thread may take its
+    /// place; false if the calling thread is the owner. Errors: those of `check`. Allocates
+    /// nothing.
     pub(crate) fn is_heir(&self) -> Result<bool> {
         let refused = self.check();
         match refused {
@@ -87,8 +86,8 @@ impl Owner {
         }
     }
 
-    /// Makes the calling thread, an heir, the owner. Without memory for what tells of its exit,
-    /// others may become heirs before that.
+    /// Makes the calling thread, an heir, the owner. Without memory for its exit flag, other
+    /// threads may become heirs before its exit.
     pub(crate) fn inherit(&self) {
         if !self.is_inherited() {
             self.former.1.store(self.exited_at(), Relaxed);
@@ -104,9 +103,9 @@ impl Owner {
         self.former.0.load(Relaxed) != 0
     }
 
-    /// Waits until the kernel, too, knows nothing more of the former owner, at the latest until
-    /// `until`: then ETIMEDOUT. It takes the last microseconds of the thread; longer where a device
-    /// or a server holds up one of the kernel's own threads, which that one waits for.
+    /// Waits until the former owner has ended for the kernel too, at the latest until `until`, then
+    /// ETIMEDOUT. This takes the last microseconds of the thread; longer if a device or a server
+    /// blocks a kernel thread that it waits for.
     pub(crate) fn await_exit(&self, until: u64) -> Result<()> {
         let mut turns = 0;
         while is_thread_alive(self.former.0.load(Relaxed), self.former.1.load(Relaxed)) {
@@ -123,7 +122,7 @@ impl Owner {
         Ok(())
     }
 
-    /// The loop runs: it stays with its thread. True the first time.
+    /// The loop runs, and stays with its thread. Returns true the first time.
     #[inline]
     pub(crate) fn settle(&self) -> bool {
         let is_first = !self.settled.load(Relaxed);
@@ -133,21 +132,21 @@ impl Owner {
         is_first
     }
 
-    /// A forked child has freed its copy of the loop, but for this owner: nobody owns it there, and
-    /// what tells of an exit is not freed.
+    /// A forked child has freed its copy of the loop, except for this owner: no thread owns the
+    /// loop there, and the exit flag is not freed.
     #[cfg(feature = "capi")]
     pub(crate) fn abandon(&mut self) {
         self.leave_to_nobody();
         std::mem::forget(self.exited.get_mut().unwrap_or_else(PoisonError::into_inner).clone());
     }
 
-    /// Nobody owns the loop any more in a forked child.
+    /// In a forked child, no thread owns the loop any more.
     #[cfg(feature = "capi")]
     pub(crate) fn leave_to_nobody(&self) {
         self.thread.store(NOBODY, Relaxed);
     }
 
-    /// Whether the calling thread is the owner, or its image in a forked child.
+    /// Whether the calling thread is the owner, or its copy in a forked child.
     #[cfg(feature = "capi")]
     pub(crate) fn is_of_this_thread(&self) -> bool {
         self.thread.load(Relaxed) == THREAD.get()
@@ -158,7 +157,7 @@ impl Owner {
         self.thread.load(Relaxed) == NOBODY
     }
 
-    /// Whether another thread may adopt the loop, as far as the owner tells.
+    /// Whether the owner permits another thread to adopt the loop.
     pub(crate) fn check_adoptable(&self) -> Result<()> {
         match (self.process.is_current(), self.settled.load(Relaxed)) {
             (false, _) => Err(Error::FORKED),
@@ -175,13 +174,13 @@ impl Owner {
         self.exited.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When the owner exited; 0 if it has not said so.
+    /// When the owner exited; 0 if it has not reported its exit.
     fn exited_at(&self) -> u64 {
         self.exited().load(Acquire)
     }
 }
 
-/// No thread's number.
+/// Not the number of any thread.
 #[cfg(feature = "capi")]
 const NOBODY: u64 = u64::MAX;
 
@@ -190,18 +189,18 @@ static LAST_THREAD: AtomicU64 = AtomicU64::new(0);
 thread_local! {
     /// This thread's number; 0 before it is given one.
     static THREAD: Cell<u64> = const { Cell::new(0) };
-    /// Tells the loops of this thread when it exits; empty before it has any.
+    /// Reports the exit of this thread to its loops; empty until it has any.
     static EXIT: OnceCell<Exit> = const { OnceCell::new() };
 }
 
-/// Sets what it shares with loops when it is dropped, after it has called a function, if there is
-/// one.
+/// When dropped, calls a function, if there is one, and then sets the flag that it shares with
+/// loops.
 struct Exit(TryArc<AtomicU64>, Cell<Option<fn()>>);
 
 impl Drop for Exit {
     fn drop(&mut self) {
         self.1.take().into_iter().for_each(|before| before());
-        // What the thread has done with its loops comes before what its heir does.
+        // The thread's actions on its loops happen before those of its heir.
         self.0.store(boottime().max(1), Release);
     }
 }
@@ -214,20 +213,20 @@ fn number_this_thread() -> u64 {
     THREAD.get()
 }
 
-/// Has a function called before the calling thread counts as exited. False: it counts as that
-/// already. (No function is called where the thread leaves without its destructors.)
+/// Makes a function run before the calling thread counts as exited. False: it counts as exited
+/// already. (Without destructors at the thread's end, the function does not run.)
 #[cfg(feature = "capi")]
 pub(crate) fn before_exit(f: fn()) -> bool {
     EXIT.try_with(|exit| exit.get().map(|exit| exit.1.set(Some(f))).is_some()).unwrap_or(false)
 }
 
-/// What tells of the calling thread's exit.
+/// The exit flag of the calling thread.
 fn exit_of_this_thread() -> Result<TryArc<AtomicU64>> {
     let shared = EXIT.try_with(|exit| match exit.get() {
         Some(exit) => Ok(exit.0.clone()),
         None => TryArc::new(AtomicU64::new(0))
             .map(|fresh| exit.get_or_init(|| Exit(fresh, Cell::new(None))).0.clone()),
     });
-    // A thread that is past its destructors counts as exited at once.
+    // A thread whose destructors have run counts as exited at once.
     shared.unwrap_or_else(|_| TryArc::new(AtomicU64::new(boottime().max(1))))
 }

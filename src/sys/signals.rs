@@ -1,24 +1,22 @@
-//! Signals: which loops want to know of them, and the one signal handler that tells them.
+//! Signals: the loops that handle them, and the one signal handler of the process.
 //!
-//! A signal's disposition belongs to the process. It is taken when the first loop asks for that
-//! signal, and given back when the last one no longer does. No mask is changed: a signalfd needs
-//! one, which every thread and every child process would have to share. Signals come as often as
-//! they can be told apart: like the kernel, a loop notes that one has come, not how often.
+//! A disposition belongs to the process. The first loop that handles a signal replaces it, and the
+//! last one restores it. No mask changes: a signalfd would need one in every thread and child
+//! process. Like the kernel, a loop notes that a signal has arrived, not how often.
 //!
-//! The handler walks a list that changes while it does, and takes no lock. Changes take one, link
-//! and unlink with one store, and free what they have unlinked when no handler runs any more: a
-//! handler that began before the unlinking has counted itself in `running` before it looked at the
-//! list, and one that begins later does not find it.
+//! The handler walks a list without a lock while the list may change. A change takes a lock, links
+//! or unlinks with one store, and frees an unlinked element only when no handler is running: a
+//! handler increments `running` before it reads the list, so a later one does not find the element.
 //!
-//! While the handler runs, all signals wait: what the program does in a handler of its own (a
-//! longjmp, say) must not happen between the steps of this one.
+//! While the handler runs, all signals are blocked, so that a handler of the program (with a
+//! longjmp, for example) cannot interrupt it.
 //!
-//! In a forked child the loops' handlers are void (S33): the former dispositions are restored there
-//! by `pthread_atfork`, and where that does not come (clone, vfork), a signal does what the former
-//! disposition says. A child that makes loops of its own gets a registry of its own.
+//! In a forked child, handlers of loops have no effect (S33): `pthread_atfork` restores the former
+//! dispositions, and where it does not run (clone, vfork), the handler acts as the former
+//! disposition. A child that makes its own loops gets its own registry.
 //!
-//! `unsafe` lives here because a signal handler reaches the list through pointers, and the C
-//! library takes functions as addresses.
+//! `unsafe` is here because a signal handler reads the list through pointers, and the C library
+//! takes functions as addresses.
 
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
@@ -34,19 +32,19 @@ use crate::error::{Error, Result, Sentence};
 use crate::sys::fork::PerProcess;
 use crate::sys::memory::{TryArc, try_box};
 
-/// Signals are numbered from 1 to this.
+/// The greatest signal number; the least is 1.
 const LAST: usize = 64;
 
-/// Who is told of signals.
+/// The receiver of signals.
 pub(crate) trait Target: Send + Sync + 'static {
-    /// A signal has come. Async-signal-safe, and leaves errno alone.
+    /// A signal has arrived. Async-signal-safe, and preserves errno.
     fn signal(&self, signal: c_int);
 }
 
-/// One handler of a loop's for one signal; it ends when this is dropped.
+/// A handler of a loop for one signal; ends when this is dropped.
 pub(crate) struct Registration(TryArc<Watcher>);
 
-/// An element of the list that the signal handler walks. It is there as long as its registration.
+/// An element of the list that the signal handler walks. It lives as long as its registration.
 struct Watcher {
     next: AtomicPtr<Watcher>,
     signal: c_int,
@@ -54,39 +52,38 @@ struct Watcher {
     registry: &'static Registry,
 }
 
-/// Who wants to know of what, in one process.
+/// The watchers of signals in one process.
 struct Registry {
-    /// The process's number, which a child that shares its memory (vfork) does not have.
+    /// The PID, which differs in a child that shares this memory (vfork).
     number: pid_t,
     changes: Mutex<()>,
-    /// How many signal handlers are looking at the lists.
+    /// The number of signal handlers that are reading the lists.
     running: AtomicUsize,
     lists: [AtomicPtr<Watcher>; LAST + 1],
 }
 
 static REGISTRY: PerProcess<Registry> = PerProcess::new();
 
-/// What became of each signal before loops asked for it. A forked child inherits this with the
-/// handlers.
+/// The former disposition of each signal. A forked child inherits this with the handlers.
 static FORMER: [Former; LAST + 1] = [const { Former::new() }; LAST + 1];
 
-/// The signals that loops have asked for; bit 0 is signal 1.
+/// The signals that loops have ever handled; bit 0 is signal 1.
 static TAKEN: AtomicU64 = AtomicU64::new(0);
 
-/// A disposition, in words that a signal handler may read while they change.
+/// A disposition, in words that a signal handler may read during a change.
 struct Former {
     handler: AtomicUsize,
     flags: AtomicI32,
     mask: AtomicU64,
-    /// The thread that calls the handler: one that comes back here from there is in a chain that
-    /// has no end.
+    /// The thread that calls the handler. If that thread calls it again from there, the chain of
+    /// handlers is endless.
     caller: AtomicI32,
 }
 
 const NOT_CATCHABLE: Error = Error::new(Errno::EINVAL, Sentence::NotCatchable);
 
 impl Registration {
-    /// Has `target` told of every `signal` from now on, which is catchable.
+    /// Notifies `target` of each `signal`, which is catchable, from now on.
     pub(crate) fn new(signal: c_int, target: impl Target) -> Result<Registration> {
         let registry = REGISTRY.get(Registry::new)?;
         let target = try_box(target)?;
@@ -103,7 +100,7 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        // In a forked child the list is a copy that nobody walks (S33).
+        // In a forked child, nothing walks its copy of the list (S33).
         if REGISTRY.made().is_some_and(|made| ptr::eq(made, self.0.registry)) {
             self.0.registry.unlink(&self.0);
         } else {
@@ -132,7 +129,7 @@ impl Registry {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a watcher into its list.
+    /// Adds a watcher to its list.
     fn link(&self, watcher: &Watcher) -> Result<()> {
         let _changes = self.lock();
         let list = &self.lists[watcher.signal as usize];
@@ -147,7 +144,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Takes a watcher out of its list, and waits until no signal handler can be looking at it.
+    /// Removes a watcher from its list, and waits until no signal handler can be reading it.
     fn unlink(&self, watcher: &Watcher) {
         let changes = self.lock();
         self.walk(watcher.signal, |link, other| {
@@ -162,12 +159,12 @@ impl Registry {
         self.wait_for_handlers();
     }
 
-    /// Visits the watchers of a signal, each with the link that leads to it. Async-signal-safe as
-    /// far as `visit` is.
+    /// Visits the watchers of a signal, each with the link to it. Async-signal-safe if `visit` is.
     fn walk(&self, signal: c_int, mut visit: impl FnMut(&AtomicPtr<Watcher>, &Watcher)) {
         let Some(mut link) = self.lists.get(signal as usize) else { return };
         self.running.fetch_add(1, Ordering::SeqCst);
-        // SAFETY: what is found in the list is not freed while `running` counts us.
+        // SAFETY: `unlink` guarantees that an element of the list is not freed while `running`
+        // counts us.
         while let Some(watcher) = unsafe { link.load(Ordering::SeqCst).as_ref() } {
             visit(link, watcher);
             link = &watcher.next;
@@ -175,11 +172,11 @@ impl Registry {
         self.running.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Waits until no signal handler can be looking at what is linked no more.
+    /// Waits until no signal handler can be reading an unlinked element.
     fn wait_for_handlers(&self) {
         let mut turns = 0;
         while self.running.load(Ordering::SeqCst) != 0 {
-            // A thread of lower priority may be in one, and get no turn by yielding.
+            // A thread of lower priority may be in one, and would not run while this one yields.
             if turns < 100 {
                 std::thread::yield_now()
             } else {
@@ -189,7 +186,7 @@ impl Registry {
         }
     }
 
-    /// Tells the loops that want to know of a signal; false when there are none. Async-signal-safe.
+    /// Notifies the loops that handle a signal; false if there are none. Async-signal-safe.
     fn tell(&self, signal: c_int) -> bool {
         let mut is_wanted = false;
         self.walk(signal, |_, watcher| {
@@ -211,7 +208,7 @@ impl Former {
     }
 
     fn set(&self, action: &sigaction) {
-        // SAFETY: the set is initialized, and the signal's number is in range.
+        // SAFETY: sigaction has initialized the set, and the signal's number is in range.
         let is_masked =
             |signal: &usize| unsafe { libc::sigismember(&action.sa_mask, *signal as c_int) == 1 };
         let mask = (1..=LAST).filter(is_masked).fold(0, |mask, signal| mask | 1 << (signal - 1));
@@ -232,13 +229,13 @@ impl Former {
 /// Adds signals to a set; bit 0 is signal 1.
 fn add_signals(set: &mut sigset_t, mask: u64) {
     for signal in (1..=LAST).filter(|signal| mask >> (signal - 1) & 1 == 1) {
-        // SAFETY: the set is initialized, and the signal's number is in range.
+        // SAFETY: the caller's set is initialized, and the signal's number is in range.
         unsafe { libc::sigaddset(set, signal as c_int) };
     }
 }
 
-/// Whether a loop may handle a signal. That of a fault would come again as soon as the handler had
-/// returned, for ever. (The C library keeps two more for itself, which sigaction refuses.)
+/// Checks that a loop may handle a signal. A fault would recur as soon as the handler returned.
+/// (The C library reserves two more signals, which sigaction refuses.)
 pub(crate) fn check_catchable(signal: c_int) -> Result<()> {
     let is_fault = matches!(signal, libc::SIGSEGV | libc::SIGBUS | libc::SIGFPE | libc::SIGILL);
     let is_never_caught = matches!(signal, libc::SIGKILL | libc::SIGSTOP);
@@ -249,8 +246,8 @@ pub(crate) fn check_catchable(signal: c_int) -> Result<()> {
     }
 }
 
-/// Makes `on_signal` a signal's handler, and remembers what was. SA_RESTART: what the program has
-/// blocked in goes on.
+/// Installs `on_signal` as the handler of a signal, and stores the former disposition. SA_RESTART:
+/// blocked system calls of the program continue.
 fn take_over(signal: c_int) -> nix::Result<()> {
     let former = swap_action(signal, None)?;
     if former.sa_sigaction != on_signal as *const () as usize {
@@ -265,19 +262,18 @@ fn take_over(signal: c_int) -> nix::Result<()> {
     swap_action(signal, Some(&action)).map(drop)
 }
 
-/// Has every child that `fork` makes restore what was before its parent's loops asked for signals.
+/// Makes every child of `fork` restore the dispositions from before its parent's loops.
 fn restore_in_children() -> nix::Result<()> {
     static IS_DONE: AtomicBool = AtomicBool::new(false);
     extern "C" fn restore() {
-        // The others cost no system call.
+        // Other signals cost no system call.
         let is_taken = |signal: &c_int| TAKEN.load(Ordering::Relaxed) >> (signal - 1) & 1 == 1;
         (1..=LAST as c_int).filter(is_taken).for_each(give_back);
     }
     if IS_DONE.load(Ordering::Acquire) {
         return Ok(());
     }
-    // A child that is forked before it is noted does it once more, which does no harm.
-    // SAFETY: what is called in the child calls nothing but sigaction, which is async-signal-safe.
+    // SAFETY: `restore` calls only sigaction, which is async-signal-safe, and may run twice.
     match unsafe { libc::pthread_atfork(None, None, Some(restore)) } {
         0 => {
             IS_DONE.store(true, Ordering::Release);
@@ -287,12 +283,12 @@ fn restore_in_children() -> nix::Result<()> {
     }
 }
 
-/// Restores what was before loops asked for a signal, unless somebody else has taken it meanwhile.
+/// Restores the former disposition of a signal, unless someone else has changed it meanwhile.
 fn give_back(signal: c_int) {
     let is_ours = swap_action(signal, None)
         .is_ok_and(|action| action.sa_sigaction == on_signal as *const () as usize);
     if is_ours {
-        // It was taken, so it can be given back.
+        // Fails only for a signal that cannot be handled.
         let _ = swap_action(signal, Some(&FORMER[signal as usize].get()));
     }
 }
@@ -302,18 +298,17 @@ fn default_action() -> sigaction {
     unsafe { std::mem::zeroed() }
 }
 
-/// Sets a signal's disposition, if there is one to be set; what it was.
+/// Sets a signal's disposition, if one is given; returns the former one.
 fn swap_action(signal: c_int, action: Option<&sigaction>) -> nix::Result<sigaction> {
     let mut former = default_action();
     let action = action.map_or(ptr::null(), ptr::from_ref);
-    // SAFETY: the handler in the action is `on_signal`, which is async-signal-safe, or was the
-    // program's before; what was is written to a live variable.
+    // SAFETY: the handler in the action is `on_signal`, which is async-signal-safe, or was
+    // installed by the program; sigaction writes the former one to a live variable.
     Errno::result(unsafe { sigaction(signal, action, &mut former) })?;
     Ok(former)
 }
 
-/// The handler of all signals that loops want to know of. Async-signal-safe, and leaves errno
-/// alone.
+/// The handler of all signals that loops handle. Async-signal-safe, and preserves errno.
 extern "C" fn on_signal(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     let errno = Errno::last();
     let is_ours = |registry: &&Registry| registry.number == getpid().as_raw();
@@ -324,9 +319,9 @@ extern "C" fn on_signal(signal: c_int, info: *mut siginfo_t, context: *mut c_voi
     errno.set();
 }
 
-/// Does what the signal would have done before loops asked for it: in a child that shares or has
-/// copied the memory, and when the last loop has just lost its interest. Async-signal-safe as far
-/// as the program's own handler is.
+/// Acts as the former disposition: in a child that shares or has copied the memory, and when the
+/// last loop has just stopped handling the signal. Async-signal-safe if the program's own handler
+/// is.
 fn act_as_former(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     let Some(former) = FORMER.get(signal as usize) else { return };
     match former.handler.load(Ordering::Acquire) {
@@ -334,15 +329,15 @@ fn act_as_former(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
         libc::SIG_DFL => {
             if !matches!(signal, libc::SIGCHLD | libc::SIGCONT | libc::SIGURG | libc::SIGWINCH) {
                 let _ = swap_action(signal, Some(&default_action()));
-                // SAFETY: raise takes any number. The signal is blocked here, and comes when the
-                // handler has returned.
+                // SAFETY: raise takes any number; the signal is blocked here, and is delivered
+                // after the handler returns.
                 unsafe { libc::raise(signal) };
             }
         }
         handler => {
             let thread = gettid().as_raw();
-            // A handler that was installed after the loops' and calls it, as it calls what was
-            // there before, comes back here.
+            // A handler that was installed later and calls its predecessor, which is `on_signal`,
+            // returns here.
             if former.caller.swap(thread, Ordering::Relaxed) != thread {
                 call_former(former, handler, signal, info, context);
                 former.caller.store(0, Ordering::Relaxed);
@@ -351,8 +346,8 @@ fn act_as_former(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     }
 }
 
-/// Calls a handler of the program's, with the signals blocked that it asked for, and those that
-/// were when the signal came.
+/// Calls a handler of the program, with the signals blocked that it asked for and those that were
+/// blocked when the signal arrived.
 fn call_former(
     former: &Former,
     handler: usize,
@@ -360,7 +355,7 @@ fn call_former(
     info: *mut siginfo_t,
     context: *mut c_void,
 ) {
-    // SAFETY: the kernel gives a handler with SA_SIGINFO a context.
+    // SAFETY: the kernel passes a valid context to a handler with SA_SIGINFO.
     let mut mask = unsafe { (*context.cast::<libc::ucontext_t>()).uc_sigmask };
     let flags = former.flags.load(Ordering::Relaxed);
     let own = if flags & libc::SA_NODEFER == 0 { 1 << (signal - 1) } else { 0 };
@@ -395,7 +390,7 @@ mod tests {
     #[test]
     fn s11_a_watcher_is_freed_when_no_signal_handler_can_see_it() {
         let registration = Registration::new(libc::SIGUSR2, Nobody).unwrap();
-        // As a signal handler has it that walks the list.
+        // As a signal handler that is walking the list.
         let registry = REGISTRY.get(Registry::new).unwrap();
         registry.running.fetch_add(1, Ordering::SeqCst);
         let has_returned = AtomicBool::new(false);
