@@ -228,7 +228,8 @@ impl<L: 'static> Pool<L> {
     }
 
     /// Calls `f` for the holder of the lock. With `tsan`, which `tests/tsan/run` sets, repeats the
-    /// lock's order for the thread sanitizer: std is built without it, so it misses waits for locks.
+    /// lock's order for the thread sanitizer, which misses std's waits for a lock: std is built
+    /// without it.
     fn ordered<R>(&self, state: &mut State<L>, f: impl FnOnce(&mut State<L>) -> R) -> R {
         #[cfg(tsan)]
         static ORDER: AtomicBool = AtomicBool::new(false);
