@@ -140,7 +140,7 @@ impl Entry {
 
     /// An entry whose operation, by its properties, uses no memory.
     #[inline]
-    pub(crate) fn pointless(sqe: Sqe) -> Entry {
+    pub(crate) fn without_pointers(sqe: Sqe) -> Entry {
         assert!(sqe.points_at_nothing(), "somebody has to vouch for what the entry points to");
         Entry(sqe)
     }

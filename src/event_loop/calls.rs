@@ -265,7 +265,6 @@ impl Loop {
         Ok(schedule.add_signal(signal, callback, registration))
     }
 
-    /// The callback of a handle.
     #[cfg(feature = "capi")]
     pub(crate) fn source(&self, handle: Handle) -> Result<crate::abi::source::Source> {
         self.schedule.borrow().source(handle)

@@ -77,7 +77,7 @@ impl Loop {
 
 /// The request for the kernel.
 fn entry(child: &Child) -> Entry {
-    Entry::pointless(match &child.pidfd {
+    Entry::without_pointers(match &child.pidfd {
         None => Sqe {
             opcode: opcodes::WAITID,
             fd: child.pid,

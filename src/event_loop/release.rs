@@ -130,7 +130,6 @@ impl Unjoined {
     }
 }
 
-/// Calls `f`, and returns the payload of its panic.
 pub(super) fn attempt(f: impl FnOnce()) -> Option<Payload> {
     catch_unwind(AssertUnwindSafe(f)).err()
 }

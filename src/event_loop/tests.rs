@@ -1,4 +1,5 @@
-//! What only the inside can see of an iteration: readings of the clock, completions of nobody's.
+//! Tests of an iteration that need access to its internals: readings of the clock, completions of
+//! the ring's own requests, injected faults.
 
 use std::cell::{Cell, RefCell};
 use std::io::Write;
@@ -13,7 +14,7 @@ use crate::event_loop::watch::Events;
 use crate::kernel::Waited;
 use crate::time::{Time, readings};
 
-/// Schedules a chain of calls, each in an iteration of its own.
+/// Schedules a chain of calls, each in its own iteration.
 fn chain(lp: &Loop, left: u32) {
     if left > 0 {
         lp.call_soon(move |lp| chain(lp, left - 1)).unwrap();
@@ -35,14 +36,14 @@ fn s05_the_clock_is_read_once_an_iteration_and_not_at_all_while_no_timer_is_pend
     }
 }
 
-/// A loop that has many completions at once.
+/// A loop with many completions at once.
 fn flooded(completions: u64, sq_entries: u32, cq_entries: u32) -> Loop {
     let lp = Loop::builder().sq_entries(sq_entries).cq_entries(cq_entries).build().unwrap();
     lp.kernel.borrow_mut().uring().flood(completions);
     lp
 }
 
-/// Runs until all of a flood is taken.
+/// Runs until all completions of a flood are taken.
 fn take_flood(lp: &Loop, completions: u64) {
     while lp.metrics().completed < completions {
         lp.run_once(Duration::ZERO).unwrap();
@@ -82,11 +83,11 @@ fn s27_a_wake_that_comes_after_watching_ends_the_wait_where_a_poll_completes_onc
         lp.kernel.borrow_mut().watch_wakes(lp.shared.eventfd()).unwrap();
         assert!(lp.shared.inbox.fall_asleep());
         lp.remote().wakeup().unwrap();
-        // It would never return if the wake had been taken for an old one.
+        // This would never return if the wake had been taken for an earlier one.
         assert_eq!(lp.kernel.borrow_mut().wait(u64::MAX), Ok(Waited::Completed));
         assert!(lp.shared.inbox.wake_up());
         lp.kernel.borrow_mut().reap(|_| {});
-        // An old one does not end the next wait.
+        // An earlier wake does not end the next wait.
         let soon = Time::now() + Duration::from_millis(1);
         lp.kernel.borrow_mut().watch_wakes(lp.shared.eventfd()).unwrap();
         assert_eq!(lp.kernel.borrow_mut().wait(soon.as_nanos()), Ok(Waited::Completed));
@@ -95,19 +96,19 @@ fn s27_a_wake_that_comes_after_watching_ends_the_wait_where_a_poll_completes_onc
     }
 }
 
-/// Has the kernel refuse so many enters.
+/// Makes the kernel refuse so many enters.
 fn refuse_enters(lp: &Loop, count: u32, errno: i32) {
     lp.kernel.borrow_mut().uring().faults.enters = (count, errno);
 }
 
-/// Has the kernel lose the next completion.
+/// Makes the kernel lose the next completion.
 fn lose_next(lp: &Loop) {
     lp.kernel.borrow_mut().uring().faults.loses_next = true;
 }
 
 type Results = Rc<RefCell<Vec<Result<usize, i32>>>>;
 
-/// Receives on a socket; what came of it is noted.
+/// Receives on a socket, and notes the result.
 fn receive(lp: &Loop, socket: &UnixStream, results: &Results) -> Handle {
     let results = Rc::clone(results);
     let note = move |_: &Loop, result: Result<usize, Error>, _| {
@@ -116,8 +117,8 @@ fn receive(lp: &Loop, socket: &UnixStream, results: &Results) -> Handle {
     lp.recv(socket.try_clone().unwrap(), Vec::with_capacity(8), 0, note).unwrap()
 }
 
-/// A loop with a receive for which there is data, and a watcher that is ready and does not count.
-/// Where the queue has one entry, what the kernel is told of the watcher has no room in it.
+/// A loop with a receive whose data has arrived, and a ready watcher that is not referenced. If the
+/// queue has one entry, the request of the watcher does not fit.
 fn receive_and_watch(sq_entries: u32, results: &Results) -> Loop {
     let lp = Loop::builder().sq_entries(sq_entries).build().unwrap();
     let (socket, mut peer) = UnixStream::pair().unwrap();
@@ -157,7 +158,7 @@ fn s28_a_run_goes_on_after_one_that_said_eagain() {
     }
 }
 
-/// The cancel of an operation finds the queue full, and is the first entry to be refused.
+/// The cancel of an operation finds the queue full, and is the first refused entry.
 #[test]
 fn s22_close_ends_where_a_full_queue_is_refused() {
     let lp = Loop::builder().sq_entries(1).build().unwrap();
@@ -189,7 +190,7 @@ fn s28_a_lost_completion_is_told_and_its_operation_ends_when_cancelled() {
             lp.run_once(Duration::from_secs(1)).unwrap();
         }
         assert_eq!(*results.borrow(), [Err(libc::EBADR)]);
-        // Others are not touched.
+        // Other watchers are not affected.
         assert!(lp.is_pending(other));
         peer.write_all(b"data").unwrap();
         assert_eq!(lp.run(), Ok(Outcome::Done));
@@ -201,7 +202,7 @@ fn s28_a_lost_completion_is_told_and_its_operation_ends_when_cancelled() {
 fn s28_a_lost_completion_is_told_to_a_host_by_the_next_run() {
     let lp = Loop::new().unwrap();
     lp.fd().unwrap();
-    // The end of the run arms it, and so enters the kernel.
+    // The end of the run arms the timeout, and so enters the kernel.
     lp.call_later(Duration::from_secs(3600), |_| {}).unwrap();
     lp.call_soon(|lp| refuse_enters(lp, 1, libc::EBADR)).unwrap();
     assert_eq!(lp.run_once(Duration::ZERO), Ok(1));
@@ -264,7 +265,7 @@ fn s28_a_loss_that_a_cancel_meets_is_told_by_the_run() {
     lp.kernel.borrow_mut().uring().faults.settle_loses = true;
     lp.cancel(watchers[0]).unwrap();
     if lp.kernel.borrow_mut().uring().faults.settle_loses {
-        // The kernel puts no work off: before 6.1, and as on these.
+        // The kernel defers no work: before 6.1, and in this case.
         return;
     }
     assert_eq!(lp.run_once(Duration::ZERO), Err(Error::COMPLETION_LOST));
@@ -284,21 +285,22 @@ fn s22_what_an_accept_waits_for_is_not_closed_for_a_connection() {
         |result| Completed { number: crate::abi::completion::number(handle), result, flags: 0 };
     let (bystander, _peer) = UnixStream::pair().unwrap();
     let mut schedule = lp.schedule.borrow_mut();
-    // It would not wait, as kernels until 5.17 say of O_NONBLOCK, and a poll does that.
+    // The accept returned EAGAIN, as kernels until 5.17 do with O_NONBLOCK, and a poll waits
+    // instead.
     schedule.completed(completed(-libc::EAGAIN));
     let Ok(Some(DeferredSubmission::Submit(entry, _))) = schedule.next_submission() else {
         panic!("the accept is not tried again")
     };
     assert_eq!(entry.opcode, crate::abi::opcodes::POLL_ADD);
-    // There is no memory for the result, which says for what it is ready: a number that is also
-    // that of a descriptor.
+    // Without memory for the result of the poll, it is discarded: its events, a number that is also
+    // that of an open descriptor.
     schedule.discard(completed(bystander.as_raw_fd()));
     assert!(bystander.peer_addr().is_ok());
 }
 
 #[test]
 fn s22_a_lost_completion_does_not_hold_up_close() {
-    // Lost before the close, or in it.
+    // Lost before the close, or during it.
     for is_before in [true, false] {
         let lp = Loop::new().unwrap();
         let (socket, mut peer) = UnixStream::pair().unwrap();

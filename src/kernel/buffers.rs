@@ -153,7 +153,6 @@ impl Kernel {
 }
 
 impl Pool {
-    /// Checks the number and the size of buffers.
     pub(crate) fn check_sizes(count: u32, size: u32) -> Result<()> {
         let is_in_range =
             (1..=LARGEST_COUNT).contains(&count) && size > 0 && i32::try_from(size).is_ok();
@@ -258,7 +257,6 @@ impl Pool {
         self.buffer(bid).wrapping_add(filled.min(self.size) as usize)
     }
 
-    /// A callback no longer uses a part.
     pub(crate) fn part_done(&self, data: *const u8) {
         if let Some(bid) = self.find(data) {
             self.drop_part(bid);
@@ -279,7 +277,6 @@ impl Pool {
         Ok(())
     }
 
-    /// Returns a part that was kept.
     #[cfg(feature = "capi")]
     pub(crate) fn give_back(&self, data: *const u8) -> Result<()> {
         let bid = self.find(data).ok_or(Error::NOT_A_BUFFER)?;
@@ -302,7 +299,6 @@ impl Pool {
         self.available.get() > 0
     }
 
-    /// Whether an operation waits, and a buffer is free.
     pub(crate) fn may_resume(&self) -> bool {
         self.has_available() && !self.waiting.borrow().is_empty()
     }
@@ -329,7 +325,6 @@ impl Pool {
         data.wrapping_add(usize::from(bid) * self.size as usize)
     }
 
-    /// The buffer that contains an address.
     fn find(&self, data: *const u8) -> Option<u16> {
         let offset = (data as usize).checked_sub(self.data.0.as_ptr() as usize)?;
         let bid = offset / self.size as usize;

@@ -45,7 +45,6 @@ pub(crate) struct Traffic {
 /// because distributions backport.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Features {
-    /// A bit for each operation.
     operations: [u64; 4],
 }
 
@@ -75,7 +74,6 @@ impl Features {
         Features { operations }
     }
 
-    /// Whether the kernel has an operation.
     #[inline]
     pub(crate) fn supports(&self, opcode: u8) -> bool {
         self.operations[usize::from(opcode) / 64] >> (opcode % 64) & 1 == 1

@@ -43,7 +43,6 @@ struct Events {
     gathered: Vec<u8>,
 }
 
-/// The trace files of this process.
 static FILES: PerProcess<Mutex<Vec<Trace>>> = PerProcess::new();
 
 /// The number of bytes gathered before a write.
@@ -115,12 +114,10 @@ impl TraceFile {
         }
     }
 
-    /// The calling thread posts.
     pub(crate) fn post(&self) {
         self.add("i", "post", monotonic(), |event| event.write_str(r#"post","s":"t""#));
     }
 
-    /// Writes the gathered events.
     pub(crate) fn flush(&self) {
         if self.process.is_current() {
             lock(&self.events).write();

@@ -48,9 +48,9 @@ impl AcceptMulti {
 impl Driver for AcceptMulti {
     fn entry(&mut self) -> Option<Entry> {
         Some(match self.waits_for {
-            WaitsFor::Connection => Entry::pointless(self.accept),
+            WaitsFor::Connection => Entry::without_pointers(self.accept),
             WaitsFor::Readiness => {
-                Entry::pointless(poll(Number(self.accept.fd), libc::POLLIN).into_sqe())
+                Entry::without_pointers(poll(Number(self.accept.fd), libc::POLLIN).into_sqe())
             }
             WaitsFor::Time => Entry::timeout(&REST),
         })

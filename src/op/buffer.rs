@@ -16,8 +16,9 @@ use crate::error::{Error, Result, Sentence};
 
 /// A buffer from which an operation takes its data.
 ///
-/// # Safety The bytes keep their address and their values when the value is moved, until it is
-/// dropped or borrowed mutably.
+/// # Safety
+/// The bytes keep their address and their values when the value is moved, until it is dropped or
+/// borrowed mutably.
 pub unsafe trait Buffer: 'static {
     /// All of the bytes.
     fn bytes(&self) -> &[u8];
@@ -83,15 +84,17 @@ unsafe impl Buffer for Arc<[u8]> {
 /// A buffer into which an operation writes its data. A `Box<[u8]>` is overwritten from its
 /// beginning. A `Vec<u8>` is appended to, within its spare capacity, and its length is set.
 ///
-/// # Safety The space keeps its address, and nothing else uses it, when the value is moved, until
-/// it is dropped or borrowed.
+/// # Safety
+/// The space keeps its address, and nothing else uses it, when the value is moved, until it is
+/// dropped or borrowed.
 pub unsafe trait BufferMut: 'static {
     /// The address of the space for data, and its size in bytes. Constant until `filled` is called.
     fn room(&mut self) -> (*mut u8, usize);
 
     /// Notes that `count` bytes have been written, from the beginning of the space.
     ///
-    /// # Safety The bytes have been written, and fit into the space.
+    /// # Safety
+    /// The bytes have been written, and fit into the space.
     unsafe fn filled(&mut self, count: usize);
 }
 

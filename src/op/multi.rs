@@ -97,13 +97,11 @@ impl Loop {
         self.free_pool(&buffers.0)
     }
 
-    /// The driver of an accept with many results.
     pub(crate) fn accepting(&self, fd: RawFd, flags: c_int) -> Result<Box<AcceptMulti>> {
         // Multishot accept came with 5.19, as did SOCKET, which can be probed.
         try_box(AcceptMulti::new(fd, flags, self.supports(opcodes::SOCKET)))
     }
 
-    /// The driver of a receive with many results.
     pub(crate) fn receiving(&self, fd: RawFd, pool: &TryArc<Pool>) -> Result<Box<RecvMulti>> {
         if !self.has_pool(pool) {
             return Err(Error::FOREIGN_BUFFERS);

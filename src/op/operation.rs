@@ -37,9 +37,10 @@ pub(crate) struct Op<D, M> {
 
 /// The data of an operation: the memory that it uses, and the meaning of its result.
 ///
-/// # Safety Each address that `point` writes into the entry is that of memory of the data, or of
-/// memory that lives as long. The kernel may use it as the entry says, while the data is not moved
-/// (if it `IS_INLINE`), used or dropped. `point` leaves no other address in the entry.
+/// # Safety
+/// Each address that `point` writes into the entry is that of memory of the data, or of memory that
+/// lives as long. The kernel may use it as the entry says, while the data is not moved (if it
+/// `IS_INLINE`), used or dropped. `point` leaves no other address in the entry.
 pub(crate) unsafe trait OpData: 'static {
     /// The result, with the buffers that were given.
     type Output;

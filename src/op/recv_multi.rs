@@ -112,7 +112,7 @@ impl RecvMulti {
 impl Driver for RecvMulti {
     /// The entry points at nothing; the pool owns the buffers that the kernel picks.
     fn entry(&mut self) -> Option<Entry> {
-        Some(Entry::pointless(self.sqe()))
+        Some(Entry::without_pointers(self.sqe()))
     }
 
     fn completed(&mut self, completed: Completed) -> Step {

@@ -99,7 +99,6 @@ impl<L: 'static> Schedule<L> {
         Ok(())
     }
 
-    /// Ends the registration of a signal handler.
     pub(super) fn leave_signal(&mut self, index: u32) {
         self.signals.retain(|(_, handle)| handle.index() != index);
         if let Some(extra) = self.extras.get_mut(&index) {

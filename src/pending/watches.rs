@@ -256,7 +256,7 @@ impl<L: 'static> Schedule<L> {
         operations.submitted(poll);
         let sqe =
             Sqe { opcode: opcodes::POLL_ADD, fd, op_flags: poll_events(wanted), ..Sqe::default() };
-        Some(DeferredSubmission::Submit(Entry::pointless(sqe), handle))
+        Some(DeferredSubmission::Submit(Entry::without_pointers(sqe), handle))
     }
 
     /// Arms no more polls, and cancels the armed ones. Returns whether there are watchers.

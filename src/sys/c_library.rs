@@ -114,7 +114,6 @@ impl Thread {
     }
 }
 
-/// The function of a thread.
 pub(crate) trait Run: Send + Sync + 'static {
     fn run(&self);
 }

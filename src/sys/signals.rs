@@ -129,7 +129,6 @@ impl Registry {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a watcher to its list.
     fn link(&self, watcher: &Watcher) -> Result<()> {
         let _changes = self.lock();
         let list = &self.lists[watcher.signal as usize];

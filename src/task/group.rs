@@ -208,7 +208,6 @@ impl<T: 'static, E: 'static> Members<T, E> {
         Ok(())
     }
 
-    /// The error of a task that is being polled.
     fn panicked(payload: Payload) -> GroupError<E> {
         let error = Loop::with_running(|lp| {
             JoinError::panicked(payload, lp.expect("a task is polled by its loop").shared())

@@ -22,7 +22,7 @@ struct Bed<'a> {
     join: JoinHandle<()>,
 }
 
-/// Checks what is done with a bed, in every order.
+/// Checks a test bed in every order.
 fn check(f: impl Fn(Bed<'_>) + Send + Sync + 'static) {
     loom::model(move || {
         let shared = Shared::new(Process::current().unwrap(), false, None).unwrap();
@@ -33,13 +33,13 @@ fn check(f: impl Fn(Bed<'_>) + Send + Sync + 'static) {
 }
 
 impl Bed<'_> {
-    /// A thread with a waker of its own.
+    /// A thread with its own waker.
     fn waker(&self, f: impl FnOnce(Waker) + 'static) -> thread::JoinHandle<()> {
         let waker = self.slotted.task.waker().clone();
         thread::spawn(move || f(waker))
     }
 
-    /// The loop's thread gives up its references, then closes the inbox.
+    /// The loop's thread drops its references, then closes the inbox.
     fn end(self, threads: impl IntoIterator<Item = thread::JoinHandle<()>>) {
         drop((self.slotted, self.join));
         receive(self.shared.inbox.close());
@@ -47,7 +47,7 @@ impl Bed<'_> {
     }
 }
 
-/// What the loop does with posts; tells how often the task was among them.
+/// Handles posts as the loop does; returns how often the task was among them.
 fn receive(mut posts: Posts<Loop>) -> usize {
     std::iter::from_fn(|| posts.pop()).map(Post::unpack).count()
 }
@@ -58,12 +58,12 @@ fn s27_each_wake_is_followed_by_a_poll_that_sees_what_was_done_before() {
         let done = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
         let threads = done.clone().map(|done| {
             bed.waker(move |waker| {
-                // The order is the wake's.
+                // The wake alone provides the order.
                 done.store(true, Ordering::Relaxed);
                 waker.wake_by_ref();
             })
         });
-        // The task is polled after a wake alone: if one were lost, this would go on for ever.
+        // The task is polled only after a wake: if one were lost, this would never end.
         let mut seen = 0;
         while seen < 2 {
             let count = receive(bed.shared.inbox.take());
@@ -74,7 +74,7 @@ fn s27_each_wake_is_followed_by_a_poll_that_sees_what_was_done_before() {
                 thread::yield_now();
             }
         }
-        // The second wake may come after the poll that has seen all.
+        // The second wake may come after the poll that has seen everything.
         bed.end(threads);
     });
 }

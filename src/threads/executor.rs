@@ -119,7 +119,6 @@ impl<L: 'static> Executor<L> {
         Ok((work, ticket))
     }
 
-    /// Begins the work of an operation.
     pub(crate) fn begin(&self, ticket: u32, job: Job, handle: Handle) {
         let Some(pool) = self.pool.get() else { return };
         pool.with(|state| {
@@ -198,7 +197,6 @@ impl<L: 'static> Drop for Executor<L> {
 }
 
 impl<L: 'static> Pool<L> {
-    /// Calls `f` with the lock held.
     fn with<R>(&self, f: impl FnOnce(&mut State<L>) -> R) -> R {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         self.ordered(&mut state, f)
@@ -292,7 +290,6 @@ fn start_thread<L>(pool: &TryArc<Pool<L>>, state: &mut State<L>) -> Result<()> {
 }
 
 impl<L: 'static> Run for Pool<L> {
-    /// The function of a thread.
     fn run(&self) {
         // The name is only informative, so an error is ignored.
         let _ = prctl::set_name(c"ringloop");

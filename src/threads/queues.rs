@@ -18,7 +18,6 @@ pub(crate) struct Queues<L: 'static> {
     queues: [List; 4],
 }
 
-/// The queue of a piece of work.
 #[derive(Clone, Copy)]
 pub(crate) enum Queue {
     /// No work: the ticket is free.
@@ -113,12 +112,10 @@ impl<L: 'static> Queues<L> {
         self.tasks[ticket as usize].handle.take()
     }
 
-    /// Returns the post of a task to it.
     pub(crate) fn give_back(&mut self, ticket: u32, post: Post<L>) {
         self.tasks[ticket as usize].post = Some(post);
     }
 
-    /// Appends a task to a queue.
     pub(crate) fn put(&mut self, queue: Queue, ticket: u32) {
         let list = &mut self.queues[queue as usize];
         list.count += 1;
@@ -131,7 +128,6 @@ impl<L: 'static> Queues<L> {
         (task.next, task.previous) = (NONE, last);
     }
 
-    /// Takes the first task of a queue.
     pub(crate) fn take(&mut self, queue: Queue) -> Option<u32> {
         let first = self.queues[queue as usize].first;
         if first == NONE {
@@ -141,7 +137,6 @@ impl<L: 'static> Queues<L> {
         Some(first)
     }
 
-    /// Removes a task from its queue.
     fn unlink(&mut self, queue: Queue, ticket: u32) {
         let list = &mut self.queues[queue as usize];
         let Task { next, previous, .. } = self.tasks[ticket as usize];

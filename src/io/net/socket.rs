@@ -79,7 +79,6 @@ pub(super) fn peer_addr<A: Family>(fd: impl AsFd) -> Result<A> {
     net::getpeername(fd).map_err(refused)?.and_then(A::of).ok_or(Error::BAD_ADDRESS)
 }
 
-/// Formats a socket with its addresses.
 pub(super) fn debug<A: Family>(
     name: &str,
     fd: &OwnedFd,

@@ -174,7 +174,7 @@ impl Kernel {
     /// Queues an entry that points at nothing; a full queue is submitted first.
     fn push_own(&mut self, sqe: Sqe, number: u64) -> Result<()> {
         self.reserve(1)?;
-        self.queues.push(Entry::pointless(sqe), number);
+        self.queues.push(Entry::without_pointers(sqe), number);
         Ok(())
     }
 

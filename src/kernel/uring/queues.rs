@@ -22,7 +22,6 @@ const _: () = assert!(size_of::<squeue::Entry>() == size_of::<Sqe>());
 pub(super) struct Queues {
     pub(super) uring: ManuallyDrop<IoUring>,
     pub(super) process: Process,
-    /// The number of entries that have been queued.
     pushed: u64,
     /// The numbers of the last entries, as many as the queue holds, a power of two. The n-th entry
     /// is at index n modulo this count.

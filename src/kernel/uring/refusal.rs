@@ -58,7 +58,6 @@ impl Kernel {
         Ok(Waited::Completed)
     }
 
-    /// The number of completions that the kernel has lost.
     pub(super) fn count_dropped(&mut self) -> u32 {
         #[cfg(test)]
         if self.faults.drops > 0 {
@@ -132,7 +131,6 @@ impl Faults {
     }
 }
 
-/// Functions only for tests.
 #[cfg(test)]
 impl Kernel {
     pub(crate) fn uring(&mut self) -> &mut Kernel {

@@ -13,7 +13,6 @@ use crate::abi::opcodes::{self, Version};
 use crate::error::{Error, Result, Sentence};
 use crate::sys::c_library::variable;
 
-/// Sets the flags of one step of the ladder.
 type Rung = fn(&mut io_uring::Builder);
 
 /// The steps from the best down, each with the first version that has its flags. A kernel that does

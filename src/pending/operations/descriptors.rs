@@ -10,7 +10,6 @@ use crate::error::Result;
 use crate::pending::IndexHash;
 use crate::pending::slots::NO_SLOT;
 
-/// The links of an entry in a list.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Neighbours {
     pub(crate) next: u32,
@@ -52,7 +51,6 @@ impl EntryList {
         }
     }
 
-    /// Removes an entry from its list.
     pub(crate) fn remove(&mut self, entries: &mut [Operation], which: Which, index: u32) {
         let Neighbours { next, previous } = std::mem::take(which(&mut entries[index as usize]));
         match previous {

@@ -49,7 +49,6 @@ impl Bucket {
         self.first.when
     }
 
-    /// The position of the next entry.
     pub(super) fn end(&self) -> Mark {
         Mark { chunk: self.tail, filled: ENTRIES - self.room as usize, len: self.len() }
     }

@@ -1,4 +1,4 @@
-//! The queue agrees with a sorted list, leaves the dead alone, and needs no memory when timers
+//! The queue agrees with a sorted list, leaves cancelled timers, and needs no memory when timers
 //! leave.
 
 use super::*;
