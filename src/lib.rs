@@ -55,8 +55,8 @@
 //!
 //! - A loop belongs to one thread. Callbacks get `&Loop` and may call all of its methods.
 //! - An error is a value: an errno and a sentence. No error loses data.
-//! - The library needs Linux 5.10 and uses further features up to 6.1 and later. Where io_uring is
-//!   disabled, making a loop fails with an error that explains the cause.
+//! - The library needs Linux 5.10, and works best from 6.1. Where io_uring is disabled, making a
+//!   loop fails with an error that explains the cause.
 //!
 //! # Features
 //!

@@ -184,8 +184,8 @@ impl Loop {
     }
 
     /// Cancels all operations and waits until the kernel has released them and begun work has
-    /// ended, at most `limit` nanoseconds, then ETIMEDOUT. Their results stay queued. Allocates
-    /// only what it can do without (S31).
+    /// ended, at most `limit` nanoseconds, then ETIMEDOUT. Their results stay queued. Works
+    /// also when memory is refused (S31).
     fn drain(&self, limit: u64) -> Result<()> {
         let (mut schedule, mut kernel) = (self.schedule.borrow_mut(), self.kernel.borrow_mut());
         if !schedule.is_kernel_busy() && !schedule.has_operations() {

@@ -1,8 +1,7 @@
 //! S5 (a): submits queued entries, and sleeps if nothing is ready.
 //!
 //! A loop with a virtual clock jumps to the next deadline instead (S36). A sleep relies on
-//! `threads::inbox` for wakes, and never ends after a deadline by more than the slack plus the
-//! kernel's timer delay.
+//! `threads::inbox` for wakes.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

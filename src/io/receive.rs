@@ -1,7 +1,7 @@
 //! Receiving into a buffer, and accepting connections, without loss when the future is dropped:
 //! data or a connection that had arrived stays with the descriptor, and the next receive takes it.
 //!
-//! Relies on `turn` for the order. Only the space of the dropped future's buffer limits the data.
+//! Relies on `turn` for the order.
 
 use std::os::fd::OwnedFd;
 use std::task::{Context, Poll};

@@ -1,6 +1,5 @@
-//! The counters of a loop (S35). Counting costs an addition to memory that is in the cache.
-//!
-//! Only the loop's thread counts. Counters never reset.
+//! The counters of a loop (S35), which never reset. Counting costs an addition to memory that is in
+//! the cache.
 
 /// Counters of a loop since it was made; see [`Loop::metrics`](crate::Loop::metrics).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

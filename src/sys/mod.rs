@@ -1,7 +1,7 @@
 //! State of the process: forks, signal dispositions, children, environment, and fallible
 //! allocation.
 //!
-//! This room does not know loops, and imports only errors, time and `abi`.
+//! This room does not know loops, and imports only errors and time.
 
 #[allow(unsafe_code)]
 pub(crate) mod c_library;
