@@ -7,34 +7,42 @@
  *     loop.call_later(100ms, [] { std::puts("hello"); });
  *     loop.run();
  *
- * Compile with `pkg-config --cflags --libs ringloop`. ringloop.h is the manual: what it says of order, time, threads, forks, costs and
- * errors holds here too, and every function of its can be called with `loop.get()` and the handles that come from here. This header adds:
+ * Compile with `pkg-config --cflags --libs ringloop`. ringloop.h is the manual: its rules for order, time,
+ * threads, forks, costs and errors hold here too. Every function of ringloop.h can be called with `loop.get()` and the
+ * handles of this header. This header adds:
  *
- *   Ownership  A Loop closes itself, a Handle cancels, a Remote counts. LoopRef is a pointer to a loop that somebody else owns, and has
- *              all the functions; callbacks get one.
- *   Callbacks  Anything that can be called, also what can only be moved. It gets the arguments of the C callback without `arg`, with a
- *              LoopRef before them or without: `[](LoopRef loop, int fd, uint32_t events)`, `[](int fd, uint32_t events)`. It is moved in,
- *              and destroyed exactly once, on the loop's thread: after its last call, when it is cancelled, when the loop is closed, or at
- *              once when it was refused. So a buffer that it owns is there as long as the kernel uses it; take its address before the
- *              call, for which of two arguments is made first, the address or the callable, is the compiler's choice.
- *   Cost       A callable that is trivial to copy and to destroy, no larger than a pointer, and can be called while const (a lambda that
- *              captures `this`, or one reference) travels in the `arg`, and each call is one of a copy: nothing is allocated. All others
- *              cost an allocation and a release hook.
- *   Time       Durations and time points of std::chrono. What is not a whole number of nanoseconds is rounded up, so that nothing is
- *              early; a negative duration and NaN count as 0; from 9.2e18 ns (291 years) on it is LOOP_NEVER. Time points are those of
- *              std::chrono::steady_clock, which is CLOCK_MONOTONIC in libstdc++ and in libc++ on Linux; those of a loop with
- *              LOOP_VIRTUAL_TIME are on its own clock.
- *   Errors     What fails throws std::system_error, with the errno as its code() (of std::generic_category()) and the sentence of
- *              loop_last_error() in its what(). Nothing is lost then, as in C; but a callable that was moved in is gone. What comes as
- *              the result of an operation is no exception: see error_of(). std::bad_alloc comes from `new`.
- *   Exceptions What a callback throws ends its run as loop_break() does, the rest of the batch stays first in line, and run(),
- *              run_forever() or run_once() throws it. Where the loop is run by C's loop_run() instead, nobody can take it, and it ends the
- *              program by std::terminate(). So does what a destructor of a callable throws, and what a callback of a plugin (dlopen())
- *              throws in a run of the program's, unless that is linked with -rdynamic.
- *   Without    With -fno-exceptions, what would throw returns -errno (or false) as C does, and a loop that could not be made is empty:
- *              `if (!loop) puts(loop_last_error());`. Memory that `new` does not get ends the program.
+ *   Ownership  A Loop closes itself, a Handle cancels, a Remote counts. LoopRef is a pointer to a loop that another
+ *              object owns, and has all the functions; callbacks get one.
+ *   Callbacks  Every callable is accepted, also one that can only be moved. It gets the arguments of the C callback
+ *              without `arg`, with or without a LoopRef before them: `[](LoopRef loop, int fd, uint32_t events)`,
+ *              `[](int fd, uint32_t events)`. The callable is moved in, and destroyed exactly once, on the loop's
+ *              thread: after its last call, when it is cancelled, when the loop is closed, or at once when it was
+ *              refused. Therefore a buffer that the callable owns lives as long as the kernel uses it. Take the address
+ *              of such a buffer before the call, since the compiler chooses which of two arguments is made first, the
+ *              address or the callable.
+ *   Cost       A callable travels in the `arg`, without an allocation, if it is trivial to copy and to destroy, no
+ *              larger than a pointer, and callable while const (a lambda that captures `this`, or one reference). Each
+ *              call is then a call of a copy. Every other callable costs an allocation and a release hook.
+ *   Time       Durations and time points of std::chrono. A duration that is not a whole number of nanoseconds is
+ *              rounded up, so that nothing is early; a negative duration and NaN count as 0; from 9.2e18 ns (291 years)
+ *              on a duration is LOOP_NEVER. Time points are those of std::chrono::steady_clock, which is
+ *              CLOCK_MONOTONIC in libstdc++ and in libc++ on Linux. The time points of a loop with LOOP_VIRTUAL_TIME
+ *              are on its own clock.
+ *   Errors     A function that fails throws std::system_error, with the errno as its code() (of
+ *              std::generic_category()) and the sentence of loop_last_error() in its what(). Nothing is lost then, as
+ *              in C, except a callable that was moved in. The result of an operation is not an exception: see
+ *              error_of(). `new` throws std::bad_alloc.
+ *   Exceptions An exception of a callback ends the run as loop_break() does: the rest of the batch stays at the front
+ *              of the ready queue, and run(), run_forever() or run_once() throws the exception. In a run of C's
+ *              loop_run() no function can take the exception, and it ends the program by std::terminate(). So does an
+ *              exception of a callable's destructor, and an exception of a callback of a plugin (dlopen()) in a run of
+ *              the program, unless the program is linked with -rdynamic.
+ *   Without    With -fno-exceptions, a function that would throw returns -errno (or false) as in C, and a loop that
+ *              could not be made is empty: `if (!loop) puts(loop_last_error());`. If `new` gets no memory, the program
+ *              ends.
  *
- * Threads: a LoopRef, a Loop and a Handle are for the loop's thread, where nothing else is said. A Remote is for any.
+ * Threads: a LoopRef, a Loop and a Handle are for the loop's thread, unless a function says otherwise. A Remote is for
+ * any thread.
  */
 #ifndef RINGLOOP_HPP
 #define RINGLOOP_HPP
@@ -61,7 +69,10 @@ namespace ringloop {
 
 namespace per_thread {
 
-/* A run on this thread that callbacks can leave an exception with, or a loop to be closed. They stand in a list, innermost first. */
+/*
+ * A run on this thread. Callbacks leave an exception here, or the order to close the loop. The runs of a thread form a
+ * list, innermost first.
+ */
 struct Run {
     loop_t *loop;
     Run *outer;
@@ -70,14 +81,14 @@ struct Run {
 };
 
 /*
- * Visible, so that all shared objects of a program have one. A plugin (dlopen()) has another, unless the program is linked with
- * -rdynamic.
+ * Visible, so that all shared objects of a program share one. A plugin (dlopen()) has another, unless the program is
+ * linked with -rdynamic.
  */
 __attribute__((visibility("default"))) inline thread_local Run *innermost = nullptr;
 
 } // namespace per_thread
 
-/* With and without exceptions these are different functions, which may meet in one program. */
+/* Functions with and without exceptions are different functions. One program may contain both. */
 #ifndef __cpp_exceptions
 inline namespace without_exceptions {
 #endif
@@ -88,14 +99,12 @@ class Remote;
 template <class T>
 class Outcome;
 
-/* The clock of the times here. */
+/* The clock of all times in this header. */
 using Clock = std::chrono::steady_clock;
 
 /* ==== time and errors ==== */
 
-/**
- * A duration as C takes it: in nanoseconds, rounded up, 0 when it is negative, LOOP_NEVER from 9.2e18 on.
- */
+/** Converts a duration for C: nanoseconds, rounded up, 0 if it is negative, LOOP_NEVER from 9.2e18 on. */
 template <class Rep, class Period>
 constexpr uint64_t to_ns(std::chrono::duration<Rep, Period> duration)
 {
@@ -107,7 +116,8 @@ constexpr uint64_t to_ns(std::chrono::duration<Rep, Period> duration)
 }
 
 /**
- * A time as C takes it: on CLOCK_MONOTONIC, or a loop's own clock. One before its beginning is 0, which is past.
+ * Converts a time for C: on CLOCK_MONOTONIC, or on a loop's own clock. A time before the beginning of the clock is 0,
+ * which is past.
  */
 template <class Duration>
 constexpr uint64_t to_ns(std::chrono::time_point<Clock, Duration> when)
@@ -115,18 +125,14 @@ constexpr uint64_t to_ns(std::chrono::time_point<Clock, Duration> when)
     return to_ns(when.time_since_epoch());
 }
 
-/**
- * A time of C's; LOOP_NEVER is Clock::time_point::max(), and the other way round.
- */
+/** Converts a time from C. LOOP_NEVER becomes Clock::time_point::max(), which to_ns() converts back. */
 constexpr Clock::time_point to_time(uint64_t when_ns)
 {
     if (when_ns > static_cast<uint64_t>(INT64_MAX)) return Clock::time_point::max();
     return Clock::time_point(std::chrono::nanoseconds(static_cast<int64_t>(when_ns)));
 }
 
-/**
- * What the result of an operation says: no error when it is 0 or more.
- */
+/** Converts the result of an operation to an error: no error if the result is 0 or more. */
 inline std::error_code error_of(int result)
 {
     return std::error_code(result < 0 ? -result : 0, std::generic_category());
@@ -134,7 +140,7 @@ inline std::error_code error_of(int result)
 
 namespace detail {
 
-/* What an answer of C's is here. */
+/* Throws a negative answer of a C function, and returns every other answer. */
 template <class T>
 T checked(T answer, const char *sentence = nullptr)
 {
@@ -154,7 +160,7 @@ struct IsTime<std::chrono::duration<Rep, Period>> : std::true_type {};
 template <class Duration>
 struct IsTime<std::chrono::time_point<Clock, Duration>> : std::true_type {};
 
-/* An argument for a parameter of C's: the conversions that C has among whole numbers, and times. */
+/* Converts an argument for a parameter of a C function: whole numbers as C converts them, and times. */
 template <class P, class A>
 P to_c(A &&argument)
 {
@@ -168,7 +174,7 @@ P to_c(A &&argument)
     }
 }
 
-/* Calls, and tells what was thrown. */
+/* Calls `call`, and returns the exception that was thrown, if any. */
 template <class Call>
 std::exception_ptr attempt(Call &&call) noexcept
 {
@@ -184,7 +190,10 @@ std::exception_ptr attempt(Call &&call) noexcept
     return nullptr;
 }
 
-/* Gives what a callback threw to the run that it is in; without one, it leaves a function that is noexcept. */
+/*
+ * Gives the exception of a callback to the run of that callback. Without such a run, the exception leaves this
+ * function, which is noexcept.
+ */
 inline void hand_over(loop_t *loop, std::exception_ptr error) noexcept
 {
     per_thread::Run *run = per_thread::innermost;
@@ -200,7 +209,7 @@ inline void hand_over(loop_t *loop, std::exception_ptr error) noexcept
     std::terminate();
 }
 
-/* Closes a loop whose owner goes: at once, or when the run that it is in has returned. */
+/* Closes a loop whose owner is destroyed: at once, or after the run of the loop has returned. */
 inline void close_or_defer(loop_t *loop) noexcept
 {
     if (loop_close(loop) == 0) return;
@@ -214,7 +223,7 @@ inline void close_or_defer(loop_t *loop) noexcept
     give_up("a loop is destroyed where it cannot be closed");
 }
 
-/* Runs by a function of C's, and does what the callbacks have left to be done. */
+/* Runs the loop with a C function, and then does the actions that the callbacks have left. */
 template <class... P>
 int run(loop_t *loop, int (*function)(loop_t *, P...), P... args)
 {
@@ -228,11 +237,14 @@ int run(loop_t *loop, int (*function)(loop_t *, P...), P... args)
     return answer;
 }
 
-/* Calls with the loop or without, whichever fits. */
+/* Calls `f` with the loop or without, whichever compiles. */
 template <class F, class... A>
 void invoke(F &f, LoopRef loop, A &&...args);
 
-/* What every callable that is stored has: the Handle that owns it, if any, and whether it frees itself after its last call. */
+/*
+ * The data of every stored callable: the Handle that owns it, if any, and whether the callable frees itself after its
+ * last call.
+ */
 struct Block {
     Handle *owner = nullptr;
     bool frees_itself = false;
@@ -241,7 +253,7 @@ struct Block {
     void has_ended() noexcept;
 };
 
-/* The one way in for callables; below. */
+/* Every callable starts here. Defined below. */
 template <class... P, class... Args>
 loop_handle_t start(loop_t *loop, Handle *owner, loop_handle_t (*function)(loop_t *, P...), Args &&...args);
 
@@ -258,24 +270,23 @@ struct Job;
 
 } // namespace detail
 
-/* ==== a loop that somebody owns ==== */
+/* ==== a loop that is not owned ==== */
 
-/**
- * The addresses that getaddrinfo() has found; freed with freeaddrinfo().
- */
+/** The addresses that getaddrinfo() has found. freeaddrinfo() frees them. */
 struct FreeAddrInfo {
     void operator()(addrinfo *list) const noexcept { freeaddrinfo(list); }
 };
 using AddrInfo = std::unique_ptr<addrinfo, FreeAddrInfo>;
 
 /**
- * A loop, not owned: one pointer, to be passed by value. It is what callbacks get. It must not be used when the loop has been closed.
+ * A loop, not owned. A LoopRef is one pointer: pass it by value. Callbacks get a LoopRef. A LoopRef must not be used
+ * after the loop has been closed.
  */
 class LoopRef {
 public:
     explicit LoopRef(loop_t *loop) noexcept : loop_(loop) {}
 
-    /** The innermost loop that is running on this thread; empty if none is. */
+    /** Gets the innermost loop that is running on this thread; empty if there is none. */
     static LoopRef running() noexcept { return LoopRef(loop_running()); }
 
     /** The loop, for the functions of ringloop.h. */
@@ -286,14 +297,14 @@ public:
     /* ---- scheduling: these return a handle, for cancel() and all other functions that take one ---- */
 
     /**
-     * Calls any function of ringloop.h that takes a callback and returns a handle, with a callable in the place of `callback` and
-     * `arg`; the loop comes by itself:
+     * Calls any function of ringloop.h that takes a callback and returns a handle. A callable replaces `callback` and
+     * `arg`, and the loop is passed automatically:
      *
      *     loop.start(loop_recv, fd, buffer, sizeof buffer, 0, [](LoopRef loop, int32_t result, uint32_t flags) { ... });
      *     loop.start(loop_submit, &sqe, [](int32_t result, uint32_t flags) { ... });
      *     loop.start(loop_call_every, 20ms, [] { ... });
      *
-     * What the callable gets, the function's errors and its cost are those of the C function.
+     * The arguments of the callable, the errors and the cost are those of the C function.
      */
     template <class... P, class... Args>
     loop_handle_t start(loop_handle_t (*function)(loop_t *, P...), Args &&...args) const
@@ -345,8 +356,8 @@ public:
     loop_handle_t watch_child(pid_t pid, F &&f) const { return start(loop_watch_child, pid, std::forward<F>(f)); }
 
     /**
-     * loop_run_in_executor(): `work()` on another thread, then `done(Outcome<T> outcome)` on the loop's, where T is what `work` returns.
-     * Both are destroyed on the loop's thread.
+     * loop_run_in_executor(): calls `work()` on another thread, then `done(Outcome<T> outcome)` on the loop's thread. T
+     * is the type that `work` returns. Both callables are destroyed on the loop's thread.
      */
     template <class Work, class Done>
     loop_handle_t run_in_executor(Work &&work, Done &&done) const;
@@ -362,15 +373,15 @@ public:
     }
 
     /**
-     * loop_submit_chain(): `f(size_t index, int32_t result, uint32_t flags)` for each entry, which gets a copy of `f`. Returns the
-     * handles; none with -fno-exceptions when it was refused.
+     * loop_submit_chain(): calls `f(size_t index, int32_t result, uint32_t flags)` for each entry. Each entry gets a
+     * copy of `f`. Returns the handles; with -fno-exceptions, none if the chain was refused.
      */
     template <class F>
     std::vector<loop_handle_t> submit_chain(const io_uring_sqe *sqes, std::size_t count, const F &f) const;
 
-    /* ---- what handles name: those that have ended are no error for cancel() and the questions alone ---- */
+    /* ---- handles: a handle that has ended is no error for cancel() and is_pending() only ---- */
 
-    /** loop_cancel(): true when it is gone, or has been asked to end; false when it had ended before. */
+    /** loop_cancel(): true if the thing is gone, or was asked to end; false if it had ended before. */
     bool cancel(loop_handle_t handle) const
     {
         const int answer = loop_cancel(loop_, handle);
@@ -385,7 +396,7 @@ public:
     template <class When>
     int set_deadline(loop_handle_t operation, When when) const { return call(loop_set_deadline, operation, from_now(when)); }
 
-    /** loop_when(): when a timer is due. */
+    /** loop_when(): gets the time at which a timer is due. */
     Clock::time_point when(loop_handle_t timer) const
     {
         uint64_t when_ns = LOOP_NEVER;
@@ -393,23 +404,26 @@ public:
         return to_time(when_ns);
     }
 
-    /** loop_unref(): makes it not count for run(). */
+    /** loop_unref(): makes a handle not count for run(). */
     int unref(loop_handle_t handle) const { return call(loop_unref, handle); }
 
     bool is_pending(loop_handle_t handle) const noexcept { return loop_is_pending(loop_, handle); }
 
-    /** loop_current(): the handle of the callback that is running, else 0. */
+    /** loop_current(): gets the handle of the callback that is running, or 0. */
     loop_handle_t current() const noexcept { return loop_current(loop_); }
 
-    /* ---- running: these throw what a callback throws ---- */
+    /* ---- running: these functions throw the exceptions of callbacks ---- */
 
-    /** loop_run(): until nothing is left. LOOP_DONE, LOOP_STOPPED or LOOP_BROKEN. */
+    /** loop_run(): runs until nothing is left. Returns LOOP_DONE, LOOP_STOPPED or LOOP_BROKEN. */
     int run() const { return detail::checked(detail::run(loop_, loop_run)); }
 
-    /** loop_run_forever(): until stop() or break_(). LOOP_STOPPED or LOOP_BROKEN. */
+    /** loop_run_forever(): runs until stop() or break_(). Returns LOOP_STOPPED or LOOP_BROKEN. */
     int run_forever() const { return detail::checked(detail::run(loop_, loop_run_forever)); }
 
-    /** loop_run_once(): one iteration, which sleeps at most `limit`. How many callbacks ran; 0 too when a signal ended the wait. */
+    /**
+     * loop_run_once(): runs one iteration, which sleeps for at most `limit`. Returns how many callbacks ran; also 0 if
+     * a signal ended the wait.
+     */
     template <class Rep, class Period>
     int run_once(std::chrono::duration<Rep, Period> limit) const
     {
@@ -420,10 +434,16 @@ public:
     /** As run_once(limit), without a limit. */
     int run_once() const { return run_once(Clock::duration::max()); }
 
-    /** loop_shutdown(): cancels all, and runs until the last final callback has come. Then it throws the first of what these have thrown. */
+    /**
+     * loop_shutdown(): cancels everything, and runs until the last final callback has run. Then it throws the first
+     * exception of these callbacks.
+     */
     int shutdown() const { return detail::checked(detail::run(loop_, loop_shutdown)); }
 
-    /** loop_shutdown_within(): runs until nothing is left, at most `limit`, then as shutdown(). How many things it had to cancel. */
+    /**
+     * loop_shutdown_within(): runs until nothing is left, for at most `limit`, then shuts down as shutdown() does.
+     * Returns how many things had to be cancelled.
+     */
     template <class Rep, class Period>
     int shutdown_within(std::chrono::duration<Rep, Period> limit) const
     {
@@ -435,17 +455,17 @@ public:
     bool is_running() const noexcept { return loop_is_running(loop_); }
     bool is_alive() const noexcept { return loop_is_alive(loop_); }
 
-    /** loop_time(): the loop's clock. Any thread. */
+    /** loop_time(): gets the time of the loop's clock. Any thread. */
     Clock::time_point time() const noexcept { return to_time(loop_time(loop_)); }
 
-    /** loop_next_deadline(); Clock::time_point::max() when there is none. */
+    /** loop_next_deadline(); Clock::time_point::max() if there is none. */
     Clock::time_point next_deadline() const noexcept { return to_time(loop_next_deadline(loop_)); }
 
     /* ---- the rest ---- */
 
     /**
-     * Calls any other function of ringloop.h, with the loop as its first argument: `loop.call(loop_forget_fd, fd)`. A negative answer
-     * is thrown.
+     * Calls any other function of ringloop.h, with the loop as its first argument: `loop.call(loop_forget_fd, fd)`. A
+     * negative result is thrown.
      */
     template <class L, class R, class... P, class... Args>
     R call(R (*function)(L *, P...), Args &&...args) const
@@ -457,10 +477,12 @@ public:
         }
     }
 
-    /** loop_remote_new(): the loop for other threads. */
+    /** loop_remote_new(): makes a remote of the loop, for other threads. */
     Remote remote() const;
 
-    /** loop_buffers_new(): buffers for loop_recv_multi(); freed with the loop, or by loop_buffers_free(). */
+    /**
+     * loop_buffers_new(): makes buffers for loop_recv_multi(). They are freed with the loop, or by loop_buffers_free().
+     */
     loop_buffers_t *buffers(uint32_t count, uint32_t size) const
     {
         loop_buffers_t *buffers = nullptr;
@@ -477,7 +499,10 @@ public:
         return metrics;
     }
 
-    /** loop_walk(): `f(const loop_info_t &info)` for each thing that is pending. What `f` throws ends the walk, and comes from here. */
+    /**
+     * loop_walk(): calls `f(const loop_info_t &info)` for each thing that is pending. The first exception of `f` ends
+     * its calls, and walk() throws it.
+     */
     template <class F>
     int walk(F &&f) const;
 
@@ -505,20 +530,22 @@ struct Options : loop_options_t {
 };
 
 /**
- * A loop that is owned. It can be moved, not copied; one that was moved from is empty. LoopRefs stay valid when it is moved.
+ * A loop that is owned. A Loop can be moved, not copied. A Loop that was moved from is empty. LoopRefs stay valid when
+ * the Loop is moved.
  *
- * The destructor closes it: all that is pending is cancelled, callables are destroyed, none is called. A loop whose owner is destroyed
- * inside of a callback, by the callable or what it owns, is broken off, and closed when its run has returned; until then LoopRefs to it
- * are good. Where neither can be done the destructor ends the program by std::terminate(), with a message: on another
- * thread than the loop's, while that has not ended; inside of cancel() or walk() outside of a run of this header.
+ * The destructor closes the loop: it cancels everything that is pending and destroys the callables, and calls none. If
+ * a callback destroys the Loop, by its callable or by an object that the callable owns, the run is broken off, and the
+ * loop is closed after its run has returned; until then LoopRefs to the loop are valid. If neither is possible, the
+ * destructor ends the program by std::terminate(), with a message: on another thread than the loop's, while that thread
+ * has not ended; inside cancel() or walk() outside a run of this header.
  */
 class Loop : public LoopRef {
 public:
-    /** loop_new(). With -fno-exceptions it may come out empty. */
+    /** loop_new(). With -fno-exceptions the Loop may be empty. */
     Loop() : LoopRef(nullptr) { detail::checked(loop_new(nullptr, &loop_)); }
     explicit Loop(const loop_options_t &options) : LoopRef(nullptr) { detail::checked(loop_new(&options, &loop_)); }
 
-    /** Takes a loop of loop_new()'s; it may be NULL. */
+    /** Takes over a loop that loop_new() made; it may be NULL. */
     explicit Loop(loop_t *loop) noexcept : LoopRef(loop) {}
 
     Loop(Loop &&other) noexcept : LoopRef(other.release()) {}
@@ -532,18 +559,24 @@ public:
 
     ~Loop() { if (loop_) detail::close_or_defer(std::exchange(loop_, nullptr)); }
 
-    /** Gives the loop away: loop_close() is the caller's to call. */
+    /** Gives up the loop: the caller must call loop_close(). */
     loop_t *release() noexcept { return std::exchange(loop_, nullptr); }
 
-    /** loop_close(), which fails with EBUSY inside of a run or a callback; the loop is open still then. Empty afterwards. */
+    /**
+     * loop_close(), which fails with EBUSY inside a run or a callback: the loop then stays open. After success the Loop
+     * is empty.
+     */
     int close() { return end(loop_close); }
 
-    /** loop_close_within(): fails with ETIMEDOUT when the kernel or work has not let go; the loop is open still then. */
+    /**
+     * loop_close_within(): fails with ETIMEDOUT if the kernel has not released the operations, or work has not ended.
+     * The loop then stays open.
+     */
     template <class Rep, class Period>
     int close_within(std::chrono::duration<Rep, Period> limit) { return end(loop_close_within, to_ns(limit)); }
 
 private:
-    /* Destructors of callables may destroy this object: it is left alone once the loop has been closed. */
+    /* Destructors of callables may destroy this object: it is not used after the loop has been closed. */
     template <class... P>
     int end(int (*function)(loop_t *, P...), P... args)
     {
@@ -555,18 +588,21 @@ private:
 };
 
 /**
- * Something that was started, owned: it is cancelled when the Handle is destroyed or assigned to. It can be moved, not copied.
+ * Something that was started, owned. The thing is cancelled when its Handle is destroyed or assigned to. A Handle can
+ * be moved, not copied.
  *
  *     Handle timer(loop, loop_call_every, 20ms, [this] { tick(); });
  *     Handle watcher(loop, loop_watch_fd, fd, POLLIN, [this](int fd, uint32_t events) { ready(); });
  *
- * It knows when that has ended, and is empty from then on; so it may outlive the loop. (In a forked child nothing tells it, and it stays
- * what it is: there it does nothing when it goes, whether the loop has been closed or not.) After the destructor a call, a timer, a watcher, a
- * handler or a child's callback is not called. An operation is asked to end: its final callback is still to come, and what that uses must
- * live until then. Costs an allocation and a release hook, for small callables too.
+ * A Handle becomes empty when its thing has ended, and may outlive the loop. (In a forked child nothing reports that
+ * end, and the Handle does not change: its destructor does nothing there, whether the loop has been closed or not.)
+ * After the destructor, the callable of a call, a timer, a watcher, a signal handler or a child is not called. An
+ * operation is asked to end: its final callback is still to come, and the memory that the operation uses must live
+ * until then. A Handle costs an allocation and a release hook, also for small callables.
  *
- * Threads: it is used, moved and destroyed on the loop's thread, or any once the loop has been closed. Where it cannot cancel on another
- * thread, the destructor ends the program by std::terminate(), with a message.
+ * Threads: a Handle is used, moved and destroyed on the loop's thread, or on any thread after the loop has been closed.
+ * If the destructor cannot cancel because it runs on another thread, it ends the program by std::terminate(), with a
+ * message.
  */
 class Handle {
 public:
@@ -583,7 +619,7 @@ public:
     Handle &operator=(Handle &&other) noexcept
     {
         if (this != &other) {
-            /* What goes may own `other`: it goes last. */
+            /* The former callable may own `other`: it is destroyed last. */
             Handle former(std::move(*this));
             take(other);
         }
@@ -593,13 +629,13 @@ public:
     Handle &operator=(const Handle &) = delete;
     ~Handle() { cancel(); }
 
-    /** Whether it has not ended yet; true inside of its last callback still. */
+    /** Whether the thing has not ended yet. Inside its last callback this is still true. */
     explicit operator bool() const noexcept { return block_ != nullptr; }
 
-    /** The handle, for the functions that take one; 0 when it has ended. */
+    /** Gets the handle, for the functions that take one; 0 after the thing has ended. */
     loop_handle_t id() const noexcept { return id_; }
 
-    /** Cancels it, as loop_cancel(); empty afterwards. */
+    /** Cancels the thing, as loop_cancel(). The Handle is empty afterwards. */
     void cancel() noexcept
     {
         loop_t *loop = loop_;
@@ -607,7 +643,7 @@ public:
         if (id != 0 && loop_cancel(loop, id) == -EPERM) detail::give_up("a Handle is destroyed on another thread");
     }
 
-    /** Lets it go on without an owner; its handle. Empty afterwards. */
+    /** Gives up the thing without a cancel, and returns its handle. The Handle is empty afterwards. */
     loop_handle_t detach() noexcept
     {
         if (block_) block_->owner = nullptr;
@@ -615,11 +651,11 @@ public:
         return std::exchange(id_, 0);
     }
 
-    /** Moves a timer, as LoopRef::reschedule(); fails with ENOENT when it has ended. */
+    /** Moves a timer, as LoopRef::reschedule(). Fails with ENOENT if the timer has ended. */
     template <class When>
     int reschedule(When when)
     {
-        return block_ ? LoopRef(loop_).reschedule(id_, when) : detail::checked(-ENOENT, "the handle is empty: what it named has ended");
+        return block_ ? LoopRef(loop_).reschedule(id_, when) : detail::checked(-ENOENT, "the handle is empty: the timer has ended");
     }
 
 private:
@@ -639,9 +675,10 @@ private:
 };
 
 /**
- * A loop as other threads know it (loop_remote_t): counted, copied and moved as one likes. It may outlive its loop.
+ * A counted reference to a loop, for other threads (loop_remote_t). A Remote can be copied and moved, and may outlive
+ * its loop.
  *
- * Any thread; as with a std::shared_ptr, one Remote is not assigned to by one thread while another uses it.
+ * Any thread. As with a std::shared_ptr, no thread may assign to a Remote while another thread uses it.
  */
 class Remote {
 public:
@@ -663,23 +700,27 @@ public:
     loop_remote_t *get() const noexcept { return remote_; }
 
     /**
-     * loop_remote_call_soon(): calls `f` on the loop's thread, and destroys it there, or where the loop is closed. False when the
-     * loop is shut down, closing or gone: then `f` is not called, and what was moved from it is destroyed here.
+     * loop_remote_call_soon(): calls `f` on the loop's thread, and destroys it there, or on the thread that closes the
+     * loop. Returns false if the loop is shut down, being closed or closed: then `f` is not called, and the object that
+     * was moved from it is destroyed here.
      */
     template <class F>
     bool call_soon(F &&f) const { return detail::post(remote_, loop_remote_call_soon, std::forward<F>(f)); }
 
-    /** loop_remote_call_later(): as call_soon(), `delay` from now. */
+    /** loop_remote_call_later(): calls `f` as call_soon() does, `delay` from now. */
     template <class Rep, class Period, class F>
     bool call_later(std::chrono::duration<Rep, Period> delay, F &&f) const
     {
         return detail::post(remote_, loop_remote_call_later, std::forward<F>(f), to_ns(delay));
     }
 
-    /** loop_remote_wakeup(), which signal handlers may call too. False when the loop is gone. */
+    /** loop_remote_wakeup(), which signal handlers may also call. Returns false after the loop was closed. */
     bool wakeup() const noexcept { return loop_remote_wakeup(remote_) == 0; }
 
-    /** loop_remote_stop(): stops the loop, in order with what else is posted. False when the loop is shut down, closing or gone. */
+    /**
+     * loop_remote_stop(): stops the loop, in order with other posts. Returns false if the loop is shut down, being
+     * closed or closed.
+     */
     bool stop() const { return detail::accepted(loop_remote_stop(remote_)); }
 
 private:
@@ -691,20 +732,19 @@ inline Remote LoopRef::remote() const
     return Remote(*this);
 }
 
-/**
- * What came of the work of run_in_executor(): a value, an exception, or that it was cancelled and never ran.
- */
+/** The outcome of the work of run_in_executor(): a value, an exception, or a cancel before the work ran. */
 template <class T>
 class Outcome {
 public:
     /** 0, or -ECANCELED. */
     int status() const noexcept { return status_; }
 
-    /** What the work threw, if anything. */
+    /** The exception of the work, if any. */
     std::exception_ptr error() const noexcept { return error_; }
 
     /**
-     * What the work returned, once; throws what it threw, or std::system_error with ECANCELED. With -fno-exceptions, ask status() before.
+     * Gets the value that the work returned, once. Throws the exception of the work, or std::system_error with
+     * ECANCELED. With -fno-exceptions, check status() first.
      */
     T get()
     {
@@ -724,7 +764,7 @@ private:
     std::optional<std::conditional_t<std::is_void_v<T>, Nothing, T>> value_;
 };
 
-/* ==== how callables are kept ==== */
+/* ==== storage of callables ==== */
 
 namespace detail {
 
@@ -762,7 +802,7 @@ inline void Block::has_ended() noexcept
     if (owner) owner->detach();
 }
 
-/* The release hook. Not earlier than this is the Handle empty, and not later than its callable's destructor runs. */
+/* The release hook. The Handle becomes empty here, and before the destructor of its callable runs. */
 template <class F>
 void release(void *arg) noexcept
 {
@@ -773,15 +813,15 @@ void release(void *arg) noexcept
 }
 
 /*
- * The callbacks of operations, whose last argument but one is flags, and of work. Those of watchers are of the same type as the former,
- * those of signal handlers as the latter.
+ * The callbacks of operations, whose last argument but one is `flags`, and the callbacks of work. The callbacks of
+ * watchers have the type of the former, those of signal handlers the type of the latter.
  */
 template <class C>
 constexpr bool has_flags = std::is_same_v<C, loop_io_callback_t> || std::is_same_v<C, loop_recv_callback_t>;
 template <class C>
 constexpr bool is_of_work = std::is_same_v<C, loop_done_t> || std::is_same_v<C, loop_addrinfo_callback_t>;
 
-/* A callback of C's for a callable. The last of its arguments is `arg`. */
+/* A C callback for a callable. Its last argument is `arg`. */
 template <class F, class C>
 struct Adapter;
 
@@ -799,8 +839,9 @@ struct Adapter<F, void (*)(loop_t *, Rest...)> {
     }
 
     /*
-     * One that cannot be called while const may change, and would forget it from one call to the next. (It is never assigned to, and
-     * g++ 12 says of some lambdas that capture a reference that they are not trivially copyable for want of an assignment.)
+     * A callable that cannot be called while const may change, and would lose the change from one call to the next. (A
+     * callable is never assigned to, and g++ 12 reports that some lambdas that capture a reference are not trivially
+     * copyable, because they have no assignment.)
      */
     static constexpr bool is_small = sizeof(F) <= sizeof(void *) && std::is_trivially_copy_constructible_v<F> &&
                                      std::is_trivially_destructible_v<F> && takes<const F>(std::make_index_sequence<arg>());
@@ -812,7 +853,7 @@ struct Adapter<F, void (*)(loop_t *, Rest...)> {
         if (auto error = attempt([&] { invoke(f, LoopRef(loop), std::get<I>(values)...); })) hand_over(loop, std::move(error));
     }
 
-    /* For what stands in `arg` itself. */
+    /* For a callable that is stored in `arg` itself. */
     static void *pack(const F &f) noexcept
     {
         void *packed = nullptr;
@@ -842,8 +883,9 @@ struct Adapter<F, void (*)(loop_t *, Rest...)> {
 };
 
 /*
- * Has what was started free its callable. Where no memory is left for the hook, it is cancelled as if it had never been started. That an
- * operation or work cannot be: it goes on, and its callable frees itself after the last call (and not, if the loop is closed before).
+ * Makes the started thing free its callable. If no memory is left for the release hook, the thing is cancelled as if it
+ * had never been started. An operation or work cannot be cancelled that way: it continues, and its callable frees
+ * itself after the last call (but not if the loop is closed before).
  */
 template <class C, class F>
 loop_handle_t keep(loop_t *loop, loop_handle_t handle, std::unique_ptr<Stored<F>> &stored, Handle *owner)
@@ -911,7 +953,7 @@ bool post(loop_remote_t *remote, Function function, F &&f, Delay... delay)
     }
 }
 
-/* Work and what comes after it, in one callable. */
+/* Work and its `done`, in one callable. */
 template <class Work, class Done>
 struct Job {
     using Value = std::decay_t<std::invoke_result_t<Work &>>;
