@@ -340,8 +340,8 @@ static void check_refused(loop_handle_t submitted, const char *said)
 static void s13_flags_that_keep_the_buffer_are_refused_by_name(void)
 {
     const int sends[] = {MSG_ZEROCOPY, SPLICE_PAGES, 1 << 23}, receives[] = {SOCK_DEVMEM, 1 << 23};
-    const char *send_refusals[] = {"MSG_ZEROCOPY is refused", "MSG_SPLICE_PAGES is refused", "have another bit"};
-    const char *recv_refusals[] = {"MSG_SOCK_DEVMEM is refused", "have another bit"};
+    const char *send_refusals[] = {"MSG_ZEROCOPY is refused", "MSG_SPLICE_PAGES is refused", "have a bit that a"};
+    const char *recv_refusals[] = {"MSG_SOCK_DEVMEM is refused", "have a bit that a"};
     static char room[16];
     struct iovec vector = {room, sizeof room};
     struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1};
