@@ -76,12 +76,12 @@ fn s13_flags_that_keep_the_buffer_are_refused_by_name() {
     let name_of_send = |flag| match flag {
         MSG_ZEROCOPY => "MSG_ZEROCOPY is refused",
         MSG_SPLICE_PAGES => "MSG_SPLICE_PAGES is refused",
-        _ => "have another bit",
+        _ => "have a bit",
     };
     let name_of_receive = |flag| match flag {
         MSG_SOCK_DEVMEM => "MSG_SOCK_DEVMEM is refused",
         libc::MSG_TRUNC => "MSG_TRUNC is refused",
-        _ => "have another bit",
+        _ => "have a bit",
     };
     let room = || Vec::<u8>::with_capacity(10);
     for bit in 0..32 {
