@@ -100,14 +100,16 @@ man: build/man/man7/ringloop.7 ## The manual pages, in build/man
 book: ## The book, in build/book
 	docs/make-book "$$(scripts/cargo-tool mdbook)/mdbook"
 
-export PREFIX INCLUDEDIR LIBDIR DATADIR MANDIR DESTDIR INSTALL LIBRARY
+# Not by export: `make deb` would hand them down to the `make install` of the package.
+INTO = PREFIX='$(PREFIX)' INCLUDEDIR='$(INCLUDEDIR)' LIBDIR='$(LIBDIR)' DATADIR='$(DATADIR)' \
+    MANDIR='$(MANDIR)' DESTDIR='$(DESTDIR)' INSTALL='$(INSTALL)' LIBRARY='$(LIBRARY)'
 
 install: library build/native-libs man ## Installs below PREFIX=/usr/local and DESTDIR
-	@scripts/install files
-	@scripts/install man
+	@$(INTO) scripts/install files
+	@$(INTO) scripts/install man
 
 uninstall: man ## Removes what install has installed
-	@scripts/install remove
+	@$(INTO) scripts/install remove
 
 deb: ## Debian packages, in build/deb
 	@scripts/deb
