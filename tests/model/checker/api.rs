@@ -47,6 +47,7 @@ pub(crate) const KIND_SIGNAL: u32 = 5;
 pub(crate) const KIND_OPERATION: u32 = 6;
 pub(crate) const KIND_WATCH: u32 = 7;
 pub(crate) const KIND_WORK: u32 = 8;
+pub(crate) const KIND_TASK: u32 = 10;
 
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]

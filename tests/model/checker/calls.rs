@@ -86,6 +86,11 @@ impl Machine {
                 self.check("loop_break", (self.face().break_)(l.ptr), demanded);
             }
             Action::Panic {} => self.panic(l),
+            Action::Spawn {} => self.spawn(l, script),
+            Action::Unpark { task }
+            | Action::Disturb { task }
+            | Action::Abort { task }
+            | Action::Detach { task } => self.use_task(l, line.action, task),
             Action::Post {} => {
                 let thing = self.new_thing(l, Role::Post, script);
                 let demanded = self.prepare_post(&thing, 0);
@@ -142,7 +147,9 @@ impl Machine {
         let Some(thing) = self.thing_at(innermost.cast()).filter(|thing| thing.is_rust) else {
             return;
         };
-        if ptr::eq(&raw const *thing.lp, l) && (l.handles_panics || l.may_panic.get()) {
+        if ptr::eq(&raw const *thing.lp, l)
+            && (l.handles_panics || l.may_panic.get() || thing.role == Role::Task)
+        {
             thing.panics.set(true);
         }
     }
@@ -182,18 +189,9 @@ impl Machine {
             }
             _ => (face.call_soon)(lp, thing::CALL, arg),
         });
-        self.check_call("loop_call", handle.min(0), demanded);
-        if handle <= 0 {
-            thing.state.set(State::Refused);
-            self.require(handle < 0, || "0 is no handle".into());
+        if !self.begin_thing(&thing, handle, demanded) {
             return thing;
         }
-        self.require(self.is_new_handle(l, handle), || {
-            format!("the handle {handle:#x} was given out again")
-        });
-        thing.handle.set(handle);
-        thing.after_iteration.set(l.batch());
-        l.scheduled(&thing);
         if thing.is_timer() {
             self.check("loop_when", api::loop_when(lp, handle, thing.when.as_ptr()), 0);
             let (when, passed) = (thing.when.get(), l.now() - before);
@@ -206,10 +204,28 @@ impl Machine {
                 format!("{thing} is due at {when}, not {due}")
             });
         }
-        let is_right = api::loop_is_pending(lp, handle)
-            && api::loop_has_ref(lp, handle) == thing.referenced.get();
-        self.require(is_right, || format!("{thing} is not pending, or counts wrongly"));
         thing
+    }
+
+    /// Something was scheduled, or refused as the rules demand; tells which.
+    pub(crate) fn begin_thing(&self, thing: &Rc<Thing>, handle: i64, demanded: i64) -> bool {
+        let l = &thing.lp;
+        self.check_call("loop_call", handle.min(0), demanded);
+        if handle <= 0 {
+            thing.state.set(State::Refused);
+            self.require(handle < 0, || "0 is no handle".into());
+            return false;
+        }
+        self.require(self.is_new_handle(l, handle), || {
+            format!("the handle {handle:#x} was given out again")
+        });
+        thing.handle.set(handle);
+        thing.after_iteration.set(l.batch());
+        l.scheduled(thing);
+        let is_right = api::loop_is_pending(l.ptr, handle)
+            && api::loop_has_ref(l.ptr, handle) == thing.referenced.get();
+        self.require(is_right, || format!("{thing} is not pending, or counts wrongly"));
+        true
     }
 
     /// The next post to a loop from this thread; gives what the rules demand of it.

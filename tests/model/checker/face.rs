@@ -80,7 +80,7 @@ pub(crate) fn rust<'a>(lp: *const Loop) -> &'a ringloop::Loop {
 }
 
 /// What a callback in Rust carries; it tells of its Drop.
-struct Carried(*const Thing);
+pub(crate) struct Carried(pub(crate) *const Thing);
 
 impl Drop for Carried {
     fn drop(&mut self) {

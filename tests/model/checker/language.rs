@@ -306,6 +306,15 @@ actions! {
     Break {} 2 Plain Nothing
     Panic {} 4 Plain Nothing
     Look {} 2 Plain Nothing
+    Spawn {} 5 Plain Script
+    Yield {} 2 Plain Nothing
+    Sleep { delay: Time } 2 Plain Nothing
+    Park {} 2 Plain Nothing
+    Join { task: Back } 2 Plain Nothing
+    Unpark { task: Back } 2 Plain Nothing
+    Disturb { task: Back } 1 Plain Nothing
+    Abort { task: Back } 1 Plain Nothing
+    Detach { task: Back } 1 Plain Nothing
 
     AddHook { point: Point } 2 Other Script
     AddSignal { signal: Signal } 4 Other Script

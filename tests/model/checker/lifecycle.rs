@@ -86,6 +86,7 @@ impl Machine {
             is_broken_off: false.into(),
             handles_panics: panics == Panics::Handled,
             may_panic: false.into(),
+            has_panicked_task: false.into(),
             panics: 0.into(),
             panics_handled: handled,
             slow: Cell::new(ptr::null()),

@@ -10,10 +10,11 @@ use std::sync::atomic::AtomicI32;
 use super::api;
 use super::face;
 use super::io::{Buffers, Io};
-use super::language::{Face, Program, Shown};
+use super::language::{Face, Line, Program, Shown};
 use super::memory::{self, Exempt};
 use super::order::Order;
 use super::streams::Pair;
+use super::tasks::Task;
 use super::thing::{self, Role, State, Thing};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,6 +60,8 @@ pub(crate) struct Lp {
     /// Panics have a handler, or leave the run, and how many came and were handled.
     pub(crate) handles_panics: bool,
     pub(crate) may_panic: Cell<bool>,
+    /// The panic of a task may have the handler, or who joins it.
+    pub(crate) has_panicked_task: Cell<bool>,
     pub(crate) panics: Cell<u64>,
     pub(crate) panics_handled: Rc<Cell<u64>>,
     pub(crate) slow: Cell<*const Thing>,
@@ -214,23 +217,31 @@ impl Machine {
     }
 
     /// Does these lines, each with those below it, if it is not too deep for that.
-    pub(crate) fn perform(&self, lines: Range<usize>) {
-        let mut at = lines.start;
-        while at < lines.end
-            && self.depth.get() < DEPTH
-            && self.fuel.get() > 0
-            && !self.has_failed()
+    pub(crate) fn perform(&self, mut lines: Range<usize>) {
+        while self.depth.get() < DEPTH
+            && let Some((line, below)) = self.next_line(&mut lines)
         {
-            let Some(left) = self.lines_left.get().checked_sub(1) else { return };
-            self.lines_left.set(left);
-            let (line, below) = (self.program.0[at], self.program.below(at));
-            at = below.end;
-            self.depth.set(self.depth.get() + 1);
-            let by = self.by.replace(line.by);
-            self.step(line, below);
-            self.by.set(by);
-            self.depth.set(self.depth.get() - 1);
+            self.do_line(line, below);
         }
+    }
+
+    /// Takes the first of these lines, if one more may be done, and those below it.
+    pub(crate) fn next_line(&self, lines: &mut Range<usize>) -> Option<(Line, Range<usize>)> {
+        if lines.start >= lines.end || self.fuel.get() == 0 || self.has_failed() {
+            return None;
+        }
+        self.lines_left.set(self.lines_left.get().checked_sub(1)?);
+        let (line, below) = (self.program.0[lines.start], self.program.below(lines.start));
+        lines.start = below.end;
+        Some((line, below))
+    }
+
+    pub(crate) fn do_line(&self, line: Line, below: Range<usize>) {
+        self.depth.set(self.depth.get() + 1);
+        let by = self.by.replace(line.by);
+        self.step(line, below);
+        self.by.set(by);
+        self.depth.set(self.depth.get() - 1);
     }
 
     /// The functions of the face that the line names.
@@ -331,7 +342,7 @@ impl Machine {
             referenced: Cell::new(!matches!(role, Role::Hook | Role::Signal)),
             order: Cell::new(0),
             is_queued: Cell::new(false),
-            is_rust: can_be_rust && self.by.get() == Face::Rust,
+            is_rust: can_be_rust && self.by.get() == Face::Rust || role == Role::Task,
             dropped: Cell::new(0),
             panics: Cell::new(false),
             after_iteration: Cell::new(0),
@@ -342,6 +353,7 @@ impl Machine {
             posted: AtomicI32::new(thing::NOT_YET),
             by_worker: Cell::new(false),
             is_unsure: Cell::new(false),
+            task: Task::default(),
             io: Io::new(),
         });
         things.push(Rc::clone(&thing));
@@ -464,7 +476,7 @@ impl Machine {
         let stops = m.callbacks.wrapping_sub(counts.callbacks.get());
         let are_right = stops >= counts.stops_run.get()
             && stops <= counts.stops.get()
-            && m.timers_fired == counts.fired.get()
+            && (m.timers_fired == counts.fired.get() || lp.has_lost_order())
             && m.timers_skipped == counts.skipped.get()
             && (m.timers_cancelled == counts.cancelled.get() || !lp.is(Phase::Open))
             && m.posts <= counts.posts.get() + counts.stops.get()

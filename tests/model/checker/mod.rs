@@ -22,6 +22,7 @@ mod order;
 mod running;
 mod seeing;
 mod streams;
+mod tasks;
 mod thing;
 mod threads;
 mod worker;

@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use super::machine::{Lp, Machine};
+use super::machine::{Lp, Machine, add};
 use super::thing::{Role, Thing};
 
 #[derive(Default)]
@@ -36,7 +36,7 @@ impl Lp {
     fn knows(&self, thing: &Thing) -> bool {
         match thing.role {
             Role::Call | Role::Post => !thing.by_worker.get(),
-            Role::Timer | Role::Repeat | Role::Guard => self.is_virtual,
+            Role::Timer | Role::Repeat | Role::Guard | Role::Task => self.is_virtual,
             _ => false,
         }
     }
@@ -47,7 +47,7 @@ impl Lp {
         let order = &self.order;
         order.timers.set(order.timers.get() + 1);
         thing.order.set(order.timers.get());
-        if matches!(thing.role, Role::Call | Role::Post) && self.knows(thing) {
+        if matches!(thing.role, Role::Call | Role::Post | Role::Task) && self.knows(thing) {
             order.ready.borrow_mut().push(thing);
             thing.is_queued.set(true);
             // A hook has posted this; whether that is taken before the next call is not known.
@@ -64,6 +64,25 @@ impl Lp {
         }
     }
 
+    /// A task takes its turn, unless it has one.
+    pub(crate) fn wake(&self, task: &Thing) {
+        if task.is_pending() && !task.is_queued.replace(true) {
+            self.order.ready.borrow_mut().push(task);
+            task.after_iteration.set(self.batch());
+        }
+    }
+
+    /// A task is to be woken at a time.
+    pub(crate) fn sleeps(&self, task: &Thing, when: u64) {
+        self.order.timers.set(self.order.timers.get() + 1);
+        task.order.set(self.order.timers.get());
+        task.when.set(when);
+    }
+
+    pub(crate) fn has_lost_order(&self) -> bool {
+        self.order.is_unknown.get()
+    }
+
     /// Whether nothing happens on the loop but what the model knows.
     pub(crate) fn is_known(&self) -> bool {
         self.is_virtual && self.is_plain.get() && !self.order.is_unknown.get()
@@ -78,7 +97,11 @@ impl Lp {
 impl Machine {
     fn waiting(&self, l: &Lp) -> Vec<Rc<Thing>> {
         self.things_of(l, |thing| {
-            thing.is_timer() && thing.is_pending() && l.knows(thing) && !thing.is_queued.get()
+            let waits = match thing.role {
+                Role::Task => thing.when.get() != u64::MAX,
+                _ => thing.is_timer() && !thing.is_queued.get(),
+            };
+            waits && thing.is_pending() && l.knows(thing)
         })
     }
 
@@ -113,8 +136,13 @@ impl Machine {
         due.retain(|timer| timer.when.get() <= now && timer.when.get() != u64::MAX);
         due.sort_by_key(|timer| (timer.when.get(), timer.order.get()));
         for timer in due {
-            timer.is_queued.set(true);
-            order.ready.borrow_mut().push(Rc::as_ptr(&timer));
+            if timer.role == Role::Task {
+                timer.when.set(u64::MAX);
+                add(&l.counts.fired, 1);
+            }
+            if !timer.is_queued.replace(true) {
+                order.ready.borrow_mut().push(Rc::as_ptr(&timer));
+            }
         }
     }
 

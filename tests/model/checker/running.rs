@@ -93,8 +93,8 @@ impl Machine {
         l.running.set(false);
         self.runs.borrow_mut().pop();
         self.check_owed(l);
-        self.check_metrics(l);
         self.check_batch_ended(l);
+        self.check_metrics(l);
         l.may_panic.set(false);
         l.run_until.set(u64::MAX);
         let was_asked = l.stop_asked.get() || l.counts.stops_run.get() > l.stops_before.get();
@@ -217,6 +217,7 @@ pub(crate) fn is_due(thing: &Thing, now: u64) -> bool {
             | Role::Slow
             | Role::Work
             | Role::Watch
+            | Role::Task
             | Role::RealGuard => false,
         }
 }

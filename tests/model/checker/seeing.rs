@@ -71,7 +71,9 @@ impl Machine {
         // Timers that are due may stand in the ready queue; the others are to be thought of.
         let (deadline, now) = (api::loop_next_deadline(l.ptr), l.now());
         let timers = self.things_of(l, |thing| {
-            thing.is_pending() && thing.is_timer() && thing.handle.get() != 0
+            let is_one =
+                thing.is_timer() || thing.role == Role::Task && thing.when.get() != u64::MAX;
+            thing.is_pending() && is_one && thing.handle.get() != 0
         });
         let is_of_operation =
             |thing: &Thing| thing.is_operation() && thing.io.has_had_deadline(deadline);

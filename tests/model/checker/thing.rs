@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicI32, Ordering::AcqRel};
 use super::api;
 use super::io::Io;
 use super::machine::{Lp, Machine, Phase};
+use super::memory::Exempt;
+use super::tasks::Task;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Role {
@@ -31,6 +33,7 @@ pub(crate) enum Role {
     /// Work off the loop.
     Work,
     Watch,
+    Task,
     /// An operation that ends after a while, and then stops a run that would wait for others.
     RealGuard,
 }
@@ -91,6 +94,7 @@ pub(crate) struct Thing {
     pub(crate) by_worker: Cell<bool>,
     /// The worker posts it, or will: whether it was accepted is known when the job is done.
     pub(crate) is_unsure: Cell<bool>,
+    pub(crate) task: Task,
     /// What an operation, a watcher or work has besides.
     pub(crate) io: Io,
 }
@@ -125,7 +129,7 @@ impl Thing {
 
     /// Whether it runs any number of times.
     pub(crate) fn stays(&self) -> bool {
-        matches!(self.role, Role::Repeat | Role::Hook | Role::Signal | Role::Watch)
+        matches!(self.role, Role::Repeat | Role::Hook | Role::Signal | Role::Watch | Role::Task)
             || self.role == Role::Operation && self.io.has_many()
     }
 
@@ -149,6 +153,7 @@ impl Thing {
             Role::Operation | Role::RealGuard => api::KIND_OPERATION,
             Role::Watch => api::KIND_WATCH,
             Role::Work => api::KIND_WORK,
+            Role::Task => api::KIND_TASK,
         }
     }
 
@@ -161,6 +166,7 @@ impl Thing {
 impl Thing {
     /// What its callback carries is dropped.
     pub(crate) fn was_dropped(&self) {
+        let _exempt = Exempt::begin();
         self.dropped.set(self.dropped.get() + 1);
         let is_due = self.state.get() != State::Pending
             || self.handle.get() == 0
@@ -168,6 +174,7 @@ impl Thing {
         let is_right =
             is_due && !self.on_stack.get() && self.dropped.get() == 1 && self.released.get() == 0;
         self.machine().require(is_right, || format!("what {self} carries was dropped"));
+        self.tell_joiner();
     }
 }
 
