@@ -30,9 +30,9 @@ impl<'a> Manual<'a> {
             .find(|(heading, _)| heading == "Errors")
             .expect("it is there")
             .1;
-        let usual = sentences(errors)
-            .into_iter()
-            .find_map(|sentence| sentence.strip_prefix("An error that is listed without a description means: "));
+        let usual = sentences(errors).into_iter().find_map(|sentence| {
+            sentence.strip_prefix("An error that is listed without a description means: ")
+        });
         for clause in clauses(usual.expect("the header says what errors mean")) {
             if let Clause::Errors(names, words) = clause {
                 meanings.extend(names.into_iter().map(|name| (name, words.clone())));
