@@ -185,7 +185,8 @@ fn s08_what_has_been_taken_out_goes_before_what_was_scheduled_since() {
 fn s08_many_at_once_leave_in_order() {
     let mut timers = Timers::new(0);
     let deadline = |n: u32| u64::from(n.wrapping_mul(2_654_435_761) >> 12);
-    let mut expected: Vec<u32> = (0..50_000).collect();
+    let count = if cfg!(miri) { 500 } else { 50_000 };
+    let mut expected: Vec<u32> = (0..count).collect();
     expected.iter().for_each(|&index| insert(&mut timers, deadline(index), index));
     expected.sort_by_key(|&index| deadline(index));
     let times = [0, 1, 77, 5_000, 70_000, 1 << 20];
