@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ringloop::{Error, Handle, Loop};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::trace::real_loop;
 
@@ -217,7 +218,12 @@ fn s13_sends_wait_for_what_is_full() {
     let mut one = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let mut other = listener.accept().unwrap().0;
     one.set_nonblocking(true).unwrap();
-    while one.write(&[0; 1 << 16]).is_ok() {}
+    // TCP moves some of it to the other end later: full is what takes no byte for 100 ms.
+    let pause = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+    while one.write(&[0]).is_ok() {
+        while one.write(&[0; 1 << 16]).is_ok() {}
+        poll(&mut [PollFd::new(&one, PollFlags::OUT)], Some(&pause)).unwrap();
+    }
     other.set_nonblocking(true).unwrap();
     check_waits("TCP", OwnedFd::from(one), send, || while other.read(&mut [0; 1 << 16]).is_ok() {});
 
