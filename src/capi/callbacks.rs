@@ -68,7 +68,7 @@ pub(super) trait Address: Copy + 'static {
     fn address(self) -> *mut c_void;
 }
 
-/// How a C function is called.
+/// The call of a C function.
 macro_rules! call {
     (
         [$($Type:ident),*] $Function:ty,

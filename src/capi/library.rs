@@ -58,7 +58,7 @@ impl Name {
         if !is_written.load(Acquire) {
             let mut words = [0; ROOM];
             let mut room = &mut words[..ROOM - 1];
-            // What does not fit is cut off.
+            // The buffer cuts longer text off.
             let _ = match Errno::from_raw(errno) {
                 _ if errno == 0 => write!(room, "no error"),
                 Errno::UnknownErrno => write!(room, "unknown error"),

@@ -142,7 +142,7 @@ fn close_received(mut messages: &[u8]) {
     }
 }
 
-/// What stands somewhere in a message.
+/// A value at an address inside a message.
 fn field<const N: usize>(message: &[u8], at: usize) -> Option<[u8; N]> {
     message.get(at..at + N)?.try_into().ok()
 }

@@ -61,7 +61,7 @@ fn as_c(lp: &Loop) -> *mut loop_t {
 
 const NULL_POINTER: Error = Error::new(Errno::EINVAL, Sentence::NullPointer);
 
-/// What a function says that answers 0 or an error.
+/// The answer of a function that returns 0 or an error.
 #[inline]
 fn status(result: Result<()>) -> c_int {
     number(result.map(|()| 0))
@@ -73,18 +73,18 @@ fn status_without_sentence(result: Result<()>) -> c_int {
     result.map_or_else(|error| -error.raw_os_error(), |()| 0)
 }
 
-/// What a function says that answers a number or an error.
+/// The answer of a function that returns a number or an error.
 #[inline]
 fn number(result: Result<c_int>) -> c_int {
     result.unwrap_or_else(library::fail)
 }
 
-/// What a function says that counts, or answers an error.
+/// The answer of a function that returns a count or an error.
 fn count(result: Result<usize>) -> c_int {
     number(result.map(|count| c_int::try_from(count).unwrap_or(c_int::MAX)))
 }
 
-/// What a function says that answers a handle or an error.
+/// The answer of a function that returns a handle or an error.
 #[inline]
 fn handle(result: Result<Handle>) -> loop_handle_t {
     match result {

@@ -30,7 +30,7 @@ use crate::sys::memory::{TryRc, try_box};
 /// operation has ended: it is memory of C's that lasts, or the driver's.
 pub(super) struct Made(pub(super) Entry, pub(super) Option<Box<dyn Driver>>);
 
-/// What an entry can be made of.
+/// A value from which an entry can be made.
 pub(super) trait Make {
     fn make(self, lp: &Loop) -> Result<Made>;
 }

@@ -32,7 +32,7 @@ impl LoopPtr<'_> {
         self.0.cast()
     }
 
-    /// What all threads may look at.
+    /// The parts that all threads may read.
     pub(super) fn public(&self) -> Result<Public<'_>> {
         if self.0.is_null() {
             return Err(NULL_POINTER);
@@ -78,7 +78,7 @@ impl LoopPtr<'_> {
         handle(self.add(args, f))
     }
 
-    /// What the loop answers; `otherwise` where it must not be asked.
+    /// The answer of the loop, or `otherwise` if the loop must not be used.
     pub(super) fn ask<T>(&self, otherwise: T, f: impl FnOnce(&Loop) -> T) -> T {
         self.with(|lp| lp.check_answers().map(|()| f(lp))).unwrap_or(otherwise)
     }

@@ -79,7 +79,7 @@ impl Driver for AcceptMulti {
                 self.waits_for = WaitsFor::Readiness;
                 Step::AGAIN
             }
-            // That connection has gone; the next may come.
+            // The connection was aborted, or none has come yet: accept continues.
             libc::ECONNABORTED | libc::EINTR | libc::EAGAIN => Step { given: None, again },
             _ => Step::end(result),
         }

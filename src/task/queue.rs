@@ -157,7 +157,7 @@ impl<T> Future for Pop<'_, T> {
         let Some(notify) = notify.filter(|_| !is_over()) else {
             let value = shared.values.borrow_mut().pop_front();
             if value.is_none() && !shared.is_closed.get() {
-                // Whoever was called by the drop of the waker has taken it.
+                // User code that the drop of the waker ran has taken the value.
                 context.waker().wake_by_ref();
                 return Poll::Pending;
             }

@@ -51,7 +51,7 @@ impl Machine {
                 let is_bound = l.has_run.get() || l.fd.get() >= 0;
                 let demanded = if is_bound { no(EBUSY) } else { l.if_open(0) };
                 let result = self.call(|| api::loop_adopt(l.ptr));
-                // What was submitted may have gone to the kernel already.
+                // The kernel may have the submitted entry already.
                 let is_bound = l.has_entered.get() && i64::from(result) == no(EBUSY);
                 self.check_call("loop_adopt", result, if is_bound { no(EBUSY) } else { demanded });
             }
