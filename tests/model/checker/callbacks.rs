@@ -273,6 +273,10 @@ impl Machine {
             .as_ref()
             .is_some_and(|last| last.kind() == kind && (last.is_rust || right == Some(address)));
         self.require(is_stop || is_last, || format!("{kind} at {address:?} was reported as slow"));
+        if kind != api::KIND_HOOK {
+            // Of a batch that begins with a posted stop, the model sees this report first.
+            self.begin_batch(l, l.metrics().iterations);
+        }
         if self.fuel.get() > 0 {
             l.in_report.set(true);
             self.perform_after(kind == api::KIND_HOOK, l, thing.script.clone());

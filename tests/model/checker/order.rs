@@ -159,8 +159,8 @@ impl Machine {
         l.is_broken_off.set(false);
     }
 
-    /// A callback that is no hook begins.
-    pub(crate) fn check_turn(&self, l: &Lp, thing: &Thing, iteration: u64) {
+    /// The batch of this iteration has begun.
+    pub(crate) fn begin_batch(&self, l: &Lp, iteration: u64) {
         let order = &l.order;
         let last = order.iteration.replace(iteration);
         if iteration != last {
@@ -172,6 +172,12 @@ impl Machine {
             self.collect(l, iteration);
             order.batch.swap(&order.ready);
         }
+    }
+
+    /// A callback that is no hook begins.
+    pub(crate) fn check_turn(&self, l: &Lp, thing: &Thing, iteration: u64) {
+        self.begin_batch(l, iteration);
+        let order = &l.order;
         if l.knows(thing) {
             let first = order.batch.borrow().first().copied().unwrap_or(std::ptr::null());
             let is_right = std::ptr::eq(first, thing) || order.is_unknown.get();
