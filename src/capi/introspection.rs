@@ -46,7 +46,7 @@ const fn kind_to_c(kind: Kind) -> u32 {
     }
 }
 
-/// Counters since the loop was made. Set `size` to sizeof(loop_metrics_t) before the call; no more
+/// Counters since the loop was made, and two measurements. Set `size` to sizeof(loop_metrics_t) before the call; no more
 /// than that is written.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +80,12 @@ pub struct loop_metrics_t {
     /// How late timers became ready. late[i] counts the timers that were at least 2^i ns and less
     /// than 2^(i+1) ns late; late[0] counts those under 2 ns, late[31] all from 2.1 s.
     pub late: [u64; 32],
+    /// How late the kernel ends a sleep, in nanoseconds: the median of the last 64 sleeps that
+    /// ended at a deadline, computed after each 16; 50,000 before the first 16.
+    pub wake_latency_ns: u64,
+    /// By how much a timer in a dense stream may be late, in nanoseconds, besides wake_latency_ns;
+    /// 0 where each deadline is exact. See slack_ns in loop_options_t.
+    pub gap_ns: u64,
 }
 
 // SAFETY: it is numbers after a size.
@@ -151,6 +157,8 @@ pub unsafe extern "C" fn loop_metrics(
             posts: metrics.posts,
             wakes: metrics.wakes,
             late: metrics.late,
+            wake_latency_ns: metrics.wake_latency_ns,
+            gap_ns: metrics.gap_ns,
         })
     }))
 }

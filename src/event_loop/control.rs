@@ -88,8 +88,9 @@ impl Loop {
     /// The counters since the loop was made (S35).
     pub fn metrics(&self) -> Metrics {
         let traffic = self.kernel.borrow().traffic();
-        let metrics = self.schedule.borrow().metrics;
+        let metrics = self.schedule.borrow().metrics();
         Metrics {
+            gap_ns: if self.slack.is_some() { 0 } else { metrics.gap_ns },
             submitted: traffic.submitted,
             completed: traffic.completed,
             enters: traffic.enters,

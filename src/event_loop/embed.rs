@@ -9,6 +9,7 @@ use nix::sys::eventfd::EventFd;
 
 use crate::error::{Error, Result};
 use crate::event_loop::Loop;
+use crate::time::Clock;
 
 impl Loop {
     /// A descriptor that is readable whenever `run_once` with a zero limit has work, timers
@@ -65,6 +66,15 @@ impl Loop {
         Ok(())
     }
 
+    /// At the beginning of a run, ends the host's sleep. Returns whether a remote has woken the
+    /// loop meanwhile.
+    pub(super) fn host_woke(&self) -> bool {
+        if matches!(self.clock, Clock::Monotonic) {
+            self.schedule.borrow_mut().is_due_after_sleep(self.clock.now());
+        }
+        self.shared.inbox.wake_up()
+    }
+
     fn arm_and_signal(&self, fd: &EventFd) -> Result<()> {
         self.settle();
         let mut kernel = self.kernel.borrow_mut();
@@ -80,7 +90,7 @@ impl Loop {
                 make_readable(fd);
                 return kernel.submit();
             }
-            kernel.submit_with_timeout(self.wake_up_time(&mut schedule))?;
+            kernel.submit_with_timeout(self.wake_up(&mut schedule).time)?;
             if !kernel.has_completions() && !kernel.has_queued() {
                 return Ok(());
             }

@@ -63,7 +63,8 @@ pub struct Loop {
     pub(crate) shared: TryArc<Shared>,
     executor: Executor<Loop>,
     phase: Cell<Phase>,
-    slack: u64,
+    /// None: automatic (S3).
+    slack: Option<u64>,
     spin: u64,
     /// The number of scopes on the stack in which watchers end together (S12).
     ending_together: Cell<u32>,

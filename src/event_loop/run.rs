@@ -102,7 +102,7 @@ impl Loop {
         }
         let _end = EndOfRun(self);
         self.settle();
-        let is_wanted = self.shared.host_fd().is_some() && self.shared.inbox.wake_up();
+        let is_wanted = self.shared.host_fd().is_some() && self.host_woke();
         as_innermost(self, || f(is_wanted))
     }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::{Loop, Schedule};
 use crate::error::{Error, Result};
 use crate::kernel::{Kernel, Waited};
+use crate::pending::WakeUp;
 use crate::time::{self, Clock};
 
 /// No limit for the sleep of an iteration.
@@ -98,17 +99,17 @@ impl Loop {
             || self.shared.inbox.has_posts()
     }
 
-    /// The time on CLOCK_MONOTONIC at which a timer ends the sleep, `slack` later than its deadline
-    /// (S3). Timers on a virtual clock end no sleep.
-    pub(super) fn wake_up_time(&self, schedule: &mut Schedule) -> u64 {
-        match self.clock {
-            Clock::Monotonic => self.with_slack(schedule.wake_up_bound()),
-            Clock::Virtual(_) => FOREVER,
-        }
-    }
-
-    fn with_slack(&self, deadline: Option<u64>) -> u64 {
-        deadline.map_or(FOREVER, |deadline| deadline.saturating_add(self.slack))
+    /// The time on CLOCK_MONOTONIC at which a timer ends the sleep: `slack` later than its
+    /// deadline, or automatic (S3). Timers on a virtual clock end no sleep.
+    pub(super) fn wake_up(&self, schedule: &mut Schedule) -> WakeUp {
+        let wake_up = match (&self.clock, self.slack) {
+            (Clock::Virtual(_), _) => None,
+            (Clock::Monotonic, None) => schedule.wake_up(),
+            (Clock::Monotonic, Some(slack)) => schedule
+                .wake_up_bound()
+                .map(|deadline| WakeUp { time: deadline.saturating_add(slack), is_exact: false }),
+        };
+        wake_up.unwrap_or(WakeUp { time: FOREVER, is_exact: false })
     }
 
     /// Sleeps from `now` until a completion or a due timer, at the latest until `limit`, on
@@ -123,7 +124,8 @@ impl Loop {
     ) -> Result<Waiting> {
         let is_virtual = matches!(self.clock, Clock::Virtual(_));
         loop {
-            let until = self.wake_up_time(schedule).min(limit);
+            let timer = self.wake_up(schedule);
+            let until = timer.time.min(limit);
             let wake_up = if until == FOREVER { FOREVER } else { until.saturating_sub(self.spin) };
             let mut waited = Waited::Completed;
             now = self.spin(kernel, now, until);
@@ -132,8 +134,8 @@ impl Loop {
                 // Must precede `fall_asleep`: from then on, other threads write to the eventfd.
                 kernel.watch_wakes(self.shared.eventfd())?;
             }
+            let asleep = now;
             let is_wanted = if would_sleep && self.shared.inbox.fall_asleep() {
-                let asleep = now;
                 let traced = self.slow.trace.map(|trace| (trace, time::monotonic()));
                 let result = kernel.wait(wake_up);
                 let is_wanted = self.shared.inbox.wake_up();
@@ -155,14 +157,18 @@ impl Loop {
             if !interrupted && !has_come {
                 now = self.spin(kernel, now, until);
             }
+            if would_sleep && !is_wanted && !interrupted && !has_come {
+                schedule.slept(asleep, timer, now);
+            }
             // Usually one round. Another follows when only the timeout of a cancelled timer has
             // expired.
+            let is_due = !is_virtual && schedule.is_due_after_sleep(now);
             let is_awake = is_wanted
                 || interrupted
                 || has_come
                 || now >= limit
                 || self.must_not_sleep(schedule);
-            if is_awake || !is_virtual && schedule.is_due(now) {
+            if is_awake || is_due {
                 return Ok(Waiting { interrupted, now: Some(now) });
             }
         }
@@ -197,7 +203,9 @@ impl Loop {
             kernel.submit()?;
             return Ok(Waiting { interrupted: false, now: Some(now) });
         }
-        let until = self.with_slack(deadline).min(now.saturating_add(limit));
+        let slack = self.slack.unwrap_or(0);
+        let until = deadline.map_or(FOREVER, |deadline| deadline.saturating_add(slack));
+        let until = until.min(now.saturating_add(limit));
         clock.store(until, Relaxed);
         schedule.metrics.asleep_ns += until - now;
         Ok(Waiting { interrupted: false, now: Some(until) })

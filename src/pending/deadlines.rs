@@ -9,6 +9,15 @@ use super::slots::{Location, SlotRef};
 use super::{Extra, Schedule};
 use crate::abi::handle::{Handle, Kind};
 use crate::error::{Error, Result};
+use crate::observe::metrics::Metrics;
+
+/// When a sleep ends, if nothing else ends it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct WakeUp {
+    pub(crate) time: u64,
+    /// Whether this is a deadline, and not the end of a gap.
+    pub(crate) is_exact: bool,
+}
 
 impl<L: 'static> Schedule<L> {
     #[inline]
@@ -30,6 +39,7 @@ impl<L: 'static> Schedule<L> {
 
     pub(crate) fn call_every(&mut self, first: u64, period: u64, callback: Callback<L>) -> Handle {
         let handle = self.add_timer(Kind::Repeat, first, callback);
+        self.gap.period_begins(period);
         self.add_extra(handle.index(), Extra { period, ..Extra::default() });
         handle
     }
@@ -75,6 +85,37 @@ impl<L: 'static> Schedule<L> {
     pub(crate) fn wake_up_bound(&mut self) -> Option<u64> {
         let Schedule { slots, timers, .. } = self;
         timers.earliest_bound_cleaned(slots)
+    }
+
+    /// When the next sleep ends (S3): at the earliest deadline, or at the end of the gap if another
+    /// deadline is between the two. None: no timer is pending.
+    pub(crate) fn wake_up(&mut self) -> Option<WakeUp> {
+        let deadline = self.wake_up_bound()?;
+        let end = self.gap.end();
+        let is_dense = deadline < end && self.timers.has_between(deadline, end, &self.slots);
+        Some(WakeUp { time: if is_dense { end } else { deadline }, is_exact: !is_dense })
+    }
+
+    /// Notes that the timeout has ended a sleep from `asleep` until `wake_up`, at `now`.
+    pub(crate) fn slept(&mut self, asleep: u64, wake_up: WakeUp, now: u64) {
+        if wake_up.is_exact && wake_up.time <= now {
+            self.gap.measured(wake_up.time - asleep, now - wake_up.time);
+        }
+    }
+
+    /// Begins a gap if a timer is due now, after a sleep. Returns whether one is.
+    pub(crate) fn is_due_after_sleep(&mut self, now: u64) -> bool {
+        let is_due = self.is_due(now);
+        if is_due {
+            self.gap.found_due(now);
+        }
+        is_due
+    }
+
+    /// The counters, with the measurements of the gap.
+    pub(crate) fn metrics(&self) -> Metrics {
+        let (wake_latency_ns, gap_ns) = self.gap.figures();
+        Metrics { wake_latency_ns, gap_ns, ..self.metrics }
     }
 
     #[inline]

@@ -134,7 +134,9 @@ impl<L: 'static> Schedule<L> {
 
     #[cold]
     pub(super) fn remove_extra(&mut self, index: u32) -> Option<Callback<L>> {
-        self.extras.remove(&index).and_then(|extra| extra.release)
+        let extra = self.extras.remove(&index)?;
+        self.gap.period_ends(extra.period);
+        extra.release
     }
 
     /// Forgets every callback without dropping it: a forked child runs no user code (S33). Returns

@@ -16,6 +16,7 @@ mod deadlines;
 pub(crate) mod driver;
 mod ending;
 pub(crate) mod event;
+mod gap;
 mod hooks;
 mod operations;
 #[allow(unsafe_code)]
@@ -46,7 +47,9 @@ use crate::time::Time;
 
 pub(crate) use self::children::Child;
 use self::children::Children;
+pub(crate) use self::deadlines::WakeUp;
 pub(crate) use self::ending::{Cancelled, End};
+use self::gap::Gap;
 pub(crate) use self::operations::DeferredSubmission;
 use self::operations::Operations;
 use self::posts::Posts;
@@ -73,6 +76,7 @@ pub(crate) struct Schedule<L: 'static> {
     /// Posts that arrived while memory was refused.
     incoming: Posts<L>,
     timers: Timers,
+    gap: Gap,
     operations: Operations,
     watches: Watches,
     children: Children,
@@ -141,6 +145,7 @@ impl<L: 'static> Schedule<L> {
             posts: Posts::NONE,
             incoming: Posts::NONE,
             timers: Timers::new(now),
+            gap: Gap::new(),
             operations: Operations::default(),
             watches: Watches::default(),
             children: Children::default(),

@@ -10,6 +10,7 @@ mod children;
 mod closing;
 #[cfg(any(feature = "futures-io", feature = "hyper"))]
 mod compat;
+mod dense;
 mod embedding;
 mod errors;
 mod executor;

@@ -80,6 +80,9 @@ const AHEAD: usize = 16;
 /// Opening a bucket of at most so many entries prefetches their slots.
 const FETCHED: usize = 1024;
 
+/// The search for a second deadline looks at so many entries.
+const LOOKED_AT: usize = 64;
+
 /// A bucket of at most so many entries is sorted to give out the due ones; a larger one is first
 /// distributed to lower levels. The standard library sorts so many stably without heap memory.
 const SORTED: usize = 128;
@@ -113,6 +116,15 @@ impl Digit {
     fn end(self, base: u64) -> u64 {
         self.start(base) | !(u64::MAX << (BITS * self.level))
     }
+}
+
+/// The numbers of the bits that are set, the lowest first.
+fn bits(mut mask: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let lowest = mask.checked_ilog2().map(|_| mask.trailing_zeros() as usize)?;
+        mask &= mask - 1;
+        Some(lowest)
+    })
 }
 
 impl Timers {
@@ -213,6 +225,30 @@ impl Timers {
             self.sweep_bucket(digit, slots);
         }
         self.earliest_bound()
+    }
+
+    /// Whether a timer is due after `after`, at the latest at `until`. Looks at `LOOKED_AT` entries
+    /// at most, the earliest buckets first.
+    pub(crate) fn has_between(&self, after: u64, until: u64, slots: &impl Liveness) -> bool {
+        let mut left = LOOKED_AT;
+        for level in bits(self.filled_levels.into()) {
+            for value in bits(self.filled[level]) {
+                let bucket = &self.buckets[Digit { level, value }.index()];
+                if bucket.min() > until {
+                    return false;
+                }
+                for entry in self.chunks.iter(bucket) {
+                    if (after + 1..=until).contains(&entry.when) && slots.is_live(entry.slot) {
+                        return true;
+                    }
+                    left -= 1;
+                    if left == 0 {
+                        return false;
+                    }
+                }
+            }
+        }
+        false
     }
 
     /// The earliest deadline. O(1); O(log n) amortized after the timer that had it was cancelled.
