@@ -52,6 +52,23 @@ static void s03_the_options_of_time_reach_the_loop(void)
     CHECK(loop_time(loop), ==, 1150);
     close_loop(loop);
 
+    options.slack_ns = LOOP_EXACT;
+    REQUIRE(loop_new(&options, &loop), ==, 0);
+    CHECK(loop_call_later(loop, 100, do_nothing, NULL), >, 0);
+    CHECK(loop_run(loop), ==, LOOP_DONE);
+    CHECK(loop_time(loop), ==, 1100);
+    close_loop(loop);
+
+    options = (loop_options_t)LOOP_OPTIONS_INIT;
+    REQUIRE(loop_new(&options, &loop), ==, 0);
+    CHECK(metrics_of(loop).gap_ns, ==, 200000);
+    close_loop(loop);
+    options.slack_ns = LOOP_EXACT;
+    REQUIRE(loop_new(&options, &loop), ==, 0);
+    CHECK(metrics_of(loop).gap_ns, ==, 0);
+    CHECK(metrics_of(loop).wake_latency_ns, ==, 50000);
+    close_loop(loop);
+
     /* It looks at the clock instead of sleeping. */
     options = (loop_options_t)LOOP_OPTIONS_INIT;
     options.spin_ns = LOOP_SEC(1000);

@@ -78,7 +78,8 @@ impl Machine {
             ran_now: 0.into(),
             stops_before: 0.into(),
             counts: Counts::default(),
-            slack: slack.0,
+            // LOOP_EXACT.
+            slack: if slack.0 == 1 { 0 } else { slack.0 },
             order: Order::begin(api::loop_time(lp)),
             worker_number: 0.into(),
             is_plain: true.into(),
