@@ -1416,8 +1416,8 @@ int loop_flush(loop_t *loop);
 #define LOOP_KIND_TASK 10
 
 /**
- * Counters since the loop was made, and two measurements. Set `size` to sizeof(loop_metrics_t) before the call; no more
- * than that is written.
+ * Counters since the loop was made, and two measurements. Set `size` to sizeof(loop_metrics_t)
+ * before the call; no more than that is written.
  */
 typedef struct loop_metrics_t {
     /**

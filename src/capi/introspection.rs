@@ -46,8 +46,8 @@ const fn kind_to_c(kind: Kind) -> u32 {
     }
 }
 
-/// Counters since the loop was made, and two measurements. Set `size` to sizeof(loop_metrics_t) before the call; no more
-/// than that is written.
+/// Counters since the loop was made, and two measurements. Set `size` to sizeof(loop_metrics_t)
+/// before the call; no more than that is written.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct loop_metrics_t {
