@@ -1,8 +1,8 @@
-//! Nothing is lost by cancelling: random programs that drop receives at random points get exactly
-//! what was sent, in order. S13.
+//! Cancelling loses no data: random programs drop receives at random points, and still get exactly
+//! the sent data, in order. S13.
 //!
-//! RINGLOOP_CANCELLING_MS is how long each test goes on, 200 ms by default;
-//! RINGLOOP_CANCELLING_SEED is the one seed that is to be tried.
+//! RINGLOOP_CANCELLING_MS sets the duration of each test, 200 ms by default.
+//! RINGLOOP_CANCELLING_SEED makes each test run only this seed.
 
 use std::cell::{Cell, RefCell};
 use std::env;
@@ -19,13 +19,13 @@ use ringloop::task;
 use crate::streams::{poll_once, run};
 use crate::trace::{Random, ns};
 
-/// Runs a program with one seed after the other for as long as the tests may take.
+/// Runs a program with one seed after another until the time of the test is over.
 fn with_seeds(program: impl Fn(Rc<Dice>)) {
     struct Seed(u64);
     impl Drop for Seed {
         fn drop(&mut self) {
             if std::thread::panicking() {
-                eprintln!("this was RINGLOOP_CANCELLING_SEED={}", self.0);
+                eprintln!("failed with RINGLOOP_CANCELLING_SEED={}", self.0);
             }
         }
     }
@@ -40,7 +40,7 @@ fn with_seeds(program: impl Fn(Rc<Dice>)) {
     }
     let end =
         Instant::now() + Duration::from_millis(number("RINGLOOP_CANCELLING_MS").unwrap_or(200));
-    // Not those of the last run.
+    // The seeds differ from those of the previous run.
     let first = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as u64;
     for seed in first.. {
         try_seed(seed);
@@ -57,7 +57,7 @@ impl Dice {
         self.0.borrow_mut().below(end)
     }
 
-    /// Lets some time pass, or none.
+    /// Waits for a random time, possibly zero.
     async fn wait(&self) {
         match self.below(6) {
             0 => task::sleep(ns(self.below(200_000))).await.unwrap(),
@@ -71,8 +71,8 @@ impl Dice {
         }
     }
 
-    /// Awaits a future, or drops it at some point before it is complete or before that has been
-    /// seen.
+    /// Awaits a future, or drops the future at a random point: before it is complete, or before its
+    /// completion has been seen.
     async fn perhaps<F: Future>(&self, future: F) -> Option<F::Output> {
         let mut future = pin!(future);
         match self.below(8) {
@@ -99,7 +99,7 @@ impl Dice {
     }
 }
 
-/// The byte that belongs at a place.
+/// The byte at a position of the sequence.
 fn byte_at(place: usize) -> u8 {
     (place.wrapping_mul(167) ^ (place >> 8)) as u8
 }
@@ -108,7 +108,7 @@ fn sequence(from: usize, length: usize) -> Vec<u8> {
     (from..from + length).map(byte_at).collect()
 }
 
-/// Something that is lent to a task, and comes back when that has ended, whichever way.
+/// A value that is lent to a task, and returns when the task has ended, in whichever way.
 struct Lent<S>(Rc<Cell<Option<S>>>, Option<S>);
 
 impl<S> Lent<S> {
@@ -117,7 +117,7 @@ impl<S> Lent<S> {
     }
 
     fn get(&mut self) -> &mut S {
-        self.1.as_mut().expect("it is lent once")
+        self.1.as_mut().expect("the value is lent once")
     }
 }
 
@@ -127,13 +127,13 @@ impl<S> Drop for Lent<S> {
     }
 }
 
-/// Reads with what is read from: None at the end.
+/// A reader whose `read` returns None at the end of the data.
 trait Reads: 'static {
     async fn read(&mut self, room: usize) -> Option<Vec<u8>>;
 }
 
 fn read_of(result: ringloop::Result<usize>, data: Vec<u8>) -> Option<Vec<u8>> {
-    let count = result.expect("reading goes well");
+    let count = result.expect("the read succeeds");
     assert_eq!(count, data.len());
     (count > 0).then_some(data)
 }
@@ -157,13 +157,13 @@ impl<S: 'static> Reads for ringloop::compat::Buffered<S> {
     async fn read(&mut self, room: usize) -> Option<Vec<u8>> {
         let mut data = vec![0; room];
         let count =
-            futures_util::AsyncReadExt::read(self, &mut data).await.expect("reading goes well");
+            futures_util::AsyncReadExt::read(self, &mut data).await.expect("the read succeeds");
         data.truncate(count);
         (count > 0).then_some(data)
     }
 }
 
-/// Reads a sequence to its end, and drops reads on the way.
+/// Reads a sequence to its end, and drops some of the reads.
 async fn read_sequence(reader: impl Reads, length: usize, dice: &Dice) {
     let place = Rc::new(Cell::new(Some(reader)));
     let mut read = 0;
@@ -171,7 +171,7 @@ async fn read_sequence(reader: impl Reads, length: usize, dice: &Dice) {
         let room = 1 + dice.below([4, 100, 3000][dice.below(3) as usize]) as usize;
         let mut reader = Lent::of(&place);
         let output = if dice.below(4) == 0 {
-            // In a task that is aborted, unless it is quicker.
+            // The task that reads is aborted, unless it ends first.
             let reading = task::spawn(async move { reader.get().read(room).await }).unwrap();
             dice.wait().await;
             reading.abort();
@@ -183,7 +183,7 @@ async fn read_sequence(reader: impl Reads, length: usize, dice: &Dice) {
             None => {}
             Some(None) => break,
             Some(Some(data)) => {
-                assert!(data == sequence(read, data.len()), "not what was sent at {read}");
+                assert!(data == sequence(read, data.len()), "wrong data at {read}");
                 read += data.len();
             }
         }
@@ -201,7 +201,7 @@ where
     while written < length {
         let piece =
             (1 + dice.below([3, 50, 4000][dice.below(3) as usize]) as usize).min(length - written);
-        write(sequence(written, piece)).await.expect("writing goes well");
+        write(sequence(written, piece)).await.expect("the write succeeds");
         written += piece;
         dice.wait().await;
     }
@@ -291,7 +291,7 @@ fn s45_a_buffered_stream_loses_nothing_by_dropped_reads_and_flushes() {
                 write_pieces(length, &inner, async |piece| {
                     let mut rest = &piece[..];
                     while !rest.is_empty() {
-                        // A write that has not been told to have gone well has not been done.
+                        // A write that has not returned success has written nothing.
                         if let Some(written) = inner.perhaps(writer.write(rest)).await {
                             rest = &rest[written?..];
                         }
@@ -323,7 +323,7 @@ fn s45_no_datagram_is_lost_by_dropped_receives() {
                     let (result, _) = theirs.send_to(sequence(number, number % 300), to).await;
                     assert_eq!(result, Ok(number % 300));
                     inner.wait().await;
-                    // The kernel has room for so many.
+                    // The socket's buffer in the kernel has space for 20 datagrams.
                     while number > seen.get() + 20 {
                         task::yield_now().await;
                     }
@@ -389,7 +389,7 @@ fn s45_no_unix_connection_is_lost_by_aborted_accepts() {
     with_seeds(|dice| {
         run(async {
             use std::os::linux::net::SocketAddrExt;
-            // Never the same twice: a child that another test has forked may have the former one
+            // Each name is new: a child that another test has forked may have the previous listener
             // open.
             let name =
                 format!("ringloop-cancelling-{}-{}", std::process::id(), dice.below(1 << 40));

@@ -1,4 +1,4 @@
-//! S14: releases that bring others about, in chains of any length.
+//! S14: releases that cause further releases, in chains of any length.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending};
@@ -11,9 +11,9 @@ use ringloop::{Handle, Loop, Outcome, Time};
 
 use crate::trace::{HOUR, Trace, panic, panic_in, payload, virtual_loop};
 
-/// Enough to overflow any stack if each took some of it.
+/// The length of a chain that would overflow any stack if each link used stack space.
 const MANY: usize = 100_000;
-/// How deep releases nest before they wait for one another.
+/// The depth to which releases nest; a deeper release waits until the innermost one returns.
 const NESTED: usize = 16;
 
 /// Runs `f` on a stack of 256 KiB.
@@ -22,8 +22,8 @@ fn on_a_small_stack(f: fn()) {
     thread.unwrap().join().unwrap();
 }
 
-/// Timers that never come, each with a release hook that cancels the next one, and is told its
-/// number before and after that.
+/// Makes timers that are never due. The release hook of each timer calls `seen` with its number,
+/// cancels the next timer, and calls `seen` again.
 fn chain(
     lp: &Loop,
     length: usize,
@@ -38,7 +38,7 @@ fn chain(
             let next = all.borrow().get(number + 1).copied();
             if let Some(next) = next {
                 lp.cancel(next).unwrap();
-                assert!(!lp.is_pending(next), "it is gone when cancel returns (S11)");
+                assert!(!lp.is_pending(next), "cancel ends the timer before it returns (S11)");
             }
             seen(number, true);
         })
@@ -66,7 +66,7 @@ fn s14_a_chain_of_release_hooks_takes_no_stack() {
                 lp.cancel(first).unwrap();
                 assert!(
                     order.borrow().iter().copied().eq(0..MANY),
-                    "each once, in order, before cancel returns"
+                    "each hook runs once, in order, before cancel returns"
                 );
             };
             if is_inside {
@@ -132,7 +132,7 @@ fn s30_a_panic_in_a_chain_keeps_no_hook_from_its_call() {
         if is_handled {
             lp.set_exception_handler(move |_, caught| told.add(payload(&*caught))).unwrap();
         }
-        // Those that have waited for their turn panic when they return.
+        // The hooks that have waited for their turn panic when they return.
         let handles = chain(&lp, LENGTH, move |number, returns| match (returns, number) {
             (false, _) => inner.add(number),
             (true, NESTED) => panic("the first that waited"),
@@ -152,8 +152,8 @@ fn s30_a_panic_in_a_chain_keeps_no_hook_from_its_call() {
     }
 }
 
-/// A task with a group that has a task with a group, and so on: each awaits its group, and notes
-/// its end.
+/// A task with a group, whose task has a group of its own, and so on. Each task awaits its group
+/// and counts its end.
 fn nest(left: usize, ended: Rc<Cell<usize>>) -> Pin<Box<dyn Future<Output = Result<(), ()>>>> {
     struct Ended(Rc<Cell<usize>>);
     impl Drop for Ended {
@@ -173,7 +173,7 @@ fn nest(left: usize, ended: Rc<Cell<usize>>) -> Pin<Box<dyn Future<Output = Resu
     })
 }
 
-/// Nested groups, all of them begun.
+/// Nested groups whose tasks have all been polled.
 fn nested_groups(lp: &Loop, depth: usize) -> (JoinHandle<Result<(), ()>>, Rc<Cell<usize>>) {
     let ended = Rc::new(Cell::new(0));
     let outermost = lp.spawn(nest(depth, Rc::clone(&ended))).unwrap();
@@ -185,13 +185,13 @@ fn nested_groups(lp: &Loop, depth: usize) -> (JoinHandle<Result<(), ()>>, Rc<Cel
 fn s46_nested_groups_take_no_stack_when_they_are_aborted() {
     const DEPTH: usize = 20_000;
     on_a_small_stack(|| {
-        // Inside of a run, outside, and with the loop.
+        // The groups end inside a run, outside a run, and with the loop.
         let lp = virtual_loop();
         let (outermost, ended) = nested_groups(&lp, DEPTH);
         let seen = Rc::clone(&ended);
         lp.call_soon(move |_| {
             outermost.abort();
-            assert_eq!(seen.get(), DEPTH, "all have been dropped when abort returns");
+            assert_eq!(seen.get(), DEPTH, "all tasks have been dropped when abort returns");
         })
         .unwrap();
         assert_eq!(lp.run(), Ok(Outcome::Done));
@@ -279,7 +279,7 @@ fn s33_a_child_forked_in_nested_hooks_drops_nothing_more() {
     let forked = Rc::clone(&child);
     lp.on_release(innermost, move |lp| {
         waiting.iter().for_each(|&timer| lp.cancel(timer).unwrap());
-        // SAFETY: the child does nothing that another thread might hold a lock for.
+        // SAFETY: the child takes no lock that another thread might hold.
         forked.set(unsafe { libc::fork() });
     })
     .unwrap();
@@ -287,12 +287,12 @@ fn s33_a_child_forked_in_nested_hooks_drops_nothing_more() {
     let first = handles.borrow()[0];
     lp.cancel(first).unwrap();
     if child.get() == 0 {
-        // SAFETY: it ends the child without anything else.
+        // SAFETY: `_exit` only ends the child.
         unsafe { libc::_exit(i32::from(dropped.len() != 0)) };
     }
     assert_eq!(dropped.take(), [0, 1]);
     let mut status = 0;
-    // SAFETY: the child is this test's, and the room is there.
+    // SAFETY: the child is this test's own, and `status` is a live variable.
     assert_eq!(unsafe { libc::waitpid(child.get(), &raw mut status, 0) }, child.get());
-    assert_eq!(status, 0, "what waited was dropped in the child");
+    assert_eq!(status, 0, "the child dropped a waiting callback");
 }

@@ -17,7 +17,7 @@ fn sh(script: &str) -> std::process::Child {
 }
 
 #[test]
-#[expect(clippy::zombie_processes, reason = "the loop waits for them")]
+#[expect(clippy::zombie_processes, reason = "the loop waits for the children")]
 fn a_child_ends_and_the_loop_says_how() {
     let lp = real_loop();
     let seen = Rc::new(Cell::new([None; 2]));
@@ -61,9 +61,9 @@ fn s11_a_cancelled_watcher_leaves_the_child() {
     assert_eq!(lp.run_once(Duration::from_millis(2)), Ok(0));
 }
 
-/// Waits for the end of a child, and leaves it to be waited for.
+/// Waits until a child has ended, and leaves its status to a later wait.
 fn await_end(child: &std::process::Child) {
-    // SAFETY: a zeroed structure is a valid one, and is written to.
+    // SAFETY: a zeroed `siginfo_t` is valid, and the result is written to a live variable.
     let ended = unsafe {
         let mut info = std::mem::zeroed();
         libc::waitid(libc::P_PID, child.id(), &mut info, libc::WEXITED | libc::WNOWAIT)
@@ -79,19 +79,19 @@ fn s11_a_watcher_that_is_cancelled_in_its_batch_leaves_the_child() {
     await_end(&second);
     let (victim, inner) = later();
     lp.watch_child(first.id(), move |lp, _| lp.cancel(inner.get().unwrap()).unwrap()).unwrap();
-    victim.set(Some(lp.watch_child(second.id(), |_, _| panic!("it was cancelled")).unwrap()));
+    victim.set(Some(lp.watch_child(second.id(), |_, _| panic!("a callback has run")).unwrap()));
     assert_eq!(lp.run(), Ok(Outcome::Done));
     assert_eq!(second.wait().unwrap().code(), Some(2));
 }
 
-/// Slots are used again while the kernel still knows the watcher that was there.
+/// The loop uses a slot again while the kernel still has the request of its previous watcher.
 #[test]
-#[expect(clippy::zombie_processes, reason = "the loop waits for it")]
+#[expect(clippy::zombie_processes, reason = "the loop waits for the child")]
 fn s10_a_late_completion_meets_nobody() {
     let lp = real_loop();
     let mut child = sh("read x; exit 7");
     for _ in 0..200 {
-        let handle = lp.watch_child(child.id(), |_, _| panic!("it was cancelled")).unwrap();
+        let handle = lp.watch_child(child.id(), |_, _| panic!("a callback has run")).unwrap();
         lp.run_once(Duration::ZERO).unwrap();
         lp.cancel(handle).unwrap();
     }
@@ -103,7 +103,7 @@ fn s10_a_late_completion_meets_nobody() {
     assert_eq!(seen.get(), Some(7));
 }
 
-/// The kernel does not know it any more when it is told to forget it.
+/// When close cancels the request, the kernel has already completed the request.
 #[test]
 fn s22_closing_leaves_a_child_that_has_ended() {
     for ends_before in [false, true] {
@@ -156,7 +156,7 @@ fn s22_closing_leaves_the_child() {
 }
 
 #[test]
-#[expect(clippy::zombie_processes, reason = "the loop waits for it")]
+#[expect(clippy::zombie_processes, reason = "the loop waits for the child")]
 fn s36_a_virtual_clock_stands_still_while_a_child_lives() {
     let lp = Watched::new(Loop::builder().virtual_time(Time::from_nanos(0)).build().unwrap());
     let mut child = sh("read x");

@@ -13,7 +13,7 @@ use crate::trace::{
     Bomb, HOUR, START, Trace, at, errno, ms, note_time, ns, panic_in, real_loop, virtual_loop,
 };
 
-/// One of each kind of thing; each calls back `f`.
+/// Schedules callbacks of each kind; each calls `f`.
 fn one_of_each(lp: &Loop, f: impl FnMut(&Loop) + Clone + 'static) -> Vec<Handle> {
     vec![
         lp.call_soon(f.clone()).unwrap(),
@@ -105,7 +105,7 @@ fn s22_everything_says_that_the_loop_is_closing() {
                 assert_eq!(errno(lp.unref(handle)), ESHUTDOWN);
                 assert_eq!(errno(lp.on_release(handle, |_| {})), ESHUTDOWN);
             }
-            // What cannot carry an error answers.
+            // Functions that cannot return an error return a value.
             assert!(!lp.is_pending(own) && !lp.has_ref(own) && !lp.is_running());
             assert_eq!((lp.time(), lp.metrics().callbacks, lp.current_handle()), (START, 0, None));
         })
@@ -135,7 +135,7 @@ fn s22_shutdown_cancels_everything_and_takes_nothing_new() {
     assert_eq!(errno(lp.run()), ESHUTDOWN);
     assert_eq!(errno(lp.run_forever()), ESHUTDOWN);
     assert_eq!(errno(lp.run_once(Duration::ZERO)), ESHUTDOWN);
-    // What adds nothing still works.
+    // Functions that add nothing still work.
     for handle in handles {
         assert!(!lp.is_pending(handle));
         assert_eq!(errno(lp.cancel(handle)), ENOENT);
@@ -150,7 +150,7 @@ fn s22_shutdown_cancels_everything_and_takes_nothing_new() {
 
 #[test]
 fn s22_what_is_dropped_at_shutdown_may_cancel_the_others() {
-    /// Cancels when dropped.
+    /// Cancels another call when it is dropped.
     struct Canceller(Weak<Watched>, Rc<Cell<Option<Handle>>>, Trace);
     impl Drop for Canceller {
         fn drop(&mut self) {
@@ -171,7 +171,7 @@ fn s22_what_is_dropped_at_shutdown_may_cancel_the_others() {
         let canceller = Canceller(Rc::downgrade(&lp), Rc::clone(other), trace.clone());
         let handle = lp.call_soon(move |_| drop(canceller)).unwrap();
         lp.on_release(handle, trace.note("release")).unwrap();
-        // Each is to cancel the other: the first one does, the second finds nothing left to cancel.
+        // Each call cancels the other: the first succeeds, the second finds nothing to cancel.
         others
             .iter()
             .filter(|&place| !Rc::ptr_eq(place, other))
@@ -208,7 +208,7 @@ fn s22_a_panic_at_shutdown_or_close_keeps_nobody_from_being_released() {
 
 #[test]
 fn s22_closing_gives_back_what_a_loop_took() {
-    // Far more loops than a process may have descriptors, if any of them stayed.
+    // More loops than RLIMIT_NOFILE allows descriptors, up to 3,001: a leak would exceed the limit.
     let _watch = Watch::begin();
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a live variable.
@@ -236,7 +236,7 @@ fn s24_a_loop_that_ended_by_a_panic_is_closed_like_any_other() {
     assert_eq!((caught, trace.take()), (Some("callback"), vec!["release"]));
 }
 
-/// Runs a loop and tells whether all its ways of waking up work on this thread.
+/// Checks that a loop runs a call and wakes up for a timer on this thread.
 fn check_works(lp: &Loop) {
     let times = Trace::new();
     let begin = lp.time();

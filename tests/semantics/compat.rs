@@ -1,4 +1,4 @@
-//! What libraries get of a loop: streams, timers and an executor.
+//! Adapters for other libraries: streams, timers and an executor.
 
 #[cfg(feature = "hyper")]
 use std::time::Duration;
@@ -28,7 +28,7 @@ fn an_error_of_sending_is_told_by_the_next_write_flush_or_close() {
             };
             assert_eq!(told.unwrap_err().kind(), std::io::ErrorKind::BrokenPipe);
             assert_eq!(one.read(&mut [0; 10]).await.unwrap(), 0);
-            assert!(one.write_all(b"x").await.is_ok(), "it was told once, and this is another");
+            assert!(one.write_all(b"x").await.is_ok(), "the error was reported once");
         }
     });
 }
@@ -113,11 +113,11 @@ fn s36_timers_of_hyper_are_those_of_the_loop() {
             assert_eq!(timer.now() - start, Duration::from_secs(3600));
             assert!(
                 crate::streams::poll_once(timer.sleep(Duration::MAX).as_mut()).await.is_none(),
-                "it is never over"
+                "a sleep without end is complete"
             );
             timer.sleep_until(start).await;
             assert_eq!(timer.now() - start, Duration::from_secs(3600));
-            // One that has begun ends on another thread.
+            // A sleep that has begun is dropped on another thread.
             let mut begun = timer.sleep(Duration::from_secs(3600));
             assert!(crate::streams::poll_once(begun.as_mut()).await.is_none());
             std::thread::spawn(move || drop(begun)).join().unwrap();
@@ -127,9 +127,9 @@ fn s36_timers_of_hyper_are_those_of_the_loop() {
     assert!(lp.run().is_ok());
     assert!(
         lp.time() < crate::trace::START + Duration::from_secs(7200),
-        "what was dropped elsewhere is cancelled"
+        "a sleep dropped on another thread is cancelled"
     );
-    // Without a loop it is over at once.
+    // Without a loop, a sleep is complete at once.
     assert!(
         futures_util::FutureExt::now_or_never(timers.sleep(Duration::from_secs(3600))).is_some()
     );

@@ -1,4 +1,4 @@
-//! The loop inside another loop: when its descriptor is readable, and what that costs. S2, S13, S18.
+//! The loop inside another loop: when its descriptor is readable, and its costs. S2, S13, S18.
 
 use std::cell::Cell;
 use std::os::fd::RawFd;
@@ -21,24 +21,24 @@ fn embedded() -> (Watched, RawFd) {
 
 fn is_readable(fd: RawFd, limit: Duration) -> bool {
     let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-    // SAFETY: one pollfd is passed, which says so.
+    // SAFETY: `poll` is one live pollfd, and the count is 1.
     let count = unsafe { libc::poll(&raw mut poll, 1, limit.as_millis() as libc::c_int) };
     assert!(count == 0 || (count, poll.revents) == (1, libc::POLLIN));
     count == 1
 }
 
-/// Far more than is needed for what is expected to happen.
+/// Much longer than any event of these tests takes.
 const LONG: Duration = ms(60_000);
 
 #[track_caller]
 fn check_runs(lp: &Loop, fd: RawFd, limit: Duration) {
-    assert!(is_readable(fd, limit), "the host sleeps");
+    assert!(is_readable(fd, limit), "the host would sleep");
     assert_eq!(lp.run_once(Duration::ZERO), Ok(1));
 }
 
 #[track_caller]
 fn check_idle(fd: RawFd) {
-    assert!(!is_readable(fd, Duration::ZERO), "the host spins");
+    assert!(!is_readable(fd, Duration::ZERO), "the host would spin");
 }
 
 #[test]
@@ -64,19 +64,19 @@ fn the_descriptor_of_an_idle_loop_is_not_readable() {
 
 #[test]
 fn the_descriptor_is_readable_for_what_is_ready() {
-    // Also when it is asked for after something was scheduled.
+    // The descriptor is first requested after a call was scheduled.
     let lp = real_loop();
     lp.call_soon(|_| {}).unwrap();
     let fd = lp.fd().unwrap();
     for _ in 0..3 {
         lp.flush().unwrap();
-        assert!(is_readable(fd, Duration::ZERO), "looking does not use it up");
+        assert!(is_readable(fd, Duration::ZERO), "polling does not consume readiness");
         check_runs(&lp, fd, Duration::ZERO);
         check_idle(fd);
         lp.call_soon(|_| {}).unwrap();
     }
-    // Flushing is for what was scheduled outside: the rest of a broken batch, what a callback has
-    // scheduled, and what is due already need none.
+    // A flush is needed only for callbacks scheduled outside a run. The rest of a broken batch,
+    // callbacks that a callback has scheduled, and timers that are due already need none.
     lp.call_soon(|lp| lp.break_().unwrap()).unwrap();
     assert_eq!(lp.run_once(Duration::ZERO), Ok(2));
     lp.call_soon(|lp| lp.break_().unwrap()).unwrap();
@@ -93,7 +93,7 @@ fn the_descriptor_is_readable_for_what_is_ready() {
 #[test]
 fn s02_the_descriptor_is_readable_when_a_timer_is_due() {
     let lp = real_loop();
-    // Armed in the kernel before anybody asks for the descriptor.
+    // The timeout is armed in the kernel before the descriptor is first requested.
     let timer = lp.call_later(HOUR, |_| {}).unwrap();
     assert_eq!(lp.run_once(ms(1)), Ok(0));
     let fd = lp.fd().unwrap();
@@ -110,7 +110,7 @@ fn s02_the_descriptor_is_readable_when_a_timer_is_due() {
                 .unwrap();
             }
             _ => {
-                // An earlier one moves the wakeup, and the host may have run the loop meanwhile.
+                // An earlier timer moves the wakeup, and the host may run the loop in between.
                 lp.call_later(ms(1), |_| {}).unwrap();
                 lp.run_once(HOUR).unwrap();
                 lp.call_at(when, |_| {}).unwrap();
@@ -132,7 +132,7 @@ fn s02_the_descriptor_is_readable_when_a_timer_is_due() {
     check_idle(fd);
 }
 
-/// A timer that was cancelled may still wake the host once, in vain, but not over and over.
+/// A cancelled timer may still wake the host once, but not repeatedly.
 #[test]
 fn a_cancelled_timer_does_not_make_the_host_spin() {
     let (lp, fd) = embedded();
@@ -145,10 +145,10 @@ fn a_cancelled_timer_does_not_make_the_host_spin() {
         assert_eq!(lp.run_once(Duration::ZERO), Ok(0));
         in_vain += 1;
     }
-    assert!(in_vain <= 1, "{in_vain} times");
+    assert!(in_vain <= 1, "woken {in_vain} times");
 }
 
-/// A host is not woken much oftener than there is work.
+/// The host is woken at most twice for each timer.
 #[test]
 fn s02_a_host_with_nothing_but_poll_runs_all_timers() {
     const TIMERS: u64 = 300;

@@ -1,4 +1,4 @@
-//! S28, S29, S32, S33: errors lose nothing, their order, kernels that refuse.
+//! S28, S29, S32, S33: errors lose nothing; the order of the checks; kernels that refuse calls.
 
 use std::cell::Cell;
 use std::io::Read;
@@ -120,8 +120,8 @@ fn s29_in_a_forked_child_the_owner_is_dead_after_arguments_and_before_the_state(
     let handle = lp.call_later(HOUR, |_| {}).unwrap();
     let shut_down = virtual_loop();
     shut_down.shutdown().unwrap();
-    // SAFETY: the child calls the loop and leaves by _exit; glibc lets it allocate, whatever the
-    // other threads held.
+    // SAFETY: the child only uses the loop and leaves by _exit; glibc allows allocation in the
+    // child, whatever locks the other threads held.
     match unsafe { libc::fork() } {
         0 => {
             let checked = catch_unwind(AssertUnwindSafe(|| {
@@ -136,7 +136,7 @@ fn s29_in_a_forked_child_the_owner_is_dead_after_arguments_and_before_the_state(
                 assert_eq!(errno(shut_down.run()), EOWNERDEAD);
                 assert!(lp.close().is_ok() && shut_down.close().is_ok());
             }));
-            // SAFETY: ends the process.
+            // SAFETY: _exit takes any number.
             unsafe { libc::_exit(i32::from(checked.is_err())) }
         }
         child => {
@@ -144,12 +144,12 @@ fn s29_in_a_forked_child_the_owner_is_dead_after_arguments_and_before_the_state(
             // SAFETY: the child is this thread's own, and `status` is a live variable.
             assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
             assert_eq!(status, 0, "a check in the child failed");
-            assert!(lp.is_pending(handle), "the child has hurt the parent's loop");
+            assert!(lp.is_pending(handle), "the child has changed the parent's loop");
         }
     }
 }
 
-/// Makes a system call fail on the calling thread for good, or of `io_uring_register` one opcode.
+/// Makes a system call fail on the calling thread, permanently; with `opcode`, only this opcode.
 fn refuse(call: libc::c_long, opcode: Option<u32>, errno: i32) {
     use libc::{BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W};
     let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
@@ -161,7 +161,7 @@ fn refuse(call: libc::c_long, opcode: Option<u32>, errno: i32) {
     };
     let load = |offset: u32| statement(BPF_LD | BPF_W | BPF_ABS, offset);
     let end = statement(BPF_RET | BPF_K, libc::SECCOMP_RET_ERRNO | errno as u32);
-    // struct seccomp_data: the number at 0, the low half of the second argument at 24.
+    // struct seccomp_data: the call's number is at 0, the low half of the second argument at 24.
     let mut program = vec![load(0)];
     match opcode {
         None => program.extend([skip_unless(call as u32, 1), end]),
@@ -192,7 +192,7 @@ fn s32_where_io_uring_is_refused_making_a_loop_fails_at_once_and_says_what_to_ch
         (EMFILE, "ulimit -n"),
         (ENFILE, "fs.file-max"),
     ] {
-        // The filter holds for its thread alone, and ends with it.
+        // The filter applies only to its thread, and ends with the thread.
         thread::spawn(move || {
             refuse(libc::SYS_io_uring_setup, None, refusal);
             let error = Loop::new().expect_err("io_uring_setup is refused");
@@ -203,7 +203,7 @@ fn s32_where_io_uring_is_refused_making_a_loop_fails_at_once_and_says_what_to_ch
         .join()
         .unwrap();
     }
-    // This thread is not refused.
+    // This thread has no filter.
     assert!(real_loop().time() > Time::default());
 }
 
@@ -213,7 +213,7 @@ fn s32_where_enter_or_register_alone_is_refused_making_a_loop_fails() {
         for refusal in [EPERM, EACCES, ENOSYS] {
             thread::spawn(move || {
                 refuse(call, None, refusal);
-                let error = Loop::new().expect_err("it cannot work");
+                let error = Loop::new().expect_err("the loop cannot work");
                 assert_eq!(error.raw_os_error(), refusal);
                 assert!(
                     error.to_string().contains("io_uring_enter or io_uring_register is not: allow"),
@@ -227,7 +227,7 @@ fn s32_where_enter_or_register_alone_is_refused_making_a_loop_fails() {
     }
 }
 
-/// What is dropped of `names`, by a loop that is closed on a thread of its own.
+/// Runs `scenario` on a thread of its own; returns the sorted names of the dropped values.
 fn dropped_by(scenario: impl FnOnce(&Trace<&'static str>) + Send + 'static) -> Vec<&'static str> {
     let scenario = move || {
         let dropped = Trace::new();
@@ -239,7 +239,7 @@ fn dropped_by(scenario: impl FnOnce(&Trace<&'static str>) + Send + 'static) -> V
     thread::spawn(scenario).join().unwrap()
 }
 
-/// Reads from a socket on which nothing comes; the buffer is the kernel's until it has let go.
+/// Receives from a socket that gets no data; the kernel uses the buffer until the receive ends.
 fn receive(lp: &Loop, socket: &UnixStream, on_end: OnDrop<&'static str>) {
     let socket = socket.try_clone().unwrap();
     lp.recv(socket, Vec::with_capacity(16), 0, move |_, _, _| {
@@ -267,7 +267,7 @@ fn s22_close_frees_all_but_what_the_kernel_has_when_it_is_not_to_be_entered() {
         assert_eq!(errno(lp.run()), EPERM);
         lp.call_soon(move |_| drop(call)).unwrap();
         assert_eq!(errno(lp.run()), EPERM);
-        let error = lp.close_within(Duration::from_secs(50)).expect_err("it may give up");
+        let error = lp.close_within(Duration::from_secs(50)).expect_err("close gives up");
         assert_eq!(error.error.raw_os_error(), EPERM);
         assert!(dropped.take().is_empty());
         error.lp.close().unwrap();
@@ -282,7 +282,7 @@ fn s22_close_frees_all_when_the_ring_cannot_be_enabled() {
         let (socket, _peer) = UnixStream::pair().unwrap();
         receive(&lp, &socket, dropped.on_drop("queued"));
         refuse(libc::SYS_io_uring_register, None, EPERM);
-        // The oldest rung needs no enabling.
+        // On the oldest kernels the ring needs no enabling.
         let ran = lp.run_once(Duration::ZERO);
         assert!(ran == Ok(0) || errno(ran) == EPERM);
         lp.close().unwrap();
@@ -312,7 +312,7 @@ fn s28_while_no_submissions_are_taken_timers_and_posts_run_and_run_tells() {
         assert_eq!((trace.take(), lp.metrics().posts), (vec!["timer"], 1));
         assert!(lasted > Duration::from_millis(900), "{lasted:?}");
         assert!(tries < 3000, "{tries} in {lasted:?}");
-        // Again, and close, which frees what the kernel has not taken.
+        // A second run fails, too. Close frees the operations that the kernel has not taken.
         assert_eq!(errno(lp.run()), EAGAIN);
         assert!(trace.take().is_empty());
         lp.close().unwrap();
@@ -337,16 +337,16 @@ fn s28_a_run_tells_when_the_loops_own_poll_or_timeout_is_refused() {
             assert_eq!(errno(lp.run()), EACCES);
         }
         assert!(lp.is_pending(timer) && lp.metrics().enters < 20, "{} enters", lp.metrics().enters);
-        // What needs no sleep goes on.
+        // Iterations that need no sleep still work.
         lp.call_soon(|_| {}).unwrap();
         assert_eq!(lp.run_once(HOUR), Ok(1));
     }
 }
 
-/// Restricts the ring to these operations; false where it cannot be.
+/// Restricts the ring to these operations; returns false if the ring cannot be restricted.
 fn restrict(lp: &Loop, operations: &[u8]) -> bool {
-    // struct io_uring_restriction: what is allowed, the operation, or the flags, or the number of
-    // the registration; 16 bytes.
+    // struct io_uring_restriction, 16 bytes: the kind of the rule, then the operation, the flags,
+    // or the number of the registration.
     let restriction = |what: u16, which: u8| {
         u128::from_ne_bytes(std::array::from_fn(|at| match at {
             0 | 1 => what.to_ne_bytes()[at],
@@ -359,11 +359,11 @@ fn restrict(lp: &Loop, operations: &[u8]) -> bool {
     rules.extend([restriction(0, ENABLE_RINGS), restriction(2, 0xff)]);
     let (fd, count) = (lp.ring_fd().unwrap(), rules.len());
     const REGISTER_RESTRICTIONS: libc::c_uint = 11;
-    // SAFETY: the kernel reads so many rules.
+    // SAFETY: the kernel reads `count` rules, and `rules` has as many.
     let result = unsafe {
         libc::syscall(libc::SYS_io_uring_register, fd, REGISTER_RESTRICTIONS, rules.as_ptr(), count)
     };
-    // EBADFD: the oldest rung is not made disabled.
+    // EBADFD: on the oldest kernels the ring is not created disabled.
     assert!(result == 0 || std::io::Error::last_os_error().raw_os_error() == Some(libc::EBADFD));
     result == 0
 }
@@ -392,7 +392,7 @@ fn s33_a_child_reports_though_another_thread_held_stderr() {
     });
     told.recv().unwrap();
     let mut pipe = [0; 2];
-    // SAFETY: the descriptors are written to a live array; the child, which has this thread alone,
+    // SAFETY: the descriptors are written to a live array. The child has only this thread, and
     // leaves by _exit.
     let child = unsafe {
         assert_eq!(libc::pipe2(pipe.as_mut_ptr(), libc::O_CLOEXEC), 0);
@@ -425,13 +425,13 @@ fn s33_a_child_reports_though_another_thread_held_stderr() {
     );
 }
 
-/// Forks, once; in the parent, waits for the child and sees that it left with 0. Whether this is
-/// the child.
+/// Forks, once, and returns whether this is the child. The parent waits for the child, and checks
+/// that the child exits with 0.
 fn fork_once(forks: &Cell<bool>) -> bool {
     if !forks.replace(false) {
         return false;
     }
-    // SAFETY: the child calls what is made for it, and leaves by _exit.
+    // SAFETY: the child calls only functions for forked children, and leaves by _exit.
     match unsafe { libc::fork() } {
         0 => true,
         child => {
@@ -446,7 +446,7 @@ fn fork_once(forks: &Cell<bool>) -> bool {
 
 #[test]
 fn s33_a_child_submits_nothing_when_the_descriptor_that_it_is_given_has_forked() {
-    /// Forks when it is asked for its number.
+    /// Forks when its descriptor number is requested.
     struct Forks(OwnedFd, Cell<bool>, Rc<Cell<bool>>);
     impl AsFd for Forks {
         fn as_fd(&self) -> BorrowedFd<'_> {

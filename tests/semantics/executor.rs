@@ -1,4 +1,4 @@
-//! Work off the loop: S13, S14, S22, S30, and look-ups of names.
+//! Work on other threads: S13, S14, S22, S30, and name resolution.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -80,7 +80,7 @@ fn s26_done_runs_after_what_the_work_has_posted() {
     let lp = loop_with_threads(4);
     let ended = Rc::new(Cell::new(0));
     for _ in 0..2000 {
-        // What has run of the posts of one piece of work.
+        // The number of posts of one piece of work that have run.
         let ran = Arc::new(AtomicUsize::new(0));
         let (remote, posted, ended) = (lp.remote(), Arc::clone(&ran), Rc::clone(&ended));
         let work = move || {
@@ -107,7 +107,7 @@ fn s26_done_runs_after_what_the_work_has_posted() {
 fn s22_shutdown_tells_of_work_in_the_order_in_which_it_was_done() {
     let lp = loop_with_threads(1);
     let trace = Trace::new();
-    /// Dropped, it has the second work end, and waits until the loop has been told of that.
+    /// On drop, ends the second work, and waits until its end has been reported to the loop.
     struct EndOther(Option<Sender<()>>, Receiver<()>);
     impl Drop for EndOther {
         fn drop(&mut self) {
@@ -138,7 +138,7 @@ fn s22_shutdown_tells_of_work_in_the_order_in_which_it_was_done() {
     let (tell, told) = channel();
     lp.run_in_executor(move || tell.send(()).unwrap(), note("third")).unwrap();
     give.send(EndOther(Some(end), told)).unwrap();
-    // The one thread begins this when it has told of the first.
+    // The only thread begins the second work after it has reported the end of the first.
     begun.recv().unwrap();
     lp.shutdown().unwrap();
     assert_eq!(trace.take(), ["first", "second", "third"]);
@@ -166,7 +166,7 @@ fn never_more_threads_than_allowed() {
     }
 }
 
-/// Each waits for the others: with a thread less, this would hang.
+/// Each piece of work waits for the others; with one thread fewer, the test would hang.
 #[test]
 fn as_many_threads_as_allowed_when_they_are_needed() {
     let lp = loop_with_threads(0);
@@ -177,7 +177,7 @@ fn as_many_threads_as_allowed_when_they_are_needed() {
         assert_eq!(lp.run(), Ok(Outcome::Done));
         assert_eq!(trace.take(), ["blocker"; 4]);
     }
-    // Two that need each other, scheduled while one thread is idle.
+    // Two pieces of work that wait for each other, scheduled while one thread is idle.
     let lp = loop_with_threads(2);
     lp.run_in_executor(|| (), |_, _| ()).unwrap();
     assert_eq!(lp.run(), Ok(Outcome::Done));
@@ -190,8 +190,8 @@ fn as_many_threads_as_allowed_when_they_are_needed() {
     assert_eq!(lp.run(), Ok(Outcome::Done));
 }
 
-/// Between its end and its final callback, there is nothing to cancel, and no other work is
-/// cancelled instead.
+/// Between the end of the work and its final callback, cancelling has no effect, and cancels no
+/// other work.
 #[test]
 fn s13_cancelling_what_is_done_changes_nothing() {
     let lp = loop_with_threads(1);
@@ -203,7 +203,7 @@ fn s13_cancelling_what_is_done_changes_nothing() {
         }
     };
     let handle = lp.run_in_executor(|| (), note("first")).unwrap();
-    // So the first one is done, and its result collected, and its room free.
+    // The first work is done, its result is collected, and its place is free.
     let (_, end) = block(&lp, &trace);
     lp.call_soon(|_| ()).unwrap();
     lp.run_in_executor(|| (), note("second")).unwrap();
@@ -232,7 +232,7 @@ fn s13_cancelled_work_is_dropped_on_the_loops_thread_and_done_once() {
     let lp = loop_with_threads(1);
     let trace = Trace::new();
     let (_, end) = block(&lp, &trace);
-    /// Says on which thread it was dropped.
+    /// Records the thread on which it is dropped.
     struct Tell(Arc<Mutex<Vec<thread::ThreadId>>>);
     impl Drop for Tell {
         fn drop(&mut self) {
@@ -322,11 +322,11 @@ fn s22_shutdown_runs_until_the_last_final_callback() {
     let (_, end) = block(&lp, &trace);
     let inner = trace.clone();
     lp.run_in_executor(
-        || panic!("it had not begun"),
+        || panic!("cancelled work has run"),
         move |lp, result: ringloop::Result<()>| {
             assert_eq!(errno(result), ECANCELED);
             inner.note("cancelled")(lp);
-            // The only thread is free again once the rest is cancelled, not sooner.
+            // The only thread becomes free only after the rest is cancelled.
             drop(end);
         },
     )
@@ -358,7 +358,7 @@ fn s30_a_panic_in_work_comes_up_where_done_would_have_run() {
         |_, _: ringloop::Result<()>| (),
     )
     .unwrap();
-    // The thread goes on, too.
+    // The thread continues after the panic.
     let after = trace.clone();
     lp.run_in_executor(|| "after", move |lp, result| after.note(result.unwrap())(lp)).unwrap();
     assert_eq!(lp.run(), Ok(Outcome::Done));

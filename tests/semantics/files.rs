@@ -10,7 +10,7 @@ use ringloop::fs::File;
 use crate::streams::{poll_once, run};
 use crate::trace::errno;
 
-/// A file of its own, removed with this.
+/// The path of a file that is removed when this value is dropped.
 struct Path(std::path::PathBuf);
 
 impl Path {
@@ -42,11 +42,7 @@ fn a_file_is_made_written_read_and_closed() {
         file.sync_data().await.unwrap();
         file.sync_all().await.unwrap();
         assert_eq!(file.read_at(room(100), 6).await, (Ok(6), b"World!".to_vec()));
-        assert_eq!(
-            file.read(room(100)).await.0,
-            Ok(1),
-            "the position is behind what was written there"
-        );
+        assert_eq!(file.read(room(100)).await.0, Ok(1), "the position is after the written data");
         assert_eq!(file.read(room(100)).await.0, Ok(0));
         file.set_len(5).await.unwrap();
         let status = file.metadata().await.unwrap();
@@ -98,7 +94,7 @@ fn s13_a_dropped_operation_on_a_file_is_no_harm() {
             let _ = poll_once(pin!(file.metadata())).await;
             drop(poll_once(pin!(File::open(&path.0))).await);
         }
-        // What was read at the position of the file is given to the next.
+        // Data that a dropped read has read at the file's position goes to the next read.
         let mut all = Vec::new();
         loop {
             if let Some((read, part)) = poll_once(pin!(file.read(room(3)))).await {
@@ -126,8 +122,7 @@ fn s45_a_write_begins_where_a_dropped_read_has_ended() {
         std::fs::write(&path.0, vec![b'.'; 2 * SIZE]).unwrap();
         let cold = std::fs::File::open(&path.0).unwrap();
         cold.sync_all().unwrap();
-        // So that the read takes a while.
-        // SAFETY: it takes no pointers.
+        // SAFETY: `posix_fadvise` takes no pointers. Without the cache, the read takes a while.
         unsafe { libc::posix_fadvise(cold.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
         run(async {
             let mut file = OpenOptions::new().read().write().open(&path.0).await.unwrap();
@@ -142,15 +137,15 @@ fn s45_a_write_begins_where_a_dropped_read_has_ended() {
     }
 }
 
-/// What a file was opened for, by its flags, and what it held and could be read and written then;
-/// or what was refused.
+/// Describes an opened file: its flags, its contents, and whether it can be read and written; or
+/// the error.
 fn opened(fd: Result<std::os::fd::OwnedFd, std::io::Error>, path: &std::path::Path) -> String {
     use std::io::{Read, Write};
     let fd = match fd {
         Ok(fd) => fd,
         Err(error) => return format!("{:?}, {:?}", error.kind(), std::fs::read(path).ok()),
     };
-    // SAFETY: it asks for numbers.
+    // SAFETY: these commands of `fcntl` take no pointers.
     let (flags, close) = unsafe {
         (libc::fcntl(fd.as_raw_fd(), libc::F_GETFL), libc::fcntl(fd.as_raw_fd(), libc::F_GETFD))
     };
@@ -201,8 +196,8 @@ fn s28_open_options_are_those_of_the_standard_library() {
         assert_eq!(was, opened(standard.open(&theirs.0).map(Into::into), &theirs.0), "{options:?}");
         refused += usize::from(was.starts_with("InvalidInput"));
     }
-    // With none to read or write 8, with read alone 7, with append and truncate 8; with and without
-    // a file, and flags.
+    // Refused without read, write and append: 8; with only read: 7; with append and truncate: 8.
+    // Each with and without a file, and with and without flags.
     assert_eq!(refused, 23 * 4);
 }
 

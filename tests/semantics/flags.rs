@@ -1,4 +1,4 @@
-//! The flags, modes and offsets that operations are given reach the kernel. S13.
+//! The flags, modes and offsets of operations reach the kernel. S13.
 
 use std::fs::{self, File};
 use std::net::UdpSocket;
@@ -20,14 +20,14 @@ fn s13_flags_of_sends_and_receives_reach_the_kernel() {
     let address = ours.local_addr().unwrap();
     theirs.connect(address).unwrap();
     let (ours, theirs) = (Rc::new(ours), Rc::new(theirs));
-    // With MSG_MORE a datagram waits for its rest.
+    // With MSG_MORE, the kernel waits for the rest of the datagram.
     let sent = result_with(&lp, |f| lp.send(Rc::clone(&theirs), "ab", libc::MSG_MORE, f));
     assert_eq!(sent.0, Ok(2));
     let sent =
         result_with(&lp, |f| lp.send_to(Rc::clone(&theirs), "cd", libc::MSG_MORE, address, f));
     assert_eq!(sent.0, Ok(2));
     assert_eq!(result_with(&lp, |f| lp.send(Rc::clone(&theirs), "e", 0, f)).0, Ok(1));
-    // With MSG_PEEK it stays.
+    // With MSG_PEEK, the datagram stays in the socket.
     let room = || Vec::with_capacity(10);
     for _ in 0..2 {
         let peeked = result_with(&lp, |f| lp.recv(Rc::clone(&ours), room(), libc::MSG_PEEK, f));

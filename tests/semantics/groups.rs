@@ -1,4 +1,4 @@
-//! Groups of tasks, and a shutdown that waits: structure in how tasks end.
+//! Groups of tasks, and a shutdown that waits for tasks.
 
 use std::cell::{Cell, RefCell};
 use std::future::pending;
@@ -65,7 +65,7 @@ fn s46_the_first_failure_ends_the_others_the_newest_first_before_anything_else_r
             let (noted, callback) = (Noted(trace.clone(), "last"), trace.note("callback"));
             group.spawn(async move {
                 let _noted = noted;
-                // Due at the same time as the failure, and ready after it.
+                // The call is due at the same time as the failure, and becomes ready after it.
                 Loop::with_running(|lp| lp.unwrap().call_at(at(5), callback)).unwrap();
                 pending().await
             })?;
@@ -147,7 +147,7 @@ fn s46_a_task_that_is_aborted_takes_the_tasks_of_its_groups_with_it_in_the_order
         })?;
         task::sleep(ns(1)).await?;
         parent.abort();
-        // The join future owns the group, and is the last that was made.
+        // The join future owns the group, and was created last.
         let expected = [
             "second child",
             "first child",
@@ -173,7 +173,7 @@ fn s46_a_group_that_is_dropped_ends_its_tasks() {
             let _noted = noted;
             pending().await
         })?;
-        // It has not been polled yet.
+        // The task has not been polled yet.
         drop(group);
         assert_eq!(trace.take(), ["child"]);
         Result::Ok(())
@@ -246,7 +246,7 @@ fn s46_a_panic_in_what_a_group_drops_is_told() {
         })?;
         Result::Ok(group.join().await)
     });
-    // It is not the first failure, and the group ends all the same.
+    // The panic is not the first failure; the group ends nevertheless.
     assert!(matches!(result.unwrap().unwrap(), Err(GroupError::Failed("first"))));
 }
 
@@ -266,7 +266,7 @@ fn s22_a_shutdown_waits_for_what_is_left_up_to_its_limit() {
                 ends.borrow_mut().push(name);
             }));
         }
-        // What does not count is not waited for.
+        // A shutdown does not wait for unreferenced tasks.
         let background = lp.spawn(pending::<()>()).unwrap();
         lp.unref(background.handle()).unwrap();
         let left = lp.shutdown_within(limit);
@@ -312,7 +312,7 @@ fn s48_a_shutdown_on_a_virtual_clock_gives_up_on_an_operation() {
     let reading = lp.spawn(async move { stream.read(Vec::with_capacity(1)).await.0 }).unwrap();
     lp.spawn(task::sleep(ns(1))).unwrap().detach();
     lp.run_once(ns(0)).unwrap();
-    // The clock stands still while the operation is pending.
+    // Virtual time does not advance while the operation is pending.
     let (before, began) = (lp.time(), std::time::Instant::now());
     let left = lp.shutdown_within(ms(20));
     assert!(left.is_ok_and(|left| left >= 2), "{left:?}");
@@ -322,7 +322,7 @@ fn s48_a_shutdown_on_a_virtual_clock_gives_up_on_an_operation() {
 
 #[test]
 fn s46_what_is_done_while_a_group_ends_changes_nothing_of_it() {
-    /// Cancels another task of the group when it is dropped, and tries to add one.
+    /// When dropped, cancels another task of the group, and tries to add one.
     struct Meddler(
         Rc<Cell<Option<ringloop::Handle>>>,
         task::Spawner<u32, &'static str>,

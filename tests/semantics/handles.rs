@@ -54,7 +54,7 @@ fn s10_a_handle_is_stale_when_its_slot_serves_another() {
             .collect();
         old.iter().for_each(|&handle| check_stale(&lp, handle));
         for &handle in &handles {
-            assert!(lp.is_pending(handle), "using a stale handle has hurt another thing");
+            assert!(lp.is_pending(handle), "a stale handle has changed another entry");
             assert!(lp.has_ref(handle));
             lp.cancel(handle).unwrap();
         }
@@ -70,7 +70,7 @@ fn s10_no_handle_is_given_twice() {
     let mut random = Random(10);
     for _ in 0..50_000 {
         let handle = lp.call_later(HOUR, |_| {}).unwrap();
-        assert!(handle.as_raw() > 0, "C must tell a handle from an error");
+        assert!(handle.as_raw() > 0, "C must distinguish handles and errors");
         assert!(seen.insert(handle.as_raw()));
         pending.push(handle);
         if random.below(3) > 0 {
@@ -219,7 +219,7 @@ fn s11_cancelling_the_last_of_a_batch_leaves_nothing_that_keeps_the_loop_awake()
     victim.set(Some(lp.call_soon(|_| panic!("a cancelled call has run")).unwrap()));
     lp.call_later(ns(10), |_| {}).unwrap();
     assert_eq!(lp.run_once(HOUR), Ok(1));
-    assert_eq!(lp.run_once(HOUR), Ok(1), "the loop woke up for a callback that is gone");
+    assert_eq!(lp.run_once(HOUR), Ok(1), "the loop woke up for a cancelled callback");
     assert_eq!(lp.time(), at(10));
 }
 
@@ -231,8 +231,8 @@ fn s11_a_slot_freed_in_the_batch_and_filled_again_does_not_run_in_it() {
     let inner_trace = trace.clone();
     lp.call_soon(move |lp| {
         lp.cancel(inner.get().unwrap()).unwrap();
-        // Very likely in the slot of the one that was cancelled, whose place in the batch it must
-        // not take.
+        // The new call very likely has the slot of the cancelled one, and must not take its place
+        // in the batch.
         lp.call_soon(inner_trace.note("new call")).unwrap();
         lp.call_later(HOUR, inner_trace.note("new timer")).unwrap();
     })
@@ -253,7 +253,7 @@ fn s11_cancelling_from_inside_the_callback_is_harmless() {
     for is_timer in [false, true] {
         let (own, inner) = later();
         let callback = move |lp: &Loop| {
-            // A one-shot has ended when its callback begins.
+            // A one-shot callback has ended when it begins to run.
             assert_eq!(errno(lp.cancel(inner.get().unwrap())), ENOENT);
             assert_eq!(errno(lp.cancel(inner.get().unwrap())), ENOENT);
         };
@@ -268,7 +268,7 @@ fn s11_cancelling_from_inside_the_callback_is_harmless() {
         assert_eq!(lp.cancel(inner.get().unwrap()), Ok(()));
         assert_eq!(errno(lp.cancel(inner.get().unwrap())), ENOENT);
         check_stale(lp, inner.get().unwrap());
-        // The callback is on the stack: what it carries is still there.
+        // The callback is running, so the values that it has captured still exist.
         assert_eq!(Rc::strong_count(&inner_token), 2);
     });
     own.set(Some(repeating.unwrap()));
@@ -299,7 +299,7 @@ fn s11_a_hook_may_cancel_itself_and_others() {
 
 #[test]
 fn s11_cancelling_costs_the_same_however_many_are_pending() {
-    // By walking a list, it would be 10^10 steps and take minutes.
+    // A list walk for each cancel would make 10^10 steps and take minutes.
     const COUNT: usize = 200_000;
     let lp = virtual_loop();
     for newest_first in [true, false] {

@@ -15,7 +15,7 @@ use ringloop::{Completion, Events, Kind, Loop, Sqe, Time};
 use crate::support::Watched;
 use crate::trace::real_loop;
 
-/// Notes what becomes of an operation.
+/// Records the completions of an operation.
 #[derive(Clone, Default)]
 struct Seen(Rc<RefCell<Vec<Completion>>>);
 
@@ -34,7 +34,7 @@ impl Seen {
 const NOP: u8 = 0;
 const POLL_ADD: u8 = 6;
 
-/// Waits for data on a stream: an operation that points at nothing.
+/// A poll for data on a stream; its entry has no pointers.
 fn poll_in(stream: &UnixStream) -> Sqe {
     Sqe {
         opcode: POLL_ADD,
@@ -45,7 +45,7 @@ fn poll_in(stream: &UnixStream) -> Sqe {
 }
 
 fn submit(lp: &Loop, entry: &Sqe, seen: &Seen) -> ringloop::Handle {
-    // SAFETY: the entries of these tests point at nothing.
+    // SAFETY: the entries of these tests have no pointers.
     unsafe { lp.submit(entry, seen.note()) }.unwrap()
 }
 
@@ -95,7 +95,7 @@ fn s14_what_an_operation_carries_is_dropped_after_its_end() {
     let (stream, mut peer) = UnixStream::pair().unwrap();
     let token = Rc::new(());
     let carried = Rc::clone(&token);
-    // SAFETY: the entry points at nothing.
+    // SAFETY: the entry has no pointers.
     unsafe { lp.submit(&poll_in(&stream), move |_, _| drop(Rc::clone(&carried))) }.unwrap();
     lp.run_once(Duration::ZERO).unwrap();
     assert_eq!(Rc::strong_count(&token), 2);
@@ -120,12 +120,12 @@ fn s22_dropping_the_loop_ends_operations_and_calls_nobody() {
 
 #[test]
 fn s22_a_loop_is_closed_amid_operations_by_its_threads_end() {
-    // In C alone can a loop that has run go to another thread: tests/c/threads.c.
+    // Only in C can a loop that has run move to another thread: tests/c/threads.c.
     let (ours, mut peer) = UnixStream::pair().unwrap();
     let released = std::thread::spawn(|| {
         let lp = Loop::new().unwrap();
         let released = Arc::new(AtomicBool::new(false));
-        // SAFETY: a poll's entry points at nothing, and the callback keeps the stream.
+        // SAFETY: the entry of a poll has no pointers, and the callback keeps the stream.
         let handle =
             unsafe { lp.submit(&poll_in(&ours), move |_, _| panic!("{ours:?} is readable")) }
                 .unwrap();
@@ -169,12 +169,12 @@ fn s29_what_would_escape_the_loop_is_refused_by_name() {
         (Sqe { opcode: 63, ..Sqe::default() }, "128"),
     ];
     for (entry, name) in refusals {
-        // SAFETY: the entries point at nothing.
-        let error = unsafe { lp.submit(&entry, |_, _| panic!("it was not refused")) }.unwrap_err();
+        // SAFETY: the entries have no pointers.
+        let error = unsafe { lp.submit(&entry, |_, _| panic!("a callback has run")) }.unwrap_err();
         assert_eq!(error.raw_os_error(), libc::EINVAL);
         assert!(error.to_string().contains(name), "{error} does not name {name}");
     }
-    // SAFETY: as above.
+    // SAFETY: the entry has no pointers.
     let error =
         unsafe { lp.submit(&Sqe { opcode: 250, ..Sqe::default() }, |_, _| {}) }.unwrap_err();
     assert_eq!(error.raw_os_error(), libc::ENOSYS);
@@ -217,7 +217,7 @@ fn s12_what_is_forgotten_really_closes() {
     lp.run_once(Duration::ZERO).unwrap();
     lp.walk(|_, info| shown = info.fd().filter(|_| info.kind() == Kind::Watch).or(shown)).unwrap();
     assert_eq!(shown, Some(raw));
-    // The watcher owned the descriptor, which is closed with it.
+    // The watcher owned the descriptor; the end of the watcher closes the descriptor.
     assert_eq!(lp.forget_fd(raw), Ok(0));
     assert_eq!(peer.read(&mut [0]).unwrap(), 0);
     lp.run().unwrap();
@@ -294,7 +294,7 @@ fn s36_a_virtual_clock_stands_still_while_an_operation_is_in_flight() {
     let order: Rc<RefCell<Vec<&str>>> = Rc::default();
     let (first, second) = (Rc::clone(&order), Rc::clone(&order));
     lp.call_later(Duration::from_secs(3600), move |_| second.borrow_mut().push("timer")).unwrap();
-    // SAFETY: the entry points at nothing.
+    // SAFETY: the entry has no pointers.
     unsafe {
         lp.submit(&poll_in(&stream), move |lp, _| {
             assert_eq!(lp.time(), Time::from_nanos(0));
@@ -320,7 +320,7 @@ fn s12_an_update_reaches_a_poll_that_waits() {
             lp.stop().unwrap();
         })
         .unwrap();
-    // Nothing comes, and the poll stands in the kernel.
+    // No data arrives, and the kernel has the poll.
     assert_eq!(lp.run_once(Duration::ZERO), Ok(0));
     lp.watch_update(watcher, Events::IN | Events::OUT).unwrap();
     lp.call_later(Duration::from_secs(10), |lp| lp.stop().unwrap()).unwrap();
@@ -328,8 +328,8 @@ fn s12_an_update_reaches_a_poll_that_waits() {
     assert_eq!(events.get(), Events::OUT);
 }
 
-/// Somebody else reads what has woken a poll, before the kernel looks: it refuses to change the
-/// poll then.
+/// Other code reads the data that has woken a poll before the kernel checks the poll. The kernel
+/// then refuses to update the poll.
 #[test]
 fn s12_an_update_reaches_a_poll_that_was_woken_in_vain() {
     let lp = real_loop();

@@ -1,4 +1,4 @@
-//! S5 to S9: what one iteration does, and in which order callbacks run.
+//! S5 to S9: the steps of an iteration, and the order of callbacks.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -97,7 +97,7 @@ fn s05_the_steps_of_an_iteration_come_in_their_order() {
         trace.take(),
         [
             ("before the wait", START, Some(at(10))),
-            // The timer stands in the ready queue by now.
+            // The timer is in the ready queue by now.
             ("after the wait", at(10), Some(at(99))),
             ("timer", at(10), Some(at(99))),
         ]
@@ -202,24 +202,24 @@ fn s05_an_iteration_that_sleeps_is_one_entry_into_the_kernel_timers_included() {
     assert_eq!(
         (lp.metrics().enters, lp.metrics().submitted),
         (0, 0),
-        "scheduling timers is no business of the kernel"
+        "scheduling timers makes no system call"
     );
-    // It sleeps for sure: a timer might be due before the loop gets to it.
+    // With a limit the loop sleeps for sure; a timer might be due before the loop sleeps.
     assert_eq!(lp.run_once(ms(2)), Ok(0));
-    // The timeout, and once for the life of the loop the poll for the wakes of other threads.
+    // Submitted: the timeout, and once in the life of the loop the poll for wakes by other threads.
     assert_eq!((lp.metrics().enters, lp.metrics().submitted, lp.metrics().completed), (1, 2, 1));
 }
 
 #[test]
 fn s05_the_sleep_ends_at_the_earliest_deadline_whatever_the_kernel_was_told_before() {
     let lp = real_loop();
-    // Lets the kernel know of deadlines without sleeping for them.
+    // With the descriptor, a flush submits deadlines to the kernel without a sleep.
     lp.fd().unwrap();
     let far = lp.call_later(HOUR, |_| {}).unwrap();
     for round in 0..50 {
         lp.flush().unwrap();
-        // Earlier than what the kernel waits for; then the same timer later again, which the kernel
-        // is not told.
+        // This deadline is earlier than the kernel's. Later the timer gets a later deadline, which
+        // is not submitted to the kernel.
         lp.reschedule(far, lp.time() + HOUR / (round + 2)).unwrap();
         lp.flush().unwrap();
         let when = lp.time() + ns(200_000);
@@ -404,8 +404,8 @@ fn s07_a_repeating_timer_rescheduled_to_now_runs_once_an_iteration() {
 
 #[test]
 fn s07_a_timer_due_by_now_waits_for_the_next_iteration_when_the_batch_took_long() {
-    // The deadline passes while the batch runs, after the due timers have been collected: the timer
-    // is no part of it.
+    // The deadline passes while the batch runs, after the due timers have been collected, so the
+    // timer is not in the batch.
     let lp = real_loop();
     let trace = Trace::new();
     let inner = trace.clone();
@@ -435,7 +435,7 @@ fn s08_equal_deadlines_run_in_the_order_of_scheduling() {
         handles.push(lp.call_at(when, move |_| inner.add((when, order))).unwrap());
         expected.push((when, order));
     }
-    // That others leave the queue must not change the order of those that stay.
+    // Cancelling some timers must not change the order of the others.
     for order in (0..2000).rev().filter(|order| order % 3 == 0) {
         lp.cancel(handles[order]).unwrap();
         expected.remove(order);
@@ -515,13 +515,13 @@ fn s08_deadlines_that_are_past_and_equal_keep_their_order_too() {
 
 /// Submits an operation that completes as soon as the kernel has it.
 fn nop(lp: &Loop, f: impl Fn() + 'static) {
-    // SAFETY: a NOP points at nothing.
+    // SAFETY: a NOP has no pointers.
     unsafe { lp.submit(&Sqe::default(), move |_, _| f()) }.unwrap();
 }
 
 #[test]
 fn s05_posts_come_before_completions_after_a_sleep() {
-    // Until somebody wants it, the loop spins in the place of its sleep, and submits only then.
+    // The loop spins instead of sleeping until another thread wakes it, and submits only then.
     let lp = Loop::builder().spin(Duration::from_secs(20)).build().unwrap();
     let seen = Arc::new(Mutex::new(Vec::new()));
     let (before, waits) = mpsc::channel();
@@ -531,7 +531,7 @@ fn s05_posts_come_before_completions_after_a_sleep() {
     let (remote, by_post) = (lp.remote(), Arc::clone(&seen));
     let poster = thread::spawn(move || {
         waits.recv().unwrap();
-        // Nothing is tested when the post comes before the spin begins.
+        // The test proves nothing if the post comes before the spin begins.
         thread::sleep(ms(2));
         remote.call_soon(move |_| by_post.lock().unwrap().push("post")).unwrap();
     });

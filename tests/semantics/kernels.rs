@@ -1,8 +1,8 @@
-//! S32: which features of the kernel a loop uses, as on the versions that RINGLOOP_KERNEL names,
-//! and that what it promises is the same without them.
+//! S32: the features of the kernel that a loop uses on the versions that RINGLOOP_KERNEL can name.
+//! The guarantees of a loop are the same without these features.
 //!
-//! The variable is read when a loop is made, and is the whole process's: each version has a process
-//! of its own.
+//! A loop reads the variable when it is created. The variable belongs to the whole process, so each
+//! version has a process of its own.
 
 use std::cell::RefCell;
 use std::io::Write;
@@ -21,8 +21,8 @@ use crate::trace::{HOUR, ms, real_loop};
 const CHILD: &str = "RINGLOOP_TEST_CHILD";
 const POLL_ADD: u8 = 6;
 
-/// What `facts` says in a process whose loops are as on Linux `version`; "" is the kernel as it is.
-/// It is called by the test `name`, which is run there again.
+/// Returns the result of `facts` in a process whose loops behave as on Linux `version`; "" is the
+/// kernel itself. The process runs only the test `name`, which calls this function again.
 fn as_on(version: &str, name: &str, facts: fn() -> String) -> String {
     if env::var_os(CHILD).is_some() {
         println!("\nfacts: {}", facts());
@@ -64,8 +64,8 @@ fn s32_a_loop_knows_the_operations_of_its_version() {
             .map(|opcode| format!("{opcode} "))
             .collect()
     }
-    // By linux/io_uring.h: the last operation of each version that brought some, and of one before
-    // the next.
+    // From linux/io_uring.h: the last operation of each version that added operations, and of one
+    // version before the next addition.
     const LAST: [(&str, u8); 20] = [
         ("5.10", 33), // TEE
         ("5.11", 36), // UNLINKAT
@@ -107,13 +107,13 @@ fn s32_a_ring_is_set_up_with_what_its_version_has() {
     fn ring() -> String {
         let lp = real_loop();
         let fd = lp.ring_fd().unwrap();
-        // SAFETY: nothing is submitted and nothing awaited.
+        // SAFETY: the call submits nothing and waits for nothing.
         let entered = Errno::result(unsafe {
             libc::syscall(libc::SYS_io_uring_enter, fd, 0, 0, 0, ptr::null::<u8>(), 0)
         });
         lp.run_once(Duration::ZERO).unwrap();
         let register = move || {
-            // SAFETY: a probe without room for its answer is refused.
+            // SAFETY: the kernel refuses a probe without memory for the result.
             Errno::result(unsafe {
                 libc::syscall(libc::SYS_io_uring_register, fd, 8, ptr::null::<u8>(), 1)
             })
@@ -146,8 +146,8 @@ fn s32_a_ring_is_set_up_with_what_its_version_has() {
     assert_eq!(as_on("6.1"), there);
 }
 
-/// The facts are `old` as on the version before the one that brought something, and those of the
-/// kernel itself as on that one.
+/// Checks that the facts are `old` as on version `before`, and those of the kernel itself as on
+/// version `since`, which added the feature.
 fn check_since(facts: impl Fn(&str) -> String, before: &str, old: &str, since: &str) {
     assert_eq!(facts(before), old, "as on {before}");
     assert_eq!(facts(since), facts(""), "as on {since}");
@@ -158,7 +158,7 @@ fn s32_a_cancel_is_silent_since_5_17() {
     fn completions() -> String {
         let lp = real_loop();
         let (stream, _peer) = UnixStream::pair().unwrap();
-        // SAFETY: a poll's entry points at nothing.
+        // SAFETY: the entry of a poll has no pointers.
         let handle = unsafe { lp.submit(&poll(&stream), |_, _| {}) }.unwrap();
         lp.run_once(Duration::ZERO).unwrap();
         lp.cancel(handle).unwrap();
@@ -177,9 +177,9 @@ fn s32_an_armed_timeout_is_updated_since_5_11() {
         let (stream, mut peer) = UnixStream::pair().unwrap();
         peer.write_all(b"x").unwrap();
         lp.call_later(HOUR, |_| {}).unwrap();
-        // SAFETY: a poll's entry points at nothing.
+        // SAFETY: the entry of a poll has no pointers.
         unsafe { lp.submit(&poll(&stream), |_, _| {}) }.unwrap();
-        // Sleeps until the poll completes, with the timeout armed for the timer.
+        // The loop sleeps until the poll completes, with the timeout armed for the timer.
         assert_eq!(lp.run_once(HOUR), Ok(1));
         let before = lp.metrics().submitted;
         lp.run_once(ms(1)).unwrap();

@@ -1,5 +1,5 @@
-//! When the kernel lets go of a watched file (S12), what that costs, and what no other entry of the
-//! ring changes (S11, S14, S22).
+//! The time at which the kernel releases a watched file (S12), and the cost. Other entries of the
+//! ring change neither of them, nor the loop's accounts (S11, S14, S22).
 
 use std::cell::{Cell, RefCell};
 use std::io::{ErrorKind, Read, Write};
@@ -12,7 +12,7 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 use ringloop::{Events, Handle, Loop, Sqe, task};
 
-/// Whether the other end has been closed: the kernel holds it no more.
+/// Whether the other end is closed, that is, released by the kernel.
 pub(crate) fn is_at_end(mut peer: &UnixStream) -> bool {
     peer.set_nonblocking(true).unwrap();
     match peer.read(&mut [0]) {
@@ -28,12 +28,12 @@ pub(crate) fn pairs(count: usize) -> Vec<(UnixStream, UnixStream)> {
     (0..count).map(|_| UnixStream::pair().unwrap()).collect()
 }
 
-/// The loop watches a number, and somebody else owns the descriptor.
+/// The number of a descriptor that the loop watches and other code owns.
 pub(crate) struct Number(pub(crate) RawFd);
 
 impl std::os::fd::AsFd for Number {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        // SAFETY: the tests keep the descriptor open for as long as the loop looks at it.
+        // SAFETY: the tests keep the descriptor open while the loop uses the number.
         unsafe { std::os::fd::BorrowedFd::borrow_raw(self.0) }
     }
 }
@@ -42,7 +42,7 @@ fn watch(lp: &Loop, stream: &impl AsRawFd) -> Handle {
     lp.watch_fd(Number(stream.as_raw_fd()), Events::IN, |_, _| {}).unwrap()
 }
 
-/// How many system calls `f` makes on the ring.
+/// Returns the number of system calls that `f` makes on the ring, and the result of `f`.
 fn enters<T>(lp: &Loop, f: impl FnOnce() -> T) -> (u64, T) {
     let before = lp.metrics().enters;
     let result = f();
@@ -59,7 +59,7 @@ fn s12_a_file_is_closed_by_close_after_its_last_watcher() {
     assert_eq!(enters(&lp, || lp.cancel(last)), (1, Ok(())));
     drop(stream);
     assert!(is_at_end(&peer));
-    // A poll that is not armed costs nothing.
+    // Cancelling a poll that is not armed makes no system call.
     let (stream, _peer) = UnixStream::pair().unwrap();
     let never_armed = watch(&lp, &stream);
     assert_eq!(enters(&lp, || lp.cancel(never_armed)), (0, Ok(())));
@@ -112,8 +112,8 @@ fn s12_a_hook_of_forget_fd_may_cancel_another_and_close() {
     assert!(ended.get());
 }
 
-/// What completes elsewhere fills the queue of completions, and what ends here waits in the kernel
-/// behind it.
+/// Completions of other operations fill the completion queue. The completion of the forgotten
+/// receive waits in the kernel behind them.
 #[test]
 fn s12_forgetting_sees_the_end_behind_a_full_queue() {
     let lp = Loop::builder().sq_entries(2).cq_entries(4).build().unwrap();
@@ -169,7 +169,7 @@ fn s12_a_thousand_completions_before_it_hold_up_no_close() {
         Sqe { opcode: 6, fd: busy.as_raw_fd(), op_flags: libc::POLLIN as u32, ..Sqe::default() };
     for _ in 0..1000 {
         let ran = Rc::clone(&ran);
-        // SAFETY: the entry of a poll points at nothing.
+        // SAFETY: the entry of a poll has no pointers.
         unsafe { lp.submit(&poll, move |_, _| ran.set(ran.get() + 1)) }.unwrap();
     }
     let (stream, peer) = UnixStream::pair().unwrap();
@@ -181,7 +181,7 @@ fn s12_a_thousand_completions_before_it_hold_up_no_close() {
     assert!(calls <= 1 + 1000 / 20, "{calls} system calls");
     drop(stream);
     assert!(is_at_end(&peer));
-    // The others have lost nothing, and none of them has run early.
+    // The other operations have lost nothing, and none of their callbacks has run early.
     assert_eq!(ran.get(), 0);
     for _ in 0..8 {
         lp.run_once(Duration::ZERO).unwrap();
@@ -205,7 +205,7 @@ fn s12_what_ends_many_watchers_shares_one_call() {
     let peers: Vec<_> = all
         .into_iter()
         .map(|(stream, peer)| {
-            // Each watcher closes its own.
+            // Each watcher closes its own stream.
             lp.watch_fd(stream, Events::IN, |_, _| {}).unwrap();
             peer
         })
@@ -243,7 +243,7 @@ fn s12_a_dropped_task_and_a_group_share_one_call() {
             for &fd in &numbers[10..] {
                 group.spawn(waits(fd)).unwrap();
             }
-            // The first is polled after all of them, the second when their polls are armed.
+            // After the first yield all tasks were polled; after the second the polls are armed.
             task::yield_now().await;
             task::yield_now().await;
             let before = lp.with(|lp| lp.metrics().enters).unwrap();
@@ -260,14 +260,14 @@ fn s12_a_dropped_task_and_a_group_share_one_call() {
     }
 }
 
-/// What this thread has used of a processor: other processes change it little.
+/// The processor time of this thread, which other processes change little.
 fn processor_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
 }
 
-/// Whether `f` costs less than 160 times as much with 32 times as many: constant time makes 32, and
-/// 1,024 would be if each took as long as there are others. A busy machine makes a round dearer, so
-/// that one which is too dear is done again.
+/// Whether `f` takes less than 160 times as long for 32 times as many watchers. Constant time for
+/// each makes the factor 32; time in proportion to the others makes it 1,024. A busy machine slows
+/// a round down, so a round that takes too long is repeated.
 fn is_constant(f: impl Fn(usize) -> Duration) -> bool {
     let few = (0..9).map(|_| f(200)).min().unwrap();
     (0..20).any(|_| f(32 * 200) < 160 * few)
@@ -344,11 +344,11 @@ fn s22_tags_of_registered_resources_change_no_account() {
     .unwrap();
     lp.run_once(Duration::ZERO).unwrap();
     let fds = [stream.as_raw_fd(); 8];
-    // Small numbers, and one that looks like an operation's.
+    // Small numbers, and one that looks like an operation's tag.
     let tags: [u64; 8] = [1, 2, 3, 4, 5, 6, 7, 0x7fff_ffff_0000_0000];
     let none = [-1i32; 8];
     let register = |opcode: u32, argument: *const libc::c_void, size: usize| {
-        // SAFETY: the arguments are live structures of the kernel's, of the size given.
+        // SAFETY: the arguments are live structures of the kernel's types, of the given size.
         let result = unsafe {
             libc::syscall(
                 libc::SYS_io_uring_register,
@@ -375,7 +375,7 @@ fn s22_tags_of_registered_resources_change_no_account() {
         lp.run_once(Duration::ZERO).unwrap();
     }
     assert!(!received.get() && weak.strong_count() == 1);
-    // Close waits for the receive, and releases what it keeps.
+    // Close waits for the receive, and drops the values that its callback has captured.
     lp.close().unwrap();
     assert_eq!(weak.strong_count(), 0);
 }

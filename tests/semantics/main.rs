@@ -1,8 +1,8 @@
-//! One test or more for each rule of the loop's semantics that the Rust API can show, named after
-//! the rule.
+//! Tests of the loop's semantics: at least one for each rule that the Rust API can show. The name
+//! of such a test begins with its rule.
 //!
-//! Time is virtual (S36) wherever real time is not the point: then every time in a test is exact.
-//! Where time is real, nothing is asserted that a slow machine could break.
+//! Time is virtual (S36) except where real time is tested; with virtual time, all times are exact.
+//! Tests on the real clock assert nothing that a slow machine could break.
 
 mod cancelling;
 mod chains;

@@ -1,4 +1,4 @@
-//! On a descriptor with O_NONBLOCK operations wait, as on any other; and what is no stream. S13.
+//! Operations wait on descriptors with O_NONBLOCK as on others, also if these are no streams. S13.
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
@@ -20,8 +20,7 @@ fn set_nonblock(fd: impl AsFd) {
     assert_eq!(unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::FIONBIO, &raw mut on) }, 0);
 }
 
-/// Sees that what is begun on a loop has no result until something is made ready, and a good one
-/// then.
+/// Checks that an operation has no result until `make_ready` has run, and succeeds then.
 fn check_waits<D: AsFd>(
     name: &str,
     fd: D,
@@ -46,7 +45,7 @@ fn check_waits<D: AsFd>(
     assert_eq!(result.get(), Some(Ok(())), "{name}");
 }
 
-/// A stream that takes no more, and its other end.
+/// A stream whose buffer is full, and its other end.
 fn full() -> (UnixStream, UnixStream) {
     let (mut one, other) = UnixStream::pair().unwrap();
     one.set_nonblocking(true).unwrap();
@@ -150,19 +149,19 @@ fn s13_operations_wait_on_a_descriptor_with_o_nonblock() {
     check_waits("accept_multi", listener, accept, ready);
 }
 
-/// What the kernel gave out as a new descriptor.
+/// Owns a new descriptor that the kernel has returned.
 fn owned(fd: libc::c_int) -> OwnedFd {
     assert!(fd >= 0, "{}", std::io::Error::last_os_error());
-    // SAFETY: the kernel has just given it out, and nobody else has it.
+    // SAFETY: the kernel has just returned the descriptor, and nothing else owns it.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
 /// A terminal without line editing, and its other end.
 fn terminal() -> (OwnedFd, File) {
-    // SAFETY: the flags are right, and the name is that of a terminal.
+    // SAFETY: `posix_openpt` takes only flags.
     let other = owned(unsafe { libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY) });
     let (number, mut name) = (other.as_raw_fd(), [0; 64]);
-    // SAFETY: the arrays and structures are live variables, of the sizes given.
+    // SAFETY: the arrays and structures are live variables, of the given sizes.
     unsafe {
         assert_eq!((libc::grantpt(number), libc::unlockpt(number)), (0, 0));
         assert_eq!(libc::ptsname_r(number, name.as_mut_ptr(), name.len()), 0);
@@ -180,7 +179,7 @@ fn s13_reads_wait_for_what_is_no_stream_either() {
     let read = |lp: &Loop, fd, done: Box<dyn Fn(_)>| {
         lp.read(fd, Vec::<u8>::with_capacity(64), None, move |_, got, _| done(got.map(drop)))
     };
-    // SAFETY: system calls that take numbers.
+    // SAFETY: these system calls take only numbers.
     let (event, timer, watch) = unsafe {
         let timer = libc::timerfd_create(libc::CLOCK_MONOTONIC, 0);
         (owned(libc::eventfd(0, 0)), owned(timer), owned(libc::inotify_init1(0)))
@@ -199,7 +198,7 @@ fn s13_reads_wait_for_what_is_no_stream_either() {
 
     let folder = crate::operations::Folder::new("nonblock");
     let path = std::ffi::CString::new(folder.0.to_str().unwrap()).unwrap();
-    // SAFETY: the path is a string.
+    // SAFETY: the path is a C string.
     let added =
         unsafe { libc::inotify_add_watch(watch.as_raw_fd(), path.as_ptr(), libc::IN_CREATE) };
     assert!(added >= 0);
@@ -218,7 +217,7 @@ fn s13_sends_wait_for_what_is_full() {
     let mut one = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let mut other = listener.accept().unwrap().0;
     one.set_nonblocking(true).unwrap();
-    // TCP moves some of it to the other end later: full is what takes no byte for 100 ms.
+    // TCP moves some data to the other end later: a full socket takes no byte for 100 ms.
     let pause = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
     while one.write(&[0]).is_ok() {
         while one.write(&[0; 1 << 16]).is_ok() {}
@@ -234,11 +233,11 @@ fn s13_sends_wait_for_what_is_full() {
     let ready = || while other.recv(&mut [0]).is_ok() {};
     check_waits("datagrams", OwnedFd::from(one), send, ready);
 
-    // A terminal that is stopped.
+    // A stopped terminal.
     let (fd, _other) = terminal();
     let number = fd.as_raw_fd();
     let flow = move |action| {
-        // SAFETY: it takes numbers.
+        // SAFETY: `tcflow` takes only numbers.
         assert_eq!(unsafe { libc::tcflow(number, action) }, 0);
     };
     flow(libc::TCOOFF);
@@ -248,18 +247,18 @@ fn s13_sends_wait_for_what_is_full() {
     check_waits("a terminal", fd, write, || flow(libc::TCOON));
 }
 
-/// As connect(2) has it, of a Unix socket whose listener has no room.
+/// connect(2) documents EAGAIN for a Unix socket whose listener has a full queue.
 #[test]
 fn s13_connecting_to_a_full_listener_says_eagain_with_o_nonblock() {
     let lp = real_loop();
     let socket = || {
-        // SAFETY: it takes numbers.
+        // SAFETY: `socket` takes only numbers.
         owned(unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) })
     };
     let folder = crate::operations::Folder::new("listener");
     let path = folder.0.join("socket");
     let listener = UnixListener::bind(&path).unwrap();
-    // SAFETY: it takes numbers.
+    // SAFETY: `listen` takes only numbers.
     assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0);
     let _first = UnixStream::connect(&path).unwrap();
     let second = socket();
@@ -272,7 +271,7 @@ fn s13_connecting_to_a_full_listener_says_eagain_with_o_nonblock() {
     assert_eq!(result.get().unwrap().map_err(|error| error.raw_os_error()), Err(libc::EAGAIN));
 }
 
-/// As splice(2) has it.
+/// splice(2) documents this EAGAIN.
 #[test]
 fn s13_splice_says_eagain_with_o_nonblock() {
     let lp = real_loop();
@@ -310,7 +309,7 @@ fn s13_an_empty_message_does_not_end_recv_multi() {
     assert_eq!(got.borrow()[5..], [Err(libc::ECANCELED)]);
 }
 
-/// What was sent before the end of a socket of messages comes before it.
+/// Messages that were sent before the end of a message socket arrive before the end.
 #[test]
 fn s13_the_end_of_messages_ends_recv_multi() {
     let lp = real_loop();
@@ -327,7 +326,7 @@ fn s13_the_end_of_messages_ends_recv_multi() {
     lp.recv_multi(one, &lp.buffers(4, 100).unwrap(), received).unwrap();
     lp.run_once(Duration::ZERO).unwrap();
     for length in [0, 3, 0, 0, 2] {
-        // SAFETY: so many bytes are there.
+        // SAFETY: the string has at least `length` bytes.
         let sent = unsafe { libc::send(other.as_raw_fd(), b"abc".as_ptr().cast(), length, 0) };
         assert_eq!(sent, length as isize);
     }
@@ -336,7 +335,7 @@ fn s13_the_end_of_messages_ends_recv_multi() {
     assert_eq!(*got.borrow(), [0, 3, 0, 0, 2, 0]);
 }
 
-/// It wakes nobody who waits already. From Linux 6.0 on, the kernel goes on to wait for datagrams.
+/// A shutdown wakes no waiting receive. From Linux 6.0 on, the kernel then waits for datagrams.
 #[test]
 fn s13_recv_multi_of_what_is_shut_down_does_not_spin() {
     const SEND_ZC: u8 = 47;
@@ -354,7 +353,7 @@ fn s13_recv_multi_of_what_is_shut_down_does_not_spin() {
     for _ in 0..50 {
         lp.run_once(Duration::from_millis(1)).unwrap();
     }
-    // When receiving that goes on came.
+    // Multishot receives came with Linux 6.0, as SEND_ZC did.
     let ended = if lp.supports(SEND_ZC) { None } else { Some(Some(0)) };
     assert_eq!(*got.borrow(), [Some(0), Some(1)].into_iter().chain(ended).collect::<Vec<_>>());
     assert_eq!(lp.is_pending(handle), ended.is_none());
@@ -378,7 +377,7 @@ fn s13_recv_multi_on_an_idle_pipe_says_enotsock() {
         }
     }
     assert_eq!(
-        result.get().expect("it waits").map_err(|error| error.raw_os_error()),
+        result.get().expect("the receive still waits").map_err(|error| error.raw_os_error()),
         Err(libc::ENOTSOCK)
     );
 }

@@ -1,5 +1,5 @@
-//! Typed operations: what is given to them comes back, is kept as long as the kernel uses it, and
-//! not longer. S13, S14, S22, S30.
+//! Typed operations: their buffers come back, and their resources are kept exactly as long as the
+//! kernel uses them. S13, S14, S22, S30.
 
 use std::cell::{Cell, RefCell};
 use std::fs::{self, File};
@@ -21,13 +21,13 @@ use ringloop::{Address, Buffer, BufferMut, CWD, Error, Handle, Loop, OpenOptions
 use crate::support::Watched;
 use crate::trace::{Trace, errno, ms, panic, panic_in, payload, real_loop};
 
-/// Of `linux/io_uring.h`: what a kernel before 5.11, 5.15, 5.19 lacks.
+/// From `linux/io_uring.h`: operations that kernels before 5.11, 5.15 and 5.19 lack.
 const SHUTDOWN: u8 = 34;
 pub(crate) const UNLINKAT: u8 = 36;
 pub(crate) const LINKAT: u8 = 39;
 const SOCKET: u8 = 45;
 
-/// What a callback got.
+/// The arguments that a callback got.
 pub(crate) type Got<T> = Rc<RefCell<Option<T>>>;
 
 pub(crate) fn got<T>() -> (Got<T>, Got<T>) {
@@ -35,13 +35,13 @@ pub(crate) fn got<T>() -> (Got<T>, Got<T>) {
     (Rc::clone(&got), got)
 }
 
-/// Runs to the end, and takes what a callback got meanwhile.
+/// Runs the loop to its end, and takes the arguments that a callback got meanwhile.
 pub(crate) fn finish<T>(lp: &Loop, got: &Got<T>) -> T {
     assert_eq!(lp.run(), Ok(Outcome::Done));
     got.take().expect("a callback has run")
 }
 
-/// Submits an operation that has no buffer, and runs until its result has come.
+/// Submits an operation that has no buffer, and runs until the operation has a result.
 pub(crate) fn result_of<T: 'static>(
     lp: &Loop,
     submit: impl FnOnce(Box<dyn FnOnce(&Loop, Result<T, Error>)>) -> Result<Handle, Error>,
@@ -54,7 +54,7 @@ pub(crate) fn result_of<T: 'static>(
     finish(lp, &got)
 }
 
-/// The same for one that has a buffer.
+/// Submits an operation that has a buffer, and runs until the operation has a result.
 pub(crate) fn result_with<B: 'static>(
     lp: &Loop,
     submit: impl FnOnce(Box<dyn FnOnce(&Loop, Result<usize, Error>, B)>) -> Result<Handle, Error>,
@@ -67,7 +67,7 @@ pub(crate) fn result_with<B: 'static>(
     finish(lp, &got)
 }
 
-/// A folder of its own, removed with what is in it.
+/// A new folder, which is removed with its contents when this value is dropped.
 pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
@@ -89,7 +89,7 @@ impl Drop for Folder {
     }
 }
 
-/// A descriptor that notes when it is let go.
+/// A descriptor that notes when it is dropped.
 struct Noted<D>(D, Trace);
 
 impl<D> Drop for Noted<D> {
@@ -113,21 +113,21 @@ impl Drop for NotedBuffer {
     }
 }
 
-// SAFETY: as the vector in it.
+// SAFETY: the inner vector guarantees its bytes.
 unsafe impl Buffer for NotedBuffer {
     fn bytes(&self) -> &[u8] {
         self.0.bytes()
     }
 }
 
-// SAFETY: as the vector in it.
+// SAFETY: the inner vector guarantees its space.
 unsafe impl BufferMut for NotedBuffer {
     fn room(&mut self) -> (*mut u8, usize) {
         self.0.room()
     }
 
     unsafe fn filled(&mut self, count: usize) {
-        // SAFETY: the caller says so.
+        // SAFETY: the caller guarantees that `count` bytes are filled.
         unsafe { self.0.filled(count) }
     }
 }
@@ -230,7 +230,7 @@ fn a_buffer_without_room_is_refused_and_so_are_flags_that_lie() {
         EINVAL
     );
     assert_eq!(errno(lp.open_at(CWD, "a\0b", OpenOptions::new().read(), |_, _| {})), EINVAL);
-    // What was given is dropped, the closure with what it carries.
+    // A refused operation drops its descriptor, its buffer and its closure with all captures.
     let (buffer, carried) = (NotedBuffer(Vec::new(), trace.clone()), trace.on_drop("closure"));
     let refused = lp.read(Noted(ours, trace.clone()), buffer, None, move |_, _, _| drop(carried));
     assert_eq!(errno(refused), EINVAL);
@@ -242,9 +242,9 @@ fn a_buffer_without_room_is_refused_and_so_are_flags_that_lie() {
     assert_eq!(errno(lp.socket(libc::AF_INET, libc::SOCK_STREAM, 0, |_, _| {})), ESHUTDOWN);
 }
 
-// ---- what is kept ----
+// ---- kept resources ----
 
-/// A NOP tells what it is asked to (6.11), also the one number that has no negative.
+/// A NOP returns the result in its entry (Linux 6.11), also -2^31, which has no opposite.
 #[test]
 fn s13_the_least_of_all_results_is_given() {
     const NOP_INJECT_RESULT: u32 = 1;
@@ -252,7 +252,7 @@ fn s13_the_least_of_all_results_is_given() {
     let entry = Sqe { len: 1 << 31, op_flags: NOP_INJECT_RESULT, ..Sqe::default() };
     let given = Rc::new(Cell::new(0));
     let count = Rc::clone(&given);
-    // SAFETY: the entry points at nothing.
+    // SAFETY: the entry has no pointers.
     unsafe {
         lp.submit(&entry, move |_, completion| {
             count.set(count.get() + u32::from(!completion.more()))
@@ -278,10 +278,10 @@ fn s13_a_cancelled_operation_gives_its_buffer_back() {
         .unwrap();
     assert_eq!(lp.run_once(ms(0)), Ok(0));
     lp.cancel(handle).unwrap();
-    assert_eq!(Rc::strong_count(&ours), 2, "the kernel has it until the final result");
+    assert_eq!(Rc::strong_count(&ours), 2, "the kernel uses the stream until the end");
     assert_eq!(finish(&lp, &got), (Err(ECANCELED), b"12".to_vec()));
     assert_eq!((errno(lp.cancel(handle)), Rc::strong_count(&ours)), (ENOENT, 1));
-    // Nobody has taken what comes now.
+    // The cancelled receive does not take data that arrives later.
     theirs.write_all(b"data").unwrap();
     let (result, buffer) = result_with(&lp, |f| lp.recv(ours, Vec::with_capacity(10), 0, f));
     assert_eq!((result, &buffer[..]), (Ok(4), &b"data"[..]));
@@ -320,7 +320,7 @@ fn the_descriptor_is_kept_until_the_result_and_asked_once() {
     theirs.write_all(b"x").unwrap();
     assert_eq!(lp.run(), Ok(Outcome::Done));
     assert_eq!((trace.take(), asked.get()), (vec!["descriptor", "callback"], 1));
-    // It was closed.
+    // The end of the operation has closed the descriptor.
     assert_eq!(theirs.read(&mut [0]).unwrap(), 0);
 }
 
@@ -336,7 +336,7 @@ fn s22_dropping_the_loop_drops_what_is_in_flight_when_the_kernel_has_let_go() {
             let ours = Rc::new(ours);
             let (fd, carried) = (Noted(Rc::clone(&ours), trace.clone()), trace.on_drop("closure"));
             let buffer = NotedBuffer(Vec::with_capacity(100), trace.clone());
-            lp.recv(fd, buffer, 0, move |_, _, _| panic!("it ran, {}", size_of_val(&carried)))
+            lp.recv(fd, buffer, 0, move |_, _, _| panic!("called, {}", size_of_val(&carried)))
                 .unwrap();
             if is_submitted {
                 assert_eq!(lp.run_once(ms(0)), Ok(0));
@@ -349,7 +349,7 @@ fn s22_dropping_the_loop_drops_what_is_in_flight_when_the_kernel_has_let_go() {
             assert_eq!(
                 (&*ours).read(&mut [0; 10]).unwrap(),
                 4,
-                "the kernel took it for a buffer that is gone"
+                "the kernel received the data into a freed buffer"
             );
         }
     }
@@ -364,7 +364,7 @@ fn s22_descriptors_that_no_callback_has_seen_are_closed() {
     for _ in 0..2 {
         let inner = Rc::clone(&inner);
         lp.accept(Rc::clone(&listener), move |lp, result| {
-            assert!(inner.replace(Some(result.unwrap())).is_none(), "both were seen");
+            assert!(inner.replace(Some(result.unwrap())).is_none(), "both have run");
             lp.break_().unwrap();
         })
         .unwrap();
@@ -411,7 +411,7 @@ fn s30_no_borrow_is_held_while_what_was_given_is_used_or_dropped() {
     }
     let lp = Rc::new(real_loop());
     let nosy = || Nosy(UnixStream::pair().unwrap().0, Rc::clone(&lp));
-    // Refused, by the loop and by the kernel.
+    // The loop refuses the first operation; the kernel completes the others.
     assert_eq!(errno(lp.read(nosy(), Vec::new(), None, |_, _, _| {})), EINVAL);
     lp.recv(nosy(), Vec::with_capacity(1), 0, |_, result, _| assert_eq!(result, Ok(0))).unwrap();
     lp.close_fd(nosy().0.try_clone().unwrap(), |lp, _| assert!(lp.call_soon(|_| {}).is_ok()))
@@ -426,13 +426,13 @@ fn connections_are_made_used_and_ended() {
     let lp = real_loop();
     let listener = Rc::new(TcpListener::bind("127.0.0.1:0").unwrap());
     let address = listener.local_addr().unwrap();
-    // Also where the kernel makes none (before 5.19), which is said by name.
+    // Before Linux 5.19 the kernel makes no sockets, and the loop refuses with ENOSYS.
     let socket = || {
         if lp.supports(SOCKET) {
             return result_of(&lp, |f| lp.socket(libc::AF_INET, libc::SOCK_STREAM, 0, f)).unwrap();
         }
         assert_eq!(errno(lp.socket(libc::AF_INET, libc::SOCK_STREAM, 0, |_, _| {})), ENOSYS);
-        // SAFETY: it takes numbers; what it returns is owned by nobody else.
+        // SAFETY: `socket` takes only numbers, and nothing else owns the new descriptor.
         unsafe {
             OwnedFd::from_raw_fd(libc::socket(
                 libc::AF_INET,
@@ -502,7 +502,7 @@ fn datagrams_have_addresses() {
     assert_eq!((count, &buffer[..]), (100, &[1; 100][..]));
     assert_eq!(from.to_unix().unwrap().as_pathname(), Some(&*folder.0.join("theirs")));
 
-    // A name that is as long as the kernel says, and not until a zero.
+    // The kernel's length ends an abstract name; a zero byte does not end it.
     let name = format!("ringloop-{}", std::process::id());
     let ours = UnixDatagram::bind(folder.0.join("ours again")).unwrap();
     let theirs = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
@@ -528,7 +528,7 @@ fn send_all_sends_a_megabyte_and_says_how_far_it_came() {
     });
     let (result, _) = result_with(&lp, |f| lp.send_all(ours, Rc::clone(&data), 0, f));
     assert_eq!(result, Ok(data.len()));
-    assert!(reader.join().unwrap() == *data, "all of it came, in order");
+    assert!(reader.join().unwrap() == *data, "all data arrived, in order");
 
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let (inner, got) = got();
@@ -662,10 +662,10 @@ fn close_fd_closes_whatever_comes_of_it() {
         assert!(result == Ok(()) || is_cancelled && errno(result) == ECANCELED);
         assert_eq!(theirs.read(&mut [0]).unwrap(), 0);
     }
-    // Also when there is no submission, and when the loop goes first.
+    // The same without a submission: the loop is closed first, or refuses the operation.
     let lp = real_loop();
     let (ours, mut theirs) = UnixStream::pair().unwrap();
-    lp.close_fd(ours, |_, _| panic!("it ran")).unwrap();
+    lp.close_fd(ours, |_, _| panic!("the callback has run")).unwrap();
     lp.close().unwrap();
     assert_eq!(theirs.read(&mut [0]).unwrap(), 0);
     let lp = real_loop();

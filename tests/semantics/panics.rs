@@ -1,4 +1,4 @@
-//! S30: panics in user code, and what user code may do.
+//! S30: panics in user code, and functions of the loop that user code may call.
 
 use std::cell::Cell;
 use std::rc::{Rc, Weak};
@@ -34,7 +34,7 @@ fn s30_a_panic_leaves_the_run_with_the_rest_of_the_batch_queued() {
         assert_eq!(panic_in(|| run(&lp)), Some("callback"));
         assert_eq!(trace.take(), ["first"]);
         assert!(!lp.is_running() && lp.current_handle().is_none() && lp.is_alive());
-        // The rest is in order, before what is newer.
+        // The rest of the batch keeps its order, and runs before newer callbacks.
         lp.call_soon(trace.note("newer")).unwrap();
         assert_eq!(lp.run_once(HOUR), Ok(4));
         assert_eq!(trace.take(), ["third", "due timer", "new", "newer"]);
@@ -52,7 +52,7 @@ fn s30_a_panic_in_any_kind_of_callback_leaves_the_run() {
     assert_eq!(
         (lp.time(), lp.when(repeating)),
         (at(15), Ok(at(25))),
-        "it is pending still, in phase"
+        "the timer is still pending, in phase"
     );
     assert_eq!(panic_in(|| lp.run()), Some("repeating timer"));
     lp.cancel(repeating).unwrap();
@@ -69,10 +69,10 @@ fn s30_a_panic_in_any_kind_of_callback_leaves_the_run() {
     }
 }
 
-/// Uses what a closure carries, so that it is carried.
+/// Uses a value, so that a closure captures the value.
 fn keep<T>(_: &T) {}
 
-/// A loop whose exception handler notes what it gets.
+/// A loop whose exception handler notes the panics that it gets.
 fn handled_loop() -> (Rc<Watched>, Trace) {
     let lp = virtual_loop();
     let trace = Trace::new();
@@ -213,7 +213,7 @@ fn s30_without_a_handler_a_panic_in_the_drop_of_what_is_cancelled_leaves_cancel(
         (trace.take(), lp.is_alive(), errno(lp.cancel(timer))),
         (vec!["release"], false, ENOENT)
     );
-    // The loop is none the worse for it.
+    // The loop works after the panic as before.
     lp.call_soon(trace.note("call")).unwrap();
     assert_eq!(lp.run(), Ok(Outcome::Done));
     assert_eq!((trace.take(), lp.shutdown()), (vec!["call"], Ok(())));
@@ -345,7 +345,7 @@ fn s30_a_panic_in_a_walk_leaves_the_walk() {
     assert_eq!((trace.take(), lp.shutdown()), (vec!["call"], Ok(())));
 }
 
-/// Calls every function of a loop: none may find it borrowed.
+/// Calls every function of a loop; each would fail if the loop held a borrow.
 fn use_everything(lp: &Loop) {
     let handles: Vec<Handle> = [
         lp.call_soon(|_| {}),
@@ -458,7 +458,7 @@ fn s30_no_borrow_is_held_while_user_code_runs() {
     lp.cancel(repeating).unwrap();
     assert_eq!(trace.take(), none);
 
-    // Drop of what runs, of what is cancelled in a run and outside.
+    // Drops of callbacks that run, and of callbacks that are cancelled in a run and outside.
     let carried = user("dropped after the call");
     lp.call_soon(move |_| carried.touch()).unwrap();
     let (carried, room) = (user("dropped after the large call"), [0u64; 8]);
@@ -500,7 +500,7 @@ fn s30_no_borrow_is_held_while_user_code_runs() {
         assert_eq!(trace.take(), ["dropped by cancel"]);
     }
 
-    // Drop of what is replaced, removed and refused.
+    // Drops of replaced, removed and refused callbacks.
     let carried = user("replaced release hook");
     let handle = lp.call_later(HOUR, |_| {}).unwrap();
     lp.on_release(handle, move |_| carried.touch()).unwrap();
@@ -533,7 +533,7 @@ fn s30_no_borrow_is_held_while_user_code_runs() {
         ]
     );
 
-    // Shutdown, and what it refuses.
+    // Drops at shutdown, and of a callback that is refused afterwards.
     let carried = user("dropped at shutdown");
     let handle = lp.call_soon(move |_| carried.touch()).unwrap();
     lp.on_release(handle, note("released at shutdown")).unwrap();
@@ -574,7 +574,7 @@ fn s30_the_drop_of_a_handler_may_set_handlers() {
             lp.set_slow_callback(HOUR, move |_, _| keep(&sets)).unwrap();
         }
         replace(&lp);
-        // What the Drop set came last, and stays.
+        // The handlers that the Drop has set are the newest, and stay.
         lp.call_soon(|_| panic("callback")).unwrap();
         assert_eq!(lp.run(), Ok(Outcome::Done));
         assert_eq!(trace.take(), ["drop", "slow callback", "exception handler"]);

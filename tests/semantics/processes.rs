@@ -57,7 +57,7 @@ fn s13_a_dropped_wait_leaves_the_child_to_the_next() {
         let mut child = sh("exec sleep 1000");
         assert_eq!(errno(task::timeout(ms(1), child.wait()).await), ETIMEDOUT);
         child.kill().unwrap();
-        // It is reaped, and nobody looks.
+        // The child is reaped, but no wait sees its status.
         {
             let mut waiting = pin!(child.wait());
             assert!(poll_once(waiting.as_mut()).await.is_none());
@@ -93,14 +93,14 @@ fn a_signal_between_two_waits_is_not_lost() {
         raise(libc::SIGWINCH);
         task::sleep(ms(10)).await.unwrap();
         assert_eq!(poll_once(pin!(signals.next())).await, Some(Ok(())));
-        assert_eq!(poll_once(pin!(signals.next())).await, None, "several are one");
+        assert_eq!(poll_once(pin!(signals.next())).await, None, "several signals count as one");
         {
             let mut waiting = pin!(signals.next());
             assert_eq!(poll_once(waiting.as_mut()).await, None);
             raise(libc::SIGWINCH);
             task::sleep(ms(10)).await.unwrap();
         }
-        assert_eq!(signals.next().await, Ok(()), "it came to a wait that was dropped");
+        assert_eq!(signals.next().await, Ok(()), "the signal came in a dropped wait");
         let waiting = task::spawn(async move { signals.next().await }).unwrap();
         task::yield_now().await;
         raise(libc::SIGWINCH);
@@ -147,7 +147,7 @@ struct CloneArguments {
     set_tid_size: u64,
 }
 
-/// Reaps a child that has ended, and gives its number to another, which waits for a signal.
+/// Reaps an ended child, and gives its process ID to a new child, which waits for a signal.
 fn swap(pid: libc::pid_t) {
     let arguments = CloneArguments {
         exit_signal: libc::SIGCHLD as u64,
@@ -155,12 +155,12 @@ fn swap(pid: libc::pid_t) {
         set_tid_size: 1,
         ..CloneArguments::default()
     };
-    // SAFETY: the child calls alarm and pause alone; nobody else waits for the first one.
+    // SAFETY: the child calls only alarm, pause and _exit; no other code waits for the first child.
     unsafe {
         assert_eq!(libc::waitpid(pid, std::ptr::null_mut(), 0), pid);
         let other = libc::syscall(libc::SYS_clone3, &arguments, size_of::<CloneArguments>());
         if other == 0 {
-            // Should it be taken for the first one, the test shall fail, and not wait for ever.
+            // If the loop takes this child for the first one, the test must fail, not wait forever.
             libc::alarm(20);
             libc::pause();
             libc::_exit(5);
@@ -169,14 +169,14 @@ fn swap(pid: libc::pid_t) {
     }
 }
 
-/// The wait status of a child, and whether it has ended.
+/// The process ID if the child has ended, otherwise 0; and the wait status.
 fn status_of(pid: libc::pid_t, flags: i32) -> (libc::pid_t, i32) {
     let mut status = 0;
     // SAFETY: the status is written to a live variable.
     (unsafe { libc::waitpid(pid, &mut status, flags) }, status)
 }
 
-/// Runs `f` in a process that may give numbers to its children: the first of a namespace of them.
+/// Runs `f` in the first process of a new PID namespace, which may choose its children's IDs.
 fn in_a_namespace(f: fn()) {
     let enter = |f: &dyn Fn()| {
         // SAFETY: the child leaves by `_exit`.
@@ -190,7 +190,7 @@ fn in_a_namespace(f: fn()) {
         }
     };
     enter(&|| {
-        // SAFETY: neither function needs anything.
+        // SAFETY: neither function takes a pointer.
         unsafe {
             let user = if libc::geteuid() == 0 { 0 } else { libc::CLONE_NEWUSER };
             assert_eq!(libc::unshare(libc::CLONE_NEWPID | user), 0);
@@ -199,16 +199,16 @@ fn in_a_namespace(f: fn()) {
     });
 }
 
-/// Ends the child that `swap` has made, which nobody has reaped or killed.
+/// Ends the child that `swap` has made, after a check that the child was neither reaped nor killed.
 fn end_other(pid: libc::pid_t) {
     assert_eq!(status_of(pid, libc::WNOHANG), (0, 0));
-    // SAFETY: the child is there, and is ours.
+    // SAFETY: the child exists, and belongs to this process.
     assert_eq!(unsafe { libc::kill(pid, libc::SIGTERM) }, 0);
     assert_eq!(status_of(pid, 0), (pid, libc::SIGTERM));
 }
 
 #[test]
-#[expect(clippy::zombie_processes, reason = "another waits for it, on purpose")]
+#[expect(clippy::zombie_processes, reason = "`swap` waits for the child, on purpose")]
 fn s11_a_child_that_got_the_number_of_another_is_not_met() {
     in_a_namespace(|| {
         let lp = real_loop();
@@ -217,13 +217,13 @@ fn s11_a_child_that_got_the_number_of_another_is_not_met() {
         let (swapped, seen) = (Cell::new(false), Rc::new(Cell::new(None)));
         let inner = Rc::clone(&seen);
         lp.watch_child(child.id(), move |_, status| inner.set(Some(status))).unwrap();
-        // SAFETY: what is known is written to a live variable.
+        // SAFETY: the result is written to a live variable.
         let await_end = move |_: &Loop| unsafe {
             let mut info = std::mem::zeroed();
             libc::waitid(libc::P_PID, pid as libc::id_t, &mut info, libc::WEXITED | libc::WNOWAIT);
         };
         lp.add_hook(HookPoint::BeforeWait, await_end).unwrap();
-        // Between the kernel's word that the child has ended, and its callback.
+        // This hook runs after the kernel has reported the end of the child, before the callback.
         lp.add_hook(HookPoint::AfterWait, move |_| {
             if !swapped.replace(true) {
                 swap(pid);

@@ -64,7 +64,7 @@ fn s47_a_pop_that_is_dropped_takes_no_value_and_no_wake_with_it() {
         let second = waiting(queue.clone())?;
         let third = waiting(queue.clone())?;
         task::sleep(ns(1)).await?;
-        // One that waits, and one that has been woken and has not had its turn.
+        // The second pop waits; the first one is woken and has not been polled since.
         second.abort();
         queue.push(1).unwrap();
         first.abort();
@@ -87,7 +87,7 @@ fn s47_a_pop_that_is_polled_again_keeps_its_place() {
                 task::spawn(async move {
                     let mut pop = std::pin::pin!(queue.pop());
                     std::future::poll_fn(|context| {
-                        // By another waker before: the place is the same.
+                        // A poll with another waker comes first; the pop keeps its place.
                         match pop.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                             Poll::Ready(_) => Poll::Ready(()),
                             Poll::Pending => pop.as_mut().poll(context).map(drop),
@@ -110,7 +110,7 @@ fn s47_a_pop_that_is_polled_again_keeps_its_place() {
 
 #[test]
 fn s47_pops_that_are_dropped_cost_no_search() {
-    // 100,000 that wait, of which the newest is dropped first: with a search from the front, 5
+    // 100,000 pops wait, and the newest is dropped first: a search from the front would take 5
     // billion steps.
     let lp = virtual_loop();
     let queue: Queue<u32> = Queue::new();
@@ -126,7 +126,7 @@ fn s47_pops_that_are_dropped_cost_no_search() {
         drop(group);
         let dropped = begin.elapsed();
         assert!(dropped < 20 * spawned, "{dropped:?} to drop what took {spawned:?} to spawn");
-        // Of what waits then, each is found, whichever goes first.
+        // The queue finds each waiting pop, in whichever order they are dropped.
         let popping: Vec<_> = (0..5)
             .map(|_| {
                 let queue = queue.clone();

@@ -1,5 +1,5 @@
-//! Receives that share few buffers: whoever has data is served while a buffer is free (S13). With
-//! RINGLOOP_KERNEL=5.10 the same holds for the polls that take the place of multishot receives.
+//! Receives that share few buffers: a connection with data is served while a buffer is free (S13).
+//! With RINGLOOP_KERNEL=5.10, the same holds for the polls that replace multishot receives.
 
 use std::cell::{Cell, RefCell};
 use std::io::{Read, Write};
@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use ringloop::{Buffers, Handle, Loop};
 
-/// As much as a buffer takes: the kernel fills a larger one bit by bit from 6.12 on.
+/// The size of a buffer, which one send fills: from 6.12 on, the kernel fills buffers in parts.
 const SIZE: usize = 64;
 
 const LONG: Duration = Duration::from_secs(10);
 
-/// Connections to receive from, their peers, and how many bytes came on each.
+/// Connections to receive from, their peers, and the number of bytes received on each.
 struct Server {
     lp: Loop,
     buffers: Buffers,
@@ -27,8 +27,8 @@ struct Server {
 }
 
 impl Server {
-    /// `count` connections, of which those in `sending` have filled a buffer before all begin to
-    /// receive at once.
+    /// `count` connections. Those in `sending` have filled a buffer before all receives begin at
+    /// once.
     fn new(buffers: u32, count: usize, sending: impl Fn(usize) -> bool) -> Server {
         let lp = Loop::new().unwrap();
         let buffers = lp.buffers(buffers, SIZE as u32).unwrap();
@@ -50,8 +50,8 @@ impl Server {
         Server { lp, buffers, peers, streams, handles, received }
     }
 
-    /// Runs until so many have received. A loop that sleeps for ten seconds meanwhile has forgotten
-    /// somebody.
+    /// Runs until `served` connections have received data. If the loop sleeps for ten seconds, it
+    /// has forgotten a connection.
     fn run_until(&self, served: usize) {
         while self.served() < served {
             let begin = Instant::now();
@@ -67,10 +67,10 @@ impl Server {
 
 #[test]
 fn s13_idle_receives_hold_up_none_that_has_data() {
-    // The first four take the buffers; all others begin while there is none.
+    // The first four connections take the buffers; all others begin while no buffer is free.
     let server = Server::new(4, 120, |at| !(4..112).contains(&at));
     server.run_until(12);
-    // And those that were idle are served when something comes.
+    // Idle connections are served when data arrives.
     let mut peer = &server.peers[50];
     peer.write_all(&[7; SIZE]).unwrap();
     server.run_until(13);
@@ -80,7 +80,7 @@ fn s13_idle_receives_hold_up_none_that_has_data() {
 fn s13_data_read_by_another_holds_up_none_that_has_data() {
     let server = Server::new(1, 40, |_| true);
     let taken = Rc::new(Cell::new(0));
-    // All but the first and the last are read from by somebody else before a buffer is free again.
+    // Other code reads from all but the first and the last before a buffer is free again.
     let streams: Vec<_> = server.streams[1..39].to_vec();
     let count = Rc::clone(&taken);
     server
@@ -101,10 +101,10 @@ fn s13_data_read_by_another_holds_up_none_that_has_data() {
 
 #[test]
 fn s12_forgetting_a_receive_leaves_the_buffer_to_the_next() {
-    // One buffer, for which all others wait.
+    // There is one buffer, for which all other connections wait.
     let server = Rc::new(Server::new(1, 6, |_| true));
     let weak = Rc::downgrade(&server);
-    // In the iteration after the first was served, the next has been promised its buffer.
+    // In the iteration after the first connection was served, its buffer is promised to the next.
     server.lp.run_once(LONG).unwrap();
     assert_eq!(server.served(), 1);
     for at in 1..5 {
@@ -128,8 +128,8 @@ fn s12_forgetting_a_receive_leaves_the_buffer_to_the_next() {
     server.lp.free_buffers(&server.buffers).unwrap();
 }
 
-/// The kernel ends what goes on when the completion queue has no room, and the loop begins it
-/// again.
+/// The kernel ends a multishot operation when the completion queue is full, and the loop begins the
+/// operation again.
 #[test]
 fn s28_a_small_completion_queue_loses_no_connection_and_no_data() {
     const COUNT: usize = 20;

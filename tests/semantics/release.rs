@@ -110,7 +110,7 @@ fn s14_a_release_hook_never_runs_while_its_callback_is_on_the_stack() {
 
 #[test]
 fn s14_a_release_hook_waits_for_its_callback_even_if_another_loop_cancels() {
-    // The callback of a repeating timer runs another loop; a callback of that one cancels the
+    // The callback of a repeating timer runs another loop; a callback of the other loop cancels the
     // timer.
     let lp = Rc::new(virtual_loop());
     let trace = Trace::new();

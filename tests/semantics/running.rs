@@ -1,4 +1,4 @@
-//! S19 to S21: what keeps a run alive, nesting, signals.
+//! S19 to S21: references that keep a run alive, nesting, signals.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -64,7 +64,7 @@ fn s19_unref_and_ref_are_not_counted() {
         assert!(!lp.has_ref(timer) && lp.has_ref(other) && lp.is_alive());
     }
     lp.cancel(timer).unwrap();
-    assert!(lp.is_alive(), "cancelling what is unreferenced took the reference of another");
+    assert!(lp.is_alive(), "cancelling an unreferenced timer took another's reference");
     lp.unref(other).unwrap();
     assert!(!lp.is_alive());
     for _ in 0..3 {
@@ -72,7 +72,7 @@ fn s19_unref_and_ref_are_not_counted() {
         assert!(lp.has_ref(other) && lp.is_alive());
     }
     lp.cancel(other).unwrap();
-    assert!(!lp.is_alive(), "a reference is left of nothing");
+    assert!(!lp.is_alive(), "a reference is left without a timer");
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn s19_a_timer_stays_unreferenced_through_reschedule_and_repetition() {
 
 #[test]
 fn s19_a_hook_that_ends_the_last_thing_before_the_wait_ends_the_run() {
-    // On the real clock: what must not happen is a sleep without limit.
+    // On the real clock, because a failure would be a sleep without limit.
     let lp = real_loop();
     let last = lp.call_later(HOUR, |_| {}).unwrap();
     lp.add_hook(HookPoint::BeforeWait, move |lp| {
@@ -161,7 +161,7 @@ fn s19_run_once_sleeps_all_of_its_limit_when_nothing_wakes_it() {
     let m = lp.metrics();
     assert_eq!((m.iterations, m.enters), (1, 1));
     assert!(m.asleep_ns >= 20_000_000, "{}", m.asleep_ns);
-    // With a timer that is later than the limit, too.
+    // The same with a timer that is later than the limit.
     lp.call_later(HOUR, |_| {}).unwrap();
     let begin = monotonic();
     assert_eq!(lp.run_once(ns(1_234_567)), Ok(0));
@@ -170,8 +170,8 @@ fn s19_run_once_sleeps_all_of_its_limit_when_nothing_wakes_it() {
 
 #[test]
 fn s19_run_once_sleeps_all_of_its_limit_though_a_cancelled_timer_was_armed() {
-    // The kernel was told of a deadline; its timer is cancelled before the loop sleeps. Nothing is
-    // left to wake it.
+    // The kernel has the deadline of a timer that is cancelled before the loop sleeps. Nothing is
+    // left that may wake the loop.
     let lp = real_loop();
     lp.fd().unwrap();
     let timer = lp.call_later(ms(3), |_| {}).unwrap();
@@ -179,7 +179,7 @@ fn s19_run_once_sleeps_all_of_its_limit_though_a_cancelled_timer_was_armed() {
     lp.cancel(timer).unwrap();
     let begin = monotonic();
     assert_eq!(lp.run_once(ms(30)), Ok(0));
-    assert!(monotonic() >= begin + ms(30), "it woke up for a timer that is cancelled");
+    assert!(monotonic() >= begin + ms(30), "the loop woke up for a cancelled timer");
 }
 
 #[test]
@@ -191,14 +191,14 @@ fn s19_run_once_on_an_empty_loop_is_an_iteration() {
     assert_eq!((lp.time(), lp.metrics().iterations, trace.take()), (at(10), 1, vec!["hook"]));
 }
 
-/// Every way of running says EBUSY.
+/// Checks that each function that runs the loop returns EBUSY.
 fn check_busy(lp: &Loop) {
     assert!(lp.is_running());
     assert_eq!(errno(lp.run()), EBUSY);
     assert_eq!(errno(lp.run_forever()), EBUSY);
     assert_eq!(errno(lp.run_once(Duration::ZERO)), EBUSY);
     assert_eq!(errno(lp.shutdown()), EBUSY);
-    assert!(lp.is_running(), "a run that was refused ended the one that runs");
+    assert!(lp.is_running(), "a refused run ended the current run");
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn s20_running_a_running_loop_is_refused_everywhere() {
         seen,
         ["call", "exception handler", "hook", "hook", "release", "slow callback", "timer"]
     );
-    // Nothing was lost by it.
+    // The refusals have lost nothing.
     lp.call_soon(trace.note("call")).unwrap();
     assert_eq!(lp.run(), Ok(Outcome::Done));
 }
@@ -274,7 +274,7 @@ fn s20_another_loop_may_be_run_inside_a_callback_while_the_outer_one_waits() {
             let inner = virtual_loop();
             inner.call_soon(inner_trace.note("inner call")).unwrap();
             inner.call_later(HOUR, inner_trace.note("inner timer")).unwrap();
-            // What the inner loop does to the outer one is done there, and runs there later.
+            // A call that the nested run schedules on the outer loop runs there, later.
             outer.call_soon(inner_trace.note("outer, scheduled while nested")).unwrap();
             assert_eq!(inner.run(), Ok(Outcome::Done));
             assert_eq!((inner.time(), outer.time()), (START + HOUR, START));
@@ -354,9 +354,9 @@ fn s20_the_innermost_running_loop_is_known() {
             let inner = virtual_loop();
             inner.call_soon(|inner| assert!(is_innermost(inner))).unwrap();
             inner.call_soon(|_| panic("callback")).unwrap();
-            assert!(is_innermost(outer), "a loop that does not run yet");
+            assert!(is_innermost(outer), "the inner loop does not run yet");
             assert_eq!(panic_in(|| inner.run()), Some("callback"));
-            assert!(is_innermost(outer), "a loop that a panic has ended");
+            assert!(is_innermost(outer), "a panic has ended the inner loop");
         })
         .unwrap();
     assert_eq!(outer.run(), Ok(Outcome::Done));
@@ -372,7 +372,7 @@ fn s21_run_once_says_that_a_signal_ended_its_wait() {
         let lp = real_loop();
         let timer = lp.call_later(HOUR, |_| {}).unwrap();
         let _interruptions = Interruptions::begin(signal, flags);
-        // The first wait submits the timeout as well, the others have nothing to submit.
+        // The first wait also submits the timeout; the others have nothing to submit.
         for iteration in 1..=5 {
             assert_eq!(errno(lp.run_once(HOUR)), EINTR);
             assert_eq!((lp.metrics().iterations, lp.metrics().callbacks), (iteration, 0));
@@ -393,7 +393,7 @@ fn s21_a_loop_spins_before_its_wait_and_not_after_a_signal() {
         assert_eq!(errno(lp.run_once(HOUR)), EINTR);
         monotonic() - begin < 2 * spin
     };
-    // Most times, but for a machine that is busy.
+    // A busy machine may slow down some of the rounds.
     assert!((0..50).any(spins_once));
 }
 
@@ -432,11 +432,11 @@ fn s21_run_once_is_not_interrupted_when_a_callback_ran_or_it_did_not_sleep() {
 #[test]
 fn s21_one_signal_is_enough() {
     for submits in [true, false] {
-        // A signal that comes before the loop sleeps is nobody's: then once more.
+        // A signal that comes before the loop sleeps interrupts nothing; then the test tries again.
         let interrupted = (0..50).any(|_| {
             let lp = real_loop();
             if !submits {
-                // The kernel knows of the deadline already: the wait has nothing to submit.
+                // The kernel has the deadline already, so the wait has nothing to submit.
                 lp.call_later(ms(500), |_| {}).unwrap();
                 lp.fd().unwrap();
             }
@@ -446,7 +446,7 @@ fn s21_one_signal_is_enough() {
                 Ok(_) => false,
             }
         });
-        assert!(interrupted, "fifty waits were interrupted, and none said so");
+        assert!(interrupted, "50 signals came, and no wait returned EINTR");
     }
 }
 
@@ -469,7 +469,7 @@ fn s21_an_interrupted_wait_goes_on_in_run_and_run_forever() {
             let period = ms(10);
             lp.call_every(period, move |lp| {
                 assert!(lp.time() + period >= lp.when(lp.current_handle().unwrap()).unwrap());
-                // The iterations that did not come to this callback were ended by a signal.
+                // The iterations that did not reach this callback were ended by a signal.
                 let m = lp.metrics();
                 if m.iterations >= m.timers_fired + 5 {
                     lp.stop().unwrap();
@@ -510,7 +510,7 @@ fn s20_the_current_loop_is_the_innermost_that_runs_and_can_be_kept() {
             (trace.take(), task.await.unwrap(), current.time()),
             (vec!["call", "timer"], 7, Ok(at(10)))
         );
-        // While another one runs inside, that is the current one.
+        // While another loop runs inside, the other loop is the current one.
         let (nested, kept) = (Rc::clone(&inner), current.clone());
         let told = Rc::new(Cell::new(false));
         let tell = Rc::clone(&told);
@@ -530,7 +530,7 @@ fn s20_the_current_loop_is_the_innermost_that_runs_and_can_be_kept() {
         ringloop::Result::Ok(current)
     });
     let kept = kept.unwrap().unwrap();
-    // Between two runs, and when the loop is gone.
+    // The loop is between two runs, and then closed.
     assert_eq!(errno(kept.call_soon(|_| {})), EINVAL);
     kept.remote().call_soon(|_| {}).unwrap();
     outer.close().unwrap();

@@ -1,4 +1,4 @@
-//! What is sent: whose the buffer is, and in which order. S13.
+//! Sends: the owner of the buffer, and the order of the data. S13.
 
 use std::cell::RefCell;
 use std::io::Read;
@@ -17,19 +17,19 @@ const MSG_SPLICE_PAGES: c_int = 0x800_0000;
 const MSG_SOCK_DEVMEM: c_int = 0x200_0000;
 const MSG_ZEROCOPY: c_int = 0x400_0000;
 
-/// Of `linux/io_uring.h`.
+/// From `linux/io_uring.h`.
 const SENDMSG: u8 = 9;
 const RECVMSG: u8 = 10;
 const SEND: u8 = 26;
 const RECV: u8 = 27;
 const SEND_ZC: u8 = 47;
 
-/// A connection on the loopback, that may send without a copy.
+/// A loopback connection that allows sends without a copy.
 fn connection() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let one = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let on: c_int = 1;
-    // SAFETY: the option is a number.
+    // SAFETY: the option's value is a live number of 4 bytes.
     let set = unsafe {
         libc::setsockopt(
             one.as_raw_fd(),
@@ -43,7 +43,7 @@ fn connection() -> (TcpStream, TcpStream) {
     (one, listener.accept().unwrap().0)
 }
 
-/// What is said of flags that are refused.
+/// The message of the error, if the flags are refused.
 fn refusal(submitted: Result<Handle, ringloop::Error>) -> Option<String> {
     let error = submitted.err()?;
     assert_eq!(error.raw_os_error(), EINVAL);
@@ -101,7 +101,7 @@ fn s13_flags_that_keep_the_buffer_are_refused_by_name() {
             .chain(receives.into_iter().map(|receive| (receive, receiving, name_of_receive(flag))))
         {
             match refusal(submitted) {
-                None => assert_ne!(allowed & flag, 0, "{flag:#x} is taken"),
+                None => assert_ne!(allowed & flag, 0, "{flag:#x} is accepted"),
                 Some(said) => {
                     assert!(allowed & flag == 0 && said.contains(name), "{flag:#x}: {said}")
                 }
@@ -124,11 +124,11 @@ fn s13_entries_that_keep_the_buffer_are_refused_by_name() {
         (RECVMSG, MSG_SOCK_DEVMEM, "MSG_SOCK_DEVMEM"),
     ] {
         let entry = Sqe { opcode, fd: one.as_raw_fd(), op_flags: flag as u32, ..Sqe::default() };
-        // SAFETY: it is refused.
-        let said = refusal(unsafe { lp.submit(&entry, |_, _| {}) }).expect("it is refused");
+        // SAFETY: the loop refuses the entry.
+        let said = refusal(unsafe { lp.submit(&entry, |_, _| {}) }).expect("a refusal");
         assert!(said.starts_with(&format!("{name} is refused")), "{said}");
     }
-    // A flag that came after this version is the kernel's to refuse.
+    // The kernel, not the loop, refuses flags that are newer than this version.
     let (addr, len) = (text.as_ptr() as u64, text.len() as u32);
     let entry =
         Sqe { opcode: SEND, fd: one.as_raw_fd(), addr, len, op_flags: 1 << 30, ..Sqe::default() };
@@ -179,7 +179,7 @@ fn s13_a_send_without_a_copy_ends_when_the_kernel_lets_go() {
     assert!(seen.borrow().len() == 2 && !seen.borrow()[1].more());
 }
 
-/// Reads all that comes, and tells which bytes in which order, and how many of each.
+/// Reads to the end; returns the runs of equal bytes in order: each byte and its count.
 fn runs(mut stream: impl Read) -> Vec<(u8, usize)> {
     let (mut runs, mut room) = (Vec::<(u8, usize)>::new(), vec![0; 1 << 16]);
     loop {
@@ -207,7 +207,7 @@ fn s13_sends_of_all_on_one_stream_do_not_mix() {
         let done = move |_: &Loop, result, part: Vec<u8>| {
             assert_eq!((result, part[0]), (Ok(1 << 20), letter))
         };
-        // The two are of one kind.
+        // `send_all` and `write_all` are operations of one kind.
         if letter % 2 == 0 {
             lp.send_all(stream, part, 0, done).unwrap();
         } else {
@@ -271,7 +271,7 @@ fn s13_a_send_of_all_behind_one_that_fails_goes_on() {
     assert_eq!(results[1..], [Err(libc::EPIPE)]);
 }
 
-/// The number that was forgotten is another socket's, whose sends wait for nobody.
+/// After `forget_fd`, the number belongs to another socket, whose sends wait for no others.
 #[test]
 fn s13_sends_of_all_end_with_forget_fd() {
     let lp = real_loop();
@@ -307,7 +307,7 @@ fn s13_sends_of_all_end_with_forget_fd() {
     assert_eq!((fourth.1, second.1, third.1), (Ok(1 << 20), cancelled, cancelled));
 }
 
-/// Each part has its place in the file.
+/// Each write has its own offset in the file.
 #[test]
 fn s13_writes_of_all_at_offsets_do_not_wait() {
     let lp = real_loop();

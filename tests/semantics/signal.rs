@@ -1,4 +1,4 @@
-//! Signals that come to the calling thread alone: every millisecond, or once.
+//! Signals that only the calling thread gets: every millisecond, or once.
 
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -7,17 +7,17 @@ use std::time::Duration;
 
 thread_local!(static RECEIVED: AtomicU64 = const { AtomicU64::new(0) });
 
-/// Interrupts the thread that made it while it lives.
+/// Interrupts the thread that created this value, until the value is dropped.
 pub(crate) struct Interruptions(libc::timer_t);
 
 impl Interruptions {
-    /// Every millisecond, by a signal whose handler was installed with `flags`: SA_RESTART or 0.
-    /// Different flags need different signals.
+    /// Interrupts every millisecond with a signal whose handler is installed with `flags`:
+    /// SA_RESTART or 0. Different flags need different signals.
     pub(crate) fn begin(signal: libc::c_int, flags: libc::c_int) -> Interruptions {
         Interruptions::arm(signal, flags, Duration::from_millis(1), Duration::from_millis(1))
     }
 
-    /// Once, after `delay`.
+    /// Interrupts once, after `delay`.
     pub(crate) fn once(signal: libc::c_int, delay: Duration) -> Interruptions {
         Interruptions::arm(signal, 0, delay, Duration::ZERO)
     }
@@ -62,12 +62,12 @@ impl Interruptions {
 
 impl Drop for Interruptions {
     fn drop(&mut self) {
-        // SAFETY: the timer was created by `begin` and is deleted once.
+        // SAFETY: the timer was created by `arm` and is deleted once.
         unsafe { libc::timer_delete(self.0) };
     }
 }
 
-/// How many signals the calling thread has handled so far.
+/// The number of signals that the calling thread has handled so far.
 pub(crate) fn received() -> u64 {
     RECEIVED.with(|received| received.load(SeqCst))
 }

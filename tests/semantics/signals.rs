@@ -1,5 +1,5 @@
-//! S33: signals in a process that was cloned past `fork`, and so past `pthread_atfork`: the loops'
-//! handler is still installed there.
+//! S33: signals in a process that was cloned without `fork`, and so without `pthread_atfork`: the
+//! signal handler of the loops is still installed there.
 
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -9,7 +9,7 @@ use libc::{c_int, c_void, sighandler_t, siginfo_t};
 
 use crate::trace::real_loop;
 
-/// What the program's own handlers have seen.
+/// The number that the program's own handler has stored.
 static SEEN: AtomicI32 = AtomicI32::new(0);
 
 extern "C" fn own(_: c_int) {
@@ -17,13 +17,13 @@ extern "C" fn own(_: c_int) {
 }
 
 extern "C" fn own_with_info(signal: c_int, info: *mut siginfo_t, _: *mut c_void) {
-    // SAFETY: the kernel gives a handler with SA_SIGINFO a live one.
+    // SAFETY: the kernel gives a live siginfo to a handler with SA_SIGINFO.
     let told = unsafe { (*info).si_signo };
     SEEN.store(if told == signal { 2 } else { 3 }, Relaxed);
 }
 
-/// The wait status of a process, cloned past the C library, that gets `signal`: it exits with what
-/// its handlers have seen.
+/// The wait status of a process that is cloned without the C library and gets `signal`. The process
+/// exits with the number that its handler has stored.
 fn status_of_a_clone(signal: c_int) -> c_int {
     let mut status = 0;
     // SAFETY: the child calls nothing that is not async-signal-safe, and exits; the parent waits

@@ -54,7 +54,7 @@ fn s17_stop_before_a_run_is_one_iteration_without_sleep() {
         lp.stop().unwrap();
         assert_eq!(run(&lp), Ok(Outcome::Stopped));
         assert_eq!((lp.time(), lp.metrics().iterations, trace.len()), (START, 1, 0));
-        // The flag is cleared: the next run goes on to the end.
+        // The flag is cleared, so the next run continues to its end.
         assert_eq!(lp.run(), Ok(Outcome::Done));
         assert_eq!((lp.time(), trace.take()), (at(1000), vec!["timer"]));
     }
@@ -96,7 +96,7 @@ fn s17_run_once_consumes_a_stop() {
     assert_eq!(lp.run_once(HOUR), Ok(0));
     assert_eq!(lp.time(), START);
     assert_eq!(lp.run_once(ns(10)), Ok(0));
-    assert_eq!(lp.time(), at(10), "the stop was there still");
+    assert_eq!(lp.time(), at(10), "the stop was still set");
     assert_eq!(lp.run(), Ok(Outcome::Done));
     assert_eq!(lp.time(), at(1000));
 }

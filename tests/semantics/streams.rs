@@ -1,5 +1,5 @@
-//! Streams, listeners and datagrams of tasks: what is given comes back, and what is cancelled loses
-//! nothing. S13, S14, S22, S28.
+//! Streams, listeners and datagrams of tasks: buffers come back, and cancelling loses no data. S13,
+//! S14, S22, S28.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -18,7 +18,7 @@ use ringloop::{Buffer, BufferMut, Info, Kind, Loop, task};
 use crate::support::Watched;
 use crate::trace::{Trace, errno, ms, real_loop};
 
-/// Runs a future on a loop of its own, and closes that.
+/// Runs a future on a loop of its own, and closes the loop.
 pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
     let lp = real_loop();
     let output = lp.run_until_complete(future).unwrap();
@@ -30,7 +30,7 @@ fn localhost() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
 }
 
-/// Polls a future once, and says whether it is complete.
+/// Polls a future once; returns the output if the future is complete.
 pub(crate) async fn poll_once<F: Future + ?Sized>(mut future: Pin<&mut F>) -> Option<F::Output> {
     poll_fn(|context| match future.as_mut().poll(context) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
@@ -39,7 +39,7 @@ pub(crate) async fn poll_once<F: Future + ?Sized>(mut future: Pin<&mut F>) -> Op
     .await
 }
 
-/// Begins something and drops it.
+/// Polls a future once, and drops it while it is pending.
 async fn begin_and_drop<F: Future>(future: F) {
     assert!(poll_once(pin!(future)).await.is_none());
 }
@@ -58,40 +58,40 @@ impl Drop for Noted {
     }
 }
 
-// SAFETY: as the vector in it.
+// SAFETY: the inner vector guarantees its bytes.
 unsafe impl Buffer for Noted {
     fn bytes(&self) -> &[u8] {
         self.0.bytes()
     }
 }
 
-// SAFETY: as the vector in it.
+// SAFETY: the inner vector guarantees its space.
 unsafe impl BufferMut for Noted {
     fn room(&mut self) -> (*mut u8, usize) {
         self.0.room()
     }
 
     unsafe fn filled(&mut self, count: usize) {
-        // SAFETY: the caller says so.
+        // SAFETY: the caller guarantees that `count` bytes are filled.
         unsafe { self.0.filled(count) }
     }
 }
 
-/// Closes a stream, also for a child that another test has just forked.
+/// Closes a stream, also in a child that another test has just forked.
 pub(crate) fn hang_up(mut stream: UnixStream) {
     stream.shutdown(Shutdown::Both).unwrap();
 }
 
-/// Connects until nobody listens any more: a child that another test has just forked may have the
-/// listener.
+/// Connects until a connect is refused: a child that another test has just forked may have the
+/// listener open.
 async fn until_refused<T>(connect: impl AsyncFn() -> ringloop::Result<T>) {
     while connect().await.map(drop).map_err(|error| error.raw_os_error()) != Err(ECONNREFUSED) {
         settle().await;
     }
 }
 
-/// What has been sent to a socket is there before a receive is asked for: a receive that is begun
-/// then takes it.
+/// Waits until sent data has arrived in the socket, so that a receive that begins afterwards takes
+/// the data at once.
 async fn settle() {
     task::sleep(ms(2)).await.unwrap();
 }
@@ -141,10 +141,10 @@ fn a_listener_keeps_as_many_connections_as_the_system_allows() {
     let listener = TcpListener::bind(localhost()).unwrap();
     let allowed: u32 =
         std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim().parse().unwrap();
-    // `tcp_info` of a socket that listens: eight bytes, and the sixth number is how many have room.
+    // `tcp_info` of a listening socket: after eight bytes, the sixth number is the queue's size.
     let mut info = [0u32; 64];
     let mut length = size_of_val(&info) as libc::socklen_t;
-    // SAFETY: so much is written to a live variable.
+    // SAFETY: the kernel writes at most `length` bytes to a live variable.
     let result = unsafe {
         let fd = listener.as_fd().as_raw_fd();
         libc::getsockopt(
@@ -174,7 +174,7 @@ fn unix_sockets_listen_connect_and_come_in_pairs() {
         assert_eq!(server.read(room(5)).await.0, Ok(0));
         let (mut one, mut other) = UnixStream::pair().unwrap();
         assert_eq!(one.write_all(vec![7; 3]).await, (Ok(()), vec![7; 3]));
-        // A box is overwritten from its beginning, in as many parts as it takes.
+        // `read_exact` fills a box from its beginning, in as many parts as arrive.
         let (mut reader, _writer) = other.into_split();
         let filled =
             task::spawn(async move { reader.read_exact(Box::<[u8]>::from([0; 5])).await }).unwrap();
@@ -225,7 +225,7 @@ fn a_host_is_found_by_its_name() {
     });
 }
 
-/// Where there are no name servers, there is no answer.
+/// Replaces the error of a machine without name servers, EAGAIN or EIO, with ENOENT.
 fn no_answer(error: ringloop::Error) -> ringloop::Error {
     let lp = real_loop();
     let stale = lp.call_soon(|_| {}).unwrap();
@@ -273,13 +273,13 @@ fn s28_a_buffer_comes_back_whatever_fails() {
     tight.0.shrink_to_fit();
     let work = async {
         let (mut one, other) = UnixStream::pair().unwrap();
-        // There is no room.
+        // The buffer has no space.
         let (read, back) = one.read(tight).await;
         assert_eq!((errno(read), &back.0[..], trace.len()), (EINVAL, &b"12"[..], 0));
         let (read, tight) = one.read_exact(back).await;
         assert_eq!((errno(read), trace.len()), (EINVAL, 0));
         hang_up(other);
-        // Nobody is there.
+        // The peer has hung up.
         let (written, back) = one.write(buffer()).await;
         assert_eq!((errno(written), &back.0[..]), (EPIPE, &b"12"[..]));
         let (written, back) = one.write_all(back).await;
@@ -292,7 +292,7 @@ fn s28_a_buffer_comes_back_whatever_fails() {
         back.0.reserve_exact(100);
         let (read, back) = one.read_exact(back).await;
         assert_eq!((errno(read), &back.0[..], trace.len()), (ENODATA, &b"12345"[..], 0));
-        // The kernel says no.
+        // The kernel refuses to send.
         let unconnected = UdpSocket::bind(localhost()).unwrap();
         let (sent, back) = unconnected.send(back).await;
         assert_eq!((sent.is_err(), &back.0[..], trace.len()), (true, &b"12345"[..], 0));
@@ -325,7 +325,7 @@ fn s22_a_loop_that_is_shut_down_gives_buffers_back() {
     let mut reading = pin!(reader.read(buffer));
     lp.run_until_complete(async { assert!(poll_once(reading.as_mut()).await.is_none()) }).unwrap();
     let inner = trace.clone();
-    // The callbacks that come during the shutdown see a loop that takes nothing.
+    // The callbacks that run during the shutdown see a loop that accepts nothing.
     let handle = lp
         .read(unix::UnixStream::pair().unwrap().0, room(1), None, move |_, _, _| {
             let buffer = Noted(b"3".to_vec(), inner.clone());
@@ -358,7 +358,7 @@ fn s22_what_is_in_flight_when_the_loop_is_closed_is_dropped_once() {
             let (mut reader, writer) = one.into_split();
             let buffer = Noted(room(100), trace.clone());
             if outlives {
-                // The future is not a task's, and is asked after the end.
+                // The future belongs to no task, and is polled after the end of the loop.
                 let mut reading = pin!(reader.read(buffer));
                 lp.run_until_complete(async {
                     assert!(poll_once(reading.as_mut()).await.is_none())
@@ -381,7 +381,7 @@ fn s22_what_is_in_flight_when_the_loop_is_closed_is_dropped_once() {
                 );
                 drop(lp.spawn(async move { other_reader.read(room(7)).await }).unwrap());
                 assert_eq!(lp.run_once(ms(0)), Ok(2));
-                // What is left is the socket's, and goes with it.
+                // The socket owns the remaining buffers, and drops them.
                 drop(writer);
                 end(lp);
             }
@@ -426,12 +426,12 @@ fn s13_what_a_dropped_read_has_taken_is_read_next() {
         let trace = Trace::new();
         for round in 0..20 {
             one.write_all("abcdefgh").await.0.unwrap();
-            // It takes the data when it is submitted: no cancel comes in time.
+            // The read takes the data when it is submitted: each cancel is too late.
             begin_and_drop(other.read(Noted(room(100), trace.clone()))).await;
             one.write_all("ijk").await.0.unwrap();
             let (read, first) = other.read(Box::<[u8]>::from([0; 3])).await;
             assert_eq!((read, &first[..]), (Ok(3), &b"abc"[..]), "round {round}");
-            // Nothing that is begun and dropped here takes more before the rest is gone.
+            // No read that is dropped here takes more data before the rest has been read.
             begin_and_drop(async {
                 let mut rest = pin!(other.read(room(100)));
                 let polled = poll_once(rest.as_mut()).await;
@@ -439,7 +439,7 @@ fn s13_what_a_dropped_read_has_taken_is_read_next() {
                 std::future::pending::<()>().await;
             })
             .await;
-            assert_eq!(trace.take(), ["buffer"], "it is kept as long as there is data in it");
+            assert_eq!(trace.take(), ["buffer"], "the buffer is kept while it has data");
             assert_eq!(other.read_exact(room(3)).await, (Ok(()), b"ijk".to_vec()));
         }
     });
@@ -474,9 +474,9 @@ fn s14_the_buffer_of_a_dropped_read_lives_until_the_kernel_has_let_go() {
             assert!(poll_once(reading.as_mut()).await.is_none());
             settle().await;
         }
-        assert_eq!(noted.len(), 0, "the kernel has it");
+        assert_eq!(noted.len(), 0, "the kernel uses the buffer");
         drop(one);
-        assert_eq!(noted.len(), 0, "the kernel has it");
+        assert_eq!(noted.len(), 0, "the kernel uses the buffer");
         settle().await;
         assert_eq!(noted.len(), 1);
     })
@@ -490,7 +490,7 @@ fn s13_the_end_and_errors_that_nobody_has_seen_are_told_next() {
         drop(one);
         begin_and_drop(other.read(room(9))).await;
         assert_eq!(other.read(room(9)).await.0, Ok(0));
-        // A reset is told once by the kernel.
+        // The kernel reports a reset once.
         let listener = TcpListener::bind(localhost()).unwrap();
         let peer = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let mut stream = listener.accept().await.unwrap();
@@ -521,7 +521,7 @@ fn s13_a_connection_that_was_accepted_for_nobody_is_accepted_next() {
                 );
             }
         }
-        // What is left is closed with the listener.
+        // An accepted connection that no one has got is closed with the listener.
         let mut last = TcpStream::from_std(net::TcpStream::connect(address).unwrap()).unwrap();
         begin_and_drop(listener.accept()).await;
         settle().await;
@@ -540,7 +540,7 @@ fn s13_a_datagram_that_was_received_for_nobody_is_received_next() {
         begin_and_drop(other.recv(room(100))).await;
         settle().await;
         one.send_to("second", to).await.0.unwrap();
-        // What there is no room for is lost, as ever.
+        // The part of a datagram for which the buffer has no space is lost, as always.
         let (got, start) = other.recv_from(Box::<[u8]>::from([0; 2])).await;
         assert_eq!((got, &start[..]), (Ok((2, from)), &b"fi"[..]));
         assert_eq!(other.recv_from(room(100)).await, (Ok((6, from)), b"second".to_vec()));
@@ -559,7 +559,7 @@ fn s13_a_dropped_write_has_sent_a_beginning_and_nothing_later() {
                 assert!(poll_once(writing.as_mut()).await.is_none());
                 settle().await;
             }
-            // There is room again before the kernel is told that it is over.
+            // The socket has space again before the kernel gets the cancel.
             let mut all = vec![0; 100_000];
             let drained = peer.read(&mut all).unwrap();
             all.truncate(drained);
@@ -591,7 +591,7 @@ fn s13_one_operation_of_a_kind_is_under_way_at_a_time() {
     }
     run(async {
         let (one, _other) = unix::UnixStream::pair().unwrap();
-        // Full, so that no send ends by itself.
+        // The socket is full, so that no send completes by itself.
         one.set_nonblocking(true).unwrap();
         while (&one).write(&[0; 1000]).is_ok() {}
         let (mut reader, mut writer) = UnixStream::from_std(one).unwrap().into_split();
@@ -609,7 +609,7 @@ fn s13_one_operation_of_a_kind_is_under_way_at_a_time() {
         assert_eq!(under_way(), 1);
         begin_and_drop(reader.read(room(10))).await;
         begin_and_drop(reader.read(room(10))).await;
-        assert_eq!(under_way(), 2, "and so does the next read");
+        assert_eq!(under_way(), 2, "the next read waits, too");
     });
 }
 
@@ -619,7 +619,7 @@ fn s14_the_descriptor_of_a_dropped_read_is_kept_until_the_kernel_has_let_go() {
         let (mut one, mut peer) = UnixStream::pair().unwrap();
         begin_and_drop(one.read(room(10))).await;
         drop(one);
-        // The entry has not been submitted: it would be of whoever has the number now.
+        // If the number were free, the entry (not submitted yet) would read another file.
         let others: Vec<_> = (0..4).map(|_| unix::UnixStream::pair().unwrap()).collect();
         for (ours, theirs) in &others {
             (&*theirs).write_all(b"x").unwrap();
@@ -632,14 +632,14 @@ fn s14_the_descriptor_of_a_dropped_read_is_kept_until_the_kernel_has_let_go() {
                 assert_eq!(end.read(&mut [0; 9]).ok(), Some(1));
             }
         }
-        assert_eq!(peer.read(room(1)).await.0, Ok(0), "it is closed after that");
+        assert_eq!(peer.read(room(1)).await.0, Ok(0), "the stream is closed");
     });
 }
 
 #[test]
 fn a_connect_that_is_dropped_gives_up() {
     run(async {
-        // Its queue is full: who connects waits.
+        // The listener's queue is full, so a connect waits.
         let address = net_address("ringloop-full");
         let listener = full_listener(&address);
         let connecting = UnixStream::connect_addr(&address);
@@ -657,7 +657,7 @@ fn net_address(name: &str) -> unix::SocketAddr {
     unix::SocketAddr::from_abstract_name(format!("{name}-{}", std::process::id())).unwrap()
 }
 
-/// A listener with a queue that takes nobody any more.
+/// A listener with a full queue.
 fn full_listener(address: &unix::SocketAddr) -> (unix::UnixListener, unix::UnixStream) {
     let listener = unix::UnixListener::bind_addr(address).unwrap();
     // SAFETY: listen takes any numbers.

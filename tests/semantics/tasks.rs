@@ -1,5 +1,5 @@
-//! Tasks: their order, what counts them and shows them; the rest by noun in tasks/. What the tests
-//! of tasks share stands here.
+//! Tasks: their order, their counts, their names. tasks/ has the other tests of tasks, by noun.
+//! This file has the helpers that these tests share.
 
 mod aborting;
 mod awaiting;
@@ -30,7 +30,7 @@ use ringloop::{Kind, Loop, Outcome};
 use crate::support::Watched;
 use crate::trace::{HOUR, START, Trace, be_busy, errno, later, ms, ns, real_loop, virtual_loop};
 
-/// A future that is pending until it is opened. It keeps the waker that it was polled with last.
+/// A future that is pending until it is opened. It keeps the waker of its last poll.
 #[derive(Clone, Default)]
 struct Gate(Rc<GateState>);
 
@@ -53,7 +53,7 @@ impl Gate {
         }
     }
 
-    /// The waker of whoever waits, which has waited already.
+    /// The waker of the task that waits at the gate and has polled it.
     fn waker(&self) -> Waker {
         self.0.waker.borrow().clone().expect("the gate has been polled")
     }
@@ -84,19 +84,19 @@ fn log() -> (Sender<usize>, Receiver<usize>) {
     channel()
 }
 
-/// Tasks are polled in one way by most loops, and in another by those that look for slow callbacks.
+/// Loops that look for slow callbacks poll tasks in another way than other loops.
 fn both_ways() -> [Watched; 2] {
     let (plain, watched) = (virtual_loop(), virtual_loop());
     watched.set_slow_callback(HOUR, |_, _| {}).unwrap();
     [plain, watched]
 }
 
-/// Lets a task, or what is ready, have its turn; sleeps never.
+/// Runs one iteration, which never sleeps.
 fn turn(lp: &Loop) -> usize {
     lp.run_once(Duration::ZERO).unwrap()
 }
 
-/// A task that waits at a gate, and has had its first turn.
+/// A task that waits at a gate, and has been polled once.
 fn waiting(lp: &Loop) -> (Gate, JoinHandle<()>) {
     let gate = Gate::default();
     let join = lp.spawn(gate.clone()).unwrap();
@@ -105,8 +105,8 @@ fn waiting(lp: &Loop) -> (Gate, JoinHandle<()>) {
     (gate, join)
 }
 
-/// Wakers are for any thread; all else is for the loop's. That a type is not `Send` shows in that
-/// both impls would fit.
+/// Any thread may use wakers; only the loop's thread may use the other types. If one of these types
+/// were `Send`, both impls would match, and the call would not compile.
 #[test]
 fn s25_what_belongs_to_the_loops_thread_is_not_send() {
     trait IsNotSend<Which> {
@@ -169,7 +169,7 @@ fn s37_a_woken_task_has_its_turn_in_one_order_with_calls_posts_and_timers() {
             drop(task::spawn(async move { log.send(12).unwrap() }));
         })
         .unwrap();
-        assert_eq!(lp.run_once(HOUR), Ok(1), "what is woken runs in a later iteration (S7)");
+        assert_eq!(lp.run_once(HOUR), Ok(1), "a woken task runs in a later iteration (S7)");
         assert_eq!(lp.run_once(HOUR), Ok(8));
         assert_eq!(seen.try_iter().collect::<Vec<_>>(), [0, 10, 1, 11, 2, 3, 12, 9]);
     }
@@ -274,7 +274,7 @@ fn s37_a_task_that_is_woken_many_times_is_polled_once() {
         lp.call_soon(wakes).unwrap();
         assert_eq!(turn(&lp), 2);
         assert_eq!(gate.polls(), 2);
-        assert_eq!(turn(&lp), 1, "the call has woken it after it had its turn");
+        assert_eq!(turn(&lp), 1, "the call has woken the task after its poll");
         assert_eq!((gate.polls(), turn(&lp), join.is_finished()), (3, 0, false));
     }
 }
@@ -302,7 +302,7 @@ fn s38_run_waits_for_tasks_that_are_referenced() {
     let lp = virtual_loop();
     let (gate, join) = waiting(&lp);
     assert!(lp.is_alive() && lp.has_ref(join.handle()));
-    // The timer alone would end the run after the first hour.
+    // The timer is not referenced: only the task keeps the run alive.
     let timer = lp
         .call_every(HOUR, move |lp| {
             if lp.time() == START + 3 * HOUR {
@@ -322,12 +322,12 @@ fn s38_run_does_not_wait_for_tasks_that_are_not_referenced() {
         lp.unref(join.handle()).unwrap();
         assert_eq!((lp.is_alive(), lp.run()), (false, Ok(Outcome::Done)));
         assert_eq!(gate.polls(), 1, "a run with nothing left runs no iteration");
-        // It is polled when something else keeps the loop going.
+        // The task is polled when something else keeps the loop running.
         gate.open();
         lp.call_soon(|_| {}).unwrap();
         assert_eq!(lp.run(), Ok(Outcome::Done));
         assert!(join.is_finished());
-        // A task may do so itself, and change its mind.
+        // A task may drop its own reference, and get the reference back.
         let (lasting, inner) = (Gate::default(), later());
         let (gate, place) = (lasting.clone(), inner.0);
         let join = lp.spawn(async move {
@@ -400,7 +400,7 @@ fn s34_a_poll_that_takes_long_is_reported_with_the_futures_name() {
         yield_now().await;
     }))));
     lp.run().unwrap();
-    // A slow machine may make more of them slow.
+    // On a slow machine, more of the polls may be slow.
     let reports = trace.take();
     assert!(!reports.is_empty());
     for (kind, name, is_long) in reports {

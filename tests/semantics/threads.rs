@@ -1,4 +1,4 @@
-//! S21, S23, S26, S27: what other threads and signals may do.
+//! S21, S23, S26, S27: functions for other threads, and signals.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -24,8 +24,8 @@ impl Drop for Tell {
     }
 }
 
-/// Waits until the loop behind `remote` is likely to sleep: there is no way to see it, so it proves
-/// nothing by itself.
+/// Waits until the loop probably sleeps. No function tells whether a loop sleeps, so the wait
+/// proves nothing by itself.
 fn give_it_time() {
     thread::sleep(Duration::from_millis(5));
 }
@@ -82,7 +82,7 @@ fn s26_posts_and_the_loops_own_calls_stand_in_the_order_of_the_calls() {
     let (sender, seen) = mpsc::channel();
     for turn in 0..50 {
         let (remote, there) = (remote.clone(), sender.clone());
-        // The thread has posted when it is joined: then the call comes after the post.
+        // The thread is joined after it has posted, so the call comes after the post.
         thread::spawn(move || remote.call_soon(move |_| there.send(2 * turn).unwrap()).unwrap())
             .join()
             .unwrap();
@@ -120,7 +120,7 @@ fn s26_many_posts_to_a_loop_that_sleeps_send_one_wake() {
     let remote = lp.remote();
     let poster = thread::spawn(move || {
         give_it_time();
-        // The first of them wakes the loop, which then waits until all are there.
+        // The first post wakes the loop, and then waits until all posts are made.
         let posted = Arc::new(Barrier::new(2));
         let there = Arc::clone(&posted);
         remote
@@ -152,7 +152,7 @@ fn s05_posts_come_before_due_timers_and_what_is_ready_comes_before_posts() {
     lp.remote().call_soon(move |_| sender.send("post").unwrap()).unwrap();
     let remote_saw = Rc::clone(&trace);
     lp.call_soon(move |_| {
-        // Posted before this call was made, so it has run.
+        // The post was made before this call, so the post has run.
         remote_saw.borrow_mut().extend(posts.try_iter());
     })
     .unwrap();
@@ -204,15 +204,15 @@ fn s36_a_delayed_post_goes_by_the_virtual_clock() {
 #[test]
 fn s04_a_post_that_is_delayed_for_ever_is_never_due() {
     for lp in [virtual_loop(), real_loop()] {
-        lp.remote().call_later(NEVER, |_| panic!("for ever is over")).unwrap();
+        lp.remote().call_later(NEVER, |_| panic!("an endless delay is over")).unwrap();
         assert_eq!(lp.run_once(Duration::ZERO), Ok(0));
         let mut seen = Vec::new();
         lp.walk(|_, info| seen.push(info.when())).unwrap();
         assert_eq!((seen, lp.next_deadline()), (vec![Time::NEVER], None));
     }
     let lp = Watched::new(Loop::builder().virtual_time(Time::from_nanos(0)).build().unwrap());
-    lp.remote().call_later(NEVER, |_| panic!("for ever is over")).unwrap();
-    // The first one takes the post, the second one jumps to the last moment of all.
+    lp.remote().call_later(NEVER, |_| panic!("an endless delay is over")).unwrap();
+    // The first iteration takes the post, the second jumps to the last moment of all.
     let last = u64::MAX - 1;
     assert_eq!(
         (lp.run_once(Duration::ZERO), lp.run_once(Duration::from_nanos(last))),
@@ -232,7 +232,7 @@ fn s36_a_virtual_loop_does_not_spin_for_ever() {
     );
     let remote = lp.remote();
     let poster = thread::spawn(move || {
-        // Until the loop has been found asleep; more than often enough.
+        // Posts until the loop was found asleep; 400 posts are more than enough.
         for _ in 0..400 {
             give_it_time();
             let posted = remote.call_soon(|lp| {
@@ -247,7 +247,7 @@ fn s36_a_virtual_loop_does_not_spin_for_ever() {
         let _ = remote.stop();
     });
     assert_eq!(lp.run_forever(), Ok(Outcome::Stopped));
-    assert!(lp.metrics().wakes > 0, "it never slept");
+    assert!(lp.metrics().wakes > 0, "the loop never slept");
     lp.close().unwrap();
     poster.join().unwrap();
 }
@@ -269,7 +269,7 @@ fn s27_posts_leave_the_latch_alone() {
     let lp = real_loop();
     let remote = lp.remote();
     remote.wakeup().unwrap();
-    // Neither the post nor that it is taken, by the call, ends the latch.
+    // Neither the post nor the iteration that takes the post (for the call) clears the latch.
     remote.call_soon(|_| {}).unwrap();
     lp.call_soon(|_| {}).unwrap();
     assert_eq!(lp.run_once(NEVER), Ok(2));
@@ -294,10 +294,10 @@ fn s27_a_wakeup_leaves_errno_alone() {
     let remote = lp.remote();
     let waker = thread::spawn(move || {
         give_it_time();
-        // SAFETY: errno is this thread's.
+        // SAFETY: errno belongs to this thread.
         unsafe { *libc::__errno_location() = libc::E2BIG };
         remote.wakeup().unwrap();
-        // SAFETY: as above.
+        // SAFETY: errno belongs to this thread.
         assert_eq!(unsafe { *libc::__errno_location() }, libc::E2BIG);
     });
     assert_eq!(lp.run_once(NEVER), Ok(0));
@@ -313,15 +313,11 @@ fn s23_a_remote_outlives_its_loop() {
     remote.call_soon(move |_| drop(first)).unwrap();
     remote.call_later(Duration::from_secs(1), move |_| drop(second)).unwrap();
     lp.close().unwrap();
-    assert_eq!(
-        dropped.load(SeqCst),
-        2,
-        "what was posted and has not run is let go of when the loop is closed"
-    );
+    assert_eq!(dropped.load(SeqCst), 2, "closing the loop drops posts that have not run");
     let third = Tell(Arc::clone(&dropped));
     let refused = remote.call_soon(move |_| drop(third)).unwrap_err();
     assert_eq!(refused.error.raw_os_error(), ESHUTDOWN);
-    assert_eq!(dropped.load(SeqCst), 2, "what was refused stays the caller's");
+    assert_eq!(dropped.load(SeqCst), 2, "the caller keeps a refused post");
     drop(refused.callback);
     assert_eq!(dropped.load(SeqCst), 3);
     assert_eq!(remote.wakeup().unwrap_err().raw_os_error(), ESHUTDOWN);
@@ -374,7 +370,7 @@ fn s23_every_post_against_closing_is_run_or_let_go_of_or_refused() {
         let accepted: usize = posters.into_iter().map(|poster| poster.join().unwrap()).sum();
         assert_eq!(ran.load(SeqCst), ran_before, "a post ran while the loop was closed");
         assert!(ran_before <= accepted);
-        assert_eq!(dropped.load(SeqCst), 2 * EACH, "each is let go of once, whether it ran or not");
+        assert_eq!(dropped.load(SeqCst), 2 * EACH, "each post is dropped once, run or not");
     }
 }
 
@@ -439,7 +435,7 @@ fn s26_a_post_wakes_a_loop_inside_another_loop() {
         remote.call_soon(|_| {}).unwrap();
     });
     let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-    // SAFETY: one pollfd is passed, which says so.
+    // SAFETY: `poll` is one live pollfd, and the count is 1.
     assert_eq!(unsafe { libc::poll(&raw mut poll, 1, 30_000) }, 1);
     assert_eq!(lp.run_once(Duration::ZERO), Ok(1));
     poster.join().unwrap();
@@ -454,7 +450,7 @@ fn s11_a_handler_is_not_told_of_a_signal_that_came_before_it() {
     lp.add_signal_handler(signal, move |_| count.set(count.get() + 1)).unwrap();
     // SAFETY: the loop handles the signal.
     assert_eq!(unsafe { libc::raise(signal) }, 0);
-    lp.add_signal_handler(signal, |_| panic!("it was not there yet")).unwrap();
+    lp.add_signal_handler(signal, |_| panic!("the handler is newer than the signal")).unwrap();
     assert_eq!((lp.run_once(Duration::ZERO), calls.get()), (Ok(1), 1));
 }
 
@@ -462,11 +458,11 @@ fn s11_a_handler_is_not_told_of_a_signal_that_came_before_it() {
 fn s11_a_signal_that_nobody_handles_any_more_is_forgotten() {
     let lp = real_loop();
     let signal = libc::SIGRTMIN() + 7;
-    let former = lp.add_signal_handler(signal, |_| panic!("it was cancelled")).unwrap();
+    let former = lp.add_signal_handler(signal, |_| panic!("a cancelled handler has run")).unwrap();
     // SAFETY: the loop handles the signal.
     assert_eq!(unsafe { libc::raise(signal) }, 0);
     lp.cancel(former).unwrap();
-    lp.add_signal_handler(signal, |_| panic!("it was not there yet")).unwrap();
+    lp.add_signal_handler(signal, |_| panic!("the handler is newer than the signal")).unwrap();
     assert_eq!(lp.run_once(Duration::ZERO), Ok(0));
 }
 
@@ -477,11 +473,11 @@ fn s21_a_signal_handler_runs_instead_of_eintr() {
     let calls = Rc::new(Cell::new(0));
     let count = Rc::clone(&calls);
     let handle = lp.add_signal_handler(signal, move |_| count.set(count.get() + 1)).unwrap();
-    // SAFETY: the loop handles the signal.
+    // SAFETY: `pthread_self` has no preconditions.
     let this_thread = unsafe { libc::pthread_self() };
     let sender = thread::spawn(move || {
         give_it_time();
-        // SAFETY: the thread waits for this one.
+        // SAFETY: the loop handles the signal, and the loop's thread waits for this one.
         unsafe { libc::pthread_kill(this_thread, signal) }
     });
     assert_eq!(lp.run_once(NEVER), Ok(1));

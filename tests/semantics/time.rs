@@ -1,4 +1,4 @@
-//! S1 to S4: the clock, never early, nothing rounded, the ends of the number line.
+//! S1 to S4: the clock, timers that are never early, times without rounding, the limits of times.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -52,7 +52,7 @@ fn s01_time_goes_on_inside_a_callback() {
     })
     .unwrap();
     let _ = lp.run().unwrap();
-    assert!(seen.get() >= ms(3), "the callback took 3 ms, the loop's time says {:?}", seen.get());
+    assert!(seen.get() >= ms(3), "after 3 ms, the loop's time had advanced by {:?}", seen.get());
 }
 
 #[test]
@@ -122,8 +122,8 @@ fn s02_no_timer_runs_early_while_spinning() {
     run_random_timers(&Watched::new(Loop::builder().spin(ns(50_000)).build().unwrap()), 3);
 }
 
-/// Deadlines that fall due while the loop reads the clock, arms its timeout and goes to sleep:
-/// nothing else would wake the loop before its limit.
+/// Deadlines become due while the loop reads the clock, arms its timeout and goes to sleep. Nothing
+/// else would wake the loop before its limit.
 #[test]
 fn s02_no_deadline_falls_between_the_clock_and_the_sleep() {
     let lp = real_loop();
@@ -143,7 +143,7 @@ fn s02_no_deadline_falls_between_the_clock_and_the_sleep() {
         }
         while ran.get() < burst {
             lp.run_once(limit).unwrap();
-            assert!(monotonic() - begin < limit, "it overslept in round {round}");
+            assert!(monotonic() - begin < limit, "the loop overslept in round {round}");
         }
     }
 }
@@ -161,7 +161,7 @@ fn s02_a_repeating_timer_is_never_early_by_the_real_clock() {
         .call_every(period, move |lp| {
             let handle = inner_handle.get().unwrap();
             let due = lp.when(handle).unwrap();
-            // `when` is the next call; this one and those skipped lie before it.
+            // `when` is the next call; the current call and the skipped ones are before it.
             assert!(due - before >= period * 2);
             assert!(
                 lp.time() + period >= due,
@@ -206,7 +206,7 @@ fn s03_no_delay_is_rounded() {
     }
 }
 
-/// The least that a timer was late of many, each due when `deadline` says, given the time.
+/// The smallest lateness of 200 timers, whose deadlines `deadline` computes from the time.
 fn least_lateness(deadline: impl Fn(Time) -> Time) -> Duration {
     let lp = real_loop();
     let late = (0..200).map(|_| {
@@ -221,15 +221,15 @@ fn least_lateness(deadline: impl Fn(Time) -> Time) -> Duration {
 
 #[test]
 fn s03_the_kernel_is_asked_for_less_than_a_millisecond() {
-    // A sleep that is rounded up to milliseconds would be at least 0.9 ms late, each time: the
-    // first if its length is rounded, the second if its end is.
+    // A sleep that is rounded up to milliseconds would always be at least 0.9 ms late: in the first
+    // check if its length is rounded, in the second if its end is rounded.
     let late = least_lateness(|now| now + ns(50_000));
-    assert!(late < ns(800_000), "of 200 timers in 50 µs, the one on time was late by {late:?}");
+    assert!(late < ns(800_000), "the smallest lateness of 200 timers in 50 µs was {late:?}");
     let late =
         least_lateness(|now| Time::from_nanos(now.as_nanos().next_multiple_of(1_000_000) + 50_000));
     assert!(
         late < ns(800_000),
-        "of 200 timers 50 µs past a millisecond, the one on time was late by {late:?}"
+        "the smallest lateness of 200 timers 50 µs past a millisecond was {late:?}"
     );
 }
 
@@ -271,8 +271,8 @@ fn s03_with_slack_real_timers_share_a_wakeup() {
     }
     let _ = lp.run().unwrap();
     assert_eq!(ran.take(), [1, 5, 20]);
-    // None, should the machine have held up the loop until all were due.
-    assert!(lp.metrics().enters <= 1, "it slept {} times", lp.metrics().enters);
+    // No sleep, if the machine has delayed the loop until all timers were due.
+    assert!(lp.metrics().enters <= 1, "the loop slept {} times", lp.metrics().enters);
 }
 
 #[test]
@@ -282,11 +282,7 @@ fn s03_slack_saturates() {
     let ran = Trace::new();
     lp.call_later(ns(10), ran.note("timer")).unwrap();
     assert_eq!(lp.run_once(ns(9)), Ok(0));
-    assert_eq!(
-        lp.run_once(ns(1)),
-        Ok(1),
-        "awake at the deadline, for whatever reason, the loop runs the timer"
-    );
+    assert_eq!(lp.run_once(ns(1)), Ok(1), "a loop that is awake at the deadline runs the timer");
     assert_eq!((ran.take(), lp.time()), (vec!["timer"], at(10)));
 }
 

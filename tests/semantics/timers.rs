@@ -18,7 +18,7 @@ fn s15_a_timer_is_pending_until_its_callback_begins() {
     let (second, inner) = later();
     let inner_trace = trace.clone();
     lp.call_at(at(10), move |lp| {
-        // It stands in the batch, behind this one.
+        // The second timer is behind this one in the batch.
         let second = inner.get().unwrap();
         assert!(lp.is_pending(second) && lp.has_ref(second));
         assert_eq!(lp.when(second), Ok(at(10)));
@@ -48,7 +48,7 @@ fn s15_rescheduling_takes_a_timer_out_of_the_batch() {
         })
         .unwrap();
         victim.set(Some(lp.call_at(at(10), note_time(&ran)).unwrap()));
-        assert_eq!(lp.run_once(HOUR), Ok(1), "what was rescheduled has run in the same batch");
+        assert_eq!(lp.run_once(HOUR), Ok(1), "a rescheduled timer has run in its batch");
         assert_eq!(ran.len(), 0);
         assert_eq!(lp.run_once(HOUR), Ok(1));
         assert_eq!(ran.take(), [expected]);
@@ -114,7 +114,7 @@ fn s15_rescheduling_keeps_the_handle_and_goes_behind_others_with_the_same_deadli
     lp.call_at(at(10), trace.note("e")).unwrap();
     lp.reschedule(d, at(10)).unwrap();
     lp.reschedule(c, at(10)).unwrap();
-    // To the deadline that it has already.
+    // The new deadline is the timer's present one.
     lp.reschedule(a, at(10)).unwrap();
     assert!([a, c, d].iter().all(|&handle| lp.when(handle) == Ok(at(10))));
     assert_eq!(lp.run_once(HOUR), Ok(5));
@@ -146,7 +146,7 @@ fn s15_a_one_shot_is_stale_inside_its_callback() {
     let timer = lp.call_later(ns(10), move |lp| {
         let own = inner.get().unwrap();
         check_stale(lp, own);
-        // It is still known which callback is running.
+        // The loop still knows the running callback.
         assert_eq!(lp.current_handle(), Some(own));
         assert!(!lp.is_alive());
     });
@@ -204,7 +204,7 @@ fn s16_a_repeating_timer_keeps_its_phase() {
 
 #[test]
 fn s16_calls_that_the_loop_was_too_late_for_are_skipped_and_counted() {
-    // With slack, a virtual clock is late by exactly as much.
+    // With slack, timers on a virtual clock are late by exactly the slack.
     let lp = Watched::new(Loop::builder().virtual_time(START).slack(ns(35)).build().unwrap());
     let seen = Trace::new();
     let inner = seen.clone();
@@ -227,8 +227,8 @@ fn s16_of_several_calls_that_are_due_one_runs() {
     let lp = Watched::new(Loop::builder().virtual_time(START).slack(ns(10)).build().unwrap());
     let repeating = lp.call_every(ns(10), |_| {}).unwrap();
     assert_eq!(lp.run_once(HOUR), Ok(1));
-    // At 20: the call for 10 runs late; the one for 20 would be a replay, though it is due at this
-    // very moment.
+    // At 20, the call for 10 runs late. The call for 20 would be a replay, although it is due at
+    // this moment.
     assert_eq!((lp.time(), lp.when(repeating), lp.skipped(repeating)), (at(20), Ok(at(30)), Ok(1)));
 }
 
@@ -252,8 +252,8 @@ fn s16_the_phase_holds_whatever_the_callbacks_cost() {
     assert_eq!(lp.run(), Ok(Outcome::Stopped));
     let seen = seen.take();
     for (calls, &(time, skipped, next)) in seen.iter().enumerate() {
-        // `start` is when the first call was due: the calls so far and those skipped come before
-        // the next one.
+        // `start` is the deadline of the first call: the calls so far and the skipped ones come
+        // before the next one.
         let due = calls as u32 + skipped as u32;
         assert_eq!(
             next - Time::default(),
@@ -263,7 +263,7 @@ fn s16_the_phase_holds_whatever_the_callbacks_cost() {
         assert!(time - Time::default() >= start + period * due, "a call came early");
     }
     let (_, skipped, _) = seen[11];
-    // Three callbacks before the last one took 3.7 periods; each costs two calls at least.
+    // Three callbacks before the last one took 3.7 periods; each skips at least two calls.
     assert!(skipped >= 6, "{skipped}");
     assert_eq!((lp.skipped(repeating), lp.metrics().timers_skipped), (Ok(skipped), skipped));
 }
@@ -353,8 +353,8 @@ fn s16_a_repeating_timer_taken_out_of_the_batch_loses_no_call_and_gains_none() {
 
 #[test]
 fn s16_a_repeating_timer_left_over_by_a_break_is_not_replayed() {
-    // It was due long ago when the next run begins: one call, then the next in phase and in the
-    // future.
+    // When the next run begins, the timer is long overdue: it is called once, and the next call is
+    // in phase and in the future.
     let lp = real_loop();
     let calls = Trace::new();
     let begin = lp.time();
@@ -372,7 +372,7 @@ fn s16_a_repeating_timer_left_over_by_a_break_is_not_replayed() {
     assert_eq!(
         (calls.len(), lp.when(repeating)),
         (0, Ok(begin + ms(1))),
-        "it is the rest of the batch"
+        "the timer is the rest of the batch"
     );
     be_busy(ms(35));
     let run_at = lp.time();

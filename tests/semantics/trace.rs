@@ -1,4 +1,4 @@
-//! What the tests share: loops, times, and a list of what happened.
+//! Helpers that the tests share: loops, times, and a list of events.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -12,10 +12,10 @@ use ringloop::{Handle, Loop, Time};
 
 use crate::support::Watched;
 
-/// When the virtual clocks start.
+/// The time at which the virtual clocks start.
 pub(crate) const START: Time = Time::from_nanos(1_000_000);
 
-/// Longer than any test has patience for.
+/// Longer than any test takes.
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
 /// A loop on the real clock.
@@ -28,7 +28,7 @@ pub(crate) fn virtual_loop() -> Watched {
     Watched::new(Loop::builder().virtual_time(START).build().unwrap())
 }
 
-/// So many nanoseconds after `START`.
+/// The time `nanos` nanoseconds after `START`.
 pub(crate) fn at(nanos: u64) -> Time {
     START + ns(nanos)
 }
@@ -41,13 +41,13 @@ pub(crate) const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// CLOCK_MONOTONIC, read past the library.
+/// CLOCK_MONOTONIC, read without the library.
 pub(crate) fn monotonic() -> Time {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap();
     Time::from_nanos(now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64)
 }
 
-/// Uses up real time: a callback that takes long.
+/// Spins for `duration` of real time, as a callback that takes long.
 pub(crate) fn be_busy(duration: Duration) {
     let end = monotonic() + duration;
     while monotonic() < end {
@@ -55,7 +55,7 @@ pub(crate) fn be_busy(duration: Duration) {
     }
 }
 
-/// What happened, in its order.
+/// The events of a test, in their order.
 #[derive(Debug)]
 pub(crate) struct Trace<T = &'static str>(Rc<RefCell<Vec<T>>>);
 
@@ -85,7 +85,7 @@ impl<T: Clone + 'static> Trace<T> {
         OnDrop(self.clone(), what)
     }
 
-    /// All that happened since this was called last.
+    /// All events since the last call of this function.
     pub(crate) fn take(&self) -> Vec<T> {
         self.0.take()
     }
@@ -123,22 +123,22 @@ pub(crate) fn panic(what: &'static str) -> ! {
     resume_unwind(Box::new(what))
 }
 
-/// What `panic` was called with.
+/// The string that `panic` was called with.
 pub(crate) fn payload(payload: &(dyn Any + Send)) -> &'static str {
     payload.downcast_ref::<&'static str>().copied().unwrap_or("another payload")
 }
 
-/// What `f` panicked with, if it did.
+/// The string with which `f` panicked, if it did.
 pub(crate) fn panic_in<R>(f: impl FnOnce() -> R) -> Option<&'static str> {
     catch_unwind(AssertUnwindSafe(f)).err().map(|caught| payload(&*caught))
 }
 
-/// The errno of what must have failed.
+/// The errno of a result that must be an error.
 pub(crate) fn errno<T: std::fmt::Debug>(result: Result<T, ringloop::Error>) -> i32 {
     result.expect_err("this must fail").raw_os_error()
 }
 
-/// Numbers that look random, the same ones in every run.
+/// Random-looking numbers, the same ones in every run.
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
@@ -155,7 +155,7 @@ impl Random {
     }
 }
 
-/// Every function says that the handle names nothing.
+/// Checks that every function treats the handle as stale.
 pub(crate) fn check_stale(lp: &Loop, handle: Handle) {
     assert_eq!(errno(lp.cancel(handle)), ENOENT);
     assert_eq!(errno(lp.reschedule(handle, START)), ENOENT);
@@ -163,14 +163,14 @@ pub(crate) fn check_stale(lp: &Loop, handle: Handle) {
     assert_eq!(errno(lp.skipped(handle)), ENOENT);
     assert_eq!(errno(lp.ref_(handle)), ENOENT);
     assert_eq!(errno(lp.unref(handle)), ENOENT);
-    assert_eq!(errno(lp.on_release(handle, |_| panic!("a hook of nothing was run"))), ENOENT);
+    assert_eq!(errno(lp.on_release(handle, |_| panic!("a hook has run"))), ENOENT);
     assert!(!lp.is_pending(handle) && !lp.has_ref(handle));
 }
 
-/// Where a callback finds a handle that exists only when the callback is scheduled.
+/// A place for a handle that a callback needs, and that exists once it is scheduled.
 pub(crate) type Place = Rc<Cell<Option<Handle>>>;
 
-/// A place for the handle of a callback that wants to know its own.
+/// A place for the handle of a callback that uses its own handle.
 pub(crate) fn later() -> (Place, Place) {
     let place = Rc::new(Cell::new(None));
     (Rc::clone(&place), place)

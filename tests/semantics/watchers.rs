@@ -1,5 +1,5 @@
-//! Watchers of descriptors: what they are told, in which order, and what ends with a number. S6,
-//! S12, S19.
+//! Watchers of descriptors: their events, their order, and the end of operations with `forget_fd`.
+//! S6, S12, S19.
 
 use std::cell::{Cell, RefCell};
 use std::io::Write;
@@ -14,7 +14,7 @@ use ringloop::{Events, Handle, Loop, Outcome, Sqe};
 use crate::letting_go::{Number, is_at_end, pairs};
 use crate::trace::{HOUR, Trace, real_loop};
 
-/// What a watcher was told since this was asked last.
+/// The events that a watcher got since they were last taken.
 type Told = Trace<Events>;
 
 fn watch(lp: &Loop, stream: &UnixStream, events: Events) -> (Handle, Told) {
@@ -24,7 +24,7 @@ fn watch(lp: &Loop, stream: &UnixStream, events: Events) -> (Handle, Told) {
     (lp.watch_fd(number, events, move |_, ready| inner.add(ready)).unwrap(), told)
 }
 
-/// What one iteration arms, the next one sees.
+/// The second iteration sees the events of the polls that the first one arms.
 fn run_ready(lp: &Loop) -> usize {
     lp.run_once(Duration::ZERO).unwrap() + lp.run_once(Duration::ZERO).unwrap()
 }
@@ -89,7 +89,7 @@ fn s12_cancels_and_updates_drop_what_is_queued() {
     let lp = real_loop();
     let (stream, mut peer) = UnixStream::pair().unwrap();
     peer.write_all(b"x").unwrap();
-    // What the first watcher does to the second, which stands behind it in the batch.
+    // The action of the first watcher on the second, which is behind it in the batch.
     type Act = fn(&Loop, Handle);
     let act: Rc<Cell<Option<Act>>> = Rc::default();
     let (inner, second) = (Rc::clone(&act), Rc::new(Cell::new(None)));
@@ -107,7 +107,7 @@ fn s12_cancels_and_updates_drop_what_is_queued() {
     assert_eq!(told.take(), [Events::IN]);
     act.set(Some(|lp, second| lp.watch_update(second, Events::NONE).unwrap()));
     assert_eq!(lp.run_once(HOUR), Ok(1));
-    // Paused, and back again.
+    // The watcher is paused, and then resumed.
     assert_eq!(lp.run_once(HOUR), Ok(1));
     assert_eq!(told.len(), 0);
     lp.watch_update(handle, Events::IN).unwrap();
@@ -130,7 +130,7 @@ fn s12_a_watcher_stands_in_the_rest_of_a_batch_once() {
     assert!(told.len() <= 3, "{}", told.len());
 }
 
-/// The poll of the one before still stands in the kernel then, on the other file.
+/// The poll of the former watcher, on the other file, is then still in the kernel.
 #[test]
 fn s12_a_number_that_is_another_file_by_now_is_watched_anew() {
     let lp = real_loop();
@@ -159,8 +159,8 @@ fn s19_an_unreferenced_watcher_keeps_no_run_alive() {
 
 // ---- forget_fd ----
 
-/// All receives of a descriptor end in as many calls as it takes to queue that, and one or two
-/// more; another descriptor of the same file is another thing.
+/// All receives on a descriptor are ended by as many calls as it takes to queue the cancels, and
+/// one or two more. Receives on another descriptor of the same file stay.
 #[test]
 fn s12_many_operations_on_a_descriptor_end_together() {
     const RECEIVES: usize = 2000;
@@ -206,7 +206,7 @@ fn s12_what_is_spliced_from_is_forgotten_too() {
     let inner = Rc::clone(&ended);
     lp.splice((Number(number), None), (to, None), 100, 0, move |_, _| inner.set(true)).unwrap();
     assert_eq!(lp.run_once(Duration::from_millis(1)), Ok(0));
-    // It may be a thread of the kernel's that has it, which lets go a little later.
+    // A thread of the kernel may do the splice, and then releases the file a little later.
     assert!(lp.forget_fd(number).unwrap() <= 1);
     while !ended.get() {
         lp.run_once(HOUR).unwrap();
@@ -216,7 +216,7 @@ fn s12_what_is_spliced_from_is_forgotten_too() {
     assert_eq!(writer.write_all(b"x").unwrap_err().raw_os_error(), Some(libc::EPIPE));
 }
 
-/// Where others have a descriptor, the entry of a WAITID has the number of a process.
+/// The entry of a WAITID has a process ID where other entries have a descriptor.
 #[test]
 fn s12_forgetting_a_number_ends_nothing_else() {
     const WAITID: u8 = 50;
@@ -235,7 +235,7 @@ fn s12_forgetting_a_number_ends_nothing_else() {
         file_index: flags as u32,
         ..Sqe::default()
     };
-    // SAFETY: it points at nothing.
+    // SAFETY: the entry has no pointers.
     unsafe { lp.submit(&entry, move |_, _| inner.set(true)) }.unwrap();
     assert_eq!(lp.forget_fd(number), Ok(0));
     assert_eq!(lp.run_once(Duration::from_millis(10)), Ok(0));
@@ -245,8 +245,8 @@ fn s12_forgetting_a_number_ends_nothing_else() {
     assert!(ended.get() && child.wait().unwrap().success());
 }
 
-/// What is ready beside it is not polled before its callback has run: that would tell of what has
-/// been read by then.
+/// Other ready watchers are not polled again before their callbacks have run: such a poll would
+/// report data that has been read by then.
 #[test]
 fn s12_forgetting_leaves_the_rest_of_the_batch_alone() {
     const PAIRS: usize = 400;
@@ -258,9 +258,9 @@ fn s12_forgetting_leaves_the_rest_of_the_batch_alone() {
         stream.set_nonblocking(true).unwrap();
         let (number, count) = (stream.as_raw_fd(), Rc::clone(&emptied));
         lp.watch_fd(Number(number), Events::IN, move |lp, _| {
-            // SAFETY: the stream is there until the end of the test.
+            // SAFETY: the stream stays open until the end of the test.
             let read = nix::unistd::read(unsafe { BorrowedFd::borrow_raw(number) }, &mut [0]);
-            assert_eq!(read, Ok(1), "it was called in vain");
+            assert_eq!(read, Ok(1), "a callback without data");
             count.set(count.get() + 1);
             if at % 2 == 0 {
                 assert_eq!(lp.forget_fd(number), Ok(0));
@@ -274,6 +274,6 @@ fn s12_forgetting_leaves_the_rest_of_the_batch_alone() {
     for _ in 0..3 {
         assert_eq!(lp.run_once(Duration::ZERO), Ok(0));
     }
-    // Each is armed once, those that are left once more, and half of them have nothing to cancel.
+    // Each poll is armed once, those that remain once more, and half have nothing to cancel.
     assert!(lp.metrics().submitted < 3 * PAIRS as u64);
 }

@@ -71,14 +71,14 @@ fn s34_a_callback_below_the_limit_is_not_reported() {
     assert_eq!(lp.run(), Ok(Outcome::Done));
 }
 
-/// Runs a callback that takes no time and is not reported: the watch has a time then that it could
-/// count from.
+/// Runs a quick callback, which is not reported. Afterwards the loop has a time from which a report
+/// could wrongly count.
 fn run_a_quick_callback(lp: &Loop) {
     lp.call_soon(|_| {}).unwrap();
     assert_eq!(lp.run_once(Duration::ZERO), Ok(1));
 }
 
-/// A loop with a limit of 3 ms, and the durations of what is reported from now on.
+/// A loop with a limit of 3 ms, and the durations of the callbacks that it reports from now on.
 fn watched_loop() -> (Watched, Trace<Duration>) {
     let lp = real_loop();
     let reports = Trace::new();
@@ -89,7 +89,7 @@ fn watched_loop() -> (Watched, Trace<Duration>) {
     (lp, reports)
 }
 
-/// That a quick callback was not reported, unless the machine held it up: then with no more than
+/// Checks that a quick callback was not reported, or, if the machine delayed it, with no more than
 /// the time since `begin`.
 fn check_quick(reports: &Trace<Duration>, begin: Time) {
     let most = monotonic() - begin;
@@ -99,13 +99,13 @@ fn check_quick(reports: &Trace<Duration>, begin: Time) {
         .for_each(|&reported| assert!(reported <= most, "{reported:?} were reported of {most:?}"));
 }
 
-/// That nothing of a time that is nobody's, since `begin`, was reported. A callback that the
-/// machine held up may be.
+/// Checks that the reports since `begin` include nothing of `nobodys`, a time that belongs to no
+/// callback. A callback that the machine delayed may be reported.
 fn check_apart(reports: &Trace<Duration>, begin: Time, nobodys: Duration) {
     let (elapsed, reported) = (monotonic() - begin, reports.take().iter().sum::<Duration>());
     assert!(
         reported + nobodys <= elapsed,
-        "{reported:?} were reported, {nobodys:?} are nobody's, of {elapsed:?}"
+        "{reported:?} were reported, {nobodys:?} belong to no callback, of {elapsed:?}"
     );
 }
 
@@ -239,7 +239,8 @@ fn s34_the_handler_can_be_replaced_and_removed() {
     assert_eq!(lp.run(), Ok(Outcome::Done));
     assert_eq!(trace.take(), ["call", "first handler", "call", "second handler", "call"]);
     let reports = watch_all(&lp);
-    lp.set_slow_callback(Duration::ZERO, |_, _| panic!("a zero limit removes")).unwrap();
+    lp.set_slow_callback(Duration::ZERO, |_, _| panic!("a zero limit removes the handler"))
+        .unwrap();
     lp.call_soon(|_| {}).unwrap();
     assert_eq!(lp.run(), Ok(Outcome::Done));
     assert_eq!(reports.len(), 0);
@@ -274,8 +275,7 @@ fn s34_the_debug_mode_reports_slow_callbacks_and_what_is_pending_at_close() {
     };
     let mut lines_on = lines("1");
     let elapsed = begin.elapsed().as_secs_f64() * 1e3;
-    // What is pending is shown in no order that is promised: the timer at never has the shorter
-    // line.
+    // The order of the pending entries is not guaranteed: the timer at never has the shorter line.
     lines_on[1..].sort_by_key(|line| std::cmp::Reverse(line.len()));
     let [slow, first, second] = &lines_on[..] else { panic!("{lines_on:#?}") };
     assert!(
@@ -332,9 +332,9 @@ fn s34_walk_shows_what_is_pending() {
     shown.sort_by_key(key);
     expected.sort_by_key(key);
     assert_eq!(shown, expected);
-    // All of it can be cancelled from inside.
+    // `walk` may cancel all entries that it shows.
     lp.walk(|lp, info| lp.cancel(info.handle()).unwrap()).unwrap();
-    lp.walk(|_, info| panic!("{info:?} is there still")).unwrap();
+    lp.walk(|_, info| panic!("{info:?} is still there")).unwrap();
     assert!(!lp.is_alive());
 }
 
@@ -374,7 +374,7 @@ fn s34_walk_inside_a_callback_shows_a_repeating_timer_with_its_callback_and_no_o
         let callback = move |lp: &Loop| {
             lp.walk(|_, info| inner.add((info.kind(), info.callback().to_string()))).unwrap();
             let _ = lp.cancel(lp.current_handle().unwrap());
-            lp.walk(|_, info| panic!("{info:?} is there still")).unwrap();
+            lp.walk(|_, info| panic!("{info:?} is still there")).unwrap();
         };
         if repeating { lp.call_every(ns(1), callback) } else { lp.call_later(ns(1), callback) }
             .unwrap();
@@ -401,8 +401,8 @@ fn s35_callbacks_and_timers_are_counted_exactly() {
     let repeating = lp.call_every(ns(10), |_| {}).unwrap();
     lp.unref(repeating).unwrap();
     lp.call_at(at(30), |_| {}).unwrap();
-    // Cancelled: a call is no timer; a timer in the queue, one at never, a repeating one, one in
-    // the batch.
+    // Cancelled: a call, which is no timer; a timer in the queue, one at never, a repeating one,
+    // and later one in the batch.
     let cancelled = [
         lp.call_soon(|_| {}).unwrap(),
         lp.call_later(HOUR, |_| {}).unwrap(),
@@ -418,7 +418,7 @@ fn s35_callbacks_and_timers_are_counted_exactly() {
     let inner = Rc::clone(&in_batch);
     lp.call_at(at(10), move |lp| lp.cancel(inner.get().unwrap()).unwrap()).unwrap();
     in_batch.set(Some(lp.call_at(at(10), |_| {}).unwrap()));
-    // Rescheduling is no cancelling.
+    // Rescheduling does not count as cancelling.
     let moved = lp.call_at(at(500), |_| {}).unwrap();
     lp.reschedule(moved, at(30)).unwrap();
 
@@ -428,7 +428,7 @@ fn s35_callbacks_and_timers_are_counted_exactly() {
     // two timers.
     assert_eq!((m.iterations, m.callbacks, m.timers_fired), (4, 12, 9));
     assert_eq!((m.timers_cancelled, m.timers_skipped, m.asleep_ns), (4, 0, 30));
-    // Ready on time, all ten: the one that was cancelled in the batch was ready too.
+    // All ten were ready on time, also the one that was cancelled in the batch.
     assert_eq!((m.late[0], m.late[1..].iter().sum::<u64>()), (10, 0));
     assert_eq!((m.enters, m.submitted, m.completed, m.overflows), (0, 0, 0, 0));
 }
@@ -487,7 +487,7 @@ fn s35_the_histogram_tells_how_late_timers_became_ready() {
     let lp = Watched::new(Loop::builder().virtual_time(START).slack(ns(1 << 20)).build().unwrap());
     let woken = at(1 + (1 << 20));
     let mut expected = [0; 32];
-    // The first timer is late by the whole slack; each of the others by what is asked for here.
+    // The first timer is late by the whole slack; each of the others by the `late` of its row.
     for (late, bucket) in
         [(1 << 20, 20), ((1 << 20) - 1, 19), (1024, 10), (1023, 9), (3, 1), (2, 1), (1, 0), (0, 0)]
     {
@@ -496,7 +496,7 @@ fn s35_the_histogram_tells_how_late_timers_became_ready() {
     }
     assert_eq!(lp.run_once(HOUR), Ok(8));
     assert_eq!((lp.time(), lp.metrics().late), (woken, expected));
-    // Far too late: the last bucket takes all.
+    // This timer is far too late: the last bucket counts all such timers.
     assert_eq!(lp.run_once(HOUR), Ok(0));
     lp.call_at(START, |_| {}).unwrap();
     assert_eq!(lp.run_once(HOUR), Ok(1));
@@ -510,12 +510,12 @@ fn s35_entries_into_the_kernel_and_sleep_are_counted_on_the_real_clock() {
     let begin = monotonic();
     let limit = ns(300_000);
     for sleeps in 1..=20 {
-        // It sleeps for sure: a timer might be due before the loop gets to it.
+        // With a limit the loop sleeps for sure; a timer might be due before the loop sleeps.
         assert_eq!(lp.run_once(limit), Ok(0));
         let m = lp.metrics();
         assert_eq!(
             (m.iterations, m.enters, m.submitted, m.completed, m.overflows),
-            // One more, for the life of the loop: the poll for the wakes of other threads.
+            // One more, once in the life of the loop: the poll for wakes by other threads.
             (sleeps, sleeps, sleeps + 1, sleeps, 0)
         );
     }
@@ -536,7 +536,7 @@ fn s35_an_iteration_that_does_not_sleep_adds_no_sleep() {
     lp.call_at(Time::default(), |_| {}).unwrap();
     assert_eq!(lp.run(), Ok(Outcome::Done));
     assert_eq!((lp.metrics().asleep_ns, lp.metrics().enters), (0, 0));
-    // That timer was due since the machine was started.
+    // The timer has been due since the machine was started.
     assert_eq!(lp.metrics().late[31], 1);
 }
 

@@ -15,7 +15,7 @@ use crate::trace::{
     Bomb, HOUR, START, Trace, check_stale, errno, later, payload, real_loop, virtual_loop,
 };
 
-/// Says what a task that has ended came to: "output", "aborted", or what it panicked with.
+/// The outcome of a task: "output", "aborted", the string of its panic; or "pending".
 fn end_of<T>(join: &mut JoinHandle<T>) -> &'static str {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     match Pin::new(join).poll(&mut context) {
@@ -44,7 +44,7 @@ fn noting(lp: &Loop, trace: &Trace) -> (Gate, JoinHandle<()>) {
 
 type Abort = fn(&Loop, &JoinHandle<()>);
 
-/// The ways to abort a task inside of a run.
+/// The ways to abort a task inside a run.
 const INSIDE: [Abort; 2] = [|_, join| join.abort(), |lp, join| lp.cancel(join.handle()).unwrap()];
 
 #[test]
@@ -100,7 +100,7 @@ fn s39_a_woken_task_is_aborted_in_the_queue_and_in_the_batch() {
                 assert_eq!(trace.take(), ["polled"]);
                 let wake = move |_: &Loop| gate.open();
                 if in_batch {
-                    // It stands behind the call that aborts it, in the same batch.
+                    // The task is behind the call that aborts it, in the same batch.
                     lp.call_soon(move |lp| {
                         lp.call_soon(move |lp| abort(lp, &join)).unwrap();
                         wake(lp);
@@ -142,7 +142,7 @@ fn s39_a_task_that_aborts_itself_ends_when_its_poll_returns() {
                             let join = join.as_ref().unwrap();
                             Loop::with_running(|lp| abort(lp.unwrap(), join));
                             assert!(!join.is_finished());
-                            // Nothing happens.
+                            // A second abort has no effect.
                             join.abort();
                             inner.add("returned");
                             if is_ready { Poll::Ready(()) } else { Poll::Pending }
@@ -166,7 +166,7 @@ fn s39_aborting_a_task_that_has_ended_changes_nothing() {
     let join = lp.spawn(async { 5 });
     let join = join.unwrap();
     turn(&lp);
-    // Its slot serves another.
+    // Another task uses the slot now.
     let (_gate, other) = waiting(&lp);
     join.abort();
     let inner = Rc::new(Cell::new(Some(join)));
@@ -201,7 +201,7 @@ fn s39_a_task_that_is_aborted_outside_of_a_run_ends_in_the_next_iteration() {
             assert_eq!((trace.len(), join.is_finished(), lp.is_alive()), (0, false, true));
             assert_eq!(lp.run(), Ok(Outcome::Done));
             assert_eq!((trace.take(), end_of(&mut join)), (vec!["dropped"], "aborted"));
-            // Loop::cancel does it at once.
+            // Loop::cancel ends the task at once.
             let (_gate, mut join) = noting(&lp, &trace);
             lp.cancel(join.handle()).unwrap();
             assert_eq!(
@@ -222,7 +222,7 @@ fn s39_a_task_that_is_aborted_outside_of_a_run_ends_before_its_first_poll_and_wi
     drop(join);
     assert_eq!(lp.run(), Ok(Outcome::Done));
     assert_eq!(trace.take(), ["dropped"]);
-    // Or with the loop.
+    // The task may also end with the loop.
     let (_gate, join) = noting(&lp, &trace);
     join.abort();
     lp.close().unwrap();
@@ -297,7 +297,7 @@ fn s30_a_task_is_aborted_by_the_drop_of_another() {
     }
     for lp in both_ways() {
         let trace = Trace::new();
-        // Each holds the one before it, and the last one all of them.
+        // Each task holds the one before it, so the last one holds all of them.
         let (_gate, mut join) = noting(&lp, &trace);
         for _ in 0..3 {
             let aborts = Aborts(join, trace.clone());
@@ -386,7 +386,7 @@ fn s41_a_panic_in_the_drop_of_a_detached_future_ends_no_run() {
         let handle = spawn(&lp);
         assert_eq!(lp.cancel(handle), Ok(()));
         check_stale(&lp, handle);
-        // Of itself, when its poll returns.
+        // The task cancels itself, and ends when its poll returns.
         drop(lp.spawn(async {
             let _bomb = Bomb("own");
             Loop::with_running(|lp| lp.unwrap().cancel(lp.unwrap().current_handle().unwrap()))
@@ -412,7 +412,7 @@ fn s30_a_future_holds_its_own_join_handle() {
             let (place, dropped) = (Rc::clone(&own), trace.on_drop("dropped"));
             let join = lp.spawn(async move {
                 let _dropped = dropped;
-                // It stays in the future; a task that awaits itself would wait for ever.
+                // The handle stays in the future; a task that awaits itself would wait forever.
                 let _own = own;
                 yield_now().await;
                 if !is_ready {
@@ -439,7 +439,7 @@ fn s30_a_future_holds_its_own_join_handle() {
     }
 }
 
-/// A task that awaits itself waits until it is aborted; the waker that it waits with is its own.
+/// A task that awaits itself waits until it is aborted; it waits with its own waker.
 #[test]
 fn s30_a_task_awaits_itself() {
     for lp in both_ways() {

@@ -138,8 +138,8 @@ fn s28_an_operation_that_cannot_begin_says_so() {
     .unwrap();
 }
 
-/// A read that will never have anything to read: its callback keeps the peer. The buffer is the
-/// kernel's until the final callback.
+/// A read that never gets data: its callback keeps the peer. The kernel uses the buffer until the
+/// final callback.
 fn endless_read(trace: &Trace) -> task::Operation<()> {
     let (stream, peer) = UnixStream::pair().unwrap();
     let (inner, buffer) = (trace.clone(), Noting(vec![0; 16], trace.on_drop("buffer released")));
@@ -153,7 +153,7 @@ fn endless_read(trace: &Trace) -> task::Operation<()> {
     operation(begin).unwrap()
 }
 
-/// A buffer that tells when it is dropped.
+/// A buffer that notes when it is dropped.
 struct Noting(Vec<u8>, #[allow(dead_code)] crate::trace::OnDrop<&'static str>);
 
 // SAFETY: the vector's memory stays where it is while the buffer lives.
@@ -175,7 +175,7 @@ fn s44_an_operation_that_is_dropped_is_cancelled_and_its_final_callback_comes() 
         yield_now().await;
         drop(pending);
         assert_eq!(trace.len(), 0, "the kernel has the buffer");
-        // It is pending until the final callback.
+        // The operation is pending until the final callback.
         while Loop::with_running(|lp| lp.unwrap().is_pending(handle)) {
             assert_eq!(trace.len(), 0);
             sleep(ns(100_000)).await.unwrap();
@@ -258,7 +258,7 @@ fn s11_a_timer_that_is_awaited_as_an_operation_is_gone_when_that_is_dropped() {
             let handle = timer.handle();
             drop(timer);
             Loop::with_running(|lp| assert!(!lp.unwrap().is_pending(handle)));
-            // When it has been called, nothing is cancelled: the slot may serve another.
+            // After the callback has run, nothing is cancelled: the slot may be in use again.
             let call = operation(|lp, done| lp.call_soon(move |_| done.send(5).unwrap())).unwrap();
             yield_now().await;
             let other = Loop::with_running(|lp| lp.unwrap().call_later(ns(1), |_| {})).unwrap();
@@ -323,7 +323,7 @@ fn s41_a_panic_of_work_is_the_futures_or_the_handlers() {
         if is_handled {
             lp.set_exception_handler(move |_, caught| told.add(payload(&*caught))).unwrap();
         }
-        // The future is dropped before the panic comes, and after.
+        // The future is dropped before the panic comes, and after the panic.
         for is_before in [true, false] {
             let (end, ends): (Sender<()>, Receiver<()>) = channel();
             lp.run_until_complete(async {
@@ -362,7 +362,7 @@ fn s44_work_that_has_not_begun_is_cancelled_when_it_is_dropped() {
         let other = spawn_blocking(|| 1).unwrap();
         Loop::with_running(|lp| lp.unwrap().cancel(other.handle())).unwrap();
         assert!(other.await.unwrap_err().is_cancelled());
-        // What the work carried has been dropped without being run.
+        // The work has been dropped without being run, with the values that it has captured.
         assert!(told.recv().is_err());
         token.set(1);
     })
@@ -432,14 +432,14 @@ fn a_descriptor_is_awaited_until_it_is_ready() {
         assert!(!waiting.is_finished());
         theirs.write_all(b"x").unwrap();
         assert_eq!(waiting.await.unwrap(), Ok(Events::IN));
-        // At once, as it is ready, and again.
+        // The future is complete at once, because the descriptor is ready, and so is the next one.
         for _ in 0..2 {
             assert_eq!(
                 task::ready(Rc::clone(&ours), Events::IN | Events::OUT).await,
                 Ok(Events::IN | Events::OUT)
             );
         }
-        // Dropped, it watches no more.
+        // A dropped future watches no more.
         let dropped = task::spawn(task::ready(Rc::clone(&ours), Events::PRI)).unwrap();
         task::yield_now().await;
         dropped.abort();
@@ -463,7 +463,7 @@ fn a_join_error_is_an_error_of_the_loops_as_well() {
         assert_eq!(errno(aborted.await.map_err(ringloop::Error::from)), libc::ECANCELED);
         let panicked = task::spawn(async { panic("in a task") }).unwrap();
         assert_eq!(errno(panicked.await.map_err(ringloop::Error::from)), libc::ENOTRECOVERABLE);
-        // One that is let go on does.
+        // A detached task continues.
         let done = Rc::new(Cell::new(false));
         let tell = Rc::clone(&done);
         task::spawn(async move { tell.set(true) }).unwrap().detach();

@@ -1,4 +1,4 @@
-//! run_until_complete: what it runs, how it ends, and whose the future is afterwards.
+//! run_until_complete: the future that it runs, its end, and the owner of the future afterwards.
 
 use std::cell::{Cell, RefCell};
 use std::future::{pending, ready};
@@ -75,7 +75,7 @@ fn s42_the_batch_in_which_the_future_completes_is_run_to_its_end_and_the_rest_wa
                 })
             })
             .unwrap();
-            // The call stands before this one, and the task behind.
+            // In the batch, the call is before this task, and the new task is behind it.
             let inner = trace.clone();
             let join = task::spawn(async move {
                 inner.add("task in the same batch");
@@ -154,7 +154,7 @@ fn s30_a_panic_of_the_future_comes_up_and_the_loop_can_be_used() {
         for is_handled in [false, true] {
             let trace = Trace::new();
             if is_handled {
-                lp.set_exception_handler(|_, _| panic!("it is the caller's")).unwrap();
+                lp.set_exception_handler(|_, _| panic!("the caller gets the panic")).unwrap();
             }
             let dropped = trace.on_drop("dropped");
             let result = panic_in(|| {
@@ -185,7 +185,7 @@ fn s30_a_panic_of_a_callback_drops_the_future() {
         let result = panic_in(|| lp.run_until_complete(hold(trace.clone(), "dropped")));
         assert_eq!((result, trace.take()), (Some("callback"), vec!["dropped"]));
         assert!(!lp.is_running() && !lp.is_alive());
-        // Two panics at once are no abort: the second is for the next run to tell (S41).
+        // Two panics at once do not abort the process: the next run reports the second (S41).
         lp.call_later(ns(1), |_| panic("callback")).unwrap();
         let result = panic_in(|| {
             lp.run_until_complete(async {
@@ -232,7 +232,7 @@ fn s30_a_panic_in_the_drop_of_a_future_that_is_stopped_is_not_lost() {
 fn s11_it_ends_when_its_task_is_cancelled() {
     for lp in both_ways() {
         let trace = Trace::new();
-        // Before the first poll, and later.
+        // The task is cancelled before its first poll, and later.
         for delay in [ns(0), ns(5)] {
             let start = lp.time();
             let cancel = |lp: &Loop| lp.cancel(only_task(lp)).unwrap();
@@ -261,7 +261,7 @@ fn s11_it_ends_when_its_task_is_cancelled_from_inside_of_another_loop() {
                 assert_eq!(nested.run(), Ok(Outcome::Done));
             })
             .unwrap();
-        // It is an error if it takes this long.
+        // It is an error if the run takes this long.
         let late = outer.call_later(HOUR, |lp| lp.stop().unwrap()).unwrap();
         assert_eq!(errno(outer.run_until_complete(hold(trace.clone(), "dropped"))), ECANCELED);
         assert_eq!(trace.take(), ["dropped", "the inner loop goes on"]);
@@ -280,7 +280,7 @@ fn s26_it_ends_when_its_task_is_cancelled_by_another_thread() {
     });
     let ended = lp.run_until_complete(hold(trace.clone(), "dropped"));
     other.join().unwrap();
-    // The thread may have been there before the first poll.
+    // The thread may have cancelled the task before its first poll.
     assert_eq!((errno(ended), trace.take().len() <= 1), (ECANCELED, true));
 }
 
@@ -306,7 +306,7 @@ fn s23_a_waker_of_a_future_that_borrowed_outlives_it() {
     assert_eq!(gate.polls(), 1);
 }
 
-/// The loop moves between runs; its tasks do not.
+/// The loop moves between runs; its tasks stay in their places.
 #[test]
 fn s23_the_loop_moves_between_runs() {
     let lp = virtual_loop();

@@ -32,8 +32,8 @@ fn s48_the_futures_of_all_tasks_are_dropped_once_and_nothing_is_polled() {
         for lp in both_ways() {
             let trace = Trace::new();
             let mut joins = Vec::new();
-            // Ready for the first time, pending, woken, woken from elsewhere, asleep, aborted from
-            // outside.
+            // The tasks: ready for the first time, pending, woken, woken by another thread, asleep,
+            // aborted outside a run.
             let gates = [(); 6].map(|()| Gate::default());
             for (number, gate) in gates.iter().enumerate() {
                 let (dropped, waits) = (trace.on_drop(number), gate.clone());
@@ -59,7 +59,7 @@ fn s48_the_futures_of_all_tasks_are_dropped_once_and_nothing_is_polled() {
             let woken = gates[2].clone();
             lp.call_soon(move |_| woken.wake()).unwrap();
             turn(&lp);
-            // The call was first; the new task has ended with it.
+            // The call ran first; the new task has ended in the same iteration.
             trace.take();
             let polls: Vec<u32> = gates.iter().map(Gate::polls).collect();
             let waker = gates[3].waker();
@@ -103,7 +103,7 @@ fn s48_a_drop_uses_tasks_while_its_loop_is_closed() {
             self.wakes.wake();
             if let Some(other) = self.other.take() {
                 other.abort();
-                // It comes later, or has been dropped.
+                // The other task is dropped later, or was dropped before.
                 drop(other);
             }
             let nested = virtual_loop();

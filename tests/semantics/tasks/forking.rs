@@ -16,14 +16,14 @@ use super::{both_ways, hold, turn, waiting};
 use crate::support::{Watch, Watched};
 use crate::trace::{Bomb, HOUR, OnDrop, Trace, errno, panic, virtual_loop};
 
-/// What the child of a fork does; tells its exit status.
+/// Runs `f` in the child of a fork; returns the wait status of the child.
 fn in_child(f: impl FnOnce()) -> i32 {
-    // SAFETY: the child checks something and leaves by _exit; glibc lets it allocate, whatever the
-    // other threads held.
+    // SAFETY: the child only runs checks and leaves by _exit; glibc allows allocation in the child,
+    // whatever locks the other threads held.
     match unsafe { libc::fork() } {
         0 => {
             let checked = catch_unwind(AssertUnwindSafe(f));
-            // SAFETY: ends the process.
+            // SAFETY: _exit takes any number.
             unsafe { libc::_exit(i32::from(checked.is_err())) }
         }
         child => {
@@ -56,7 +56,7 @@ fn s33_a_wake_in_a_forked_child_does_nothing() {
         assert!(lp.close().is_ok());
         assert!(
             !held.is_finished() && trace.len() == 0,
-            "no user code of the loop's runs in the child"
+            "no user code of the loop runs in the child"
         );
         drop((held, join, waker, gate));
         assert_eq!(trace.len(), 0);
@@ -71,7 +71,7 @@ fn s33_a_wake_in_a_forked_child_leaves_the_parents_loop_alone() {
     let (gate, join) = waiting(&lp);
     gate.0.is_open.set(true);
     let waker = gate.waker();
-    // The loop counts as asleep for others, so that a wake would write to what the processes share.
+    // For other threads the loop is asleep: a wake would write to the shared descriptor.
     assert!(lp.fd().is_ok());
     let wakes = lp.metrics().wakes;
     let status = in_child(|| {
@@ -97,7 +97,7 @@ struct Forks {
 
 impl Forks {
     fn fork(&self) {
-        // SAFETY: the child does as `in_child` says.
+        // SAFETY: the child leaves by _exit, as in `in_child`.
         self.child.set(unsafe { libc::fork() });
     }
 }
@@ -121,7 +121,7 @@ impl Drop for Forks {
     }
 }
 
-/// Checks the child of a fork that the loop's next iteration makes: this is where both come to.
+/// Runs an iteration that forks, and checks the child: both processes return to this function.
 fn check_child(lp: Watched, child: &Cell<i32>, trace: &Trace, expected: &[&str]) {
     let ran = lp.run_once(Duration::ZERO);
     if child.get() == 0 {
@@ -130,7 +130,7 @@ fn check_child(lp: Watched, child: &Cell<i32>, trace: &Trace, expected: &[&str])
             assert!(lp.in_child().close().is_ok());
             assert_eq!(trace.take(), expected);
         }));
-        // SAFETY: ends the process.
+        // SAFETY: _exit takes any number.
         unsafe { libc::_exit(i32::from(checked.is_err())) }
     }
     let mut status = -1;
@@ -147,7 +147,7 @@ fn s33_the_child_of_a_task_that_forks_drops_neither_future_nor_output() {
             let (output, held) = (Some(trace.on_drop("output")), trace.on_drop("future"));
             drop(lp.spawn(Forks { child: Rc::clone(&child), in_drop, output, _held: held }));
             drop(lp.spawn(hold(trace.clone(), "other task")));
-            // A Drop that stands on the stack goes on.
+            // A Drop that is on the stack continues.
             check_child(lp, &child, &trace, if in_drop { &["future"] } else { &[] });
         }
     }
@@ -161,7 +161,7 @@ fn s33_the_child_of_a_task_that_forks_and_is_pending_or_panics_drops_no_future()
             let (held, place) = (trace.on_drop("future"), Rc::clone(&child));
             let join = lp.spawn(async move {
                 let _held = &held;
-                // SAFETY: the child does as `in_child` says.
+                // SAFETY: the child leaves by _exit, as in `in_child`.
                 place.set(unsafe { libc::fork() });
                 if panics {
                     panic("after the fork");
@@ -169,7 +169,7 @@ fn s33_the_child_of_a_task_that_forks_and_is_pending_or_panics_drops_no_future()
                 std::future::pending::<()>().await;
             });
             drop(lp.spawn(hold(trace.clone(), "other task")));
-            // A panic is on its way through the future when the loop sees it.
+            // A panic drops the future before the loop catches the panic.
             check_child(lp, &child, &trace, if panics { &["future"] } else { &[] });
             drop(join);
         }
@@ -183,7 +183,7 @@ fn s33_a_future_that_borrowed_is_never_dropped_in_the_child() {
         let child = Cell::new(-1);
         let ended = lp.run_until_complete(async {
             let _dropped = trace.on_drop("dropped");
-            // SAFETY: the child does as `in_child` says.
+            // SAFETY: the child leaves by _exit, as in `in_child`.
             child.set(unsafe { libc::fork() });
             yield_now().await;
         });
@@ -191,10 +191,10 @@ fn s33_a_future_that_borrowed_is_never_dropped_in_the_child() {
             let checked = catch_unwind(AssertUnwindSafe(|| {
                 assert_eq!((errno(ended), trace.len()), (EOWNERDEAD, 0));
                 assert!(lp.in_child().close().is_ok());
-                // What it borrowed may be gone by now.
+                // The values that the future borrowed may no longer exist.
                 assert_eq!(trace.len(), 0);
             }));
-            // SAFETY: ends the process.
+            // SAFETY: _exit takes any number.
             unsafe { libc::_exit(i32::from(checked.is_err())) }
         }
         let mut status = -1;
@@ -204,12 +204,12 @@ fn s33_a_future_that_borrowed_is_never_dropped_in_the_child() {
     }
 }
 
-/// The tasks of a loop that the child has closed are forgotten, and have neither ended nor a loop.
+/// The tasks of a loop that the child has closed are forgotten: not ended, and without a loop.
 #[test]
 fn s33_a_task_is_aborted_and_woken_in_the_child_after_its_loop_is_closed() {
     for lp in both_ways() {
         let trace = Trace::new();
-        // Nobody has a waker of the first: that would keep what the loop shares with others.
+        // The first task has no waker: a waker would keep the part of the loop that threads share.
         let join = lp.spawn(hold(trace.clone(), "dropped")).unwrap();
         let (sender, receiver) = ringloop::task::oneshot::<()>().unwrap();
         let waits = lp.spawn(receiver).unwrap();
@@ -217,7 +217,7 @@ fn s33_a_task_is_aborted_and_woken_in_the_child_after_its_loop_is_closed() {
         turn(&lp);
         let status = in_child(move || {
             assert!(lp.in_child().close().is_ok());
-            // What was freed may be in use for something else by now.
+            // Freed memory may be in use again by now.
             let other = Loop::new().unwrap();
             let room: Vec<[u8; 100]> = vec![[0xff; 100]; 100];
             join.abort();
@@ -239,7 +239,7 @@ struct ForksInDrop(Rc<Cell<i32>>);
 
 impl Drop for ForksInDrop {
     fn drop(&mut self) {
-        // SAFETY: the child does as `in_child` says.
+        // SAFETY: the child leaves by _exit, as in `in_child`.
         self.0.set(unsafe { libc::fork() });
     }
 }
@@ -268,7 +268,7 @@ fn s33_no_release_hook_runs_in_the_child_of_a_drop_that_forks() {
                     assert!(lp.in_child().close().is_ok());
                     assert_eq!(trace.len(), 0);
                 }));
-                // SAFETY: ends the process.
+                // SAFETY: _exit takes any number.
                 unsafe { libc::_exit(i32::from(checked.is_err())) }
             }
             let mut status = -1;
@@ -279,8 +279,8 @@ fn s33_no_release_hook_runs_in_the_child_of_a_drop_that_forks() {
     }
 }
 
-/// What panics, with a release hook that forks: a callback, a detached task, the Drop of what is
-/// cancelled; and a hook that forks and panics itself.
+/// A release hook forks after a panic in a callback, in a detached task, or in the Drop of a
+/// cancelled timer. In the last case, the hook itself forks and panics.
 #[test]
 fn s33_a_panic_is_not_handled_in_the_child_of_a_hook_that_forks() {
     for (case, is_handled) in (0..4).flat_map(|case| [(case, true), (case, false)]) {
@@ -300,7 +300,7 @@ fn s33_a_panic_is_not_handled_in_the_child_of_a_hook_that_forks() {
         };
         let forked = Rc::clone(&child);
         lp.on_release(handle, move |_| {
-            // SAFETY: the child does as `in_child` says.
+            // SAFETY: the child leaves by _exit, as in `in_child`.
             forked.set(unsafe { libc::fork() });
             if case == 3 {
                 panic("in the hook");
@@ -316,14 +316,14 @@ fn s33_a_panic_is_not_handled_in_the_child_of_a_hook_that_forks() {
                 assert_eq!((errno(ran.unwrap()), trace.take()), (EOWNERDEAD, vec![]));
                 assert!(lp.in_child().close().is_ok());
             }));
-            // SAFETY: ends the process.
+            // SAFETY: _exit takes any number.
             unsafe { libc::_exit(i32::from(checked.is_err())) }
         }
         let mut status = -1;
         // SAFETY: the child is this thread's own, and `status` is a live variable.
         assert_eq!(unsafe { libc::waitpid(child.get(), &mut status, 0) }, child.get());
         assert_eq!(status, 0, "a check in the child failed: {case}, {is_handled}");
-        // Without a handler, that of the task is the panic hook's alone (S41).
+        // Without a handler, only the panic hook gets the panic of the task (S41).
         let is_caught = is_handled || case == 1;
         assert_eq!((ran.is_ok(), trace.len()), (is_caught, usize::from(is_handled)));
     }

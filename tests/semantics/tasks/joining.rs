@@ -1,4 +1,4 @@
-//! Join handles: what a task came to, and whose its panics are (S30).
+//! Join handles: the outcome of a task, and the owner of its panics (S30).
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -12,7 +12,7 @@ use ringloop::{Loop, Outcome};
 use super::{Gate, both_ways, turn, waiting};
 use crate::trace::{Bomb, Trace, panic, panic_in, payload, virtual_loop};
 
-/// What a task came to that is awaited by another one.
+/// The outcome of a task that another task awaits.
 fn awaited<T: 'static>(lp: &Loop, join: JoinHandle<T>) -> Result<T, JoinError> {
     let place = Rc::new(Cell::new(None));
     let inner = Rc::clone(&place);
@@ -64,7 +64,7 @@ fn a_join_handle_is_awaited_by_a_task_of_another_loop() {
     let nested = Rc::clone(&inner);
     outer
         .call_soon(move |_| {
-            // It comes to wait inside of a run of its own loop, which is not the task's.
+            // The waiter begins to wait in a run of its own loop, not of the task's loop.
             assert_eq!(turn(&nested), 1);
             gate.open();
         })
@@ -73,7 +73,7 @@ fn a_join_handle_is_awaited_by_a_task_of_another_loop() {
     assert!(!waiter.is_finished());
     assert_eq!(turn(&inner), 1);
     assert!(waiter.is_finished());
-    // The loop of who awaits goes first, or the task's.
+    // Either the loop of the waiter is dropped first, or the loop of the task.
     for waiter_first in [false, true] {
         let (outer, inner) = (virtual_loop(), Rc::new(virtual_loop()));
         let (gate, join) = waiting(&outer);
@@ -117,10 +117,10 @@ fn a_join_handle_that_is_dropped_lets_the_task_go_on() {
         let (gate, join) = spawn();
         gate.open();
         turn(&lp);
-        assert_eq!(trace.take(), ["end"], "the output is the join handle's");
+        assert_eq!(trace.take(), ["end"], "the join handle has the output");
         drop(join);
         assert_eq!(trace.take(), ["output dropped"]);
-        // While somebody waits with it.
+        // The join handle is dropped while a task awaits it.
         let (gate, join) = spawn();
         let (_stays, waiter) = waiting(&lp);
         let waits = lp.spawn(async move { drop(join.await) }).unwrap();
@@ -197,7 +197,7 @@ fn s41_a_panic_of_a_task_is_the_join_handles() {
         assert_eq!(format!("{error:?}"), "the task panicked: in a poll");
         assert_eq!(payload(&*error.into_payload().unwrap()), "in a poll");
         assert_eq!(trace.take(), ["other", "local"]);
-        // A panic in the Drop of a local, at its end.
+        // The Drop of a local panics at the end of the task.
         let join = lp.spawn(async {
             let _bomb = Bomb("in a local's drop");
             5
@@ -216,8 +216,8 @@ fn s41_a_panic_of_a_task_is_the_join_handles() {
     }
 }
 
-/// A future whose Drop panics after it was ready: the captured bomb goes with the future, the
-/// output before that or after.
+/// A future whose Drop panics after the future was ready: the captured bomb is dropped with the
+/// future, the output before or after it.
 struct Explodes(Bomb);
 
 impl Future for Explodes {

@@ -17,7 +17,7 @@ fn now() -> Time {
     Loop::with_running(|lp| lp.expect("a loop is running").time())
 }
 
-/// How much waits for a time: timers, and tasks that sleep.
+/// The number of entries that wait for a time: timers, and tasks that sleep.
 fn timers(lp: &Loop) -> usize {
     let mut count = 0;
     lp.walk(|_, info| count += usize::from(info.when() != Time::NEVER)).unwrap();
@@ -122,7 +122,7 @@ fn s11_a_sleep_that_is_dropped_is_cancelled_at_once_inside_of_a_run() {
             Loop::with_running(|lp| assert_eq!(timers(lp.unwrap()), 0));
         })
         .unwrap();
-        // With the task that sleeps, too.
+        // The sleep also ends with its task.
         let join = lp.spawn(sleep(HOUR)).unwrap();
         turn(&lp);
         lp.call_soon(move |lp| {
@@ -141,7 +141,7 @@ fn s11_a_run_does_not_wait_for_a_sleep_that_was_dropped_outside_of_one() {
         turn(&lp);
         lp.cancel(join.handle()).unwrap();
         assert_eq!((lp.run(), lp.time()), (Ok(Outcome::Done), START));
-        // Inside of another loop's run.
+        // The sleep is dropped inside a run of another loop.
         let place = Rc::new(RefCell::new(None));
         let inner = Rc::clone(&place);
         let join = lp.spawn(poll_fn(move |context| {
@@ -200,7 +200,7 @@ fn s43_a_sleep_is_polled_on_another_loop_than_before() {
     assert_eq!(timers(&first), 1);
     assert_eq!(second.run_until_complete(poll(&slept)), Ok(Ok(())));
     assert_eq!(second.time(), at(20));
-    // The task that has polled it before is woken at its time.
+    // The task that polled the sleep first is woken at the sleep's deadline.
     assert!(!join.is_finished());
     assert_eq!((first.run(), first.time(), timers(&first)), (Ok(Outcome::Done), at(20), 0));
     assert!(join.is_finished());
@@ -247,13 +247,13 @@ fn s16_an_interval_keeps_its_phase_and_counts_what_is_skipped() {
         lp.run_until_complete(async {
             let mut ticks = interval(ns(10)).unwrap();
             assert_eq!((ticks.tick().await, now()), (Ok(at(10)), at(10)));
-            // What is done in between costs less than a period, a period, and more.
+            // The work between the ticks takes less than a period, a period, and more.
             sleep(ns(7)).await.unwrap();
             assert_eq!((ticks.tick().await, now()), (Ok(at(20)), at(20)));
             sleep(ns(10)).await.unwrap();
             assert_eq!((ticks.tick().await, now(), ticks.skipped()), (Ok(at(30)), at(30), 0));
             sleep(ns(35)).await.unwrap();
-            // The one at 40 is due, those at 50 and 60 are left out.
+            // The tick at 40 is due, those at 50 and 60 are skipped.
             assert_eq!((ticks.tick().await, now(), ticks.skipped()), (Ok(at(40)), at(65), 2));
             assert_eq!((ticks.tick().await, now(), ticks.skipped()), (Ok(at(70)), at(70), 2));
         })
@@ -298,8 +298,8 @@ fn s43_a_future_that_is_ready_in_time_wins_over_its_limit() {
     for lp in both_ways() {
         let results = lp.run_until_complete(async {
             let mut results = Vec::new();
-            // Before the limit; at the limit, begun before it and after it; at once, with no time
-            // at all.
+            // Ready before the limit; at the limit, by timers begun before and after that of the
+            // limit; at once, with a limit of zero.
             results.push(timeout(ns(10), async { sleep(ns(9)).await.is_ok() }).await);
             results.push(timeout(ns(10), async { sleep(ns(10)).await.is_ok() }).await);
             let (gate, opens) = (Gate::default(), now() + ns(10));
@@ -361,8 +361,8 @@ fn s43_many_sleep_at_once_and_wake_in_order() {
     assert_eq!(trace.take(), (0..1000).map(at).collect::<Vec<_>>());
 }
 
-/// Polls two sleeps of one task, in turns in either order, until both are over; wakes by others
-/// come in between.
+/// Polls two sleeps of one task until both are over, in alternating order; other wakes come in
+/// between.
 fn both_over(lp: &Loop, delays: [u64; 2], wakes: &[u64], first: usize) -> [Time; 2] {
     let mut sleeps = delays.map(|delay| Some(Box::pin(sleep(ns(delay)))));
     let (mut times, mut turn) = ([Time::NEVER; 2], first);
@@ -424,7 +424,7 @@ fn s43_a_sleep_that_began_later_neither_holds_up_an_earlier_one_nor_ends_with_it
                     Loop::current().unwrap().call_later(ns(5), wake).unwrap();
                     return first.as_mut().poll(context).map(|slept| slept.unwrap());
                 }
-                // Woken in the midst of the first: the second takes its place in the queue.
+                // The task is woken in the first sleep; the second takes its place in the queue.
                 let second = second.get_or_insert_with(|| Box::pin(sleep(ns(15))));
                 let second = second.as_mut().poll(context);
                 if drops_first {
@@ -490,7 +490,7 @@ fn s43_a_sleep_wakes_its_task_though_that_was_polled_for_something_else_meanwhil
                     Loop::current().unwrap().call_later(ns(5), wake).unwrap();
                     slept.as_mut().poll(context).map(|slept| slept.unwrap())
                 }
-                // It has been polled once, and that is enough.
+                // The sleep has been polled once, and needs no second poll.
                 2 => Poll::Pending,
                 _ => slept.as_mut().poll(context).map(|slept| slept.unwrap()),
             }
@@ -548,8 +548,8 @@ fn s43_a_sleep_that_is_over_does_not_wait_for_one_that_begins_before_it_is_polle
     assert_eq!(end, Ok(at(10)));
 }
 
-/// A waker whose clones are at other addresses than it: two words of memory, which are the first's
-/// and then another's.
+/// The clones of these wakers have other addresses than the wakers. The second waker has the
+/// address of the first.
 #[test]
 fn s43_a_waker_at_the_address_of_one_that_is_gone_is_told_from_it() {
     use std::cell::Cell;

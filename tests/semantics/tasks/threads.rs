@@ -1,4 +1,4 @@
-//! Wakers on many threads: S23, S26. `tests/tsan/run` runs these, too.
+//! Wakers on many threads: S23, S26. `tests/tsan/run` also runs these tests.
 
 use std::cell::UnsafeCell;
 use std::future::{Future, poll_fn};
@@ -56,7 +56,7 @@ fn s26_tasks_that_another_thread_wakes_keep_the_order_of_its_posts() {
     }
 }
 
-/// Threads count up and wake; the task sees the last of it, however the two meet.
+/// Threads increment a counter and wake the task; the task sees the last value in any interleaving.
 #[test]
 fn s26_each_of_a_storm_of_wakes_is_followed_by_a_poll_that_sees_what_was_done_before() {
     const THREADS: u64 = 4;
@@ -68,7 +68,7 @@ fn s26_each_of_a_storm_of_wakes_is_followed_by_a_poll_that_sees_what_was_done_be
     let wakers: Arc<Mutex<Option<Waker>>> = Arc::default();
     let place = Arc::clone(&wakers);
     let join = lp.spawn(poll_fn(move |context| {
-        // Relaxed: it is the wake that orders it.
+        // Relaxed is enough, because the wake orders the load.
         if seen.load(Relaxed) == THREADS * WAKES {
             return Poll::Ready(());
         }
@@ -89,20 +89,20 @@ fn s26_each_of_a_storm_of_wakes_is_followed_by_a_poll_that_sees_what_was_done_be
         })
         .collect();
     drop(waker);
-    // Without the last wake it would sleep for ever.
+    // Without the last wake, the loop would sleep forever.
     assert_eq!(lp.run(), Ok(Outcome::Done));
     assert!(join.unwrap().is_finished());
     threads.into_iter().for_each(|thread| thread.join().unwrap());
     while turn(&lp) > 0 {}
 }
 
-/// Each value is written without an atomic instruction, read by the poll that the wake brings, and
-/// written again when that has answered.
+/// Each value is written without an atomic instruction, read by the poll that the wake causes, and
+/// written again after the answer of this poll.
 #[test]
 fn s26_what_is_written_before_a_wake_needs_no_other_order() {
     struct Cells([UnsafeCell<u64>; 2]);
-    // SAFETY: the wakes and the answers order what the two threads do with it; a thread sanitizer
-    // checks that.
+    // SAFETY: the wakes and the answers order the accesses of the two threads; a thread sanitizer
+    // checks this order.
     unsafe impl Sync for Cells {}
 
     const ROUNDS: u64 = 2000;
@@ -139,8 +139,8 @@ fn s26_what_is_written_before_a_wake_needs_no_other_order() {
     other.join().unwrap();
 }
 
-/// Tasks end, their join handles and wakers go, in every order that threads make of it: the memory
-/// is freed once, by whoever is last. An address sanitizer sees the rest.
+/// Tasks end, and their join handles and wakers are dropped, in every order that the threads
+/// produce. The last owner frees the memory, once. An address sanitizer checks the rest.
 #[test]
 fn s23_tasks_end_amid_clones_and_drops_of_their_wakers() {
     const ROUNDS: usize = 300;
@@ -185,7 +185,7 @@ fn s23_tasks_end_amid_clones_and_drops_of_their_wakers() {
             _ => {
                 waker.wake();
                 let join = join.unwrap();
-                // It may stand in the inbox only when a thread that is waking it has come to that.
+                // A thread that is waking the task may put it into the inbox later.
                 while !join.is_finished() {
                     turn(&lp);
                 }
@@ -199,7 +199,6 @@ fn s23_tasks_end_amid_clones_and_drops_of_their_wakers() {
     assert_eq!(Rc::strong_count(&token), 1);
 }
 
-/// The last wakers of tasks that have ended are dropped by several threads at once.
 #[test]
 fn s23_the_last_wakers_are_dropped_by_several_threads_at_once() {
     const TASKS: usize = 3000;
@@ -222,7 +221,7 @@ fn s23_the_last_wakers_are_dropped_by_several_threads_at_once() {
                     thread::yield_now();
                 }
                 for (waker, here) in wakers.into_iter().zip(next.iter()) {
-                    // Those who are early wait a little for the others, not for long.
+                    // A thread that is early waits briefly for the others.
                     here.fetch_add(1, Relaxed);
                     let mut patience = 1000;
                     while here.load(Relaxed) < 3 && patience > 0 {

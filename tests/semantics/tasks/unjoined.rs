@@ -1,4 +1,4 @@
-//! S41: panics of tasks that nobody joins.
+//! S41: panics of tasks that are not joined.
 
 use std::cell::RefCell;
 use std::future::pending;
@@ -12,8 +12,8 @@ use super::{both_ways, turn};
 use crate::support::Watched;
 use crate::trace::{Bomb, Trace, ns, panic, panic_in, payload, real_loop, virtual_loop};
 
-/// Loops that poll tasks in both ways, without and with an exception handler, and what that is
-/// given.
+/// Loops that poll tasks in both ways, without and with an exception handler, and the panics that
+/// the handler gets.
 fn loops() -> impl Iterator<Item = (Watched, bool, Trace)> {
     [false, true].into_iter().flat_map(|is_handled| {
         both_ways().map(|lp| {
@@ -31,13 +31,13 @@ fn tell(lp: &Loop, trace: &Trace) {
     lp.set_exception_handler(move |_, caught| trace.add(payload(&*caught))).unwrap();
 }
 
-/// What the handler has been given, if there is one, and then the rest.
+/// Checks the panics that the handler got, if there is a handler, and then the rest.
 fn expect(trace: &Trace, is_handled: bool, told: &[&'static str], rest: &[&'static str]) {
     let told = if is_handled { told } else { &[] };
     assert_eq!(trace.take(), [told, rest].concat());
 }
 
-/// A task that panics, or whose future does when it is dropped, or whose output does.
+/// A task that panics in its poll (0), the drop of its future (1), or the drop of its output (2).
 fn panicking(lp: &Loop, how: usize) -> JoinHandle<Option<Bomb>> {
     let join = lp.spawn(async move {
         let _bomb = (how == 1).then(|| Bomb("in a drop"));
@@ -67,7 +67,7 @@ fn s41_a_panic_of_a_detached_task_goes_to_the_handler() {
 fn s41_a_handle_dropped_after_the_panic_tells_the_handler() {
     for (lp, is_handled, trace) in loops() {
         for (how, panic) in PANICS.into_iter().enumerate().take(2) {
-            // Outside of a run, and inside; what the user has borrowed meanwhile is not touched.
+            // The handle is dropped outside a run, and inside. The drop touches nothing borrowed.
             let join = panicking(&lp, how);
             assert_eq!((lp.run(), trace.len()), (Ok(Outcome::Done), 0));
             drop(join);
@@ -85,7 +85,7 @@ fn s41_a_handle_dropped_after_the_panic_tells_the_handler() {
             assert_eq!(lp.run(), Ok(Outcome::Done));
             expect(&trace, is_handled, &[panic], &[]);
 
-            // Seen by whoever joins: told to nobody else.
+            // A panic that a join has returned is reported to no one else.
             let join = panicking(&lp, how);
             let error = lp.run_until_complete(join).unwrap().map(|_| ()).unwrap_err();
             assert_eq!(
@@ -126,8 +126,8 @@ fn s41_an_aborted_future_that_panics_is_told() {
             turn(&lp);
             join.unwrap()
         };
-        // The handle is dropped before, after, and the other way round than usual: by who ends the
-        // task.
+        // The handle is dropped before the task is aborted, then after it. The last task is
+        // detached, and a shutdown ends it.
         let handle = spawn().handle();
         assert_eq!(lp.cancel(handle), Ok(()));
         expect(&trace, is_handled, &["in a drop"], &[]);
@@ -156,7 +156,7 @@ fn s41_a_group_that_has_not_given_its_panic_tells_it() {
             assert_eq!(trace.len(), 0);
             group.unwrap()
         };
-        // Nobody waits for it, or somebody did and waits no more.
+        // The group has no join future, or its join future was dropped.
         drop(run(|group| group.spawn(async { panic("in a poll") }).unwrap()));
         assert_eq!(lp.run(), Ok(Outcome::Done));
         expect(&trace, is_handled, &["in a poll"], &[]);
@@ -164,7 +164,7 @@ fn s41_a_group_that_has_not_given_its_panic_tells_it() {
         drop(group.join());
         assert_eq!(lp.run(), Ok(Outcome::Done));
         expect(&trace, is_handled, &["in a poll"], &[]);
-        // Somebody is given the first one; the second goes the other way.
+        // The join future returns the first panic; the second goes to the handler.
         let group = run(|group| {
             group.spawn(async { panic("first") }).unwrap();
             group.spawn(async { Err("too late") }).unwrap();
@@ -179,7 +179,7 @@ fn s41_a_group_that_has_not_given_its_panic_tells_it() {
         assert!(
             matches!(failure, GroupError::Ended(error) if error.to_string() == "the task panicked: first")
         );
-        // The one that was aborted before its first poll had nothing to drop.
+        // The task that was aborted before its first poll had nothing to drop.
         assert_eq!((lp.run(), trace.len()), (Ok(Outcome::Done), 0));
         let both = lp.run_until_complete(async {
             let group = Group::new();
@@ -209,8 +209,8 @@ fn s41_run_until_complete_survives_the_panic_of_another_task() {
         });
         assert_eq!(end, Ok(Ok(())));
         expect(&trace, is_handled, &["another"], &[]);
-        // One that comes up is the caller's. When another panic comes up instead, the next run
-        // tells it.
+        // The caller gets the panic of its future. If the caller gets another panic instead, the
+        // next run reports the panic of the future.
         lp.call_later(ns(0), |_| panic("behind")).unwrap();
         let comes_up = panic_in(|| lp.run_until_complete(async { panic("own") }));
         assert_eq!(comes_up, Some(if is_handled { "own" } else { "behind" }));
@@ -261,7 +261,7 @@ fn s41_a_server_survives_one_bad_handler() {
             for request in [b"a", b"!", b"b"] {
                 let mut client = TcpStream::connect(address).await?;
                 client.write_all(&request[..]).await.0?;
-                // The connection of the bad one is closed.
+                // The connection of the bad handler is closed.
                 let (read, buffer) = client.read(Vec::with_capacity(1)).await;
                 answers.borrow_mut().extend(&buffer[..read?]);
             }

@@ -31,7 +31,7 @@ fn s11_a_wake_after_the_end_does_nothing() {
             assert!(join.is_finished());
             let polls = gate.polls();
             waker.wake_by_ref();
-            // Its slot serves another task, which is not woken instead.
+            // Another task uses the slot now, and is not woken instead.
             let (other, _join) = waiting(&lp);
             waker.wake_by_ref();
             let inner = waker.clone();
@@ -120,7 +120,7 @@ fn s20_a_waker_is_used_inside_another_loop() {
             let inner = virtual_loop();
             inner.call_soon(move |_| opened.open()).unwrap();
             assert_eq!(inner.run(), Ok(Outcome::Done));
-            assert_eq!(own.polls(), 1, "the task is the outer loop's");
+            assert_eq!(own.polls(), 1, "the task is one of the outer loop");
         })
         .unwrap();
         assert_eq!(lp.run(), Ok(Outcome::Done));
@@ -137,7 +137,7 @@ fn s20_a_task_polls_futures_of_another_loop_with_its_own_waker() {
     let join = outer.spawn(async move {
         let mut receiver = pin!(receiver);
         poll_fn(|context| {
-            // The inner loop runs while it is polled, and the waker is a task's of the outer one.
+            // The inner loop runs during the poll; the waker is that of a task of the outer loop.
             let polled =
                 nested.run_until_complete(async { receiver.as_mut().poll(context) }).unwrap();
             polled.map(|received| seen.set(received.unwrap()))
@@ -193,8 +193,8 @@ fn futures_are_polled_by_another_executor_on_the_loops_thread() {
     assert_eq!(Arc::strong_count(&count), 1, "a waker was leaked");
 }
 
-/// A task that has ended, and that nobody has a join handle of, is known to a waker alone: what is
-/// polled with that counts it as any other.
+/// Only a waker refers to a task that has ended and has no join handle. A future that is polled
+/// with this waker counts its references like any other.
 #[test]
 fn s40_futures_are_polled_with_the_waker_of_a_task_that_has_ended() {
     for lp in both_ways() {
@@ -228,16 +228,16 @@ fn s40_futures_are_polled_with_the_waker_of_a_task_that_has_ended() {
     }
 }
 
-/// A waker of somebody else's, that does what it likes when it is dropped.
+/// A foreign waker that calls a function when it is dropped.
 struct Meddling(Box<dyn Fn()>);
 
 impl Meddling {
     fn waker(on_drop: impl Fn() + 'static) -> Waker {
         unsafe fn refuse(_: *const ()) -> RawWaker {
-            panic!("it is cloned once")
+            panic!("the waker is cloned once")
         }
         unsafe fn drop_it(data: *const ()) {
-            // SAFETY: it came from a box, and the waker is dropped once.
+            // SAFETY: the pointer came from a box, and the waker is dropped once.
             let meddling = unsafe { Box::from_raw(data.cast_mut().cast::<Meddling>()) };
             (meddling.0)();
         }
@@ -245,8 +245,8 @@ impl Meddling {
         static FIRST: RawWakerVTable =
             RawWakerVTable::new(|data| RawWaker::new(data, &VTABLE), |_| {}, |_| {}, |_| {});
         let data = Box::into_raw(Box::new(Meddling(Box::new(on_drop))));
-        // SAFETY: it stays on this thread; the first one owns nothing, and its one clone owns the
-        // box.
+        // SAFETY: the waker stays on this thread; the first waker owns nothing, and its one clone
+        // owns the box.
         unsafe { Waker::new(data.cast_const().cast(), &FIRST) }
     }
 }
@@ -276,19 +276,19 @@ struct InClone<'a>(&'a dyn Fn());
 impl InClone<'_> {
     fn waker(&self) -> Waker {
         unsafe fn clone(data: *const ()) -> RawWaker {
-            // SAFETY: it outlives the waker, which stays on this thread.
+            // SAFETY: the `InClone` outlives the waker, which stays on this thread.
             (unsafe { &*data.cast::<InClone<'_>>() }.0)();
             let noop = Waker::noop();
             RawWaker::new(noop.data(), noop.vtable())
         }
         static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, |_| {}, |_| {}, |_| {});
-        // SAFETY: it owns nothing; the caller drops it before this, on this thread.
+        // SAFETY: the waker owns nothing; the caller drops it before `self`, on this thread.
         unsafe { Waker::new(std::ptr::from_ref(self).cast(), &VTABLE) }
     }
 }
 
-/// Polls a future for the first time with a waker that does something when it is cloned; tells how
-/// often it is polled then.
+/// Polls a future for the first time with a waker that calls `in_clone` when it is cloned. Returns
+/// the number of polls.
 async fn polled_again(mut future: Pin<&mut impl Future>, in_clone: &dyn Fn()) -> u32 {
     let mut polls = 0;
     let (in_clone, limit) = (InClone(in_clone), pin!(task::yield_now()));
@@ -344,14 +344,14 @@ fn s47_a_waker_that_takes_the_value_when_it_is_dropped_ends_no_pop() {
         RawWaker::new(data, &CLONED)
     }
     unsafe fn take(data: *const ()) {
-        // SAFETY: as above.
+        // SAFETY: the queue outlives the wakers, which stay on this thread.
         assert_eq!(unsafe { &*data.cast::<task::Queue<u32>>() }.try_pop(), Some(1));
     }
     static FIRST: RawWakerVTable = RawWakerVTable::new(push, |_| {}, |_| {}, |_| {});
     static CLONED: RawWakerVTable = RawWakerVTable::new(push, |_| {}, |_| {}, take);
     let queue = task::Queue::<u32>::new();
     let mut pop = pin!(queue.pop());
-    // SAFETY: it owns nothing.
+    // SAFETY: the waker owns nothing.
     let waker = unsafe { Waker::new(std::ptr::from_ref(&queue).cast(), &FIRST) };
     assert!(pop.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     queue.push(2).unwrap();
