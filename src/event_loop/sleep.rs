@@ -101,9 +101,11 @@ impl Loop {
 
     /// The time on CLOCK_MONOTONIC at which a timer ends the sleep: `slack` later than its
     /// deadline, or automatic (S3). Timers on a virtual clock end no sleep.
+    #[inline(always)]
     pub(super) fn wake_up(&self, schedule: &mut Schedule) -> WakeUp {
         let wake_up = match (&self.clock, self.slack) {
             (Clock::Virtual(_), _) => None,
+            _ if !schedule.has_timers() => None,
             (Clock::Monotonic, None) => schedule.wake_up(),
             (Clock::Monotonic, Some(slack)) => schedule
                 .wake_up_bound()
@@ -157,12 +159,14 @@ impl Loop {
             if !interrupted && !has_come {
                 now = self.spin(kernel, now, until);
             }
-            if would_sleep && !is_wanted && !interrupted && !has_come {
-                schedule.slept(asleep, timer, now);
-            }
+            let is_due = timer.time != FOREVER && {
+                if would_sleep && !is_wanted && !interrupted && !has_come {
+                    schedule.slept(asleep, timer, now);
+                }
+                schedule.is_due_after_sleep(now)
+            };
             // Usually one round. Another follows when only the timeout of a cancelled timer has
             // expired.
-            let is_due = !is_virtual && schedule.is_due_after_sleep(now);
             let is_awake = is_wanted
                 || interrupted
                 || has_come
