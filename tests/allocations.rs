@@ -240,6 +240,22 @@ fn s31_sleeping_allocates_nothing() {
 }
 
 #[test]
+fn s31_posts_allocate_nothing() {
+    let lp = Watched::new(Loop::new().unwrap());
+    let remote = lp.remote();
+    let post = |count: u64| {
+        for _ in 0..count {
+            remote.call_soon(|_| {}).unwrap();
+        }
+        assert_eq!(lp.run(), Ok(Outcome::Done));
+    };
+    // This leaves memory for more posts than the following ones take.
+    post(16_000);
+    assert_eq!(allocations(|| (0..8).for_each(|_| post(1000))), 0);
+    assert_eq!(lp.metrics().posts, 24_000);
+}
+
+#[test]
 fn s31_a_task_costs_one_allocation() {
     let lp = virtual_loop();
     let large = [0u64; 100];

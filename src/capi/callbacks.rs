@@ -12,10 +12,10 @@ use libc::{c_int, c_void};
 use super::{NULL_POINTER, as_c, loop_callback_t, loop_release_t, loop_t};
 use crate::abi::source::{CFunction, Source};
 use crate::error::Result;
-use crate::event_loop::{Callback, Held, Loop};
+use crate::event_loop::{Callback, Held, Loop, Shared};
 use crate::pending::callback::Callable;
 use crate::pending::event::{Event, OpResult};
-use crate::pending::posts::{Posted, PostedBox};
+use crate::pending::posts::{Open, Posted};
 
 /// A pointer to a function: NULL, or one that may be called with the `Arg` of the same call until
 /// what they are given for has ended.
@@ -207,31 +207,43 @@ impl Function<'_, loop_release_t> {
     }
 }
 
-/// A C function that is posted, with a release hook for its argument.
-pub(super) struct CPost {
+/// A C function that is posted, with a release hook for its argument, or with `()`.
+pub(super) struct CPost<R> {
     callback: CCallback<Call>,
-    release: loop_release_t,
+    release: R,
 }
 
 // SAFETY: C promises that function, hook and argument may be used on the loop's thread
 // (`Function`).
-unsafe impl Send for CPost {}
+unsafe impl<R> Send for CPost<R> {}
 
-impl CPost {
-    pub(super) fn new<'a>(
-        callback: Function<'a, loop_callback_t>,
-        release: Option<Function<'a, loop_release_t>>,
-        arg: &Arg<'a>,
-    ) -> Result<CPost> {
-        Ok(CPost { callback: callback.with(arg)?, release: release.and_then(|release| release.0) })
+/// Posts a C function, with what `post` does.
+pub(super) fn post<'a>(
+    shared: &Shared,
+    delay: Option<u64>,
+    callback: Function<'a, loop_callback_t>,
+    release: Option<Function<'a, loop_release_t>>,
+    arg: &Arg<'a>,
+) -> Result<()> {
+    let callback = callback.with(arg)?;
+    match release.and_then(|release| release.0) {
+        None => shared.post(CPost { callback, release: () }, delay).map_err(|(_, error)| error),
+        Some(release) => {
+            shared.post(CPost { callback, release }, delay).map_err(|(_, error)| error)
+        }
     }
 }
 
-impl Posted<Loop> for CPost {
-    fn unpack(post: PostedBox<Loop, CPost>) -> Held {
+impl Posted<Loop> for CPost<()> {
+    fn unpack(post: impl Open<CPost<()>>) -> Held {
+        Held { callback: post.open().callback.into(), release: None }
+    }
+}
+
+impl Posted<Loop> for CPost<Plain> {
+    fn unpack(post: impl Open<CPost<Plain>>) -> Held {
         let CPost { callback, release } = post.open();
-        let release = release.map(|release| CCallback(release, callback.1).into());
-        Held { callback: callback.into(), release }
+        Held { release: Some(CCallback(release, callback.1).into()), callback: callback.into() }
     }
 }
 

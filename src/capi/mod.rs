@@ -36,7 +36,7 @@ use std::ptr;
 
 use nix::errno::Errno;
 
-use self::callbacks::{Arg, CCallback, CPost, Function, Plain};
+use self::callbacks::{Arg, CCallback, Function, Plain};
 use self::completions::loop_io_callback_t;
 use self::memory::{
     Array, Buffer, ConstBuffer, Count, Lasting, OPTIONS_TOO_NEW, Room, Str, Versioned, VersionedIn,

@@ -3,11 +3,11 @@
 use std::ffi::c_int;
 use std::mem::MaybeUninit;
 
+use super::callbacks::post;
 use super::{
-    Arg, CPost, Function, LoopPtr, NULL_POINTER, RemotePtr, loop_callback_t, loop_release_t,
-    status, status_without_sentence,
+    Arg, Function, LoopPtr, NULL_POINTER, RemotePtr, loop_callback_t, loop_release_t, status,
+    status_without_sentence,
 };
-use crate::error::Result;
 use crate::event_loop::Shared;
 use crate::sys::memory::TryArc;
 
@@ -32,7 +32,7 @@ pub unsafe extern "C" fn loop_call_soon_threadsafe(
     callback: Function<'_, loop_callback_t>,
     arg: Arg<'_>,
 ) -> c_int {
-    status(r#loop.public().and_then(|lp| send(lp.shared, CPost::new(callback, None, &arg)?, None)))
+    status(r#loop.public().and_then(|lp| post(lp.shared, None, callback, None, &arg)))
 }
 
 /// Makes the loop's sleep return at once, or its next sleep if the loop is awake. The function is
@@ -93,7 +93,7 @@ pub unsafe extern "C" fn loop_remote_call_soon(
     arg: Arg<'_>,
     release: Function<'_, loop_release_t>,
 ) -> c_int {
-    status(remote.with(|shared| send(shared, CPost::new(callback, Some(release), &arg)?, None)))
+    status(remote.with(|shared| post(shared, None, callback, Some(release), &arg)))
 }
 
 /// Runs `callback` on the loop's thread `delay_ns` from now, as loop_remote_call_soon() does. On a
@@ -109,7 +109,7 @@ pub unsafe extern "C" fn loop_remote_call_later(
     release: Function<'_, loop_release_t>,
 ) -> c_int {
     let delay = Some(delay_ns);
-    status(remote.with(|shared| send(shared, CPost::new(callback, Some(release), &arg)?, delay)))
+    status(remote.with(|shared| post(shared, delay, callback, Some(release), &arg)))
 }
 
 /// Wakes the loop as loop_wakeup() does, for a loop that may be closed at any time.
@@ -130,8 +130,4 @@ pub unsafe extern "C" fn loop_remote_stop(remote: RemotePtr<'_>) -> c_int {
 /// One more owner, which is C's.
 fn one_more(shared: &TryArc<Shared>) -> *mut loop_remote_t {
     TryArc::clone(shared).into_raw().as_ptr().cast()
-}
-
-fn send(shared: &Shared, post: CPost, delay: Option<u64>) -> Result<()> {
-    shared.post(post, delay).map_err(|(_, error)| error)
 }

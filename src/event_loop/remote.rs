@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{Callback, Held, Loop, Schedule, Shared};
 use crate::error::{Error, Result};
 use crate::pending::event::Event;
-use crate::pending::posts::{Posted, PostedBox};
+use crate::pending::posts::{Census, Open, Posted};
 use crate::sys::memory::TryArc;
 use crate::time;
 
@@ -114,7 +114,9 @@ impl Loop {
             |when| if shared.is_virtual() { self.clock.now().saturating_add(when) } else { when };
         let done =
             |schedule: &mut Schedule, ticket, post| self.executor.take(schedule, ticket, post);
-        let collected = schedule.collect_posts(shared.inbox.take(), time_of, done);
+        let mut census = Census::default();
+        let came = shared.inbox.take(|post| census.count(post));
+        let collected = schedule.collect_posts(came, census, time_of, done);
         let collected = collected.and_then(|()| shared.collect_signals(schedule));
         let collected = collected.and_then(|()| self.executor.collect(schedule));
         if collected.is_err() {
@@ -148,7 +150,7 @@ impl Shared {
 struct Closure<F>(F);
 
 impl<F: FnOnce(&Loop) + Send + 'static> Posted<Loop> for Closure<F> {
-    fn unpack(closure: PostedBox<Loop, Closure<F>>) -> Held {
+    fn unpack(closure: impl Open<Closure<F>>) -> Held {
         let callback = if Callback::is_inline::<F>() {
             Callback::once(closure.open().0)
         } else {

@@ -11,6 +11,8 @@ use std::cell::Cell;
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
 
+use crate::sys::memory::prefetch_at;
+
 /// The link in an element to the next one. Its alignment leaves three bits of the address free.
 #[derive(Debug)]
 #[repr(align(8))]
@@ -92,20 +94,27 @@ impl<T> Deref for Element<T> {
 // SAFETY: the caller of `from_raw` guarantees that any thread may own the element.
 unsafe impl<T> Send for Element<T> {}
 
+/// Elements of a flood lie side by side, the older ones at higher addresses (`post_box`). So many
+/// bytes ahead are prefetched, to hide the latency of memory that another processor has written.
+const AHEAD: usize = 640;
+
 impl<T: Linked> Chain<T> {
     pub(crate) const NONE: Chain<T> = Chain { first: None, last: ptr::null_mut() };
 
-    /// Makes a chain from a stack; the element that was pushed first becomes the first.
+    /// Makes a chain from a stack; the element that was pushed first becomes the first. Shows each
+    /// to `see`, the last one first.
     ///
     /// # Safety
     /// `top` and the links of the elements are null or addresses of elements, all owned by the
     /// caller.
-    pub(crate) unsafe fn of_stack(top: *mut T) -> Chain<T> {
+    pub(crate) unsafe fn of_stack(top: *mut T, mut see: impl FnMut(&T)) -> Chain<T> {
         let mut chain = Chain { first: None, last: top };
         let mut rest = NonNull::new(top).map(Element);
         while let Some(mut element) = rest {
             // SAFETY: the caller guarantees to own the whole stack.
             rest = unsafe { element.take_next() };
+            prefetch_at(element.as_ptr().cast::<u8>().wrapping_add(AHEAD), 1);
+            see(&element);
             element.put_before(chain.first.map_or(ptr::null_mut(), |first| first.as_ptr()));
             chain.first = Some(element);
         }
@@ -135,6 +144,7 @@ impl<T: Linked> Chain<T> {
 
     pub(crate) fn pop(&mut self) -> Option<Element<T>> {
         let first = self.first.take()?;
+        prefetch_at(first.as_ptr().cast::<u8>().wrapping_sub(AHEAD), 1);
         // SAFETY: the chain owns the element that its first element is linked to.
         self.first = unsafe { first.take_next() };
         Some(first)

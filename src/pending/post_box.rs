@@ -2,17 +2,19 @@
 //!
 //! Freeing memory of another thread costs malloc more than the post itself. So each thread
 //! allocates its posts from chunks, in order, and the thread that takes the last post of a chunk
-//! frees the chunk. A thread that has posted keeps one chunk until it exits. Larger values are
-//! allocated separately.
+//! keeps the chunk for others: a flood would otherwise spend a sixth of its time on memory that
+//! malloc returns to the kernel and gets back. A thread that has posted keeps one chunk until it
+//! exits. Larger values are allocated separately.
 //!
-//! `unsafe` is here because a chunk is untyped memory: each cell belongs to one box, from its
+//! `unsafe` is here because a chunk is untyped memory: each word belongs to one box, from its
 //! allocation until the box is opened.
 
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::mem::{ManuallyDrop, MaybeUninit};
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
-use crate::sys::memory::{Owners, TryArc, try_room};
+use crate::sys::memory::try_room;
 
 /// The owner of a value in such memory.
 #[derive(Debug)]
@@ -22,40 +24,58 @@ pub(crate) struct PostBox<T>(NonNull<Packed<T>>);
 #[repr(C)]
 struct Packed<T> {
     value: T,
-    chunk: Option<TryArc<Chunk>>,
+    chunk: Option<Owner>,
 }
 
-/// `POSTS_IN_CHUNK` cells for small values. Each has its own cache line, because one thread writes
-/// it and another reads it.
-type Chunk = [UnsafeCell<Room>; POSTS_IN_CHUNK];
-
-/// Space for a value of up to seven words, and the word behind it.
+/// Memory for small values, side by side: a flood of posts moves fewer cache lines from the thread
+/// that writes them to the one that reads them.
 #[repr(align(64))]
-struct Room {
-    _words: MaybeUninit<[usize; 8]>,
+struct Chunk {
+    owners: AtomicUsize,
+    words: [UnsafeCell<MaybeUninit<usize>>; WORDS],
 }
 
-/// 16 KiB, with the count.
-const POSTS_IN_CHUNK: usize = 255;
+/// Together with the count, 16 KiB.
+const WORDS: usize = 2047;
 
-// The chunk of a thread, with its remaining owners: each cell is given out with one owner of the
-// chunk, the last cell first.
-thread_local!(static CURRENT: Owners<Chunk> = const { Owners::none() });
+/// The number of words of the largest small value, and of the smallest one: link, kind and chunk.
+const MOST: usize = 8;
+const LEAST: usize = 3;
+
+/// One of the owners of a chunk.
+struct Owner(NonNull<Chunk>);
+
+/// The chunk of a thread, with the owners for all values that may still come.
+struct Current {
+    chunk: Cell<Option<NonNull<Chunk>>>,
+    owners: Cell<usize>,
+    /// The number of words that no box has.
+    left: Cell<usize>,
+}
+
+thread_local!(static CURRENT: Current = const {
+    Current { chunk: Cell::new(None), owners: Cell::new(0), left: Cell::new(0) }
+});
+
+/// Chunks without an owner: at most 1 MiB.
+static SPARE: [AtomicPtr<Chunk>; 64] = [const { AtomicPtr::new(ptr::null_mut()) }; 64];
 
 impl<T> PostBox<T> {
-    /// Whether a value fits into a chunk's cell.
-    const IS_SMALL: bool = size_of::<Packed<T>>() <= size_of::<Room>()
-        && align_of::<Packed<T>>() <= align_of::<Room>();
+    /// The number of words of a value, and whether it fits into a chunk.
+    const SIZE: usize = size_of::<Packed<T>>() / size_of::<usize>();
+    const IS_SMALL: bool =
+        Self::SIZE >= LEAST && Self::SIZE <= MOST && align_of::<Packed<T>>() == align_of::<usize>();
 
     /// Packs a value; returns it if memory is refused.
     #[inline]
     pub(crate) fn new(value: T) -> Result<PostBox<T>, T> {
-        let room = if Self::IS_SMALL { room_in_chunk() } else { None };
-        let Some((room, chunk)) = room else { return PostBox::alone(value) };
-        let packed = room.cast::<Packed<T>>();
-        // SAFETY: `room_in_chunk` gives this cell only to this caller, and `IS_SMALL` shows that a
-        // `Packed<T>` fits into it.
-        unsafe { packed.write(Packed { value, chunk: Some(chunk) }) };
+        let place = |current: &Current| current.take(Self::SIZE);
+        let place = if Self::IS_SMALL { CURRENT.try_with(place).unwrap_or(None) } else { None };
+        let Some((place, owner)) = place else { return PostBox::alone(value) };
+        let packed = place.cast::<Packed<T>>();
+        // SAFETY: `take` gives these words only to this caller, and `IS_SMALL` shows that they have
+        // the alignment of a `Packed<T>`.
+        unsafe { packed.write(Packed { value, chunk: Some(owner) }) };
         Ok(PostBox(packed))
     }
 
@@ -105,33 +125,104 @@ impl<T> Drop for PostBox<T> {
     }
 }
 
-// SAFETY: a box owns its value, and `TryArc` lets any thread free the chunk.
+// SAFETY: a box owns its value, and any thread may be a chunk's last owner.
 unsafe impl<T: Send> Send for PostBox<T> {}
 // SAFETY: as above.
 unsafe impl<T: Sync> Sync for PostBox<T> {}
 
-/// The next cell of this thread's chunk. None: memory is refused, or the thread's destructors have
-/// run.
-#[inline]
-fn room_in_chunk() -> Option<(NonNull<Room>, TryArc<Chunk>)> {
-    let room = |owners: &Owners<Chunk>| match owners.take() {
-        Some(chunk) => Some((NonNull::from(&chunk[owners.count()]).cast(), chunk)),
-        None => room_in_fresh_chunk(owners),
-    };
-    CURRENT.try_with(room).unwrap_or(None)
+impl Current {
+    /// So many words, the last ones first, with an owner of their chunk. None: memory is refused.
+    #[inline]
+    fn take(&self, words: usize) -> Option<(NonNull<MaybeUninit<usize>>, Owner)> {
+        if self.left.get() < words {
+            self.refill()?;
+        }
+        let chunk = self.chunk.get()?;
+        let left = self.left.get() - words;
+        self.left.set(left);
+        self.owners.set(self.owners.get() - 1);
+        // SAFETY: this thread is an owner of the chunk, whose owners are as many as the smallest
+        // values that fit.
+        let place = unsafe { &chunk.as_ref().words[left..][..words] };
+        Some((NonNull::from(place).cast(), Owner(chunk)))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn refill(&self) -> Option<()> {
+        let chunk = spare_chunk().or_else(new_chunk)?;
+        self.release();
+        self.chunk.set(Some(chunk));
+        self.owners.set(WORDS / LEAST);
+        self.left.set(WORDS);
+        Some(())
+    }
+
+    fn release(&self) {
+        self.left.set(0);
+        if let Some(chunk) = self.chunk.take() {
+            release(chunk, self.owners.take());
+        }
+    }
 }
 
+impl Drop for Current {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+impl Drop for Owner {
+    #[inline]
+    fn drop(&mut self) {
+        release(self.0, 1);
+    }
+}
+
+/// Takes owners from a chunk that has so many.
+#[inline]
+fn release(chunk: NonNull<Chunk>, owners: usize) {
+    // SAFETY: a chunk is valid as long as it has owners, and the caller has some.
+    let count = unsafe { &chunk.as_ref().owners };
+    if count.fetch_sub(owners, Ordering::Release) == owners {
+        // The actions of other owners happen before the end. A fence would do, but the thread
+        // sanitizer does not support fences.
+        count.load(Ordering::Acquire);
+        put_by(chunk);
+    }
+}
+
+/// Keeps a chunk without an owner for others, or frees it.
 #[cold]
 #[inline(never)]
-fn room_in_fresh_chunk(owners: &Owners<Chunk>) -> Option<(NonNull<Room>, TryArc<Chunk>)> {
-    owners
-        .refill(
-            [const { UnsafeCell::new(Room { _words: MaybeUninit::uninit() }) }; POSTS_IN_CHUNK],
-            POSTS_IN_CHUNK,
-        )
-        .ok()?;
-    let chunk = owners.take()?;
-    Some((NonNull::from(&chunk[owners.count()]).cast(), chunk))
+fn put_by(chunk: NonNull<Chunk>) {
+    let is_kept = |place: &AtomicPtr<Chunk>| {
+        let (free, chunk) = (ptr::null_mut(), chunk.as_ptr());
+        place.load(Ordering::Relaxed).is_null()
+            && place.compare_exchange(free, chunk, Ordering::Release, Ordering::Relaxed).is_ok()
+    };
+    if !SPARE.iter().any(is_kept) {
+        // SAFETY: `new_chunk` made it with a Box, and nobody else has it: it has no owner.
+        drop(unsafe { Box::from_raw(chunk.as_ptr()) });
+    }
+}
+
+/// A chunk that was kept, with all its owners.
+fn spare_chunk() -> Option<NonNull<Chunk>> {
+    let kept = SPARE.iter().filter(|place| !place.load(Ordering::Relaxed).is_null());
+    let chunk = kept.map(|place| place.swap(ptr::null_mut(), Ordering::Acquire));
+    let chunk = chunk.filter_map(NonNull::new).next()?;
+    // SAFETY: `put_by` has left a valid chunk, and the exchange gave it to this thread only.
+    unsafe { chunk.as_ref() }.owners.store(WORDS / LEAST, Ordering::Relaxed);
+    Some(chunk)
+}
+
+fn new_chunk() -> Option<NonNull<Chunk>> {
+    let chunk = Chunk {
+        owners: AtomicUsize::new(WORDS / LEAST),
+        words: [const { UnsafeCell::new(MaybeUninit::uninit()) }; WORDS],
+    };
+    Some(NonNull::from(Box::leak(Box::write(try_room().ok()?, chunk))))
 }
 
 #[cfg(test)]

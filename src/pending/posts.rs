@@ -31,24 +31,33 @@ pub(crate) struct Head<L: 'static> {
 /// A value that can be posted to a loop of the type `L`.
 pub(crate) trait Posted<L: 'static>: Send + Sized + 'static {
     /// Turns the value into a callback, on the loop's thread.
-    fn unpack(value: PostedBox<L, Self>) -> Held<L>;
+    fn unpack(posted: impl Open<Self>) -> Held<L>;
 }
 
 /// The value of a post, in the box in which it was sent.
-pub(crate) struct PostedBox<L: 'static, T>(PostBox<Node<L, T>>);
+pub(crate) trait Open<T>: 'static {
+    fn open(self) -> T;
+}
 
-/// A post with a value. The fields before the value have the same offsets for all types.
+/// A post with a value. The fields before the value have the same offsets for all types of values.
 #[repr(C)]
-struct Node<L: 'static, T> {
+struct Node<L: 'static, T, D> {
     head: Head<L>,
-    due: Due,
+    due: D,
     value: T,
 }
 
+/// The `due` of a node whose value is due at once. Most posts are: they take less memory.
+struct AtOnce;
+
 /// The type of a post: a function that matches the value behind the head.
 pub(crate) enum PostKind<L: 'static> {
-    /// A value, in a `Node`: turns it into a callback.
-    Value(unsafe fn(Post<L>) -> Held<L>),
+    /// A value, in a `Node` with `AtOnce`: turns it into a callback.
+    Soon(unsafe fn(Post<L>) -> Held<L>),
+    /// The same with a u64: the time at which the value is due.
+    Later(unsafe fn(Post<L>) -> Held<L>),
+    /// The same with a u64: a ticket of work.
+    Work(unsafe fn(Post<L>) -> Held<L>),
     /// A woken task, which enters the ready queue at once: returns its handle.
     Wake(unsafe fn(Post<L>) -> Handle),
 }
@@ -84,9 +93,9 @@ unsafe impl<L: 'static> Linked for Head<L> {
     }
 }
 
-impl<L: 'static, T: Posted<L>> Node<L, T> {
-    fn new(value: T, due: Due) -> Node<L, T> {
-        let kind = const { &PostKind::Value(Node::<L, T>::unpack) };
+impl<L: 'static, T: Posted<L>, D: 'static> Node<L, T, D> {
+    /// The kind must match `D`.
+    fn new(value: T, due: D, kind: &'static PostKind<L>) -> Node<L, T, D> {
         Node { head: Head { link: Link::new(), kind: NonNull::from(kind) }, due, value }
     }
 
@@ -94,63 +103,105 @@ impl<L: 'static, T: Posted<L>> Node<L, T> {
     /// The post has come from `into_post` of a node of this type.
     unsafe fn unpack(post: Post<L>) -> Held<L> {
         // SAFETY: the caller guarantees that the post is a node of this type.
-        T::unpack(PostedBox(unsafe { PostBox::from_raw(post.into_raw().cast()) }))
+        T::unpack(unsafe { PostBox::<Node<L, T, D>>::from_raw(post.into_raw().cast()) })
     }
 
     #[inline]
-    fn into_post(node: PostBox<Node<L, T>>) -> Post<L> {
+    fn into_post(node: PostBox<Node<L, T, D>>) -> Post<L> {
         // SAFETY: the box gives its ownership to the post, the head is the node's first field, and
         // `Posted` requires `Send`.
         unsafe { Post::from_raw(node.into_raw().cast()) }
     }
-}
 
-/// Sends a value as a post. A loop that is shut down refuses it, and the value is returned.
-#[inline]
-pub(crate) fn send_value<L: 'static, T: Posted<L>>(
-    value: T,
-    due: Due,
-    send: impl FnOnce(Post<L>) -> std::result::Result<(), Post<L>>,
-) -> std::result::Result<(), (T, Error)> {
-    let node = match PostBox::new(Node::new(value, due)) {
-        Ok(node) => node,
-        Err(node) => return Err((node.value, Error::NO_MEMORY)),
-    };
-    let post = Node::into_post(node);
-    let at = post.as_ptr();
-    send(post).map_err(|post| {
-        assert_eq!(post.as_ptr(), at, "another post has come back");
-        // SAFETY: the assertion shows that this is the post made above, from a box of this type.
-        let node = unsafe { PostBox::<Node<L, T>>::from_raw(post.into_raw().cast()) };
-        (node.open().value, Error::SHUT_DOWN)
-    })
-}
-
-/// A post with separate memory, which can be sent again and again.
-pub(crate) fn lasting<L: 'static, T: Posted<L>>(value: T, due: Due) -> Result<Post<L>> {
-    PostBox::alone(Node::new(value, due)).map(Node::into_post).map_err(|_| Error::NO_MEMORY)
-}
-
-impl<L: 'static, T> PostedBox<L, T> {
     #[inline]
-    pub(crate) fn open(self) -> T {
-        self.0.open().value
+    fn send(
+        self,
+        send: impl FnOnce(Post<L>) -> std::result::Result<(), Post<L>>,
+    ) -> std::result::Result<(), (T, Error)> {
+        let node = match PostBox::new(self) {
+            Ok(node) => node,
+            Err(node) => return Err((node.value, Error::NO_MEMORY)),
+        };
+        let post = Node::into_post(node);
+        let at = post.as_ptr();
+        send(post).map_err(|post| {
+            assert_eq!(post.as_ptr(), at, "another post has come back");
+            // SAFETY: the assertion shows that this is the post made above, from a box of this
+            // type.
+            let node = unsafe { PostBox::<Node<L, T, D>>::from_raw(post.into_raw().cast()) };
+            (node.open().value, Error::SHUT_DOWN)
+        })
     }
 }
 
-impl<L: 'static> Post<L> {
+impl<L: 'static, T: 'static, D: 'static> Open<T> for PostBox<Node<L, T, D>> {
+    #[inline]
+    fn open(self) -> T {
+        PostBox::open(self).value
+    }
+}
+
+/// Sends a value as a post that is due now, or at a time. A loop that is shut down refuses it, and
+/// the value is returned.
+#[inline]
+pub(crate) fn send_value<L: 'static, T: Posted<L>>(
+    value: T,
+    when: Option<u64>,
+    send: impl FnOnce(Post<L>) -> std::result::Result<(), Post<L>>,
+) -> std::result::Result<(), (T, Error)> {
+    match when {
+        None => {
+            let kind = const { &PostKind::Soon(Node::<L, T, AtOnce>::unpack) };
+            Node::new(value, AtOnce, kind).send(send)
+        }
+        Some(when) => {
+            let kind = const { &PostKind::Later(Node::<L, T, u64>::unpack) };
+            Node::new(value, when, kind).send(send)
+        }
+    }
+}
+
+/// A post for a piece of work, with separate memory, which can be sent again and again.
+pub(crate) fn lasting<L: 'static, T: Posted<L>>(value: T, ticket: u32) -> Result<Post<L>> {
+    let kind = const { &PostKind::Work(Node::<L, T, u64>::unpack) };
+    let node = PostBox::alone(Node::new(value, u64::from(ticket), kind));
+    node.map(Node::into_post).map_err(|_| Error::NO_MEMORY)
+}
+
+/// The number of posts, and whether all of them are due soon.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Census {
+    count: u32,
+    has_others: bool,
+}
+
+impl Census {
+    #[inline]
+    pub(crate) fn count<L: 'static>(&mut self, post: &Head<L>) {
+        self.count += 1;
+        self.has_others |= !matches!(post.is(), PostKind::Soon(_)) || self.count == u32::MAX;
+    }
+}
+
+impl<L: 'static> Head<L> {
     #[inline]
     fn is(&self) -> &'static PostKind<L> {
         // SAFETY: the caller of `Head::new` guarantees that the kind lives forever.
         unsafe { self.kind.as_ref() }
     }
+}
 
+impl<L: 'static> Post<L> {
     /// When the post's value is due; None: it wakes a task.
     pub(crate) fn due(&self) -> Option<Due> {
+        // SAFETY: the kinds below guarantee a `Node` with a u64, whose offset is the same for all
+        // values.
+        let number = || unsafe { (*self.as_ptr().cast::<Node<L, (), u64>>()).due };
         match self.is() {
             PostKind::Wake(_) => None,
-            // SAFETY: the kind guarantees a `Node`, whose `due` has the same offset for all types.
-            PostKind::Value(_) => Some(unsafe { (*self.as_ptr().cast::<Node<L, ()>>()).due }),
+            PostKind::Soon(_) => Some(Due::Soon),
+            PostKind::Later(_) => Some(Due::At(number())),
+            PostKind::Work(_) => Some(Due::Work(number() as u32)),
         }
     }
 
@@ -159,7 +210,9 @@ impl<L: 'static> Post<L> {
     pub(crate) fn unpack(self) -> Held<L> {
         match self.is() {
             // SAFETY: the function is from the post's own kind.
-            PostKind::Value(unpack) => unsafe { unpack(self) },
+            PostKind::Soon(unpack) | PostKind::Later(unpack) | PostKind::Work(unpack) => unsafe {
+                unpack(self)
+            },
             PostKind::Wake(_) => {
                 self.woken();
                 Held::EMPTY
@@ -171,22 +224,32 @@ impl<L: 'static> Post<L> {
     #[inline]
     fn woken(self) -> Option<Handle> {
         match self.is() {
-            PostKind::Value(_) => None,
             // SAFETY: the function is from the post's own kind.
             PostKind::Wake(woken) => Some(unsafe { woken(self) }),
+            _ => None,
         }
     }
 }
 
 impl<L: 'static> Schedule<L> {
-    /// Appends arrived posts to the ready queue and the timers, in order. Posts for which memory is
-    /// refused wait for the next call. `time_of` converts delays; `done` takes the posts of work.
+    /// Appends arrived posts, `census` of them, to the ready queue and the timers, in order. Posts
+    /// for which memory is refused wait for the next call. `time_of` converts delays; `done` takes
+    /// the posts of work.
     pub(crate) fn collect_posts(
         &mut self,
         came: Posts<L>,
+        census: Census,
         time_of: impl Fn(u64) -> u64,
         done: impl Fn(&mut Schedule<L>, u32, Post<L>),
     ) -> Result<()> {
+        if self.incoming.first().is_none() && !census.has_others && self.reserve_ready().is_ok() {
+            // Reading each post once more would cost a flood of posts most of its time.
+            self.posts.append(came);
+            self.ready.push_turns(List::Posts, census.count);
+            self.referenced += census.count as usize;
+            self.metrics.posts += u64::from(census.count);
+            return Ok(());
+        }
         self.incoming.append(came);
         while let Some(due) = self.incoming.first().map(Post::due) {
             // A post leaves the list once the space for its callback is reserved.
@@ -218,7 +281,7 @@ impl<L: 'static> Schedule<L> {
 
     fn add_post(&mut self, post: Post<L>) {
         self.posts.push(post);
-        self.ready.push_turn(List::Posts);
+        self.ready.push_turns(List::Posts, 1);
         self.referenced += 1;
         self.metrics.posts += 1;
     }

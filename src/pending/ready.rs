@@ -91,16 +91,19 @@ impl ReadyQueue {
         self.live += 1;
     }
 
-    /// Appends a turn of a list: the list's number is in the place of a slot's index, which never
+    /// Appends turns of a list: the list's number is in the place of a slot's index, which never
     /// has that value, and the stamp counts the turns. Needs no memory after `reserve`.
     #[inline]
-    pub(crate) fn push_turn(&mut self, list: List) {
+    pub(crate) fn push_turns(&mut self, list: List, count: u32) {
+        if count == 0 {
+            return;
+        }
         let is_behind_batch = self.queue.len() > self.batch;
-        match self.queue.back_mut() {
-            Some(back) if is_behind_batch && back.index == list as u32 && back.stamp < u32::MAX => {
-                back.stamp += 1
-            }
-            _ => self.push(SlotRef { index: list as u32, stamp: 1 }),
+        let back =
+            self.queue.back_mut().filter(|back| is_behind_batch && back.index == list as u32);
+        match back.and_then(|back| Some((back.stamp.checked_add(count)?, back))) {
+            Some((stamp, back)) => back.stamp = stamp,
+            None => self.push(SlotRef { index: list as u32, stamp: count }),
         }
     }
 
@@ -194,10 +197,10 @@ mod tests {
         let is_live = |slot: SlotRef| list_of(slot).is_none();
         let mut queue = ReadyQueue::default();
         queue.push(slot(1));
-        queue.push_turn(List::Posts);
+        queue.push_turns(List::Posts, 1);
         queue.push(slot(2));
         queue.begin_batch();
-        queue.push_turn(List::Posts);
+        queue.push_turns(List::Posts, 1);
         queue.push(slot(3));
         queue.remove_turns(List::Posts);
         let mut batch = || {

@@ -74,13 +74,6 @@ pub(crate) type TryRc<T> = Counted<T, Cell<usize>>;
 /// An owner of a value, with the counter type `C`.
 pub(crate) struct Counted<T: ?Sized, C: Count>(NonNull<Inner<T, C>>);
 
-/// Owners of a value that are counted in advance: handing one out needs no atomic instruction.
-pub(crate) struct Owners<T> {
-    /// The value, while owners are left.
-    of: Cell<Option<NonNull<Inner<T>>>>,
-    left: Cell<usize>,
-}
-
 /// In a cell, so that a reference to all of it permits freeing it.
 pub(crate) struct Inner<T: ?Sized, C = AtomicUsize>(UnsafeCell<Content<C, T>>);
 
@@ -202,46 +195,6 @@ impl<T: ?Sized, C: Count> Drop for Counted<T, C> {
     }
 }
 
-impl<T> Owners<T> {
-    /// No owners.
-    pub(crate) const fn none() -> Owners<T> {
-        Owners { of: Cell::new(None), left: Cell::new(0) }
-    }
-
-    /// Makes owners of another value, at least one. Drops those of the former value.
-    pub(crate) fn refill(&self, value: T, count: usize) -> Result<()> {
-        let first = TryArc::new(value)?;
-        first.content().owners.add(count - 1);
-        drop(Owners {
-            of: Cell::new(self.of.replace(Some(first.into_raw()))),
-            left: Cell::new(self.left.replace(count)),
-        });
-        Ok(())
-    }
-
-    /// The number of owners left.
-    #[inline]
-    pub(crate) fn count(&self) -> usize {
-        self.left.get()
-    }
-
-    /// Hands out an owner.
-    #[inline]
-    pub(crate) fn take(&self) -> Option<TryArc<T>> {
-        self.left.set(self.left.get().checked_sub(1)?);
-        self.of.get().map(Counted)
-    }
-}
-
-impl<T> Drop for Owners<T> {
-    fn drop(&mut self) {
-        if let (Some(of), Some(others)) = (self.of.get(), self.left.get().checked_sub(1)) {
-            let last = Counted::<T, AtomicUsize>(of);
-            last.content().owners.subtract(others);
-        }
-    }
-}
-
 impl<T: ?Sized + std::fmt::Debug, C: Count> std::fmt::Debug for Counted<T, C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         (**self).fmt(f)
@@ -357,21 +310,6 @@ mod tests {
     fn the_last_owner_drops_the_value_or_gets_it() {
         the_last_owner_drops_it_or_gets_it::<AtomicUsize>();
         the_last_owner_drops_it_or_gets_it::<Cell<usize>>();
-    }
-
-    #[test]
-    fn owners_that_were_counted_at_once_are_owners() {
-        let value = std::sync::Arc::new(());
-        for taken in 0..=3 {
-            let owners = Owners::none();
-            owners.refill(value.clone(), 3).unwrap();
-            let handed_out: Vec<_> = (0..taken).map_while(|_| owners.take()).collect();
-            assert_eq!((handed_out.len(), owners.count()), (taken, 3 - taken));
-            drop(owners);
-            assert_eq!(std::sync::Arc::strong_count(&value), if taken == 0 { 1 } else { 2 });
-            drop(handed_out);
-            assert_eq!(std::sync::Arc::strong_count(&value), 1);
-        }
     }
 
     #[test]

@@ -66,7 +66,7 @@ fn s27_each_wake_is_followed_by_a_poll_that_sees_what_was_done_before() {
         // The task is polled only after a wake: if one were lost, this would never end.
         let mut seen = 0;
         while seen < 2 {
-            let count = receive(bed.shared.inbox.take());
+            let count = receive(bed.shared.inbox.take(|_| {}));
             assert!(count <= 1, "it stands in the inbox twice");
             if count == 1 {
                 seen = done.iter().filter(|done| done.load(Ordering::Relaxed)).count();
@@ -98,7 +98,7 @@ fn s23_wakes_against_closing_leak_nothing_and_free_once() {
 fn s23_the_last_of_those_who_refer_to_it_frees_it_when_all_are_done_with_it() {
     check(|bed| {
         let threads = [bed.waker(|waker| drop(waker.clone())), bed.waker(|waker| waker.wake())];
-        receive(bed.shared.inbox.take());
+        receive(bed.shared.inbox.take(|_| {}));
         bed.end(threads);
     });
 }

@@ -122,23 +122,24 @@ impl<T: Linked> Inbox<T> {
     }
 
     /// Takes all posts, and clears the flag of signals; the latch stays. The loop's thread.
-    pub(crate) fn take(&self) -> Chain<T> {
+    /// Shows each post to `see`, the last one first.
+    pub(crate) fn take(&self, see: impl FnMut(&T)) -> Chain<T> {
         let stays = |word| if is_closed(word) { LATCHED | CLOSED } else { LATCHED };
-        self.take_out(|word| has_posts(word).then(|| word.addr() & stays(word)))
+        self.take_out(|word| has_posts(word).then(|| word.addr() & stays(word)), see)
     }
 
     /// Takes all posts, and refuses further ones; the flag of signals stays. The loop's thread.
     pub(crate) fn close(&self) -> Chain<T> {
-        self.take_out(|word| (!is_closed(word)).then(|| CLOSED | word.addr() & SIGNALLED))
+        self.take_out(|word| (!is_closed(word)).then(|| CLOSED | word.addr() & SIGNALLED), |_| {})
     }
 
     /// Takes all posts and leaves `rest` in the word, unless `rest` is None.
-    fn take_out(&self, rest: impl Fn(*mut T) -> Option<usize>) -> Chain<T> {
+    fn take_out(&self, rest: impl Fn(*mut T) -> Option<usize>, see: impl FnMut(&T)) -> Chain<T> {
         let rest = |word| rest(word).map(ptr::without_provenance_mut);
         match self.word.fetch_update(Ordering::Acquire, Ordering::Relaxed, rest) {
             // SAFETY: `push` guarantees that each post links to the previous one, and the exchange
             // has removed them from the inbox.
-            Ok(word) => unsafe { Chain::of_stack(last_post(word)) },
+            Ok(word) => unsafe { Chain::of_stack(last_post(word), see) },
             Err(_) => Chain::NONE,
         }
     }
@@ -266,7 +267,7 @@ mod tests {
             while seen.len() < 3 {
                 // This would never return if a wakeup were lost.
                 assert!(bed.sleep());
-                seen.extend(read(bed.inbox.take()));
+                seen.extend(read(bed.inbox.take(|_| {})));
             }
             posters.into_iter().for_each(|poster| poster.join().unwrap());
             assert!(!bed.inbox.is_wanted());
@@ -281,13 +282,13 @@ mod tests {
             let waker = spawn(bed, |bed| bed.wake(bed.inbox.latch().unwrap()));
             let poster = spawn(bed, |bed| assert!(bed.post(0, 0)));
             assert!(bed.sleep());
-            let mut seen = read(bed.inbox.take());
+            let mut seen = read(bed.inbox.take(|_| {}));
             waker.join().unwrap();
             poster.join().unwrap();
             // A wakeup that has not ended that sleep ends this one.
             if seen.is_empty() || bed.inbox.is_wanted() {
                 assert!(bed.sleep());
-                seen.extend(read(bed.inbox.take()));
+                seen.extend(read(bed.inbox.take(|_| {})));
             }
             assert_eq!(seen, [(0, 0)]);
             assert!(!bed.inbox.is_wanted() && bed.inbox.fall_asleep());
@@ -302,7 +303,7 @@ mod tests {
             // This would never return if the signal were lost.
             assert!(bed.sleep() && bed.inbox.has_posts());
             signaller.join().unwrap();
-            assert_eq!(read(bed.inbox.take()), []);
+            assert_eq!(read(bed.inbox.take(|_| {})), []);
             assert!(!bed.inbox.is_wanted() && !bed.post(0, 0) && bed.inbox.fall_asleep());
         });
     }
@@ -322,7 +323,7 @@ mod tests {
             if !is_told {
                 // This would never return if the signal were lost.
                 assert!(bed.sleep());
-                assert_eq!(read(bed.inbox.take()), []);
+                assert_eq!(read(bed.inbox.take(|_| {})), []);
                 assert!(told_later.load(Ordering::Relaxed));
             }
             worker.join().unwrap();
@@ -335,10 +336,10 @@ mod tests {
         model(|bed| {
             let post_two = |bed: &Bed| usize::from(bed.post(0, 0)) + usize::from(bed.post(0, 1));
             let poster = spawn(bed, post_two);
-            let seen = read(bed.inbox.take()).len() + read(bed.inbox.close()).len();
+            let seen = read(bed.inbox.take(|_| {})).len() + read(bed.inbox.close()).len();
             assert_eq!(poster.join().unwrap(), seen);
             assert!(!bed.post(1, 0) && bed.inbox.latch().is_none() && !bed.inbox.has_posts());
-            assert_eq!((read(bed.inbox.take()), read(bed.inbox.close())), (vec![], vec![]));
+            assert_eq!((read(bed.inbox.take(|_| {})), read(bed.inbox.close())), (vec![], vec![]));
         });
     }
 }

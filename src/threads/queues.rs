@@ -8,7 +8,7 @@ use std::mem::replace;
 use crate::abi::handle::Handle;
 use crate::error::Result;
 use crate::pending::callback::Job;
-use crate::pending::posts::{self, Due, Post, Posted, PostedBox};
+use crate::pending::posts::{self, Open, Post, Posted};
 use crate::pending::slots::Held;
 
 /// All pieces of work. Each is in one queue, or in none while a thread or the inbox has it.
@@ -68,7 +68,7 @@ impl<L: 'static> Queues<L> {
         }
         self.tasks.try_reserve(1)?;
         let ticket = self.tasks.len() as u32;
-        let post = posts::lasting(WorkDone, Due::Work(ticket))?;
+        let post = posts::lasting(WorkDone, ticket)?;
         self.tasks.push(Task {
             job: None,
             handle: None,
@@ -164,7 +164,7 @@ impl<L: 'static> Drop for Queues<L> {
 
 impl<L: 'static> Posted<L> for WorkDone {
     /// Frees the value. The executor handles the completion.
-    fn unpack(_: PostedBox<L, WorkDone>) -> Held<L> {
+    fn unpack(_: impl Open<WorkDone>) -> Held<L> {
         Held::EMPTY
     }
 }

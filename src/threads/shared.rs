@@ -16,7 +16,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use crate::error::{Error, Result, Sentence};
 use crate::observe::trace::Trace;
 use crate::pending::Schedule;
-use crate::pending::posts::{self, Due, Head, Post, Posted};
+use crate::pending::posts::{self, Head, Post, Posted};
 use crate::sys::fork::Process;
 use crate::sys::memory::TryArc;
 use crate::sys::signals::Target;
@@ -104,14 +104,14 @@ impl<L: 'static> Shared<L> {
             return Err((value, Error::FORKED));
         }
         let time = |delay| if self.is_virtual { delay } else { monotonic().saturating_add(delay) };
-        let due = delay.map_or(Due::Soon, |delay| Due::At(time(delay)));
+        let when = delay.map(time);
         let send = |post| {
             if let Some(trace) = self.trace {
                 trace.post();
             }
             self.send(post)
         };
-        posts::send_value(value, due, send)
+        posts::send_value(value, when, send)
     }
 
     /// Adds a post to the inbox, and wakes the loop; returns the post when the inbox is closed.

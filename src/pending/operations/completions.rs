@@ -210,7 +210,7 @@ impl<L: 'static> Schedule<L> {
             self.operation_ended(index);
         }
         self.operations.results.push_back(QueuedResult { index, given });
-        self.ready.push_turn(List::Results);
+        self.ready.push_turns(List::Results, 1);
     }
 
     /// An operation has left the kernel. Its slot stays until the callback has the result.

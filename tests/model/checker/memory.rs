@@ -19,9 +19,12 @@ thread_local! {
     static REFUSED: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Memory for posts, which threads keep from one run to the next: `Chunk` in
+/// Memory for posts, which is kept from one run to the next: `Chunk` in
 /// `src/pending/post_box.rs`.
-const CHUNK: (usize, usize) = (64 * (1 + 255), 64);
+const CHUNK: (usize, usize) = (8 * (1 + 2047), 64);
+
+/// The number of chunks that are kept beside those of threads.
+pub(crate) const SPARE_CHUNKS: i64 = 64;
 
 /// How many of those there are.
 static CHUNKS: AtomicI64 = AtomicI64::new(0);
