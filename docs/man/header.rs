@@ -1,7 +1,7 @@
-//! What the header holds: its conventions, and in sections its functions, types and constants, each
-//! with its comment.
+//! The contents of the header: its conventions, and in sections its functions, types and constants,
+//! each with its comment.
 //!
-//! It reads the form that build.rs writes, not C.
+//! The parser reads the form that build.rs writes, not C in general.
 
 /// Paragraphs of a comment, each one line.
 pub(crate) type Words = Vec<String>;
@@ -77,8 +77,8 @@ impl Header {
             } else if line.trim_start().starts_with("/*") {
                 words = comment(line, &mut lines);
             } else if line.is_empty() {
-                // A comment by itself is about the section; that of constants has been taken by
-                // them.
+                // A separate comment describes the section; the constants have taken the comment that
+                // describes them.
                 let of_constant = section
                     .entries
                     .last()

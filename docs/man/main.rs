@@ -1,10 +1,10 @@
 //! Writes the manual pages: `man-pages HEADER TEMPLATE FOLDER`, from the root of the project. `make
 //! man` does it.
 //!
-//! The words are those of the comments in `include/ringloop.h`; what a sentence is about (its
-//! result, errors, cost, threads, since which kernel) is told by how it begins, and what is not
-//! known by that stays in the description. `words.rs` says how. A program of one file's size, built
-//! by rustc alone, so that `make install` asks for nothing that building the library does not.
+//! The text is that of the comments in `include/ringloop.h`. The beginning of a sentence determines
+//! its section (result, errors, cost, threads, kernel version); other sentences stay in the
+//! description. `words.rs` has the rules. The program is built by rustc without crates, so that
+//! `make install` needs only the tools that build the library.
 
 mod header;
 mod overview;
@@ -29,7 +29,7 @@ fn main() {
         [("man3", manual.pages()), ("man7", vec![overview::page(&manual, template)])]
     {
         let folder = folder.join(section);
-        // What the header has no longer shall have no page.
+        // Pages of removed items are removed.
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).expect("the folder can be made");
         for (name, text) in pages {

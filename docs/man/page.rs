@@ -127,7 +127,7 @@ impl<'a> Manual<'a> {
     }
 
     pub(crate) fn title(&self, name: &str, section: u32) -> String {
-        // Names are long, and shall stand whole: no hyphens, no wide gaps.
+        // Names are long, and must not be broken: no hyphens, no wide gaps.
         format!(
             ".TH {name} {section} \"{}\" \"ringloop {}\"\n.nh\n.ad l\n",
             self.date, self.header.version
@@ -232,7 +232,8 @@ impl<'a> Manual<'a> {
     }
 
     fn errors(&self, set: &mut Typesetter<'_>, clauses: &[Clause]) -> String {
-        // Numbers and what they mean; without numbers a sentence. Those of one meaning are one.
+        // Error numbers with their meaning; without numbers, a sentence. Numbers with the same
+        // meaning are joined.
         let mut items: Vec<(Vec<&str>, &str)> = Vec::new();
         for clause in clauses {
             let (names, words) = match clause {
@@ -337,7 +338,7 @@ fn prototype_lines(head: &str, prototype: &Prototype) -> String {
     let length =
         |variable: &Variable| variable.before.len() + variable.name.len() + variable.after.len();
     let longest = parameters.iter().map(length).max().unwrap_or(4) + 2;
-    // Under the parenthesis, or where that stands too far to the right, on a line of their own.
+    // Under the parenthesis or, if that is too far to the right, on separate lines.
     let hangs = head.len() + 1 + longest > WIDTH;
     let indent = if hangs { 8 } else { head.len() + 1 };
     let mut out = format!("\\fB{head}(\\fR");

@@ -1,4 +1,4 @@
-//! Sentences: what they are about, and how they look in a page.
+//! Sentences: their sections, and their form in a page.
 
 use crate::header::Header;
 
@@ -29,8 +29,8 @@ impl Sorted {
     pub(crate) fn add(&mut self, paragraphs: &[String]) {
         for paragraph in paragraphs {
             let mut rest = Vec::new();
-            // A sentence that begins with none of the known words is about what the one before it
-            // was about.
+            // A sentence that begins with none of the known words belongs to the section of the sentence
+            // before it.
             let mut about = About::Description;
             for sentence in sentences(paragraph) {
                 if let Some(text) = sentence.strip_prefix("Returns ") {

@@ -1,9 +1,9 @@
 //! C functions as callbacks. They may be called any number of times; dropping them does nothing.
 //!
-//! A function of the C API gets them as `Function` and `Arg`, which promise what the header asks of
-//! C: that the one may be called with the other until what they were given for has ended. No code
-//! in Rust can make either. The ABI lets a C++ exception arrive here, where it aborts with a
-//! message (S30).
+//! A function of the C API gets a callback as `Function` and its argument as `Arg`. C promises, as
+//! the header says, that the function may be called with the argument until the operation, timer or
+//! hook has ended. No code in Rust can make either. The ABI permits a C++ exception to arrive here,
+//! where it aborts with a message (S30).
 
 use std::marker::PhantomData;
 
@@ -36,7 +36,7 @@ impl<'a, F: Copy> Function<'a, Option<F>> {
 
     /// The function, if it is not NULL, with what it gets.
     pub(super) fn with(self, arg: &Arg<'a>) -> Result<CCallback<F>> {
-        // SAFETY: the function is used up.
+        // SAFETY: the function is not called again.
         Ok(unsafe { self.get()?.bind(arg) })
     }
 }

@@ -1,4 +1,4 @@
-//! Calls: what a program schedules, and what it does with the handles.
+//! Calls: scheduling callbacks and timers, and the functions for their handles.
 
 use std::ffi::c_int;
 use std::mem::MaybeUninit;

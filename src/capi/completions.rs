@@ -1,4 +1,4 @@
-//! Completions: operations of the kernel's, and their results.
+//! Completions: operations of the kernel, and their results.
 
 use std::ffi::{c_int, c_void};
 
@@ -60,7 +60,7 @@ pub unsafe extern "C" fn loop_submit(
     submit(r#loop, callback, arg, || {
         let sqe = *sqe.ok_or(NULL_POINTER)?;
         check(&sqe, 0)?;
-        // SAFETY: C promises that what the entry points to lives until the final callback, or until
+        // SAFETY: C promises that the memory of the entry lives until the final callback, or until
         // the release hook has run.
         Ok(Made(unsafe { Entry::new(sqe) }, None))
     })
@@ -101,8 +101,8 @@ pub unsafe extern "C" fn loop_submit_chain(
                 room.write(handle.as_raw());
             }
         };
-        // SAFETY: C promises that what the entries point to lives until the final callbacks. Each
-        // argument is bound for its operation alone.
+        // SAFETY: C promises that the memory of the entries lives until the final callbacks. Each
+        // argument is used only for its operation.
         unsafe { lp.submit_chain(sqes, |at| callback.bind(&args[at]).into(), added) }
     }))
 }

@@ -88,7 +88,7 @@ pub struct loop_metrics_t {
     pub gap_ns: u64,
 }
 
-// SAFETY: it is numbers after a size.
+// SAFETY: the struct consists of numbers after a size.
 unsafe impl Versioned for loop_metrics_t {}
 
 /// Something that is pending, as loop_walk() shows it. `size` is the size that this library knows.
@@ -218,7 +218,7 @@ pub unsafe extern "C" fn loop_walk(
     }))
 }
 
-/// What C knows a callback by; nothing for a closure.
+/// The address and the argument of a C callback; nothing for a closure.
 fn address_and_arg(source: Source) -> (*mut c_void, *mut c_void) {
     match source {
         Source::C(function) => (function.address, function.arg),

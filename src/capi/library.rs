@@ -1,4 +1,4 @@
-//! Library: version, errors in words.
+//! Library: version, error messages.
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int};
@@ -31,7 +31,7 @@ pub extern "C" fn loop_version() -> *const c_char {
 /// be negative or positive. The string is valid until the process ends. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn loop_strerror(error: c_int) -> *const c_char {
-    // In static memory: words for an error are wanted when there is none left.
+    // In static memory: a message is needed also when memory is refused.
     static NAMES: [Name; ERRNOS] =
         [const { Name(AtomicBool::new(false), [const { AtomicU8::new(0) }; ROOM]) }; ERRNOS];
 
@@ -58,7 +58,7 @@ impl Name {
         if !is_written.load(Acquire) {
             let mut words = [0; ROOM];
             let mut room = &mut words[..ROOM - 1];
-            // The buffer cuts longer text off.
+            // The buffer truncates longer text.
             let _ = match Errno::from_raw(errno) {
                 _ if errno == 0 => write!(room, "no error"),
                 Errno::UnknownErrno => write!(room, "unknown error"),

@@ -1,4 +1,4 @@
-//! Lifecycle: options, making, adopting, shutting down, closing.
+//! Lifecycle: options, creating, adopting, shutting down, closing.
 
 use std::ffi::{CStr, OsStr, OsString, c_int, c_void};
 use std::mem::MaybeUninit;
@@ -69,7 +69,7 @@ pub struct loop_options_t<'a> {
     pub reserved: u32,
 }
 
-// SAFETY: it is numbers after a size, and a string of C's, which may be NULL.
+// SAFETY: the struct consists of numbers after a size, and a string of C, which may be NULL.
 unsafe impl Versioned for loop_options_t<'_> {}
 
 fn builder(options: &loop_options_t<'_>) -> Result<Builder> {

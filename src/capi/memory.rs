@@ -1,8 +1,8 @@
-//! What C passes by address: strings, arrays, structs that have a size.
+//! Arguments that C passes by address: strings, arrays, structs with a size.
 //!
-//! A function of the C API gets an address as one of these types, or as an `Option` of a reference,
-//! where it is that of one thing. Each type promises what the header asks of C for the time of the
-//! call, so that who has one needs no `unsafe`: no code in Rust can make one.
+//! A function of the C API gets an address as one of these types, or, for a single object, as an
+//! `Option` of a reference. C promises, as the header says, that the memory is valid during the
+//! call. No code in Rust can make a value of these types, so their users need no `unsafe`.
 
 use std::ffi::{CStr, c_char, c_void};
 use std::marker::PhantomData;
@@ -27,7 +27,7 @@ pub struct Str<'a>(*const c_char, PhantomData<&'a CStr>);
 impl<'a> Str<'a> {
     /// None: NULL.
     pub(super) fn get(self) -> Option<&'a CStr> {
-        // SAFETY: C promises that what is not NULL is a string.
+        // SAFETY: C promises that a pointer that is not NULL is a string.
         (!self.0.is_null()).then(|| unsafe { CStr::from_ptr(self.0) })
     }
 
@@ -80,7 +80,7 @@ impl<'a, T> Array<'a, T> {
         match (length.0, self.0.is_null()) {
             (0, _) => Ok(&[]),
             (_, true) => Err(NULL_POINTER),
-            // SAFETY: C promises that so many are there during the call.
+            // SAFETY: C promises that the array has so many elements during the call.
             (length, false) => Ok(unsafe { slice::from_raw_parts(self.0, length.into()) }),
         }
     }
@@ -127,7 +127,7 @@ impl<'a, T> Room<'a, T> {
         if self.0.is_null() {
             return &mut [];
         }
-        // SAFETY: C promises room for so many during the call.
+        // SAFETY: C promises memory for so many elements during the call.
         unsafe { slice::from_raw_parts_mut(self.0.cast(), length.0.into()) }
     }
 }
@@ -159,7 +159,7 @@ impl<T: Versioned> VersionedIn<'_, T> {
         if self.0.is_null() {
             return Err(NULL_POINTER);
         }
-        // SAFETY: C promises that a size is there.
+        // SAFETY: C promises that the struct begins with a size.
         let size = unsafe { self.0.cast::<u32>().read_unaligned() } as usize;
         let too_small = Error::new(Errno::EINVAL, Sentence::SizeTooSmall);
         if size < size_of::<u32>() { Err(too_small) } else { Ok(size) }
@@ -174,14 +174,14 @@ impl<T: Versioned> VersionedIn<'_, T> {
         if size > Self::LARGEST {
             return Err(OPTIONS_TOO_NEW);
         }
-        // SAFETY: C promises that so many bytes are there during the call.
+        // SAFETY: C promises that the struct has so many bytes during the call.
         let bytes = unsafe { slice::from_raw_parts(self.0.cast::<u8>(), size) };
         if bytes.iter().skip(size_of::<T>()).any(|&byte| byte != 0) {
             return Err(OPTIONS_TOO_NEW);
         }
         let mut known = MaybeUninit::<T>::zeroed();
-        // SAFETY: the copy is inside both structs; one is valid where it is zero and where it is
-        // C's.
+        // SAFETY: the copy is inside both structs, whose fields are valid as zero and as written by
+        // C.
         unsafe {
             let length = size.min(size_of::<T>());
             known.as_mut_ptr().cast::<u8>().copy_from_nonoverlapping(bytes.as_ptr(), length);

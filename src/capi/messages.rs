@@ -1,8 +1,8 @@
-//! Messages of C's: the data of recvmsg(2) and sendmsg(2), whose headers and arrays are copied.
+//! Messages from C: the data of recvmsg(2) and sendmsg(2). The library copies headers and arrays.
 //!
-//! C promises that what a message names lasts until the operation has ended: its buffers, its
-//! address, its control messages. Descriptors that come with a message which nobody sees are closed
-//! (S22).
+//! C promises that the buffers, the address and the control messages of a message last until the
+//! operation has ended. If no callback sees a received message, the library closes the descriptors
+//! that came with it (S22).
 
 use std::cell::RefCell;
 use std::ffi::c_int;
@@ -52,7 +52,7 @@ impl Message {
     }
 }
 
-// SAFETY: header and array are the data's, and C promises that the buffers last.
+// SAFETY: the data owns header and array, and C promises that the buffers last.
 unsafe impl OpData for Message {
     type Output = ();
 
@@ -74,7 +74,7 @@ pub(super) fn receive(fd: Number, message: MessagePtr<'_>, flags: c_int) -> Resu
     let op = TryRc::new(RefCell::new(recvmsg(fd, data, receiving(flags)?)))?;
     let sqe = op.borrow_mut().entry()?;
     let driver = try_box(Received { op, caller })?;
-    // SAFETY: the driver keeps the operation where it stands.
+    // SAFETY: the driver does not move the operation.
     Ok(Made(unsafe { Entry::new(sqe) }, Some(driver)))
 }
 

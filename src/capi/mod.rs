@@ -1,10 +1,10 @@
 //! The C API: thin, one file for each section of the header, no logic of its own.
 //!
-//! Each function calls the loop, and turns what comes back into numbers. It gets what is C's in
-//! types that promise what the header asks of C (`pointer`, `memory`, `messages`, `callbacks`):
-//! these have the `unsafe` code, and hold as far as C keeps its promises. The words of the
-//! documentation are the header's: `build.rs` makes `include/ringloop.h` of them. Panics do not
-//! cross: a function that is `extern "C"` aborts with a message instead (S30).
+//! Each function calls the loop, and converts the result into numbers. It gets pointers and
+//! functions of C in types that stand for the promises of C in the header (`pointer`, `memory`,
+//! `messages`, `callbacks`). These types contain the `unsafe` code; they are sound if C keeps its
+//! promises. `build.rs` makes `include/ringloop.h` from the documentation of public items. No panic
+//! crosses: an `extern "C"` function aborts with a message instead (S30).
 
 #![allow(non_camel_case_types, reason = "the names are C's")]
 #![allow(unreachable_pub, reason = "it is C that reaches them; cbindgen wants them pub")]

@@ -1,9 +1,9 @@
-//! Operations of C: each is one of `op`, on a number and on memory that the header asks to live
-//! until the final callback.
+//! Operations of C: each is an operation of `op`, on the number of a descriptor and on memory that
+//! C keeps until the final callback.
 //!
-//! What C passes by address and need not keep, paths and arrays, is copied; a driver keeps an
-//! operation that owns such a copy. One that owns nothing allocates nothing. What is wrong with
-//! arguments is found before the loop is looked at (S29).
+//! Paths and arrays, which C need not keep, are copied; a driver keeps an operation that owns such
+//! a copy. An operation that owns nothing allocates nothing. Arguments are checked before the loop
+//! (S29).
 
 use std::cell::RefCell;
 use std::ffi::c_void;
@@ -46,11 +46,11 @@ impl<M: OpData> Make for Op<Number, M> {
     fn make(mut self, lp: &Loop) -> Result<Made> {
         if M::IS_INLINE {
             let kept = TryRc::new(RefCell::new(self))?;
-            // SAFETY: the driver keeps the operation where it stands.
+            // SAFETY: the driver does not move the operation.
             let entry = unsafe { Entry::new(kept.borrow_mut().entry()?) };
             return Ok(Made(entry, Some(try_box(KeepAlive(kept))?)));
         }
-        // SAFETY: the entry points to memory of C's that lasts, or to what the driver keeps.
+        // SAFETY: the entry points to memory of C that lasts, or to memory that the driver keeps.
         let mut entry = unsafe { Entry::new(self.entry()?) };
         let driver = if needs_drop::<M>() {
             Some(try_box(KeepAlive(self))? as _)
@@ -132,7 +132,7 @@ impl Vectors {
     }
 }
 
-// SAFETY: the array is the data's, and C promises that the buffers last.
+// SAFETY: the data owns the array, and C promises that the buffers last.
 unsafe impl OpData for Vectors {
     type Output = ();
 
@@ -154,7 +154,7 @@ impl Status {
     }
 }
 
-// SAFETY: the path is the data's, and C promises that the room lasts (`Lasting`).
+// SAFETY: the data owns the path, and C promises that the buffer lasts (`Lasting`).
 unsafe impl OpData for Status {
     type Output = ();
 

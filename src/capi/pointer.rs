@@ -1,9 +1,9 @@
-//! The pointers to things of the library's that C has, and the only ways to what is behind them.
+//! The pointers that C has to loops, remotes and buffers, and the only access to these objects.
 //!
-//! A function of the C API gets such a pointer as one of these types. Each promises what the header
-//! asks of C for the time of the call, so that who has one needs no `unsafe`: no code in Rust can
-//! make one, copy it, or keep it for longer. The process and the thread are checked before there is
-//! a reference to a loop (S29).
+//! A function of the C API gets such a pointer as one of these types. C promises, as the header
+//! says, that the object is valid during the call. No code in Rust can make such a pointer, copy
+//! it, or keep it for longer, so its users need no `unsafe`. The process and the thread are checked
+//! before a reference to a loop exists (S29).
 
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -103,7 +103,7 @@ impl<T> OwnerPtr<'_, T> {
 
     /// The owner, which is not ours and is not dropped here. Other threads may use what it owns.
     fn lent(&self) -> Result<impl Deref<Target = TryArc<T>> + use<'_, T>> {
-        // SAFETY: C promises that the owner is there during the call.
+        // SAFETY: C promises that the owner exists during the call.
         let owner = self.0.map(|inner| ManuallyDrop::new(unsafe { TryArc::from_raw(inner) }));
         owner.ok_or(NULL_POINTER)
     }
@@ -120,7 +120,7 @@ impl RemotePtr<'_> {
     /// # Safety
     /// The caller gives it up.
     pub(super) unsafe fn take(self) -> Option<TryArc<Shared>> {
-        // SAFETY: the caller held it, and gives it up.
+        // SAFETY: the caller gives its ownership up.
         self.0.map(|inner| unsafe { TryArc::from_raw(inner) })
     }
 }

@@ -71,7 +71,7 @@ pub unsafe extern "C" fn loop_remote_retain(remote: RemotePtr<'_>) -> RemotePtr<
 /// thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_remote_release(remote: RemotePtr<'_>) {
-    // SAFETY: C gives it up.
+    // SAFETY: C gives its ownership up.
     drop(unsafe { remote.take() });
 }
 
