@@ -119,7 +119,7 @@ static void options_of_every_size(void)
     CHECK(try_options(NULL), ==, 0);
 }
 
-/* What lies behind the size that an older caller states is not read: here there is no page. */
+/* Memory behind the size that an older caller states is not read: here there is no page. */
 static void options_behind_the_stated_size_are_not_read(void)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);

@@ -303,7 +303,7 @@ static inline void run_until(loop_t *loop, const bool *done)
     }
 }
 
-/* What ran, in order: record() appends the first letter of its argument. */
+/* The callbacks that ran, in order: record() appends the first letter of its argument. */
 static char trace[4096];
 
 static inline void trace_clear(void)

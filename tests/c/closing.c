@@ -72,7 +72,7 @@ static void s22_close_within(void)
 
         CHECK(loop_call_later(loop, LOOP_SEC(1000), do_nothing, NULL), >, 0);
         CHECK(loop_run_once(loop, 0), ==, 0);
-        /* The kernel lets go of a timeout at once, but a limit of next to nothing may pass before. */
+        /* The kernel ends a timeout at once, but a limit of a few nanoseconds may pass before. */
         result = loop_close_within(loop, limits[i]);
         if (limits[i] >= LOOP_SEC(1))
             CHECK(result, ==, 0);
@@ -103,7 +103,7 @@ static void s22_shutdown_cancels_everything(void)
     CHECK(loop_shutdown(loop), ==, 0);
     CHECK_TEXT(trace, "a");
 
-    /* What every function answers then is in wrong_calls.c. */
+    /* wrong_calls.c tests the answer of every function then. */
     CHECK(loop_cancel(loop, call), ==, -ENOENT);
     CHECK(loop_cancel(loop, timer), ==, -ENOENT);
     CHECK_TRUE(!loop_is_pending(loop, timer));

@@ -293,7 +293,7 @@ static void s22_close_within_gives_up_and_frees_nothing(void)
     CHECK(loop_time(NULL) - before, >=, LOOP_MSEC(5));
     CHECK(loop_close_within(loop, 0), ==, -ETIMEDOUT);
     CHECK(blocker.work.released + one.released, ==, 0);
-    /* It goes on: what had not begun has been cancelled, the rest is as it was. */
+    /* The loop continues: work that had not begun has been cancelled, the rest is unchanged. */
     CHECK(loop_run_once(loop, 0) + loop_run_once(loop, 0), ==, 2);
     CHECK_TEXT(trace, "c");
     CHECK(one.status, ==, -ECANCELED);
@@ -425,7 +425,7 @@ static void a_name_is_looked_up(void)
     CHECK(found->ai_family, ==, AF_INET);
     CHECK_TRUE(found->ai_next == NULL);
     freeaddrinfo(found);
-    /* What getaddrinfo() says is the result. */
+    /* The result is that of getaddrinfo(). */
     hints = numeric();
     REQUIRE(loop_getaddrinfo(loop, "no number", NULL, &hints, note_addresses, &looked_up), >, 0);
     run_to_end(loop);

@@ -274,7 +274,7 @@ static void files_are_opened_synced_sized_and_looked_at(void)
     close_loop(loop);
 }
 
-/* What an older kernel lacks is refused by name. */
+/* Operations that an older kernel lacks are refused by name. */
 static const uint8_t RENAMES = 35 /* 5.11 */, MAKES_DIRECTORIES = 37 /* 5.15 */;
 
 static void directories_and_links_are_made(void)

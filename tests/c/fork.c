@@ -52,7 +52,7 @@ static void s33_the_child_has_loops_of_its_own(void)
     timer = loop_call_later(loop, LOOP_MSEC(20), record, (void *)"t");
     CHECK(loop_on_release(loop, timer, count_release), ==, 0);
     CHECK_IN_CHILD(in_the_child, loop);
-    /* The parent's goes on as if nothing had been. */
+    /* The parent's loop continues as before. */
     CHECK_TRUE(loop_is_pending(loop, timer));
     CHECK(loop_run(loop), ==, LOOP_DONE);
     CHECK_TEXT(trace, "t");
@@ -346,7 +346,7 @@ static void fork_amid_posts(enum fork_place place)
         result = loop_run_once(posting.loop, 0);
     if (forked == 0)
         be_the_child(&posting, result, false);
-    /* The parent's goes on. */
+    /* The parent's loop continues. */
     for (goal = posting.ran + 1000; place != AT_CLOSE && posting.ran < goal;)
         REQUIRE(loop_run_once(posting.loop, 0), >=, 0);
     result = loop_close(posting.loop);

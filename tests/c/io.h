@@ -1,4 +1,4 @@
-/* What the tests of operations and watchers share: descriptors to work on, and what an operation comes to. */
+/* Shared by the tests of operations and watchers: descriptors to work on, and the outcome of an operation. */
 #ifndef RINGLOOP_TESTS_IO_H
 #define RINGLOOP_TESTS_IO_H
 
@@ -45,7 +45,7 @@ static inline int connect_to(const struct sockaddr_in *address)
     return fd;
 }
 
-/* What an operation came to. */
+/* The outcome of an operation. */
 struct outcome {
     int times, finals;
     int32_t result;

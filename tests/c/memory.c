@@ -74,7 +74,7 @@ static void fail(size_t first, size_t end)
     counting = true;
 }
 
-/* How many allocations were asked for since fail(). */
+/* The number of allocations that were requested since fail(). */
 static size_t succeed(void)
 {
     counting = false;
@@ -132,7 +132,7 @@ static void s31_loop_new_with_all_allocations_failing_from_some_point(void)
     check_new_with_failures(false);
 }
 
-/* What the environment asks for: its values are long, so that copies of them need memory. */
+/* The environment: its values are long, so that copies of them need memory. */
 static void s31_loop_new_with_all_that_the_environment_asks_for(void)
 {
     char directory[] = "/tmp/ringloop-memory-XXXXXX", name[600];
@@ -343,7 +343,7 @@ static void begin_posting(void)
     being_closed = false;
 }
 
-/* What was accepted has run once, unless it was closed away; what has a release hook was released once. */
+/* Accepted posts have run once, unless the loop was closed; those with a release hook were released once. */
 static void end_posting(bool by_close)
 {
     if (!by_close)
@@ -416,7 +416,7 @@ static size_t posts_that_ran(void)
     return count;
 }
 
-/* Whoever takes the posts, a run or a call_soon: what finds no room stays posted, before what is posted later. */
+/* Both a run and a call_soon take posts: a post for which memory is refused stays posted, before later posts. */
 static void check_posts_that_find_no_room(bool by_call)
 {
     size_t n, torn = 0;
@@ -522,7 +522,7 @@ static void run_what_is_left(loop_t *loop)
     }
 }
 
-/* What was accepted is done once, whatever is refused to the loop or to its threads meanwhile. */
+/* Accepted work is done once, also when memory is refused to the loop or to its threads meanwhile. */
 static void check_work_with_failures(bool only_one)
 {
     size_t asked = SIZE_MAX, n, refusals = 0;
@@ -735,7 +735,7 @@ static void s31_operations_without_memory(void)
     }
 }
 
-/* What was refused leaves nothing with the kernel that the next would meet. */
+/* A refused operation leaves nothing in the kernel that the next one would meet. */
 static void s31_buffers_with_any_one_allocation_failing(void)
 {
     int made = -ENOMEM;

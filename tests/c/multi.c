@@ -259,7 +259,7 @@ static void without_buffers_it_waits_until_one_is_returned(void)
     while (loop_time(loop) < until) CHECK(loop_run_once(loop, until - loop_time(loop)), ==, 0);
     /* It slept. */
     CHECK(metrics_of(loop).submitted - submitted, <, 20);
-    /* What is kept is what came. */
+    /* Kept data is the data that was received. */
     for (size_t at = 0, i = 0; i < (size_t)kept_count; i++) {
         CHECK(*(const unsigned char *)kept[i], ==, pattern(at));
         at += 128;
@@ -328,7 +328,7 @@ static void s29_what_makes_no_sense_is_refused_first(void)
     CHECK(loop_buffers_free(NULL), ==, 0);
     CHECK(loop_buffers_free(foreign), ==, 0);
     CHECK(loop_close(other), ==, 0);
-    /* What is wrong with the arguments is said before what is wrong with the loop. */
+    /* Errors of the arguments come before errors of the loop. */
     CHECK(loop_shutdown(loop), ==, 0);
     CHECK(loop_buffers_new(loop, 0, 64, &foreign), ==, -EINVAL);
     CHECK(loop_buffers_new(loop, 4, 64, &foreign), ==, -ESHUTDOWN);

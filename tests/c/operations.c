@@ -161,7 +161,7 @@ static void a_chain_runs_one_after_the_other(void)
     struct io_uring_sqe sqes[3];
 
     make_pair(fds);
-    /* What is sent first can be received after that. */
+    /* The data of the first send can be received after it. */
     sqes[0] = transfer(IORING_OP_SEND, fds[1], (void *)"chain", 5);
     sqes[1] = nop();
     sqes[2] = transfer(IORING_OP_RECV, fds[0], received, sizeof received);
@@ -432,7 +432,7 @@ static void *leave_operations(void *arg)
     return NULL;
 }
 
-/* What the thread had in the kernel has ended with it; what a device may have, the thread has waited for when it exited. */
+/* The requests of the thread in the kernel ended with it; when it exited, the thread waited for those that a device had. */
 static void s25_who_closes_for_a_thread_that_has_exited_releases_all_it_had(void)
 {
     static struct inherited inherited;
@@ -507,7 +507,7 @@ static void leave_and_close(struct direct *direct)
     REQUIRE(pthread_join(thread, NULL), ==, 0);
     CHECK(loop_close(direct->loops[0]), ==, 0);
     CHECK(direct->released, ==, DIRECT_READS);
-    /* What has been released nobody writes to. */
+    /* Nothing writes to memory that has been released. */
     memset(direct->buffers, 'b', length);
     usleep(20000);
     for (size_t at = 0; at < length; at += 512) {

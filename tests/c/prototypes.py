@@ -118,7 +118,7 @@ NEED_NO_LOOP = {
 # A handle or a number that is no errno.
 CARRY_NO_ERROR = {"loop_current"}
 
-# What functions answer to a wrong thread, in a forked child, after loop_shutdown() and while the loop is being closed. An error
+# The answers of functions to a wrong thread, in a forked child, after loop_shutdown() and while the loop is being closed. An error
 # number stands for itself. ANY is not looked at, SKIP is not called. The rest answers as RESULTS has it, by the type of its result.
 ANY, SKIP = "ANY", "SKIP"
 RESULTS = {
@@ -142,7 +142,7 @@ EXPECTED = {
     "loop_data": ("0", "0", ANY, ANY),
     "loop_next_deadline": ("LOOP_NEVER", "LOOP_NEVER", "LOOP_NEVER", "LOOP_NEVER"),
     "loop_supports": ("0", "0", "1", "1"),
-    # What is not new is answered after loop_shutdown().
+    # Functions that add nothing are answered after loop_shutdown().
     "loop_shutdown": ("-EPERM", "-EOWNERDEAD", "0", "-ESHUTDOWN"),
     "loop_shutdown_within": ("-EPERM", "-EOWNERDEAD", "0", "-ESHUTDOWN"),
     "loop_run_forever": ("-EPERM", "-EOWNERDEAD", "-ESHUTDOWN", "-ESHUTDOWN"),

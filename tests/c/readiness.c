@@ -140,7 +140,7 @@ static void a_descriptor_closed_under_a_watcher_ends_it(void)
     handle = watch(loop, fds[0], POLLOUT, &seen);
     CHECK(loop_run_once(loop, LOOP_NEVER), ==, 1);
     close(fds[0]);
-    /* What is armed next fails: the watcher is told, and has ended. */
+    /* The next poll fails: the watcher gets the error, and has ended. */
     CHECK(loop_run(loop), ==, LOOP_DONE);
     CHECK(seen.events, ==, POLLNVAL);
     CHECK(seen.times, ==, 2);

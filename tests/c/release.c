@@ -196,7 +196,7 @@ static void free_and_count(void *arg)
     released++;
 }
 
-/* The usual use: the argument is on the heap, and whoever ends the timer need not know. */
+/* The usual use: the argument is on the heap, and the code that ends the timer need not know. */
 static void s14_the_hook_may_free_the_argument(void)
 {
     loop_t *loop = begin();

@@ -204,7 +204,7 @@ static void wake_up(int number)
     (void)number;
     errno = E2BIG;
     if (loop_wakeup(signalled) == 0 && errno == E2BIG) handled++;
-    /* What was interrupted may be about to read it. */
+    /* The interrupted code may be about to read it. */
     errno = before;
 }
 

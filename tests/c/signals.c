@@ -313,7 +313,7 @@ static void the_former_disposition_is_back_when_the_last_handler_has_gone(void)
         CHECK(sigismember(&back.sa_mask, SIGTERM), ==, 0);
         other = new_loop();
     }
-    /* What the program has put in the place of the loops' handler meanwhile stays. */
+    /* A handler that the program has installed meanwhile stays. */
     last = handle_usr1(loop, &numbers[1]);
     signal(SIGUSR1, SIG_IGN);
     CHECK(loop_cancel(loop, last), ==, 0);

@@ -189,7 +189,7 @@ static void a_descriptor_goes_through_a_message(void)
     CHECK(sent.result, ==, 1);
     CHECK(received.result, ==, 1);
     CHECK(in_message.msg_controllen, ==, sizeof out_control);
-    /* What a callback has seen is the program's. */
+    /* Descriptors that a callback has seen belong to the program. */
     close_loop(loop);
     control = CMSG_FIRSTHDR(&in_message);
     REQUIRE(control != NULL, ==, 1);
@@ -231,9 +231,9 @@ static void messages_fail_and_are_cancelled(void)
     close_loop(loop);
 }
 
-/* ---- descriptors that come with a message that nobody sees ---- */
+/* ---- descriptors that come with a message that no callback sees ---- */
 
-/* How many descriptors the process has. */
+/* The number of descriptors of the process. */
 static int count_descriptors(void)
 {
     DIR *folder = opendir("/proc/self/fd");
@@ -426,7 +426,7 @@ static void connections_fail_and_are_cancelled(void)
     if (loop_supports(loop, IORING_OP_SOCKET))
         see(loop, loop_socket(loop, 12345, SOCK_STREAM, 0, note_outcome, &seen), &seen, -EAFNOSUPPORT);
     see(loop, loop_close_fd(loop, 1000000, note_outcome, &seen), &seen, -EBADF);
-    /* What does not wait: the request is taken, and one final callback comes. */
+    /* An operation that does not wait: the request is taken, and one final callback comes. */
     if (loop_supports(loop, IORING_OP_SOCKET)) {
         handle = loop_socket(loop, AF_INET, SOCK_STREAM, 0, note_outcome, &seen);
         CHECK(loop_cancel(loop, handle), ==, 1);
@@ -458,7 +458,7 @@ static void s29_wrong_arguments_are_refused_first(void)
     CHECK(loop_recv(loop, 0, &byte, too_long, 0, note_outcome, NULL), ==, -EINVAL);
     CHECK(loop_send(loop, 0, &byte, too_long, 0, note_outcome, NULL), ==, -EINVAL);
     CHECK(loop_send_all(loop, 0, &byte, too_long, 0, note_outcome, NULL), ==, -EINVAL);
-    /* What no kernel would take is refused before it is read: these are longer than what they name. */
+    /* Arguments that no kernel would take are refused before they are read: these lengths are larger than the memory. */
     CHECK(loop_connect(loop, 0, &address, UINT32_MAX, note_outcome, NULL), ==, -EINVAL);
     CHECK(loop_writev(loop, 0, &vector, 1025, 0, note_outcome, NULL), ==, -EINVAL);
     CHECK(loop_readv(loop, 0, &vector, SIZE_MAX, 0, note_outcome, NULL), ==, -EINVAL);
@@ -468,7 +468,7 @@ static void s29_wrong_arguments_are_refused_first(void)
     CHECK(loop_recvmsg(loop, 0, &message, 0, note_outcome, NULL), ==, -EINVAL);
     CHECK_TRUE(!loop_is_alive(loop));
     setenv("RINGLOOP_KERNEL", "5.10", 1);
-    /* What is wrong with the arguments is said before what is wrong with the loop. */
+    /* Errors of the arguments come before errors of the loop. */
     CHECK(loop_shutdown(loop), ==, 0);
     CHECK(loop_recv(loop, 0, NULL, 1, 0, note_outcome, NULL), ==, -EINVAL);
     CHECK(loop_recv(loop, 0, &byte, 1, 0, note_outcome, NULL), ==, -ESHUTDOWN);
@@ -481,7 +481,7 @@ static void s29_wrong_arguments_are_refused_first(void)
     close_loop(loop);
 }
 
-/* ---- the kernel lets go ---- */
+/* ---- the kernel releases the descriptor ---- */
 
 struct guarded {
     struct outcome seen;

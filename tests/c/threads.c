@@ -337,7 +337,7 @@ static void s25_closing_on_a_thread_of_its_own_executor_is_edeadlk(void)
     REQUIRE(sem_init(&own.left, 0, 0), ==, 0);
     in_thread(make_with_work_and_leave, &own);
     sem_post(&own.left);
-    /* Whoever closes it first owns it from then on. */
+    /* The first thread that closes the loop owns it from then on. */
     while (sem_wait(&own.begun) != 0) REQUIRE(errno, ==, EINTR);
     close_loop(own.loop);
     CHECK(own.done, ==, 1);
@@ -374,7 +374,7 @@ static void count_done(loop_t *loop, int status, void *arg)
     down->done++;
 }
 
-/* Work that goes on until it is let go. */
+/* Work that continues until the test releases it. */
 static void wait_to_go_on(void *arg)
 {
     struct handed_down *down = arg;
@@ -410,7 +410,7 @@ static void *close_that_of_an_heir(void *arg)
     return NULL;
 }
 
-/* Whoever has tried to close a loop of a thread that has exited is its owner from then on, until it exits itself. */
+/* The thread that has tried to close a loop of an exited thread is the owner from then on, until it exits itself. */
 static void s25_a_close_that_gave_up_has_taken_the_loop_over(void)
 {
     struct handed_down down = {0};
@@ -427,7 +427,7 @@ static void s25_a_close_that_gave_up_has_taken_the_loop_over(void)
     sem_destroy(&down.goes_on);
 }
 
-/* What a thread does for its loops in the destructor of thread-specific data, which comes after those of thread-local storage. */
+/* A thread uses its loops in the destructor of thread-specific data, which runs after those of thread-local storage. */
 struct leaving {
     pthread_key_t key;
     loop_t *kept[2], *left;

@@ -51,7 +51,7 @@ static void setup_refused(void *arg)
     for (int i = 0; i < 3; i++) {
         CHECK(loop_new(NULL, &loop), ==, -EPERM);
         CHECK_POINTER(loop, untouched);
-        /* What to change: the container's filter, or the sysctl. */
+        /* The setting to change: the container's filter, or the sysctl. */
         CHECK_TRUE(strstr(loop_last_error(), "seccomp") != NULL);
         CHECK_TRUE(strstr(loop_last_error(), "io_uring_disabled") != NULL);
         CHECK(lowest_free_descriptor(), ==, before);
@@ -182,7 +182,7 @@ static void asking_for_threads_refused(void *arg)
     close_pair(left.fds);
 }
 
-/* Who cannot ask the kernel whether the owner is there takes no loop from it. */
+/* A thread that cannot ask the kernel whether the owner exists takes no loop from it. */
 static void s25_a_filter_makes_nobody_the_heir_of_a_thread_that_lives(void)
 {
     const int errors[] = {EPERM, ENOSYS, EAGAIN};
@@ -482,7 +482,7 @@ static void locked_memory_of_a_user(void *arg)
 
 static void s32_what_a_loop_locks_is_counted_by_user(void)
 {
-    /* Who is not root cannot become a user without other loops. */
+    /* A process that is not root cannot become a user without other loops. */
     if (geteuid() == 0)
         CHECK_IN_CHILD(locked_memory_of_a_user, NULL);
 }

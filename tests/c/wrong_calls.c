@@ -23,7 +23,7 @@ typedef check_wide_t answer_t;
 
 enum place { WRONG_THREAD, FORKED_CHILD, SHUT_DOWN, CLOSING, PLACES };
 
-/* What the functions are given. */
+/* The arguments of the functions. */
 struct world {
     loop_t *loop, *new_loop;
     loop_remote_t *remote, *new_remote;
@@ -186,7 +186,7 @@ static void call_in_child(void *arg)
     call_everything(w, FORKED_CHILD);
 }
 
-/* What is closed in a child is closed, but who has the pointer still gets an answer. */
+/* A loop that is closed in a child is closed, but a call with the pointer still gets an answer. */
 static void close_in_child(void *arg)
 {
     struct world *w = arg;

@@ -1,14 +1,14 @@
-//! What several test programs share: loops that cannot hang a test.
+//! Loops that cannot hang a test, for several test programs.
 //!
-//! A loop that never wakes up would hang its test for ever. Each loop made here is watched: one
-//! that lives longer than [`PATIENCE`] ends the whole program with the name of its test.
+//! A loop that never wakes up would hang its test. Each loop made here is watched: a loop that lives
+//! longer than [`PATIENCE`] ends the whole program with the name of its test.
 
 #![allow(dead_code)] // no program uses all of it
 
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::ops::Deref;
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,8 +24,16 @@ pub(crate) struct Watch(Instant);
 /// By the time at which patience ends, made unique: the tests that are being watched.
 static WATCHED: Mutex<BTreeMap<Instant, String>> = Mutex::new(BTreeMap::new());
 
+/// Takes the lock by trying: the standard library waits for a contended lock in code that was built
+/// without the thread sanitizer, which then sees a race.
 fn watched() -> MutexGuard<'static, BTreeMap<Instant, String>> {
-    WATCHED.lock().unwrap_or_else(PoisonError::into_inner)
+    loop {
+        match WATCHED.try_lock() {
+            Ok(watched) => return watched,
+            Err(TryLockError::Poisoned(watched)) => return watched.into_inner(),
+            Err(TryLockError::WouldBlock) => thread::yield_now(),
+        }
+    }
 }
 
 impl Watch {

@@ -37,7 +37,7 @@ pub(crate) const VIRTUAL_TIME: u32 = 1;
 pub(crate) const DONE: i64 = 0;
 pub(crate) const STOPPED: i64 = 1;
 pub(crate) const BROKEN: i64 = 2;
-/// What a run of the Rust API returns when a panic left it.
+/// The result of a run of the Rust API that ended with a panic.
 pub(crate) const PANICKED: i32 = 3;
 pub(crate) const KIND_CALL: u32 = 1;
 pub(crate) const KIND_TIMER: u32 = 2;

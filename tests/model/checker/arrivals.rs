@@ -98,7 +98,7 @@ impl Machine {
         self.called(thing, lp);
     }
 
-    /// What would go on for ever costs fuel: its callback cancels it.
+    /// An operation that would never end costs fuel: its callback cancels the operation.
     pub(crate) fn end_soon(&self, thing: &Thing) {
         let most = match thing.role {
             Role::Watch => 4,

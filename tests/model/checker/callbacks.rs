@@ -102,7 +102,7 @@ impl Machine {
         let was_in_hook = l.in_hook.replace(is_hook);
         let ends_run = match thing.role {
             Role::Guard => true,
-            // What is in flight may stay there.
+            // Operations may stay in flight.
             Role::RealGuard => self.has_operations(l) && !is_ending,
             _ => self.fuel.get() == 0,
         };
@@ -135,12 +135,12 @@ impl Machine {
         let may_run = thing.may_run.get();
         thing.may_run.set(may_run.saturating_sub(1));
         self.require(may_run > 0 && signal == thing.signal.get(), || {
-            format!("{thing} was told of signal {signal}")
+            format!("{thing} got signal {signal}")
         });
         self.called(thing, lp);
     }
 
-    /// What another thread posts runs in the order of its posts (S26).
+    /// The posts of another thread run in their order (S26).
     fn check_place(&self, thing: &Thing) {
         if thing.by_worker.get() {
             let earliest = thing.lp.worker_number.replace(thing.number + 1);
@@ -168,7 +168,7 @@ impl Machine {
         thing.lp.scheduled(thing);
     }
 
-    /// What has ended has been released before the next callback begins (S14).
+    /// An ended thing has been released before the next callback begins (S14).
     pub(crate) fn check_owed(&self, lp: &Lp) {
         let is_owed = |thing: &Thing| {
             !matches!(thing.state.get(), State::Pending | State::Refused)
@@ -246,9 +246,7 @@ impl Machine {
     ) {
         let _exempt = Exempt::begin();
         let l = &*thing.lp;
-        self.require(lp == l.ptr && l.running.get(), || {
-            format!("{thing} was told of another loop")
-        });
+        self.require(lp == l.ptr && l.running.get(), || format!("{thing} got another loop"));
         self.require(ptr::eq(l.slow.get(), thing), || {
             format!("{thing} was told though it was replaced")
         });

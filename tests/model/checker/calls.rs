@@ -331,7 +331,7 @@ impl Machine {
             Named::Nothing => None,
             Named::Thing(thing) => Some(thing),
         };
-        // What has ended is known only when shutdown has returned.
+        // The ended things are known only when shutdown has returned.
         let is_vague = l.is(Phase::ShuttingDown);
         let is_timer = thing.as_ref().is_some_and(|thing| thing.is_timer());
         let demand =
@@ -473,7 +473,7 @@ fn number_of(signal: Signal) -> i32 {
     }
 }
 
-/// Whether it does nothing when it is not handled.
+/// Whether the default action of a signal is to ignore it.
 fn is_harmless(signal: Signal) -> bool {
     matches!(signal, Signal::Winch | Signal::Urg)
 }

@@ -85,7 +85,7 @@ impl Machine {
         l.forgetting.set(outer);
         l.has_entered.set(true);
         if demanded == 0 {
-            // What release hooks have added meanwhile.
+            // Watchers that release hooks have added meanwhile.
             for thing in self.things_of(l, is_on) {
                 if thing.role == Role::Watch {
                     thing.state.set(State::Cancelled);
@@ -324,7 +324,7 @@ impl Machine {
     }
 }
 
-/// What to watch for; or what poll(2) does not have.
+/// Events to watch for, or bits that poll(2) does not have.
 fn bits(events: Events) -> u32 {
     match events {
         Events::In => libc::POLLIN as u32,

@@ -79,7 +79,7 @@ pub(crate) fn rust<'a>(lp: *const Loop) -> &'a ringloop::Loop {
     unsafe { &*lp.cast() }
 }
 
-/// What a callback in Rust carries; it tells of its Drop.
+/// The value that a callback in Rust carries; it reports its Drop.
 pub(crate) struct Carried(pub(crate) *const Thing);
 
 impl Drop for Carried {
@@ -89,7 +89,7 @@ impl Drop for Carried {
     }
 }
 
-/// What a panic of a program carries.
+/// The payload of a panic of a program.
 pub(crate) struct AsWritten;
 
 fn closure(arg: *mut c_void) -> impl FnMut(&ringloop::Loop) + 'static {

@@ -11,7 +11,7 @@ use super::machine::{Lp, Machine};
 use super::streams::Direction;
 use super::thing::{Role, Thing};
 
-/// What an operation does.
+/// The kind of an operation.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) enum Kind {
     #[default]
@@ -27,12 +27,12 @@ pub(crate) enum Kind {
     ReceiveMulti,
 }
 
-/// What a thing has that is an operation, a watcher or work.
+/// The state of an operation, a watcher or work.
 #[derive(Default)]
 pub(crate) struct Io {
     pub(crate) kind: Cell<Kind>,
     pub(crate) fd: Cell<i32>,
-    /// What is watched or polled for.
+    /// The events that are watched or polled for.
     pub(crate) events: Cell<u32>,
     /// The memory that the kernel has.
     pub(crate) room: RefCell<Vec<Cell<u8>>>,
@@ -114,7 +114,7 @@ impl Io {
 }
 
 impl Buffers {
-    /// What is kept is what it was.
+    /// Kept data has not changed.
     pub(crate) fn is_intact(&self) -> bool {
         self.kept.borrow().iter().all(|kept| kept.is_intact())
     }

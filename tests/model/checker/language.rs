@@ -15,7 +15,7 @@ impl Bytes<'_> {
     }
 }
 
-/// What stands in a field.
+/// The content of a field.
 pub(crate) trait Word: Default + PartialEq + Display {
     fn any(bytes: &mut Bytes<'_>) -> Self;
     fn read(text: &str) -> Option<Self>;
@@ -136,7 +136,7 @@ words! {
     Shown { Only 2, Cancelled 1 }
     Entry { Nop 2, Timeout 1, LongTimeout 1, Poll 1, PollBoth 1, Nothing 1 }
     Link { Soft 1, Hard 1 }
-    /// What is wrong with the last entry of a chain.
+    /// The fault of the last entry of a chain.
     Fault { None 6, Skips 1, Dangles 1 }
     /// The two ends of three streams, the last of which is a pipe.
     End { FirstLeft 1, FirstRight 1, SecondLeft 1, SecondRight 1, PipeIn 1, PipeOut 1 }
@@ -149,7 +149,7 @@ words! {
 }
 
 numbers! {
-    /// Nanoseconds: none, a little, an hour, for ever.
+    /// Nanoseconds: none, a few, an hour, infinite.
     Time [
         0, 1, 2, 3, 5, 10, 100, 1000, 7777, 50_000, 1_000_000, 1_000_000_000, 3_600_000_000_000, u64::MAX / 2,
         u64::MAX - 1, u64::MAX,
@@ -373,11 +373,11 @@ enum Group {
     Io,
 }
 
-/// What may stand below a line.
+/// The lines that may stand below a line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Below {
     Nothing,
-    /// What a callback does, or a hook.
+    /// The actions of a callback or hook.
     Script,
 }
 
@@ -434,7 +434,7 @@ impl Display for Line {
     }
 }
 
-/// What is to be done, line by line.
+/// The actions, line by line.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Program(pub(crate) Vec<Line>);
 

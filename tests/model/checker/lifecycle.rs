@@ -15,7 +15,7 @@ use super::memory;
 use super::order::Order;
 use super::thing::{Role, State, Thing};
 
-/// How many loops a program makes.
+/// The number of loops that a program makes.
 const MOST_LOOPS: usize = 8;
 
 impl Machine {

@@ -36,7 +36,7 @@ pub(crate) struct Lp {
     pub(crate) phase: Cell<Phase>,
     pub(crate) running: Cell<bool>,
     pub(crate) has_run: Cell<bool>,
-    /// How many release hooks and walks of this loop are on the stack.
+    /// The number of release hooks and walks of this loop on the stack.
     pub(crate) user_code: Cell<u32>,
     pub(crate) in_hook: Cell<bool>,
     pub(crate) fd: Cell<c_int>,
@@ -44,7 +44,7 @@ pub(crate) struct Lp {
     pub(crate) stop_asked: Cell<bool>,
     pub(crate) stopped_in: Cell<Option<u64>>,
     pub(crate) break_asked: Cell<bool>,
-    /// How many callbacks have run in this run, and how many stops had before it.
+    /// The number of callbacks in this run, and of stops before it.
     pub(crate) ran_now: Cell<u64>,
     pub(crate) stops_before: Cell<u64>,
     pub(crate) counts: Counts,
@@ -65,7 +65,7 @@ pub(crate) struct Lp {
     pub(crate) panics: Cell<u64>,
     pub(crate) panics_handled: Rc<Cell<u64>>,
     pub(crate) slow: Cell<*const Thing>,
-    /// What ran last, and whether its slowness is being reported: until then it has not quite
+    /// The last thing that ran, and whether its slowness is being reported: until then it has not quite
     /// ended.
     pub(crate) last: Cell<*const Thing>,
     pub(crate) in_report: Cell<bool>,
@@ -77,7 +77,7 @@ pub(crate) struct Lp {
     pub(crate) forgetting: Cell<c_int>,
 }
 
-/// What the metrics should say.
+/// The expected metrics.
 #[derive(Default)]
 pub(crate) struct Counts {
     pub(crate) callbacks: Cell<u64>,
@@ -102,7 +102,7 @@ pub(crate) struct Held {
 #[derive(Default)]
 pub(crate) struct Machine {
     program: Program,
-    /// How many more lines may be done.
+    /// The number of lines that may still be done.
     lines_left: Cell<u32>,
     /// The face of the line that is being done.
     pub(crate) by: Cell<Face>,
@@ -114,15 +114,15 @@ pub(crate) struct Machine {
     pub(crate) remotes: RefCell<Vec<Held>>,
     /// The loops that are running, the innermost last.
     pub(crate) runs: RefCell<Vec<*mut api::Loop>>,
-    /// How many callbacks there may be before they do nothing but stop.
+    /// The number of callbacks that may still act; later ones only stop.
     pub(crate) fuel: Cell<u32>,
     depth: Cell<u32>,
     fault: RefCell<Option<String>>,
-    /// How many allocations the next call may make that may be refused some.
+    /// The number of allocations that succeed in the next call that may be refused memory.
     pub(crate) room: Cell<Option<u32>>,
     /// Whether the last such call was refused any.
     pub(crate) was_refused: Cell<bool>,
-    /// What the worker is doing, and with which loop, if it stays open meanwhile.
+    /// The worker's job, and its loop if that stays open meanwhile.
     pub(crate) job: RefCell<Option<Vec<Rc<Thing>>>>,
     pub(crate) job_loop: Cell<Option<usize>>,
     pub(crate) worker_live: Cell<i64>,
@@ -138,7 +138,7 @@ pub(crate) struct Machine {
     pub(crate) buffers: RefCell<Vec<Rc<Buffers>>>,
 }
 
-/// What a handle names.
+/// The meaning of a handle.
 pub(crate) enum Named {
     Thing(Rc<Thing>),
     Nothing,
@@ -146,7 +146,7 @@ pub(crate) enum Named {
     Taboo,
 }
 
-/// What one walk has shown.
+/// The things that one walk has shown.
 pub(crate) struct Walk<'a> {
     machine: &'a Machine,
     lp: &'a Rc<Lp>,
@@ -285,7 +285,7 @@ impl Machine {
         // A function for signal handlers leaves the sentence as it is.
         let has_words = !matches!(function, "loop_wakeup" | "loop_remote_wakeup");
         if result < 0 && has_words && self.by.get() == Face::C {
-            // SAFETY: the strings live for ever.
+            // SAFETY: the strings are static.
             let (sentence, name) = unsafe {
                 (
                     CStr::from_ptr(api::loop_last_error()),
@@ -389,7 +389,7 @@ impl Machine {
         self.any_of(lp, |thing| thing.handle.get() == handle).is_none()
     }
 
-    /// What a handle names, on an open loop.
+    /// The meaning of a handle on an open loop.
     pub(crate) fn named(&self, lp: &Rc<Lp>, handle: i64) -> Named {
         let find = || {
             self.any_of(lp, |thing| {

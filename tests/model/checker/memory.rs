@@ -14,7 +14,7 @@ const NEVER: u32 = u32::MAX;
 
 thread_local! {
     static LIVE: Cell<i64> = const { Cell::new(0) };
-    /// How many allocations succeed before the others are refused.
+    /// The number of allocations that succeed before the others are refused.
     static UNTIL_REFUSAL: Cell<u32> = const { Cell::new(NEVER) };
     static REFUSED: Cell<u32> = const { Cell::new(0) };
 }
@@ -26,10 +26,10 @@ const CHUNK: (usize, usize) = (8 * (1 + 2047), 64);
 /// The number of chunks that are kept beside those of threads.
 pub(crate) const SPARE_CHUNKS: i64 = 64;
 
-/// How many of those there are.
+/// The number of chunks.
 static CHUNKS: AtomicI64 = AtomicI64::new(0);
 
-/// How many chunks there are for posts, of all threads.
+/// The number of chunks for posts, of all threads.
 pub(crate) fn chunks() -> i64 {
     CHUNKS.load(Relaxed)
 }
@@ -80,7 +80,7 @@ impl Drop for Exempt {
     }
 }
 
-/// What this thread has allocated less what it has freed, chunks not counted: the other half may be
+/// The allocations of this thread less its frees, chunks not counted: the other half may be
 /// another thread's.
 pub(crate) fn live() -> i64 {
     LIVE.get()

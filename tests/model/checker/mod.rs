@@ -73,7 +73,7 @@ fn count_descriptors() -> isize {
     fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as isize)
 }
 
-/// How many threads there are that keep memory for posts: the worker, and those that have run
+/// The number of threads that keep memory for posts: the worker, and those that have run
 /// anything.
 fn posting_threads() -> i64 {
     static THREADS: AtomicI64 = AtomicI64::new(1);
@@ -84,7 +84,7 @@ fn posting_threads() -> i64 {
     THREADS.load(Relaxed)
 }
 
-/// What is allocated once for all, and once for each thread that makes loops.
+/// The allocations that are made once, and once for each thread that makes loops.
 fn warm_up() {
     static WARM: Once = Once::new();
     WARM.call_once(worker::start_thread);

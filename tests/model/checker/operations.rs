@@ -20,7 +20,7 @@ const HARDLINK: u8 = 1 << 3;
 const REAL_LIMIT: u64 = 100_000;
 
 impl Machine {
-    /// What was submitted is pending, or was refused as the rules demand.
+    /// The submitted operation is pending, or was refused as the rules demand.
     pub(crate) fn check_submitted(
         &self,
         function: &str,

@@ -146,7 +146,7 @@ impl Machine {
         }
     }
 
-    /// What the last batch has left must not be there, unless the run was broken off.
+    /// The last batch must have left nothing, unless the run was broken off.
     fn end_batch(&self, l: &Lp) {
         let (mut ready, mut batch) = (l.order.ready.borrow_mut(), l.order.batch.borrow_mut());
         let left = batch.first().copied();

@@ -29,7 +29,7 @@ impl Machine {
         self.check("loop_stop", result, demanded);
     }
 
-    /// What a run on this loop would say now, if it may not.
+    /// The error of a run on this loop now, if a run is not allowed.
     pub(crate) fn refusal(l: &Lp) -> Option<i64> {
         let demanded = l.if_open(if l.running.get() { no(EBUSY) } else { 0 });
         if demanded == 0 { None } else { Some(demanded) }
@@ -160,7 +160,7 @@ impl Machine {
             result == api::PANICKED.into() && !l.handles_panics && l.panics.get() > panics;
         let has_failed = has_panicked || self.was_refused.get() && result == no(ENOMEM);
         let ran = l.ran_now.get() as i64;
-        // What there is no memory to append stays due.
+        // Timers for which memory is refused stay due.
         let is_whole =
             !has_panicked && !l.break_asked.get() && !self.was_refused.get() && result >= 0;
         self.end_run(l, has_failed);
@@ -200,7 +200,7 @@ impl Machine {
     }
 }
 
-/// Whether it is to run in the next iteration.
+/// Whether a thing must run in the next iteration.
 pub(crate) fn is_due(thing: &Thing, now: u64) -> bool {
     thing.is_pending()
         && !thing.is_unsure.get()
@@ -222,7 +222,7 @@ pub(crate) fn is_due(thing: &Thing, now: u64) -> bool {
         }
 }
 
-/// What was due before a run, as it was then.
+/// A thing that was due before a run, with its state then.
 struct Due {
     thing: Rc<Thing>,
     ran: u32,
@@ -234,7 +234,7 @@ impl Due {
         Due { thing: Rc::clone(thing), ran: thing.ran.get(), moves: thing.moves.get() }
     }
 
-    /// Whether it stands there still: it has not begun, was not cancelled and not moved.
+    /// Whether the thing is still due: it has not begun, was not cancelled and not moved.
     fn is_left(&self) -> bool {
         let thing = &self.thing;
         thing.is_pending() && thing.ran.get() == self.ran && thing.moves.get() == self.moves

@@ -48,7 +48,7 @@ impl Machine {
         }
     }
 
-    /// What can be asked without a handle.
+    /// The queries that need no handle.
     pub(crate) fn look(&self, l: &Lp) {
         let is_open = l.is(Phase::Open);
         let is_right = api::loop_is_running(l.ptr) == l.running.get();

@@ -12,7 +12,7 @@ pub(crate) struct Direction {
     pub(crate) to: i32,
     /// Which bytes go through it.
     seed: u64,
-    /// How many bytes have been sent for sure, how many more may have been, how many have been
+    /// The number of bytes that have certainly been sent, that may have been sent, and that have been
     /// received.
     pub(crate) sent: Cell<u64>,
     pub(crate) in_flight: Cell<u64>,
@@ -27,7 +27,7 @@ pub(crate) struct Direction {
 
 pub(crate) struct Pair {
     pub(crate) fds: [Cell<i32>; 2],
-    /// What is written at either end; a pipe has one direction.
+    /// The data written at either end; a pipe has one direction.
     pub(crate) directions: Vec<Rc<Direction>>,
     pub(crate) is_pipe: bool,
 }
@@ -55,7 +55,7 @@ impl Direction {
         ((place + (self.seed << 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8
     }
 
-    /// What is to be sent next.
+    /// The bytes to be sent next.
     pub(crate) fn next_bytes(&self, length: usize) -> impl Iterator<Item = u8> {
         let sent = self.sent.get();
         (sent..sent + length as u64).map(|place| self.byte(place))
@@ -154,7 +154,7 @@ impl Machine {
         self.pair(end).map_or(-1, |(pair, end)| pair.fds[end].get())
     }
 
-    /// What is written at an end, or at the other one of a pipe.
+    /// The data written at an end, or at the other end of a pipe.
     pub(crate) fn direction(&self, end: End) -> Option<(Rc<Direction>, bool)> {
         let (pair, end) = self.pair(end)?;
         Some((Rc::clone(&pair.directions[end % pair.directions.len()]), pair.is_pipe))

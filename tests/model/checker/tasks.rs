@@ -19,13 +19,13 @@ use super::machine::{Lp, Machine, Phase, add};
 use super::memory::Exempt;
 use super::thing::{Role, State, Thing};
 
-/// What a thing has that is a task.
+/// The state of a task.
 #[derive(Default)]
 pub(crate) struct Task {
     join: RefCell<Option<JoinHandle<()>>>,
     waker: RefCell<Option<Waker>>,
     is_unparked: Cell<bool>,
-    /// Who awaits its end, and how it ended.
+    /// The task that awaits its end.
     pub(crate) joiner: Cell<Option<&'static Thing>>,
     pub(crate) has_output: Cell<bool>,
 }
@@ -142,7 +142,7 @@ impl Machine {
         *thing.task.join.borrow_mut() = spawned.ok();
     }
 
-    /// What is done to a task from outside.
+    /// The actions on a task from outside.
     pub(crate) fn use_task(&self, l: &Lp, action: Action, back: Back) {
         let Some(thing) = self.task(l, back) else { return };
         let task = &thing.task;

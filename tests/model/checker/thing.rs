@@ -89,13 +89,13 @@ pub(crate) struct Thing {
     /// Which of the release hooks is set.
     pub(crate) release: Cell<Option<u8>>,
     pub(crate) released: Cell<u32>,
-    /// What posting it returned, in the worker; `NOT_YET` before.
+    /// The result of posting in the worker; `NOT_YET` before.
     pub(crate) posted: AtomicI32,
     pub(crate) by_worker: Cell<bool>,
     /// The worker posts it, or will: whether it was accepted is known when the job is done.
     pub(crate) is_unsure: Cell<bool>,
     pub(crate) task: Task,
-    /// What an operation, a watcher or work has besides.
+    /// The state of an operation, a watcher or work.
     pub(crate) io: Io,
 }
 
@@ -127,7 +127,7 @@ impl Thing {
         self.state.get() == State::Pending && self.role != Role::Slow
     }
 
-    /// Whether it runs any number of times.
+    /// Whether the callback may run any number of times.
     pub(crate) fn stays(&self) -> bool {
         matches!(self.role, Role::Repeat | Role::Hook | Role::Signal | Role::Watch | Role::Task)
             || self.role == Role::Operation && self.io.has_many()
@@ -164,7 +164,7 @@ impl Thing {
 }
 
 impl Thing {
-    /// What its callback carries is dropped.
+    /// The value that the callback carries is dropped.
     pub(crate) fn was_dropped(&self) {
         let _exempt = Exempt::begin();
         self.dropped.set(self.dropped.get() + 1);

@@ -17,13 +17,13 @@ pub(crate) struct Job {
     pub(crate) remote: *mut api::Remote,
     /// A loop that stays open until the job is done, or null.
     pub(crate) lp: *mut api::Loop,
-    /// What is posted, up to the first null.
+    /// The things to post, up to the first null.
     pub(crate) things: [*const Thing; MOST],
     /// The hook of each.
     pub(crate) releases: [api::Release; MOST],
     /// Which are posted without the remote, and whether it wakes the loop and yields between them.
     pub(crate) manner: u64,
-    /// Whether it ends with a stop.
+    /// Whether the job ends with a stop.
     pub(crate) stops: bool,
 }
 
@@ -35,7 +35,7 @@ enum Desk {
     Idle,
     Asked(Job),
     Busy,
-    /// What the worker has allocated less what it has freed.
+    /// The number of allocations of the worker, less the number of frees.
     Done(i64),
 }
 
@@ -99,7 +99,7 @@ fn work() {
 fn do_job(job: &Job) {
     let things = job.things.iter().take_while(|thing| !thing.is_null());
     for (index, (&thing, release)) in things.zip(job.releases).enumerate() {
-        // SAFETY: whoever gave the job keeps the things.
+        // SAFETY: the giver of the job keeps the things.
         let thing = unsafe { &*thing };
         // loop_call_soon_threadsafe() takes no release hook.
         let on_loop = !job.lp.is_null() && release.is_none() && job.manner & 2 << index != 0;
