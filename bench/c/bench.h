@@ -223,7 +223,7 @@ static inline void bench_report_memory(uint64_t count, struct bench_memory befor
 
 static struct {
     uint64_t *late;
-    uint64_t wanted, seen, early, when;
+    uint64_t wanted, seen, early, when, base, span;
 } bench_lateness;
 
 static inline void lateness_begin(void)
@@ -259,6 +259,33 @@ static inline bool lateness_fired(void)
     return bench_lateness.seen < bench_lateness.wanted;
 }
 
+/*
+ * The case "dense": many timers at once. The deadlines count from lead_ms after the start, when all timers have been
+ * started. Each callback gets its deadline.
+ */
+static inline void dense_begin(void)
+{
+    bench_lateness.span = bench_option("span_ms") * NS_PER_MS;
+    lateness_begin();
+    bench_lateness.base = bench_begin.wall + bench_option("lead_ms") * NS_PER_MS;
+}
+
+static inline uint64_t dense_next(void)
+{
+    return bench_lateness.base + bench_below(bench_lateness.span);
+}
+
+static inline void dense_started(void)
+{
+    bench_check(bench_now() <= bench_lateness.base, "lead_ms is too short: a deadline passed before all was started");
+}
+
+static inline void dense_fired(uintptr_t when)
+{
+    bench_lateness.when = when;
+    lateness_fired();
+}
+
 static inline int bench_order(const void *a, const void *b)
 {
     uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
@@ -268,9 +295,14 @@ static inline int bench_order(const void *a, const void *b)
 
 static inline void bench_report_late(uint64_t *late, uint64_t count, uint64_t early)
 {
+    uint64_t sum = 0;
+
     qsort(late, count, sizeof *late, bench_order);
-    bench_report(count, ", \"p50_ns\": %" PRIu64 ", \"p99_ns\": %" PRIu64 ", \"early\": %" PRIu64, late[count / 2],
-                 late[count * 99 / 100], early);
+    for (uint64_t i = 0; i < count; i++) sum += late[i];
+    bench_report(count,
+                 ", \"p50_ns\": %" PRIu64 ", \"p99_ns\": %" PRIu64 ", \"early\": %" PRIu64 ", \"mean_ns\": %" PRIu64
+                 ", \"max_ns\": %" PRIu64,
+                 late[count / 2], late[count * 99 / 100], early, sum / count, late[count - 1]);
 }
 
 static inline void lateness_report(void)

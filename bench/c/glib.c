@@ -197,6 +197,27 @@ static void lateness(void)
     lateness_report();
 }
 
+static gboolean dense_late(gpointer when)
+{
+    dense_fired((uintptr_t)when);
+    if (bench_lateness.seen == bench_lateness.wanted) g_main_loop_quit(loop);
+    return G_SOURCE_REMOVE;
+}
+
+static void dense(void)
+{
+    new_loop();
+    dense_begin();
+    for (uint64_t i = 0; i < bench_lateness.wanted; i++) {
+        uint64_t when = dense_next();
+
+        g_source_unref(new_timer(when, dense_late, (void *)when));
+    }
+    dense_started();
+    g_main_loop_run(loop);
+    lateness_report();
+}
+
 static void idle(void)
 {
     uint64_t pending = bench_option("pending");

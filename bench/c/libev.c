@@ -225,6 +225,33 @@ static void lateness(void)
     lateness_report();
 }
 
+static void dense_late(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    (void)loop;
+    (void)events;
+    dense_fired((uintptr_t)timer->data);
+}
+
+static void dense(void)
+{
+    struct ev_loop *loop = new_loop();
+    ev_timer *timers;
+
+    dense_begin();
+    ev_now_update(loop);
+    timers = bench_array(bench_lateness.wanted, sizeof *timers);
+    for (uint64_t i = 0; i < bench_lateness.wanted; i++) {
+        uint64_t when = dense_next();
+
+        ev_timer_init(&timers[i], dense_late, in_s(when - bench_begin.wall), 0.);
+        timers[i].data = (void *)when;
+        ev_timer_start(loop, &timers[i]);
+    }
+    dense_started();
+    ev_run(loop, 0);
+    lateness_report();
+}
+
 static void idle(void)
 {
     uint64_t pending = bench_option("pending");

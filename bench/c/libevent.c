@@ -305,6 +305,39 @@ static void lateness(void)
     lateness_report();
 }
 
+static void dense_late(evutil_socket_t fd, short events, void *when)
+{
+    (void)fd;
+    (void)events;
+    dense_fired((uintptr_t)when);
+}
+
+static void dense_start(evutil_socket_t fd, short events, void *base)
+{
+    struct event *timers = bench_array(bench_lateness.wanted, sizeof *timers);
+    uint64_t now = bench_now();
+
+    (void)fd;
+    (void)events;
+    must(event_base_update_cache_time(base));
+    for (uint64_t i = 0; i < bench_lateness.wanted; i++) {
+        uint64_t when = dense_next();
+
+        must(evtimer_assign(&timers[i], base, dense_late, (void *)when));
+        add(&timers[i], when - now);
+    }
+    dense_started();
+}
+
+static void dense(void)
+{
+    struct event_base *base = new_base();
+
+    dense_begin();
+    run_from(base, dense_start, base);
+    lateness_report();
+}
+
 static void idle(void)
 {
     uint64_t pending = bench_option("pending");

@@ -209,6 +209,30 @@ static void lateness(void)
     lateness_report();
 }
 
+static void dense_late(uv_timer_t *timer)
+{
+    dense_fired((uintptr_t)timer->data);
+}
+
+static void dense(void)
+{
+    uv_loop_t *loop = new_loop();
+    uv_timer_t *timers;
+
+    dense_begin();
+    uv_update_time(loop);
+    timers = new_timers(loop, bench_lateness.wanted);
+    for (uint64_t i = 0; i < bench_lateness.wanted; i++) {
+        uint64_t when = dense_next();
+
+        timers[i].data = (void *)when;
+        must(uv_timer_start(&timers[i], dense_late, in_ms(when - bench_begin.wall), 0));
+    }
+    dense_started();
+    uv_run(loop, UV_RUN_DEFAULT);
+    lateness_report();
+}
+
 static void idle(void)
 {
     uint64_t pending = bench_option("pending");

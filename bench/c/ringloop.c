@@ -16,7 +16,7 @@ static loop_t *new_loop(void)
     loop_options_t options = LOOP_OPTIONS_INIT;
     loop_t *loop;
 
-    options.slack_ns = LOOP_USEC(bench_option("slack_us"));
+    options.slack_ns = bench_option("exact") ? LOOP_EXACT : LOOP_USEC(bench_option("slack_us"));
     options.spin_ns = LOOP_USEC(bench_option("spin_us"));
     must(loop_new(&options, &loop));
     return loop;
@@ -160,6 +160,28 @@ static void lateness(void)
 
     lateness_begin();
     must(loop_call_at(loop, lateness_next(), late, NULL));
+    must(loop_run(loop));
+    lateness_report();
+    must(loop_close(loop));
+}
+
+static void dense_late(loop_t *loop, void *when)
+{
+    (void)loop;
+    dense_fired((uintptr_t)when);
+}
+
+static void dense(void)
+{
+    loop_t *loop = new_loop();
+
+    dense_begin();
+    for (uint64_t i = 0; i < bench_lateness.wanted; i++) {
+        uint64_t when = dense_next();
+
+        must(loop_call_at(loop, when, dense_late, (void *)when));
+    }
+    dense_started();
     must(loop_run(loop));
     lateness_report();
     must(loop_close(loop));

@@ -243,6 +243,7 @@ static inline void token_run(void)
     {"timers-move", timers_move},       \
     {"timers-memory", timers_memory},   \
     {"lateness", lateness},             \
+    {"dense", dense},                   \
     {"idle", idle},                     \
     {"start", start},                   \
     {"posts", posts_run},               \

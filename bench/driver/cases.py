@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .systems import SLACKS
+
 # All ratios are to this one, unless a case says otherwise.
 REFERENCE = "ringloop-c"
 
@@ -28,6 +30,7 @@ class Case:
     rounds: int = 99  # at most
     systems: tuple = ()  # all when empty
     lines: bool = False  # plotted as lines over n
+    curve: bool = False  # its first figure is plotted against its second
     reference: str = REFERENCE
     floor: str = ""  # what the kernel does without a loop: a second ratio is to it
     apart: str = ""  # its programs are files of their own, whose names end in this: c/SYSTEM_APART.c
@@ -134,6 +137,11 @@ def _sizes(sizes, label="{:,} timers", **options):
     return {label.format(n): {"n": n, **options} for n in sizes}
 
 
+def _dense(leads, **options):
+    """The deadlines count from `lead_ms` after the start, when each system has started all timers."""
+    return {f"{n:,} timers": {"n": n, "lead_ms": lead, **options} for n, lead in leads.items()}
+
+
 CASES = [
     Case(
         "soon-chain",
@@ -215,6 +223,26 @@ CASES = [
         {"2,000 timers": {"n": 2_000, "spin_us": 200}},
         {"100 timers": {"n": 100, "spin_us": 200}},
         systems=("ringloop-c", "ringloop-so", "ringloop-rust", "clock_nanosleep"),
+    ),
+    Case(
+        "dense",
+        "many timers at random deadlines within 1 s: what they cost, and how late they are",
+        "dense",
+        (
+            Figure("cpu", "CPU ns a timer", _each("cpu_ns")),
+            Figure("mean", "mean µs late", _scaled("mean_ns", 1e3)),
+            Figure("p99", "p99 µs late", _scaled("p99_ns", 1e3)),
+            Figure("max", "max µs late", _scaled("max_ns", 1e3)),
+            Figure("early", "early", _scaled("early")),
+            Figure("sleeps", "sleeps", _scaled("sleeps")),
+        ),
+        _dense({1_000: 100, 100_000: 500, 1_000_000: 3_000}, span_ms=1000),
+        _dense({100: 100, 10_000: 200}, span_ms=100),
+        systems=(
+            *("ringloop-exact", "ringloop-c", *(f"ringloop-{us}us" for us in SLACKS)),
+            *("libuv", "libev", "libevent", "glib", "tokio"),
+        ),
+        curve=True,
     ),
     Case(
         "idle",

@@ -4,13 +4,14 @@ import math
 import textwrap
 from html import escape
 
+from .cases import REFERENCE
 from .report import TITLES, number
 from .systems import SYSTEMS
 
 WIDTH = 860
 LEFT, RIGHT = 190, 130  # of the bars; names to the left, figures to the right
 ROW = 24
-OURS, THEIRS = "#c2410c", "#94a3b8"
+OURS, EXACT, THEIRS = "#c2410c", "#78350f", "#94a3b8"
 # Of the lines: a system has the same one in every plot.
 _PALETTE = "#c2410c #f59e0b #2563eb #16a34a #9333ea #0891b2 #db2777 #65a30d #475569 #7f1d1d".split()
 COLOURS = dict(zip((system.name for system in SYSTEMS if not system.only and not system.extra), _PALETTE))
@@ -81,7 +82,8 @@ def _head(picture, result):
     picture.text(20, 30, f"{case.name}: {case.work}", "title")
     picture.text(20, 50, f"{head['date']}, {head['machine']}. {head['command']}", "small")
     better = "More" if case.figures[0].more else "Less"
-    median = "One round." if head["rounds"] == "1" else f"Median of {head['rounds']} rounds, marks from min to max."
+    marks = "" if case.curve else ", marks from min to max"
+    median = "One round." if head["rounds"] == "1" else f"Median of {head['rounds']} rounds{marks}."
     picture.text(20, 66, f"{median} {better} is better.", "small")
     return 76
 
@@ -161,7 +163,7 @@ def _lines(picture, y, figure, title, points):
     order = sorted(series, key=lambda name: up(series[name][-1][1][0]))
     heights = _apart([up(series[name][-1][1][0]) for name in order], 15)
     for name, label in zip(order, heights):
-        colour = COLOURS.get(name, OURS)
+        colour = COLOURS.get(name, EXACT)
         width = 3 if name.startswith("ringloop") else 1.5
         line = " ".join(f"{across(n):.1f},{up(found[0]):.1f}" for n, found in series[name])
         picture.draw(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="{width}"/>')
@@ -180,6 +182,48 @@ def _lines(picture, y, figure, title, points):
     return _left_out(picture, y, {name: entry for name, entry in notes.items() if name not in series})
 
 
+def _logarithmic(values, start, end):
+    """A scale that fits the values, with ticks at 1, 2 and 5 of each power of ten."""
+    scale = Scale([1, 1000], start, end)
+    scale.low, scale.high = min(values) / 1.8, max(values) * 1.3
+    powers = range(math.floor(math.log10(scale.low)), math.ceil(math.log10(scale.high)))
+    ticks = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
+    scale.ticks = [tick for tick in ticks if scale.low <= tick <= scale.high]
+    return scale
+
+
+def _curve(picture, y, figures, label, entries):
+    """The first figure against the second, log-log: ringloop's slacks as a curve, the others as points."""
+    left, right, top, bottom = 70, WIDTH - 100, y + 34, y + 334
+    places = {name: (entry.found[1][0], entry.found[0][0]) for name, entry in entries.items() if entry.found[0]}
+    if not places:
+        return y
+    across = _logarithmic([late for late, _ in places.values()], left, right)
+    up = _logarithmic([cost for _, cost in places.values()], bottom, top)
+    picture.text(20, y + 18, label, "label")
+    picture.text(WIDTH - 20, y + 18, f"{figures[0].title} against {figures[1].title}, logarithmic scales", "small", "end")
+    for tick in across.ticks:
+        picture.line(across(tick), top, across(tick), bottom, "grid")
+        picture.text(across(tick), bottom + 16, _tick(tick), "small", "middle")
+    for tick in up.ticks:
+        picture.line(left, up(tick), right, up(tick), "grid")
+        picture.text(left - 6, up(tick) + 4, _tick(tick), "small", "end")
+    curve = [place for name, place in places.items() if name.startswith("ringloop") and name != REFERENCE]
+    line = " ".join(f"{across(late):.1f},{up(cost):.1f}" for late, cost in curve)
+    picture.draw(f'<polyline points="{line}" fill="none" stroke="{OURS}" stroke-width="2"/>')
+    for name, (late, cost) in places.items():
+        x, height, colour = across(late), up(cost), COLOURS.get(name, OURS)
+        radius = 7 if name == REFERENCE else 4
+        picture.draw(f'<circle cx="{x:.1f}" cy="{height:.1f}" r="{radius}" fill="{colour}"/>')
+        if name == REFERENCE:
+            picture.text(x + 10, height - 7, "ringloop, default", "label")
+        elif name.startswith("ringloop"):
+            picture.text(x - 4, height + 16, TITLES[name].rpartition(", ")[2].rstrip(")"), "small", "end")
+        else:
+            picture.draw(f'<text x="{x + 8:.1f}" y="{height - 5:.1f}" style="fill:{colour}">{TITLES[name]}</text>')
+    return _left_out(picture, bottom + 36, entries)
+
+
 def draw(result):
     """The whole picture of one case, as text."""
     picture, figures = Picture(), result.case.figures
@@ -194,6 +238,6 @@ def draw(result):
             y = _lines(picture, y, figures[0], title, points)
     else:
         for label, entries in result.points.items():
-            y = _bars(picture, y, figures, label, entries)
+            y = (_curve if result.case.curve else _bars)(picture, y, figures, label, entries)
     picture.height = y + 6
     return picture.svg()

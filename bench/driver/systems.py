@@ -19,8 +19,16 @@ TASKS = ("task-spawn", "task-yield", "task-sleep", "task-channel")
 RUNTIME = (*TASKS, "echo")
 
 
+# ringloop's slack in the case "dense", in µs.
+SLACKS = {50: "50 µs", 100: "100 µs", 200: "200 µs", 500: "500 µs", 1000: "1 ms", 2000: "2 ms", 5000: "5 ms", 10000: "10 ms"}
+
 SYSTEMS = [
     System("ringloop-c", "ringloop (C)", "c", "ringloop"),
+    System("ringloop-exact", "ringloop (C, exact)", "c", "ringloop", "", {"exact": 1}, ("timers-N", "lateness", "dense")),
+    *(
+        System(f"ringloop-{us}us", f"ringloop (C, {words})", "c", "ringloop", "", {"slack_us": us}, ("dense",))
+        for us, words in SLACKS.items()
+    ),
     System("ringloop-so", "ringloop (C, shared)", "c", "ringloop-so", extra=True),
     System("ringloop-spin", "ringloop (C, spin)", "c", "ringloop", options={"spin_us": 50}, only=("posts", "token")),
     System("ringloop-rust", "ringloop (Rust)", "rust", "bench-ringloop"),

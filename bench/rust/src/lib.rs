@@ -150,8 +150,14 @@ impl Used {
     pub fn report_late(&self, mut late: Vec<u64>, early: u64) {
         late.sort_unstable();
         let (count, at) = (late.len(), |part: usize| late[late.len() * part / 100]);
-        let more: [(&str, &dyn Display); 3] =
-            [("p50_ns", &at(50)), ("p99_ns", &at(99)), ("early", &early)];
+        let mean = late.iter().sum::<u64>() / count as u64;
+        let more: [(&str, &dyn Display); 5] = [
+            ("p50_ns", &at(50)),
+            ("p99_ns", &at(99)),
+            ("early", &early),
+            ("mean_ns", &mean),
+            ("max_ns", &late[count - 1]),
+        ];
         self.report_with(count as u64, &more);
     }
 
@@ -235,6 +241,12 @@ impl Lateness {
         self.early += u64::from(now < self.when);
         self.late.push(now.saturating_duration_since(self.when).as_nanos() as u64);
         self.late.len() < self.wanted
+    }
+
+    /// The same for a timer of the case "dense", which has many at once.
+    pub fn fired_at(&mut self, when: Instant) -> bool {
+        self.when = when;
+        self.fired()
     }
 
     pub fn report(&mut self) {

@@ -9,8 +9,9 @@ use ringloop_bench::*;
 
 fn new_loop() -> Loop {
     let spin = Duration::from_micros(option("spin_us"));
-    let slack = Duration::from_micros(option("slack_us"));
-    must(Loop::builder().spin(spin).slack(slack).build())
+    let (slack, exact) = (Duration::from_micros(option("slack_us")), option("exact") == 1);
+    let builder = Loop::builder().spin(spin);
+    must(if exact || slack > Duration::ZERO { builder.slack(slack) } else { builder }.build())
 }
 
 #[track_caller]

@@ -4,6 +4,7 @@
 //! that fires. A timer that is cancelled or moved is a `Sleep` that was polled once, as `timeout()`
 //! and `select!` do: cheaper than a task.
 
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -203,6 +204,33 @@ fn lateness() {
     });
 }
 
+thread_local!(static DENSE: RefCell<Lateness> = RefCell::new(Lateness::begin()));
+
+fn dense() {
+    let (wanted, span, lead) =
+        (option("n"), option("span_ms"), Duration::from_millis(option("lead_ms")));
+    let mut random = Random::new();
+    runtime().block_on(async {
+        DENSE.with(|_| ());
+        let base = Instant::now() + lead;
+        for _ in 0..wanted {
+            let when = base + random.delay(span, false);
+            tokio::spawn(async move {
+                STARTED.store(STARTED.load(Relaxed) + 1, Relaxed);
+                if STARTED.load(Relaxed) == wanted {
+                    check(Instant::now() <= base, "lead_ms is too short");
+                }
+                sleep_until(when).await;
+                if !DENSE.with_borrow_mut(|late| late.fired_at(when.into_std())) {
+                    LAST.notify_one();
+                }
+            });
+        }
+        LAST.notified().await;
+        DENSE.with_borrow_mut(Lateness::report);
+    });
+}
+
 fn idle() {
     let (pending, mut random) = (option("pending"), Random::new());
     runtime().block_on(async {
@@ -302,5 +330,6 @@ impl threads::Remote for Sender {
 fn main() {
     let more =
         if option("mpsc") == 1 { threads::cases::<Mpsc>() } else { threads::cases::<Tokio>() };
-    ringloop_bench::main(&loop_cases!(), &more);
+    let cases = [&loop_cases!()[..], &[("dense", dense)]].concat();
+    ringloop_bench::main(&cases, &more);
 }
