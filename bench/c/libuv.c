@@ -269,7 +269,7 @@ struct peer {
     uv_loop_t *loop;
     uv_async_t wake;
     struct queue queue;
-    bool allocates;
+    bool allocates, each;
 };
 
 static void posted(uv_async_t *wake)
@@ -288,6 +288,7 @@ static struct peer *peer_new(void)
     peer->wake.data = peer;
     queue_init(&peer->queue);
     peer->allocates = bench_option("allocate");
+    peer->each = bench_option("each");
     return peer;
 }
 
@@ -299,7 +300,7 @@ static void run_allocated(void *arg)
     call.callback(call.arg);
 }
 
-/* allocate=1: a post is an allocation, as where it carries something. */
+/* allocate=1: a post is an allocation, as where it carries something. each=1: a send for each post. */
 static void peer_post(struct peer *peer, void (*callback)(void *arg), void *arg)
 {
     if (peer->allocates) {
@@ -309,7 +310,7 @@ static void peer_post(struct peer *peer, void (*callback)(void *arg), void *arg)
         callback = run_allocated;
         arg = call;
     }
-    if (queue_push(&peer->queue, callback, arg)) must(uv_async_send(&peer->wake));
+    if (queue_push(&peer->queue, callback, arg) || peer->each) must(uv_async_send(&peer->wake));
 }
 
 static void peer_run(struct peer *peer)

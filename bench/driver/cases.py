@@ -279,6 +279,22 @@ CASES = [
         _posts(20_000, (1, 100, 1_000_000)),
     ),
     Case(
+        "flood",
+        "other threads post callbacks without waiting, while the loop runs them",
+        "posts",
+        _cost("post"),
+        {
+            f"{threads} thread{'s' * (threads > 1)} x {4_000_000 // threads:,}": {
+                "n": 4_000_000 // threads,
+                "batch": 4_000_000 // threads,
+                "threads": threads,
+            }
+            for threads in (1, 4)
+        },
+        {"1 thread x 100,000": {"n": 100_000, "batch": 100_000, "threads": 1}},
+        systems=("ringloop-c", "ringloop-rust", "libuv", "libuv-each", "libev", "libevent", "tokio-mpsc"),
+    ),
+    Case(
         "post-latency",
         "from a post by another thread to its callback, on a loop that sleeps",
         "post-latency",
