@@ -134,6 +134,7 @@ impl Builder {
             current: Cell::new(None),
             stopping: Cell::new(false),
             breaking: Cell::new(false),
+            flood: Default::default(),
             slow: SlowWatch::new(inspect::debug_mode(), trace),
             exception_handler: Handler::default(),
             #[cfg(feature = "capi")]

@@ -77,6 +77,7 @@ pub struct Loop {
     stopping: Cell<bool>,
     breaking: Cell<bool>,
     slow: SlowWatch,
+    flood: flood::Flood,
     exception_handler: Handler<ExceptionHandler>,
     #[cfg(feature = "capi")]
     raw: raw::Raw,
@@ -189,6 +190,7 @@ pub(crate) mod close;
 mod control;
 mod dispatch;
 mod embed;
+mod flood;
 mod handler;
 #[cfg(feature = "capi")]
 #[allow(unsafe_code)]

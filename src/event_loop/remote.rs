@@ -116,6 +116,7 @@ impl Loop {
             |schedule: &mut Schedule, ticket, post| self.executor.take(schedule, ticket, post);
         let mut census = Census::default();
         let came = shared.inbox.take(|post| census.count(post));
+        self.flood.took(census.len());
         let collected = schedule.collect_posts(came, census, time_of, done);
         let collected = collected.and_then(|()| shared.collect_signals(schedule));
         let collected = collected.and_then(|()| self.executor.collect(schedule));

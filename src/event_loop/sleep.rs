@@ -53,7 +53,7 @@ impl Loop {
         } else {
             limit
         };
-        if limit == 0 || self.must_not_sleep(schedule) {
+        if limit == 0 || self.is_busy(schedule) || self.finds_posts(kernel) {
             kernel.submit()?;
             return Ok(Waiting { interrupted: false, now: None });
         }
@@ -93,10 +93,21 @@ impl Loop {
 
     #[inline]
     fn must_not_sleep(&self, schedule: &Schedule) -> bool {
-        self.stopping.get()
-            || self.breaking.get()
-            || schedule.is_ready()
-            || self.shared.inbox.has_posts()
+        self.is_busy(schedule) || self.shared.inbox.has_posts()
+    }
+
+    #[inline]
+    fn is_busy(&self, schedule: &Schedule) -> bool {
+        self.stopping.get() || self.breaking.get() || schedule.is_ready()
+    }
+
+    /// Looks for posts; in a flood, lets some gather before.
+    #[inline]
+    fn finds_posts(&self, kernel: &mut Kernel) -> bool {
+        if self.flood.is_due() && !kernel.has_completions() {
+            self.flood.pause();
+        }
+        self.shared.inbox.has_posts()
     }
 
     /// The time on CLOCK_MONOTONIC at which a timer ends the sleep: `slack` later than its

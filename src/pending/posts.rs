@@ -176,6 +176,10 @@ pub(crate) struct Census {
 }
 
 impl Census {
+    pub(crate) fn len(&self) -> u32 {
+        self.count
+    }
+
     #[inline]
     pub(crate) fn count<L: 'static>(&mut self, post: &Head<L>) {
         self.count += 1;
