@@ -107,7 +107,7 @@ static int on_interest(CURL *transfer, curl_socket_t fd, int what, void *arg, vo
 
     (void)transfer;
     if (what == CURL_POLL_REMOVE) {
-        /* curl may close it now: the kernel lets go first, so that the server sees the end. */
+        /* curl may close it now: the kernel releases it first, so that the server sees the end. */
         expect(loop_forget_fd(client->loop, fd));
         free(watcher);
         return 0;

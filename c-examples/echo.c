@@ -29,7 +29,7 @@ enum {
     MAX_PIECES = 4          /* with so many pieces to be sent, a connection receives no more for the time being */
 };
 
-/* What has come and is to be sent: a buffer that is kept, or a copy. */
+/* Received data that is to be sent: a buffer that is kept, or a copy. */
 struct piece {
     struct piece *next;
     const void *data;
@@ -155,7 +155,7 @@ static void received(loop_t *loop, int32_t result, const void *data, uint32_t fl
     if (result > 0) {
         add_piece(connection, data, (size_t)result);
         if (connection->pieces == 1) send_first(loop, connection);
-        /* It goes on when these have been sent. */
+        /* Receiving continues when these have been sent. */
         if (connection->pieces >= MAX_PIECES) loop_cancel(loop, connection->receiving);
     }
     if (!(flags & LOOP_MORE)) {

@@ -23,7 +23,7 @@ static void expect(int64_t result)
     }
 }
 
-/* What nobody should do in a callback: it keeps the whole loop waiting. */
+/* A callback should not do this: it delays the whole loop. */
 static void hold_up(loop_t *loop, uint64_t duration)
 {
     uint64_t end = loop_time(loop) + duration;

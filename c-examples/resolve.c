@@ -82,7 +82,7 @@ static void on_ready(loop_t *loop, int fd, uint32_t events, void *arg)
 
 /*
  * c-ares calls this from inside of ares_process_fd() and others. It says little: when it opens a socket, when it has
- * something to write on it, and with neither when it closes it right after. The kernel lets go of it in each case, which
+ * something to write on it, and with neither when it closes it right after. The kernel releases it in each case, which
  * ends the watcher as well.
  */
 static void on_socket(void *arg, ares_socket_t fd, int readable, int writable)

@@ -72,7 +72,7 @@ static void ringloop_hiredis_del_write(void *arg)
     ringloop_hiredis_want(adapter, adapter->events & ~(uint32_t)POLLOUT);
 }
 
-/* hiredis closes the socket right after this: the kernel lets go of it first, so that the server sees the end. */
+/* hiredis closes the socket right after this: the kernel releases it first, so that the server sees the end. */
 static void ringloop_hiredis_cleanup(void *arg)
 {
     struct ringloop_hiredis *adapter = arg;

@@ -72,7 +72,7 @@ static void post(const struct worker *worker, loop_callback_t callback, unsigned
     if (!note) abort();
     note->percent = percent;
     note->primes = primes;
-    /* What is refused stays ours: the loop may have been closed by now. */
+    /* A refused argument stays ours: the loop may have been closed by now. */
     if (loop_remote_call_soon(worker->remote, callback, note, free) < 0) free(note);
 }
 

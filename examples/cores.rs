@@ -11,7 +11,7 @@ use ringloop::{DetachedLoop, Loop, Remote};
 const PIECES: u64 = 8;
 const ROUNDS: u64 = 1000;
 
-/// What the loop of one processor knows: the loops of all, and how many pieces it has handled.
+/// The data of the loop of one processor: the loops of all, and the number of pieces that it has handled.
 struct Core {
     number: usize,
     all: Vec<Remote>,

@@ -85,7 +85,7 @@ async fn run(port: u16) -> ringloop::Result<()> {
                 let (serving, alive) =
                     (serve(stream, Rc::clone(&requests), told_to_end.clone()), Rc::clone(&alive));
                 drop(task::spawn(async move {
-                    // What the client has done wrong is its own affair.
+                    // Errors of the client end only its connection.
                     let _ = serving.await;
                     drop(alive);
                 })?);

@@ -1,5 +1,5 @@
 /*
- * What the C programs share: options, the clocks, random numbers that are the same everywhere, and the line of JSON
+ * Shared by the C programs: options, the clocks, random numbers that are the same everywhere, and the line of JSON
  * that each run prints. rust/src/lib.rs and python/loops.py do the same in their languages.
  */
 #ifndef BENCH_H
@@ -28,7 +28,7 @@
 #define NS_PER_S UINT64_C(1000000000)
 #define AN_HOUR (3600 * NS_PER_S)
 
-/* How many operations a case does between two iterations of the loop, where the work is not done by callbacks. */
+/* The number of operations between two iterations of the loop, where the work is not done by callbacks. */
 #define BATCH 1000
 
 static inline void bench_fail(const char *what)

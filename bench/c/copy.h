@@ -1,5 +1,5 @@
 /*
- * What the programs of the case "copy" share: a source of mib=N MiB, which each run writes anew and which is in the page
+ * For the programs of the case "copy": a source of mib=N MiB, which each run writes anew and which is in the page
  * cache then; a destination that is not there; and a comparison of the two, after the measured part. Both are in the
  * current folder, and are removed at the end.
  */
@@ -69,7 +69,7 @@ static inline void copy_begin(void)
     atexit(copy_remove);
     alarm(COPY_PATIENCE);
     fd = copy_write(COPY_SOURCE);
-    /* What the kernel would write to the disk by and by, it writes now, and not while others are measured. */
+    /* The kernel writes its cache to the disk now, not while others are measured. */
     bench_must(fsync(fd), "fsync");
     close(fd);
     /*

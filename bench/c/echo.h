@@ -1,5 +1,5 @@
 /*
- * What the servers of the case "echo" share. A server listens on a loopback port that the kernel chooses, says which in
+ * Shared by the servers of the case "echo". A server listens on a loopback port that the kernel chooses, says which in
  * one line of JSON, sends back what comes, and ends when its last connection has been closed. echo_load.c is the other
  * side; it watches the server's CPU time from there.
  */

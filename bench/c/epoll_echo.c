@@ -3,7 +3,7 @@
 
 #include <sys/epoll.h>
 
-/* What could not be sent at once waits here; a connection has a buffer only then. */
+/* Data that could not be sent at once waits here; a connection has a buffer only then. */
 struct connection {
     int fd;
     char *rest;

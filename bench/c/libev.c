@@ -149,7 +149,7 @@ static void timers_cancel(void)
     bench_report(batches * BATCH, "");
 }
 
-/* ev_timer_again() restarts with the repeat interval, so a timer that shall fire once stops itself. */
+/* ev_timer_again() restarts with the repeat interval, so a timer that must fire once stops itself. */
 static void timed_out(struct ev_loop *loop, ev_timer *timer, int events)
 {
     (void)events;

@@ -3,7 +3,7 @@
 
 #include <ev.h>
 
-/* What could not be sent at once waits in `rest`, which is there only then. */
+/* Data that could not be sent at once waits in `rest`, which exists only then. */
 struct connection {
     ev_io io;
     char *rest;

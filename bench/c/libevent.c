@@ -85,7 +85,7 @@ static void again(evutil_socket_t fd, short events, void *base)
         must(event_base_loopbreak(base));
 }
 
-/* What a callback activates runs in the same iteration, unless the number of callbacks an iteration is limited. */
+/* An event that a callback activates runs in the same iteration, unless the number of callbacks an iteration is limited. */
 static struct event_base *new_fair_base(void)
 {
     struct event_config *config = event_config_new();

@@ -34,7 +34,7 @@ struct connection {
 static struct io_uring ring;
 static struct io_uring_buf_ring *buffer_ring;
 static char *buffers;
-/* What is in each buffer. */
+/* The content of each buffer. */
 static struct piece pieces[BUFFERS];
 static struct connection *hungry;
 static uint64_t open_connections;
@@ -58,7 +58,7 @@ static struct io_uring_sqe *next_sqe(void)
     return sqe;
 }
 
-/* What stands in user_data: filling an SQE clears it, so this comes last. */
+/* The content of user_data: filling an SQE clears it, so this comes last. */
 static void name(struct io_uring_sqe *sqe, void *data, enum what what)
 {
     io_uring_sqe_set_data64(sqe, (uintptr_t)data | what);

@@ -145,7 +145,7 @@ static void timers_cancel(void)
     bench_report(batches * BATCH, "");
 }
 
-/* uv_timer_again() restarts with the repeat interval, so a timer that shall fire once stops itself. */
+/* uv_timer_again() restarts with the repeat interval, so a timer that must fire once stops itself. */
 static void timed_out(uv_timer_t *timer)
 {
     fired++;

@@ -387,7 +387,7 @@ CASES = [
 
 @dataclass(frozen=True)
 class Limit:
-    """What is too much for some systems: they get `most` of `option`, or are left out where that says nothing."""
+    """A limit of some systems: they get `most` of `option`, or are left out where that would show nothing."""
 
     cases: str
     systems: str
@@ -417,7 +417,7 @@ LIMITS = [
 
 
 def options_for(case, system, options):
-    """What `system` is asked to do, what of it is less than for the others, or why it is left out."""
+    """The options of `system`, those that are less than for the others, or the reason why it is left out."""
     wanted, less = options | system.options, {}
     for limit in LIMITS:
         if case.name not in limit.cases.split() or system.name not in limit.systems.split():

@@ -33,7 +33,7 @@ def run(system, case, options):
 
 
 def _answer(command, **how):
-    """What a program says when it ends."""
+    """The answer of a program when it ends."""
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, **how

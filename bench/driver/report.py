@@ -48,7 +48,7 @@ def _summary(values):
 
 
 def row(case, options, runs, note):
-    """What the runs of one system come to; `runs` are the answers of its program."""
+    """The summary of the runs of one system; `runs` are the answers of its program."""
     return Row([_summary([figure.value(run, options) for run in runs]) for figure in case.figures], note)
 
 

@@ -24,12 +24,12 @@ LIBRARIES = {
     "libglib2.0-dev": ("glib.h", "glib-2.0"),
     "liburing-dev": ("liburing.h", "liburing"),
 }
-# What a Rust static library needs from the system.
+# System libraries that a Rust static library needs.
 NATIVE = ["-lgcc_s", "-lpthread", "-lm", "-ldl"]
 
 
 def run(command, log=None, **how):
-    """Whether it succeeded; what it says goes to a file, and is shown when it failed."""
+    """Whether the command succeeded; its output goes to a file, and is shown after a failure."""
     log = log or BUILD / "build.log"
     with open(log, "w", encoding="utf-8") as output:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, **how)
@@ -58,7 +58,7 @@ def _has(package):
 
 
 def _flags(which, package):
-    """What the compiler (--cflags) and the linker (--libs) are told for a package, which may be none."""
+    """The flags of the compiler (--cflags) and the linker (--libs) for a package, which may be none."""
     if package == "libev-dev":  # unknown to pkg-config
         return ["-lev"] if which == "--libs" else []
     _, name = LIBRARIES.get(package, ("", ""))
@@ -94,7 +94,7 @@ def program(system, case):
 
 
 def label(system, case):
-    """What a system is called where it is left out: one of its programs may build, and another one not."""
+    """The name of a system that is left out: one of its programs may build, and another one not."""
     return f"{system.name} in {case.name}" if case.apart else system.name
 
 

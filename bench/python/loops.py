@@ -16,7 +16,7 @@ import time
 AN_HOUR = 3600
 # The processors that the process may use.
 ALLOWED = sorted(os.sched_getaffinity(0))
-# How many operations a case does in one iteration of the loop, where the work is not done by callbacks.
+# The number of operations in one iteration of the loop, where the work is not done by callbacks.
 BATCH = 1000
 
 

@@ -31,7 +31,7 @@ fn prepare() {
     unsafe { libc::alarm(PATIENCE) };
 }
 
-/// What every server begins with: a listening socket, whose port has been said.
+/// The beginning of every server: a listening socket, whose port has been printed.
 pub fn listen() -> TcpListener {
     prepare();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a loopback port");

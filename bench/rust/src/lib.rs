@@ -11,7 +11,7 @@ pub mod tasks;
 pub mod threads;
 
 pub const AN_HOUR: Duration = Duration::from_secs(3600);
-/// How many operations a case does between two iterations of the loop, where the work is not done
+/// The number of operations between two iterations of the loop, where the work is not done
 /// by callbacks.
 pub const BATCH: u64 = 1000;
 
@@ -124,7 +124,7 @@ impl Measure {
     }
 }
 
-/// What was used; prints itself.
+/// The resources that were used; prints itself.
 #[derive(Default)]
 pub struct Used {
     sleeps: u64,
@@ -177,7 +177,7 @@ pub fn last_of_rounds(mut round: impl FnMut() -> Used) -> Used {
     round()
 }
 
-/// What the process occupies, and what malloc has handed out.
+/// The resident memory of the process, and the memory that malloc has returned.
 pub struct Memory {
     rss: i64,
     heap: i64,

@@ -18,7 +18,7 @@ pub trait Peer: 'static {
     /// Runs a task, and what it starts, to its end, on a runtime of its own.
     fn run(task: impl Future<Output = u64> + 'static);
     fn spawn(task: impl Future<Output = u64> + 'static) -> Self::Handle;
-    /// What a task has returned, when it has been joined.
+    /// The result of a task that has been joined.
     fn number(joined: <Self::Handle as Future>::Output) -> u64;
     fn yield_now() -> impl Future<Output = ()>;
     fn now() -> Self::Time;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::{Measure, Random, check, clock, option};
 
-/// What other threads have of a loop.
+/// The handle of a loop for other threads.
 pub trait Remote: Clone + Send + Sync + 'static {
     /// Posts a callback.
     fn post(&self, callback: impl FnOnce() + Send + 'static);

@@ -35,7 +35,7 @@ fn runtime() -> Runtime {
     builder.build().expect("a runtime")
 }
 
-/// What each task does at its end; the last one wakes the main task.
+/// Counts the end of a task; the last one wakes the main task.
 fn count(wanted: u64) {
     FIRED.store(FIRED.load(Relaxed) + 1, Relaxed);
     if FIRED.load(Relaxed) == wanted {
