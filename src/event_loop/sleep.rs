@@ -170,7 +170,7 @@ impl Loop {
             if !interrupted && !has_come {
                 now = self.spin(kernel, now, until);
             }
-            let is_due = timer.time != FOREVER && {
+            let is_due = !is_virtual && schedule.has_timers() && {
                 if would_sleep && !is_wanted && !interrupted && !has_come {
                     schedule.slept(asleep, timer, now);
                 }
