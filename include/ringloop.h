@@ -13,7 +13,7 @@
  *
  * Compile with `pkg-config --cflags --libs ringloop`.
  *
- * What holds for all functions:
+ * Rules for all functions:
  *
  *   Errors    An int or a loop_handle_t that is negative is -errno. An int for which nothing else
  *             is said is 0 on success. loop_strerror() names an error. loop_last_error() gives a
@@ -446,8 +446,8 @@ loop_handle_t loop_call_at(loop_t *loop, uint64_t when_ns, loop_callback_t callb
  * leaves out calls for which it is too late; loop_skipped() counts them. Inside the callback the
  * handle is live, and loop_when() gives the time of the next call.
  *
- * Returns a handle, or -EINVAL the period is 0, or a pointer is NULL; -ENOMEM, -ESHUTDOWN, -EPERM,
- * -EOWNERDEAD. O(1). The loop's thread.
+ * Returns a handle, or -EINVAL the period is 0, or `loop` or `callback` is NULL; -ENOMEM,
+ * -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1). The loop's thread.
  */
 loop_handle_t loop_call_every(loop_t *loop, uint64_t period_ns, loop_callback_t callback, void *arg);
 
@@ -681,8 +681,9 @@ typedef void (*loop_fd_callback_t)(loop_t *loop, int fd, uint32_t events, void *
  * file that has the number now. The behaviour is never undefined.
  *
  * Returns a handle, or -EBADF `fd` is not open; -EPERM `fd` is a file or a directory, as with
- * epoll; -EINVAL the events have a bit that poll(2) does not have, or a pointer is NULL; -ENOMEM,
- * -ESHUTDOWN, -EPERM, -EOWNERDEAD. About 1.3 us for a query to epoll. The loop's thread.
+ * epoll; -EINVAL the events have a bit that poll(2) does not have, or `loop` or `callback` is
+ * NULL; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. About 1.3 us for a query to epoll. The loop's
+ * thread.
  */
 loop_handle_t loop_watch_fd(loop_t *loop, int fd, uint32_t events, loop_fd_callback_t callback, void *arg);
 
@@ -1249,8 +1250,8 @@ typedef void (*loop_signal_callback_t)(loop_t *loop, int signum, void *arg);
  * some microseconds.
  *
  * Returns a handle, or -EINVAL the signal cannot be caught, or is SIGSEGV, SIGBUS, SIGFPE or
- * SIGILL, or a pointer is NULL; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. Two system calls at
- * most. The loop's thread.
+ * SIGILL, or `loop` or `callback` is NULL; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. Two system
+ * calls at most. The loop's thread.
  */
 loop_handle_t loop_add_signal_handler(loop_t *loop, int signum, loop_signal_callback_t callback, void *arg);
 
@@ -1272,10 +1273,10 @@ typedef void (*loop_child_callback_t)(loop_t *loop, pid_t pid, int wait_status, 
  * or block SIGCHLD. If SIGCHLD is ignored, the wait status is -1.
  *
  * Returns a handle, or -ECHILD `pid` is no child of this process, or was already waited for;
- * -EINVAL `pid` is not positive, or a pointer is NULL; -EAGAIN the kernel accepts no submissions
- * at the moment; -EMFILE, -ENFILE no descriptor is left; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD.
- * Two system calls, and a descriptor until the child has ended or the watcher is cancelled. The
- * loop's thread.
+ * -EINVAL `pid` is not positive, or `loop` or `callback` is NULL; -EAGAIN the kernel accepts no
+ * submissions at the moment; -EMFILE, -ENFILE no descriptor is left; -ENOMEM, -ESHUTDOWN, -EPERM,
+ * -EOWNERDEAD. Two system calls, and a descriptor until the child has ended or the watcher is
+ * cancelled. The loop's thread.
  */
 loop_handle_t loop_watch_child(loop_t *loop, pid_t pid, loop_child_callback_t callback, void *arg);
 
@@ -1304,10 +1305,10 @@ typedef void (*loop_addrinfo_callback_t)(loop_t *loop, int status, struct addrin
 
 /**
  * Runs `work` on another thread, and `done` on the loop's thread after the work has returned; both
- * get `arg`. The function is for work that blocks or takes long. What the work has posted to the
- * loop runs before `done`, so that `done` may free it. The loop starts threads when they are
- * needed, up to options.executor_threads. Work that finds no free thread waits. The threads block
- * all signals, and end when the loop is closed.
+ * get `arg`. The function is for work that blocks or takes long. Posts that the work makes to the
+ * loop without a delay run before `done`, so that `done` may free the `arg` of these posts. The
+ * loop starts threads when they are needed, up to options.executor_threads. Work that finds no
+ * free thread waits. The threads block all signals, and end when the loop is closed.
  *
  * loop_cancel() is a request, as for operations. Work that has not begun never runs, and `done`
  * gets -ECANCELED. Work that has begun runs to its end. `done` is called once, unless the loop is

@@ -8,7 +8,7 @@ pub(crate) type Words = Vec<String>;
 
 pub(crate) struct Header {
     pub(crate) version: String,
-    /// "What holds for all functions": a heading and its text.
+    /// "Rules for all functions": the headings and their texts.
     pub(crate) conventions: Vec<(String, String)>,
     /// The first has no title: what stands before the sections.
     pub(crate) sections: Vec<Section>,
@@ -242,7 +242,7 @@ fn comment<'a>(line: &'a str, lines: &mut impl Iterator<Item = &'a str>) -> Word
 fn conventions(prologue: &str) -> Vec<(String, String)> {
     let mut found: Vec<(String, String)> = Vec::new();
     let lines =
-        prologue.lines().skip_while(|line| !line.contains("What holds for all functions")).skip(1);
+        prologue.lines().skip_while(|line| !line.contains("Rules for all functions")).skip(1);
     for line in lines {
         let line = line.trim_start().trim_start_matches('*');
         let Some((heading, text)) = line.split_at_checked(13) else { continue };

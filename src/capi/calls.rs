@@ -76,8 +76,8 @@ pub unsafe extern "C" fn loop_call_at(
 /// leaves out calls for which it is too late; loop_skipped() counts them. Inside the callback the
 /// handle is live, and loop_when() gives the time of the next call.
 ///
-/// Returns a handle, or -EINVAL the period is 0, or a pointer is NULL; -ENOMEM, -ESHUTDOWN, -EPERM,
-/// -EOWNERDEAD. O(1). The loop's thread.
+/// Returns a handle, or -EINVAL the period is 0, or `loop` or `callback` is NULL; -ENOMEM,
+/// -ESHUTDOWN, -EPERM, -EOWNERDEAD. O(1). The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_call_every(
     r#loop: LoopPtr<'_>,

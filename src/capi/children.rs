@@ -27,10 +27,10 @@ pub type loop_child_callback_t = Option<
 /// or block SIGCHLD. If SIGCHLD is ignored, the wait status is -1.
 ///
 /// Returns a handle, or -ECHILD `pid` is no child of this process, or was already waited for;
-/// -EINVAL `pid` is not positive, or a pointer is NULL; -EAGAIN the kernel accepts no submissions
-/// at the moment; -EMFILE, -ENFILE no descriptor is left; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD.
-/// Two system calls, and a descriptor until the child has ended or the watcher is cancelled. The
-/// loop's thread.
+/// -EINVAL `pid` is not positive, or `loop` or `callback` is NULL; -EAGAIN the kernel accepts no
+/// submissions at the moment; -EMFILE, -ENFILE no descriptor is left; -ENOMEM, -ESHUTDOWN, -EPERM,
+/// -EOWNERDEAD. Two system calls, and a descriptor until the child has ended or the watcher is
+/// cancelled. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_watch_child(
     r#loop: LoopPtr<'_>,

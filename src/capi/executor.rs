@@ -38,10 +38,10 @@ pub type loop_addrinfo_callback_t = Option<
 >;
 
 /// Runs `work` on another thread, and `done` on the loop's thread after the work has returned; both
-/// get `arg`. The function is for work that blocks or takes long. What the work has posted to the
-/// loop runs before `done`, so that `done` may free it. The loop starts threads when they are
-/// needed, up to options.executor_threads. Work that finds no free thread waits. The threads block
-/// all signals, and end when the loop is closed.
+/// get `arg`. The function is for work that blocks or takes long. Posts that the work makes to the
+/// loop without a delay run before `done`, so that `done` may free the `arg` of these posts. The
+/// loop starts threads when they are needed, up to options.executor_threads. Work that finds no
+/// free thread waits. The threads block all signals, and end when the loop is closed.
 ///
 /// loop_cancel() is a request, as for operations. Work that has not begun never runs, and `done`
 /// gets -ECANCELED. Work that has begun runs to its end. `done` is called once, unless the loop is

@@ -13,7 +13,7 @@
  *
  * Compile with `pkg-config --cflags --libs ringloop`.
  *
- * What holds for all functions:
+ * Rules for all functions:
  *
  *   Errors    An int or a loop_handle_t that is negative is -errno. An int for which nothing else
  *             is said is 0 on success. loop_strerror() names an error. loop_last_error() gives a

@@ -24,8 +24,9 @@ pub type loop_fd_callback_t = Option<
 /// file that has the number now. The behaviour is never undefined.
 ///
 /// Returns a handle, or -EBADF `fd` is not open; -EPERM `fd` is a file or a directory, as with
-/// epoll; -EINVAL the events have a bit that poll(2) does not have, or a pointer is NULL; -ENOMEM,
-/// -ESHUTDOWN, -EPERM, -EOWNERDEAD. About 1.3 us for a query to epoll. The loop's thread.
+/// epoll; -EINVAL the events have a bit that poll(2) does not have, or `loop` or `callback` is
+/// NULL; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. About 1.3 us for a query to epoll. The loop's
+/// thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_watch_fd(
     r#loop: LoopPtr<'_>,

@@ -25,8 +25,8 @@ pub type loop_signal_callback_t =
 /// some microseconds.
 ///
 /// Returns a handle, or -EINVAL the signal cannot be caught, or is SIGSEGV, SIGBUS, SIGFPE or
-/// SIGILL, or a pointer is NULL; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. Two system calls at
-/// most. The loop's thread.
+/// SIGILL, or `loop` or `callback` is NULL; -ENOMEM, -ESHUTDOWN, -EPERM, -EOWNERDEAD. Two system
+/// calls at most. The loop's thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_add_signal_handler(
     r#loop: LoopPtr<'_>,
