@@ -17,13 +17,13 @@ use crate::pending::callback::Callable;
 use crate::pending::event::{Event, OpResult};
 use crate::pending::posts::{Open, Posted};
 
-/// A pointer to a function: NULL, or one that may be called with the `Arg` of the same call until
-/// what they are given for has ended.
+/// A pointer to a function: NULL, or a function that may be called with the `Arg` of the same call
+/// until the operation, timer or the like for which C passes them has ended.
 #[repr(transparent)]
 #[derive(Debug)]
 pub struct Function<'a, F>(F, PhantomData<&'a ()>);
 
-/// `void *`: what the functions of the same call get.
+/// `void *`: the argument of the functions of the same call.
 #[repr(transparent)]
 #[derive(Debug)]
 pub struct Arg<'a>(*mut c_void, PhantomData<&'a ()>);
@@ -34,33 +34,34 @@ impl<'a, F: Copy> Function<'a, Option<F>> {
         self.0.map(|function| Function(function, PhantomData)).ok_or(NULL_POINTER)
     }
 
-    /// The function, if it is not NULL, with what it gets.
+    /// The function, if it is not NULL, with its argument.
     pub(super) fn with(self, arg: &Arg<'a>) -> Result<CCallback<F>> {
-        // SAFETY: the function is not called again.
+        // SAFETY: `self` is consumed, so the function is bound only once.
         Ok(unsafe { self.get()?.bind(arg) })
     }
 }
 
 impl<'a, F: Copy> Function<'a, F> {
-    /// The function with what it gets.
+    /// The function with its argument.
     ///
     /// # Safety
-    /// They are bound for one thing, which has not ended as long as the callback is there.
+    /// They are bound for one operation, timer or the like, which has not ended while the callback
+    /// exists.
     pub(super) unsafe fn bind(&self, arg: &Arg<'a>) -> CCallback<F> {
         CCallback(self.0, arg.0)
     }
 }
 
-/// A C function, and the argument that it gets. It may be called as long as this is there.
+/// A C function and its argument. The function may be called while this value exists.
 #[derive(Debug)]
 pub(super) struct CCallback<F>(F, *mut c_void);
 
-/// C functions that get the loop and an argument, and what more they get.
+/// C functions that get the loop, up to three other values, and an argument.
 type Call = unsafe extern "C-unwind" fn(*mut loop_t, *mut c_void);
 type Call1<A> = unsafe extern "C-unwind" fn(*mut loop_t, A, *mut c_void);
 type Call2<A, B> = unsafe extern "C-unwind" fn(*mut loop_t, A, B, *mut c_void);
 type Call3<A, B, C> = unsafe extern "C-unwind" fn(*mut loop_t, A, B, C, *mut c_void);
-/// One that gets the argument alone.
+/// A C function that gets only the argument.
 pub(super) type Plain = unsafe extern "C-unwind" fn(*mut c_void);
 
 /// A C function whose address is known.
@@ -68,7 +69,7 @@ pub(super) trait Address: Copy + 'static {
     fn address(self) -> *mut c_void;
 }
 
-/// The call of a C function.
+/// Implements `call` and `Address` for a type of C functions.
 macro_rules! call {
     (
         [$($Type:ident),*] $Function:ty,
@@ -100,7 +101,7 @@ call!(
     |function, arg, lp: &Loop, a: A, b: B, c: C| function(as_c(lp), a, b, c, arg)
 );
 
-/// A C function that a loop calls back, and what it is told of an event.
+/// A C function that a loop calls. `tell` calls the function with values of the event.
 pub(super) trait Told: Address {
     fn tell(callback: &CCallback<Self>, lp: &Loop, event: &Event);
 }
@@ -165,7 +166,7 @@ impl<F: Address> CCallback<F> {
         Source::C(CFunction { address: self.0.address(), arg: self.1 })
     }
 
-    /// A closure that calls the function once, by which it is known.
+    /// A closure that calls the function once. The function is the source of the callback.
     pub(super) fn once(self, call: impl FnOnce(&Self, &Loop) + 'static) -> Result<Callback> {
         Callback::new(Prepared(self, call))
     }
@@ -217,7 +218,7 @@ pub(super) struct CPost<R> {
 // (`Function`).
 unsafe impl<R> Send for CPost<R> {}
 
-/// Posts a C function, with what `post` does.
+/// Posts a C function, as `Shared::post` does.
 pub(super) fn post<'a>(
     shared: &Shared,
     delay: Option<u64>,

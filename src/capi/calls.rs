@@ -228,7 +228,7 @@ pub unsafe extern "C" fn loop_on_release(
     status(r#loop.add(Ok(()), |lp, ()| {
         let handle = handle_from_c(handle);
         let Source::C(function) = lp.source(handle)? else { return Err(Error::STALE_HANDLE) };
-        // SAFETY: the hook gets the argument of the callback that it is given for.
+        // SAFETY: the argument is that of the callback of `handle`.
         lp.set_release(handle, unsafe { release.for_arg(function.arg) })
     }))
 }
@@ -254,7 +254,7 @@ pub unsafe extern "C" fn loop_add_hook(
     r#loop.schedule(callback.with(&arg), |lp, callback| lp.schedule_hook(point, callback.into()))
 }
 
-/// Asks for one number about a handle, and writes it to `out` if there is one.
+/// Asks for a number about a handle, and writes the number to `out` unless there is an error.
 fn ask(
     lp: ConstLoopPtr<'_>,
     handle: loop_handle_t,

@@ -60,7 +60,7 @@ pub unsafe extern "C" fn loop_run_in_executor(
     r#loop.schedule(args, |lp, (work, done)| lp.execute(Job::new(move || work.run())?, done.into()))
 }
 
-/// Work of C's, which may be done on any thread. The ABI lets a C++ exception arrive here, where it
+/// Work of C, which may run on any thread. The ABI permits a C++ exception to arrive here, where it
 /// aborts with a message (S30).
 struct CWork(CCallback<Plain>);
 
@@ -111,7 +111,7 @@ pub unsafe extern "C" fn loop_getaddrinfo(
     })
 }
 
-/// Of <netdb.h>, where _GNU_SOURCE is defined.
+/// <netdb.h> defines it only with _GNU_SOURCE.
 const EAI_CANCELED: c_int = -101;
 
 /// A copy of a name.

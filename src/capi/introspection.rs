@@ -1,4 +1,4 @@
-//! Seeing what happens: metrics, slow callbacks, walk.
+//! Introspection: metrics, slow callbacks, walk.
 
 use std::ffi::{c_int, c_void};
 use std::ptr;
@@ -30,7 +30,7 @@ pub const LOOP_KIND_CHILD: u32 = 9;
 /// A task of a program in Rust.
 pub const LOOP_KIND_TASK: u32 = 10;
 
-/// The kind as C knows it.
+/// The constant LOOP_KIND_* of a kind.
 const fn kind_to_c(kind: Kind) -> u32 {
     match kind {
         Kind::Call => LOOP_KIND_CALL,
@@ -218,7 +218,7 @@ pub unsafe extern "C" fn loop_walk(
     }))
 }
 
-/// The address and the argument of a C callback; nothing for a closure.
+/// The address and the argument of a C callback; NULL for a closure.
 fn address_and_arg(source: Source) -> (*mut c_void, *mut c_void) {
     match source {
         Source::C(function) => (function.address, function.arg),

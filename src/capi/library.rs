@@ -12,7 +12,7 @@ use crate::error::Error;
 
 thread_local!(static LAST_ERROR: Cell<&'static CStr> = const { Cell::new(c"") });
 
-/// Remembers the sentence of an error, and gives its number.
+/// Stores the sentence of an error for loop_last_error(), and returns -errno.
 #[cold]
 #[inline(never)]
 pub(super) fn fail(error: Error) -> c_int {
@@ -44,12 +44,12 @@ pub extern "C" fn loop_strerror(error: c_int) -> *const c_char {
 /// One more than the largest errno of Linux.
 const ERRNOS: usize = libc::EHWPOISON as usize + 1;
 
-/// Room for the words of the longest, which has 57 bytes, and a NUL.
+/// Space for the longest text, which has 57 bytes, and a NUL.
 const ROOM: usize = 64;
 
-/// Whether the words for an error have been written, and the words. Whoever asks for them first
-/// writes them, several threads the same: a lock would stay held in a child that is forked
-/// meanwhile (S33).
+/// Whether the text for an error has been written, and the text. The first request writes the text;
+/// several threads may write the same text at once. A lock would stay held in a child that is
+/// forked meanwhile (S33).
 struct Name(AtomicBool, [AtomicU8; ROOM]);
 
 impl Name {

@@ -230,7 +230,7 @@ pub unsafe extern "C" fn loop_close_within(r#loop: LoopPtr<'_>, timeout_ns: u64)
 fn close(lp: LoopPtr<'_>, limit_ns: u64) -> c_int {
     match lp.as_ptr() {
         lp if lp.is_null() => 0,
-        // SAFETY: C promises that the loop is open, and that the pointer is dead from then on.
+        // SAFETY: C promises that the loop is open, and does not use the pointer of a closed loop.
         lp => status(unsafe { Loop::close_raw(lp, limit_ns) }),
     }
 }

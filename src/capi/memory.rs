@@ -19,13 +19,13 @@ use crate::op::data::PathBytes;
 
 pub(super) const OPTIONS_TOO_NEW: Error = Error::new(Errno::E2BIG, Sentence::OptionsTooNew);
 
-/// `const char *`: NULL, or a string that nobody writes during the call.
+/// `const char *`: NULL, or a string that does not change during the call.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug)]
 pub struct Str<'a>(*const c_char, PhantomData<&'a CStr>);
 
 impl<'a> Str<'a> {
-    /// None: NULL.
+    /// None for NULL.
     pub(super) fn get(self) -> Option<&'a CStr> {
         // SAFETY: C promises that a pointer that is not NULL is a string.
         (!self.0.is_null()).then(|| unsafe { CStr::from_ptr(self.0) })
@@ -37,12 +37,12 @@ impl<'a> Str<'a> {
     }
 }
 
-/// The `size_t` or the like that says how many are at the other addresses of the call.
+/// The number of elements at the other addresses of the call: a `size_t` or the like.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug)]
 pub struct Count<'a, N>(N, PhantomData<&'a ()>);
 
-/// A `Count` that makes sense.
+/// A `Count` that has been checked.
 pub(super) type Length<'a> = Count<'a, u16>;
 
 impl Count<'_, usize> {
@@ -59,14 +59,15 @@ impl<'a, N: Copy + TryInto<u16>> Count<'a, N> {
     }
 }
 
-/// `const T *`: NULL, or as many as the call's `Count` says, which nobody writes during the call.
+/// `const T *`: NULL, or as many elements as the call's `Count`, which do not change during the
+/// call.
 #[repr(transparent)]
 #[derive(Debug)]
 pub struct Array<'a, T>(*const T, PhantomData<&'a [T]>);
 
 impl<'a, T> Array<'a, T> {
     /// # Safety
-    /// The pointer is NULL, or that of so many, which nobody writes during 'a.
+    /// The pointer is NULL, or points to `count` elements, which do not change during 'a.
     pub(super) unsafe fn of(first: *const T, count: usize) -> (Array<'a, T>, Count<'a, usize>) {
         (Array(first, PhantomData), Count(count, PhantomData))
     }
@@ -75,7 +76,7 @@ impl<'a, T> Array<'a, T> {
         self.0.is_null()
     }
 
-    /// All of it. An empty one may be anywhere.
+    /// All elements. The address of an empty array may be any.
     pub(super) fn get(self, length: Length<'a>) -> Result<&'a [T]> {
         match (length.0, self.0.is_null()) {
             (0, _) => Ok(&[]),
@@ -86,7 +87,7 @@ impl<'a, T> Array<'a, T> {
     }
 }
 
-/// `struct sockaddr`, whose length is one in bytes.
+/// `struct sockaddr`, whose length is in bytes.
 pub type sockaddr = u8;
 
 impl<'a> Array<'a, sockaddr> {
@@ -98,8 +99,8 @@ impl<'a> Array<'a, sockaddr> {
     }
 }
 
-/// `T *`: NULL, or memory that is there, and that nobody else uses, until what it is submitted with
-/// has ended. Of `void`, as many bytes as the call's `Count` says.
+/// `T *`: NULL, or memory that is valid, and that no other code uses, until the operation of the
+/// call has ended. For `void`, the memory has as many bytes as the call's `Count`.
 #[repr(transparent)]
 #[derive(Debug)]
 pub struct Lasting<'a, T>(*mut T, PhantomData<&'a mut T>);
@@ -115,14 +116,14 @@ impl<T> Lasting<'_, T> {
     }
 }
 
-/// `T *`: NULL, or room for as many as the call's `Count` says, which nobody else uses during the
-/// call.
+/// `T *`: NULL, or memory for as many elements as the call's `Count`, which no other code uses
+/// during the call.
 #[repr(transparent)]
 #[derive(Debug)]
 pub struct Room<'a, T>(*mut T, PhantomData<&'a mut [T]>);
 
 impl<'a, T> Room<'a, T> {
-    /// All of it; nothing for NULL.
+    /// All elements; none for NULL.
     pub(super) fn get(self, length: Length<'a>) -> &'a mut [MaybeUninit<T>] {
         if self.0.is_null() {
             return &mut [];
@@ -132,20 +133,20 @@ impl<'a, T> Room<'a, T> {
     }
 }
 
-/// A struct of C's that begins with its size, a `uint32_t`: a program may know one that has fewer
-/// or more fields at its end.
+/// A struct of C that begins with its size, a `uint32_t`. The struct that a program knows may have
+/// fewer or more fields at its end.
 ///
 /// # Safety
-/// It is `repr(C)`, begins so, and is valid whatever C puts there, and where it is zero.
+/// The struct is `repr(C)`, and begins with the size. Its fields are valid as zero, and with every
+/// value that C writes.
 pub unsafe trait Versioned {}
 
-/// `const T *`: NULL, or as many bytes as the struct's size says, which nobody writes during the
-/// call.
+/// `const T *`: NULL, or as many bytes as the struct's size, which do not change during the call.
 #[repr(transparent)]
 #[derive(Debug)]
 pub struct VersionedIn<'a, T>(*const T, PhantomData<&'a T>);
 
-/// `T *`: NULL, or as many bytes as the struct's size says, which nobody else uses during the call.
+/// `T *`: NULL, or as many bytes as the struct's size, which no other code uses during the call.
 #[repr(transparent)]
 #[derive(Debug)]
 pub struct VersionedOut<'a, T>(VersionedIn<'a, T>);
@@ -154,7 +155,7 @@ impl<T: Versioned> VersionedIn<'_, T> {
     /// No struct is larger than this: a larger size is garbage.
     const LARGEST: usize = 4096;
 
-    /// The size that the caller says.
+    /// The size that the caller has set.
     pub(super) fn size(&self) -> Result<usize> {
         if self.0.is_null() {
             return Err(NULL_POINTER);
@@ -191,12 +192,12 @@ impl<T: Versioned> VersionedIn<'_, T> {
 }
 
 impl<T: Versioned> VersionedOut<'_, T> {
-    /// Whether there is one, which says its size.
+    /// Checks that the pointer is not NULL, and that the size is valid.
     pub(super) fn check(&self) -> Result<()> {
         self.0.size().map(drop)
     }
 
-    /// Writes what the caller knows of it, but for the size.
+    /// Writes the fields that the caller knows, except the size.
     pub(super) fn write(&mut self, known: &T) -> Result<()> {
         let length = self.0.size()?.min(size_of::<T>()) - size_of::<u32>();
         // SAFETY: C promises so many bytes, and `known` has as many.

@@ -23,13 +23,14 @@ use crate::pending::driver::{Driver, Step};
 use crate::sys::descriptors::close_unseen;
 use crate::sys::memory::{TryRc, try_box};
 
-/// `const struct msghdr *`: NULL, or a message that lasts for the call. What it names lasts until
-/// what it is submitted with has ended, but for its array of buffers.
+/// `const struct msghdr *`: NULL, or a message that is valid during the call, as is its array of
+/// buffers. The buffers, address and control messages are valid until the operation has ended.
 #[repr(transparent)]
 #[derive(Debug)]
 pub struct ConstMessagePtr<'a>(*const msghdr, PhantomData<&'a msghdr>);
 
-/// `struct msghdr *`: the same, of which the message lasts as well, and is nobody else's.
+/// `struct msghdr *`: the same, but the message too is valid until the operation has ended, and no
+/// other code uses it.
 #[repr(transparent)]
 #[derive(Debug)]
 pub struct MessagePtr<'a>(ConstMessagePtr<'a>);
@@ -67,7 +68,7 @@ unsafe impl OpData for Message {
     fn complete(self, _: Outcome) {}
 }
 
-/// Makes what receives a message.
+/// Makes an operation that receives a message.
 pub(super) fn receive(fd: Number, message: MessagePtr<'_>, flags: c_int) -> Result<Made> {
     let caller = message.0.0.cast_mut();
     let data = Message::new(message.0)?;
@@ -78,7 +79,7 @@ pub(super) fn receive(fd: Number, message: MessagePtr<'_>, flags: c_int) -> Resu
     Ok(Made(unsafe { Entry::new(sqe) }, Some(driver)))
 }
 
-/// Receives a message, and tells the caller's of what the kernel has written to the copy.
+/// Receives a message, and copies the fields that the kernel writes to the message of the caller.
 #[derive(Debug)]
 struct Received {
     op: TryRc<RefCell<Op<Number, Message>>>,
@@ -109,8 +110,8 @@ impl Driver for Received {
     fn discarded(&mut self, result: i32) {
         let msghdr { msg_control, msg_controllen, .. } = self.header();
         if result >= 0 && !msg_control.is_null() {
-            // SAFETY: a result that is no error says that the kernel has written so many bytes of
-            // control messages, and C promises that these last.
+            // SAFETY: without an error, the kernel has written `msg_controllen` bytes of control
+            // messages, and C promises that these last.
             close_received(unsafe { slice::from_raw_parts(msg_control.cast(), msg_controllen) });
         }
     }
@@ -122,8 +123,8 @@ const SCM_PIDFD: c_int = 4;
 /// Where the data of a control message begins.
 const BEGIN: usize = size_of::<cmsghdr>();
 
-/// Closes the descriptors that came in control messages and that nobody has seen: with MSG_CTRUNC,
-/// as many as there was room for. The messages may be aligned for nothing.
+/// Closes the descriptors in control messages that no callback has seen; with MSG_CTRUNC, as many
+/// descriptors as fitted. The messages may be unaligned.
 fn close_received(mut messages: &[u8]) {
     let int = |bytes, at| field(bytes, at).map(c_int::from_ne_bytes);
     while let (Some(length), Some(level), Some(kind)) = (
@@ -142,7 +143,7 @@ fn close_received(mut messages: &[u8]) {
     }
 }
 
-/// A value at an address inside a message.
+/// The value at an offset in a message; None beyond its end.
 fn field<const N: usize>(message: &[u8], at: usize) -> Option<[u8; N]> {
     message.get(at..at + N)?.try_into().ok()
 }
@@ -169,7 +170,7 @@ mod tests {
         }
         close_received(&room[1..]);
         for peer in &mut peers {
-            // A child that another test has forked may have a copy for a moment.
+            // A child that another test has forked may have copies of the descriptors for a moment.
             peer.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
             assert_eq!(peer.read(&mut [0]).unwrap(), 0);
         }

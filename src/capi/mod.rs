@@ -4,7 +4,7 @@
 //! functions of C in types that stand for the promises of C in the header (`pointer`, `memory`,
 //! `messages`, `callbacks`). These types contain the `unsafe` code; they are sound if C keeps its
 //! promises. `build.rs` makes `include/ringloop.h` from the documentation of public items. No panic
-//! crosses: an `extern "C"` function aborts with a message instead (S30).
+//! reaches C: an `extern "C"` function aborts with a message instead (S30).
 
 #![allow(non_camel_case_types, reason = "the names are C's")]
 #![allow(unreachable_pub, reason = "it is C that reaches them; cbindgen wants them pub")]
@@ -50,41 +50,41 @@ use crate::abi::handle::Handle;
 use crate::error::{Error, Result, Sentence};
 use crate::event_loop::Loop;
 
-/// A loop, as C knows it.
+/// The type of a loop in C.
 #[derive(Debug)]
 pub struct loop_t(());
 
-/// The loop as C knows it.
+/// The pointer that C has to a loop.
 fn as_c(lp: &Loop) -> *mut loop_t {
     ptr::from_ref(lp).cast_mut().cast()
 }
 
 const NULL_POINTER: Error = Error::new(Errno::EINVAL, Sentence::NullPointer);
 
-/// The answer of a function that returns 0 or an error.
+/// The result in C of a function that returns 0 or an error.
 #[inline]
 fn status(result: Result<()>) -> c_int {
     number(result.map(|()| 0))
 }
 
-/// As `status`, for what signal handlers may call: without the sentence. In a library that was
-/// dlopened, the first use of thread-local storage on a thread may allocate (S27).
+/// As `status`, but without the sentence, for functions that signal handlers may call. In a library
+/// that was dlopened, the first use of thread-local storage on a thread may allocate (S27).
 fn status_without_sentence(result: Result<()>) -> c_int {
     result.map_or_else(|error| -error.raw_os_error(), |()| 0)
 }
 
-/// The answer of a function that returns a number or an error.
+/// The result in C of a function that returns a number or an error.
 #[inline]
 fn number(result: Result<c_int>) -> c_int {
     result.unwrap_or_else(library::fail)
 }
 
-/// The answer of a function that returns a count or an error.
+/// The result in C of a function that returns a count or an error.
 fn count(result: Result<usize>) -> c_int {
     number(result.map(|count| c_int::try_from(count).unwrap_or(c_int::MAX)))
 }
 
-/// The answer of a function that returns a handle or an error.
+/// The result in C of a function that returns a handle or an error.
 #[inline]
 fn handle(result: Result<Handle>) -> loop_handle_t {
     match result {

@@ -130,7 +130,7 @@ pub unsafe extern "C" fn loop_recv_multi(
     })
 }
 
-/// Calls `f` with the loop and the buffers, for something in one of these.
+/// Calls `f` with the loop and the buffers, if `data` is not NULL.
 fn with_part(
     buffers: BuffersPtr<'_>,
     data: *const c_void,

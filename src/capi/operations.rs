@@ -26,8 +26,8 @@ use crate::op::operation::{Number, Op, OpData, Outcome};
 use crate::pending::driver::Driver;
 use crate::sys::memory::{TryRc, try_box};
 
-/// An operation's entry, and the driver behind it. What the entry points to lives until the
-/// operation has ended: it is memory of C's that lasts, or the driver's.
+/// The entry of an operation, and its driver. The entry points to memory of C that lasts until the
+/// operation has ended, or to memory that the driver keeps.
 pub(super) struct Made(pub(super) Entry, pub(super) Option<Box<dyn Driver>>);
 
 /// A value from which an entry can be made.
@@ -41,7 +41,7 @@ impl Make for Made {
     }
 }
 
-/// An operation is kept if its entry points at something of its own.
+/// A driver keeps the operation if the entry points to memory of the operation.
 impl<M: OpData> Make for Op<Number, M> {
     fn make(mut self, lp: &Loop) -> Result<Made> {
         if M::IS_INLINE {
@@ -61,7 +61,7 @@ impl<M: OpData> Make for Op<Number, M> {
     }
 }
 
-/// Submits what `check` gives, after which nothing is wrong with the arguments.
+/// Submits the operation that `check` returns. `check` also checks the arguments.
 pub(super) fn submit<T: Make>(
     lp: LoopPtr<'_>,
     callback: Function<'_, loop_io_callback_t>,
@@ -75,17 +75,17 @@ pub(super) fn submit<T: Make>(
     }))
 }
 
-/// Keeps something until the kernel has let go of it.
+/// Keeps a value until the kernel has released it.
 #[derive(Debug)]
 struct KeepAlive<T>(T);
 
 impl<T: fmt::Debug> Driver for KeepAlive<T> {}
 
-/// A buffer of C's.
+/// A buffer of C.
 pub(super) struct Span(*mut c_void, u32);
 
 impl Span {
-    /// It may be NULL when it is empty.
+    /// An empty buffer may be NULL.
     pub(super) fn new(buffer: Buffer<'_>, bytes: Count<'_, usize>) -> Result<Span> {
         let (buffer, bytes) = (buffer.as_ptr(), bytes.get());
         if buffer.is_null() && bytes > 0 {
@@ -108,13 +108,13 @@ unsafe impl OpData for Span {
     fn complete(self, _: Outcome) {}
 }
 
-/// A copy of an array of buffers of C's.
+/// A copy of C's array of buffers.
 #[derive(Debug)]
 pub(super) struct Vectors(Box<[iovec]>);
 
 impl Vectors {
-    /// Of buffers which together are no longer than a result can tell, and of as many as the kernel
-    /// takes, so that no count that makes no sense is copied.
+    /// Errors: EINVAL when the kernel does not take so many buffers, in which case nothing is
+    /// copied, or when a result cannot hold the total length; ENOMEM.
     pub(super) fn new(from: Array<'_, iovec>, count: Count<'_, usize>) -> Result<Vectors> {
         let too_many = Error::new(Errno::EINVAL, Sentence::TooManyBuffers);
         let from = from.get(count.at_most(libc::UIO_MAXIOV as u16, too_many)?)?;
@@ -144,7 +144,7 @@ unsafe impl OpData for Vectors {
     fn complete(self, _: Outcome) {}
 }
 
-/// A path, and room of C's for what is known of a file.
+/// A path, and memory of C for the status of a file.
 pub(super) struct Status(PathBytes, *mut libc::statx);
 
 impl Status {

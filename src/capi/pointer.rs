@@ -18,8 +18,8 @@ use crate::event_loop::{Loop, Shared};
 use crate::kernel::buffers::Pool;
 use crate::sys::memory::{Inner, TryArc};
 
-/// `loop_t *`: NULL, or the pointer of a loop that is not closed before the call is, or was closed
-/// in a forked child.
+/// `loop_t *`: NULL, or the pointer of a loop that is open until the call ends or closes it, or of
+/// a loop that was closed in a forked child.
 #[repr(transparent)]
 #[derive(Debug)]
 pub struct LoopPtr<'a>(*const loop_t, PhantomData<&'a Loop>);
@@ -47,7 +47,7 @@ impl LoopPtr<'_> {
         f(self.public()?.enter()?)
     }
 
-    /// The same, with arguments that have been checked: what is wrong with these comes first (S29).
+    /// The same, with arguments that have been checked: their errors come first (S29).
     pub(super) fn with_args<A, T>(
         &self,
         args: Result<A>,
@@ -57,7 +57,7 @@ impl LoopPtr<'_> {
         self.with(|lp| f(lp, args))
     }
 
-    /// The same, if the loop takes what is new.
+    /// The same, if the loop accepts new entries.
     pub(super) fn add<A, T>(
         &self,
         args: Result<A>,
@@ -69,7 +69,7 @@ impl LoopPtr<'_> {
         })
     }
 
-    /// The same, for something that has a handle.
+    /// The same, for functions that return a handle.
     pub(super) fn schedule<A>(
         &self,
         args: Result<A>,
@@ -78,13 +78,13 @@ impl LoopPtr<'_> {
         handle(self.add(args, f))
     }
 
-    /// The answer of the loop, or `otherwise` if the loop must not be used.
+    /// The result of `f`, or `otherwise` if the loop must not be used.
     pub(super) fn ask<T>(&self, otherwise: T, f: impl FnOnce(&Loop) -> T) -> T {
         self.with(|lp| lp.check_answers().map(|()| f(lp))).unwrap_or(otherwise)
     }
 }
 
-/// NULL, or an owner of a `T` that is there during the call.
+/// NULL, or an owner of a `T` that exists during the call.
 #[repr(transparent)]
 #[derive(Debug)]
 pub struct OwnerPtr<'a, T>(Option<NonNull<Inner<T>>>, PhantomData<&'a T>);
@@ -92,8 +92,8 @@ pub struct OwnerPtr<'a, T>(Option<NonNull<Inner<T>>>, PhantomData<&'a T>);
 /// `loop_remote_t *`: NULL, or a remote that the caller holds during the call.
 pub type RemotePtr<'a> = OwnerPtr<'a, Shared>;
 
-/// `loop_buffers_t *`: NULL, or buffers that are not freed, nor their loop closed, before the call
-/// is.
+/// `loop_buffers_t *`: NULL, or buffers of an open loop that exist until the call ends or frees
+/// them.
 pub type BuffersPtr<'a> = OwnerPtr<'a, Pool>;
 
 impl<T> OwnerPtr<'_, T> {
@@ -101,7 +101,7 @@ impl<T> OwnerPtr<'_, T> {
         self.0.is_none()
     }
 
-    /// The owner, which is not ours and is not dropped here. Other threads may use what it owns.
+    /// The owner, which belongs to C and is not dropped here. Other threads may use the value.
     fn lent(&self) -> Result<impl Deref<Target = TryArc<T>> + use<'_, T>> {
         // SAFETY: C promises that the owner exists during the call.
         let owner = self.0.map(|inner| ManuallyDrop::new(unsafe { TryArc::from_raw(inner) }));
@@ -110,15 +110,15 @@ impl<T> OwnerPtr<'_, T> {
 }
 
 impl RemotePtr<'_> {
-    /// Calls `f` with what is behind it.
+    /// Calls `f` with the data of the loop that all threads share.
     pub(super) fn with<T>(&self, f: impl FnOnce(&TryArc<Shared>) -> Result<T>) -> Result<T> {
         f(&*self.lent()?)
     }
 
-    /// The owner that the caller is.
+    /// Takes the caller's ownership.
     ///
     /// # Safety
-    /// The caller gives it up.
+    /// The caller gives its ownership up.
     pub(super) unsafe fn take(self) -> Option<TryArc<Shared>> {
         // SAFETY: the caller gives its ownership up.
         self.0.map(|inner| unsafe { TryArc::from_raw(inner) })
@@ -126,15 +126,15 @@ impl RemotePtr<'_> {
 }
 
 impl BuffersPtr<'_> {
-    /// Calls `f` with the loop and the buffers, if the calling process and thread own them. They
-    /// stay, even if `f` frees them.
+    /// Calls `f` with the loop and the buffers, if the calling process and thread own them. The
+    /// buffers stay valid until `f` returns, even if `f` frees them.
     pub(super) fn with<T>(&self, f: impl FnOnce(&Loop, &TryArc<Pool>) -> Result<T>) -> Result<T> {
         let pool = TryArc::clone(&*self.lent()?);
         // C promises that the loop of the buffers is not closed.
         LoopPtr(pool.owner.cast(), PhantomData).with(|lp| f(lp, &pool))
     }
 
-    /// The buffers, if they are those of a loop.
+    /// The buffers, if they belong to `lp`.
     pub(super) fn of(&self, lp: &Loop) -> Result<TryArc<Pool>> {
         let pool = self.lent()?;
         if ptr::eq(pool.owner.cast(), lp) {

@@ -127,7 +127,7 @@ pub unsafe extern "C" fn loop_remote_stop(remote: RemotePtr<'_>) -> c_int {
     status(remote.with(|shared| shared.stop()))
 }
 
-/// One more owner, which is C's.
+/// Adds an owner, which belongs to C.
 fn one_more(shared: &TryArc<Shared>) -> *mut loop_remote_t {
     TryArc::clone(shared).into_raw().as_ptr().cast()
 }
