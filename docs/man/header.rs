@@ -10,13 +10,13 @@ pub(crate) struct Header {
     pub(crate) version: String,
     /// "Rules for all functions": the headings and their texts.
     pub(crate) conventions: Vec<(String, String)>,
-    /// The first has no title: what stands before the sections.
+    /// The first has no title: it has the items before the sections.
     pub(crate) sections: Vec<Section>,
 }
 
 pub(crate) struct Section {
     pub(crate) title: String,
-    /// What holds for all of the section.
+    /// The comment of the section itself.
     pub(crate) words: Words,
     pub(crate) entries: Vec<Entry>,
 }
@@ -32,9 +32,9 @@ pub(crate) enum Kind {
     /// `typedef result (*name)(parameters)`
     Callback(Prototype),
     Struct(Vec<Field>),
-    /// Another typedef, as it stands there.
+    /// Another typedef, unchanged.
     Type(String),
-    /// `#define`, as it stands there.
+    /// `#define`, unchanged.
     Constant(String),
 }
 
@@ -48,7 +48,7 @@ pub(crate) struct Field {
     pub(crate) words: Words,
 }
 
-/// `before` ends with the type, `after` is that of an array.
+/// `before` ends with the type; `after` is the `[length]` of an array.
 pub(crate) struct Variable {
     pub(crate) before: String,
     pub(crate) name: String,
@@ -70,15 +70,15 @@ impl Header {
         let mut lines = rest.lines().peekable();
         let mut words = Words::new();
         while let Some(line) = lines.next() {
-            let section = header.sections.last_mut().expect("there is one");
+            let section = header.sections.last_mut().expect("there is a section");
             if let Some(title) = line.strip_prefix("/* ==== ") {
                 let title = title.trim_end_matches(" ==== */").to_string();
                 header.sections.push(Section { title, words: Words::new(), entries: Vec::new() });
             } else if line.trim_start().starts_with("/*") {
                 words = comment(line, &mut lines);
             } else if line.is_empty() {
-                // A separate comment describes the section; the constants have taken the comment that
-                // describes them.
+                // A separate comment describes the section; the constants have taken the comment
+                // that describes them.
                 let of_constant = section
                     .entries
                     .last()
@@ -147,7 +147,7 @@ impl Entry {
         matches!(self.kind, Kind::Constant(_))
     }
 
-    /// Its comment, and those of its fields.
+    /// The comment of the entry, and those of its fields.
     pub(crate) fn all_words(&self) -> String {
         let fields = if let Kind::Struct(fields) = &self.kind { fields.as_slice() } else { &[] };
         let words = self.words.iter().chain(fields.iter().flat_map(|field| &field.words));
@@ -218,7 +218,7 @@ fn comment<'a>(line: &'a str, lines: &mut impl Iterator<Item = &'a str>) -> Word
     loop {
         let (text, last) = line.split_once("*/").map_or((line, false), |(text, _)| (text, true));
         let text = text.trim();
-        let paragraph = paragraphs.last_mut().expect("there is one");
+        let paragraph = paragraphs.last_mut().expect("there is a paragraph");
         if text.is_empty() && !paragraph.is_empty() {
             paragraphs.push(String::new());
         } else {
@@ -238,7 +238,7 @@ fn comment<'a>(line: &'a str, lines: &mut impl Iterator<Item = &'a str>) -> Word
     paragraphs
 }
 
-/// A heading stands three places from the star, its text thirteen.
+/// A heading begins three columns after the star, and its text thirteen.
 fn conventions(prologue: &str) -> Vec<(String, String)> {
     let mut found: Vec<(String, String)> = Vec::new();
     let lines =

@@ -1,5 +1,5 @@
 //! Writes the manual pages: `man-pages HEADER TEMPLATE FOLDER`, from the root of the project. `make
-//! man` does it.
+//! man` runs the program.
 //!
 //! The text is that of the comments in `include/ringloop.h`. The beginning of a sentence determines
 //! its section (result, errors, cost, threads, kernel version); other sentences stay in the

@@ -66,7 +66,7 @@ fn types(manual: &Manual<'_>) -> String {
     lines(manual.header.entries().filter(is_type))
 }
 
-/// A list with a line for each.
+/// A list with a line for each entry.
 fn lines<'a>(entries: impl Iterator<Item = &'a Entry>) -> String {
     let line = |entry: &Entry| {
         format!(".TP\n.BR {} (3)\n{}\n", entry.name, escaped(&summary(&entry.words)))
@@ -74,7 +74,7 @@ fn lines<'a>(entries: impl Iterator<Item = &'a Entry>) -> String {
     format!(".PD 0\n{}.PD\n", entries.map(line).collect::<String>())
 }
 
-/// Those of no section: each comment once, for all the constants that stand below it.
+/// The constants before the sections: each comment once, with all the constants below it.
 fn constants(manual: &Manual<'_>) -> String {
     let mut set = typesetter(manual);
     let constants: Vec<&Entry> =

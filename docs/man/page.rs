@@ -9,9 +9,9 @@ use crate::words::{
     verbatim,
 };
 
-/// What a line of the synopsis may take.
+/// The greatest width of a line of the synopsis.
 const WIDTH: usize = 71;
-/// A type that more functions take does not list all of them under SEE ALSO.
+/// The page of a type that more functions take does not list all of them under SEE ALSO.
 const USERS: usize = 20;
 
 pub(crate) struct Manual<'a> {
@@ -28,7 +28,7 @@ impl<'a> Manual<'a> {
             .conventions
             .iter()
             .find(|(heading, _)| heading == "Errors")
-            .expect("it is there")
+            .expect("the header has Errors")
             .1;
         let usual = sentences(errors).into_iter().find_map(|sentence| {
             sentence.strip_prefix("An error that is listed without a description means: ")
@@ -41,7 +41,7 @@ impl<'a> Manual<'a> {
         Manual { header, date, meanings }
     }
 
-    /// Names of files and their text.
+    /// The names and the texts of the files.
     pub(crate) fn pages(&self) -> Vec<(String, String)> {
         let mut pages = Vec::new();
         for section in &self.header.sections {
@@ -57,8 +57,8 @@ impl<'a> Manual<'a> {
         pages
     }
 
-    /// The page that explains a constant: of what mentions it first in its section, types before
-    /// functions.
+    /// The page that explains a constant: that of the first entry in the section of the constant
+    /// which mentions it, types before functions.
     fn home(&self, section: &'a Section, constant: &Entry) -> String {
         let in_section = |entry: &&'a Entry| {
             !entry.is_constant()
@@ -89,7 +89,8 @@ impl<'a> Manual<'a> {
         shown
     }
 
-    /// The constants that these mention: callbacks any, others those of their section.
+    /// The constants that these entries mention: callbacks, those of all sections; other entries,
+    /// those of their own section.
     fn constants(&self, shown: &[&'a Entry]) -> impl Iterator<Item = &'a Entry> {
         let mentioned = |entry: &'a Entry| {
             let is_callback = matches!(entry.kind, Kind::Callback(_));
@@ -183,7 +184,7 @@ impl<'a> Manual<'a> {
                 let kernel =
                     self.header.conventions.iter().find(|(heading, _)| heading == "Kernel");
                 let text = kernel
-                    .expect("it is there")
+                    .expect("the header has Kernel")
                     .1
                     .split(',')
                     .next()
@@ -215,7 +216,7 @@ impl<'a> Manual<'a> {
             out += ".SH RETURN VALUE\n";
             if values.len() > 1 && values.iter().all(of_value) {
                 for value in values {
-                    let (name, words) = value.split_once(": ").expect("just seen");
+                    let (name, words) = value.split_once(": ").expect("it has a colon");
                     out += &tagged(set, &bold(name), &[as_sentence(words)]);
                 }
                 out += ".P\n";
@@ -244,7 +245,7 @@ impl<'a> Manual<'a> {
                 Clause::Errors(names, _) => {
                     let usual = names.iter().find_map(|name| self.meanings.get(name));
                     let usual = usual.unwrap_or_else(|| {
-                        panic!("{}: nothing says what {} means", set.own, names.join(", "))
+                        panic!("{}: the header does not explain {}", set.own, names.join(", "))
                     });
                     (names.iter().map(String::as_str).collect(), usual.as_str())
                 }
@@ -270,8 +271,8 @@ impl<'a> Manual<'a> {
         out
     }
 
-    /// The other functions of a section; for a type, those that take it, or of these the ones of
-    /// its section.
+    /// The other functions of a section; for a type, the functions that take it, and only those of
+    /// its section if there are more than `USERS`.
     fn neighbours(&self, section: &'a Section, entry: &'a Entry) -> Vec<String> {
         let takes = |other: &&'a Entry| {
             entry.is_function()
@@ -306,7 +307,7 @@ fn fields(set: &mut Typesetter<'_>, entry: &Entry) -> String {
     fields.iter().map(|field| tagged(set, &italic(&field.variable.name), &field.words)).collect()
 }
 
-/// The declaration, as the synopsis has it.
+/// The declaration, for the synopsis.
 fn declaration(entry: &Entry) -> String {
     match &entry.kind {
         Kind::Function(prototype) => {
@@ -332,7 +333,7 @@ fn bold_variable(variable: &Variable, end: &str) -> String {
     format!("\\fB{before}\\fI{name}\\fB{after}{end}\\fR")
 }
 
-/// A prototype, its parameters under one another where a line does not hold them.
+/// A prototype; if it does not fit in a line, with its parameters aligned in several lines.
 fn prototype_lines(head: &str, prototype: &Prototype) -> String {
     let parameters = &prototype.parameters;
     let length =
@@ -362,7 +363,7 @@ fn prototype_lines(head: &str, prototype: &Prototype) -> String {
     out + "\n"
 }
 
-/// By section, then by name, without the page itself; ringloop(7) last.
+/// The references, sorted by section and name, without the page itself; ringloop(7) is the last.
 fn see_also(mut names: Vec<String>, neighbours: Vec<String>, own: &str) -> String {
     names.extend(neighbours);
     names.retain(|name| !name.starts_with(&format!("{own}(")));

@@ -2,13 +2,13 @@
 
 use crate::header::Header;
 
-/// What is said of a function, sorted; sentences and paragraphs as they stand there.
+/// The comment of a function, sorted; sentences and paragraphs are unchanged.
 #[derive(Default)]
 pub(crate) struct Sorted {
     pub(crate) description: Vec<String>,
-    /// "Returns ...": what a function answers that succeeds.
+    /// "Returns ...": the result of a function that succeeds.
     pub(crate) result: Vec<String>,
-    /// Errors and what is said of them.
+    /// Errors, and sentences about them.
     pub(crate) errors: Vec<Clause>,
     pub(crate) cost: Vec<String>,
     pub(crate) threads: Vec<String>,
@@ -18,19 +18,19 @@ pub(crate) struct Sorted {
 /// A part of the sentence about errors.
 #[derive(Clone, PartialEq)]
 pub(crate) enum Clause {
-    /// Numbers of one meaning, which may be empty: then it is the usual one.
+    /// Numbers with the same meaning; an empty meaning is the usual one.
     Errors(Vec<String>, String),
     /// "those of loop_submit()"
     Words(String),
 }
 
 impl Sorted {
-    /// Sorts a comment's sentences by how they begin.
+    /// Sorts the sentences of a comment by their beginnings.
     pub(crate) fn add(&mut self, paragraphs: &[String]) {
         for paragraph in paragraphs {
             let mut rest = Vec::new();
-            // A sentence that begins with none of the known words belongs to the section of the sentence
-            // before it.
+            // A sentence that begins with none of the known words belongs to the section of the
+            // sentence before it.
             let mut about = About::Description;
             for sentence in sentences(paragraph) {
                 if let Some(text) = sentence.strip_prefix("Returns ") {
@@ -103,7 +103,7 @@ pub(crate) fn sentences(paragraph: &str) -> Vec<&str> {
     sentences
 }
 
-/// "-EBUSY the loop runs; -ENOMEM, -EPERM; those of loop_stop()." in its parts.
+/// The parts of "-EBUSY the loop runs; -ENOMEM, -EPERM; those of loop_stop()."
 pub(crate) fn clauses(text: &str) -> Vec<Clause> {
     let mut found = Vec::new();
     for clause in text.trim_end_matches('.').split("; ") {
@@ -124,7 +124,7 @@ pub(crate) fn clauses(text: &str) -> Vec<Clause> {
     found
 }
 
-/// The line of NAME: a comment's first sentence, no longer than a line.
+/// The text of NAME: the first sentence of a comment, shortened to a line.
 pub(crate) fn summary(paragraphs: &[String]) -> String {
     const LONGEST: usize = 72;
     let first = paragraphs.first().map_or("", |paragraph| sentences(paragraph)[0]);
@@ -138,7 +138,7 @@ pub(crate) fn summary(paragraphs: &[String]) -> String {
             depth += i32::from(letter == '(') - i32::from(letter == ')');
             letter == ')' && depth == 0
         };
-        let end = text[begin..].find(closes).expect("what opens closes");
+        let end = text[begin..].find(closes).expect("each parenthesis is closed");
         text.replace_range(begin..=begin + end, "");
     }
     for end in [": ", "; ", ", "] {
@@ -160,7 +160,7 @@ fn uncapitalized(text: &str) -> String {
     text[..1].to_lowercase() + &text[1..]
 }
 
-/// Words as a sentence: `for a period of 0` is `For a period of 0.`
+/// Makes a sentence of words: `for a period of 0` becomes `For a period of 0.`
 pub(crate) fn as_sentence(text: &str) -> String {
     let first = text.split([' ', ',']).next().unwrap_or_default();
     let is_word = first.chars().all(|letter| letter.is_ascii_lowercase() || letter == '\'');
@@ -172,18 +172,18 @@ fn ended(text: &str) -> String {
     if text.ends_with(['.', ':', '\n']) { text.into() } else { format!("{text}.") }
 }
 
-/// Makes roff of sentences: `own` is the page they stand in, `see` gets what they refer to.
+/// Converts sentences to roff: `own` is their page, `see` gets the pages that they refer to.
 pub(crate) struct Typesetter<'a> {
     pub(crate) header: &'a Header,
     pub(crate) own: &'a str,
-    /// What this page explains, besides what it is about.
+    /// The entries that this page explains.
     pub(crate) here: Vec<&'a str>,
     /// `name(section)`
     pub(crate) see: Vec<String>,
 }
 
 impl Typesetter<'_> {
-    /// A paragraph, a sentence in each line.
+    /// A paragraph, with a sentence in each line.
     pub(crate) fn paragraph(&mut self, text: &str) -> String {
         let mut out = String::new();
         for sentence in text.lines().flat_map(sentences) {
@@ -205,12 +205,12 @@ impl Typesetter<'_> {
         out
     }
 
-    /// What `rest` begins with: how long it is, and what it becomes behind `before`.
+    /// The first token of `rest`: its length, and its roff after `before`.
     fn token(&mut self, rest: &str, before: &str) -> (usize, String) {
         if let Some((code, _)) = rest.strip_prefix('`').and_then(|rest| rest.split_once('`')) {
             return (code.len() + 2, self.code(code));
         }
-        // A `-` behind a letter is a hyphen; before one, it is a part of -EBUSY, -1 and the like.
+        // A `-` after a word is a hyphen; before a word, it is a part of -EBUSY, -1 and the like.
         let after_word = before.ends_with(|last: char| last.is_ascii_alphanumeric() || last == ')');
         let minus = usize::from(rest.starts_with('-') && !after_word);
         let length = minus + name_length(&rest[minus..]);
@@ -239,7 +239,7 @@ impl Typesetter<'_> {
         }
     }
 
-    /// What stands between backticks: a name, or a piece of C.
+    /// Text between backticks: a name, or a piece of C.
     fn code(&mut self, code: &str) -> String {
         if code.starts_with("loop_") || code.starts_with("LOOP_") {
             self.words(code)
@@ -248,7 +248,7 @@ impl Typesetter<'_> {
         }
     }
 
-    /// A function; `empty` when nothing stands between its parentheses.
+    /// A function; `empty`: there is no text between its parentheses.
     fn called(&mut self, name: &str, empty: bool) -> String {
         let known = name != self.own && self.header.find(name).is_some();
         if known {
@@ -305,13 +305,13 @@ pub(crate) fn italic(text: &str) -> String {
     format!("\\fI{}\\fR", escaped(text))
 }
 
-/// The characters that roff would take for something else. A `-` that begins a word is a minus.
+/// Escapes the special characters of roff. A `-` that begins a word is a minus.
 pub(crate) fn escaped(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('^', "\\(ha").replace('~', "\\(ti");
     if let Some(rest) = text.strip_prefix('-') { format!("\\-{rest}") } else { text }
 }
 
-/// A line of C, to be shown as it is.
+/// A line of C, shown unchanged.
 pub(crate) fn verbatim(text: &str) -> String {
     guarded(
         &escaped(text)
@@ -322,7 +322,7 @@ pub(crate) fn verbatim(text: &str) -> String {
     )
 }
 
-/// A line that is text, whatever it begins with.
+/// A line that roff takes for text, whatever its first character is.
 fn guarded(line: &str) -> String {
     if line.starts_with(['.', '\'']) { format!("\\&{line}") } else { line.into() }
 }
