@@ -1,6 +1,6 @@
 /*
- * S28, S29: what bad arguments get, in which order errors are found, and that nothing is written or lost. wrong_calls.c has a NULL
- * for each argument.
+ * S28, S29: the answers to bad arguments, the order in which errors are found, and that such a call writes and loses nothing.
+ * wrong_calls.c passes NULL for each argument.
  */
 #include "check.h"
 
@@ -20,7 +20,7 @@ static void *wrong_thread(void *arg)
 {
     loop_t *loop = arg;
 
-    /* -EINVAL before -EPERM, -EPERM before everything that is about state or the handle. */
+    /* -EINVAL is found before -EPERM; -EPERM is found before any error about the state of the loop or the handle. */
     CHECK(loop_call_soon(loop, NULL, NULL), ==, -EINVAL);
     CHECK(loop_call_every(loop, 0, do_nothing, NULL), ==, -EINVAL);
     CHECK(loop_add_hook(loop, 77, do_nothing, NULL), ==, -EINVAL);
@@ -44,7 +44,7 @@ static void s29_the_order_of_errors(void)
     CHECK(loop_shutdown(loop), ==, 0);
     REQUIRE(pthread_create(&thread, NULL, wrong_thread, loop), ==, 0);
     pthread_join(thread, NULL);
-    /* -EINVAL before -ESHUTDOWN. */
+    /* -EINVAL is found before -ESHUTDOWN. */
     CHECK(loop_call_soon(loop, NULL, NULL), ==, -EINVAL);
     CHECK(loop_call_every(loop, 0, do_nothing, NULL), ==, -EINVAL);
     CHECK(loop_add_hook(loop, 77, do_nothing, NULL), ==, -EINVAL);
@@ -102,7 +102,7 @@ static void options_of_every_size(void)
         options.known.size = size;
         CHECK(try_options(&options.known), ==, size < 4 ? -EINVAL : 0);
     }
-    /* Something in the tail that this library does not know. */
+    /* Sets bytes in the tail, which this library does not know. */
     for (uint32_t at = 0; at < sizeof options.tail; at += 21) {
         options.tail[at] = 1;
         options.known.size = known + at;
@@ -119,7 +119,7 @@ static void options_of_every_size(void)
     CHECK(try_options(NULL), ==, 0);
 }
 
-/* Memory behind the size that an older caller states is not read: here there is no page. */
+/* The library reads nothing beyond the size that an older caller states: no page is mapped there. */
 static void options_behind_the_stated_size_are_not_read(void)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
@@ -129,7 +129,7 @@ static void options_behind_the_stated_size_are_not_read(void)
     REQUIRE(words != MAP_FAILED, ==, 1);
     REQUIRE(mprotect((char *)words + page, page, PROT_NONE), ==, 0);
     words += page / sizeof *words - 2;
-    words[0] = 8; /* size and flags: the first that an options struct can be */
+    words[0] = 8; /* size and flags: the smallest options struct */
     words[1] = LOOP_VIRTUAL_TIME;
     CHECK(loop_new((const loop_options_t *)(const void *)words, &loop), ==, 0);
     CHECK(loop_time(loop), ==, 0);
@@ -251,7 +251,7 @@ static void the_largest_numbers_in_calls(void)
     CHECK(loop_close_within(loop, UINT64_MAX), ==, 0);
 }
 
-/* The deadline the kernel is given must fit its timespec: years from now, and no sleep may end at once. */
+/* A deadline must fit the kernel's timespec: these are years away, and no sleep may end at once. */
 static void a_deadline_beyond_the_kernels_clock(void)
 {
     static const uint64_t whens[] = {UINT64_MAX - 1, (uint64_t)INT64_MAX, (uint64_t)INT64_MAX + 1};

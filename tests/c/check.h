@@ -1,10 +1,9 @@
 /*
- * A tiny harness for the tests in C, and the few helpers that most of them share.
+ * A small test harness in C, and helpers that most of the tests share.
  *
- * A test is a function named after the rule it proves. CHECK() says what it
- * compared and goes on; REQUIRE() ends the program, for what the rest of a test
- * cannot do without. A program runs all its tests, or those named on the command
- * line, and ends with one line that sums up; its exit status is 1 if any failed.
+ * A test is a function named after the rule it proves. CHECK() reports a failed comparison, and the test continues. REQUIRE()
+ * ends the program; it is for conditions that the rest of a test needs. A program runs all its tests, or those named on the
+ * command line, and prints one line of totals at its end. Its exit status is 1 if a test failed.
  */
 #ifndef RINGLOOP_TESTS_CHECK_H
 #define RINGLOOP_TESTS_CHECK_H
@@ -64,7 +63,7 @@ static inline void check_text(const char *file, int line, const char *what, cons
     fprintf(stderr, "%s:%d: %s is \"%s\", not \"%s\"\n", file, line, what, actual ? actual : "(NULL)", expected);
 }
 
-/* CHECK(loop_cancel(loop, handle), ==, -ENOENT): integers and bools, each side evaluated once. */
+/* CHECK(loop_cancel(loop, handle), ==, -ENOENT): integers and bools; each side is evaluated once. */
 #define CHECK(left, op, right)                                                                                         \
     do {                                                                                                               \
         check_wide_t check_left = (check_wide_t)(left);                                                                \
@@ -91,7 +90,7 @@ static inline void check_text(const char *file, int line, const char *what, cons
 
 static inline void check_give_up(void)
 {
-    fprintf(stderr, "cannot go on\n");
+    fprintf(stderr, "the test cannot continue\n");
     fflush(NULL);
     _exit(1);
 }
@@ -101,14 +100,14 @@ static inline void check_give_up(void)
 struct check_test {
     const char *name;
     void (*run)(void);
-    const char *tool;   /* what it is left out under: "valgrind", "valgrind TSan", "" for all of them, NULL for none */
-    const char *reason; /* why */
+    const char *tool;   /* the tools that leave the test out: "valgrind", "valgrind TSan", "" for all tools, NULL for none */
+    const char *reason; /* the reason */
 };
 
 #define TEST(name) {#name, name, NULL, NULL}
 #define TEST_NOT_UNDER(tool, name, reason) {#name, name, tool, reason}
 
-/* A program of its own for tests that look at what a whole process does: `program --child NAME`. */
+/* A program for tests of a whole process: `program --child NAME`. */
 struct check_child {
     const char *name;
     int (*run)(void);
@@ -126,7 +125,7 @@ static inline bool check_is_named(const char *name, int argc, char **argv)
 
 static inline int check_run(int argc, char **argv, const struct check_test *tests, size_t count)
 {
-    const char *tool = getenv("CHECK_TOOL"); /* what this program runs under, if anything */
+    const char *tool = getenv("CHECK_TOOL"); /* the tool that runs this program, or NULL */
     int run = 0, failed = 0, left_out = 0;
 
     for (size_t i = 0; i < count; i++) {
@@ -156,7 +155,7 @@ static inline int check_run(int argc, char **argv, const struct check_test *test
 
 /* ---- processes ---- */
 
-/* Runs `body` in a forked child; CHECK()s that fail there fail the test here. The wait status, or 0. */
+/* Runs `body` in a forked child; a CHECK() that fails there fails the test here. Returns the wait status, or 0. */
 static inline int check_fork(void (*body)(void *), void *arg)
 {
     int status = 0;
@@ -179,8 +178,8 @@ static inline int check_fork(void (*body)(void *), void *arg)
 #define CHECK_IN_CHILD(body, arg) CHECK(check_fork(body, arg), ==, 0)
 
 /*
- * This program again as `--child NAME`, with RINGLOOP_DEBUG set to `debug` (NULL: unset), and with stderr going to `text`,
- * which is always terminated. The wait status.
+ * Runs this program again as `--child NAME`, with RINGLOOP_DEBUG set to `debug` (NULL: unset), and with stderr written to `text`,
+ * which is always terminated. Returns the wait status.
  */
 static inline int check_spawn_self(const char *name, const char *debug, char *text, size_t size)
 {
@@ -189,7 +188,7 @@ static inline int check_spawn_self(const char *name, const char *debug, char *te
     int ends[2], status = 0;
     pid_t pid;
 
-    /* valgrind answers this, and would itself be what an exec of the link runs. */
+    /* valgrind answers this readlink; an exec of the link itself would run valgrind. */
     REQUIRE(readlink("/proc/self/exe", self, sizeof self - 1), >, 0);
     REQUIRE(pipe(ends), ==, 0);
     fflush(NULL);
@@ -225,7 +224,7 @@ static inline int check_spawn_self(const char *name, const char *debug, char *te
     return status;
 }
 
-/* For main(): the exit status of `--child NAME`, or -1 when that is not what was asked. */
+/* For main(): runs `--child NAME` and returns its exit status, or returns -1 for other arguments. */
 static inline int check_child_main(int argc, char **argv, const struct check_child *children, size_t count)
 {
     if (argc != 3 || strcmp(argv[1], "--child") != 0)
@@ -248,7 +247,7 @@ static inline loop_t *new_loop(void)
     return loop;
 }
 
-/* Time stands still but for jumps to the next deadline: nothing here depends on the machine's speed. */
+/* The time only jumps to the next deadline: tests do not depend on the machine's speed. */
 static inline loop_t *new_virtual_loop(uint64_t start_ns)
 {
     loop_options_t options = LOOP_OPTIONS_INIT;
@@ -276,7 +275,7 @@ static inline loop_metrics_t metrics_of(const loop_t *loop)
     return metrics;
 }
 
-/* Whether the program runs under this tool. */
+/* Returns whether the program runs under this tool. */
 static inline bool is_under(const char *name)
 {
     const char *tool = getenv("CHECK_TOOL");
@@ -285,8 +284,8 @@ static inline bool is_under(const char *name)
 }
 
 /*
- * Runs until a callback has set `done`, which other threads may bring about. valgrind 3.19 lets no other thread run while
- * one is in io_uring_enter(), so under it the loop waits in poll().
+ * Runs until a callback has set `done`, which may depend on other threads. valgrind 3.19 lets no other thread run while one is in
+ * io_uring_enter(), so under valgrind the loop waits in poll().
  */
 static inline void run_until(loop_t *loop, const bool *done)
 {

@@ -1,4 +1,4 @@
-/* loop_watch_child(): S10, S11, S14, S19, S22, S33. Once more as on a kernel that cannot wait for a child as an operation. */
+/* loop_watch_child(): S10, S11, S14, S19, S22, S33. A second run acts as on a kernel that cannot wait for a child by io_uring. */
 #include "check.h"
 
 #include <fcntl.h>
@@ -14,7 +14,7 @@ static void note(loop_t *loop, pid_t pid, int wait_status, void *arg)
     statuses[ended++] = wait_status;
 }
 
-/* A child that ends when `*end` is closed, with `code`; or by a signal when the code is negative. */
+/* Forks a child that ends when `*end` is closed: with exit status `code`, or by signal -`code` when `code` is negative. */
 static pid_t child(int code, int *end)
 {
     int ends[2] = {-1, -1};
@@ -121,7 +121,7 @@ static void s11_a_cancelled_watcher_leaves_the_child(void)
     close_loop(loop);
 }
 
-/* ---- what it counts for ---- */
+/* ---- loop_is_alive and loop_walk ---- */
 
 static void see_child(loop_t *loop, const loop_info_t *info, void *arg)
 {
@@ -153,7 +153,7 @@ static void s19_a_watcher_counts_for_a_run_unless_it_is_told_not_to(void)
     close_loop(loop);
 }
 
-/* ---- the end ---- */
+/* ---- closing ---- */
 
 static int descriptors(void)
 {
@@ -176,7 +176,7 @@ static void ignore_done(loop_t *loop, int status, void *arg)
     (void)arg;
 }
 
-/* The kernel was told to forget the child by then. */
+/* The kernel has been told to forget the child before close gives up. */
 static void s22_a_close_that_gives_up_leaves_the_watcher(void)
 {
     loop_t *loop = new_loop();
@@ -243,7 +243,7 @@ static const struct check_test tests[] = {
     TEST(s19_a_watcher_counts_for_a_run_unless_it_is_told_not_to),
     TEST_NOT_UNDER("valgrind", s22_a_close_that_gives_up_leaves_the_watcher,
                    "the work does not run while the loop is in io_uring_enter()"),
-    TEST_NOT_UNDER("valgrind", s33_a_forked_child_closes_nothing, "it has copies of what the parent holds"),
+    TEST_NOT_UNDER("valgrind", s33_a_forked_child_closes_nothing, "it has copies of the parent's descriptors"),
     TEST(s29_arguments),
 };
 

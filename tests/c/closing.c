@@ -1,4 +1,4 @@
-/* S22: where a loop cannot be closed, and what is left of it after loop_shutdown(). release.c has what close releases. */
+/* S22: where a loop cannot be closed, and its state after loop_shutdown(). release.c tests the releases at close. */
 #include "check.h"
 
 static void close_oneself(loop_t *loop, void *arg)
@@ -39,7 +39,7 @@ static void s22_closing_from_inside_is_busy_and_nothing_is_lost(void)
     CHECK(loop_add_hook(loop, LOOP_AFTER_WAIT, close_oneself, NULL), >, 0);
     CHECK(loop_call_soon(loop, record, (void *)"a"), >, 0);
     CHECK(loop_run_once(loop, 0), ==, 2);
-    /* The walk, both hooks, a report of the first of them, the call. */
+    /* The callbacks: the walk, both hooks, a report that the first hook is slow, and the call. */
     CHECK_TEXT(trace, "ccccca");
     close_loop(loop);
 }
@@ -72,7 +72,7 @@ static void s22_close_within(void)
 
         CHECK(loop_call_later(loop, LOOP_SEC(1000), do_nothing, NULL), >, 0);
         CHECK(loop_run_once(loop, 0), ==, 0);
-        /* The kernel ends a timeout at once, but a limit of a few nanoseconds may pass before. */
+        /* The kernel ends a timeout at once, but a limit of almost zero may pass before. */
         result = loop_close_within(loop, limits[i]);
         if (limits[i] >= LOOP_SEC(1))
             CHECK(result, ==, 0);
@@ -103,7 +103,7 @@ static void s22_shutdown_cancels_everything(void)
     CHECK(loop_shutdown(loop), ==, 0);
     CHECK_TEXT(trace, "a");
 
-    /* wrong_calls.c tests the answer of every function then. */
+    /* wrong_calls.c checks the answers of all functions in this state. */
     CHECK(loop_cancel(loop, call), ==, -ENOENT);
     CHECK(loop_cancel(loop, timer), ==, -ENOENT);
     CHECK_TRUE(!loop_is_pending(loop, timer));

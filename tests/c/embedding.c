@@ -1,4 +1,4 @@
-/* loop_fd() and loop_flush(), once; and a host that waits while another thread posts. S26. */
+/* S26: loop_fd() and loop_flush(), once, and a host that waits while another thread posts. */
 #include "check.h"
 
 #include <pthread.h>
@@ -39,7 +39,7 @@ static void run_post(loop_t *loop, void *arg)
     sem_post(&has_run);
 }
 
-/* One at a time: the host has begun to wait, or is about to. */
+/* Posts one callback at a time: the host already waits, or is about to wait. */
 static void *post_one_by_one(void *remote)
 {
     for (int i = 0; i < POSTS; i++) {

@@ -12,7 +12,7 @@ struct work {
     int number;
     atomic_int worked;
     int done, status, released;
-    sem_t *begun, *may_end; /* NULL: neither is waited for */
+    sem_t *begun, *may_end; /* NULL: the work does not wait for it */
     pthread_t thread;
 };
 
@@ -65,7 +65,7 @@ static loop_handle_t begin(loop_t *loop, struct work *what)
     return handle;
 }
 
-/* As loop_run(), also where a thread that is in io_uring_enter() lets no other run. */
+/* Runs as loop_run() does, also under valgrind, where a thread in io_uring_enter() lets no other thread run. */
 static void run_to_end(loop_t *loop)
 {
     if (!is_under("valgrind")) {
@@ -80,7 +80,7 @@ static void run_to_end(loop_t *loop)
     }
 }
 
-/* Work that has begun and waits, and what else there is to know of it. */
+/* Work that has begun and waits, with its semaphores and its handle. */
 struct blocker {
     struct work work;
     sem_t begun, may_end;
@@ -155,7 +155,7 @@ static void s28_without_a_thread_the_call_says_so(void)
     CHECK_IN_CHILD(no_thread_can_be_started, NULL);
 }
 
-/* When there is a thread, it will do. */
+/* When a thread exists, new work waits for this thread. */
 static void no_second_thread_can_be_started(void *arg)
 {
     loop_t *loop = new_loop();
@@ -198,7 +198,7 @@ static void s13_work_that_has_not_begun_never_runs(void)
     CHECK_TRUE(loop_is_pending(loop, handles[1]));
     CHECK(loop_cancel(loop, handles[1]), ==, 1);
     CHECK(works[1].done, ==, 0);
-    /* It does not wait for its turn. */
+    /* Cancelled work ends without waiting for its turn. */
     CHECK(loop_run_once(loop, 0) + loop_run_once(loop, 0), ==, 1);
     CHECK(works[1].done, ==, 1);
     CHECK(works[1].status, ==, -ECANCELED);
@@ -212,7 +212,7 @@ static void s13_work_that_has_not_begun_never_runs(void)
     close_loop(loop);
 }
 
-/* ---- what it counts for ---- */
+/* ---- loop_is_alive and loop_walk ---- */
 
 static void see_work(loop_t *loop, const loop_info_t *info, void *arg)
 {
@@ -247,7 +247,7 @@ static void s19_work_counts_for_a_run_unless_it_is_told_not_to(void)
     close_loop(loop);
 }
 
-/* ---- the end ---- */
+/* ---- closing ---- */
 
 static void *let_it_end(void *arg)
 {
@@ -293,7 +293,7 @@ static void s22_close_within_gives_up_and_frees_nothing(void)
     CHECK(loop_time(NULL) - before, >=, LOOP_MSEC(5));
     CHECK(loop_close_within(loop, 0), ==, -ETIMEDOUT);
     CHECK(blocker.work.released + one.released, ==, 0);
-    /* The loop continues: work that had not begun has been cancelled, the rest is unchanged. */
+    /* The loop can still run: work that had not begun has been cancelled, and nothing else has changed. */
     CHECK(loop_run_once(loop, 0) + loop_run_once(loop, 0), ==, 2);
     CHECK_TEXT(trace, "c");
     CHECK(one.status, ==, -ECANCELED);
@@ -325,7 +325,7 @@ static void close_in_the_child(void *arg)
     alarm(60);
     CHECK(loop_run_in_executor(arg, work, done, NULL), ==, -EOWNERDEAD);
     CHECK(loop_close(arg), ==, 0);
-    /* A loop of its own has threads of its own. */
+    /* A loop made in the child has threads of its own. */
     {
         loop_t *fresh = new_loop();
         struct work one = {0};
@@ -414,7 +414,7 @@ static void a_name_is_looked_up(void)
 
     looked_up = 0;
     REQUIRE(loop_getaddrinfo(loop, node, service, &hints, note_addresses, &looked_up), >, 0);
-    /* They were copied. */
+    /* The arguments have been copied. */
     memset(node, 'x', sizeof node - 1);
     memset(service, 'x', sizeof service - 1);
     memset(&hints, 0xff, sizeof hints);
@@ -425,7 +425,7 @@ static void a_name_is_looked_up(void)
     CHECK(found->ai_family, ==, AF_INET);
     CHECK_TRUE(found->ai_next == NULL);
     freeaddrinfo(found);
-    /* The result is that of getaddrinfo(). */
+    /* The result is the error of getaddrinfo(). */
     hints = numeric();
     REQUIRE(loop_getaddrinfo(loop, "no number", NULL, &hints, note_addresses, &looked_up), >, 0);
     run_to_end(loop);
@@ -467,7 +467,7 @@ static void s13_a_look_up_is_cancelled(void)
     close_loop(loop);
 }
 
-/* LeakSanitizer and valgrind see what is not freed. */
+/* LeakSanitizer and valgrind report memory that is not freed. */
 static void s22_addresses_that_no_callback_has_seen_are_freed(void)
 {
     loop_t *loop = loop_with_threads(1);
@@ -476,7 +476,7 @@ static void s22_addresses_that_no_callback_has_seen_are_freed(void)
 
     looked_up = 0;
     REQUIRE(loop_getaddrinfo(loop, "127.0.0.1", "80", &hints, note_addresses, &looked_up), >, 0);
-    block(loop, &blocker); /* so the look-up is done */
+    block(loop, &blocker); /* so the look-up has ended */
     REQUIRE(loop_getaddrinfo(loop, "127.0.0.1", "80", &hints, note_addresses, &looked_up), >, 0);
     sem_post(&blocker.may_end);
     close_loop(loop);
@@ -484,7 +484,7 @@ static void s22_addresses_that_no_callback_has_seen_are_freed(void)
 }
 
 static const struct check_test tests[] = {
-    /* First: later on, the C library has stacks of threads that have ended. */
+    /* These tests come first: later, the C library keeps the stacks of threads that have ended. */
     TEST_NOT_UNDER("", s28_without_a_thread_the_call_says_so, "it limits the address space"),
     TEST_NOT_UNDER("", work_waits_for_the_threads_there_are, "it limits the address space"),
     TEST(work_runs_on_a_thread_that_blocks_signals),
@@ -493,9 +493,9 @@ static const struct check_test tests[] = {
     TEST(s22_closing_waits_for_what_has_begun_and_drops_the_rest),
     TEST(s22_close_within_gives_up_and_frees_nothing),
     TEST_NOT_UNDER("valgrind TSan ASan", s33_a_child_closes_though_the_threads_are_not_there,
-                   "what belonged to the threads that the child lacks is a leak there"),
+                   "it reports memory of threads that the child lacks as leaks"),
     TEST_NOT_UNDER("valgrind TSan", s33_a_child_forked_by_work_ends_with_it,
-                   "what belonged to the threads that the child lacks is a leak there"),
+                   "it reports memory of threads that the child lacks as leaks"),
     TEST(a_name_is_looked_up),
     TEST(s13_a_look_up_is_cancelled),
     TEST(s22_addresses_that_no_callback_has_seen_are_freed),

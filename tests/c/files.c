@@ -13,7 +13,7 @@
 
 /* ---- helpers ---- */
 
-/* A folder of its own, which is the working directory until leave(). */
+/* A temporary folder, which is the working directory until leave(). */
 struct folder {
     char name[64];
     int former;
@@ -66,7 +66,7 @@ static off_t size_of(int fd)
     return status.st_size;
 }
 
-/* A path on the heap is gone when the call has returned: it has been copied. */
+/* Overwrites and frees a path on the heap after the call: the library has copied the path. */
 static loop_handle_t gone(loop_handle_t handle, char *path)
 {
     memset(path, 'x', strlen(path));
@@ -146,7 +146,7 @@ static void s13_write_all_to_a_full_pipe_says_how_far_it_came(void)
     size = fcntl(ends[1], F_GETPIPE_SZ);
     handle = loop_write_all(loop, ends[1], data, sizeof data, LOOP_CURRENT, note_outcome, &seen);
     REQUIRE(handle, >, 0);
-    /* Where a thread of the kernel's writes, it begins when it likes. */
+    /* On a kernel that writes on a worker thread, the write begins at any time. */
     while (written < size) {
         loop_run_once(loop, LOOP_MSEC(1));
         REQUIRE(ioctl(ends[0], FIONREAD, &written), ==, 0);
@@ -226,7 +226,7 @@ static void a_full_disk_is_a_short_count_and_then_enospc(void)
     leave(folder);
 }
 
-/* ---- what is done to files ---- */
+/* ---- operations on files and directories ---- */
 
 static void files_are_opened_synced_sized_and_looked_at(void)
 {
@@ -274,7 +274,7 @@ static void files_are_opened_synced_sized_and_looked_at(void)
     close_loop(loop);
 }
 
-/* Operations that an older kernel lacks are refused by name. */
+/* A function whose operation an older kernel lacks returns -ENOSYS. */
 static const uint8_t RENAMES = 35 /* 5.11 */, MAKES_DIRECTORIES = 37 /* 5.15 */;
 
 static void directories_and_links_are_made(void)
@@ -351,7 +351,7 @@ static void names_are_renamed_and_removed(void)
     close_loop(loop);
 }
 
-/* ---- the end ---- */
+/* ---- closing ---- */
 
 static int count_descriptors(void)
 {
@@ -379,7 +379,7 @@ static void s22_a_file_that_no_callback_has_seen_is_closed(void)
     CHECK(count_descriptors(), ==, before);
 }
 
-/* The result of an open into the ring's table is 0, which is no descriptor. */
+/* An open into the ring's table of files has the result 0, which is no descriptor. */
 static void s22_a_place_in_the_rings_table_is_not_closed_as_a_descriptor(void)
 {
     loop_t *loop = new_loop();

@@ -1,4 +1,4 @@
-/* S33: in a forked child the parent's loop is dead, and the parent's is not. What every function answers there is in wrong_calls.c. */
+/* S33: in a forked child the parent's loop is dead; in the parent it lives. wrong_calls.c checks every function in a child. */
 #include "check.h"
 
 #include <pthread.h>
@@ -29,14 +29,14 @@ static void in_the_child(void *arg)
 
     REQUIRE(pthread_create(&thread, NULL, call_some_in_a_thread, arg), ==, 0);
     pthread_join(thread, NULL);
-    /* A loop of its own works. */
+    /* A loop made in the child works. */
     fresh = new_loop();
     trace_clear();
     CHECK(loop_call_later(fresh, LOOP_MSEC(1), record, (void *)"f"), >, 0);
     CHECK(loop_run(fresh), ==, LOOP_DONE);
     CHECK_TEXT(trace, "f");
     close_loop(fresh);
-    /* Closing frees memory and does nothing else: no hooks, no descriptors. */
+    /* Closing the parent's loop in the child only frees memory: it runs no hooks and closes no descriptors. */
     CHECK(loop_close(arg), ==, 0);
     CHECK(released, ==, 0);
 }
@@ -52,7 +52,7 @@ static void s33_the_child_has_loops_of_its_own(void)
     timer = loop_call_later(loop, LOOP_MSEC(20), record, (void *)"t");
     CHECK(loop_on_release(loop, timer, count_release), ==, 0);
     CHECK_IN_CHILD(in_the_child, loop);
-    /* The parent's loop continues as before. */
+    /* The parent's loop is as before the fork. */
     CHECK_TRUE(loop_is_pending(loop, timer));
     CHECK(loop_run(loop), ==, LOOP_DONE);
     CHECK_TEXT(trace, "t");
@@ -67,7 +67,7 @@ static void leave_it_alone(void *arg)
 
 static void s33_a_child_that_leaves_the_loop_alone(void)
 {
-    static loop_t *loop; /* static: still in sight when the child ends without closing it, and so no leak */
+    static loop_t *loop; /* static: still reachable when the child exits without closing the loop, so no leak */
     int fd;
 
     loop = new_loop();
@@ -92,7 +92,7 @@ static void fork_in_callback(loop_t *loop, void *arg)
         CHECK(loop_call_soon(loop, do_nothing, NULL), ==, -EOWNERDEAD);
 }
 
-/* The child returns from the callback into a loop that is not its own: the run ends there. */
+/* The child returns from the callback into the parent's loop: the run ends there. */
 static void s33_a_child_forked_in_a_callback_leaves_the_run(void)
 {
     loop_t *loop = new_loop();
@@ -118,7 +118,7 @@ static void s33_a_child_forked_in_a_callback_leaves_the_run(void)
     close_loop(loop);
 }
 
-/* A release hook that forks: what is behind it must not run in the child. */
+/* A release hook that forks: callbacks and hooks after it must not run in the child. */
 static void fork_in_release(void *arg)
 {
     (void)arg;
@@ -148,7 +148,7 @@ static void s33_a_child_forked_in_a_release_hook_leaves_the_run(void)
     close_loop(loop);
 }
 
-/* Writes over what has been freed, as far as the allocator gives it again. */
+/* Overwrites freed memory, as far as the allocator returns this memory. */
 static void use_what_is_free(void)
 {
     enum { LARGEST = 16384 };
@@ -186,11 +186,11 @@ static void s33_a_child_forked_in_a_release_hook_leaves_the_close(void)
     CHECK(status, ==, 0);
 }
 
-/* ---- forks while another thread posts: all of that is the parent's ---- */
+/* ---- forks while another thread posts: all posts belong to the parent ---- */
 
 enum fork_place { IN_CALLBACK, IN_POSTED_CALLBACK, IN_RELEASE, IN_POSTED_RELEASE, IN_HOOK, AT_CLOSE, FORK_PLACES };
 
-/* So many posts at most have not been released: the poster is quicker than a loop that forks. */
+/* The largest number of posts that are not released: the thread posts faster than a loop that forks runs. */
 enum { IN_FLIGHT = 200 };
 
 struct posting {
@@ -297,7 +297,7 @@ static void fork_at(struct posting *posting, enum fork_place place)
     }
 }
 
-/* Nothing has run or was released here since the fork, and nothing does or is. */
+/* Ends the child: no callback and no release hook has run in it since the fork, and none runs now. */
 static void be_the_child(struct posting *posting, int result, bool closed)
 {
     loop_t *fresh;
@@ -346,7 +346,7 @@ static void fork_amid_posts(enum fork_place place)
         result = loop_run_once(posting.loop, 0);
     if (forked == 0)
         be_the_child(&posting, result, false);
-    /* The parent's loop continues. */
+    /* The parent's loop works as before. */
     for (goal = posting.ran + 1000; place != AT_CLOSE && posting.ran < goal;)
         REQUIRE(loop_run_once(posting.loop, 0), >=, 0);
     result = loop_close(posting.loop);
@@ -372,11 +372,11 @@ static void s33_a_child_forked_amid_posts_takes_none_of_them(void)
             fork_amid_posts(place);
 }
 
-/* ---- forks while other threads make and close loops: the child can make its own ---- */
+/* ---- forks while other threads make and close loops: the child can make its own loops ---- */
 
 static atomic_bool no_more_loops;
 
-/* Each thread is a new owner of loops, and then one less. */
+/* Each thread becomes an owner of loops, and exits. */
 static void *make_a_loop(void *arg)
 {
     (void)arg;
@@ -418,15 +418,15 @@ static void s33_a_child_forked_while_others_make_loops_makes_its_own(void)
         pthread_join(threads[i], NULL);
 }
 
-/* ---- forks by another thread than the loop's, which may be anywhere at that moment ---- */
+/* ---- forks by a thread that does not own the loop; the owner may be anywhere in the library then ---- */
 
 struct elsewhere {
     loop_t *loop;
-    atomic_int tid; /* of the loop's thread, when the loop is there */
+    atomic_int tid; /* the id of the loop's thread; 0 until the loop exists */
     sem_t begun, may_end;
 };
 
-/* Waits until the loop's thread is in this system call: it has borrowed what it uses there. */
+/* Waits until the loop's thread is in this system call, in which the thread has parts of the loop borrowed. */
 static void until_in(struct elsewhere *elsewhere, long call)
 {
     char path[64], text[32];
@@ -503,10 +503,10 @@ static void never_done(loop_t *loop, int status, void *arg)
     (void)loop;
     (void)status;
     (void)arg;
-    CHECK_TRUE(!"close calls nobody");
+    CHECK_TRUE(!"close runs no callback");
 }
 
-/* It waits in close for the work, and holds what it waits with. */
+/* Closes a loop whose work lasts: the thread waits in close, with the work's state borrowed. */
 static void *close_it_for_long(void *arg)
 {
     struct elsewhere *elsewhere = arg;
@@ -574,9 +574,9 @@ static const struct check_test tests[] = {
     TEST(s33_a_child_forked_in_a_release_hook_leaves_the_run),
     TEST(s33_a_child_forked_in_a_release_hook_leaves_the_close),
     TEST_NOT_UNDER("valgrind", s33_a_child_forked_amid_posts_takes_none_of_them,
-                   "what the child forgets is a leak there, as it must be"),
+                   "it reports the memory that the child abandons as a leak"),
     TEST_NOT_UNDER("valgrind ASan", s33_a_child_forked_while_others_make_loops_makes_its_own,
-                   "what belonged to the threads that the child lacks is a leak there, or a lock of the tool's"),
+                   "it reports memory of threads that the child lacks, or keeps a lock of such a thread"),
     TEST_NOT_UNDER("valgrind", s33_another_thread_forks_while_the_loop_sleeps, "no other thread runs meanwhile"),
     TEST_NOT_UNDER("valgrind", s33_another_thread_forks_while_the_loop_is_closed, "its threads are in other system calls"),
     TEST_NOT_UNDER("valgrind", s33_another_thread_forks_at_any_moment_of_a_run, "no other thread runs meanwhile"),

@@ -1,7 +1,7 @@
-/* S10, S15, S16: handles as numbers of C, and what functions answer to those that name nothing, or no timer. */
+/* S10, S15, S16: handles as integers in C, and the answers to handles that name nothing, or no timer. */
 #include "check.h"
 
-/* Every function that takes a handle says that it is stale, and writes nothing. */
+/* Every function that takes a handle reports a stale handle, and writes nothing. */
 static void check_stale(loop_t *loop, loop_handle_t handle)
 {
     uint64_t untouched = 4711;
@@ -165,7 +165,7 @@ static void s16_missed_calls_are_skipped_and_counted(void)
     CHECK(skipped, >=, 4);
     CHECK(metrics_of(loop).timers_skipped, ==, skipped);
     CHECK(loop_when(loop, timer, &when), ==, 0);
-    /* Each beat before the next one was either a call or a skip. */
+    /* Each beat before the next one was called or skipped. */
     CHECK(when - first, ==, (2 + skipped) * period);
     CHECK(loop_reschedule(loop, timer, when + 1), ==, 0);
     CHECK(loop_when(loop, timer, &when), ==, 0);

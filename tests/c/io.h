@@ -8,7 +8,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-/* Two ends of a stream. */
+/* Makes a connected pair of stream sockets. */
 static inline void make_pair(int fds[2])
 {
     REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), ==, 0);
@@ -20,7 +20,7 @@ static inline void close_pair(const int fds[2])
     close(fds[1]);
 }
 
-/* A listener on the loopback with a port of its own. */
+/* Makes a listener on the loopback address with a free port. */
 static inline int listen_on_loopback(struct sockaddr_in *address)
 {
     socklen_t length = sizeof *address;
@@ -73,7 +73,7 @@ static inline void release_outcome(void *arg)
     outcome->released++;
 }
 
-/* Runs to the one callback of the operation. */
+/* Runs to the only callback of the operation. */
 static inline void see(loop_t *loop, loop_handle_t handle, struct outcome *outcome, int32_t result)
 {
     REQUIRE(handle, >, 0);

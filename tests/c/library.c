@@ -1,4 +1,4 @@
-/* Versions, and errors in words. */
+/* Versions, and sentences for errors. */
 #include "check.h"
 
 #include <pthread.h>
@@ -62,7 +62,7 @@ static void s28_last_error_says_what_went_wrong(void)
     CHECK(loop_call_every(loop, 0, do_nothing, NULL), ==, -EINVAL);
     snprintf(first, sizeof first, "%s", loop_last_error());
     CHECK_TRUE(strstr(first, "period") != NULL);
-    /* A success does not wipe it, another failure does. */
+    /* A success leaves the last error in place; another failure replaces it. */
     CHECK(loop_call_soon(loop, do_nothing, NULL), >, 0);
     CHECK_TEXT(loop_last_error(), first);
     CHECK(loop_call_soon(loop, NULL, NULL), ==, -EINVAL);
@@ -71,7 +71,7 @@ static void s28_last_error_says_what_went_wrong(void)
     close_loop(loop);
 }
 
-/* The documented way to tell errors apart is the result; errno stays the program's. */
+/* Programs tell errors apart by the result; the library leaves errno unchanged. */
 static void errno_is_left_alone(void)
 {
     loop_t *loop = new_loop();

@@ -1,7 +1,7 @@
 /*
- * S31: memory that cannot be had is -ENOMEM, nothing is lost by it, and what ends
- * things allocates nothing; tests/allocations.rs has what C adds nothing to. This program is linked with --wrap for the allocation
- * functions, so that any chosen allocation of the library's can be made to fail.
+ * S31: a call that finds no memory returns -ENOMEM and loses nothing, and functions that end things allocate nothing.
+ * tests/allocations.rs tests what is the same in Rust. This program is linked with --wrap for the allocation functions, so that
+ * it can make any chosen allocation of the library fail.
  */
 #include "check.h"
 
@@ -65,7 +65,7 @@ int __wrap_posix_memalign(void **out, size_t alignment, size_t size)
     return refused() ? ENOMEM : __real_posix_memalign(out, alignment, size);
 }
 
-/* From now on the allocations `first` up to and without `end` fail. */
+/* From now on, allocations fail from number `first` up to, but not including, `end`. */
 static void fail(size_t first, size_t end)
 {
     allocations = 0;
@@ -74,7 +74,7 @@ static void fail(size_t first, size_t end)
     counting = true;
 }
 
-/* The number of allocations that were requested since fail(). */
+/* Ends the failures; returns the number of allocations since fail(). */
 static size_t succeed(void)
 {
     counting = false;
@@ -132,14 +132,14 @@ static void s31_loop_new_with_all_allocations_failing_from_some_point(void)
     check_new_with_failures(false);
 }
 
-/* The environment: its values are long, so that copies of them need memory. */
+/* RINGLOOP_TRACE and RINGLOOP_DEBUG are set; the name of the trace is long, so that copies of it need memory. */
 static void s31_loop_new_with_all_that_the_environment_asks_for(void)
 {
     char directory[] = "/tmp/ringloop-memory-XXXXXX", name[600];
 
     REQUIRE(mkdtemp(directory) != NULL, ==, 1);
     snprintf(name, sizeof name, "%s%0500d/%%p", directory, 0);
-    /* The same place by a long name. */
+    /* The name is long but denotes the same place. */
     for (char *at = name + strlen(directory); *at == '0'; at++) *at = '/';
     setenv("RINGLOOP_TRACE", name, 1);
     setenv("RINGLOOP_DEBUG", "1", 1);
@@ -187,7 +187,7 @@ static void count_run(loop_t *loop, void *arg)
     ran++;
 }
 
-/* Lets the n-th allocation and all after it fail, schedules more than fits, and sees that what was accepted runs. */
+/* Allocations fail from the n-th on: schedules more than fits, and checks that every accepted callback runs. */
 static void s31_calls_without_memory(void)
 {
     for (size_t n = 0; n < 40; n++) {
@@ -211,7 +211,7 @@ static void s31_calls_without_memory(void)
         succeed();
         if (n == 0)
             CHECK(refusals, >, 0);
-        /* The loop has recovered as soon as there is memory again. */
+        /* The loop works again as soon as there is memory. */
         CHECK(loop_call_soon(loop, count_run, NULL), >, 0);
         CHECK(loop_run(loop), ==, LOOP_DONE);
         CHECK(ran, ==, accepted + 1);
@@ -234,9 +234,9 @@ static void s31_loop_fd_without_memory(void)
     close_loop(loop);
 }
 
-/* ---- what allocates nothing ---- */
+/* ---- functions that allocate nothing ---- */
 
-/* Every function but these returns -ENOMEM where it must; they have no way to. In a child: they may only abort. */
+/* All functions but these can return -ENOMEM; these could only abort, so the test runs in a child. */
 static void words_without_memory(void *arg)
 {
     (void)arg;
@@ -252,7 +252,7 @@ static void s31_errors_in_words_without_memory(void)
     CHECK_IN_CHILD(words_without_memory, NULL);
 }
 
-/* ---- posts: this thread and others post in turn, never at once, so that the n-th allocation is always the same ---- */
+/* ---- posts: this thread and others post in turn, so that the n-th allocation is always the same one ---- */
 
 enum { SOON, SOON_UNGUARDED, LATER, LATER_UNGUARDED, THREADSAFE, OWN_CALL, POST_KINDS };
 
@@ -343,7 +343,7 @@ static void begin_posting(void)
     being_closed = false;
 }
 
-/* Accepted posts have run once, unless the loop was closed; those with a release hook were released once. */
+/* Every accepted callback has run once, unless the loop was closed first, and was released once if it has a hook. */
 static void end_posting(bool by_close)
 {
     if (!by_close)
@@ -416,7 +416,7 @@ static size_t posts_that_ran(void)
     return count;
 }
 
-/* Both a run and a call_soon take posts: a post for which memory is refused stays posted, before later posts. */
+/* A run or a loop_call_soon() collects the posts: posts that find no room stay posted, before later posts. */
 static void check_posts_that_find_no_room(bool by_call)
 {
     size_t n, torn = 0;
@@ -474,7 +474,7 @@ static void s31_waking_and_stopping_a_loop_without_memory(void)
     CHECK(loop_wakeup(posted_to), ==, 0);
     CHECK(loop_remote_wakeup(remote_of_it), ==, 0);
     CHECK(allocations, ==, 0);
-    /* It is posted, so it may find no memory, when what the thread has for posts is used up; then the loop is not stopped. */
+    /* A stop is a post: it fails when the thread's memory for posts is used up, and then does not stop the loop. */
     do
         posted = loop_remote_call_soon(remote_of_it, do_nothing, NULL, NULL);
     while (posted == 0);
@@ -513,7 +513,7 @@ static void release_piece(void *arg)
     ((struct piece *)arg)->released++;
 }
 
-/* Also where a thread that is in io_uring_enter() lets no other run. */
+/* Runs to the end, also under valgrind, where a thread in io_uring_enter() lets no other thread run. */
 static void run_what_is_left(loop_t *loop)
 {
     while (loop_is_alive(loop)) {
@@ -522,7 +522,7 @@ static void run_what_is_left(loop_t *loop)
     }
 }
 
-/* Accepted work is done once, also when memory is refused to the loop or to its threads meanwhile. */
+/* Accepted work is done once, even if the loop or its threads are refused memory meanwhile. */
 static void check_work_with_failures(bool only_one)
 {
     size_t asked = SIZE_MAX, n, refusals = 0;
@@ -668,7 +668,7 @@ static void count_result(loop_t *loop, int32_t result, uint32_t flags, void *arg
         close(result);
 }
 
-/* One of each kind: some wait, some end at once. */
+/* Submits one of each kind of operation: some of them wait, some end at once. */
 static loop_handle_t submit(loop_t *loop, int kind, const int fds[2], struct msghdr *message)
 {
     static char byte;
@@ -735,7 +735,7 @@ static void s31_operations_without_memory(void)
     }
 }
 
-/* A refused operation leaves nothing in the kernel that the next one would meet. */
+/* A refused call leaves nothing in the kernel that makes the next call fail. */
 static void s31_buffers_with_any_one_allocation_failing(void)
 {
     int made = -ENOMEM;
@@ -775,7 +775,7 @@ static const struct check_test tests[] = {
     TEST(s31_child_watchers_without_memory),
     TEST(s31_operations_without_memory),
     TEST(s31_buffers_with_any_one_allocation_failing),
-    /* Last: a child that is forked later has the names of callbacks that this leaves, and a tool takes them for lost. */
+    /* This test comes last: it leaves names of callbacks, which a tool reports as lost in a child that is forked later. */
     TEST(s31_loop_new_with_all_that_the_environment_asks_for),
 };
 

@@ -98,14 +98,14 @@ static void without_descriptors_accepting_rests_and_goes_on(void)
     small.rlim_cur = (rlim_t)spare;
     close(spare);
     REQUIRE(setrlimit(RLIMIT_NOFILE, &small), ==, 0);
-    /* The kernel notes the limit when it takes the entry. */
+    /* The kernel reads the descriptor limit when it takes the entry. */
     handle = loop_accept_multi(loop, listener, SOCK_CLOEXEC, on_accept, NULL);
     REQUIRE(handle, >, 0);
     REQUIRE(connect(client, (struct sockaddr *)&address, sizeof address), ==, 0);
     while (!accept_errors) CHECK(loop_run_once(loop, LOOP_SEC(5)), >=, 0);
     CHECK(last_accept, ==, -EMFILE);
     CHECK(accepts, ==, 0);
-    /* It does not spin: some tries in a third of a second, each an iteration or a few. */
+    /* The loop does not spin: it tries a few times in 330 ms, each time in a few iterations. */
     before = metrics_of(loop).iterations;
     until = loop_time(loop) + LOOP_MSEC(330);
     while (loop_time(loop) < until) CHECK(loop_run_once(loop, until - loop_time(loop)), >=, 0);
@@ -116,7 +116,7 @@ static void without_descriptors_accepting_rests_and_goes_on(void)
     CHECK_TRUE(loop_is_pending(loop, handle));
     close(client);
     close_accepted();
-    /* It is cancelled while it rests, too. */
+    /* The accept can be cancelled while it waits to try again. */
     close(listener);
     CHECK(loop_close(loop), ==, 0);
 }
@@ -257,9 +257,9 @@ static void without_buffers_it_waits_until_one_is_returned(void)
     submitted = metrics_of(loop).submitted;
     until = loop_time(loop) + LOOP_MSEC(20);
     while (loop_time(loop) < until) CHECK(loop_run_once(loop, until - loop_time(loop)), ==, 0);
-    /* It slept. */
+    /* The loop slept. */
     CHECK(metrics_of(loop).submitted - submitted, <, 20);
-    /* Kept data is the data that was received. */
+    /* The kept parts hold the received data. */
     for (size_t at = 0, i = 0; i < (size_t)kept_count; i++) {
         CHECK(*(const unsigned char *)kept[i], ==, pattern(at));
         at += 128;
@@ -293,7 +293,7 @@ static void s13_cancelled_it_gives_what_had_come_and_ends(void)
     CHECK(receive_end, ==, -ECANCELED);
     check_pattern(received_length);
     CHECK(released, ==, 1);
-    /* Also while it waits for a buffer. */
+    /* Cancels it also while it waits for a buffer. */
     CHECK(loop_buffers_free(buffers), ==, 0);
     handle = start_receiving(loop, fds[0], 1, 8);
     keeps = true;
@@ -328,7 +328,7 @@ static void s29_what_makes_no_sense_is_refused_first(void)
     CHECK(loop_buffers_free(NULL), ==, 0);
     CHECK(loop_buffers_free(foreign), ==, 0);
     CHECK(loop_close(other), ==, 0);
-    /* Errors of the arguments come before errors of the loop. */
+    /* Errors of the arguments are reported before errors of the loop's state. */
     CHECK(loop_shutdown(loop), ==, 0);
     CHECK(loop_buffers_new(loop, 0, 64, &foreign), ==, -EINVAL);
     CHECK(loop_buffers_new(loop, 4, 64, &foreign), ==, -ESHUTDOWN);

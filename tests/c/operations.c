@@ -1,4 +1,4 @@
-/* Operations: loop_submit() and what is asked of the kernel through it. S13, S14, S22, S28. */
+/* Operations: loop_submit() and its requests to the kernel. S13, S14, S22, S28. */
 #include "io.h"
 
 #include <fcntl.h>
@@ -140,7 +140,7 @@ static void note_order(loop_t *loop, int32_t result, uint32_t flags, void *arg)
     note_outcome(loop, result, flags, arg);
 }
 
-/* Submits a chain; each note goes to one of `seen`. */
+/* Submits a chain; the callback of each operation writes to one element of `seen`. */
 static int chain(loop_t *loop, const struct io_uring_sqe *sqes, size_t count, struct outcome *seen, loop_handle_t *handles)
 {
     void *args[8];
@@ -161,7 +161,7 @@ static void a_chain_runs_one_after_the_other(void)
     struct io_uring_sqe sqes[3];
 
     make_pair(fds);
-    /* The data of the first send can be received after it. */
+    /* The send comes first in the chain, so that the receive finds data. */
     sqes[0] = transfer(IORING_OP_SEND, fds[1], (void *)"chain", 5);
     sqes[1] = nop();
     sqes[2] = transfer(IORING_OP_RECV, fds[0], received, sizeof received);
@@ -181,7 +181,7 @@ static void what_fails_ends_the_rest_of_its_chain(void)
 {
     loop_t *loop = new_loop();
     struct outcome seen[3] = {{0}};
-    /* It fails when it is begun: one that cannot even be begun, as on the descriptor -1, ends a hard chain, too, on 5.10. */
+    /* The send fails when it begins. On 5.10 an operation that cannot be prepared (descriptor -1) ends a hard chain, too. */
     int file = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
     struct io_uring_sqe sqes[3] = {transfer(IORING_OP_SEND, file, (void *)"x", 1), nop(), nop()};
 
@@ -190,7 +190,7 @@ static void what_fails_ends_the_rest_of_its_chain(void)
     CHECK(seen[0].result, ==, -ENOTSOCK);
     CHECK(seen[1].result, ==, -ECANCELED);
     CHECK(seen[2].result, ==, -ECANCELED);
-    /* But for a hard link. */
+    /* A hard link does not cancel the rest of the chain. */
     memset(seen, 0, sizeof seen);
     sqes[0].flags = IOSQE_IO_HARDLINK;
     CHECK(chain(loop, sqes, 3, seen, NULL), ==, 0);
@@ -202,7 +202,7 @@ static void what_fails_ends_the_rest_of_its_chain(void)
     CHECK(loop_close(loop), ==, 0);
 }
 
-/* An operation waits in a chain while it is cancelled, or while so many deadlines of its come, one after the other. */
+/* An operation waits in a chain while it is cancelled, or while this number of its deadlines passes. */
 static void wait_in_a_chain(int deadlines)
 {
     loop_t *loop = new_loop();
@@ -227,7 +227,7 @@ static void wait_in_a_chain(int deadlines)
         until = loop_time(loop) + LOOP_MSEC(20);
         while (loop_time(loop) < until) CHECK(loop_run_once(loop, until - loop_time(loop)), ==, 0);
     }
-    /* It is not asked for again and again. */
+    /* The loop does not ask the kernel for the end again and again. */
     CHECK(metrics_of(loop).submitted, <, 30);
     CHECK(seen[1].times, ==, 0);
     CHECK(write(fds[1], "x", 1), ==, 1);
@@ -245,14 +245,14 @@ static void s13_cancelling_one_that_has_not_begun_ends_it_when_its_turn_comes(vo
     wait_in_a_chain(0);
 }
 
-/* The operation is still pending when its deadline has come, and a second one comes before it ends. */
+/* The operation is still pending at its first deadline, and at a second deadline that is set before it ends. */
 static void s13_deadlines_in_a_chain_come_when_its_turn_does(void)
 {
     wait_in_a_chain(1);
     wait_in_a_chain(2);
 }
 
-/* A send without a copy ends when the kernel has let go of its buffer, but what is chained to it begins when all is sent. */
+/* A zero-copy send ends when the kernel no longer uses its buffer, but the operation linked to it begins when all is sent. */
 static void s13_what_is_behind_a_send_without_a_copy_is_cancelled_at_once(void)
 {
     loop_t *loop = new_loop();
@@ -279,7 +279,7 @@ static void s13_what_is_behind_a_send_without_a_copy_is_cancelled_at_once(void)
     REQUIRE(connect(sender, (struct sockaddr *)&address, length), ==, 0);
     receiver = accept(listener, NULL, NULL);
     REQUIRE(pipe(pipe_ends), ==, 0);
-    /* Nobody reads: what is sent next waits in the sender's queue, where there is room again after this. */
+    /* The peer does not read: later data waits in the sender's queue, which has room again after this. */
     while (send(sender, data, sizeof data, MSG_DONTWAIT) > 0) {}
     CHECK(setsockopt(sender, SOL_SOCKET, SO_SNDBUF, &much, sizeof much), ==, 0);
     sqes[0] = transfer(IORING_OP_SEND_ZC, sender, data, 20000);
@@ -333,7 +333,7 @@ static void chains_that_cannot_be_are_refused(void)
     for (int i = 0; i < 8; i++) sqes[i] = nop();
     CHECK(chain(loop, sqes, 8, seen, NULL), ==, -E2BIG);
     CHECK(chain(loop, sqes, 4, seen, NULL), ==, 0);
-    /* One that does not fit any more is not split: what is queued goes first. */
+    /* A chain that does not fit into the queue is not split: queued entries are submitted first. */
     CHECK(chain(loop, sqes, 4, &seen[4], NULL), ==, 0);
     sqes[1].flags = IOSQE_IO_DRAIN;
     CHECK(chain(loop, sqes, 2, seen, NULL), ==, -EINVAL);
@@ -341,7 +341,7 @@ static void chains_that_cannot_be_are_refused(void)
     CHECK(chain(loop, sqes, 2, seen, NULL), ==, -EINVAL);
     CHECK_TRUE(strstr(loop_last_error(), "IOSQE_IO_LINK"));
     CHECK(chain(loop, sqes, 0, seen, NULL), ==, 0);
-    /* None are nowhere. */
+    /* An empty chain may be NULL. */
     CHECK(loop_submit_chain(loop, NULL, 0, note_outcome, NULL, NULL), ==, 0);
     CHECK(loop_submit_chain(loop, NULL, 0, NULL, NULL, NULL), ==, -EINVAL);
     loop_set_data(loop, seen);
@@ -350,13 +350,13 @@ static void chains_that_cannot_be_are_refused(void)
     CHECK(loop_close(loop), ==, 0);
 }
 
-/* ---- the ring ---- */
+/* ---- registering with the ring ---- */
 
 static void buffers_can_be_registered_with_the_ring(void)
 {
     loop_t *loop = new_loop();
     struct outcome seen = {0};
-    char *page = calloc(1, 4096); /* 5.10 takes nothing that is mapped from a file, as a page of static data may be */
+    char *page = calloc(1, 4096); /* 5.10 accepts no memory mapped from a file, as static data may be */
     struct iovec iovec = {page, 4096};
     struct io_uring_sqe sqe = nop();
     int file = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
@@ -408,7 +408,7 @@ static void s28_what_is_refused_is_named(void)
     CHECK(loop_close(loop), ==, 0);
 }
 
-/* ---- the end ---- */
+/* ---- closing ---- */
 
 struct inherited {
     loop_t *loop;
@@ -432,7 +432,7 @@ static void *leave_operations(void *arg)
     return NULL;
 }
 
-/* The requests of the thread in the kernel ended with it; when it exited, the thread waited for those that a device had. */
+/* The kernel ended the thread's operations when it exited; the exit waited for those that a device might have. */
 static void s25_who_closes_for_a_thread_that_has_exited_releases_all_it_had(void)
 {
     static struct inherited inherited;
@@ -461,7 +461,7 @@ struct direct {
     bool runs;
 };
 
-/* Some of the reads may end while the thread is there. */
+/* Some of the reads may end while the thread still runs. */
 static void end_direct_read(loop_t *loop, int32_t result, uint32_t flags, void *arg)
 {
     (void)loop;
@@ -479,7 +479,7 @@ static void *leave_direct_reads(void *arg)
 {
     struct direct *direct = arg;
 
-    /* The first one of two is closed before, so that the other is found all the same. */
+    /* One of the two loops is closed before the exit; the library must still find the other one. */
     for (int i = 0; i < 2; i++) direct->loops[i] = new_loop();
     for (int i = 0; i < 2; i++) CHECK(loop_run_once(direct->loops[i], 0), ==, 0);
     CHECK(loop_close(direct->loops[1]), ==, 0);
@@ -491,7 +491,7 @@ static void *leave_direct_reads(void *arg)
         REQUIRE(handle, >, 0);
         CHECK(loop_on_release(direct->loops[0], handle, release_direct_read), ==, 0);
     }
-    /* Some of them are in the kernel's hands when the thread leaves; or they have not been given to it at all. */
+    /* When the thread exits, some of the reads are in the kernel, or none has been submitted. */
     if (direct->runs) CHECK(loop_run_once(direct->loops[0], 0), >=, 0);
     return NULL;
 }
@@ -507,7 +507,7 @@ static void leave_and_close(struct direct *direct)
     REQUIRE(pthread_join(thread, NULL), ==, 0);
     CHECK(loop_close(direct->loops[0]), ==, 0);
     CHECK(direct->released, ==, DIRECT_READS);
-    /* Nothing writes to memory that has been released. */
+    /* The kernel does not write to buffers that have been released. */
     memset(direct->buffers, 'b', length);
     usleep(20000);
     for (size_t at = 0; at < length; at += 512) {
@@ -531,7 +531,7 @@ static void s25_reads_of_a_device_are_released_after_the_threads_exit(void)
     fsync(direct.fd);
     close(direct.fd);
     direct.fd = open(name, O_RDONLY | O_DIRECT | O_CLOEXEC);
-    /* Some file systems in memory have no O_DIRECT. */
+    /* Some file systems in memory do not support O_DIRECT. */
     if (direct.fd < 0) direct.fd = open(name, O_RDONLY | O_CLOEXEC);
     unlink(name);
     for (int round = 0; round < 3; round++) {
@@ -560,7 +560,7 @@ static void a_version_that_is_none_is_refused(void)
     CHECK(loop_close(loop), ==, 0);
 }
 
-/* Work that is under way has time to end, and what had to be cut off is counted. */
+/* Running work has time to end; loop_shutdown_within() counts the work that it had to cut off. */
 static void s48_shutdown_within_a_limit(void)
 {
     static const struct {

@@ -3,14 +3,14 @@
 
     tests/c/prototypes.py include/ringloop.h >build/prototypes.h
 
-Arguments are chosen by type and name, what comes of a call by the type of the result. A function that has other arguments, or
-that answers something else, needs a line in the tables below: without one this script fails, and the test with it.
+The type and name of a parameter determine the argument; the type of the result determines the expected answer. A function with
+other arguments or answers needs a line in the tables below: without this line the script fails, and the test with it.
 """
 
 import re
 import sys
 
-# Parameters by type, and by name where the type alone does not say enough. `w` is the world of wrong_calls.c.
+# Parameters by type, and by name where the type is not enough. `w` is the world of wrong_calls.c.
 ARGUMENTS = {
     "loop_t *": "w->loop",
     "struct loop_remote_t *": "w->remote",
@@ -84,7 +84,7 @@ ARGUMENTS = {
     ("uint64_t", "size"): "0",
 }
 
-# Where NULL is as good as anything.
+# Arguments that may be NULL.
 NULL_IS_FINE = {
     ("*", "arg"),
     ("loop_remote_call_soon", "release"),
@@ -104,7 +104,7 @@ NULL_IS_FINE = {
     ("loop_remote_release", "remote"),
 }
 
-# Those that are good whatever has become of the loop.
+# Functions that work whatever the state of the loop.
 NEED_NO_LOOP = {
     "loop_new",
     "loop_running",
@@ -115,11 +115,11 @@ NEED_NO_LOOP = {
     "loop_remote_release",
 }
 
-# A handle or a number that is no errno.
+# Functions whose result cannot be an error number, but is a handle or another number.
 CARRY_NO_ERROR = {"loop_current"}
 
-# The answers of functions to a wrong thread, in a forked child, after loop_shutdown() and while the loop is being closed. An error
-# number stands for itself. ANY is not looked at, SKIP is not called. The rest answers as RESULTS has it, by the type of its result.
+# The answers on a wrong thread, in a forked child, after loop_shutdown() and while the loop is being closed. An error number
+# stands for itself. ANY is not checked, SKIP is not called. For other functions, RESULTS has the answers by type of the result.
 ANY, SKIP = "ANY", "SKIP"
 RESULTS = {
     "int": ("-EPERM", "-EOWNERDEAD", None, "-ESHUTDOWN"),
@@ -128,7 +128,7 @@ RESULTS = {
     "void": (ANY, ANY, ANY, ANY),
 }
 EXPECTED = {
-    # Any thread.
+    # Functions for any thread.
     "loop_adopt": ("-EBUSY", "-EOWNERDEAD", "-EBUSY", "-EBUSY"),
     "loop_time": (ANY, ANY, ANY, ANY),
     "loop_call_soon_threadsafe": ("0", "-EOWNERDEAD", "-ESHUTDOWN", "-ESHUTDOWN"),
@@ -137,12 +137,12 @@ EXPECTED = {
     "loop_remote_call_later": ("0", "-EOWNERDEAD", "-ESHUTDOWN", "-ESHUTDOWN"),
     "loop_remote_wakeup": ("0", "-EOWNERDEAD", "-ESHUTDOWN", "-ESHUTDOWN"),
     "loop_remote_stop": ("0", "-EOWNERDEAD", "-ESHUTDOWN", "-ESHUTDOWN"),
-    # Those that cannot carry an error, or say something of their own.
+    # Functions that cannot carry an error, or that have answers of their own.
     "loop_current": ("0", "0", "0", "0"),
     "loop_data": ("0", "0", ANY, ANY),
     "loop_next_deadline": ("LOOP_NEVER", "LOOP_NEVER", "LOOP_NEVER", "LOOP_NEVER"),
     "loop_supports": ("0", "0", "1", "1"),
-    # Functions that add nothing are answered after loop_shutdown().
+    # Functions that add nothing work after loop_shutdown().
     "loop_shutdown": ("-EPERM", "-EOWNERDEAD", "0", "-ESHUTDOWN"),
     "loop_shutdown_within": ("-EPERM", "-EOWNERDEAD", "0", "-ESHUTDOWN"),
     "loop_run_forever": ("-EPERM", "-EOWNERDEAD", "-ESHUTDOWN", "-ESHUTDOWN"),
@@ -171,7 +171,7 @@ EXPECTED = {
     "loop_metrics": ("-EPERM", "-EOWNERDEAD", "0", "-ESHUTDOWN"),
     "loop_set_slow_callback": ("-EPERM", "-EOWNERDEAD", "-ESHUTDOWN", "-ESHUTDOWN"),
     "loop_walk": ("-EPERM", "-EOWNERDEAD", "0", "-ESHUTDOWN"),
-    # These free what the others need: wrong_calls.c calls them itself.
+    # These functions free objects that the others need: wrong_calls.c calls them itself.
     "loop_buffers_free": ("-EPERM", "-EOWNERDEAD", SKIP, "-ESHUTDOWN"),
     "loop_close": ("-EPERM", SKIP, SKIP, "-ESHUTDOWN"),
     "loop_close_within": ("-EPERM", SKIP, SKIP, "-ESHUTDOWN"),
@@ -183,13 +183,13 @@ PROTOTYPE = re.compile(
 
 
 def parameter(text):
-    """The type, without const, and the name."""
+    """Returns the type, without const, and the name."""
     kind, name = re.fullmatch(r"(.*?)(\w+)", " ".join(text.split())).groups()
     return " ".join(re.sub(r"\bconst\b", "", kind).replace("*", " * ").split()).replace("* *", "**"), name
 
 
 def words(comment):
-    """Those of the last comment, on one line."""
+    """Returns the words of the last comment, on one line."""
     return " ".join(comment.rsplit("/**", 1)[1].replace("\n *", " ").split())
 
 

@@ -1,4 +1,4 @@
-/* Watchers of descriptors: what C gets of them, and closes under them. S12, S14, S33. */
+/* Watchers of descriptors: their callbacks in C, and descriptors closed while they are watched. S12, S14, S33. */
 #include "io.h"
 
 #include <fcntl.h>
@@ -41,7 +41,7 @@ static loop_handle_t watch(loop_t *loop, int fd, uint32_t events, struct seen *s
     return handle;
 }
 
-/* Runs what is ready by now, twice: for what one iteration arms the next one sees. */
+/* Runs two iterations without waiting: polls that the first one arms complete in the second one. */
 static int run_ready(loop_t *loop)
 {
     int first = loop_run_once(loop, 0), second = loop_run_once(loop, 0);
@@ -140,7 +140,7 @@ static void a_descriptor_closed_under_a_watcher_ends_it(void)
     handle = watch(loop, fds[0], POLLOUT, &seen);
     CHECK(loop_run_once(loop, LOOP_NEVER), ==, 1);
     close(fds[0]);
-    /* The next poll fails: the watcher gets the error, and has ended. */
+    /* The next poll fails: the watcher gets POLLNVAL, and ends. */
     CHECK(loop_run(loop), ==, LOOP_DONE);
     CHECK(seen.events, ==, POLLNVAL);
     CHECK(seen.times, ==, 2);
@@ -164,7 +164,7 @@ static void a_descriptor_reused_under_a_watcher_is_watched(void)
     REQUIRE(others[0], ==, fds[0]);
     CHECK(write(others[1], "a", 1), ==, 1);
     for (int i = 0; i < 5; i++) CHECK(loop_run_once(loop, LOOP_SEC(5)), >=, 0);
-    /* The hang-up of the file that was, then the data of the one that is. */
+    /* The watcher gets the hang-up of the former file, then the data of the new one. */
     CHECK(seen.times, >=, 2);
     CHECK(seen.events, ==, POLLIN);
     CHECK(loop_close(loop), ==, 0);
@@ -201,7 +201,7 @@ static void s12_a_descriptor_that_is_forgotten_really_closes(void)
     CHECK(seen[1].released, ==, 1);
     CHECK(results, ==, 0);
     close(fds[0]);
-    /* The peer sees the end of file at once. */
+    /* The peer gets end of file at once. */
     CHECK(recv(fds[1], &byte, 1, MSG_DONTWAIT), ==, 0);
     close(fds[1]);
     CHECK(loop_forget_fd(loop, 12345), ==, 0);
@@ -222,7 +222,7 @@ static struct io_uring_sqe poll_for_ever(int fd)
     return sqe;
 }
 
-/* The kernel does not know what waits in a chain, and so does not end it, however often it is asked. */
+/* The kernel does not know operations that wait in a chain, and cannot end them, however often the loop asks. */
 static void s12_what_does_not_end_costs_no_more_calls(void)
 {
     enum { OTHERS = 1000 };
@@ -252,7 +252,7 @@ static void s12_what_does_not_end_costs_no_more_calls(void)
     CHECK(loop_forget_fd(loop, fds[0]), ==, 1);
     CHECK(metrics_of(loop).enters - before, <=, 3);
     CHECK(loop_run_once(loop, 0), ==, 10);
-    /* It is asked again when its turn in the chain has come. */
+    /* The loop asks again when the operation's turn in the chain has come. */
     CHECK(loop_cancel(loop, handles[0]), ==, 1);
     while (results < 12) CHECK(loop_run_once(loop, LOOP_SEC(5)), >=, 0);
     CHECK(loop_forget_fd(loop, fds[0]), ==, 0);
@@ -276,7 +276,7 @@ static void fork_in_release(void *arg)
     CHECK(status, ==, 0);
 }
 
-/* The queue to the kernel is the parent's: the child must leave it alone. */
+/* The submission queue is shared with the parent: the child must not write to it. */
 static void s33_a_child_forked_by_forgetting_submits_nothing(void)
 {
     loop_t *loop = new_loop();
@@ -312,7 +312,7 @@ static const struct check_test tests[] = {
     TEST(s12_a_descriptor_that_is_forgotten_really_closes),
     TEST(s12_what_does_not_end_costs_no_more_calls),
     TEST_NOT_UNDER("valgrind", s33_a_child_forked_by_forgetting_submits_nothing,
-                   "what the child forgets is a leak there, as it must be"),
+                   "it reports the memory that the child abandons as a leak"),
 };
 
 CHECK_MAIN(tests)

@@ -1,4 +1,4 @@
-/* S14: release hooks in C get the argument exactly once, whichever way a thing ends, and may call anything. */
+/* S14: a release hook in C gets the argument exactly once, in whichever way a thing ends, and may call any function. */
 #include "check.h"
 
 static loop_t *the_loop;
@@ -66,7 +66,7 @@ static void s14_after_the_last_run(void)
     CHECK(released, ==, 1);
 }
 
-/* One of each: a call, timers, a repeating one, a hook. */
+/* Schedules one of each kind: a call, timers, a repeating timer, a hook. */
 static loop_handle_t schedule(loop_t *loop, int kind)
 {
     switch (kind) {
@@ -196,7 +196,7 @@ static void free_and_count(void *arg)
     released++;
 }
 
-/* The usual use: the argument is on the heap, and the code that ends the timer need not know. */
+/* The usual use: the argument is on the heap, and code that ends the timer need not know the argument. */
 static void s14_the_hook_may_free_the_argument(void)
 {
     loop_t *loop = begin();
@@ -278,7 +278,7 @@ static void reschedule_itself(void *arg)
         CHECK(handle, ==, -ESHUTDOWN);
 }
 
-/* Without an end of its own, close must still come to an end. */
+/* The hooks schedule without end, but close must return. */
 static void s14_close_and_shutdown_end_though_every_hook_schedules_anew(void)
 {
     for (int shuts_down = 0; shuts_down < 2; shuts_down++) {

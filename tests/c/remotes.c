@@ -4,7 +4,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-/* ---- many threads post many callbacks: each runs once, those of a thread in order ---- */
+/* ---- many threads post many callbacks: each runs once, and those of one thread run in order ---- */
 
 #define POSTERS 8
 
@@ -80,7 +80,7 @@ static void s26_many_threads_post_and_each_post_runs_once_in_order(void)
     post_from_many_threads(&tiny);
 }
 
-/* ---- loops are closed while others post: what was accepted is released once, what was refused is not ---- */
+/* ---- loops are closed while others post: accepted callbacks are released once, refused ones never ---- */
 
 static atomic_uint ran, released, accepted, refused;
 
@@ -97,7 +97,7 @@ static void release_it(void *arg)
     released++;
 }
 
-/* Posts so many at most: four threads post faster than one loop runs. */
+/* The most posts of one thread: four threads post faster than one loop runs. */
 #define MOST 5000
 
 static void *post_until_refused(void *arg)
@@ -152,7 +152,7 @@ static void s23_what_is_accepted_is_released_once_and_what_is_refused_is_not(voi
     }
 }
 
-/* ---- a release hook comes once, after the callback ---- */
+/* ---- a release hook runs once, after the callback ---- */
 
 static int noted[4], notes;
 
@@ -204,7 +204,7 @@ static void wake_up(int number)
     (void)number;
     errno = E2BIG;
     if (loop_wakeup(signalled) == 0 && errno == E2BIG) handled++;
-    /* The interrupted code may be about to read it. */
+    /* The interrupted code may be about to read errno. */
     errno = before;
 }
 
@@ -224,7 +224,7 @@ static void s27_a_signal_handler_wakes_the_loop(void)
 
     signalled = new_loop();
     REQUIRE(sigaction(SIGUSR1, &action, NULL), ==, 0);
-    /* Latched: raised while the loop is awake, it ends the sleep that comes. */
+    /* A wakeup that comes while the loop is awake ends its next sleep. */
     REQUIRE(raise(SIGUSR1), ==, 0);
     CHECK(loop_run_once(signalled, LOOP_NEVER), ==, 0);
     REQUIRE(pthread_create(&sender, NULL, send_signals, &self), ==, 0);
@@ -245,9 +245,9 @@ struct loop_and_remote {
     loop_remote_t *remote;
 };
 
-/* ---- what is refused by name ---- */
+/* ---- failures ---- */
 
-/* Thread-local storage, where the sentence is, is not async-signal-safe in a library that was dlopened. */
+/* The sentence is in thread-local storage, which is not async-signal-safe in a library loaded by dlopen(). */
 static void s27_a_wakeup_that_fails_leaves_the_last_error(void)
 {
     loop_t *loop = new_loop();

@@ -1,4 +1,4 @@
-/* S17 to S20: one pass through each way of running, stopping and breaking off, and what is told from inside. */
+/* S17 to S20: one pass through each way of running, stopping and breaking off, and the answers inside a run. */
 #include "check.h"
 
 static void stop_and_schedule(loop_t *loop, void *arg)
@@ -57,7 +57,7 @@ static void s19_what_is_unreferenced_keeps_nothing_alive(void)
     CHECK(loop_run(loop), ==, LOOP_DONE);
     CHECK_TEXT(trace, "");
 
-    /* While something else keeps the loop, it runs. */
+    /* The loop runs while something else keeps it alive. */
     CHECK(loop_call_at(loop, 25, record, (void *)"t"), >, 0);
     CHECK(loop_run(loop), ==, LOOP_DONE);
     CHECK_TEXT(trace, "eet");

@@ -1,4 +1,4 @@
-/* S21: what a signal does to a wait. loop_add_signal_handler(): S14, S19, S21, S33, and whose a disposition is. */
+/* S21: signals that interrupt a wait. loop_add_signal_handler(): S14, S19, S21, S33, and ownership of the disposition. */
 #include "check.h"
 
 #include <pthread.h>
@@ -48,13 +48,13 @@ static void all_handlers_of_all_loops_run_the_oldest_first(void)
     CHECK(loop_run_once(other, LOOP_NEVER), ==, 1);
     CHECK(times, ==, 3);
     for (int i = 0; i < 3; i++) CHECK(came[i], ==, i + 1);
-    /* Signals that come before the callback has run are one. */
+    /* Signals that arrive before the callback has run count as one. */
     times = 0;
     for (int i = 0; i < 5; i++) raise(SIGUSR1);
     CHECK(loop_run_once(loop, LOOP_NEVER), ==, 2);
     CHECK(loop_run_once(loop, 0), ==, 0);
     CHECK(times, ==, 2);
-    /* So are those that come while it stands in the ready queue, where scheduling something puts it. */
+    /* Signals also count as one while the callback is in the ready queue, where a call of loop_call_soon() puts it. */
     times = 0;
     for (int i = 0; i < 3; i++) {
         raise(SIGUSR1);
@@ -113,7 +113,7 @@ static void s19_a_handler_keeps_no_run_alive(void)
     CHECK_TRUE(!loop_is_alive(loop));
     CHECK(loop_run(loop), ==, LOOP_DONE);
     CHECK(times, ==, 0);
-    /* One that has come is work. */
+    /* A signal that has arrived is work. */
     raise(SIGUSR1);
     CHECK_TRUE(loop_is_alive(loop));
     CHECK(loop_run(loop), ==, LOOP_DONE);
@@ -127,7 +127,7 @@ static atomic_bool stop_sending;
 
 static void *send_usr1(void *arg)
 {
-    /* To the thread, and to the process as kill(1) does. */
+    /* Signals go to the thread, and to the process as from kill(1). */
     while (!stop_sending) {
         pthread_kill(*(pthread_t *)arg, SIGUSR1);
         kill(getpid(), SIGUSR1);
@@ -220,7 +220,7 @@ static void note_end(loop_t *loop, void *arg)
     ++*(int *)arg;
 }
 
-/* One timer, by loop_run() or by loop_run_once(): not early, not lost, and the run does not return before it. */
+/* A timer, run by loop_run() or loop_run_once(), is neither early nor lost, and the run does not return before it. */
 static unsigned sleep_in_the_storm(loop_t *loop, bool once)
 {
     unsigned interrupted = 0;
@@ -236,7 +236,7 @@ static unsigned sleep_in_the_storm(loop_t *loop, bool once)
         CHECK(loop_run(loop), ==, LOOP_DONE);
     }
     CHECK(came, ==, 1);
-    /* A lost one would come with the limit at the earliest. */
+    /* A lost timer would run at the limit at the earliest. */
     CHECK(loop_time(loop), <, end + LOOP_SEC(60));
     return interrupted;
 }
@@ -249,7 +249,7 @@ static void s21_a_storm_of_signals_makes_no_timer_early_and_loses_none(void)
         loop_t *loop = new_loop();
 
         begin_storm(&sender, &self, round % 2 ? SA_RESTART : 0);
-        /* On a slow machine the first 3,000 may all come between two waits. */
+        /* On a slow machine the first 3,000 signals may all arrive between two waits. */
         while (signals < 3000 || interrupted < (unsigned)round / 2)
             interrupted += sleep_in_the_storm(loop, round / 2);
         end_storm(sender);
@@ -259,7 +259,7 @@ static void s21_a_storm_of_signals_makes_no_timer_early_and_loses_none(void)
     }
 }
 
-/* ---- whose the disposition is ---- */
+/* ---- ownership of the disposition ---- */
 
 static atomic_int own_calls;
 
@@ -301,7 +301,7 @@ static void the_former_disposition_is_back_when_the_last_handler_has_gone(void)
         CHECK(loop_cancel(loop, last), ==, 0);
         raise(SIGUSR1);
         CHECK(own_calls, ==, 0);
-        /* Closing takes the last one away. */
+        /* Closing the loop removes the last handler. */
         close_loop(other);
         raise(SIGUSR1);
         CHECK(own_calls, ==, 1);
@@ -313,7 +313,7 @@ static void the_former_disposition_is_back_when_the_last_handler_has_gone(void)
         CHECK(sigismember(&back.sa_mask, SIGTERM), ==, 0);
         other = new_loop();
     }
-    /* A handler that the program has installed meanwhile stays. */
+    /* A disposition that the program has installed over the loops' handler stays. */
     last = handle_usr1(loop, &numbers[1]);
     signal(SIGUSR1, SIG_IGN);
     CHECK(loop_cancel(loop, last), ==, 0);
@@ -326,7 +326,7 @@ static void the_former_disposition_is_back_when_the_last_handler_has_gone(void)
 static struct sigaction before_chain;
 static volatile sig_atomic_t chain_calls;
 
-/* As libraries do: what was there before is called, too. */
+/* As libraries do, this handler also calls the previous one. */
 static void chain(int signum, siginfo_t *info, void *context)
 {
     chain_calls++;
@@ -348,7 +348,7 @@ static void a_handler_that_calls_the_one_before_it_has_an_end(void)
     CHECK(chain_calls, ==, 1);
     CHECK(loop_run_once(loop, LOOP_NEVER), ==, 1);
     CHECK(loop_cancel(loop, handle), ==, 0);
-    /* Now the former one is the chain, whose former one is the loops'. */
+    /* Now the previous handler is the chain, whose own previous handler is the loops'. */
     handle = handle_usr1(loop, &numbers[1]);
     raise(SIGUSR1);
     CHECK(loop_run_once(loop, LOOP_NEVER), ==, 1);
@@ -494,7 +494,7 @@ static void s33_in_a_child_the_former_disposition_is_in_force(void)
         expected_calls = 1;
         CHECK_IN_CHILD(raise_and_count, loop);
         if (!info) CHECK_IN_CHILD(handle_in_child, loop);
-        /* The parent's handler is as it was. */
+        /* The parent's handler is unchanged. */
         raise(SIGUSR1);
         CHECK(loop_run_once(loop, LOOP_NEVER), ==, 1);
         CHECK(times, ==, 1);

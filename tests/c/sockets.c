@@ -19,7 +19,7 @@
 
 /* ---- helpers ---- */
 
-/* Asks for the end of an operation that waits, and sees it. */
+/* Cancels an operation that waits, and checks its result. */
 static void cancel_and_see(loop_t *loop, loop_handle_t handle, struct outcome *seen, int32_t result)
 {
     REQUIRE(handle, >, 0);
@@ -75,7 +75,7 @@ static void send_sends_fails_without_sigpipe_and_is_cancelled(void)
     see(loop, loop_send_all(loop, fds[0], "defg", 4, 0, note_outcome, &seen), &seen, 4);
     CHECK(recv(fds[1], data, sizeof data, 0), ==, 7);
     CHECK_TEXT(data, "abcdefg");
-    /* Cancelled, it says how much it has sent. */
+    /* A cancelled send_all reports the number of bytes that it has sent. */
     handle = loop_send_all(loop, fds[0], data, sizeof data, 0, note_outcome, &seen);
     CHECK(loop_run_once(loop, 0), ==, 0);
     CHECK(loop_cancel(loop, handle), ==, 1);
@@ -127,7 +127,7 @@ static void messages_carry_vectors_names_and_descriptors(void)
     out_message->msg_iov = out;
     out_message->msg_iovlen = 2;
     REQUIRE(loop_sendmsg(loop, sender, out_message, 0, note_outcome, &sent), >, 0);
-    /* They have been copied. */
+    /* The headers and vectors have been copied. */
     memset(in, 0xff, 2 * sizeof *in);
     memset(out, 0xff, 2 * sizeof *out);
     memset(out_message, 0xff, sizeof *out_message);
@@ -189,7 +189,7 @@ static void a_descriptor_goes_through_a_message(void)
     CHECK(sent.result, ==, 1);
     CHECK(received.result, ==, 1);
     CHECK(in_message.msg_controllen, ==, sizeof out_control);
-    /* Descriptors that a callback has seen belong to the program. */
+    /* Descriptors in a message that a callback has seen belong to the program. */
     close_loop(loop);
     control = CMSG_FIRSTHDR(&in_message);
     REQUIRE(control != NULL, ==, 1);
@@ -231,9 +231,9 @@ static void messages_fail_and_are_cancelled(void)
     close_loop(loop);
 }
 
-/* ---- descriptors that come with a message that no callback sees ---- */
+/* ---- descriptors that arrive with a message that no callback sees ---- */
 
-/* The number of descriptors of the process. */
+/* The number of open descriptors of the process. */
 static int count_descriptors(void)
 {
     DIR *folder = opendir("/proc/self/fd");
@@ -272,7 +272,7 @@ static void must_not_run(loop_t *loop, int32_t result, uint32_t flags, void *arg
     CHECK(result, ==, -12345);
 }
 
-/* Where the completion is when the loop is closed. */
+/* The place of the completion when the loop is closed. */
 enum { IN_THE_KERNEL, IN_THE_READY_QUEUE };
 
 static void break_loop(loop_t *loop, void *arg)
@@ -281,10 +281,10 @@ static void break_loop(loop_t *loop, void *arg)
     CHECK(loop_break(loop), ==, 0);
 }
 
-/* A message with `count` descriptors is received into room for `room` of them, and the loop is closed before the callback. */
+/* Receives a message with `count` descriptors into space for `room`, and closes the loop before the callback. */
 static void close_unseen(int where, int count, int room, bool pidfd)
 {
-    /* Zeroed below for valgrind, which does not see that the kernel writes to it. */
+    /* valgrind does not see that the kernel writes here, so the struct is zeroed below. */
     union control control;
     char byte;
     struct iovec vector = {&byte, 1};
@@ -303,14 +303,14 @@ static void close_unseen(int where, int count, int room, bool pidfd)
         CHECK(loop_run_once(loop, 0), ==, 0);
         send_descriptors(fds[1], count);
     } else {
-        /* The callback of the call runs first, and breaks the batch off before that of the message. */
+        /* The callback of the call runs first, and breaks off the batch before the callback of the message. */
         send_descriptors(fds[1], count);
         CHECK(loop_flush(loop), ==, 0);
         REQUIRE(loop_call_soon(loop, break_loop, NULL), >, 0);
         CHECK(loop_run(loop), ==, LOOP_BROKEN);
     }
     close_loop(loop);
-    /* The loop's own have gone too. */
+    /* The descriptors of the closed loop have been closed, too. */
     loop = new_loop();
     CHECK(count_descriptors(), ==, before);
     close_loop(loop);
@@ -322,7 +322,7 @@ static void s22_descriptors_of_a_message_that_nobody_sees_are_closed(void)
     for (int where = IN_THE_KERNEL; where <= IN_THE_READY_QUEUE; where++) {
         close_unseen(where, 1, 1, false);
         close_unseen(where, 16, 16, false);
-        /* MSG_CTRUNC: the kernel has passed as many as there was room for. */
+        /* MSG_CTRUNC: the kernel has passed as many descriptors as fit. */
         close_unseen(where, 5, 3, false);
         close_unseen(where, 5, 0, false);
         close_unseen(where, 2, 2, true);
@@ -365,7 +365,7 @@ static void s13_flags_that_keep_the_buffer_are_refused_by_name(void)
 
 /* ---- connections ---- */
 
-/* Also where the kernel makes none (before 5.19), which is said by name. */
+/* Makes a socket; a kernel before 5.19 cannot, and the function returns -ENOSYS. */
 static int make_socket(loop_t *loop)
 {
     struct outcome made = {0};
@@ -426,7 +426,7 @@ static void connections_fail_and_are_cancelled(void)
     if (loop_supports(loop, IORING_OP_SOCKET))
         see(loop, loop_socket(loop, 12345, SOCK_STREAM, 0, note_outcome, &seen), &seen, -EAFNOSUPPORT);
     see(loop, loop_close_fd(loop, 1000000, note_outcome, &seen), &seen, -EBADF);
-    /* An operation that does not wait: the request is taken, and one final callback comes. */
+    /* An operation that does not wait: the cancel is accepted, and one final callback comes. */
     if (loop_supports(loop, IORING_OP_SOCKET)) {
         handle = loop_socket(loop, AF_INET, SOCK_STREAM, 0, note_outcome, &seen);
         CHECK(loop_cancel(loop, handle), ==, 1);
@@ -441,7 +441,7 @@ static void connections_fail_and_are_cancelled(void)
     CHECK(loop_run(loop), ==, LOOP_DONE);
     CHECK(seen.finals, ==, 1);
     CHECK_TRUE(seen.result == 0 || seen.result == -ECANCELED);
-    /* Closed if it says so, and only then. */
+    /* The descriptor is closed if, and only if, the result is 0. */
     CHECK(close(client), ==, seen.result == 0 ? -1 : 0);
     close_loop(loop);
 }
@@ -458,7 +458,7 @@ static void s29_wrong_arguments_are_refused_first(void)
     CHECK(loop_recv(loop, 0, &byte, too_long, 0, note_outcome, NULL), ==, -EINVAL);
     CHECK(loop_send(loop, 0, &byte, too_long, 0, note_outcome, NULL), ==, -EINVAL);
     CHECK(loop_send_all(loop, 0, &byte, too_long, 0, note_outcome, NULL), ==, -EINVAL);
-    /* Arguments that no kernel would take are refused before they are read: these lengths are larger than the memory. */
+    /* Values that no kernel accepts are refused before the memory is read: these lengths exceed the objects. */
     CHECK(loop_connect(loop, 0, &address, UINT32_MAX, note_outcome, NULL), ==, -EINVAL);
     CHECK(loop_writev(loop, 0, &vector, 1025, 0, note_outcome, NULL), ==, -EINVAL);
     CHECK(loop_readv(loop, 0, &vector, SIZE_MAX, 0, note_outcome, NULL), ==, -EINVAL);
@@ -468,7 +468,7 @@ static void s29_wrong_arguments_are_refused_first(void)
     CHECK(loop_recvmsg(loop, 0, &message, 0, note_outcome, NULL), ==, -EINVAL);
     CHECK_TRUE(!loop_is_alive(loop));
     setenv("RINGLOOP_KERNEL", "5.10", 1);
-    /* Errors of the arguments come before errors of the loop. */
+    /* Errors of the arguments are reported before errors of the loop's state. */
     CHECK(loop_shutdown(loop), ==, 0);
     CHECK(loop_recv(loop, 0, NULL, 1, 0, note_outcome, NULL), ==, -EINVAL);
     CHECK(loop_recv(loop, 0, &byte, 1, 0, note_outcome, NULL), ==, -ESHUTDOWN);
@@ -481,7 +481,7 @@ static void s29_wrong_arguments_are_refused_first(void)
     close_loop(loop);
 }
 
-/* ---- the kernel releases the descriptor ---- */
+/* ---- the kernel does not use released buffers ---- */
 
 struct guarded {
     struct outcome seen;
@@ -509,8 +509,8 @@ static struct guarded make_guarded(void)
 }
 
 /*
- * Data that arrives when the release hook runs does not go into the buffer, which is unreachable soon after. A kernel of 5.10 would
- * put it there as soon as it arrives, a newer one when the loop enters it.
+ * Data that arrives while the release hook runs is not written to the buffer, which becomes inaccessible soon after. Linux 5.10
+ * would write the data on arrival, newer kernels when the loop enters the kernel.
  */
 static void check_let_go(bool message, bool at_close)
 {
@@ -591,7 +591,7 @@ static void s13_an_operation_whose_descriptor_is_closed_ends_when_cancelled(void
     CHECK(loop_cancel(loop, handle), ==, 1);
     CHECK(loop_run(loop), ==, LOOP_DONE);
     CHECK(seen.result, ==, -ECANCELED);
-    /* And the file with it: the peer sees the end. */
+    /* The file is closed as well: the peer gets end of file. */
     CHECK(recv(fds[1], buffer, 1, 0), ==, 0);
     close(fds[1]);
     close_loop(loop);

@@ -1,4 +1,4 @@
-/* S25: a loop belongs to one thread. What every function answers to another one is in wrong_calls.c. */
+/* S25: a loop belongs to one thread. wrong_calls.c checks the answers of every function on another thread. */
 #include "io.h"
 
 #include <malloc.h>
@@ -38,7 +38,7 @@ static void s25_adopt_hands_a_loop_to_the_calling_thread(void)
     in_thread(adopt_and_run, loop);
     CHECK(strlen(trace), ==, 3);
     CHECK(trace[0], ==, 'a');
-    /* The worker is gone, and with it the last thread that may do more than close. */
+    /* The worker has exited: no thread may do more than close the loop now. */
     CHECK(loop_call_soon(loop, do_nothing, NULL), ==, -EPERM);
     CHECK(loop_run(loop), ==, -EPERM);
     CHECK(loop_adopt(loop), ==, -EBUSY);
@@ -181,7 +181,7 @@ static void s25_when_the_owner_has_exited_any_thread_may_close(void)
     CHECK_TEXT(trace, "xx");
 }
 
-/* A new thread may get the address, the stack and the kernel's id of the old one: it is another all the same. */
+/* A new thread may get the address, the stack and the thread id of the old one, but is a different thread. */
 static void *try_to_use(void *arg)
 {
     CHECK(loop_call_soon(arg, do_nothing, NULL), ==, -EPERM);
@@ -212,11 +212,11 @@ static void s25_the_closing_thread_need_not_be_the_main_one(void)
     in_thread(close_it, loop);
 }
 
-/* ---- a main thread that leaves by pthread_exit: glibc runs no destructors of thread-locals there ---- */
+/* ---- a main thread that exits by pthread_exit: glibc runs no destructors of thread-locals there ---- */
 
 struct left {
     loop_t *loop;
-    sem_t refused; /* the heir has been refused, while the owner was there */
+    sem_t refused; /* the other thread was refused while the owner was running */
     int fds[2];
     char buffer[16];
 };
@@ -227,7 +227,7 @@ static void never_called(loop_t *loop, int32_t result, uint32_t flags, void *arg
     (void)result;
     (void)flags;
     (void)arg;
-    CHECK_TRUE(!"close calls nobody");
+    CHECK_TRUE(!"close runs no callback");
 }
 
 static void *close_for_main(void *arg)
@@ -243,7 +243,7 @@ static void *close_for_main(void *arg)
         usleep(1000);
     CHECK(closed, ==, 0);
     CHECK(released, ==, 2);
-    /* Nobody receives for it any more. */
+    /* No operation of the closed loop receives the data. */
     CHECK(write(left->fds[1], "x", 1), ==, 1);
     CHECK(left->buffer[0], ==, 'a');
     CHECK(read(left->fds[0], left->buffer, 1), ==, 1);
@@ -281,7 +281,7 @@ static void s25_a_main_thread_that_left_by_pthread_exit_has_exited(void)
 
 struct own_thread {
     loop_t *loop;
-    sem_t begun; /* the work has; or it has tried */
+    sem_t begun; /* the work has begun; or it has tried to close */
     sem_t left;  /* its owner has exited; or the work is done */
     int adopted, closed, closed_within, ran, done;
 };
@@ -295,7 +295,7 @@ static void close_own(void *arg)
     own->closed = loop_close(own->loop);
     CHECK_TRUE(strstr(loop_last_error(), "executor"));
     own->closed_within = loop_close_within(own->loop, LOOP_SEC(1));
-    /* It has not become the owner. */
+    /* The failed close has not made the thread the owner. */
     own->ran = loop_run(own->loop);
     sem_post(&own->begun);
     own->done = 1;
@@ -315,7 +315,7 @@ static void never_done(loop_t *loop, int status, void *arg)
     (void)loop;
     (void)status;
     (void)arg;
-    CHECK_TRUE(!"close calls nobody");
+    CHECK_TRUE(!"close runs no callback");
 }
 
 static void *make_with_work_and_leave(void *arg)
@@ -374,7 +374,7 @@ static void count_done(loop_t *loop, int status, void *arg)
     down->done++;
 }
 
-/* Work that continues until the test releases it. */
+/* Work that waits until it may end. */
 static void wait_to_go_on(void *arg)
 {
     struct handed_down *down = arg;
@@ -410,7 +410,7 @@ static void *close_that_of_an_heir(void *arg)
     return NULL;
 }
 
-/* The thread that has tried to close a loop of an exited thread is the owner from then on, until it exits itself. */
+/* A thread that tries to close a loop whose owner has exited becomes the owner, until this thread exits itself. */
 static void s25_a_close_that_gave_up_has_taken_the_loop_over(void)
 {
     struct handed_down down = {0};
@@ -427,7 +427,7 @@ static void s25_a_close_that_gave_up_has_taken_the_loop_over(void)
     sem_destroy(&down.goes_on);
 }
 
-/* A thread uses its loops in the destructor of thread-specific data, which runs after those of thread-local storage. */
+/* A thread closes loops in the destructor of thread-specific data, which runs after those of thread-local storage. */
 struct leaving {
     pthread_key_t key;
     loop_t *kept[2], *left;
@@ -457,7 +457,7 @@ static void *leave_with_loops(void *arg)
     return NULL;
 }
 
-/* Blocks of all sizes, one of which is where the allocator had a loop. */
+/* Blocks of all sizes; one of them gets the memory of a freed loop. */
 enum { BLOCKS = 1024, UNIT = 16 };
 static unsigned char *blocks[BLOCKS];
 
@@ -489,7 +489,7 @@ static void *make_with_long_work_and_leave_unrun(void *arg)
     return NULL;
 }
 
-/* As long as a loop has not run, its heir may run it; closed, it is nowhere on the heir's list. */
+/* While a loop has not run, its new owner may run it; after close, the owner's list does not have the loop. */
 static void s25_what_an_heir_runs_and_closes_leaves_nothing_behind(void)
 {
     struct handed_down down = {0};
@@ -500,7 +500,7 @@ static void s25_what_an_heir_runs_and_closes_leaves_nothing_behind(void)
     in_thread(make_with_long_work_and_leave_unrun, &down);
     CHECK(loop_close_within(down.loop, LOOP_MSEC(1)), ==, -ETIMEDOUT);
     sem_post(&down.goes_on);
-    /* Without sleep in the kernel, where valgrind lets no other thread run. */
+    /* Polls without sleeping in the kernel, where valgrind lets no other thread run. */
     while (down.done == 0) {
         CHECK(loop_run_once(down.loop, 0), >=, 0);
         sched_yield();
@@ -520,14 +520,14 @@ static void s25_a_thread_that_exits_leaves_alone_what_others_closed(void)
     struct leaving leaving = {0};
     pthread_t thread;
 
-    /* Threads share what is free, if there are none yet. A sanitizer says no, and needs no help. */
+    /* With one arena, all threads share freed memory, if no other arena exists yet. Sanitizers refuse, and do not need it. */
     (void)mallopt(M_ARENA_MAX, 1);
     REQUIRE(pthread_key_create(&leaving.key, close_kept), ==, 0);
     REQUIRE(sem_init(&leaving.has_begun, 0, 0), ==, 0);
     REQUIRE(sem_init(&leaving.goes_on, 0, 0), ==, 0);
     REQUIRE(pthread_create(&thread, NULL, leave_with_loops, &leaving), ==, 0);
     while (sem_wait(&leaving.has_begun) != 0) REQUIRE(errno, ==, EINTR);
-    /* The thread counts as exited, so the loop that it leaves is anybody's. */
+    /* The thread counts as exited, so any thread may close the loop that it leaves. */
     close_loop(leaving.left);
     fill_what_is_free();
     sem_post(&leaving.goes_on);
@@ -537,7 +537,7 @@ static void s25_a_thread_that_exits_leaves_alone_what_others_closed(void)
 }
 
 static const struct check_test tests[] = {
-    /* Comes first: see there. */
+    /* This test comes first: see its mallopt(). */
     TEST(s25_a_thread_that_exits_leaves_alone_what_others_closed),
     TEST(s25_adopt_hands_a_loop_to_the_calling_thread),
     TEST(s25_the_former_owner_is_a_stranger),
@@ -548,7 +548,7 @@ static const struct check_test tests[] = {
     TEST(s25_a_later_thread_is_not_the_exited_owner),
     TEST(s25_the_closing_thread_need_not_be_the_main_one),
     TEST_NOT_UNDER("valgrind TSan", s25_a_main_thread_that_left_by_pthread_exit_has_exited,
-                   "it knows nothing of a process whose main thread has left"),
+                   "it cannot handle a process whose main thread has exited"),
     TEST_NOT_UNDER("valgrind", s25_closing_on_a_thread_of_its_own_executor_is_edeadlk,
                    "a thread in io_uring_enter() lets no other run"),
     TEST(s25_what_an_heir_runs_and_closes_leaves_nothing_behind),

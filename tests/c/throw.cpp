@@ -1,7 +1,7 @@
-// S30: a callback must return. One that throws ends the process, by SIGABRT and with a message,
-// and not by unwinding through frames that know nothing of exceptions.
+// S30: a callback must return. A callback that throws ends the process by SIGABRT and with a message, without unwinding
+// through frames that cannot be unwound.
 //
-// Without an argument this program runs itself once for each kind of callback and looks at how it died.
+// Without an argument, this program runs itself once for each kind of callback, and checks how the child ended.
 
 #include <ringloop.h>
 

@@ -1,4 +1,4 @@
-/* S1, S3, S36: the clock as C reads it, and the options of time. */
+/* S1, S3, S36: the clock in C, and the options that concern time. */
 #include "check.h"
 
 #include <pthread.h>
@@ -69,7 +69,7 @@ static void s03_the_options_of_time_reach_the_loop(void)
     CHECK(metrics_of(loop).wake_latency_ns, ==, 50000);
     close_loop(loop);
 
-    /* It looks at the clock instead of sleeping. */
+    /* With spin_ns the loop reads the clock instead of sleeping. */
     options = (loop_options_t)LOOP_OPTIONS_INIT;
     options.spin_ns = LOOP_SEC(1000);
     REQUIRE(loop_new(&options, &loop), ==, 0);

@@ -1,4 +1,4 @@
-/* S34, S35, loop_walk() and RINGLOOP_DEBUG: what the loop tells about itself. */
+/* S34, S35, loop_walk() and RINGLOOP_DEBUG: information about the loop. */
 #include "check.h"
 
 #include <regex.h>
@@ -126,7 +126,7 @@ static void s35_metrics_are_exact(void)
     CHECK(metrics.timers_fired, ==, 5 + 2);
     CHECK(metrics.timers_cancelled, ==, 2);
     CHECK(metrics.timers_skipped, ==, 0);
-    /* One for the calls, one for each of 10, 20, 25, 30, 40 and 50. */
+    /* One iteration for the calls, and one for each of 10, 20, 25, 30, 40 and 50. */
     CHECK(metrics.iterations, ==, 7);
     CHECK(late_sum(&metrics), ==, metrics.timers_fired);
     CHECK(metrics.late[0], ==, metrics.timers_fired);
@@ -142,7 +142,7 @@ static void s35_metrics_of_a_real_sleep(void)
     loop_metrics_t metrics;
     uint64_t begin = monotonic(), took;
 
-    /* It sleeps for sure: a timer might be due before the loop gets to it. */
+    /* This run sleeps for certain: a timer might be due before the loop reaches its sleep. */
     CHECK(loop_run_once(loop, LOOP_MSEC(20)), ==, 0);
     took = monotonic() - begin;
     metrics = metrics_of(loop);
@@ -150,7 +150,7 @@ static void s35_metrics_of_a_real_sleep(void)
     CHECK(metrics.callbacks, ==, 0);
     CHECK(metrics.enters, ==, 1);
     CHECK(metrics.submitted, ==, 2); /* the timeout, and the poll for wakes of other threads */
-    /* A kernel may come back when the time is over and post the timeout's completion with the next entry (seen on 7.2). */
+    /* A kernel may return at the deadline, and post the timeout's completion only at the next enter (seen on 7.2). */
     CHECK(metrics.completed, <=, 1);
     CHECK(metrics.asleep_ns, >=, LOOP_MSEC(20));
     CHECK(metrics.asleep_ns, <=, took);
@@ -255,7 +255,7 @@ static void walk_shows_what_is_pending(void)
 
 /* ---- RINGLOOP_DEBUG ---- */
 
-/* Not static, so that dladdr() finds them in a program linked with -rdynamic. */
+/* Not static, so that dladdr() finds these functions in a program linked with -rdynamic. */
 void hold_for_110_ms(loop_t *loop, void *arg);
 void a_pending_callback(loop_t *loop, void *arg);
 

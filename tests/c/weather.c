@@ -1,7 +1,6 @@
 /*
- * S32 and bad weather: io_uring refused, descriptors, memory or locked memory
- * exhausted. Limits and filters are set in child processes. What else a filter
- * may refuse is in tests/semantics/errors.rs.
+ * S32 and failures of the system: io_uring refused; descriptors, memory or locked memory exhausted. Limits and filters are set in
+ * child processes. tests/semantics/errors.rs tests other refusals by a filter.
  */
 #include "io.h"
 
@@ -15,7 +14,7 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
-/* From here on system call `number` fails with `error` in this process. */
+/* From here on, system call `number` fails with `error` in this process. */
 static void refuse(long number, int error)
 {
     struct sock_filter filter[] = {
@@ -39,7 +38,7 @@ static int lowest_free_descriptor(void)
     return fd;
 }
 
-/* loop_new() says so, says more in a sentence, writes nothing and leaves nothing open. */
+/* loop_new() returns the error, explains it in loop_last_error(), writes nothing and leaves no descriptor open. */
 static void setup_refused(void *arg)
 {
     loop_t *const untouched = (loop_t *)(uintptr_t)0x5a5a;
@@ -51,7 +50,7 @@ static void setup_refused(void *arg)
     for (int i = 0; i < 3; i++) {
         CHECK(loop_new(NULL, &loop), ==, -EPERM);
         CHECK_POINTER(loop, untouched);
-        /* The setting to change: the container's filter, or the sysctl. */
+        /* The sentence names what to change: the container's filter, or the sysctl. */
         CHECK_TRUE(strstr(loop_last_error(), "seccomp") != NULL);
         CHECK_TRUE(strstr(loop_last_error(), "io_uring_disabled") != NULL);
         CHECK(lowest_free_descriptor(), ==, before);
@@ -85,7 +84,7 @@ static void *post_in_thread(void *arg)
     return NULL;
 }
 
-/* The kernel has taken entries before, the poll for wakes among them, and takes no more: posts stay, and close frees all. */
+/* The kernel has taken entries before, such as the poll for wakes, and takes no more: posts stay, and close frees all. */
 static void enter_refused_amid_posts(void *arg)
 {
     const int *error = arg;
@@ -103,7 +102,7 @@ static void enter_refused_amid_posts(void *arg)
     REQUIRE(pthread_create(&thread, NULL, post_in_thread, remote), ==, 0);
     pthread_join(thread, NULL);
     CHECK(loop_call_soon_threadsafe(loop, count_ran, NULL), ==, 0);
-    /* A loop whose sleep failed is awake. */
+    /* A loop whose sleep failed is awake, and needs no wake. */
     CHECK(metrics_of(loop).wakes, ==, 0);
     for (int i = 0; i < 3; i++)
         CHECK(loop_run_once(loop, 0), ==, -*error);
@@ -175,14 +174,14 @@ static void asking_for_threads_refused(void *arg)
     CHECK(loop_run(loop), ==, LOOP_DONE);
     CHECK(ran_here, ==, 1);
     close_loop(loop);
-    /* Of one that has exited it is known, and waited for. */
+    /* The library still learns that this thread has exited, and waits for its operations. */
     REQUIRE(pthread_create(&thread, NULL, leave_a_receive, &left), ==, 0);
     pthread_join(thread, NULL);
     close_loop(left.loop);
     close_pair(left.fds);
 }
 
-/* A thread that cannot ask the kernel whether the owner exists takes no loop from it. */
+/* A thread that cannot ask the kernel whether the owner still exists does not become the owner. */
 static void s25_a_filter_makes_nobody_the_heir_of_a_thread_that_lives(void)
 {
     const int errors[] = {EPERM, ENOSYS, EAGAIN};
@@ -223,7 +222,7 @@ static void no_descriptors(void *arg)
         }
     }
     CHECK(result, ==, 0);
-    /* The ring, and the eventfd that wakes it: each of them was refused once. */
+    /* The ring and the eventfd need a descriptor each: each of them was refused once. */
     CHECK(more, ==, 3);
     CHECK(loop_call_later(loop, LOOP_MSEC(1), do_nothing, NULL), >, 0);
     CHECK(loop_run(loop), ==, LOOP_DONE);
@@ -244,7 +243,7 @@ static void no_descriptor_for_loop_fd(void *arg)
     (void)arg;
     allow_descriptors((rlim_t)lowest_free_descriptor());
     fd = loop_fd(loop);
-    /* A loop may well have made it in advance. */
+    /* A loop may have made the descriptor in advance. */
     CHECK_TRUE(fd >= 0 || fd == -EMFILE);
     CHECK(loop_call_later(loop, LOOP_MSEC(1), do_nothing, NULL), >, 0);
     CHECK(loop_run(loop), ==, LOOP_DONE);
@@ -267,7 +266,7 @@ static void loop_fd_refused(void *arg)
     CHECK(loop_run_once(loop, LOOP_USEC(1)), ==, 0);
     before = lowest_free_descriptor();
     refuse(SYS_io_uring_register, EPERM);
-    refuse(SYS_epoll_create1, EPERM); /* on a ring without DEFER_TASKRUN it is made of that */
+    refuse(SYS_epoll_create1, EPERM); /* makes loop_fd's descriptor on a ring without DEFER_TASKRUN */
     for (int i = 0; i < 3; i++) {
         CHECK(loop_fd(loop), ==, -EPERM);
         CHECK(lowest_free_descriptor(), ==, before);
@@ -304,7 +303,7 @@ static void s28_a_host_comes_again_when_the_kernel_takes_no_entries(void)
     CHECK_IN_CHILD(no_entries_taken_for_a_host, NULL);
 }
 
-/* ---- a loop that was made before ---- */
+/* ---- a loop that was made before descriptors ran out ---- */
 
 static sem_t has_run;
 static unsigned turns;
@@ -320,7 +319,7 @@ static void take_turn(loop_t *loop, void *arg)
     sem_post(&has_run);
 }
 
-/* One at a time: the loop has nothing left to do, and goes to sleep, before the next is posted, or just after. */
+/* Posts one at a time: the loop has nothing left to do, and sleeps before the next post, or just after it. */
 static void *post_by_turns(void *arg)
 {
     for (int i = 0; i < TURNS; i++) {
@@ -353,7 +352,7 @@ static void descriptors_run_out(void *arg)
     CHECK(loop_close(loop), ==, 0);
     loop_remote_release(remote);
     allow_descriptors(256);
-    /* The ring and the eventfd have gone with the loop. */
+    /* The ring and the eventfd have been closed with the loop. */
     CHECK(lowest_free_descriptor(), <, free_one);
     CHECK(loop_new(NULL, &another), ==, 0);
     CHECK(loop_close(another), ==, 0);
@@ -418,7 +417,7 @@ static void no_locked_memory(void *arg)
 
     (void)arg;
     REQUIRE(setrlimit(RLIMIT_MEMLOCK, &none), ==, 0);
-    if (geteuid() == 0) /* root is above this limit */
+    if (geteuid() == 0) /* the limit does not apply to root */
         REQUIRE(setuid(65534), ==, 0);
     result = loop_new(NULL, &loop);
     if (result == 0) {
@@ -439,7 +438,7 @@ static void s32_no_locked_memory(void)
 
 enum { DEFAULT_KIB = 28, LEAST_KIB = 8 };
 
-/* That a tool does not take them for lost. */
+/* Keeps the loops reachable, so that a tool does not report them as lost. */
 static loop_t *volatile loops[8];
 static size_t kept;
 
@@ -454,14 +453,14 @@ static int new_loop_within(rlim_t kib, uint32_t sq_entries, uint32_t cq_entries)
     REQUIRE(getrlimit(RLIMIT_MEMLOCK, &limit), ==, 0);
     limit.rlim_cur = kib << 10;
     REQUIRE(setrlimit(RLIMIT_MEMLOCK, &limit), ==, 0);
-    /* Not closed: the kernel would give back what it has locked a moment later. */
+    /* The loop stays open: after a close, the kernel would return the locked memory only a moment later. */
     int result = loop_new(&options, &loop);
 
     if (result == 0 && kept < sizeof loops / sizeof *loops) loops[kept++] = loop;
     return result;
 }
 
-/* The figures of docs/limits.md, where the kernel counts rings as locked memory of the user. A user of its own, since others' loops count, too. */
+/* The figures of docs/limits.md, where the kernel counts rings as locked memory. A new user, since a user's loops add up. */
 static void locked_memory_of_a_user(void *arg)
 {
     rlim_t held = 0;
@@ -482,7 +481,7 @@ static void locked_memory_of_a_user(void *arg)
 
 static void s32_what_a_loop_locks_is_counted_by_user(void)
 {
-    /* A process that is not root cannot become a user without other loops. */
+    /* Only root can become a user without other loops. */
     if (geteuid() == 0)
         CHECK_IN_CHILD(locked_memory_of_a_user, NULL);
 }

@@ -1,6 +1,6 @@
 /*
- * S25, S29, S33: what every function of the header answers where it must not be called: on a wrong thread, in a forked child, with
- * NULL, after loop_shutdown(), while the loop is being closed. The functions come from the header: see prototypes.py.
+ * S25, S29, S33: the answer of every function of the header where the call is wrong: on another thread, in a forked child, with
+ * NULL, after loop_shutdown(), while the loop is being closed. prototypes.py reads the functions from the header.
  */
 #include "io.h"
 
@@ -14,16 +14,16 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
-/* Wide enough for all that functions answer. */
+/* Wide enough for every result of a function. */
 typedef check_wide_t answer_t;
 
-/* Answers that are not looked at, and functions that are not called. */
+/* Marks answers that are not checked, and functions that are not called. */
 #define ANY ((answer_t)1 << 100)
 #define SKIP ((answer_t)1 << 101)
 
 enum place { WRONG_THREAD, FORKED_CHILD, SHUT_DOWN, CLOSING, PLACES };
 
-/* The arguments of the functions. */
+/* The arguments for the functions. */
 struct world {
     loop_t *loop, *new_loop;
     loop_remote_t *remote, *new_remote;
@@ -60,7 +60,7 @@ struct function {
     answer_t answers[PLACES];
 };
 
-/* ---- callbacks, none of which is called where calls are wrong; posts are right ---- */
+/* ---- callbacks; wrong calls run none of them, but posts are right calls ---- */
 
 static void on_call(loop_t *loop, void *arg)
 {
@@ -149,7 +149,7 @@ static void expect(const char *name, const char *what, answer_t answer, answer_t
         check_compare(__FILE__, __LINE__, text, answer == expected, answer, expected);
 }
 
-/* Calls all functions as they should be called, but for the place, and with NULL for each argument: that is found first (S29). */
+/* Calls all functions as is right but for the place, and with NULL for each argument, which is found first (S29). */
 static void call_all(struct world *w, bool for_any_thread)
 {
     for (size_t i = 0; i < FUNCTIONS; i++) {
@@ -169,7 +169,7 @@ static void call_all(struct world *w, bool for_any_thread)
 static void call_everything(struct world *w, enum place place)
 {
     w->place = place;
-    /* Those that wake the loop come last: before, it is asleep, and all that it has is in use. */
+    /* Functions that wake the loop come last: until then the loop sleeps, with all its state borrowed. */
     call_all(w, false);
     call_all(w, true);
     CHECK_POINTER(w->new_loop, NULL);
@@ -186,7 +186,7 @@ static void call_in_child(void *arg)
     call_everything(w, FORKED_CHILD);
 }
 
-/* A loop that is closed in a child is closed, but a call with the pointer still gets an answer. */
+/* A loop that was closed in a child still answers calls with its pointer. */
 static void close_in_child(void *arg)
 {
     struct world *w = arg;
@@ -264,13 +264,13 @@ static void finish(loop_t *loop, void *arg)
     CHECK(loop_stop(loop), ==, 0);
 }
 
-/* A loop that runs on a thread of its own, and is asleep: what it works with is borrowed then. */
+/* Makes a loop that runs and sleeps on its own thread, with its state borrowed. */
 static void make_running_world(struct world *w)
 {
     char name[64], state = 0;
 
     make_world(w);
-    /* One that has not run can be adopted. */
+    /* A loop that has not run can be adopted. */
     loop_remote_release(w->remote);
     close_loop(w->loop);
     w->loop = new_loop();
@@ -307,7 +307,7 @@ static void s29_every_function_on_a_wrong_thread(void)
     make_world(&w);
     REQUIRE(pthread_create(&thread, NULL, call_from_thread, &w), ==, 0);
     pthread_join(thread, NULL);
-    /* Nothing was lost, and nothing added but what any thread may post: two calls, one that is delayed, and the stop. */
+    /* Nothing was lost, and nothing was added but posts, which any thread may make: two calls, a delayed one, and the stop. */
     CHECK_TRUE(loop_is_pending(w.loop, w.handle));
     CHECK(loop_run_once(w.loop, 0), >=, 2);
     close_loop(w.loop);
@@ -325,7 +325,7 @@ static void s29_every_function_on_a_wrong_thread_while_it_runs(void)
 
 static void s33_every_function_in_a_child_of_the_owner(void)
 {
-    static struct world w; /* static: in sight when the child ends, and so no leak */
+    static struct world w; /* static: reachable when the child exits, so no leak */
 
     make_world(&w);
     CHECK_IN_CHILD(call_in_child, &w);

@@ -1,4 +1,4 @@
-/* Linked with link_two.c: the header defines nothing that two files could have twice. */
+/* Linked with link_two.c: the header defines nothing that two files would define twice. */
 #include <ringloop.h>
 
 #ifdef __cplusplus

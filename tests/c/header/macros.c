@@ -1,4 +1,4 @@
-/* Every macro is usable where one would use it, without a warning. */
+/* Every macro can be used where a program would use it, without a warning. */
 #include <ringloop.h>
 
 static const loop_options_t constant = LOOP_OPTIONS_INIT;
