@@ -1,4 +1,4 @@
-// What may be called, what it gets, and that it is destroyed exactly once, on every way that a thing can end.
+// The callables that are accepted, their arguments, and that each is destroyed exactly once, in whichever way a thing ends.
 #include "check.hpp"
 
 #include <array>
@@ -6,7 +6,7 @@
 #include <functional>
 #include <memory>
 
-// ---- what may be called ----
+// ---- accepted callables ----
 
 static void function(LoopRef loop)
 {
@@ -68,7 +68,7 @@ static void a_mutable_callable_keeps_its_state()
         last = ++n;
         if (n == 5) ref.cancel(ref.current());
     });
-    // As small as a pointer: it could travel in the argument, and would forget what it counts.
+    // This callable is as small as a pointer: a copy of it passed as `arg` would lose its count.
     loop.call_every(1ms, [n = 0](LoopRef ref) mutable {
         if (++n == 3) ref.cancel(ref.current());
     });
@@ -184,7 +184,7 @@ static void it_is_destroyed_when_its_hook_is_refused()
     CHECK_THROWS(ENOMEM, Handle(loop, loop_call_later, 1ns, [token] { never(); }));
     CHECK_THROWS(ENOMEM, loop.watch_fd(pair[0], POLLOUT, [token](int, uint32_t) { never(); }));
     CHECK_THROWS(ENOMEM, loop.add_signal_handler(SIGUSR1, [token](int) { never(); }));
-    // The sentence is that of the hook, and not of how this is found out to be no operation.
+    // The error's sentence is about the refused hook, not about the library's test that this is no operation.
     try {
         loop.watch_fd(pair[0], POLLOUT, [token](int, uint32_t) { never(); });
     } catch (const std::system_error &error) {
@@ -195,7 +195,7 @@ static void it_is_destroyed_when_its_hook_is_refused()
     CHECK(loop.run(), ==, LOOP_DONE);
 }
 
-// The kernel may have its buffer: it goes on.
+// The kernel may use the operation's buffer, so the operation continues.
 static void an_operation_whose_hook_is_refused_ends_as_usual()
 {
     Loop loop;

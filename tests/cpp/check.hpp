@@ -1,4 +1,4 @@
-// What the tests of ringloop.hpp share, over the harness of the tests in C.
+// Shared by the tests of ringloop.hpp, on top of the harness of the C tests.
 #ifndef RINGLOOP_TESTS_CHECK_HPP
 #define RINGLOOP_TESTS_CHECK_HPP
 
@@ -12,7 +12,7 @@
 using namespace ringloop;
 using namespace std::chrono_literals;
 
-// The program is linked with --wrap=loop_on_release: a hook can be refused, as when there is no memory.
+// The program is linked with --wrap=loop_on_release, so that tests can refuse a hook as when there is no memory.
 static bool refuse_hooks;
 
 extern "C" int __real_loop_on_release(loop_t *loop, loop_handle_t handle, loop_release_t release);
@@ -23,7 +23,7 @@ int __wrap_loop_on_release(loop_t *loop, loop_handle_t handle, loop_release_t re
     return refuse_hooks ? -ENOMEM : __real_loop_on_release(loop, handle, release);
 }
 
-// A deadline needs memory then, too; what is wrong with the call is told first.
+// A deadline is refused memory then, too; other errors of the call come first.
 extern "C" int __real_loop_set_deadline(loop_t *loop, loop_handle_t handle, uint64_t when_ns);
 extern "C" int __wrap_loop_set_deadline(loop_t *loop, loop_handle_t handle, uint64_t when_ns);
 
@@ -34,7 +34,7 @@ int __wrap_loop_set_deadline(loop_t *loop, loop_handle_t handle, uint64_t when_n
     return refuse_hooks && answer == 0 ? -ENOMEM : answer;
 }
 
-// And with --wrap=_Znwm, which is operator new: how often it was asked.
+// The program is linked with --wrap=_Znwm, which is operator new, to count its calls.
 static long allocations;
 
 extern "C" void *__real__Znwm(std::size_t size);
@@ -46,7 +46,7 @@ void *__wrap__Znwm(std::size_t size)
     return __real__Znwm(size);
 }
 
-// The statement throws std::system_error with this errno.
+// Checks that the statement throws std::system_error with this errno.
 #define CHECK_THROWS(error, ...)                                                                                       \
     do {                                                                                                               \
         int check_thrown = 0;                                                                                          \
@@ -59,13 +59,13 @@ void *__wrap__Znwm(std::size_t size)
         CHECK(check_thrown, ==, error);                                                                                \
     } while (0)
 
-// In a callable that must not be called.
+// The body of a callable that must not be called.
 static inline void never()
 {
     CHECK_TEXT("called", "not called");
 }
 
-// Two ends of a stream.
+// A connected pair of stream sockets.
 class Pair {
 public:
     explicit Pair(int flags = 0) { REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0, ends_), ==, 0); }

@@ -1,4 +1,4 @@
-// What a callback throws comes out of its run, and nothing is lost by it.
+// An exception that a callback throws leaves the run that called it, and nothing is lost.
 #include "check.hpp"
 
 #include <stdexcept>
@@ -10,7 +10,7 @@ static_assert(std::is_nothrow_destructible_v<Loop> && std::is_nothrow_destructib
 static_assert(std::is_nothrow_move_constructible_v<Loop> && std::is_nothrow_move_assignable_v<Loop>);
 static_assert(std::is_nothrow_move_constructible_v<Handle> && std::is_nothrow_move_assignable_v<Handle>);
 
-// Runs, and says what was thrown; "" when nothing was.
+// Runs, and returns the text of the exception; "" without an exception.
 template <class Run>
 static std::string thrown_by(Run &&run)
 {
@@ -101,7 +101,7 @@ static void the_innermost_run_throws()
     CHECK_TEXT(trace, "i");
 }
 
-// Every kind of callback, in one loop.
+// Callbacks of every kind, in one loop.
 static void all_kinds_of_callbacks_may_throw()
 {
     Loop loop;
@@ -156,7 +156,7 @@ static void what_work_throws_comes_to_its_outcome()
                              CHECK_TEXT(thrown_by([&] { outcome.get(); }).c_str(), "work");
                              trace_add("a");
                          });
-    // What the callable lets through goes on.
+    // An exception that the callable lets through leaves the run.
     loop.run_in_executor([] { throw std::runtime_error("through"); }, [](Outcome<void> outcome) { outcome.get(); });
     CHECK_TEXT(thrown_by([&] {
                    loop.run();
@@ -166,7 +166,7 @@ static void what_work_throws_comes_to_its_outcome()
     loop.run();
     CHECK_TEXT(trace, "a");
 
-    // Its sentence is not that of what went wrong before.
+    // The error's sentence is not that of an earlier error.
     CHECK_THROWS(EINVAL, loop.call_every(0ns, [] {}));
     Outcome<int> none;
     for (int i = 0; i < 5; i++) {
@@ -258,7 +258,7 @@ static void an_error_is_an_errno_and_a_sentence()
     CHECK_TRUE(!error_of(5));
 }
 
-// ---- where there is nobody to throw to ----
+// ---- no run of the header to throw to ----
 
 static void without_a_run_of_the_header()
 {
@@ -268,7 +268,7 @@ static void without_a_run_of_the_header()
     loop_run(loop.get());
 }
 
-// The run of the header that it is in is another loop's.
+// The run of the header that is on the stack belongs to another loop.
 static void in_a_run_of_c_inside()
 {
     Loop outer, inner;

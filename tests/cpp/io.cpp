@@ -146,7 +146,7 @@ static void addresses_are_freed_by_their_owner()
     CHECK(calls, ==, 2);
 }
 
-// The buffer is the callable's: it lives as long as the kernel has it, also when the loop is closed.
+// The callable owns the buffer: the buffer lives as long as the kernel uses it, even when the loop is closed.
 static void a_buffer_of_the_callable_outlives_the_operation()
 {
     Pair pair;

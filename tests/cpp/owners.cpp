@@ -1,4 +1,4 @@
-// Loops, handles and remotes that are owned: what their destructors do, wherever they run.
+// Owned loops, handles and remotes: their destructors, wherever these run.
 #include "check.hpp"
 
 #include <atomic>
@@ -57,7 +57,7 @@ static void close_that_is_refused_changes_nothing()
     CHECK(loop.close_within(1s), ==, 0);
 }
 
-// An object with a loop that is deleted in a callback of it.
+// An object that owns a loop is deleted in a callback of this loop.
 static void a_loop_destroyed_in_its_callback_is_closed_after_it()
 {
     auto token = std::make_shared<int>(0);
@@ -78,7 +78,7 @@ static void a_loop_destroyed_in_its_callback_is_closed_after_it()
     CHECK_TRUE(!remote.wakeup());
 }
 
-// The last owner is the callable, which is released in the run.
+// The last owner of the loop is a callable, which is released during the run.
 static void a_loop_owned_by_its_callable_is_closed_after_the_run()
 {
     auto loop = std::make_shared<Loop>();
@@ -198,7 +198,7 @@ static void a_handle_that_is_assigned_to_cancels_the_former()
     CHECK_TEXT(trace, "b");
 }
 
-// As a list of which the first is left out.
+// As when the first element of a list is removed.
 static void a_handle_may_be_assigned_from_what_it_owns()
 {
     struct Step {
@@ -274,12 +274,12 @@ static void close_before_its_handles(void *arg)
 {
     auto &outlived = *static_cast<Outlived *>(arg);
 
-    // The callable is lost in the child, where nothing of the user's is destroyed, but in sight, and so no leak.
+    // The child destroys no object of the user; the callable stays reachable, so that it is no leak.
     static unsigned char in_sight[sizeof(Handle)];
     std::memcpy(in_sight, &outlived.timer, sizeof in_sight);
     asm volatile("" : : "r"(in_sight) : "memory");
     outlived.loop = nullptr;
-    // What was freed is somebody else's.
+    // Freed memory is used by other objects.
     std::vector<std::unique_ptr<char[]>> others;
     for (std::size_t size = 16; size < 8192; size += 16) {
         others.push_back(std::make_unique<char[]>(size));
@@ -290,7 +290,7 @@ static void close_before_its_handles(void *arg)
     outlived.other = std::move(outlived.timer);
     outlived.other.cancel();
     CHECK_TRUE(!outlived.other);
-    // Loops of the child's own do not meet it.
+    // Loops made in the child do not affect the handle.
     Loop fresh;
     int calls = 0;
     Handle timer(fresh, loop_call_later, 1ms, [&] { calls++; });
@@ -416,7 +416,7 @@ static void a_remote_stops_its_loop()
     CHECK(loop.run_forever(), ==, LOOP_STOPPED);
 }
 
-// ---- where a destructor can do nothing ----
+// ---- destructors that can do nothing ----
 
 static void destroyed_on_another_thread()
 {

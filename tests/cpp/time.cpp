@@ -1,4 +1,4 @@
-// Durations and time points: never early, never wrapped round.
+// Durations and time points: never early, never wrapped around.
 #include "check.hpp"
 
 #include <cmath>
@@ -8,7 +8,7 @@
 using std::chrono::duration;
 using seconds_of_double = duration<double>;
 
-// ---- what can be said at compile time ----
+// ---- checks at compile time ----
 
 static_assert(to_ns(1500ms) == 1500000000u);
 static_assert(to_ns(std::chrono::hours(1)) == LOOP_SEC(3600));
@@ -47,7 +47,7 @@ static void the_clock_is_that_of_steady_clock()
     CHECK_TRUE(before <= time && time <= after);
 }
 
-// What is rounded is rounded up, whatever the unit.
+// Durations of every unit are rounded up.
 static void nothing_is_early()
 {
     Loop loop = virtual_loop();

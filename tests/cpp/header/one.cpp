@@ -1,4 +1,4 @@
-// The header comes before anything else, and meets the C header; the other half of the program is two.cpp.
+// Includes the header first, and the C header after it; two.cpp is the other half of the program.
 #include <ringloop.hpp>
 #include <ringloop.h>
 #include <ringloop.hpp>

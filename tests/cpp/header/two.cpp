@@ -1,4 +1,4 @@
-// The header comes after much else, with all names of it and of std::chrono in sight. This half may be compiled with -fno-exceptions.
+// Includes the header after many others, with `using` for std::chrono and ringloop. May be compiled with -fno-exceptions.
 #include <algorithm>
 #include <functional>
 #include <linux/io_uring.h>
