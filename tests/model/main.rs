@@ -1,10 +1,9 @@
-//! Programs of calls of the C API and the Rust API, as random as bytes are, against a model of what
-//! the rules make of them.
+//! Random programs of calls of the C API and the Rust API, checked against a model of the rules.
 //!
-//! The programs in `programs/` have shown a fault each, after which they are named; they are done
-//! first. A new one is printed when it fails, reduced to few lines. CASES raises the number of random
-//! programs, SEED takes another first one: the number that a failure names, so that SEED=number
-//! CASES=1 repeats it. `make fuzz` looks for programs that reach new code; BYTES names a file that it
+//! Each program in `programs/` has shown a fault, for which it is named; these programs run first.
+//! A new program that fails is printed, reduced to few lines. CASES raises the number of random
+//! programs. SEED sets the first one: a failure prints its number, and SEED=number CASES=1 repeats
+//! it. `make fuzz` searches for programs that reach new code; BYTES names a file that `make fuzz`
 //! has left.
 
 use std::{env, fs};
@@ -15,7 +14,7 @@ mod checker;
 #[path = "../support/mod.rs"]
 mod support;
 
-/// The bytes of one program: as many as make up to sixty lines.
+/// The bytes of one program, enough for up to sixty lines.
 fn bytes_of(seed: u64) -> Vec<u8> {
     let mut state = seed;
     // SplitMix64.
@@ -37,7 +36,7 @@ fn number(name: &str, default: u64) -> u64 {
     }
 }
 
-/// Names the program when a signal ends the process.
+/// Prints the program when a signal ends the process.
 mod last_words {
     use std::io::Write;
     use std::sync::Once;
@@ -49,7 +48,7 @@ mod last_words {
         static INSTALLED: Once = Once::new();
         INSTALLED.call_once(|| {
             for signal in [libc::SIGABRT, libc::SIGSEGV, libc::SIGBUS, libc::SIGILL] {
-                // SAFETY: the handler writes to stderr and lets the signal come again.
+                // SAFETY: the handler only writes to stderr and raises the signal again.
                 unsafe {
                     let mut action: libc::sigaction = std::mem::zeroed();
                     action.sa_sigaction = say as extern "C" fn(libc::c_int) as usize;
@@ -66,7 +65,7 @@ mod last_words {
         let mut rest = &mut line[..];
         let _ = writeln!(rest, "signal {signal}: repeat with CASES=1 SEED={}", SEED.load(Relaxed));
         let length = 80 - rest.len();
-        // SAFETY: so many bytes are there; the default action of the signal is back.
+        // SAFETY: `line` has `length` bytes; the signal has its default action again.
         unsafe {
             libc::write(2, line.as_ptr().cast(), length);
             libc::raise(signal);
@@ -74,7 +73,7 @@ mod last_words {
     }
 }
 
-/// Does a program, watched; tells what is wrong with it.
+/// Runs a program under a watchdog; returns its fault.
 fn done(program: &Program) -> Result<(), String> {
     let _watch = support::Watch::begin_for(format!("this program hangs:\n{program}"));
     checker::run(program)
@@ -87,8 +86,8 @@ fn check(name: &str, program: Program) {
     }
 }
 
-/// The rules S2, S4 to S8, S10 to S20, S22, S23, S25, S26, S28 to S31, S35 to S39, S41 and S43, all
-/// at once.
+/// Checks the rules S2, S4 to S8, S10 to S20, S22, S23, S25, S26, S28 to S31, S35 to S39, S41 and
+/// S43 in the same programs.
 #[test]
 fn no_program_breaks_a_rule() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/model/programs");

@@ -2,7 +2,7 @@
 
 use std::ffi::{c_char, c_int, c_void};
 
-// Brings the library in, whose symbols these are.
+// Links the library, which defines these symbols.
 use ringloop as _;
 
 #[repr(C)]
@@ -37,7 +37,7 @@ pub(crate) const VIRTUAL_TIME: u32 = 1;
 pub(crate) const DONE: i64 = 0;
 pub(crate) const STOPPED: i64 = 1;
 pub(crate) const BROKEN: i64 = 2;
-/// The result of a run of the Rust API that ended with a panic.
+/// The result of a run of the Rust API that a panic has left.
 pub(crate) const PANICKED: i32 = 3;
 pub(crate) const KIND_CALL: u32 = 1;
 pub(crate) const KIND_TIMER: u32 = 2;
@@ -96,8 +96,8 @@ pub(crate) struct Info {
     pub(crate) referenced: bool,
 }
 
-// SAFETY: the interpreter alone calls these, with NULL, loops that are open, remotes and buffers
-// that it holds, memory that lives until the run is over, and callbacks whose argument does.
+// SAFETY: only the interpreter calls these, with NULL, open loops, remotes and buffers that it
+// holds, memory that lives until the run is over, and callbacks whose argument does.
 unsafe extern "C" {
     pub(crate) safe fn loop_new(_: *const Options, _: *mut Lp) -> c_int;
     pub(crate) safe fn loop_adopt(_: Lp) -> c_int;

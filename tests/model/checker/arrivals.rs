@@ -1,4 +1,4 @@
-//! What the library calls for operations, watchers and work, and what is checked when it does.
+//! Callbacks of operations, watchers and work, and the checks in them.
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering::Acquire;
@@ -17,7 +17,7 @@ const TIMED_OUT: u32 = 8192;
 const ALWAYS: u32 = (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) as u32;
 
 impl Machine {
-    /// A result of an operation.
+    /// Checks a result of an operation.
     pub(crate) fn arrived(
         &self,
         thing: &Thing,
@@ -42,7 +42,7 @@ impl Machine {
             Kind::Nop => result == 0 || result < 0 && is_short || io.is_chained.get(),
             Kind::Timeout => result == -ETIME || result < 0 && (is_short || io.is_chained.get()),
             Kind::Poll => {
-                // The kernel may tell more than it was asked for.
+                // The kernel may report more events than were asked for.
                 let is_asked_for = result > 0 && result as u32 & (io.events.get() | ALWAYS) != 0;
                 is_asked_for || result < 0 && (is_short || io.is_chained.get())
             }
@@ -79,10 +79,10 @@ impl Machine {
                 });
             }
             (Kind::ReceiveMulti, Some(direction)) if result > 0 => {
-                // SAFETY: the header says that so many bytes are there until the callback returns.
+                // SAFETY: the header promises this number of bytes until the callback returns.
                 let bytes = unsafe { std::slice::from_raw_parts(data, result as usize) };
                 self.require(direction.receive(bytes.iter().copied()), || {
-                    format!("{thing} received what is not next")
+                    format!("{thing} received wrong bytes")
                 });
                 self.keep(thing, bytes);
             }
@@ -98,7 +98,7 @@ impl Machine {
         self.called(thing, lp);
     }
 
-    /// An operation that would never end costs fuel: its callback cancels the operation.
+    /// Cancels a watcher or a multishot operation after several callbacks: callbacks use fuel.
     pub(crate) fn end_soon(&self, thing: &Thing) {
         let most = match thing.role {
             Role::Watch => 4,
@@ -110,12 +110,12 @@ impl Machine {
         }
     }
 
-    /// An end that was not the kernel's own was asked for, or had a deadline (S13).
+    /// Checks that an end without a kernel cause was requested, or had a deadline (S13).
     fn check_ending(&self, thing: &Thing, result: i32, flags: u32) {
         let io = &thing.io;
         let has_cause = io.asked.get() || io.is_chained.get();
         self.require(result != -ECANCELED || has_cause, || {
-            format!("{thing} was cancelled by nobody")
+            format!("{thing} was cancelled without a request")
         });
         if flags & TIMED_OUT != 0 {
             let deadlines = io.deadlines.borrow();
@@ -128,7 +128,7 @@ impl Machine {
         }
     }
 
-    /// Keeps what is being received, sometimes.
+    /// Keeps the received data, in some callbacks.
     fn keep(&self, thing: &Thing, bytes: &[u8]) {
         let Some(buffers) = thing.io.buffers.borrow().clone() else { return };
         if !(thing.number + thing.ran.get() as usize).is_multiple_of(3) {
@@ -141,7 +141,7 @@ impl Machine {
         }
     }
 
-    /// A descriptor is ready.
+    /// Checks a call of a watcher.
     pub(crate) fn ready(&self, thing: &Thing, lp: *mut api::Loop, fd: i32, events: u32) {
         let _exempt = Exempt::begin();
         let io = &thing.io;
@@ -158,7 +158,7 @@ impl Machine {
         self.called(thing, lp);
     }
 
-    /// Work is done.
+    /// Checks the end of work.
     pub(crate) fn done(&self, thing: &Thing, lp: *mut api::Loop, status: i32) {
         let _exempt = Exempt::begin();
         let io = &thing.io;

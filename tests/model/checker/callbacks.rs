@@ -1,4 +1,4 @@
-//! What the library calls, and what is checked when it does.
+//! Callbacks and release hooks that the library calls, and the checks in them.
 
 use std::ffi::{c_int, c_void};
 use std::ptr;
@@ -12,12 +12,12 @@ use super::thing::{self, Role, State, Thing};
 use super::worker;
 
 impl Machine {
-    /// A callback begins, and does what stands below its line.
+    /// A callback begins, and runs the lines below its own line.
     pub(crate) fn called(&self, thing: &Thing, lp: *mut api::Loop) {
         self.called_to(thing, lp, || self.perform(thing.script.clone()));
     }
 
-    /// A callback begins, and does this.
+    /// A callback begins, and runs `act`.
     pub(crate) fn called_to(&self, thing: &Thing, lp: *mut api::Loop, act: impl FnOnce()) {
         let _exempt = Exempt::begin();
         assert!(!worker::is_this_thread(), "a callback on another thread");
@@ -35,7 +35,7 @@ impl Machine {
             format!("the callback of {thing} began in phase {:?}", l.phase.get())
         });
         if is_ending && !l.running.replace(true) {
-            // Now loop_shutdown() runs the loop.
+            // loop_shutdown() runs the loop now.
             l.has_run.set(true);
             self.runs.borrow_mut().push(l.ptr);
         }
@@ -102,7 +102,7 @@ impl Machine {
         let was_in_hook = l.in_hook.replace(is_hook);
         let ends_run = match thing.role {
             Role::Guard => true,
-            // Operations may stay in flight.
+            // Operations in flight may stay there at shutdown.
             Role::RealGuard => self.has_operations(l) && !is_ending,
             _ => self.fuel.get() == 0,
         };
@@ -140,7 +140,7 @@ impl Machine {
         self.called(thing, lp);
     }
 
-    /// The posts of another thread run in their order (S26).
+    /// Posts of another thread run in the order of posting (S26).
     fn check_place(&self, thing: &Thing) {
         if thing.by_worker.get() {
             let earliest = thing.lp.worker_number.replace(thing.number + 1);
@@ -148,7 +148,7 @@ impl Machine {
         }
     }
 
-    /// A repeating timer keeps its phase, and counts what it leaves out (S16).
+    /// A repeating timer keeps its phase, and counts the calls that it skips (S16).
     fn check_next_call(&self, thing: &Thing, iteration: u64) {
         let (lp, handle) = (thing.lp.ptr, thing.handle.get());
         let (mut next, mut skipped) = (0, 0);
@@ -168,7 +168,7 @@ impl Machine {
         thing.lp.scheduled(thing);
     }
 
-    /// An ended thing has been released before the next callback begins (S14).
+    /// A thing that has ended has been released before the next callback begins (S14).
     pub(crate) fn check_owed(&self, lp: &Lp) {
         let is_owed = |thing: &Thing| {
             !matches!(thing.state.get(), State::Pending | State::Refused)
@@ -186,7 +186,7 @@ impl Machine {
                 && thing.dropped.get() == 0
         };
         if let Some(thing) = self.any_of(lp, is_kept) {
-            self.fail(|| format!("what {thing} carries has not been dropped"));
+            self.fail(|| format!("the value that {thing} carries has not been dropped"));
         }
         let (came, handled) = (lp.panics.get(), lp.panics_handled.get());
         self.require(!lp.handles_panics || came == handled || lp.has_panicked_task.get(), || {
@@ -205,7 +205,7 @@ impl Machine {
             format!("{thing} was released while its callback was on the stack")
         });
         self.require(!thing.is_rust || thing.dropped.get() == 1, || {
-            format!("{thing} was released before what it carries was dropped")
+            format!("{thing} was released before the value that it carries was dropped")
         });
         let hook = thing.release.get();
         self.require(hook == Some(which), || {
@@ -221,7 +221,7 @@ impl Machine {
                 thing.state.set(State::Closed);
                 self.settle_closed(thing);
             }
-            // Added by the release hook of another watcher.
+            // The release hook of another watcher has added this watcher.
             State::Pending
                 if thing.role == Role::Watch && l.forgetting.get() == thing.io.fd.get() =>
             {
@@ -248,7 +248,7 @@ impl Machine {
         let l = &*thing.lp;
         self.require(lp == l.ptr && l.running.get(), || format!("{thing} got another loop"));
         self.require(ptr::eq(l.slow.get(), thing), || {
-            format!("{thing} was told though it was replaced")
+            format!("{thing} got a report after it was replaced")
         });
         self.require(duration >= thing.when.get(), || {
             format!("{duration} ns was reported as slow")
@@ -265,14 +265,14 @@ impl Machine {
             api::KIND_WORK => thing::DONE.map(|call| call as *mut c_void),
             _ => call,
         };
-        // A stop that was posted has no address, nor has a closure.
+        // A posted stop has no address, nor has a closure.
         let is_stop = address.is_null() && kind == api::KIND_CALL;
         let is_last = last
             .as_ref()
             .is_some_and(|last| last.kind() == kind && (last.is_rust || right == Some(address)));
         self.require(is_stop || is_last, || format!("{kind} at {address:?} was reported as slow"));
         if kind != api::KIND_HOOK {
-            // Of a batch that begins with a posted stop, the model sees this report first.
+            // The model sees this report first if the batch begins with a posted stop.
             self.begin_batch(l, l.metrics().iterations);
         }
         if self.fuel.get() > 0 {

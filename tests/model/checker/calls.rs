@@ -1,6 +1,6 @@
-//! Actions: which is which; scheduling, and what is done with handles.
+//! Actions: dispatch; scheduling, and the use of handles.
 //!
-//! Each calls a function of the library and knows what that has to return.
+//! Each action calls a function of the library and knows the result that the rules demand.
 
 use std::ops::Range;
 use std::ptr;
@@ -15,7 +15,7 @@ use super::machine::{Lp, Machine, Named, Phase, add, no};
 use super::thing::{self, Role, State, Thing};
 
 impl Machine {
-    /// Does a line; `script` is what stands below it.
+    /// Runs a line; `script` has the lines below it.
     pub(crate) fn step(&self, line: Line, script: Range<usize>) {
         match line.action {
             Action::NewLoop { .. } => return self.new_loop(line.action),
@@ -51,7 +51,7 @@ impl Machine {
                 let is_bound = l.has_run.get() || l.fd.get() >= 0;
                 let demanded = if is_bound { no(EBUSY) } else { l.if_open(0) };
                 let result = self.call(|| api::loop_adopt(l.ptr));
-                // The kernel may have the submitted entry already.
+                // The kernel may have taken the submitted entry already.
                 let is_bound = l.has_entered.get() && i64::from(result) == no(EBUSY);
                 self.check_call("loop_adopt", result, if is_bound { no(EBUSY) } else { demanded });
             }
@@ -207,7 +207,7 @@ impl Machine {
         thing
     }
 
-    /// Something was scheduled, or refused as the rules demand; tells which.
+    /// Checks that a thing was scheduled, or refused as demanded; returns whether it was scheduled.
     pub(crate) fn begin_thing(&self, thing: &Rc<Thing>, handle: i64, demanded: i64) -> bool {
         let l = &thing.lp;
         self.check_call("loop_call", handle.min(0), demanded);
@@ -217,7 +217,7 @@ impl Machine {
             return false;
         }
         self.require(self.is_new_handle(l, handle), || {
-            format!("the handle {handle:#x} was given out again")
+            format!("the handle {handle:#x} was reused")
         });
         thing.handle.set(handle);
         thing.after_iteration.set(l.batch());
@@ -228,7 +228,7 @@ impl Machine {
         true
     }
 
-    /// The next post to a loop from this thread; gives what the rules demand of it.
+    /// Prepares the next post to a loop from this thread; returns the result that the rules demand.
     pub(crate) fn prepare_post(&self, thing: &Thing, delay: u64) -> i64 {
         let l = &thing.lp;
         let demanded = l.if_open(0);
@@ -253,7 +253,7 @@ impl Machine {
         }
     }
 
-    /// The handle of the thing that so many others followed.
+    /// The handle of the thing that is `back` places before the newest.
     fn pick_handle(&self, l: &Lp, of: Whose, back: Back) -> i64 {
         const NUMBERS: [i64; 8] =
             [0, -1, i64::MIN, i64::MAX, 1, 1 << 32, -1 << 32 | 1, 0x7fff_ffff_0000_0000];
@@ -276,7 +276,7 @@ impl Machine {
             Whose::Number => NUMBERS[back % NUMBERS.len()],
         };
         if handle == 0 {
-            // Which is no handle in Rust.
+            // 0 is no handle in Rust.
             self.by.set(Face::C);
         }
         handle
@@ -331,7 +331,7 @@ impl Machine {
             Named::Nothing => None,
             Named::Thing(thing) => Some(thing),
         };
-        // The ended things are known only when shutdown has returned.
+        // The model knows only after loop_shutdown() which things have ended.
         let is_vague = l.is(Phase::ShuttingDown);
         let is_timer = thing.as_ref().is_some_and(|thing| thing.is_timer());
         let demand =
@@ -439,7 +439,7 @@ impl Machine {
         });
     }
 
-    /// A signal comes, on this thread.
+    /// Raises a signal on this thread.
     fn raise(&self, signal: Signal) {
         if is_harmless(signal) {
             for thing in self.things.borrow().iter() {
@@ -448,7 +448,7 @@ impl Machine {
                     thing.may_run.set(2.min(thing.may_run.get() + 1));
                 }
             }
-            // SAFETY: the signal is handled by the library, or ignored.
+            // SAFETY: the library handles the signal, or its default action is to ignore it.
             unsafe { libc::raise(number_of(signal)) };
         }
     }
@@ -473,7 +473,7 @@ fn number_of(signal: Signal) -> i32 {
     }
 }
 
-/// Whether the default action of a signal is to ignore it.
+/// Whether a signal without a handler is ignored.
 fn is_harmless(signal: Signal) -> bool {
     matches!(signal, Signal::Winch | Signal::Urg)
 }

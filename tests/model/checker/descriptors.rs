@@ -1,4 +1,4 @@
-//! Actions: watchers, connections, rings of buffers, and making the loop forget a descriptor.
+//! Actions: watchers, connections, rings of buffers, and loop_forget_fd().
 
 use std::cell::{Cell, RefCell};
 use std::mem::zeroed;
@@ -31,10 +31,10 @@ impl Machine {
         let thing = self.new_thing(l, Role::Watch, script);
         let mut demanded = if events == Events::Unknown { no(EINVAL) } else { l.if_open(0) };
         if descriptor != Descriptor::OfStream && demanded == 0 {
-            // No descriptor, and one that has nothing to wait for.
+            // No descriptor, and a descriptor that poll(2) cannot wait for.
             let is_open = descriptor == Descriptor::Directory;
             fd = if is_open {
-                // SAFETY: the path is a string.
+                // SAFETY: the path is a C string.
                 unsafe { libc::open(c"/".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) }
             } else {
                 -1
@@ -67,7 +67,7 @@ impl Machine {
         (result, if is_watch { 0 } else { no(EINVAL) })
     }
 
-    /// Every watcher of a descriptor ends, and every operation on it is asked to.
+    /// Every watcher of a descriptor ends, and every operation on it is asked to end.
     pub(crate) fn forget(&self, l: &Rc<Lp>, fd: i32) -> i32 {
         let is_on = |thing: &Thing| thing.is_pending() && fd >= 0 && thing.io.fd.get() == fd;
         let demanded = l.unless_closing(if fd < 0 { no(EBADF) } else { 0 });
@@ -85,7 +85,7 @@ impl Machine {
         l.forgetting.set(outer);
         l.has_entered.set(true);
         if demanded == 0 {
-            // Watchers that release hooks have added meanwhile.
+            // Watchers that release hooks have added meanwhile end as well.
             for thing in self.things_of(l, is_on) {
                 if thing.role == Role::Watch {
                     thing.state.set(State::Cancelled);
@@ -115,7 +115,7 @@ impl Machine {
         result
     }
 
-    /// Makes all loops forget one end of a stream, and closes it: the other end sees that at once.
+    /// Makes all loops forget one end of a stream, and closes it: the other end sees this at once.
     pub(crate) fn close_end(&self, end: End) {
         let Some((pair, end)) = self.pair(end) else { return };
         let (fd, other) = (pair.fds[end].get(), &pair.fds[1 - end]);
@@ -123,7 +123,7 @@ impl Machine {
         if loops.iter().any(|l| matches!(l.phase.get(), Phase::Closing | Phase::ShuttingDown)) {
             return;
         }
-        // A release hook may give one of the others new work.
+        // A release hook may start new work on one of the other loops.
         for _ in 0..2 {
             for l in loops.iter().filter(|l| !l.is(Phase::Closed)) {
                 if self.forget(l, fd) != 0 {
@@ -143,7 +143,7 @@ impl Machine {
         close(&pair.fds[end]);
         let mut poll = libc::pollfd { fd: other.get(), events: libc::POLLIN, revents: 0 };
         if other.get() >= 0 {
-            // SAFETY: one pollfd is there.
+            // SAFETY: `poll` is one pollfd.
             unsafe { libc::poll(&raw mut poll, 1, 0) };
             let is_seen = poll.revents & (libc::POLLHUP | libc::POLLERR) != 0;
             self.require(is_seen, || {
@@ -152,12 +152,12 @@ impl Machine {
         }
     }
 
-    /// A socket that listens: made when it is needed first.
+    /// The listening socket, made on first use.
     fn listener(&self) -> i32 {
         if self.listener.get() >= 0 {
             return self.listener.get();
         }
-        // SAFETY: an address of the family alone has the kernel choose a name.
+        // SAFETY: for an address that has only a family, the kernel chooses a name.
         unsafe {
             let fd = libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
             let mut address: libc::sockaddr_un = zeroed();
@@ -180,7 +180,7 @@ impl Machine {
         self.check_submitted("loop_accept", &thing, handle, l.if_open(0));
     }
 
-    /// Connects to the socket that listens, if there is room for one more that waits.
+    /// Connects to the listening socket, if one more connection may wait.
     pub(crate) fn connect(&self) {
         let listener = self.listener();
         if self.connections.borrow().len() >= 16 {
@@ -251,7 +251,7 @@ impl Machine {
         };
         let is_used = self.any_of(l, uses).is_some() || !buffers.kept.borrow().is_empty();
         let result = api::loop_buffers_free(buffers.ptr);
-        // Inside loop_shutdown() what has ended is not known.
+        // Inside loop_shutdown() the model does not know which things have ended.
         let demanded = l.unless_closing(if is_used { no(EBUSY) } else { 0 });
         let is_vague = l.is(Phase::ShuttingDown) && result == 0;
         self.check("loop_buffers_free", result, if is_vague { 0 } else { demanded });
@@ -260,7 +260,7 @@ impl Machine {
         }
     }
 
-    /// Gives back a part that is kept, by any address in it.
+    /// Returns a part that is kept, by any address inside this part.
     pub(crate) fn return_buffer(&self, which: Few, at: Byte) {
         let Some(buffers) = self.pick_buffers(which, |buffers| !buffers.kept.borrow().is_empty())
         else {
@@ -283,7 +283,7 @@ impl Machine {
         let at = at % buffers.kept.borrow().len();
         let (data, length) = {
             let kept = &buffers.kept.borrow()[at];
-            self.require(kept.is_intact(), || "data that is kept has changed".into());
+            self.require(kept.is_intact(), || "kept data has changed".into());
             (kept.data, kept.copy.len())
         };
         let result =
@@ -324,7 +324,7 @@ impl Machine {
     }
 }
 
-/// Events to watch for, or bits that poll(2) does not have.
+/// The events to watch for, or bits that poll(2) does not have.
 fn bits(events: Events) -> u32 {
     match events {
         Events::In => libc::POLLIN as u32,

@@ -1,6 +1,6 @@
-//! The two faces of a loop: what schedules, with the same arguments and results.
+//! The two faces of a loop, C and Rust: functions with the same arguments and results.
 //!
-//! A loop in C is a pointer to one in Rust: either face may be used at any time.
+//! A loop in C is a pointer to a loop in Rust: either face may be used at any time.
 
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -75,11 +75,11 @@ pub(crate) fn of(face: language::Face) -> &'static Face {
 }
 
 pub(crate) fn rust<'a>(lp: *const Loop) -> &'a ringloop::Loop {
-    // SAFETY: that is what the library has behind the pointer, and the loop is open.
+    // SAFETY: the library's pointer points to such a loop, and the loop is open.
     unsafe { &*lp.cast() }
 }
 
-/// The value that a callback in Rust carries; it reports its Drop.
+/// A value that a callback in Rust carries; its drop is reported to the thing.
 pub(crate) struct Carried(pub(crate) *const Thing);
 
 impl Drop for Carried {
@@ -101,7 +101,7 @@ fn closure(arg: *mut c_void) -> impl FnMut(&ringloop::Loop) + 'static {
         thing.machine().called(thing, std::ptr::from_ref(lp).cast_mut().cast());
         if thing.panics.take() {
             let _exempt = Exempt::begin();
-            // Without the message on stderr.
+            // The panic prints no message on stderr.
             resume_unwind(Box::new(AsWritten));
         }
     }
@@ -123,13 +123,13 @@ fn time(nanos: u64) -> Duration {
     Duration::from_nanos(nanos)
 }
 
-/// The handle with this number, which is not 0.
+/// The handle with this number, which must not be 0.
 fn known(raw: i64) -> Handle {
     Handle::from_raw(raw).expect("0 is no handle")
 }
 
 fn write(out: *mut u64, result: Result<u64, Error>) -> i32 {
-    // SAFETY: the caller has a number there.
+    // SAFETY: the caller passes a pointer to a number.
     status(result.map(|number| unsafe { *out = number }))
 }
 
@@ -173,18 +173,18 @@ extern "C" fn unref(lp: *mut Loop, raw: i64) -> i32 {
     status(rust(lp).unref(known(raw)))
 }
 
-/// The hook of a thing that was scheduled in Rust.
+/// Sets the release hook of a thing that was scheduled in Rust.
 pub(crate) fn on_release(lp: *mut Loop, raw: i64, release: Release, arg: *mut c_void) -> i32 {
     let hook = move |_: &ringloop::Loop| {
         if let Some(release) = release {
-            // SAFETY: the hook takes the address of a thing, which this is.
+            // SAFETY: the hook takes the address of a thing, and `arg` is one.
             unsafe { release(arg) };
         }
     };
     status(rust(lp).on_release(known(raw), hook))
 }
 
-/// A run, which may end with a panic of the program.
+/// Runs `run`, which a panic of the program may leave.
 fn caught<T>(run: impl FnOnce() -> Result<T, Error>, number: impl FnOnce(T) -> i32) -> i32 {
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(result) => result.map_or_else(errno, number),

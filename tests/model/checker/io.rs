@@ -1,5 +1,4 @@
-//! The ledger of what has to do with descriptors: what an operation was given, and what may become
-//! of it.
+//! The ledger for descriptors: the arguments of each operation, and its possible results.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
@@ -18,7 +17,7 @@ pub(crate) enum Kind {
     Nop,
     Poll,
     Timeout,
-    /// Some bytes, or all of them.
+    /// Sends some of the bytes, or all of them.
     Send,
     SendAll,
     Receive,
@@ -27,27 +26,27 @@ pub(crate) enum Kind {
     ReceiveMulti,
 }
 
-/// The state of an operation, a watcher or work.
+/// The state of a thing that is an operation, a watcher or work.
 #[derive(Default)]
 pub(crate) struct Io {
     pub(crate) kind: Cell<Kind>,
     pub(crate) fd: Cell<i32>,
-    /// The events that are watched or polled for.
+    /// The events of a watcher or a poll.
     pub(crate) events: Cell<u32>,
-    /// The memory that the kernel has.
+    /// The memory that the kernel uses.
     pub(crate) room: RefCell<Vec<Cell<u8>>>,
     pub(crate) direction: RefCell<Option<Rc<Direction>>>,
     pub(crate) buffers: RefCell<Option<Rc<Buffers>>>,
-    /// It was asked to end, or may have been.
+    /// The operation was asked to end, or may have been.
     pub(crate) asked: Cell<bool>,
     pub(crate) is_chained: Cell<bool>,
-    /// The deadlines that it has had. What has ended takes no new one.
+    /// All deadlines that the operation has had. An operation that has ended takes no new deadline.
     pub(crate) deadlines: RefCell<Vec<u64>>,
     /// The callback that begins is the final one.
     pub(crate) is_final: Cell<bool>,
-    /// The kernel has let go: the memory holds `POISON` from then on.
+    /// The kernel no longer uses the memory, which holds `POISON` from then on.
     pub(crate) is_settled: Cell<bool>,
-    /// How often the work has run, on another thread.
+    /// The number of times that the work has run, on another thread.
     pub(crate) worked: AtomicU32,
 }
 
@@ -58,7 +57,7 @@ pub(crate) struct Buffers {
     pub(crate) kept: RefCell<Vec<Kept>>,
 }
 
-/// Data that is kept.
+/// A part of a buffer that is kept, and a copy of its data.
 pub(crate) struct Kept {
     pub(crate) data: *const u8,
     pub(crate) copy: Vec<u8>,
@@ -71,7 +70,7 @@ impl Io {
         Io { fd: Cell::new(-1), ..Io::default() }
     }
 
-    /// Makes room for the kernel, with these bytes in it.
+    /// Allocates memory for the kernel, filled with these bytes.
     pub(crate) fn fill(&self, bytes: impl Iterator<Item = u8>) -> (*mut c_void, usize) {
         let mut room = self.room.borrow_mut();
         *room = bytes.map(Cell::new).collect();
@@ -86,7 +85,7 @@ impl Io {
         matches!(self.kind.get(), Kind::AcceptMulti | Kind::ReceiveMulti)
     }
 
-    /// The direction that it sends to or receives from has nobody else who does.
+    /// Ends the use of the direction, which has at most one sender and one receiver.
     pub(crate) fn leave_direction(&self, is_lost: bool) {
         if let Some(direction) = self.direction.take() {
             let is_sender = matches!(self.kind.get(), Kind::Send | Kind::SendAll);
@@ -100,7 +99,7 @@ impl Io {
         }
     }
 
-    /// The kernel has let go of its memory.
+    /// The kernel no longer uses the operation's memory.
     pub(crate) fn settle(&self, is_lost: bool) {
         if !self.is_settled.replace(true) {
             self.leave_direction(is_lost);
@@ -114,7 +113,7 @@ impl Io {
 }
 
 impl Buffers {
-    /// Kept data has not changed.
+    /// Whether the kept data is unchanged.
     pub(crate) fn is_intact(&self) -> bool {
         self.kept.borrow().iter().all(|kept| kept.is_intact())
     }
@@ -122,19 +121,19 @@ impl Buffers {
 
 impl Kept {
     pub(crate) fn is_intact(&self) -> bool {
-        // SAFETY: the library says that it is valid until it is returned, and the loop is open.
+        // SAFETY: the library keeps the data valid until it is returned, and the loop is open.
         (0..self.copy.len()).all(|at| unsafe { self.data.add(at).read_volatile() } == self.copy[at])
     }
 }
 
 impl Thing {
-    /// Whether its end is asked for, and comes by itself (S13).
+    /// Whether the thing ends by itself after it was asked to end (S13).
     pub(crate) fn is_operation(&self) -> bool {
         matches!(self.role, Role::Operation | Role::RealGuard | Role::Work)
     }
 
-    /// Whether the next iteration brings its end. Where the queues are tiny, others may stand
-    /// before it.
+    /// Whether the thing ends in the next iteration. With small queues, other entries may come
+    /// before its own.
     pub(crate) fn completes_at_once(&self) -> bool {
         let is_alone = !self.io.is_chained.get() && self.lp.sq_entries >= 128;
         self.role == Role::Operation && self.io.kind.get() == Kind::Nop && is_alone
@@ -142,14 +141,14 @@ impl Thing {
 }
 
 impl Machine {
-    /// Something has ended without a final callback, since its loop was closed.
+    /// A thing has ended without a final callback, because its loop was closed.
     pub(crate) fn settle_closed(&self, thing: &Thing) {
         if thing.ran.get() == 0 || thing.stays() {
             thing.io.settle(true);
         }
     }
 
-    /// Whether anything is in flight that may keep a virtual clock from moving.
+    /// Whether operations are in flight, which may keep a virtual clock from moving.
     pub(crate) fn has_operations(&self, lp: &Lp) -> bool {
         self.any_of(lp, |thing| {
             thing.is_pending() && thing.is_operation() && thing.role != Role::RealGuard
@@ -164,7 +163,7 @@ impl Machine {
         }
     }
 
-    /// The data that is kept of a loop's buffers is valid until now; from now on they are dead.
+    /// The kept data of a loop's buffers was valid until now; the buffers are dead from now on.
     pub(crate) fn forget_buffers(&self, lp: &Lp) {
         let is_other = |buffers: &Rc<Buffers>| !std::ptr::eq(&raw const *buffers.lp, lp);
         self.buffers.borrow_mut().retain(is_other);
@@ -172,7 +171,7 @@ impl Machine {
 
     pub(crate) fn check_kept(&self) {
         for buffers in self.buffers.borrow().iter() {
-            self.require(buffers.is_intact(), || "data that is kept has changed".into());
+            self.require(buffers.is_intact(), || "kept data has changed".into());
         }
     }
 }

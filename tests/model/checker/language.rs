@@ -1,12 +1,12 @@
-//! The language of programs: one action a line; what a callback does stands below it, indented.
+//! The language of programs: one action a line; the lines of a callback are indented below it.
 //!
-//! `call_later delay=5 on=1 by=rust` is an action with its fields, the loop it is done with (`on`)
-//! and the face through which (`by`). A field that is left out has its first value. `end` is where
-//! a stream is written to, also for what receives there.
+//! `call_later delay=5 on=1 by=rust` is an action with its fields, its loop (`on`) and its face
+//! (`by`). A field that is left out has its first value. `end` is the end of a stream that is
+//! written to, also for receivers.
 
 use std::fmt::{self, Display};
 
-/// Bytes to make a program of; zeros when there are none left.
+/// The bytes that a program is made of; zeros when none are left.
 pub(crate) struct Bytes<'a>(&'a [u8]);
 
 impl Bytes<'_> {
@@ -15,7 +15,7 @@ impl Bytes<'_> {
     }
 }
 
-/// The content of a field.
+/// The value of a field.
 pub(crate) trait Word: Default + PartialEq + Display {
     fn any(bytes: &mut Bytes<'_>) -> Self;
     fn read(text: &str) -> Option<Self>;
@@ -34,7 +34,7 @@ impl Fields<'_> {
     }
 }
 
-/// `CallSoon` as `call_soon`.
+/// Converts `CallSoon` to `call_soon`.
 fn snake(name: &str) -> String {
     let mut text = String::new();
     for letter in name.chars() {
@@ -46,7 +46,7 @@ fn snake(name: &str) -> String {
     text
 }
 
-/// Fields that have one of a few values; the numbers say how often each is chosen.
+/// Fields with a fixed set of values; the numbers are the weights of the random choice.
 macro_rules! words {
     ($($(#[$doc:meta])* $type:ident { $first:ident $once:literal $(, $word:ident $weight:literal)* $(,)? })*) => {$(
         $(#[$doc])*
@@ -85,7 +85,7 @@ fn chosen<T: Copy>(weights: &[(T, u8)], byte: u8) -> T {
     weights[0].0
 }
 
-/// Fields that are numbers, of which some are chosen.
+/// Fields that are numbers; programs choose from the listed ones.
 macro_rules! numbers {
     ($($(#[$doc:meta])* $type:ident [$($number:expr),* $(,)?])*) => {$(
         $(#[$doc])*
@@ -122,13 +122,13 @@ macro_rules! numbers {
 }
 
 words! {
-    /// Which function does it: that of the C API, or that of the Rust API.
+    /// The API that performs the action: C or Rust.
     Face { C 1, Rust 1 }
     Clock { Virtual 7, Real 1 }
     /// Whether there is an exception handler.
     Panics { Leave 1, Handled 1 }
-    /// Where a handle comes from: things of the loop that are pending, all of them, those that have
-    /// ended, of any loop, what is running; one bit wrong, no handle.
+    /// The source of a handle: pending things of the loop, all of them, ended ones, things of any
+    /// loop, the running callback, a handle with one bit flipped, or a number that is no handle.
     Whose { Live 5, Any 5, Ended 1, Foreign 1, Current 1, Flipped 2, Number 1 }
     Hook { First 4, Second 3, None 1 }
     Point { BeforeWait 1, AfterWait 1 }
@@ -138,7 +138,7 @@ words! {
     Link { Soft 1, Hard 1 }
     /// The fault of the last entry of a chain.
     Fault { None 6, Skips 1, Dangles 1 }
-    /// The two ends of three streams, the last of which is a pipe.
+    /// The two ends of three streams; the last stream is a pipe.
     End { FirstLeft 1, FirstRight 1, SecondLeft 1, SecondRight 1, PipeIn 1, PipeOut 1 }
     Sending { Send 1, SendAll 1, Write 1, WriteAll 1 }
     Receiving { Recv 1, Read 1 }
@@ -149,12 +149,12 @@ words! {
 }
 
 numbers! {
-    /// Nanoseconds: none, a few, an hour, infinite.
+    /// Nanoseconds: zero, short times, an hour, forever.
     Time [
         0, 1, 2, 3, 5, 10, 100, 1000, 7777, 50_000, 1_000_000, 1_000_000_000, 3_600_000_000_000, u64::MAX / 2,
         u64::MAX - 1, u64::MAX,
     ]
-    /// Nanoseconds that meet.
+    /// The slack in nanoseconds, within which deadlines share a wakeup.
     Slack [0, 0, 0, 0, 0, 10, 25, 1000]
     Start [1_000_000, 1_000_000, 0, 1 << 63, u64::MAX - 60]
     Few [0, 1, 2, 3, 4, 5, 6, 7]
@@ -168,7 +168,7 @@ numbers! {
     Size [1, 16, 100, 1000, 4096, 10_000, 64, 0]
 }
 
-/// A time, by the clock: after now, before it, or as it is.
+/// A time relative to the clock: after now, before now, or absolute.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Moment {
     In(Time),
@@ -220,17 +220,17 @@ impl Display for Moment {
     }
 }
 
-/// The actions, with their fields; the numbers say how often each is chosen.
+/// The actions, with their fields; the numbers are the weights of the random choice.
 macro_rules! actions {
     ($($name:ident { $($field:ident: $type:ty),* } $weight:literal $group:ident $below:ident)*) => {
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         pub(crate) enum Action { $($name { $($field: $type),* }),* }
 
         impl Action {
-            /// How often each is chosen, and with which others.
+            /// The weight of each action, and its group.
             const ROWS: &[(u64, Group)] = &[$(($weight, Group::$group)),*];
 
-            /// The action with this number, with any fields.
+            /// The action with this number, with random fields.
             fn any(number: usize, bytes: &mut Bytes<'_>) -> Action {
                 let makers: [fn(&mut Bytes<'_>) -> Action; Action::ROWS.len()] = [
                     $(|_bytes| Action::$name { $($field: Word::any(_bytes)),* }),*
@@ -245,14 +245,14 @@ macro_rules! actions {
                 Err(format!("there is no action {name}"))
             }
 
-            /// Which it is chosen with, and what may stand below it.
+            /// The group of the action, and the lines that may stand below it.
             fn row(&self) -> (Group, Below) {
                 match self {
                     $(Action::$name { .. } => (Group::$group, Below::$below)),*
                 }
             }
 
-            /// The same with one field as it is when it is left out, for each that is not.
+            /// Copies of the action, each with one field set to its default that has another value.
             fn simpler(&self) -> Vec<Action> {
                 let all: Vec<Action> = match self {
                     $(Action::$name { .. } => vec![$({
@@ -364,7 +364,7 @@ actions! {
     Drain { end: End, length: Length } 1 Io Nothing
 }
 
-/// Scheduling alone; what is done with descriptors; making loops, and all else.
+/// The groups: scheduling; all other actions; making loops; descriptors.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Group {
     Plain,
@@ -377,7 +377,7 @@ enum Group {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Below {
     Nothing,
-    /// The actions of a callback or hook.
+    /// The lines that a callback or a hook runs.
     Script,
 }
 
@@ -393,7 +393,7 @@ impl Action {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Line {
-    /// How far it is indented.
+    /// The depth of indentation.
     pub(crate) depth: usize,
     pub(crate) action: Action,
     pub(crate) on: Few,
@@ -401,7 +401,7 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// Eight bytes are a line, with an action of one of the groups.
+    /// Makes a line of eight bytes, with an action of one of the groups.
     fn any(bytes: &[u8], groups: &[Group], above: usize) -> Line {
         let mut bytes = Bytes(bytes);
         let depth = match bytes.next() % 8 {
@@ -434,7 +434,7 @@ impl Display for Line {
     }
 }
 
-/// The actions, line by line.
+/// The lines of a program.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Program(pub(crate) Vec<Line>);
 
@@ -445,7 +445,7 @@ impl Display for Program {
 }
 
 impl Program {
-    /// The program that a string of bytes stands for.
+    /// The program that a string of bytes encodes.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Program {
         const LONGEST: usize = 400;
         let (&setup, bytes) = bytes.split_first().unwrap_or((&0, &[]));
@@ -499,11 +499,11 @@ impl Program {
         if program.clone().tidy() == program {
             Ok(program)
         } else {
-            Err("a line is indented below nothing".into())
+            Err("a line is indented too far".into())
         }
     }
 
-    /// Each line stands at most one step below one that has a script.
+    /// Limits the depth of each line to one step below a line that may have a script.
     fn tidy(mut self) -> Program {
         let mut deepest = 0;
         for line in &mut self.0 {
@@ -520,7 +520,7 @@ impl Program {
         at + 1..at + 1 + count
     }
 
-    /// The shortest and simplest program that can be made of one with a fault and has one, too.
+    /// Reduces a program with a fault to the shortest and simplest program that still has a fault.
     pub(crate) fn reduced(
         mut self,
         mut fault: String,
@@ -534,7 +534,7 @@ impl Program {
         }
     }
 
-    /// Programs that are a little shorter or simpler, the much shorter ones first.
+    /// Programs that are a little shorter or simpler, with the shortest first.
     fn simpler(&self) -> impl Iterator<Item = Program> {
         let len = self.0.len();
         let sizes =

@@ -1,4 +1,4 @@
-//! Actions: making, shutting down, closing.
+//! Actions: making, shutting down and closing loops.
 
 use std::cell::Cell;
 use std::ptr;
@@ -15,7 +15,7 @@ use super::memory;
 use super::order::Order;
 use super::thing::{Role, State, Thing};
 
-/// The number of loops that a program makes.
+/// The number of loops that a program makes at most.
 const MOST_LOOPS: usize = 8;
 
 impl Machine {
@@ -44,7 +44,7 @@ impl Machine {
         let mut lp = ptr::null_mut();
         let options_or_null = if is_default { ptr::null() } else { &raw const options };
         if std::env::var_os("RINGLOOP_KERNEL").is_some() {
-            // Reading the variable needs memory.
+            // The library allocates to read the variable.
             self.room.set(None);
         }
         let result = self.call(|| api::loop_new(options_or_null, &raw mut lp));
@@ -78,7 +78,7 @@ impl Machine {
             ran_now: 0.into(),
             stops_before: 0.into(),
             counts: Counts::default(),
-            // LOOP_EXACT.
+            // 1 is LOOP_EXACT.
             slack: if slack.0 == 1 { 0 } else { slack.0 },
             order: Order::begin(api::loop_time(lp)),
             worker_number: 0.into(),
@@ -151,13 +151,13 @@ impl Machine {
             self.check_kept();
         }
         let former = l.phase.get();
-        // The kernel and other threads may not let go in time.
+        // The kernel and other threads may not finish within the limit.
         let may_fail = demanded == 0 && l.has_entered.get();
         if demanded == 0 {
             self.ask_all(l);
             l.phase.set(Phase::Closing);
         }
-        // Results of operations take what memory they can have.
+        // Results of operations use memory if there is any.
         let (result, has_asked) = memory::refuse_after(0, || match limit {
             None => api::loop_close(l.ptr),
             Some(limit) => api::loop_close_within(l.ptr, limit),
@@ -184,7 +184,7 @@ impl Machine {
         }
     }
 
-    /// Ends what is left, and sees whether every account is settled.
+    /// Closes the loops that are left, and checks that nothing is owed.
     pub(crate) fn end(&self) {
         // A release hook may make another loop.
         for _ in 0..2 * MOST_LOOPS {

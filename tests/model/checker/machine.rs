@@ -1,4 +1,4 @@
-//! What is known of the loops, and the checks that all operations share.
+//! The state of the loops in the model, and the checks that all operations share.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_int, c_void};
@@ -20,14 +20,14 @@ use super::thing::{self, Role, State, Thing};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Phase {
     Open,
-    /// Inside loop_shutdown(): what has ended already is not known.
+    /// Inside loop_shutdown(): the model does not know which things have ended.
     ShuttingDown,
     ShutDown,
     Closing,
     Closed,
 }
 
-/// A loop.
+/// The state of a loop.
 pub(crate) struct Lp {
     pub(crate) number: usize,
     pub(crate) ptr: *mut api::Loop,
@@ -40,44 +40,44 @@ pub(crate) struct Lp {
     pub(crate) user_code: Cell<u32>,
     pub(crate) in_hook: Cell<bool>,
     pub(crate) fd: Cell<c_int>,
-    /// loop_stop() was called since a run returned last, and if inside a run in which iteration.
+    /// Whether loop_stop() was called since the last run returned, and in which iteration of a run.
     pub(crate) stop_asked: Cell<bool>,
     pub(crate) stopped_in: Cell<Option<u64>>,
     pub(crate) break_asked: Cell<bool>,
-    /// The number of callbacks in this run, and of stops before it.
+    /// The number of callbacks in this run, and the number of stops that had run before it.
     pub(crate) ran_now: Cell<u64>,
     pub(crate) stops_before: Cell<u64>,
     pub(crate) counts: Counts,
     pub(crate) slack: u64,
     pub(crate) order: Order,
-    /// The least number of the worker's post that runs next.
+    /// The lowest number that the next post of the worker may have.
     pub(crate) worker_number: Cell<usize>,
-    /// Nothing but scheduling was done with it: all that it does is known.
+    /// Only scheduling was done with the loop: the model knows all that happens on it.
     pub(crate) is_plain: Cell<bool>,
-    /// When the run ends at the latest, and whether it ended before its batch did.
+    /// The latest end of the run, and whether the run ended before its batch did.
     pub(crate) run_until: Cell<u64>,
     pub(crate) is_broken_off: Cell<bool>,
-    /// Panics have a handler, or leave the run, and how many came and were handled.
+    /// Exception handler; whether a panic may leave the run; panics, and handled panics.
     pub(crate) handles_panics: bool,
     pub(crate) may_panic: Cell<bool>,
-    /// The panic of a task may have the handler, or who joins it.
+    /// A task has panicked: its panic goes to the handler, or to the code that joins it.
     pub(crate) has_panicked_task: Cell<bool>,
     pub(crate) panics: Cell<u64>,
     pub(crate) panics_handled: Rc<Cell<u64>>,
     pub(crate) slow: Cell<*const Thing>,
-    /// The last thing that ran, and whether its slowness is being reported: until then it has not quite
-    /// ended.
+    /// The callback that ran last, and whether its slowness is being reported: the callback ends
+    /// only after the report.
     pub(crate) last: Cell<*const Thing>,
     pub(crate) in_report: Cell<bool>,
-    /// The entries of its submission queue.
+    /// The size of the submission queue.
     pub(crate) sq_entries: u32,
-    /// Something was asked of the kernel: the ring may be bound to the thread.
+    /// An entry was submitted: the ring may be bound to the thread.
     pub(crate) has_entered: Cell<bool>,
-    /// The descriptor that loop_forget_fd() is at.
+    /// The descriptor that loop_forget_fd() is processing.
     pub(crate) forgetting: Cell<c_int>,
 }
 
-/// The expected metrics.
+/// The expected values of the metrics.
 #[derive(Default)]
 pub(crate) struct Counts {
     pub(crate) callbacks: Cell<u64>,
@@ -85,14 +85,14 @@ pub(crate) struct Counts {
     pub(crate) cancelled: Cell<u64>,
     pub(crate) skipped: Cell<u64>,
     pub(crate) posts: Cell<u64>,
-    /// loop_remote_stop() posts a callback that is not seen: how many at most, and how many have
-    /// run.
+    /// loop_remote_stop() posts a callback that the model does not see: the highest possible number
+    /// of these, and the number that has run.
     pub(crate) stops: Cell<u64>,
     pub(crate) stops_run: Cell<u64>,
     pub(crate) iterations: Cell<u64>,
 }
 
-/// One owner of a remote.
+/// An owner of a remote.
 #[derive(Clone)]
 pub(crate) struct Held {
     pub(crate) remote: *mut api::Remote,
@@ -102,9 +102,9 @@ pub(crate) struct Held {
 #[derive(Default)]
 pub(crate) struct Machine {
     program: Program,
-    /// The number of lines that may still be done.
+    /// The number of lines that may still run.
     lines_left: Cell<u32>,
-    /// The face of the line that is being done.
+    /// The face of the line that is running.
     pub(crate) by: Cell<Face>,
     /// The callbacks on the stack, the innermost last.
     pub(crate) stack: RefCell<Vec<*const Thing>>,
@@ -114,23 +114,23 @@ pub(crate) struct Machine {
     pub(crate) remotes: RefCell<Vec<Held>>,
     /// The loops that are running, the innermost last.
     pub(crate) runs: RefCell<Vec<*mut api::Loop>>,
-    /// The number of callbacks that may still act; later ones only stop.
+    /// The number of callbacks after which all further ones only stop the loop.
     pub(crate) fuel: Cell<u32>,
     depth: Cell<u32>,
     fault: RefCell<Option<String>>,
-    /// The number of allocations that succeed in the next call that may be refused memory.
+    /// The number of allocations after which the next call is refused memory, if any.
     pub(crate) room: Cell<Option<u32>>,
-    /// Whether the last such call was refused any.
+    /// Whether the last such call was refused memory.
     pub(crate) was_refused: Cell<bool>,
-    /// The worker's job, and its loop if that stays open meanwhile.
+    /// The posts that the worker makes, and their loop if it stays open meanwhile.
     pub(crate) job: RefCell<Option<Vec<Rc<Thing>>>>,
     pub(crate) job_loop: Cell<Option<usize>>,
     pub(crate) worker_live: Cell<i64>,
-    /// The streams there are, and the three in use.
+    /// All streams, and the three in use.
     pub(crate) pairs: RefCell<Vec<Rc<Pair>>>,
     pub(crate) pairs_in_use: [RefCell<Option<Rc<Pair>>>; 3],
-    /// A socket that listens, the connections to it, how many there were and how many of these
-    /// came.
+    /// The listening socket, the connections to it, the number of all connections, and the number
+    /// of accepted ones.
     pub(crate) listener: Cell<c_int>,
     pub(crate) connections: RefCell<Vec<c_int>>,
     pub(crate) connected: Cell<u64>,
@@ -138,11 +138,11 @@ pub(crate) struct Machine {
     pub(crate) buffers: RefCell<Vec<Rc<Buffers>>>,
 }
 
-/// The meaning of a handle.
+/// The object that a handle names.
 pub(crate) enum Named {
     Thing(Rc<Thing>),
     Nothing,
-    /// Something that no operation is to touch.
+    /// A thing that no operation may touch.
     Taboo,
 }
 
@@ -171,12 +171,12 @@ impl Lp {
         self.phase.get() == phase
     }
 
-    /// The error of what may not be done during close.
+    /// The result of a call that is not allowed during close.
     pub(crate) fn unless_closing(&self, otherwise: i64) -> i64 {
         if self.is(Phase::Closing) { no(libc::ESHUTDOWN) } else { otherwise }
     }
 
-    /// The error of what adds something.
+    /// The result of a call that adds something.
     pub(crate) fn if_open(&self, otherwise: i64) -> i64 {
         if self.is(Phase::Open) { otherwise } else { no(libc::ESHUTDOWN) }
     }
@@ -188,7 +188,7 @@ impl Lp {
         metrics
     }
 
-    /// The number of the iteration, if callbacks run now that what is scheduled must not join (S7).
+    /// The current iteration, or 0 if things that are scheduled now may join the batch (S7).
     pub(crate) fn batch(&self) -> u64 {
         if self.running.get() && !self.in_hook.get() { self.metrics().iterations } else { 0 }
     }
@@ -209,14 +209,14 @@ impl Machine {
         }
     }
 
-    /// Does the program, closes everything, and tells the first rule that was broken.
+    /// Runs the program, closes everything, and returns the first rule that was broken.
     pub(crate) fn play(&self) -> Option<String> {
         self.perform(0..self.program.0.len());
         self.end();
         self.fault.take()
     }
 
-    /// Does these lines, each with those below it, if it is not too deep for that.
+    /// Runs these lines, each with those below it, up to a maximum depth.
     pub(crate) fn perform(&self, mut lines: Range<usize>) {
         while self.depth.get() < DEPTH
             && let Some((line, below)) = self.next_line(&mut lines)
@@ -225,7 +225,7 @@ impl Machine {
         }
     }
 
-    /// Takes the first of these lines, if one more may be done, and those below it.
+    /// Takes the first of these lines, and those below it, if one more line may run.
     pub(crate) fn next_line(&self, lines: &mut Range<usize>) -> Option<(Line, Range<usize>)> {
         if lines.start >= lines.end || self.fuel.get() == 0 || self.has_failed() {
             return None;
@@ -249,15 +249,15 @@ impl Machine {
         face::of(self.by.get())
     }
 
-    /// As `perform`, from what comes after a callback: if after that of a hook, what is scheduled
-    /// may join the batch.
+    /// Runs lines as `perform` does, after a callback has returned. After a hook, a thing that is
+    /// scheduled may join the batch.
     pub(crate) fn perform_after(&self, is_hook: bool, l: &Lp, lines: Range<usize>) {
         let was_in_hook = l.in_hook.replace(is_hook || l.in_hook.get());
         self.perform(lines);
         l.in_hook.set(was_in_hook);
     }
 
-    /// Remembers the first rule that was broken. From then on nothing is done but closing.
+    /// Stores the first rule that was broken. After that, the program only closes its loops.
     #[cold]
     pub(crate) fn fail(&self, what: impl FnOnce() -> String) {
         let mut fault = self.fault.borrow_mut();
@@ -276,16 +276,16 @@ impl Machine {
         }
     }
 
-    /// A function's result is the one that the rules demand, and an error has words.
+    /// Checks that a function returned the demanded result, and that an error has a sentence.
     pub(crate) fn check(&self, function: &str, result: impl Into<i64>, demanded: i64) {
         let result = result.into();
         self.require(result == demanded, || {
             format!("{function}() returned {result}, not {demanded}")
         });
-        // A function for signal handlers leaves the sentence as it is.
+        // A function for signal handlers does not change the sentence.
         let has_words = !matches!(function, "loop_wakeup" | "loop_remote_wakeup");
         if result < 0 && has_words && self.by.get() == Face::C {
-            // SAFETY: the strings are static.
+            // SAFETY: the strings are never freed.
             let (sentence, name) = unsafe {
                 (
                     CStr::from_ptr(api::loop_last_error()),
@@ -293,11 +293,11 @@ impl Machine {
                 )
             };
             let is_named = !sentence.is_empty() && name.to_bytes().first() == Some(&b'E');
-            self.require(is_named, || format!("the error {result} of {function}() has no words"));
+            self.require(is_named, || format!("the error {result} of {function}() has no text"));
         }
     }
 
-    /// Calls a function of the library; if an operation has asked for it, memory is refused to it.
+    /// Calls a function of the library, with memory refused if an action has asked for this.
     pub(crate) fn call<R>(&self, function: impl FnOnce() -> R) -> R {
         let (result, was_refused) = match self.room.take() {
             Some(room) => memory::refuse_after(room, function),
@@ -314,7 +314,7 @@ impl Machine {
         result
     }
 
-    /// As `check`, for what `call` has called: it may also say that there is no memory.
+    /// Checks a result of `call` as `check` does; the result may also be ENOMEM.
     pub(crate) fn check_call(&self, function: &str, result: impl Into<i64>, demanded: i64) {
         let result = result.into();
         let has_failed = self.was_refused.get() && result == no(libc::ENOMEM);
@@ -362,7 +362,7 @@ impl Machine {
         thing
     }
 
-    /// The thing that an address is of, if it is one: what came out of the library is not trusted.
+    /// The thing at an address, if there is one: addresses from the library are not trusted.
     pub(crate) fn thing_at(&self, address: *const c_void) -> Option<Rc<Thing>> {
         let things = self.things.borrow();
         things.iter().find(|thing| ptr::eq(Rc::as_ptr(thing).cast(), address)).map(Rc::clone)
@@ -389,7 +389,7 @@ impl Machine {
         self.any_of(lp, |thing| thing.handle.get() == handle).is_none()
     }
 
-    /// The meaning of a handle on an open loop.
+    /// The object that a handle names, on an open loop.
     pub(crate) fn named(&self, lp: &Rc<Lp>, handle: i64) -> Named {
         let find = || {
             self.any_of(lp, |thing| {
@@ -411,7 +411,7 @@ impl Machine {
         }
     }
 
-    /// Walks; `shows` says what the callback does.
+    /// Walks; `shows` has the lines that the walk's callback runs.
     pub(crate) fn walk(&self, lp: &Rc<Lp>, shows: Option<(Shown, Range<usize>)>) {
         let before = self.things_of(lp, |thing| thing.is_pending() && thing.handle.get() != 0);
         let walk = Walk { machine: self, lp, shown: RefCell::default(), shows };
@@ -438,7 +438,7 @@ impl Machine {
             thing.is_rust && thing.is_pending() && thing.handle.get() == info.handle
         };
         let Some(thing) = self.thing_at(info.arg).or_else(|| self.any_of(l, is_shown)) else {
-            self.fail(|| format!("a walk showed what there is not: {info:?}"));
+            self.fail(|| format!("a walk showed a thing that does not exist: {info:?}"));
             return;
         };
         let is_first = !walk.shown.borrow().contains(&Rc::as_ptr(&thing));
@@ -472,7 +472,7 @@ impl Machine {
         }
     }
 
-    /// The metrics are what has been counted (S35).
+    /// The metrics equal the model's counts (S35).
     pub(crate) fn check_metrics(&self, lp: &Lp) {
         let (m, counts) = (lp.metrics(), &lp.counts);
         let stops = m.callbacks.wrapping_sub(counts.callbacks.get());
@@ -505,9 +505,9 @@ impl Machine {
 }
 
 unsafe extern "C-unwind" fn on_walk(lp: *mut api::Loop, info: *const api::Info, arg: *mut c_void) {
-    // SAFETY: the argument is that of `Machine::walk`, which waits.
+    // SAFETY: the argument is that of `Machine::walk`, which is still running.
     let walk = unsafe { &*arg.cast::<Walk<'_>>() };
-    // SAFETY: the header says that it is valid during the call.
+    // SAFETY: the header promises that `info` is valid during the call.
     let info = unsafe { *info };
     walk.machine.require(lp == walk.lp.ptr, || "a walk showed another loop".into());
     walk.machine.shown(walk, &info);

@@ -1,4 +1,4 @@
-//! An allocator that counts for each thread what is allocated and not freed, and refuses on demand.
+//! An allocator that counts the live allocations of each thread, and refuses on demand.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -9,7 +9,7 @@ struct Counting;
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Nothing is refused.
+/// No allocation is refused.
 const NEVER: u32 = u32::MAX;
 
 thread_local! {
@@ -19,17 +19,17 @@ thread_local! {
     static REFUSED: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Memory for posts, which is kept from one run to the next: `Chunk` in
+/// The layout of the memory for posts, which is kept from one run to the next: `Chunk` in
 /// `src/pending/post_box.rs`.
 const CHUNK: (usize, usize) = (8 * (1 + 2047), 64);
 
-/// The number of chunks that are kept beside those of threads.
+/// The number of chunks that are kept in addition to those of threads.
 pub(crate) const SPARE_CHUNKS: i64 = 64;
 
-/// The number of chunks.
+/// The number of live chunks.
 static CHUNKS: AtomicI64 = AtomicI64::new(0);
 
-/// The number of chunks for posts, of all threads.
+/// The number of live chunks for posts, of all threads.
 pub(crate) fn chunks() -> i64 {
     CHUNKS.load(Relaxed)
 }
@@ -56,8 +56,7 @@ fn is_refused() -> bool {
     }
 }
 
-/// Calls `f`, in which all allocations are refused after the first few; tells whether there were
-/// any.
+/// Calls `f` with all allocations refused after the first few; returns whether any was refused.
 pub(crate) fn refuse_after<R>(few: u32, f: impl FnOnce() -> R) -> (R, bool) {
     let former = (UNTIL_REFUSAL.replace(few), REFUSED.replace(0));
     let result = f();
@@ -65,7 +64,7 @@ pub(crate) fn refuse_after<R>(few: u32, f: impl FnOnce() -> R) -> (R, bool) {
     (result, REFUSED.replace(former.1) > 0)
 }
 
-/// Nothing is refused while it lives.
+/// While this value lives, no allocation is refused.
 pub(crate) struct Exempt(u32);
 
 impl Exempt {
@@ -80,21 +79,20 @@ impl Drop for Exempt {
     }
 }
 
-/// The allocations of this thread less its frees, chunks not counted: the other half may be
-/// another thread's.
+/// The allocations less the frees of this thread, without chunks; the other side may be on another
+/// thread.
 pub(crate) fn live() -> i64 {
     LIVE.get()
 }
 
-// SAFETY: every call is passed on to the system's allocator, or answered with null, as an allocator
-// may.
+// SAFETY: every call is passed on to the system's allocator, or returns null, as an allocator may.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if is_refused() {
             return std::ptr::null_mut();
         }
         count(layout, 1);
-        // SAFETY: the caller's promises are those that `System` asks for.
+        // SAFETY: the caller's guarantees are those that `System` needs.
         unsafe { System.alloc(layout) }
     }
 

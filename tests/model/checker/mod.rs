@@ -1,10 +1,10 @@
-//! Does what a program says with up to three loops, and sees to it that the rules hold.
+//! Runs a program with up to three loops, and checks the rules.
 //!
-//! A program calls the C API and the Rust API in any order, with handles that are live, stale,
-//! another loop's, or nonsense; callbacks, hooks and release hooks do so, too. A model knows which
-//! callback is next and when (`order`), and a ledger what may still happen to each and what each
-//! function has to return: all else is a fault. Nothing is left in the end: no release that is owed,
-//! no post, no descriptor, no memory.
+//! A program calls the C API and the Rust API in any order, with handles that are live, stale, of
+//! another loop, or invalid; so do its callbacks, hooks and release hooks. A model (`order`) knows
+//! the next callback and its time. A ledger has the possible events of each thing and the demanded
+//! result of each function; all else is a fault. At the end nothing is left: no release is owed,
+//! and no post, descriptor or memory remains.
 
 mod api;
 mod arrivals;
@@ -36,13 +36,13 @@ use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 pub(crate) use self::language::Program;
 use self::machine::Machine;
 
-/// Descriptors are counted for the process: one program at a time.
+/// Runs one program at a time, since descriptors are counted for the whole process.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Does the program, and tells the first rule that was broken.
+/// Runs the program, and returns the first rule that was broken.
 pub(crate) fn run(program: &Program) -> Result<(), String> {
     let _one = alone();
     warm_up();
@@ -59,7 +59,7 @@ pub(crate) fn run(program: &Program) -> Result<(), String> {
     if leaked != 0 {
         return Err(format!("{leaked} allocations are left"));
     }
-    // Each thread that posts has one.
+    // Each thread that posts has one chunk.
     if memory::chunks() > posting_threads() + memory::SPARE_CHUNKS {
         return Err(format!("{} chunks of posts are left", memory::chunks()));
     }
@@ -73,8 +73,7 @@ fn count_descriptors() -> isize {
     fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as isize)
 }
 
-/// The number of threads that keep memory for posts: the worker, and those that have run
-/// anything.
+/// The number of threads that keep memory for posts: the worker, and those that have run a program.
 fn posting_threads() -> i64 {
     static THREADS: AtomicI64 = AtomicI64::new(1);
     thread_local!(static IS_COUNTED: Cell<bool> = const { Cell::new(false) });
@@ -84,7 +83,7 @@ fn posting_threads() -> i64 {
     THREADS.load(Relaxed)
 }
 
-/// The allocations that are made once, and once for each thread that makes loops.
+/// Makes the allocations that are made once, and once for each thread that makes loops.
 fn warm_up() {
     static WARM: Once = Once::new();
     WARM.call_once(worker::start_thread);
@@ -93,7 +92,7 @@ fn warm_up() {
     let handle = api::loop_add_signal_handler(lp, libc::SIGWINCH, thing::SIGNAL, ptr::null_mut());
     assert!(handle > 0, "a signal can be handled");
     assert_eq!(api::loop_close(lp), 0);
-    // A pipe whose reader has gone raises it.
+    // A write to a pipe whose reader is closed raises SIGPIPE.
     // SAFETY: no handler is set.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
 }

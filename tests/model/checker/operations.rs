@@ -1,4 +1,4 @@
-//! Actions: what is submitted to the kernel, cut short, and done on other threads.
+//! Actions: operations, deadlines, and work on other threads.
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -16,11 +16,11 @@ const POLL_ADD: u8 = 6;
 const TIMEOUT: u8 = 11;
 const HARDLINK: u8 = 1 << 3;
 
-/// How long an operation may hold up a virtual clock.
+/// The time for which an operation may hold up a virtual clock.
 const REAL_LIMIT: u64 = 100_000;
 
 impl Machine {
-    /// The submitted operation is pending, or was refused as the rules demand.
+    /// Checks that a submitted thing is pending, or was refused as the rules demand.
     pub(crate) fn check_submitted(
         &self,
         function: &str,
@@ -37,7 +37,7 @@ impl Machine {
             return;
         }
         self.require(self.is_new_handle(l, handle), || {
-            format!("the handle {handle:#x} was given out again")
+            format!("the handle {handle:#x} was reused")
         });
         thing.handle.set(handle);
         thing.after_iteration.set(l.batch());
@@ -50,8 +50,8 @@ impl Machine {
         }
     }
 
-    /// While operations are in flight a virtual clock stands still: something is to end a run all
-    /// the same.
+    /// A virtual clock stands still while operations are in flight: adds an operation that ends a
+    /// run nevertheless.
     pub(crate) fn guard_real_time(&self, l: &Rc<Lp>) {
         let is_guard = |thing: &Thing| thing.role == Role::RealGuard && thing.is_pending();
         if !l.is_virtual || self.any_of(l, is_guard).is_some() {
@@ -66,7 +66,7 @@ impl Machine {
         self.check("loop_unref", api::loop_unref(l.ptr, handle), 0);
     }
 
-    /// The entry of a thing.
+    /// Makes the entry of a thing.
     fn entry(&self, thing: &Thing, entry: Entry, end: End) -> Sqe {
         let (fd, io) = (self.fd_of(end), &thing.io);
         match entry {
@@ -140,7 +140,7 @@ impl Machine {
         }
         let is_quiet =
             handles.iter().skip(if result == 0 { count } else { 0 }).all(|handle| *handle == 0);
-        self.require(is_quiet, || "loop_submit_chain() wrote handles that there are not".into());
+        self.require(is_quiet, || "loop_submit_chain() wrote handles that do not exist".into());
     }
 
     pub(crate) fn send(
@@ -208,7 +208,7 @@ impl Machine {
         self.check_submitted("loop_run_in_executor", &thing, handle, l.if_open(0));
     }
 
-    /// Gives an operation a deadline; tells what the rules demand.
+    /// Gives an operation a deadline; checks the result that the rules demand.
     pub(crate) fn set_deadline(
         &self,
         l: &Lp,

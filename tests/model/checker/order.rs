@@ -1,8 +1,8 @@
-//! The model of the order: which callback begins next, and at what time.
+//! The model of the order: the next callback, and its time.
 //!
-//! It has plain lists, and goes through the steps of S5 as the loop does. Calls and posts of the
-//! loop's own thread are in it for every loop, timers where time is virtual: there it is known what
-//! is due in which iteration. What else runs goes by unseen.
+//! The model uses plain lists, and follows the steps of S5 as the loop does. It has calls and posts
+//! of the loop's own thread for every loop, and timers where the time is virtual: there the model
+//! knows which timers are due in which iteration. It ignores all other callbacks.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -14,14 +14,14 @@ use super::thing::{Role, Thing};
 pub(crate) struct Order {
     ready: RefCell<Vec<*const Thing>>,
     batch: RefCell<Vec<*const Thing>>,
-    /// Counts what schedules timers: breaks ties.
+    /// Counts the scheduling of timers, to order those with the same deadline.
     timers: Cell<u64>,
-    /// The iteration whose due timers are in the ready queue, and that whose batch is being run.
+    /// The iteration whose due timers are in the ready queue, and the one whose batch is running.
     collected: Cell<u64>,
     iteration: Cell<u64>,
-    /// The time when the loop slept last, or before it did.
+    /// The time at the end of the loop's last sleep, or at its start.
     time: Cell<u64>,
-    /// Memory was refused, or something else has made the order unknown.
+    /// Memory was refused, or another event has made the order unknown.
     is_unknown: Cell<bool>,
 }
 
@@ -32,7 +32,7 @@ impl Order {
 }
 
 impl Lp {
-    /// Whether the model knows when it runs.
+    /// Whether the model knows when the thing runs.
     fn knows(&self, thing: &Thing) -> bool {
         match thing.role {
             Role::Call | Role::Post => !thing.by_worker.get(),
@@ -41,7 +41,7 @@ impl Lp {
         }
     }
 
-    /// A thing is scheduled, or scheduled anew.
+    /// A thing is scheduled, or scheduled again.
     pub(crate) fn scheduled(&self, thing: &Thing) {
         self.unscheduled(thing);
         let order = &self.order;
@@ -50,7 +50,7 @@ impl Lp {
         if matches!(thing.role, Role::Call | Role::Post | Role::Task) && self.knows(thing) {
             order.ready.borrow_mut().push(thing);
             thing.is_queued.set(true);
-            // A hook has posted this; whether that is taken before the next call is not known.
+            // A hook has posted this: the loop may take the post before or after the next call.
             let is_between = self.in_hook.get() && thing.role == Role::Post;
             order.is_unknown.set(order.is_unknown.get() || is_between);
         }
@@ -64,7 +64,7 @@ impl Lp {
         }
     }
 
-    /// A task takes its turn, unless it has one.
+    /// A task enters the ready queue, unless it is there.
     pub(crate) fn wake(&self, task: &Thing) {
         if task.is_pending() && !task.is_queued.replace(true) {
             self.order.ready.borrow_mut().push(task);
@@ -72,7 +72,7 @@ impl Lp {
         }
     }
 
-    /// A task is to be woken at a time.
+    /// A task sleeps until `when`.
     pub(crate) fn sleeps(&self, task: &Thing, when: u64) {
         self.order.timers.set(self.order.timers.get() + 1);
         task.order.set(self.order.timers.get());
@@ -83,7 +83,7 @@ impl Lp {
         self.order.is_unknown.get()
     }
 
-    /// Whether nothing happens on the loop but what the model knows.
+    /// Whether the model knows everything that happens on the loop.
     pub(crate) fn is_known(&self) -> bool {
         self.is_virtual && self.is_plain.get() && !self.order.is_unknown.get()
     }
@@ -105,12 +105,12 @@ impl Machine {
         })
     }
 
-    /// The earliest deadline of the timers that wait for theirs, on a loop that has nothing else.
+    /// The earliest deadline of the waiting timers, on a loop that has only timers.
     pub(crate) fn next_deadline(&self, l: &Lp) -> u64 {
         self.waiting(l).iter().map(|timer| timer.when.get()).min().unwrap_or(u64::MAX)
     }
 
-    /// When a loop that sleeps now wakes up, for all that the model knows.
+    /// The latest time at which a loop that sleeps now wakes, as far as the model knows.
     pub(crate) fn wake_up(&self, l: &Lp) -> u64 {
         match self.next_deadline(l) {
             u64::MAX => u64::MAX,
@@ -118,7 +118,7 @@ impl Machine {
         }
     }
 
-    /// S5 (c), seen by the first that runs after it.
+    /// Moves due timers to the ready queue: S5 (c), seen by the first callback after this step.
     pub(crate) fn collect(&self, l: &Lp, iteration: u64) {
         let order = &l.order;
         if order.collected.replace(iteration) == iteration {
@@ -146,7 +146,7 @@ impl Machine {
         }
     }
 
-    /// The last batch must have left nothing, unless the run was broken off.
+    /// Checks that the last batch has run completely, unless the run was broken off.
     fn end_batch(&self, l: &Lp) {
         let (mut ready, mut batch) = (l.order.ready.borrow_mut(), l.order.batch.borrow_mut());
         let left = batch.first().copied();
@@ -174,7 +174,7 @@ impl Machine {
         }
     }
 
-    /// A callback that is no hook begins.
+    /// A callback that is not a hook begins.
     pub(crate) fn check_turn(&self, l: &Lp, thing: &Thing, iteration: u64) {
         self.begin_batch(l, iteration);
         let order = &l.order;
@@ -193,7 +193,7 @@ impl Machine {
     pub(crate) fn check_batch_ended(&self, l: &Lp) {
         let (order, iteration) = (&l.order, l.metrics().iterations);
         if iteration != order.iteration.replace(iteration) {
-            // Nothing has run in the last iteration: nothing was there to be run.
+            // No callback has run in the last iteration, so its batch must be empty.
             self.collect(l, iteration);
             order.batch.swap(&order.ready);
         }

@@ -1,4 +1,4 @@
-//! Actions: running, stopping.
+//! Actions: running and stopping.
 
 use std::ops::Range;
 use std::ptr;
@@ -11,7 +11,7 @@ use super::language::{Byte, Face, Few};
 use super::machine::{Lp, Machine, add, no};
 use super::thing::{self, Role, State, Thing};
 
-/// How long a run may take on the real clock.
+/// The time that a run may take on the real clock.
 const REAL_LIMIT: u64 = 100_000;
 
 impl Machine {
@@ -29,13 +29,13 @@ impl Machine {
         self.check("loop_stop", result, demanded);
     }
 
-    /// The error of a run on this loop now, if a run is not allowed.
+    /// The error that a run on this loop returns now, if any.
     pub(crate) fn refusal(l: &Lp) -> Option<i64> {
         let demanded = l.if_open(if l.running.get() { no(EBUSY) } else { 0 });
         if demanded == 0 { None } else { Some(demanded) }
     }
 
-    /// Runs, with a timer that stops the run after `limit`, should nothing else end it.
+    /// Runs, with a timer that stops the run after `limit` if nothing else ends it.
     pub(crate) fn run(&self, l: &Rc<Lp>, limit: u64, may_be_done: bool) {
         let face = self.face();
         let run = if may_be_done { face.run } else { face.run_forever };
@@ -44,7 +44,7 @@ impl Machine {
         }
         let delay = if l.is_virtual { limit.max(1) } else { REAL_LIMIT };
         if l.now().checked_add(delay).is_none_or(|when| when == u64::MAX) {
-            // It would not come.
+            // Such a timer would never be due.
             return self.run_once(l, 0);
         }
         if self.has_operations(l) {
@@ -88,7 +88,7 @@ impl Machine {
         self.runs.borrow_mut().push(l.ptr);
     }
 
-    /// Tells whether a stop was asked for. It stays so after a run that has failed.
+    /// Returns whether a stop was requested. The request survives a run that has failed.
     pub(crate) fn end_run(&self, l: &Lp, has_failed: bool) -> bool {
         l.running.set(false);
         self.runs.borrow_mut().pop();
@@ -136,7 +136,7 @@ impl Machine {
                 thing.is_pending() && thing.referenced.get() && !thing.is_unsure.get()
             };
             if let Some(thing) = self.things_of(l, is_left).first() {
-                self.fail(|| format!("a run was done, but for {thing}"));
+                self.fail(|| format!("a run ended as done with pending {thing}"));
             }
         }
     }
@@ -160,7 +160,7 @@ impl Machine {
             result == api::PANICKED.into() && !l.handles_panics && l.panics.get() > panics;
         let has_failed = has_panicked || self.was_refused.get() && result == no(ENOMEM);
         let ran = l.ran_now.get() as i64;
-        // Timers for which memory is refused stay due.
+        // After a refused allocation, a due thing stays due.
         let is_whole =
             !has_panicked && !l.break_asked.get() && !self.was_refused.get() && result >= 0;
         self.end_run(l, has_failed);
@@ -173,7 +173,7 @@ impl Machine {
             format!("loop_run_once() returned {result} after {ran} callbacks and {stops} stops")
         });
         let slept = l.now() - before;
-        // Nothing but scheduling was done: nothing else cuts a sleep short.
+        // Only scheduling was done, so nothing else can cut a sleep short.
         let is_cut = l.is_plain.get() && result == 0 && !is_stopped && !self.was_refused.get();
         let least = limit.min(wake_up.saturating_sub(before));
         self.require((!l.is_virtual || slept <= limit) && (!is_cut || slept >= least), || {
@@ -181,7 +181,7 @@ impl Machine {
         });
     }
 
-    /// A run that another thread ends: it may sleep in the kernel.
+    /// A run that another thread ends; it may sleep in the kernel.
     pub(crate) fn run_until_worker(
         &self,
         l: &Rc<Lp>,
@@ -200,7 +200,7 @@ impl Machine {
     }
 }
 
-/// Whether a thing must run in the next iteration.
+/// Whether the thing must run in the next iteration.
 pub(crate) fn is_due(thing: &Thing, now: u64) -> bool {
     thing.is_pending()
         && !thing.is_unsure.get()
@@ -211,7 +211,7 @@ pub(crate) fn is_due(thing: &Thing, now: u64) -> bool {
             }
             Role::Signal => thing.has_come.get(),
             Role::Operation => thing.completes_at_once(),
-            // A post waits from when the loop has taken it.
+            // The delay of a post begins when the loop has taken the post.
             Role::PostLater
             | Role::Hook
             | Role::Slow
@@ -222,7 +222,7 @@ pub(crate) fn is_due(thing: &Thing, now: u64) -> bool {
         }
 }
 
-/// A thing that was due before a run, with its state then.
+/// A thing that was due before a run, with its counts at that time.
 struct Due {
     thing: Rc<Thing>,
     ran: u32,
@@ -234,7 +234,7 @@ impl Due {
         Due { thing: Rc::clone(thing), ran: thing.ran.get(), moves: thing.moves.get() }
     }
 
-    /// Whether the thing is still due: it has not begun, was not cancelled and not moved.
+    /// Whether the thing is unchanged: it has not begun, and was neither cancelled nor moved.
     fn is_left(&self) -> bool {
         let thing = &self.thing;
         thing.is_pending() && thing.ran.get() == self.ran && thing.moves.get() == self.moves

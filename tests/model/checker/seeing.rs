@@ -1,4 +1,4 @@
-//! Actions: the loop inside another one, slow callbacks, questions.
+//! Actions: embedding, slow callbacks, and queries.
 
 use std::ops::Range;
 use std::ptr;
@@ -19,19 +19,19 @@ impl Machine {
         self.check_host(l);
     }
 
-    /// After a flush, and after a post, a host loop learns of what there is to do.
+    /// After a flush or a post, loop_fd() is readable if there is work.
     pub(crate) fn check_host(&self, l: &Rc<Lp>) {
         if l.fd.get() < 0 || l.running.get() || !l.is(Phase::Open) {
             return;
         }
         let now = l.now();
-        // After a post no flush is needed; for what else was scheduled, it is.
+        // A post needs no flush; other scheduling does.
         self.check("loop_flush", api::loop_flush(l.ptr), 0);
         if let Some(thing) = self.things_of(l, |thing| is_due(thing, now)).first() {
             let mut poll = libc::pollfd { fd: l.fd.get(), events: libc::POLLIN, revents: 0 };
-            // SAFETY: one pollfd is there.
+            // SAFETY: `poll` is one pollfd.
             let ready = unsafe { libc::poll(&raw mut poll, 1, 1000) };
-            self.require(ready == 1, || format!("the descriptor does not tell of {thing}"));
+            self.require(ready == 1, || format!("the descriptor is not readable for {thing}"));
         }
     }
 
@@ -48,7 +48,7 @@ impl Machine {
         }
     }
 
-    /// The queries that need no handle.
+    /// Checks the queries that need no handle.
     pub(crate) fn look(&self, l: &Lp) {
         let is_open = l.is(Phase::Open);
         let is_right = api::loop_is_running(l.ptr) == l.running.get();
@@ -58,7 +58,7 @@ impl Machine {
         let counts =
             |thing: &Thing| thing.is_pending() && thing.referenced.get() && !thing.is_unsure.get();
         let has_some = !self.things_of(l, counts).is_empty();
-        // A signal that has come brings an iteration, whether its handler is still there or not.
+        // A signal that has arrived causes an iteration, even if its handler has been removed.
         let may_have = self.job.borrow().is_some()
             || l.counts.stops.get() > l.counts.stops_run.get()
             || self
@@ -66,9 +66,9 @@ impl Machine {
                 .is_some();
         let is_alive = api::loop_is_alive(l.ptr);
         self.require(!is_open || is_alive == has_some || is_alive && may_have, || {
-            format!("is it alive? {is_alive}")
+            format!("loop_is_alive() returned {is_alive}")
         });
-        // Timers that are due may stand in the ready queue; the others are to be thought of.
+        // Due timers may be in the ready queue; the next deadline must cover the others.
         let (deadline, now) = (api::loop_next_deadline(l.ptr), l.now());
         let timers = self.things_of(l, |thing| {
             let is_one =

@@ -1,4 +1,4 @@
-//! Socket pairs and pipes, and what has gone through them: every byte is known by its place.
+//! Socket pairs and pipes, and their data: the value of a byte follows from its position.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -6,20 +6,20 @@ use std::rc::Rc;
 use super::language::{End, Length};
 use super::machine::Machine;
 
-/// One direction of a stream. At most one operation sends at a time, and one receives.
+/// One direction of a stream. It has at most one operation that sends, and one that receives.
 pub(crate) struct Direction {
     pub(crate) from: i32,
     pub(crate) to: i32,
-    /// Which bytes go through it.
+    /// Determines the bytes of the stream.
     seed: u64,
-    /// The number of bytes that have certainly been sent, that may have been sent, and that have been
-    /// received.
+    /// The numbers of bytes that were sent, of further bytes that may have been sent, and of
+    /// received bytes.
     pub(crate) sent: Cell<u64>,
     pub(crate) in_flight: Cell<u64>,
     pub(crate) received: Cell<u64>,
     pub(crate) has_sender: Cell<bool>,
     pub(crate) has_receiver: Cell<bool>,
-    /// Results of operations on it were lost when a loop was closed: nothing is known from then on.
+    /// Results of operations were lost when a loop was closed: the data is unknown from then on.
     pub(crate) is_lost: Cell<bool>,
     /// An end has been closed.
     pub(crate) is_cut: Cell<bool>,
@@ -27,7 +27,7 @@ pub(crate) struct Direction {
 
 pub(crate) struct Pair {
     pub(crate) fds: [Cell<i32>; 2],
-    /// The data written at either end; a pipe has one direction.
+    /// The directions, by the end that is written to; a pipe has one direction.
     pub(crate) directions: Vec<Rc<Direction>>,
     pub(crate) is_pipe: bool,
 }
@@ -61,7 +61,7 @@ impl Direction {
         (sent..sent + length as u64).map(|place| self.byte(place))
     }
 
-    /// Whether these are the next bytes to be received; counts them.
+    /// Counts received bytes; returns whether they are the expected ones.
     pub(crate) fn receive(&self, mut bytes: impl ExactSizeIterator<Item = u8>) -> bool {
         let first = self.received.get();
         self.received.set(first + bytes.len() as u64);
@@ -71,7 +71,7 @@ impl Direction {
                 && (first..self.received.get()).all(|at| bytes.next() == Some(self.byte(at)))
     }
 
-    /// Sending has ended: so many of the bytes in flight were sent.
+    /// An operation has ended that sent `count` of the bytes in flight.
     pub(crate) fn send(&self, count: u64) -> bool {
         self.in_flight.set(0);
         self.sent.set(self.sent.get() + count);
@@ -82,7 +82,7 @@ impl Direction {
 impl Pair {
     fn new(is_pipe: bool, seed: u64) -> Option<Pair> {
         let mut fds = [0; 2];
-        // SAFETY: two descriptors are written.
+        // SAFETY: the call writes two descriptors.
         let made = unsafe {
             if is_pipe {
                 fds.reverse();
@@ -130,8 +130,8 @@ impl Pair {
 }
 
 impl Machine {
-    /// One of three streams, the last of them a pipe, and which end of it. One that has been closed,
-    /// or of which results were lost, is replaced.
+    /// One of three streams, the last of which is a pipe, and the index of the end. A stream that
+    /// has been closed, or whose results were lost, is replaced.
     pub(crate) fn pair(&self, end: End) -> Option<(Rc<Pair>, usize)> {
         let (slot, end) = (end as usize / 2, end as usize % 2);
         let mut pairs = self.pairs.borrow_mut();
@@ -154,13 +154,13 @@ impl Machine {
         self.pair(end).map_or(-1, |(pair, end)| pair.fds[end].get())
     }
 
-    /// The data written at an end, or at the other end of a pipe.
+    /// The direction that starts at an end; for a pipe, its only direction.
     pub(crate) fn direction(&self, end: End) -> Option<(Rc<Direction>, bool)> {
         let (pair, end) = self.pair(end)?;
         Some((Rc::clone(&pair.directions[end % pair.directions.len()]), pair.is_pipe))
     }
 
-    /// The other side of a stream sends or receives a little, without a loop.
+    /// The other side of a stream sends a few bytes, without a loop.
     pub(crate) fn feed(&self, end: End, length: Length) {
         let Some((direction, _)) = self.direction(end) else { return };
         if direction.has_sender.get() {
@@ -169,7 +169,7 @@ impl Machine {
         let bytes: Vec<u8> = direction.next_bytes(length.0 as usize).collect();
         let vector =
             libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-        // SAFETY: so many bytes are there. It does not wait.
+        // SAFETY: `bytes` has this length. The call does not block.
         let sent =
             unsafe { libc::pwritev2(direction.from, &raw const vector, 1, -1, libc::RWF_NOWAIT) };
         direction.send(sent.max(0) as u64);
@@ -183,11 +183,11 @@ impl Machine {
         }
     }
 
-    /// Tells how many bytes were there.
+    /// Receives without a loop; returns the number of bytes.
     fn receive_now(&self, direction: &Direction, length: usize) -> usize {
         let mut bytes = vec![0u8; length];
         let vector = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: length };
-        // SAFETY: there is so much room. It does not wait.
+        // SAFETY: `bytes` has room for this length. The call does not block.
         let received =
             unsafe { libc::preadv2(direction.to, &raw const vector, 1, -1, libc::RWF_NOWAIT) };
         bytes.truncate(received.max(0) as usize);
@@ -198,7 +198,7 @@ impl Machine {
         bytes.len()
     }
 
-    /// When all loops are closed: what was sent and not received is still there, and no more.
+    /// Checks, after all loops are closed, that exactly the bytes sent but not received are left.
     pub(crate) fn end_streams(&self) {
         for pair in self.pairs.take() {
             for direction in &pair.directions {
@@ -218,11 +218,11 @@ impl Machine {
     }
 }
 
-/// Closes a descriptor that is open.
+/// Closes a descriptor, if it is open.
 pub(crate) fn close(fd: &Cell<i32>) {
     let fd = fd.replace(-1);
     if fd >= 0 {
-        // SAFETY: the machine has made it, and nothing is done with it any more.
+        // SAFETY: the machine has made the descriptor, and does not use it any more.
         unsafe { libc::close(fd) };
     }
 }

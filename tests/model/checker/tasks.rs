@@ -1,7 +1,7 @@
-//! Tasks: what stands below a `spawn` is done line by line, and some lines wait.
+//! Tasks: the lines below a `spawn` run one after another, and some of them wait.
 //!
-//! A task is polled as a callback is called. It counts tasks back from the newest, and waits as
-//! long as the model says, or it would not be the next that runs.
+//! The model treats a poll of a task as a callback. Actions count tasks back from the newest. A
+//! task waits exactly as long as the model expects, or it is not the next callback.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -19,13 +19,13 @@ use super::machine::{Lp, Machine, Phase, add};
 use super::memory::Exempt;
 use super::thing::{Role, State, Thing};
 
-/// The state of a task.
+/// The state of a thing that is a task.
 #[derive(Default)]
 pub(crate) struct Task {
     join: RefCell<Option<JoinHandle<()>>>,
     waker: RefCell<Option<Waker>>,
     is_unparked: Cell<bool>,
-    /// The task that awaits its end.
+    /// The task that awaits this one, and whether this one has an output.
     pub(crate) joiner: Cell<Option<&'static Thing>>,
     pub(crate) has_output: Cell<bool>,
 }
@@ -62,7 +62,7 @@ impl Future for Play {
     }
 }
 
-/// Nobody awaits the end of this task any more.
+/// When dropped: no task awaits this one any more.
 struct Awaited(&'static Thing);
 
 impl Drop for Awaited {
@@ -84,7 +84,7 @@ async fn play(thing: &'static Thing) {
                 if thing.is_pending() {
                     thing.lp.sleeps(thing, thing.lp.now().saturating_add(delay.0));
                 } else {
-                    // It has cancelled itself: a timer takes its place, and is cancelled at once.
+                    // The task has cancelled itself: the sleep's timer is cancelled at once.
                     add(&thing.lp.counts.cancelled, 1);
                 }
                 let slept = sleep(Duration::from_nanos(delay.0)).await;
@@ -116,11 +116,11 @@ async fn play(thing: &'static Thing) {
 }
 
 impl Machine {
-    /// The task of a loop that so many others followed.
+    /// The task of a loop that is `back` places before the newest.
     fn task(&self, l: &Lp, back: Back) -> Option<&'static Thing> {
         let tasks = self.things_of(l, |thing| thing.role == Role::Task && thing.handle.get() != 0);
         let at = tasks.len().checked_sub(1 + back.0 as usize % tasks.len().max(1))?;
-        // SAFETY: the machine keeps its things until all loops are closed, and all tasks dropped.
+        // SAFETY: the machine keeps its things until all loops are closed and all tasks dropped.
         Some(unsafe { &*Rc::as_ptr(&tasks[at]) })
     }
 
@@ -142,11 +142,11 @@ impl Machine {
         *thing.task.join.borrow_mut() = spawned.ok();
     }
 
-    /// The actions on a task from outside.
+    /// Actions on a task from outside.
     pub(crate) fn use_task(&self, l: &Lp, action: Action, back: Back) {
         let Some(thing) = self.task(l, back) else { return };
         let task = &thing.task;
-        // From elsewhere it would take its turn as a post does.
+        // From outside a run, the task would be woken by a post.
         let is_inside = self.runs.borrow().last() == Some(&l.ptr) && l.is(Phase::Open);
         match action {
             Action::Unpark { .. } | Action::Disturb { .. } if is_inside => {
@@ -185,7 +185,7 @@ impl Machine {
 }
 
 impl Thing {
-    /// Its panic, if nobody has read it, is posted to the loop (S41), unseen as a stop is.
+    /// A panic that no code has read is posted to the loop (S41), unseen by the model as a stop is.
     fn lose_panic(&self) {
         if self.panics.get() {
             add(&self.lp.counts.stops, 1);
@@ -193,7 +193,7 @@ impl Thing {
         }
     }
 
-    /// The future of a task has been dropped: who awaits that is woken.
+    /// The future of a task has been dropped: wakes the task that awaits it.
     pub(crate) fn tell_joiner(&self) {
         if let Some(joiner) = self.task.joiner.get() {
             self.lp.wake(joiner);

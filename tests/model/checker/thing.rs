@@ -1,5 +1,5 @@
-//! The ledger: what was scheduled, and what has become of it. Its address is the `arg` of
-//! everything.
+//! The ledger: each thing that was scheduled, and its state. The address of a thing is the `arg` of
+//! all its callbacks.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::{c_int, c_void};
@@ -23,7 +23,7 @@ pub(crate) enum Role {
     Signal,
     /// A post, which has no handle.
     Post,
-    /// One that waits; its handle is learnt by walking.
+    /// A delayed post; the model learns its handle by walking.
     PostLater,
     /// Stops a run that would not end by itself. No operation touches it.
     Guard,
@@ -41,7 +41,7 @@ pub(crate) enum Role {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum State {
     Pending,
-    /// It runs once, and its callback has begun.
+    /// The thing runs once, and its callback has begun.
     Ran,
     Cancelled,
     /// Was pending when its loop was shut down or closed.
@@ -54,45 +54,45 @@ pub(crate) struct Thing {
     pub(crate) machine: *const Machine,
     pub(crate) lp: Rc<Lp>,
     pub(crate) role: Role,
-    /// The lines of the program that its callback does, and those that its release hook does.
+    /// The lines that the callback runs, and the lines that the release hook runs.
     pub(crate) script: Range<usize>,
     pub(crate) release_script: RefCell<Range<usize>>,
     pub(crate) state: Cell<State>,
-    /// 0 when it is not known.
+    /// 0 when the handle is not known.
     pub(crate) handle: Cell<i64>,
-    /// The deadline; for a post that is to wait, a time that it does not come before.
+    /// The deadline; for a delayed post, a time before which it must not run.
     pub(crate) when: Cell<u64>,
     pub(crate) period: Cell<u64>,
-    /// Of a signal handler: its signal, whether that has come since it ran last, and how often it
-    /// may run for that: what comes while it stands in the ready queue is told anew.
+    /// For a signal handler: its signal, how often it may run, and whether the signal has come
+    /// since the last run. A signal that comes while the handler is queued is reported again.
     pub(crate) signal: Cell<c_int>,
     pub(crate) may_run: Cell<u32>,
     pub(crate) has_come: Cell<bool>,
-    /// Of a hook.
+    /// For a hook: its point.
     pub(crate) is_after_wait: Cell<bool>,
     pub(crate) skipped: Cell<u64>,
     pub(crate) referenced: Cell<bool>,
-    /// How often it was rescheduled.
+    /// The number of times that the thing was rescheduled.
     pub(crate) moves: Cell<u32>,
-    /// Which scheduling this was, of all, and whether it stands in the ready queue or the batch.
+    /// The number of its last scheduling, and whether it is in the ready queue or the batch.
     pub(crate) order: Cell<u64>,
     pub(crate) is_queued: Cell<bool>,
-    /// It was scheduled through the Rust API: what its callback carries was dropped so often, and
-    /// its callback is to panic when it ends.
+    /// Whether it was scheduled through the Rust API; the number of drops of the value that its
+    /// callback carries; whether its callback panics when it ends.
     pub(crate) is_rust: bool,
     pub(crate) dropped: Cell<u32>,
     pub(crate) panics: Cell<bool>,
-    /// It was scheduled in a callback of this iteration, and runs in a later one.
+    /// The iteration in whose callback the thing was scheduled: the thing runs in a later one.
     pub(crate) after_iteration: Cell<u64>,
     pub(crate) on_stack: Cell<bool>,
     pub(crate) ran: Cell<u32>,
-    /// Which of the release hooks is set.
+    /// The release hook that is set.
     pub(crate) release: Cell<Option<u8>>,
     pub(crate) released: Cell<u32>,
     /// The result of posting in the worker; `NOT_YET` before.
     pub(crate) posted: AtomicI32,
     pub(crate) by_worker: Cell<bool>,
-    /// The worker posts it, or will: whether it was accepted is known when the job is done.
+    /// The worker posts the thing: its acceptance is known only when the job is done.
     pub(crate) is_unsure: Cell<bool>,
     pub(crate) task: Task,
     /// The state of an operation, a watcher or work.
@@ -110,7 +110,7 @@ pub(crate) const WORK: api::Work = Some(work);
 pub(crate) const DONE: api::Done = Some(on_done);
 pub(crate) const SLOW: api::SlowCallback = Some(on_slow);
 
-/// The release hooks; they differ in which one they say they are.
+/// The release hooks; each passes its own number.
 pub(crate) fn release_hook(which: u8) -> api::Release {
     Some(match which {
         0 => on_release::<0>,
@@ -127,7 +127,7 @@ impl Thing {
         self.state.get() == State::Pending && self.role != Role::Slow
     }
 
-    /// Whether the callback may run any number of times.
+    /// Whether the thing may run more than once.
     pub(crate) fn stays(&self) -> bool {
         matches!(self.role, Role::Repeat | Role::Hook | Role::Signal | Role::Watch | Role::Task)
             || self.role == Role::Operation && self.io.has_many()
@@ -137,7 +137,7 @@ impl Thing {
         matches!(self.role, Role::Timer | Role::Repeat | Role::PostLater | Role::Guard)
     }
 
-    /// Whether no operation touches it.
+    /// Whether no operation may touch the thing.
     pub(crate) fn is_guard(&self) -> bool {
         matches!(self.role, Role::Guard | Role::RealGuard)
     }
@@ -173,7 +173,7 @@ impl Thing {
             || matches!(self.lp.phase.get(), Phase::ShuttingDown | Phase::Closing);
         let is_right =
             is_due && !self.on_stack.get() && self.dropped.get() == 1 && self.released.get() == 0;
-        self.machine().require(is_right, || format!("what {self} carries was dropped"));
+        self.machine().require(is_right, || format!("the value that {self} carries was dropped"));
         self.tell_joiner();
     }
 }
@@ -186,7 +186,7 @@ impl std::fmt::Display for Thing {
     }
 }
 
-/// The thing that the library gives back.
+/// The thing at an address that the library passes.
 fn of<'a>(arg: *mut c_void) -> &'a Thing {
     // SAFETY: the argument is that of a thing, which the machine keeps until all loops are closed.
     unsafe { &*arg.cast() }
@@ -219,7 +219,7 @@ extern "C-unwind" fn on_ready(lp: *mut api::Loop, fd: c_int, events: u32, arg: *
 }
 
 extern "C-unwind" fn work(arg: *mut c_void) {
-    // What is done with it here is atomic.
+    // The worker uses only atomic fields of the thing.
     of(arg).io.worked.fetch_add(1, AcqRel);
 }
 

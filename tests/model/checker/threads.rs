@@ -1,4 +1,4 @@
-//! Operations: remotes, and what the worker is asked to do.
+//! Actions: remotes, and jobs for the worker.
 
 use std::ops::Range;
 use std::ptr;
@@ -126,7 +126,7 @@ impl Machine {
         worker::begin(Job { remote, lp, things, releases, manner: manner.0, stops });
     }
 
-    /// Waits for the worker, and sees what has become of its posts.
+    /// Waits for the worker, and checks the results of its posts.
     pub(crate) fn finish_job(&self) {
         let Some(things) = self.job.take() else { return };
         self.worker_live.set(self.worker_live.get() + worker::finish());
@@ -137,7 +137,7 @@ impl Machine {
                 (thing.posted.load(Acquire), thing.ran.get() + thing.released.get() > 0);
             thing.is_unsure.set(false);
             if result == 0 {
-                // Closing has ended what it accepted before.
+                // Closing has ended posts that were accepted before.
                 if thing.is_pending()
                     && matches!(l.phase.get(), Phase::ShutDown | Phase::Closing | Phase::Closed)
                 {

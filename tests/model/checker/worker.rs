@@ -1,4 +1,4 @@
-//! The second thread: it lives as long as the program, and does one job at a time.
+//! The second thread: it lives as long as the process, and does one job at a time.
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering::Release;
@@ -11,31 +11,31 @@ use super::thing::{self, Thing};
 
 pub(crate) const MOST: usize = 8;
 
-/// Posts through a remote, which may come before, while or after the loop is closed.
+/// Posts through a remote, before, while or after the loop is closed.
 pub(crate) struct Job {
-    /// One owner of it goes to the worker.
+    /// The worker owns one reference to the remote.
     pub(crate) remote: *mut api::Remote,
     /// A loop that stays open until the job is done, or null.
     pub(crate) lp: *mut api::Loop,
     /// The things to post, up to the first null.
     pub(crate) things: [*const Thing; MOST],
-    /// The hook of each.
+    /// The release hook of each post.
     pub(crate) releases: [api::Release; MOST],
-    /// Which are posted without the remote, and whether it wakes the loop and yields between them.
+    /// Bits: posts without the remote, and whether the worker wakes the loop and yields in between.
     pub(crate) manner: u64,
     /// Whether the job ends with a stop.
     pub(crate) stops: bool,
 }
 
-// SAFETY: a remote is for any thread; the things live until the job is done, and the worker touches
-// of them only what is atomic; the loop is open until the job is done.
+// SAFETY: a remote is for any thread; the things live until the job is done, and the worker uses
+// only their atomic fields; the loop is open until the job is done.
 unsafe impl Send for Job {}
 
 enum Desk {
     Idle,
     Asked(Job),
     Busy,
-    /// The number of allocations of the worker, less the number of frees.
+    /// The allocations less the frees of the worker.
     Done(i64),
 }
 
@@ -52,13 +52,13 @@ pub(crate) fn is_this_thread() -> bool {
     IS_WORKER.get()
 }
 
-/// Begins a job. The one before has been waited for.
+/// Begins a job. The caller has waited for the previous one.
 pub(crate) fn begin(job: Job) {
     *desk() = Desk::Asked(job);
     CHANGED.notify_all();
 }
 
-/// Waits until the job is done; tells what the worker has allocated less what it has freed.
+/// Waits until the job is done; returns the allocations less the frees of the worker.
 pub(crate) fn finish() -> i64 {
     let mut desk = desk();
     loop {
@@ -99,7 +99,7 @@ fn work() {
 fn do_job(job: &Job) {
     let things = job.things.iter().take_while(|thing| !thing.is_null());
     for (index, (&thing, release)) in things.zip(job.releases).enumerate() {
-        // SAFETY: the giver of the job keeps the things.
+        // SAFETY: the thread that began the job keeps the things.
         let thing = unsafe { &*thing };
         // loop_call_soon_threadsafe() takes no release hook.
         let on_loop = !job.lp.is_null() && release.is_none() && job.manner & 2 << index != 0;
