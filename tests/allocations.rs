@@ -1,4 +1,4 @@
-//! S31: what allocates and what does not, and that memory that is refused is an error and loses
+//! S31: the calls that allocate and those that do not. A refused allocation is an error and loses
 //! nothing.
 //!
 //! The allocator of this program counts for each thread, and refuses on demand.
@@ -28,18 +28,18 @@ static ALLOCATOR: Counting = Counting;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-    /// Allocated and not freed; what another thread frees is not seen.
+    /// Allocations less frees of this thread; frees on other threads are not counted.
     static LIVE: Cell<i64> = const { Cell::new(0) };
-    /// So many allocations succeed before one is refused.
+    /// The number of allocations that succeed before one is refused.
     static UNTIL_REFUSAL: Cell<u64> = const { Cell::new(u64::MAX) };
-    /// How many are refused then.
+    /// The number of allocations that are refused then.
     static REFUSALS: Cell<u64> = const { Cell::new(0) };
     static REFUSED: Cell<u64> = const { Cell::new(0) };
-    /// How many had been refused when an error was seen last.
+    /// The number of refusals when the last error was seen.
     static REPORTED: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Whether an allocation is to be refused; counts it if not.
+/// Whether to refuse an allocation; counts the allocation if not.
 fn is_refused() -> bool {
     let left = UNTIL_REFUSAL.get();
     if left > 0 {
@@ -53,15 +53,14 @@ fn is_refused() -> bool {
     false
 }
 
-// SAFETY: every call is passed on to the system's allocator, or answered with null, as an allocator
-// may.
+// SAFETY: every call is passed on to the system's allocator, or returns null, as an allocator may.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if is_refused() {
             return std::ptr::null_mut();
         }
         LIVE.set(LIVE.get() + 1);
-        // SAFETY: the caller's promises are those that `System` asks for.
+        // SAFETY: the caller's guarantees are those that `System` needs.
         unsafe { System.alloc(layout) }
     }
 
@@ -80,19 +79,19 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// How many allocations `f` makes.
+/// The number of allocations that `f` makes.
 fn allocations(f: impl FnOnce()) -> u64 {
     let before = ALLOCATIONS.get();
     f();
     ALLOCATIONS.get() - before
 }
 
-/// Uses what a closure carries, so that it is carried.
+/// Uses a captured value, so that the closure captures it.
 fn keep<T>(carried: T) {
     black_box(carried);
 }
 
-/// Refuses nothing while it lives: for what a test itself needs.
+/// While this value lives, no allocation is refused: for the needs of the test itself.
 struct Exempt(u64);
 
 impl Exempt {
@@ -118,7 +117,7 @@ fn virtual_loop() -> Watched {
     Watched::new(Loop::builder().virtual_time(START).build().unwrap())
 }
 
-/// Does `f` often enough to have all the room it needs, then tells how many allocations it makes.
+/// Runs `f` until its structures have grown, then returns the number of its allocations.
 fn steady(lp: &Loop, f: impl Fn(&Loop)) -> u64 {
     (0..4).for_each(|_| f(lp));
     allocations(|| (0..4).for_each(|_| f(lp)))
@@ -131,7 +130,7 @@ fn s31_calls_of_small_closures_allocate_nothing() {
     let made = steady(&lp, |lp| {
         for n in 0..1000 {
             let sum = Rc::clone(&sum);
-            // Two words, and none.
+            // Closures of two words, and of none.
             lp.call_soon(move |_| sum.set(sum.get() + n)).unwrap();
             lp.call_soon(|lp| lp.stop().unwrap()).unwrap();
         }
@@ -184,7 +183,7 @@ fn s31_tracing_allocates_nothing() {
         assert_eq!(lp.run(), Ok(Outcome::Done));
     };
     run(1);
-    // Some 500 kB of events, of which 60 kB are gathered at a time.
+    // Some 500 kB of events, which are buffered up to 60 kB at a time.
     assert_eq!(allocations(|| run(4000)), 0);
     drop(lp);
     assert!(std::fs::metadata(&file).unwrap().len() > 200_000);
@@ -201,8 +200,8 @@ fn s31_cancelling_and_rescheduling_allocate_nothing() {
         for n in 0..1000 {
             let timer = lp.call_later(ns(n), move |_| keep(n)).unwrap();
             handles.push(timer);
-            // Far more often than there are timers: what a timer leaves behind in the queue is
-            // cleared away.
+            // Far more reschedules than timers: the queue removes the stale entries of moved
+            // timers.
             for k in 0..10 {
                 lp.reschedule(timer, START + HOUR + ns(n * k)).unwrap();
             }
@@ -249,7 +248,7 @@ fn s31_posts_allocate_nothing() {
         }
         assert_eq!(lp.run(), Ok(Outcome::Done));
     };
-    // This leaves memory for more posts than the following ones take.
+    // The first call leaves memory for more posts than the following ones need.
     post(16_000);
     assert_eq!(allocations(|| (0..8).for_each(|_| post(1000))), 0);
     assert_eq!(lp.metrics().posts, 24_000);
@@ -353,7 +352,7 @@ fn s31_a_task_is_woken_though_no_memory_can_be_had() {
             }
             std::task::Poll::Ready(())
         })));
-        // A few at a time, so that the ready queue has no room for all of them.
+        // A few tasks at a time, so that the ready queue does not grow to hold all of them.
         lp.run_once(Duration::ZERO).unwrap();
     }
     let inner = Rc::clone(&wakers);
@@ -396,7 +395,7 @@ fn s31_what_only_looks_or_ends_allocates_nothing() {
     }
     let stale = lp.call_soon(|_| {}).unwrap();
     lp.cancel(stale).unwrap();
-    // Hooks that cancel one another: deeper than releases nest.
+    // Hooks that cancel one another, to a greater depth than releases nest.
     let mut last = lp.call_soon(|_| {}).unwrap();
     for _ in 0..100 {
         let next = lp.call_later(HOUR, move |_| keep(large)).unwrap();
@@ -445,21 +444,21 @@ fn s31_closing_allocates_nothing_and_frees_everything() {
         assert_eq!(allocations(|| lp.close().unwrap()), 0);
         LIVE.get()
     };
-    // What stays for the life of the thread is there after the first loop.
+    // Memory that lives as long as the thread has been allocated after the first loop.
     assert_eq!(live(), live());
 }
 
-/// A program that goes on when memory is refused, and knows what must have happened in the end.
+/// A program that continues when memory is refused, and knows its expected outcome.
 struct Scenario {
-    /// What ran, in order. It has room for all from the start.
+    /// The numbers of the callbacks that ran, in order. Its capacity suffices from the start.
     ran: Rc<RefCell<Vec<u32>>>,
-    /// What was accepted, in the order in which it must run.
+    /// The numbers of the accepted callbacks, in the order in which they must run.
     accepted: Vec<u32>,
-    /// A clone is carried by each callback.
+    /// Each callback carries a clone.
     token: Rc<()>,
 }
 
-/// ENOMEM, or what was asked for; nothing else.
+/// The value, or None after ENOMEM; other errors are failures.
 fn accept<T>(result: Result<T, Error>) -> Option<T> {
     match result {
         Ok(value) => Some(value),
@@ -483,7 +482,7 @@ impl Scenario {
         }
     }
 
-    /// A callback of five words, which is boxed, that notes its number.
+    /// A callback of five words, which is boxed, and which stores its number.
     fn large(&self, number: u32) -> impl FnMut(&Loop) + 'static + use<> {
         let (ran, token, room) = (Rc::clone(&self.ran), Rc::clone(&self.token), [0u64; 2]);
         move |_| {
@@ -506,7 +505,7 @@ impl Scenario {
         accepted
     }
 
-    /// Runs until the loop says so, however often memory is refused meanwhile.
+    /// Runs until the loop is done, however often memory is refused meanwhile.
     fn run(&self, lp: &Loop) -> Outcome {
         loop {
             if let Some(outcome) = accept(lp.run()) {
@@ -516,7 +515,7 @@ impl Scenario {
         }
     }
 
-    /// Everything that was accepted has run, in order.
+    /// Checks that every accepted callback has run, in order.
     fn check(&mut self) {
         assert_eq!(*self.ran.borrow(), self.accepted);
         self.ran.borrow_mut().clear();
@@ -529,7 +528,7 @@ impl Scenario {
                 break lp;
             }
         };
-        // First, while the queues have no room to spare.
+        // This comes first, while the queues have no spare capacity.
         self.repeating(&lp);
         self.calls(&lp);
         self.timers(&lp);
@@ -548,7 +547,7 @@ impl Scenario {
             } else {
                 self.expect(number, lp.call_soon(self.small(number)));
             }
-            // What is cancelled changes nothing for the others.
+            // A cancelled call does not affect the others.
             if let Some(call) = accept(lp.call_soon(self.large(9999))) {
                 lp.cancel(call).unwrap();
             }
@@ -570,7 +569,7 @@ impl Scenario {
             if number % 3 > 0 && accept(lp.reschedule(timer, target)).is_some() {
                 (when, order) = (target, 2 * number + 1);
             }
-            // A timer that cannot be moved stays where it is.
+            // A timer whose rescheduling fails keeps its deadline.
             assert_eq!(lp.when(timer), Ok(when));
             expected.push((when, order, number));
         }
@@ -578,7 +577,7 @@ impl Scenario {
         self.accepted.extend(expected.iter().map(|&(.., number)| number));
         assert_eq!(self.run(lp), Outcome::Done);
         self.check();
-        // All that are due at once, by a late start.
+        // A late start makes all timers due at once.
         while accept(lp.run_once(ns(1000))).is_none() {}
         for number in 0..300 {
             self.expect(number, lp.call_at(base, self.small(number)));
@@ -593,19 +592,19 @@ impl Scenario {
             let mut noted = (self.large(number), self.small(number + 1000));
             let join = lp.spawn(async move {
                 Loop::with_running(|lp| (noted.0)(lp.unwrap()));
-                // A sleep that finds no memory is over at once.
+                // A sleep that finds no memory ends at once.
                 accept(sleep(ns(3)).await);
                 yield_now().await;
                 keep(large);
                 Loop::with_running(|lp| (noted.1)(lp.unwrap()));
             });
-            // A future that is refused is dropped, once.
+            // A refused future is dropped, once.
             self.expect(number, join.map(drop));
         }
         assert_eq!(self.run(lp), Outcome::Done);
         let begun = self.accepted.len();
         assert_eq!(self.ran.borrow()[..begun], self.accepted);
-        // Where memory is refused, a wake takes a longer way.
+        // With memory refused, a wake takes a longer path, so that the order may differ.
         self.ran.borrow_mut()[begun..].sort_unstable();
         for at in 0..begun {
             self.accepted.push(self.accepted[at] + 1000);
@@ -631,7 +630,7 @@ impl Scenario {
         }
         assert_eq!(self.run(lp), Outcome::Broken);
         assert_eq!(*self.ran.borrow(), []);
-        // The rest of the batch and these make one that is larger than any before.
+        // The rest of the batch and these calls make a larger batch than any before.
         for number in 40..400 {
             self.expect(number, lp.call_soon(self.small(number)));
         }
@@ -640,8 +639,8 @@ impl Scenario {
     }
 
     fn repeating(&mut self, lp: &Loop) {
-        // In each round, a callback schedules one timer more while the repeating one, which is due,
-        // is out of the timer queue: each time that the queue has to grow, it is for the next call.
+        // In each round a callback schedules one more timer while the due repeating timer is out of
+        // the queue: if the queue grows, it grows for the next call of the repeating timer.
         let Some(repeating) = accept(lp.call_every(ns(10), self.large(7))) else { return };
         let Some(()) = accept(lp.on_release(repeating, self.large(8))) else {
             lp.cancel(repeating).unwrap();
@@ -669,7 +668,7 @@ impl Scenario {
     }
 
     fn handlers(&mut self, lp: &Loop) {
-        // A handler that cannot be replaced stays.
+        // A handler whose replacement fails stays.
         let large = [0u64; 4];
         let mut handled = self.small(1);
         if accept(lp.set_exception_handler(move |lp, _| handled(lp))).is_some() {
@@ -678,7 +677,7 @@ impl Scenario {
                 black_box(large);
                 handled(lp);
             }));
-            // A panic allocates, and aborts where it cannot: that is std's doing.
+            // std allocates for a panic, and aborts if it cannot.
             let panics = |_: &Loop| {
                 let _exempt = Exempt::begin();
                 std::panic::resume_unwind(Box::new(()))
@@ -711,7 +710,7 @@ impl Scenario {
     }
 }
 
-/// Refuses everything while it lives.
+/// While this value lives, every allocation is refused.
 struct Famine;
 
 impl Famine {
@@ -808,7 +807,7 @@ fn s31_a_send_that_waits_is_not_lost_when_memory_is_refused() {
     let closed = lp.close();
     drop(famine);
     closed.unwrap();
-    // The fourth has begun, the last has not.
+    // The fourth send has begun, the last has not.
     let mut count = 0;
     drop(one);
     while let Ok(length @ 1..) = other.read(&mut room) {
@@ -821,7 +820,7 @@ fn s31_a_send_that_waits_is_not_lost_when_memory_is_refused() {
 #[test]
 fn s31_a_signal_is_told_once_to_each_handler_though_memory_is_refused() {
     let lp = virtual_loop();
-    // Room for a few in the ready queue.
+    // The ready queue has room for a few callbacks.
     lp.call_soon(|_| ()).unwrap();
     lp.run().unwrap();
     let signal = libc::SIGRTMIN() + 6;
@@ -840,7 +839,7 @@ fn s31_a_signal_is_told_once_to_each_handler_though_memory_is_refused() {
     assert_eq!(*calls.borrow(), [1; 100]);
 }
 
-/// Plays the scenario with `refusals` refused allocations after the first `until`; tells whether
+/// Plays the scenario with `refusals` refused allocations after the first `until`; returns whether
 /// any was refused.
 fn play(until: u64, refusals: u64) -> bool {
     let live = LIVE.get();
@@ -852,14 +851,14 @@ fn play(until: u64, refusals: u64) -> bool {
     scenario.play();
     UNTIL_REFUSAL.set(u64::MAX);
     drop(scenario);
-    assert_eq!(LIVE.get(), live, "something was leaked");
+    assert_eq!(LIVE.get(), live, "memory was leaked");
     REFUSED.get() > 0
 }
 
 #[test]
 fn s31_memory_that_is_refused_once_is_enomem_and_loses_nothing() {
     let _watch = Watch::begin();
-    // What stays for the life of the thread.
+    // Allocates the memory that lives as long as the thread.
     drop(Loop::new().unwrap());
     let mut until = 0;
     while play(until, 1) {
@@ -975,7 +974,7 @@ fn s46_a_group_that_lives_long_keeps_nothing_of_tasks_that_have_ended() {
             yield_now().await;
             assert_eq!(group.len(), 1);
         }
-        // One for each task: no room has to grow any more.
+        // One allocation for each task: no structure has to grow any more.
         assert_eq!(ALLOCATIONS.get() - before, 180 * 100);
     })
     .unwrap();
@@ -995,11 +994,11 @@ fn s31_closing_ends_operations_though_no_memory_can_be_had() {
     let carried = Rc::new(());
     for _ in 0..120 {
         let carried = Rc::clone(&carried);
-        // SAFETY: a poll's entry points at nothing.
+        // SAFETY: the entry of a poll has no pointers.
         unsafe { lp.submit(&poll, move |_, _| keep(&carried)) }.unwrap();
     }
     lp.run_once(Duration::ZERO).unwrap();
-    // The kernel accepts it as soon as it has the entry, and no callback sees it.
+    // The kernel accepts the connection once it has the entry; no callback sees the result.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     lp.accept(listener, |_, _| panic!("closing runs no callback")).unwrap();

@@ -1,4 +1,4 @@
-//! The file of trace events: RINGLOOP_TRACE and Builder::trace.
+//! The trace file: RINGLOOP_TRACE and Builder::trace.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,19 +8,19 @@ use std::time::{Duration, Instant};
 use ringloop::{Loop, Time};
 use serde_json::Value;
 
-/// A name that no other test and no other process uses.
+/// A file name that no other test and no other process uses.
 fn file(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("ringloop-{}-{name}.json", std::process::id()))
 }
 
-/// The events in a file, which is removed.
+/// Reads the events of a file, and removes the file.
 fn events(file: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(file).unwrap();
     std::fs::remove_file(file).unwrap();
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-/// Those in a category whose name contains `name`.
+/// The events in a category whose name contains `name`.
 fn named<'a>(events: &'a [Value], category: &str, name: &str) -> Vec<&'a Value> {
     let is_it =
         |event: &&Value| event["cat"] == category && event["name"].as_str().unwrap().contains(name);
@@ -41,7 +41,7 @@ fn posted(lp: &Loop) {
     lp.stop().unwrap();
 }
 
-/// A call, a timer that takes 2 ms, a repeating timer, a hook and a post, on a loop that traces.
+/// Runs a call, a 2 ms timer callback, a repeating timer, a hook and a post, on a traced loop.
 fn program(lp: Loop) {
     let begin = lp.time();
     lp.call_soon(|_| {}).unwrap();
@@ -54,7 +54,7 @@ fn program(lp: Loop) {
         remote.call_soon(posted).unwrap();
     });
     lp.run_forever().unwrap();
-    // A timer that fell due when the post was being taken.
+    // Runs a timer that was due when the loop took the post.
     lp.run_once(Duration::ZERO).unwrap();
     poster.join().unwrap();
     lp.close().unwrap();
@@ -74,7 +74,7 @@ fn check_program(events: &[Value], begin: Time) {
     let ticks = named(events, "repeating timer", "tick");
     assert!(!ticks.is_empty() && ticks.iter().all(|tick| micros(&tick["args"]["late_us"]) > 0.0));
     assert!(!named(events, "hook", "program::{{closure}}").is_empty());
-    // The post is on the poster's track, what it brings on the loop's.
+    // The post is on the track of the posting thread, its callback on the loop's track.
     let post = named(events, "post", "post");
     assert!(post.len() == 1 && post[0]["tid"] != *thread && post[0]["ph"] == "i");
     let ran = named(events, "call", "tracing::posted");
@@ -86,8 +86,8 @@ fn check_program(events: &[Value], begin: Time) {
     );
 }
 
-/// Whether the loop has slept between its timers, and was woken by the post. On a busy machine it
-/// may be late for all of that.
+/// Whether the loop slept between its timers, and was woken by the post. On a busy machine it may
+/// be late for both.
 fn shows_sleep(events: &[Value]) -> bool {
     let sleeps = named(events, "loop", "sleep");
     let asleep = sleeps.iter().map(|sleep| micros(&sleep["dur"])).sum::<f64>();
@@ -146,8 +146,8 @@ fn what_the_trace_costs_is_no_callbacks() {
     let each = begin.elapsed().as_secs_f64() * 1e6 / 2000.0;
     let mut durations: Vec<_> = events(&file).iter().map(|event| micros(&event["dur"])).collect();
     durations.sort_by(f64::total_cmp);
-    // The median: a busy machine may interrupt some. Nearly all of the time is the trace's.
-    assert!(durations[1000] < each / 3.0, "{} us for nothing, of {each} us", durations[1000]);
+    // The median: a busy machine may interrupt some. Tracing takes nearly all of the time.
+    assert!(durations[1000] < each / 3.0, "{} us in the call, of {each} us", durations[1000]);
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn s33_a_child_writes_nothing_to_the_parents_file() {
     lp.call_soon(tick).unwrap();
     lp.run().unwrap();
     lp.call_soon(tick).unwrap();
-    // SAFETY: the child calls the loop, which is made for that, and exits.
+    // SAFETY: the child calls only the loop, which supports this, and exits.
     match unsafe { libc::fork() } {
         0 => {
             let refused = lp.run().is_err();
@@ -211,7 +211,7 @@ fn s33_a_child_writes_nothing_to_the_parents_file() {
     assert_eq!(events(&file).len(), 2);
 }
 
-/// What the next test runs, in a process of its own.
+/// The next test runs this one in a process of its own.
 #[test]
 fn in_a_process_of_its_own() {
     if std::env::var_os("RINGLOOP_TRACE").is_some() {

@@ -1,9 +1,9 @@
-//! Loops that cannot hang a test, for several test programs.
+//! Shared by the test programs: loops that cannot hang a test.
 //!
-//! A loop that never wakes up would hang its test. Each loop made here is watched: a loop that lives
-//! longer than [`PATIENCE`] ends the whole program with the name of its test.
+//! A loop that never wakes up would hang its test forever. Each loop made here is watched: a loop
+//! that lives longer than [`PATIENCE`] ends the whole program with the name of its test.
 
-#![allow(dead_code)] // no program uses all of it
+#![allow(dead_code)] // no program uses all items
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -14,14 +14,14 @@ use std::time::{Duration, Instant};
 
 use ringloop::{CloseError, Loop};
 
-/// How long one loop may live in a test. Most live a millisecond; the machine may be slow.
+/// The longest life of a loop in a test. Most live a millisecond; the machine may be slow.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Ends the program unless it is dropped in time.
+/// Ends the program unless this value is dropped in time.
 #[derive(Debug)]
 pub(crate) struct Watch(Instant);
 
-/// By the time at which patience ends, made unique: the tests that are being watched.
+/// The watched tests, by the unique time at which their patience ends.
 static WATCHED: Mutex<BTreeMap<Instant, String>> = Mutex::new(BTreeMap::new());
 
 /// Takes the lock by trying: the standard library waits for a contended lock in code that was built
@@ -41,7 +41,7 @@ impl Watch {
         Watch::begin_for(thread::current().name().unwrap_or("a thread without a name").to_owned())
     }
 
-    /// `what` is what hangs, should it hang.
+    /// Begins to watch; `what` is named if it hangs.
     pub(crate) fn begin_for(what: String) -> Watch {
         static WATCHDOG: Once = Once::new();
         WATCHDOG.call_once(|| drop(thread::spawn(watch)));
@@ -69,7 +69,7 @@ fn watch() {
             .filter(|(end, _)| **end < Instant::now())
             .map(|(_, name)| name.clone());
         if let Some(name) = overdue {
-            // Past the capture of a test's output, which would never be shown.
+            // Written directly, because captured output of a test would never be shown.
             let _ = writeln!(std::io::stderr(), "{name}: a loop hangs");
             std::process::abort();
         }
@@ -97,13 +97,13 @@ impl Watched {
         lp.close().map_err(Box::new)
     }
 
-    /// The loop, unwatched.
+    /// The loop, no longer watched.
     pub(crate) fn into_inner(self) -> Loop {
         self.lp
     }
 
     /// The loop in a forked child, where it is not watched: another thread may have held the lock
-    /// of those that are, and is not there to let go of it.
+    /// of `WATCHED` at the fork, and is not there to release it.
     pub(crate) fn in_child(self) -> Loop {
         std::mem::forget(self.watch);
         self.lp
