@@ -1,9 +1,9 @@
 /*
- * What of ringloop this kernel does itself, what the library does in its place, and what is absent: each is tried, and its result checked.
+ * Tries each feature of ringloop and checks its result: the kernel supports it, the library replaces it, or it is absent.
  *
- * Prints a line for each, "NAME: native", "fallback" or "absent". A function of one operation has no fallback: it is native, or it says
- * -ENOSYS where loop_supports() says false. How a thing was done is seen
- * from outside: by what was submitted for it (loop_metrics), by the descriptor that was made for it.
+ * Prints a line for each, "NAME: native", "fallback" or "absent". A function for one operation has no fallback: it is native, or
+ * returns -ENOSYS where loop_supports() returns false. The test learns from outside how a thing was done: from the number of
+ * submitted entries (loop_metrics), or from the descriptor that was made.
  */
 #include "../c/io.h"
 
@@ -54,7 +54,7 @@ static uint64_t completed(loop_t *loop)
     return metrics.completed;
 }
 
-/* Runs until the callback has come so many times, without a timer in the kernel. */
+/* Runs until the callback has run this number of times, without a timer in the kernel. */
 static void until(loop_t *loop, const struct seen *seen, int times)
 {
     uint64_t end = loop_time(NULL) + LOOP_SEC(60);
@@ -70,7 +70,7 @@ static void *enter_from_elsewhere(void *arg)
     return (void *)(intptr_t)(syscall(SYS_io_uring_enter, *(int *)arg, 0, 0, IORING_ENTER_GETEVENTS, NULL, 0) < 0 ? errno : 0);
 }
 
-/* A ring with DEFER_TASKRUN is one thread's, that which has used it: the kernel tells others EEXIST. */
+/* A ring with DEFER_TASKRUN belongs to the thread that has used it: other threads get EEXIST from the kernel. */
 static void completions_that_interrupt_nobody(loop_t *loop)
 {
     int fd = loop_ring_fd(loop);
@@ -140,7 +140,7 @@ static void watching(loop_t *loop)
     REQUIRE(loop_watch_update(loop, watcher, POLLIN | POLLOUT), ==, 0);
     while (calls == 0 && loop_time(NULL) < end) REQUIRE(loop_run_once(loop, 0), >=, 0);
     REQUIRE(calls, >=, 1);
-    /* One entry for the change; or one to cancel, and another poll. */
+    /* A native change takes one entry; the fallback cancels and polls again. */
     say_whether("loop_watch_update changes the poll", submitted(loop) - before == 1);
     REQUIRE(loop_cancel(loop, watcher), ==, 0);
     close_pair(fds);
@@ -228,10 +228,10 @@ static void send_all(loop_t *loop)
 
 /* ---- operations ---- */
 
-/* What had been submitted before the operation that is looked at. */
+/* The number of entries submitted before the operation under test. */
 static uint64_t submitted_before;
 
-/* An operation of one result: refused as not known to the kernel, or it comes and succeeds, by one entry. Returns the result. */
+/* Checks an operation with one result: refused because the kernel lacks it, or successful with one entry. Returns the result. */
 static int32_t operation(loop_t *loop, uint8_t opcode, loop_handle_t handle, struct seen *seen)
 {
     int32_t result;

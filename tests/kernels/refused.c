@@ -1,5 +1,6 @@
 /*
- * Where io_uring is switched off, loop_new() says so and what to change: `refused EPERM`. Where it is not, a loop runs: `refused`.
+ * `refused EPERM`: io_uring is switched off, and loop_new() returns the error and names the switch. `refused`: it is on, and a
+ * loop runs.
  */
 #include "../c/check.h"
 
