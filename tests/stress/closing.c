@@ -1,10 +1,9 @@
 /*
- * Loops are made, posted to from four threads, and closed at random moments: every
- * post runs and is released, or is released alone, or is refused, and is so once.
- * Some loops are closed by another thread once their owner has exited; some are
+ * Four threads post to loops that are closed at random moments: each post runs and is released, or is only released, or
+ * is refused, and this happens once. Some loops are closed by another thread after their owner has exited; some are
  * adopted by a worker, which runs them.
  *
- *   ROUNDS  loops, 10,000
+ *   ROUNDS  number of loops; 10,000
  */
 #include "stress.h"
 
@@ -29,9 +28,9 @@ struct poster {
 
 static struct poster posters[POSTERS];
 static bool no_more_rounds;
-static bool is_closing; /* written and read by whoever runs or closes the loop */
+static bool is_closing; /* written and read by the thread that runs or closes the loop */
 
-/* Posts of a thread without a delay run in its order. */
+/* Posts of one thread without a delay run in the order of posting. */
 static void run_post(loop_t *loop, void *arg)
 {
     struct post *post = arg;
@@ -146,7 +145,7 @@ static void count_up(void)
     }
 }
 
-/* Keeps posts from running: the closing thread says so before it closes. */
+/* No post may run after this flag is set. */
 static void close_now(loop_t *loop)
 {
     is_closing = true;

@@ -1,10 +1,10 @@
 /*
- * Many threads post very many callbacks to one loop: each runs once, those of a
- * thread in order, and each is released once, after it has run.
+ * Eight threads post callbacks to one loop: each callback runs once, those of a thread in order, and is released once,
+ * after it has run.
  *
- *   POSTS      in all, at most 10,000 of a thread in flight; 10,000,000
- *   UNBOUNDED  in all, when nothing bounds what is in flight; 1,000,000
- *   WOKEN      in all, when each thread waits until its post has run, so that the loop sleeps often; 200,000
+ *   POSTS      number of posts, with at most 10,000 of a thread in flight; 10,000,000
+ *   UNBOUNDED  number of posts, with no limit to those in flight; 1,000,000
+ *   WOKEN      number of posts where each thread waits until its post has run, so that the loop often sleeps; 200,000
  */
 #include "stress.h"
 
@@ -20,7 +20,7 @@ struct poster {
     loop_remote_t *remote;
     uint64_t posts, ran, released;
     sem_t room;
-    struct post *made; /* posts run in order, so their room is used in order */
+    struct post *made; /* posts run in order, so their slots are reused in order */
     uint64_t in_flight;
 };
 

@@ -1,10 +1,10 @@
 /*
- * A thousand connections over loopback, both ends in one loop: random traffic, random cancels, deadlines and closes, for
- * SOAK_MS milliseconds. Every byte is where it belongs; at the end no descriptor, no handle and no buffer is left.
+ * A thousand connections over loopback, with both ends in one loop: random traffic, random cancels, deadlines and closes, for
+ * SOAK_MS milliseconds. Every byte must be correct, and at the end no descriptor, handle or buffer may be left.
  *
- * A byte's value follows from its place in its stream, so that one that is lost, doubled or torn is seen at once, also
- * where an operation was cancelled, ran out of its time, or made way for one of another kind. A stream that both
- * ends saw the end of has given all that was sent.
+ * The value of a byte follows from its position in its stream, so that the test detects each lost, doubled or torn byte, also
+ * where an operation was cancelled, ran out of time, or was replaced by one of another kind. When both ends have seen the end of
+ * a stream, all sent bytes have arrived.
  */
 #include "stress.h"
 
@@ -24,7 +24,7 @@ struct end {
     struct connection *connection;
     struct end *peer;
     int fd;
-    uint32_t salt; /* of what it sends */
+    uint32_t salt; /* determines the values of the bytes that this end sends */
     uint64_t sent, received, limit;
     loop_handle_t receiving, sending;
     int kept;
@@ -35,8 +35,8 @@ struct end {
 struct connection {
     struct end ends[2];
     uint16_t port;
-    int pending; /* callbacks that are still to come */
-    bool is_torn; /* an end was closed, or failed, before all was said */
+    int pending; /* callbacks that have not run yet */
+    bool is_torn; /* an end was closed, or failed, before all was sent */
     loop_handle_t tearing;
     struct connection *next, **link;
 };
@@ -91,7 +91,7 @@ static void open_connection(loop_t *loop);
 static void close_end(loop_t *loop, struct end *end)
 {
     if (end->fd < 0) return;
-    /* It is not in the kernel's hands any more, closing it closes it: but for a shutdown, which a thread of the kernel's does. */
+    /* The kernel no longer uses the descriptor, except for a shutdown, which runs on a worker thread of the kernel. */
     CHECK(loop_forget_fd(loop, end->fd), <=, end->is_shutting_down);
     close(end->fd);
     end->fd = -1;
@@ -122,7 +122,7 @@ static void close_if_done(loop_t *loop, struct connection *connection)
 
 /* ---- interference ---- */
 
-/* An operation has begun: now and then it is cancelled at once, or gets little time. */
+/* Sometimes cancels an operation that has just begun, or gives it a deadline within 3 ms. */
 static void disturb(loop_t *loop, loop_handle_t handle)
 {
     REQUIRE(handle, >, 0);
@@ -169,7 +169,7 @@ static bool is_interruption(int32_t result, uint32_t flags)
 
 /* ---- receiving ---- */
 
-/* What comes of a final result: on with another operation, or the stream has ended. */
+/* Handles a final result: begins another operation, or notes the end of the stream. */
 static void go_on_receiving(loop_t *loop, struct end *end, int32_t result, uint32_t flags)
 {
     end->receiving = 0;
@@ -348,7 +348,7 @@ static void on_accepted(loop_t *loop, int32_t result, uint32_t flags, void *arg)
     if (result == -ECANCELED) return;
     REQUIRE(result, >=, 0);
     if (getpeername(result, (struct sockaddr *)&address, &length) < 0 || !by_port[ntohs(address.sin_port)]) {
-        /* It was torn before it was accepted. */
+        /* The connection was torn before it was accepted. */
         close(result);
         return;
     }
@@ -368,7 +368,7 @@ static uint16_t port_of(int fd)
     return ntohs(address.sin_port);
 }
 
-/* A socket with a port that no connection has: the other end of one that was torn may be open yet. */
+/* Makes a socket with a port that no connection uses: the other end of a torn connection may still be open. */
 static int bound_socket(void)
 {
     struct sockaddr_in address;
@@ -411,14 +411,14 @@ static void open_connection(loop_t *loop)
     by_port[connection->port] = connection;
     opened++;
     open_now++;
-    /* For the connection and for its acceptance. */
+    /* One for the connect, one for the accept. */
     connection->pending = 2;
     REQUIRE(loop_connect(loop, connection->ends[0].fd, (struct sockaddr *)&server, sizeof server, on_connected,
                          connection),
             >, 0);
 }
 
-/* Now and then an end is closed in the middle of everything. */
+/* Sometimes closes an end while operations are pending. */
 static void tear_some(loop_t *loop, void *arg)
 {
     unsigned count = open_now / 100 + 1;
@@ -489,9 +489,9 @@ static void soak(void)
     close(listener);
     CHECK(loop_run(loop), ==, LOOP_DONE);
     CHECK(loop_walk(loop, count_pending, &pending), ==, 0);
-    CHECK(pending, <=, 1); /* the accept, which is not referenced, may have its end before it */
+    CHECK(pending, <=, 1); /* the unreferenced accept may be left, with its end before it */
     while (loop_is_pending(loop, handles[1])) CHECK(loop_run_once(loop, LOOP_SEC(1)), >=, 0);
-    /* No part of a buffer is kept, no operation uses them. */
+    /* No part of a buffer is kept, and no operation uses the buffers. */
     CHECK(loop_buffers_free(buffers), ==, 0);
     CHECK(loop_close(loop), ==, 0);
     CHECK(count_descriptors(), ==, descriptors);

@@ -1,4 +1,4 @@
-/* What the stress programs share: the harness of tests/c, threads, and how much of everything. */
+/* Shared by the stress programs: the harness of tests/c, threads, and the size of each test. */
 #ifndef RINGLOOP_TESTS_STRESS_H
 #define RINGLOOP_TESTS_STRESS_H
 
@@ -9,7 +9,7 @@
 #include <semaphore.h>
 #include <stdatomic.h>
 
-/* The number in the environment, or else `usual`. */
+/* Returns the number in the environment variable, or `usual`. */
 static inline uint64_t scale(const char *name, uint64_t usual)
 {
     const char *text = getenv(name);
@@ -23,7 +23,7 @@ static inline void take(sem_t *semaphore)
         REQUIRE(errno, ==, EINTR);
 }
 
-/* Numbers that look random, the same in every run. */
+/* Pseudo-random numbers, the same in every run. */
 static inline uint32_t next_random(uint32_t *state)
 {
     *state ^= *state << 13;
