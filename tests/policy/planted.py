@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Plants faults in a copy of src/ and sees rooms.py find each of them, and nothing where nothing is wrong."""
+"""Plants faults in a copy of src/ and checks that rooms.py finds each of them, and reports nothing in correct code."""
 
 import shutil
 import sys
@@ -11,7 +11,7 @@ import rooms
 SRC = Path(__file__).parents[2] / "src"
 
 UPWARD = "no arrow event_loop -> op"
-# The file, what is added to its end, and what is to be found there: the line is the last one of the fault.
+# The file, the text added to its end, and the expected finding, on the last line of the fault.
 FAULTS = {
     "an upward arrow": ("event_loop/control.rs", "use crate::op::buffer;", UPWARD),
     "one in nested braces": ("event_loop/control.rs", "pub(crate) use crate::{error, op::{self as o, buffer}};", UPWARD),
@@ -46,7 +46,7 @@ FAULTS = {
     "a new room": ("room/mod.rs", "use crate::error;", "room room is unknown"),
     "the crate io_uring": ("op/mod.rs", "const CODE: u8 = io_uring::opcode::Read::CODE;", "outside kernel"),
 }
-# What looks like a fault and is none.
+# Code that looks like a fault and is correct.
 HARMLESS = """
 /// See [`Events`](crate::Events) and crate::op::buffer. unsafe { }
 const TEXT: &str = "crate::op::buffer \\" unsafe { } io_uring::opcode";
@@ -69,7 +69,7 @@ mod tests {
 
 
 def found_with(src, files, name, text):
-    """What rooms.py finds with a fault in a file of `src`, whose `files` are read already."""
+    """Returns the findings of rooms.py with a fault in a file of `src`; `files` are the files of `src`, already read."""
     path = src / name
     path.parent.mkdir(exist_ok=True)
     sound = path.read_text() if path.exists() else ""

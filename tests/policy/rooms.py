@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Reads src/ and names each place that breaks a rule about the rooms of the source.
+"""Reads src/ and prints each violation of the rules for its rooms.
 
     tests/policy/rooms.py [SRC]
 
 A room is a folder directly under src/. The tables below are the rules; CONTRIBUTING.md ("Where things are") explains the rooms.
-A line of output is one violation: file:line, what is there, which rule forbids it. Without one the script succeeds.
+A line of output is one violation: file:line, the offending code, the rule. Without violations, the script succeeds.
 """
 
 import itertools
@@ -12,7 +12,7 @@ import re
 import sys
 from pathlib import Path
 
-# What each room, and each file flat in src/, may import. Whatever is not listed is forbidden. lib.rs may import everything.
+# The rooms that each room, and each file directly in src/, may import. All others are forbidden. lib.rs may import everything.
 ALLOWED = {
     "guide": "",
     "abi": "",
@@ -35,7 +35,7 @@ ROOM_OF_IO_URING = "kernel"
 LONGEST_FILE = 500
 WIDEST_LINE = 100
 
-# The files that may contain unsafe code, beside those of the room that is full of it. Tests are no exception.
+# The files that may contain unsafe code, in addition to the room that is full of it. Tests are included.
 UNSAFE_FILES = """
     abi/sqe.rs
     event_loop/raw.rs event_loop/thread/mod.rs
@@ -67,22 +67,22 @@ INLINE_MODULE = re.compile(r"\bmod\s+(\w+)\s*\{")
 FUNCTION = re.compile(r"\bfn\s+(\w+)")
 LOOP_CALL = re.compile(r"\b(self|lp)\s*\.\s*(\w+)\s*\(|\b(Self|Loop)\s*::\s*(\w+)")
 IMPL_LOOP = re.compile(r"\bimpl\s*(?:<[^{;]*?>)?\s*(?:[\w:]+::)?Loop\s*(?:where\b[^{]*)?\{")
-# A pointer to an unsafe function is a type, and no unsafe code.
+# A pointer to an unsafe function is a type, and not unsafe code.
 UNSAFE = re.compile(r"\bunsafe\b(?!\s*(?:extern\s*)?fn\s*\()")
 UNSAFE_BLOCK = re.compile(r"\bunsafe\s*\{")
 ALLOW_UNSAFE = re.compile(r"#(!?)\[(?:allow|expect)\(unsafe_code\b[^\]]*\](?:\s*#\[[^\]]*\])*\s*(?:pub(?:\([^)]*\))?\s+)?(?:mod\s+(\w+)\s*;)?")
 MACRO = re.compile(r"\bmacro_rules!\s*(\w+)\s*\{")
-# No guarantee, unless the sentence goes on to say what the caller guarantees.
+# Matches a sentence that gives no guarantee. A sentence that goes on to name the caller's guarantee does not match.
 EMPTY_SAFETY = re.compile(r"SAFETY:\s*(?:\w+\s+){0,3}(?:as )?the caller says(?: so)?\W*$")
 
 
 def blank(text):
-    """Spaces in the place of `text`; its lines stay."""
+    """Replaces `text` by spaces, and keeps its line breaks."""
     return re.sub(r"[^\n]", " ", text)
 
 
 def end_of_braces(code, start):
-    """The offset after the brace that closes the first one from `start` on."""
+    """Returns the offset after the brace that closes the first brace at or after `start`."""
     depth = 0
     for brace in re.finditer(r"[{}]", code[start:]):
         depth += 1 if brace[0] == "{" else -1
@@ -92,7 +92,7 @@ def end_of_braces(code, start):
 
 
 def end_of_item(code, start):
-    """The offset after the item at `start`: its semicolon, or its braces if they come first."""
+    """Returns the offset after the item at `start`: after its semicolon, or after its braces if these come first."""
     item = re.compile(r"\s*(?:#\[[^\]]*\]\s*)*(?:pub(?:\([^)]*\))?\s+)?(use|const|static|let)?\b").match(code, start)
     semicolon, brace = code.find(";", start), code.find("{", start)
     ends_with_semicolon = item and item[1] or brace < 0 or 0 <= semicolon < brace
@@ -100,7 +100,7 @@ def end_of_item(code, start):
 
 
 def leaves(tree, at):
-    """The paths in a `use` tree, `(path, offset)` each; the braces may be nested."""
+    """Returns the paths in a `use` tree as `(path, offset)`; the braces may be nested."""
     brace = tree.find("{")
     if brace < 0:
         path = tree.split(" as ")[0]
@@ -144,7 +144,7 @@ class File:
         return sum(1 for line in self.with_strings.splitlines() if line.strip())
 
     def paths(self):
-        """All paths that begin with `crate`, `self` or `super`, as lists of names from the crate's root, with their offsets."""
+        """Yields paths that begin with `crate`, `self` or `super` as lists of names from the crate's root, with their offsets."""
         inline = [(m[1], m.end(), end_of_braces(self.code, m.start())) for m in INLINE_MODULE.finditer(self.code)]
         found, rest = [], self.code
         for use in USE.finditer(self.code):
@@ -173,13 +173,13 @@ def read(src):
 
 
 def exports_of_root(files):
-    """The room of each name that lib.rs exports: `crate::Loop` is an arrow to event_loop."""
+    """Returns the room of each name that lib.rs exports: `crate::Loop` is an arrow to event_loop."""
     root = next(file for file in files if file.name == "lib.rs")
     return {names[-1]: names[0] for names, _ in root.paths() if len(names) > 1}
 
 
 def imports(files):
-    """Who imports whom: `(file, offset, room, name)`."""
+    """Yields the imports of other rooms: `(file, offset, room, name)`."""
     exports = exports_of_root(files)
     for file in files:
         if file.room == "lib":
@@ -192,7 +192,7 @@ def imports(files):
 
 
 def calls_of_loop(files):
-    """Arrows that imports do not show: a function of Loop is called whose impl is in another room: `(file, offset, room, name)`."""
+    """Yields calls of functions of Loop whose impl is in another room, which imports do not show: `(file, offset, room, name)`."""
     impls = {file: [(m.start(), end_of_braces(file.code, m.start())) for m in IMPL_LOOP.finditer(file.code)] for file in files}
     homes = {m[1]: file.room for file in files for impl in impls[file] for m in FUNCTION.finditer(file.code, *impl)}
     for file in files:
@@ -204,7 +204,7 @@ def calls_of_loop(files):
 
 
 def circle_in(graph):
-    """A way through `graph` that ends where it begins, as a list of rooms; None where there is no such way."""
+    """Returns a cycle in `graph` as a list of rooms, or None."""
     done = set()
 
     def visit(room, way):
@@ -231,11 +231,11 @@ def check_arrows(files):
             yield file, offset, f"{name}: ALLOWED has no arrow {file.room} -> {target}"
     for name, graph in ("ALLOWED", allowed), ("the rooms", found):
         if circle := circle_in(graph):
-            yield None, 0, f"{name} must have no circle, and has: {' -> '.join(circle)}"
+            yield None, 0, f"{name} must have no circle, but has: {' -> '.join(circle)}"
 
 
 def weights_of_macros(files):
-    """How many unsafe blocks a use of each macro stands for: all those of its arms, and of the macros used in these."""
+    """Returns the number of unsafe blocks of each macro: those of all its arms, and of the macros used in these."""
     bodies = {m[1]: f.all_code[m.end() : end_of_braces(f.all_code, m.start())] for f in files for m in MACRO.finditer(f.all_code)}
 
     def weight(name, outer):
