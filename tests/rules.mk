@@ -1,9 +1,9 @@
-# How the test programs in C are built: build/KIND/NAME. The Makefile includes this; that in C++ is in cpp/rules.mk.
+# Builds the test programs in C: build/KIND/NAME. The Makefile includes this file; cpp/rules.mk is for C++.
 
 CXX ?= g++
 CXXFLAGS ?= -O2 -g
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
-# Python writes the calls of one of them.
+# Python writes the calls of wrong_calls.
 C_TESTS := $(filter-out $(if $(shell command -v python3),,wrong_calls),$(patsubst tests/c/%.c,%,$(sort $(wildcard tests/c/*.c))))
 STRESS := $(patsubst tests/stress/%.c,%,$(sort $(wildcard tests/stress/*.c)))
 SYSCALLS := $(patsubst tests/syscalls/%.c,%,$(sort $(wildcard tests/syscalls/*.c)))
@@ -15,18 +15,18 @@ LINK = $(LDFLAGS) $< $(LIBRARY) $(NATIVE_LIBS) -o $@
 
 c-tests: $(C_TESTS:%=build/tests/%) $(EXAMPLES:%=build/examples/%)
 
-# With sanitizers, and those that valgrind and strace look at.
+# Programs with sanitizers, and the programs for valgrind and strace.
 c-tests-checked: $(C_TESTS:%=build/asan/%) $(EXAMPLES:%=build/asan/%) $(CLIENTS_THERE:%=build/examples/%) $(CLIENTS_THERE:%=build/asan/%) \
     $(STRESS:%=build/stress/%) $(STRESS:%=build/stress-asan/%) $(SYSCALLS:%=build/syscalls/%) build/instructions
 
-# What tests/kernels runs on other kernels.
+# The programs that tests/kernels runs on other kernels.
 kernel-tests: c-tests build/kernel-tests/features build/kernel-tests/refused
 
-# memory.c lets chosen allocations of the library fail.
+# memory.c makes chosen allocations of the library fail.
 build/tests/memory build/asan/memory: \
     WRAP := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=posix_memalign
 
-# A call of every function of the header.
+# The calls of every function of the header.
 build/prototypes.h: tests/c/prototypes.py include/ringloop.h
 	@mkdir -p $(@D)
 	python3 $^ >$@
@@ -34,7 +34,7 @@ build/prototypes.h: tests/c/prototypes.py include/ringloop.h
 build/tests/wrong_calls build/asan/wrong_calls: build/prototypes.h
 build/asan/redis: c-examples/ringloop_hiredis.h
 
-# -rdynamic: dladdr() finds the names of callbacks.
+# With -rdynamic, dladdr() finds the names of callbacks.
 build/tests/%: tests/c/%.c $(CHECKED)
 	@mkdir -p $(@D)
 	$(CC) -std=c11 $(C_FLAGS) -rdynamic $(WRAP) $(LINK)
