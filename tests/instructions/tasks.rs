@@ -1,5 +1,5 @@
-//! As workload.c, for tasks: `task-workload CASE N`. With N = 0 a case does all of it but the N
-//! operations.
+//! Workloads for tasks, as workload.c has for callbacks: `task-workload CASE N`. With N = 0 a case
+//! does everything except the N operations.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use ringloop::net::UnixStream;
 use ringloop::task::{self, Queue};
 use ringloop::{Loop, Result};
 
-/// A task is started and joined, one after the other.
+/// Each task is started and joined before the next.
 async fn spawn(n: u64) -> Result<()> {
     for number in 0..n {
         assert_eq!(task::spawn(async move { number })?.await.unwrap(), number);
@@ -26,7 +26,7 @@ async fn spawn_many(n: u64) -> Result<()> {
     Ok(())
 }
 
-/// One task lets others have their turn.
+/// One task yields.
 async fn yield_often(n: u64) -> Result<()> {
     for _ in 0..n {
         task::yield_now().await;
@@ -42,7 +42,7 @@ async fn sleep(n: u64) -> Result<()> {
     Ok(())
 }
 
-/// A value goes to another task and back.
+/// A value is sent to another task and back.
 async fn queue(n: u64) -> Result<()> {
     let (there, back) = (Queue::new(), Queue::new());
     let (pings, pongs) = (there.clone(), back.clone());
@@ -92,11 +92,12 @@ async fn file_read(n: u64) -> Result<()> {
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let n = arguments[1].parse().unwrap();
-    // With a virtual clock `task-sleep` does not sleep in the kernel.
+    // With a virtual clock, `task-sleep` does not sleep in the kernel.
     let io = matches!(arguments[0].as_str(), "task-recv-send" | "task-file-read");
     let builder = Loop::builder();
     let lp = if io { builder } else { builder.virtual_time(ringloop::Time::default()) }.build()?;
-    // A run for each case, so that one does not make the future of another larger.
+    // Each case has its own run, so that the future of one case does not make that of another
+    // larger.
     match arguments[0].as_str() {
         "task-spawn" => lp.run_until_complete(spawn(n)),
         "task-spawn-many" => lp.run_until_complete(spawn_many(n)),

@@ -1,9 +1,9 @@
 /*
- * Small fixed workloads for counting instructions: workload CASE N. With N = 0
- * a case does all of it but the N operations, so that a difference is theirs.
+ * Small fixed workloads for counting instructions: workload CASE N. With N = 0 a case does everything except the N
+ * operations, so that the difference is the cost of the operations.
  *
- * What an I/O operation waits for is there before its entry goes to the kernel,
- * so that the number of iterations does not depend on time.
+ * Data for an I/O operation is present before its entry is submitted, so that the number of iterations does not depend
+ * on time.
  */
 #define _GNU_SOURCE
 #include <ringloop.h>
@@ -78,7 +78,7 @@ static void soon_chain(loop_t *loop, size_t n)
     expect(loop_run(loop));
 }
 
-/* The same while a timer waits: the loop has to read the clock. */
+/* A callback that schedules itself while a timer waits: the loop has to read the clock. */
 static void soon_chain_timer(loop_t *loop, size_t n)
 {
     expect(loop_unref(loop, loop_call_later(loop, LOOP_SEC(3600), count, NULL)));
@@ -116,7 +116,7 @@ static void timers_cancel(loop_t *loop, size_t n)
     }
 }
 
-/* Timers that are pushed back in random order. */
+/* Timers that are rescheduled to later times, in random order. */
 static void timers_move(loop_t *loop, size_t n)
 {
     static loop_handle_t handles[1000];
@@ -216,7 +216,7 @@ static void received_part(loop_t *loop, int32_t result, const void *data, uint32
         expect_one(send(ends[0], &byte, 1, 0));
 }
 
-/* One receive gets a byte in each iteration; the next is sent, by send(2), when one has come. */
+/* A multishot receive gets a byte in each iteration; its callback sends the next byte by send(2). */
 static void recv_multi(loop_t *loop, size_t n)
 {
     loop_buffers_t *buffers;
@@ -241,7 +241,7 @@ static void ready(loop_t *loop, int fd, uint32_t events, void *arg)
         left--;
 }
 
-/* A watcher is called, an iteration each, for what is there and is never read. */
+/* A watcher is called in each iteration, for data that is never read. */
 static void watcher(loop_t *loop, size_t n)
 {
     connect_ends();
@@ -261,7 +261,7 @@ static void file_was_read(loop_t *loop, int32_t result, uint32_t flags, void *fd
     }
 }
 
-/* The first byte of the program is read, one read after the other. */
+/* The first byte of the program's file is read, one read after the other. */
 static void file_read(loop_t *loop, size_t n)
 {
     int fd = open(program, O_RDONLY | O_CLOEXEC);
@@ -280,7 +280,7 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         void (*run)(loop_t *loop, size_t n);
-        bool virtual_time; /* for what would sleep until a deadline */
+        bool virtual_time; /* for cases that would sleep until a deadline */
     } cases[] = {
         {"soon-chain", soon_chain, false},
         {"soon-chain-timer", soon_chain_timer, false},

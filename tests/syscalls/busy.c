@@ -47,7 +47,7 @@ int main(void)
     expect(loop_run(loop));
     expect(loop_close(loop));
     printf("%ld calls, the timer after %ld, overdue for %ld\n", calls, calls_before_timer, calls_overdue);
-    /* Two: the one in whose course the time came, and the one that stood before the timer in the ready queue. */
+    /* Two: the call of the iteration in which the deadline passed, and the call before the timer in the ready queue. */
     return calls == CALLS && calls_before_timer > 0 && calls_before_timer < CALLS && calls_overdue <= 2
                ? EXIT_SUCCESS
                : EXIT_FAILURE;

@@ -1,6 +1,6 @@
 /*
- * A loop with one timer, in an hour. Ends by SIGALRM, which kills it without a
- * system call of its own, after the number of seconds that is its argument.
+ * Runs a loop with one timer, due in an hour. SIGALRM kills the program, without a system call of its own, after as
+ * many seconds as the argument states.
  */
 #define _POSIX_C_SOURCE 200809L
 
@@ -27,5 +27,5 @@ int main(int argc, char **argv)
     }
     alarm((unsigned)atoi(argv[1]));
     loop_run(loop);
-    return EXIT_FAILURE; /* not before the hour is over */
+    return EXIT_FAILURE; /* reached only if the run ends */
 }
