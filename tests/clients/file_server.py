@@ -1,4 +1,4 @@
-"""Serves the folder it is given over HTTP/1.1, with connections that stay open: file_server.py FOLDER PORT-FILE."""
+"""Serves a folder over HTTP/1.1, with persistent connections: file_server.py FOLDER PORT-FILE."""
 
 import functools
 import http.server

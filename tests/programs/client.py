@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Clients for the examples that serve, on loopback.
+"""Clients for the examples that are servers, on loopback.
 
-client.py echo PORT COUNT LENGTH   so many connections at once, each sends so many bytes and gets them back
-client.py idle PORT                sends five bytes, and is cut off some time after that
-client.py gone PORT                is cut off at once
+client.py echo PORT COUNT LENGTH   opens COUNT connections at once; each sends LENGTH bytes and gets them back
+client.py idle PORT                sends five bytes, and expects the server to close the connection later
+client.py gone PORT                expects the server to close the connection at once
 """
 import os
 import socket
@@ -34,7 +34,7 @@ def echo(port, length, failures):
             same = receive_all(connection) == data
             sender.join()
             if not same:
-                failures.append("not what was sent came back")
+                failures.append("received data differs from sent data")
     except OSError as error:
         failures.append(error)
 
@@ -55,13 +55,13 @@ def main():
         with connect(port) as connection:
             connection.sendall(b"hello")
             if receive_all(connection) != b"hello":
-                sys.exit("not what was sent came back")
+                sys.exit("received data differs from sent data")
     else:
         with connect(port) as connection:
             try:
                 connection.sendall(b"hello")
                 if receive_all(connection):
-                    sys.exit("something came")
+                    sys.exit("received data")
             except ConnectionResetError:
                 pass
 

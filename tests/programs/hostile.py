@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Clients that wish a server no good, on loopback, until standard input ends.
+"""Hostile clients for a server on loopback, until standard input ends.
 
 hostile.py echo|http PORT
 
-Some send and never read, some reset the connection in the middle, some say half of something and wait, some come and go at once. The line
-"at work" on standard output says that each of them has begun.
+Some clients send and never read, some reset the connection while it is in use, some send half a request and wait, some connect and
+close at once. When all of them have begun, the script prints the line "at work".
 """
 import socket
 import struct
@@ -61,7 +61,7 @@ def come_and_go():
 
 
 def for_ever(act):
-    """Whatever it meets, it goes on: the server may end at any time."""
+    """Repeats `act` despite errors: the server may end at any time."""
     while True:
         try:
             act()
