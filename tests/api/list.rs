@@ -1,4 +1,4 @@
-//! Prints what is public, one item a line, from rustdoc's JSON: `list FILE`.
+//! Prints the public items, one a line, from rustdoc's JSON: `list FILE`.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let file = std::env::args_os().nth(1).ok_or("which file?")?;

@@ -1,15 +1,15 @@
 """Checks the chapters of the book, which are the files that docs/SUMMARY.md names.
 
-For who writes a chapter:
+Rules for writers of chapters:
 
 - A block ```c with a main() is a program. It is compiled with -std=c99 -Wall -Wextra -Wpedantic -Werror and linked. If a block
-  ```console comes next, the lines that begin with "$ " there are run in a folder of their own, where the program is what the
-  first ./NAME says (a line with cc is not run), and must print what stands below them.
-- Any other block ```c is a fragment. What begins in its first column with #, static, struct, enum or typedef stands outside of
-  functions, the rest inside of one that has all of FRAME. A fragment may leave a function or a variable unused.
+  ```console comes next, its lines that begin with "$ " are run in an empty folder, where the program has the name of the first
+  ./NAME (a line with cc is not run). They must print the lines below them.
+- Any other block ```c is a fragment. Lines that begin in the first column with #, static, struct, enum or typedef are put outside
+  of functions, the rest inside a function that sees all of FRAME. A fragment may leave a function or a variable unused.
 - ```rust, and in docs/guide a block without a language, is Rust: see src/guide.rs and src/lib.rs. Any other is not compiled.
-- In ```sh, make's targets and what is named of the repository must exist.
-- Names in all of the text: loop_* and LOOP_* are the header's, S1 to S99 are rules, RINGLOOP_* is a variable that src knows.
+- In ```sh, make's targets and files of the repository must exist.
+- Names in all of the text: loop_* and LOOP_* must be in the header, S1 to S99 must be rules, RINGLOOP_* must be a variable that src reads.
 """
 
 import re
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 WORK = ROOT / "build" / "book-checks"
 FLAGS = "-std=c99 -O1 -Wall -Wextra -Wpedantic -Werror -Iinclude".split()
-# What else a program needs by what it includes: a package of pkg-config, or options.
+# Other needs of a program, by the headers that it includes: a package of pkg-config, or options.
 PACKAGES = {"glib.h": "glib-2.0"}
 OPTIONS = {"ev.h": ["-lev"], "pthread.h": ["-pthread"]}
 
@@ -47,7 +47,7 @@ FRAME_BEFORE = """#define _GNU_SOURCE
 #include <unistd.h>
 #include <linux/io_uring.h>
 """
-# A fragment may use these: a loop, a thing of each kind that it takes, and callbacks of each kind.
+# Declarations for fragments: a loop, one handle or object of each kind, and callbacks of each kind.
 FRAME = """
 extern loop_t *loop, *inner;
 extern loop_handle_t handle, timer, operation;
@@ -106,7 +106,7 @@ class Block:
 
 
 def split(text):
-    """The blocks of code, and the numbered lines outside of them."""
+    """Returns the blocks of code, and the numbered lines outside of them."""
     blocks, prose, block = [], [], None
     for number, line in enumerate(text.splitlines(), 1):
         fence = re.match(r" *```(.*)$", line)
@@ -123,7 +123,7 @@ def split(text):
 
 
 def chapters():
-    """The chapters in the order of the summary, with their titles."""
+    """Returns the chapters in the order of the summary, with their titles."""
     summary = (DOCS / "SUMMARY.md").read_text(encoding="utf-8")
     return [((DOCS / target).resolve(), title) for title, target in re.findall(r"\[([^]]+)\]\(([^)]+)\)", summary)]
 
@@ -141,7 +141,7 @@ def run(command, **more):
 
 
 def needs(text):
-    """What a block needs besides the library: what to compile with, what to link with."""
+    """Returns the compiler and linker arguments that a block needs besides those for the library."""
     compile_with, link_with = [], []
     for header in re.findall(r"#include <([^>]+)>", text):
         if header in PACKAGES:
@@ -153,12 +153,12 @@ def needs(text):
 
 def flags_of(what, package):
     status, output = run(["pkg-config", what, package])
-    # As a system's header: its warnings are not ours.
+    # As a system header, so that the compiler reports no warnings about it.
     return [] if status else re.sub(r"-I", "-isystem ", output).split()
 
 
 def outside(lines):
-    """Splits a fragment into what stands outside of functions and what stands inside."""
+    """Splits a fragment into the lines outside of functions and the lines inside."""
     parts, inside_of_one = ([], []), False
     for number, line in enumerate(lines):
         begins = re.match(r"#|static\b|struct \w+ *\{|enum\b|typedef\b", line)
@@ -172,7 +172,7 @@ def outside(lines):
 
 
 def numbered(parts, block, name):
-    """Lines with directives that tell where they stand in the chapter."""
+    """Returns the lines with #line directives that give their place in the chapter."""
     return "".join(f'#line {block.line + number} "{name}"\n{line}\n' for number, line in parts)
 
 
@@ -302,7 +302,7 @@ def check_names():
             for name in re.findall(r"\bS\d{1,2}\b", line):
                 expect("rules", name, rules, where)
             for name in re.findall(r"\bRINGLOOP_[A-Z_]+\b", line):
-                # What RINGLOOP_WRITE_HEADER and the like are for stands in build.rs and in Makefile.
+                # Makefile and build.rs use the other variables, such as RINGLOOP_WRITE_HEADER.
                 if name not in makefile:
                     expect("variables", name, variables, where)
         for number, line in chapter.prose if chapter.path.name == "errors.md" else ():
@@ -385,7 +385,7 @@ def check_indexes():
         print(f"{folder}: {len(files)} files")
     header = (ROOT / "include/ringloop.h").read_text()
     declared = dict(re.findall(r"\b(loop_[a-z_]+)\(([^()]*)\)", re.sub(r"/\*.*?\*/", "", header, flags=re.S)))
-    # One row is that of all operations.
+    # One row of the chapter is for all operations.
     named = {name for name, parameters in declared.items() if "loop_io_callback_t" in parameters}
     named |= set(re.findall(r"`(loop_[a-z_]+)`", (DOCS / "complexity.md").read_text(encoding="utf-8")))
     for name in sorted(declared.keys() - named):
@@ -418,7 +418,7 @@ class Page(HTMLParser):
 
 def check_pages():
     book = ROOT / "build/book"
-    # print.html has all chapters once more, with links for where those stand.
+    # print.html has all chapters again, with links that are relative to the chapters' own pages.
     pages = {path: Page(path) for path in sorted(book.rglob("*.html")) if path.name not in ("print.html", "404.html")}
     count = 0
     for path, page in pages.items():

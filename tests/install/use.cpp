@@ -1,4 +1,4 @@
-// c-examples/call_soon.c once more, in C++. It says the same.
+// The example c-examples/call_soon.c in C++, with the same output.
 #include <ringloop.h>
 #if __has_include(<ringloop.hpp>)
 #include <ringloop.hpp>
