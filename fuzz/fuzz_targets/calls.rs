@@ -1,4 +1,4 @@
-//! Looks for programs that reach new code, and break a rule there; see `tests/model`.
+//! Searches for programs that reach new code and break a rule; see `tests/model`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
