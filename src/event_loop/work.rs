@@ -15,8 +15,8 @@ use crate::sys::memory::TryArc;
 
 impl Loop {
     /// Runs `work` on another thread, and then `done` on the loop's, with the return value of
-    /// `work`. Posts of `work` to the loop run before `done`. This is for work that blocks or takes
-    /// long. Threads start on demand, up to
+    /// `work`. Posts of `work` to the loop without a delay run before `done`. This is for work that
+    /// blocks or takes long. Threads start on demand, up to
     /// [`Builder::executor_threads`](crate::Builder::executor_threads); work that finds no free
     /// thread waits.
     ///
