@@ -93,7 +93,6 @@ impl Loop {
     /// O(1), whatever the number of pending entries. Allocates nothing. Makes no system call,
     /// except for the last watcher of a descriptor with an armed poll: the kernel releases the file
     /// before this returns (S12).
-    /// this returns (S12).
     #[inline]
     pub fn cancel(&self, handle: Handle) -> Result<()> {
         self.check()?;
