@@ -1,6 +1,6 @@
 /*
- * Shared by the C programs: options, the clocks, random numbers that are the same everywhere, and the line of JSON
- * that each run prints. rust/src/lib.rs and python/loops.py do the same in their languages.
+ * Parts of all C programs: options, the clocks, random numbers that are the same in all programs, and the line of JSON
+ * that each run prints. rust/src/lib.rs and python/loops.py have the same for their languages.
  */
 #ifndef BENCH_H
 #define BENCH_H
@@ -28,7 +28,7 @@
 #define NS_PER_S UINT64_C(1000000000)
 #define AN_HOUR (3600 * NS_PER_S)
 
-/* The number of operations between two iterations of the loop, where the work is not done by callbacks. */
+/* The number of operations between two iterations of the loop, in cases without callbacks. */
 #define BATCH 1000
 
 static inline void bench_fail(const char *what)
@@ -42,7 +42,7 @@ static inline void bench_check(bool kept, const char *what)
     if (!kept) bench_fail(what);
 }
 
-/* For system calls, which say why in errno. */
+/* For system calls, which set errno. */
 static inline int bench_must(int result, const char *what)
 {
     if (result < 0) {
@@ -59,7 +59,7 @@ static inline void bench_pin(int which)
     cpu_set_t one;
     int cpu = -1;
 
-    /* The first call is that of the main thread, before there are others. */
+    /* The main thread calls first, before other threads exist. */
     if (CPU_COUNT(&allowed) == 0) bench_must(sched_getaffinity(0, sizeof allowed, &allowed), "sched_getaffinity");
     bench_check(CPU_COUNT(&allowed) >= 2, "needs two processors");
     for (int left = which; left >= 0; left--) {
@@ -71,7 +71,7 @@ static inline void bench_pin(int which)
     bench_must(sched_setaffinity(0, sizeof one, &one), "sched_setaffinity");
 }
 
-/* ---- options: name=number on the command line, 0 when not there ---- */
+/* ---- options: name=number on the command line, 0 if absent ---- */
 
 static char **bench_options;
 
@@ -123,13 +123,13 @@ static inline uint64_t bench_delay(uint64_t span_ms, bool whole)
     return whole ? (1 + bench_below(span_ms)) * NS_PER_MS : bench_below(span_ms * NS_PER_MS);
 }
 
-/* A timeout that does not come up during the run: one to two minutes. */
+/* A timeout that does not expire during the run: one to two minutes. */
 static inline uint64_t bench_timeout(void)
 {
     return 60 * NS_PER_S + bench_below(60 * NS_PER_S);
 }
 
-/* For libraries that count in milliseconds or microseconds: rounded up, so that no timer is asked for too early. */
+/* Rounds up, for libraries that count in milliseconds or microseconds, so that no deadline is too early. */
 static inline uint64_t bench_round_up(uint64_t ns, uint64_t unit)
 {
     return (ns + unit - 1) / unit;
@@ -154,7 +154,7 @@ static inline uint64_t bench_now(void)
     return bench_clock(CLOCK_MONOTONIC);
 }
 
-/* How often the process gave up the processor to wait. */
+/* The number of voluntary context switches of the process. */
 static inline uint64_t bench_sleeps(void)
 {
     struct rusage usage;
@@ -177,7 +177,7 @@ static inline void bench_stop(void)
     bench_used.sleeps = bench_sleeps() - bench_begin.sleeps;
 }
 
-/* Prints the result; `more` is further JSON members, in the manner of printf: ", \"name\": %d". */
+/* Prints the result. `more` is a printf format of additional JSON members: ", \"name\": %d". */
 static inline void bench_report(uint64_t operations, const char *more, ...)
 {
     va_list arguments;
@@ -190,7 +190,7 @@ static inline void bench_report(uint64_t operations, const char *more, ...)
     printf("}\n");
 }
 
-/* ---- memory: what the process occupies, and what malloc has handed out ---- */
+/* ---- memory: resident memory of the process, and memory allocated by malloc ---- */
 
 struct bench_memory {
     int64_t rss, heap;
@@ -210,7 +210,7 @@ static inline struct bench_memory bench_memory(void)
     return memory;
 }
 
-/* Prints what was added since `before`, for each of `count` things. */
+/* Prints the memory that was added since `before`; `count` is the number of things. */
 static inline void bench_report_memory(uint64_t count, struct bench_memory before)
 {
     struct bench_memory after = bench_memory();
@@ -242,14 +242,14 @@ static inline uint64_t lateness_next_delay(void)
     return delay;
 }
 
-/* The same as a deadline on CLOCK_MONOTONIC. */
+/* The deadline of the next timer on CLOCK_MONOTONIC. */
 static inline uint64_t lateness_next(void)
 {
     lateness_next_delay();
     return bench_lateness.when;
 }
 
-/* To be called first in the callback: whether there are more timers to come. */
+/* Returns whether more timers follow. A callback calls this first. */
 static inline bool lateness_fired(void)
 {
     uint64_t now = bench_now();
@@ -312,7 +312,7 @@ static inline void lateness_report(void)
     bench_report_late(bench_lateness.late, bench_lateness.seen, bench_lateness.early);
 }
 
-/* ---- pauses between posts, in which the loop falls asleep ---- */
+/* ---- pauses between posts, in which the loop goes to sleep ---- */
 
 static inline void bench_pause(void)
 {
@@ -321,7 +321,7 @@ static inline void bench_pause(void)
     nanosleep(&pause, NULL);
 }
 
-/* ---- the case "idle": the driver watches from outside and then ends the process, else the alarm does ---- */
+/* ---- the case "idle": the driver watches the process and then ends it; without a driver, the alarm ends it ---- */
 
 static inline void idle_begin(void)
 {

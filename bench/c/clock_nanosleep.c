@@ -1,6 +1,6 @@
 /*
- * No loop: what the kernel can do. The process sleeps with clock_nanosleep() and a timer slack of 1 ns; with spin_us it
- * sleeps until so long before the deadline, and then looks at the clock.
+ * The limit of the kernel, without a loop. The process sleeps with clock_nanosleep() and a timer slack of 1 ns. With
+ * spin_us, the process wakes so many microseconds before the deadline, and then polls the clock.
  */
 #include "bench.h"
 

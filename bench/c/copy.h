@@ -1,7 +1,7 @@
 /*
- * For the programs of the case "copy": a source of mib=N MiB, which each run writes anew and which is in the page
- * cache then; a destination that is not there; and a comparison of the two, after the measured part. Both are in the
- * current folder, and are removed at the end.
+ * Parts of all programs of the case "copy": a source of mib=N MiB, which each run writes anew and which is then in the
+ * page cache; a destination that does not exist; and a comparison of the two after the measured part. Both files are in
+ * the current folder, and are removed at the end.
  */
 #ifndef COPY_H
 #define COPY_H
@@ -13,10 +13,10 @@
 
 #define COPY_SOURCE "copy-source"
 #define COPY_TARGET "copy-target"
-/* How much is copied at once, and how many such blocks are under way, where the program decides it. */
+/* The size of a block, and the number of blocks in flight, in programs that copy in blocks. */
 #define COPY_BLOCK (128 * 1024)
 #define COPY_DEPTH 32
-/* No run takes longer: the alarm ends what hangs. */
+/* The longest run, in seconds: the alarm ends a program that hangs. */
 #define COPY_PATIENCE 300
 
 static inline uint64_t copy_size(void)
@@ -30,7 +30,7 @@ static inline void copy_remove(void)
     unlink(COPY_TARGET);
 }
 
-/* Bytes that are not zero, so that nothing can be left out, and different in each block. */
+/* Random bytes, different in each block, so that no data can be skipped as zeros. */
 static inline void copy_fill(uint64_t *block)
 {
     for (size_t i = 0; i < COPY_BLOCK / sizeof *block; i++) block[i] = bench_random();
@@ -46,7 +46,7 @@ static inline int copy_new(const char *path)
     return bench_must(open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600), path);
 }
 
-/* A file of that size that is not there yet; its descriptor. */
+/* Writes a new file of copy_size() bytes; returns its descriptor. */
 static inline int copy_write(const char *path)
 {
     int fd = copy_new(path);
@@ -69,12 +69,12 @@ static inline void copy_begin(void)
     atexit(copy_remove);
     alarm(COPY_PATIENCE);
     fd = copy_write(COPY_SOURCE);
-    /* The kernel writes its cache to the disk now, not while others are measured. */
+    /* The kernel writes the file to the disk now, and not during the measured part. */
     bench_must(fsync(fd), "fsync");
     close(fd);
     /*
-     * As much memory as the copy needs, used and free again. That which has been free for long may have to come from the
-     * host of a virtual machine first, and this costs several times what copying does.
+     * Uses and frees as much memory as the copy needs. A virtual machine may have to get memory that has been free for
+     * long from its host first, which costs several times the copy.
      */
     close(copy_write(COPY_TARGET));
     bench_must(unlink(COPY_TARGET), "unlink");
@@ -86,7 +86,7 @@ static inline uint64_t copy_ns(struct timeval time)
     return (uint64_t)time.tv_sec * NS_PER_S + (uint64_t)time.tv_usec * NS_PER_US;
 }
 
-/* Ends the measured part, children included that were waited for; compares both files; reports MiB. */
+/* Ends the measured part, which includes children that were waited for; compares both files; reports MiB. */
 static inline void copy_end(void)
 {
     char *left = bench_array(1, COPY_BLOCK), *right = bench_array(1, COPY_BLOCK);

@@ -1,4 +1,4 @@
-/* The case "copy" with cp, as a child: starting it is measured as well, a millisecond. */
+/* The case "copy" with cp, as a child. The measured part includes the start of the child: a millisecond. */
 #include "copy.h"
 
 #include <spawn.h>

@@ -1,7 +1,7 @@
 /*
- * Shared by the servers of the case "echo". A server listens on a loopback port that the kernel chooses, says which in
- * one line of JSON, sends back what comes, and ends when its last connection has been closed. echo_load.c is the other
- * side; it watches the server's CPU time from there.
+ * Parts of all servers of the case "echo". A server listens on a loopback port that the kernel chooses, prints the port
+ * in one line of JSON, sends back the received data, and ends when its last connection has been closed. echo_load.c is
+ * the client, which also reads the server's CPU time.
  */
 #ifndef ECHO_H
 #define ECHO_H
@@ -14,13 +14,13 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
-/* The most that a server takes from a connection at once: a whole message of 16 KiB. */
+/* The size of a receive: a whole message of 16 KiB. */
 #define ECHO_CHUNK 16384
 #define ECHO_BACKLOG 4096
-/* No run takes longer; a server that is left alone ends itself. */
+/* The longest run, in seconds: the alarm ends a server without a client. */
 #define ECHO_PATIENCE 60
 
-/* For a thousand connections and more. */
+/* Allows a thousand connections and more. */
 static inline void echo_raise_limit(void)
 {
     struct rlimit limit;
@@ -54,7 +54,7 @@ static inline void echo_begin(void)
     alarm(ECHO_PATIENCE);
 }
 
-/* How much was sent, 0 where there was no room; -1: the connection is gone. */
+/* Returns the number of bytes sent, 0 without room in the socket buffer, or -1 if the connection has ended. */
 static inline ssize_t echo_send(int fd, const char *data, size_t length)
 {
     ssize_t sent = send(fd, data, length, MSG_NOSIGNAL);
@@ -62,7 +62,7 @@ static inline ssize_t echo_send(int fd, const char *data, size_t length)
     return sent < 0 && errno == EAGAIN ? 0 : sent;
 }
 
-/* Says where a listening socket listens. */
+/* Prints the port of a listening socket. */
 static inline void echo_ready(int fd)
 {
     struct sockaddr_in address;
@@ -73,7 +73,7 @@ static inline void echo_ready(int fd)
     fflush(stdout);
 }
 
-/* A listening socket; what is accepted has its TCP_NODELAY. `flags`: SOCK_NONBLOCK or 0. */
+/* Makes a listening socket; accepted connections inherit its TCP_NODELAY. `flags`: SOCK_NONBLOCK or 0. */
 static inline int echo_listen(int flags)
 {
     int fd = bench_must(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | flags, 0), "socket");

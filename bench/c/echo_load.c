@@ -1,9 +1,9 @@
 /*
- * The other side of the case "echo", the same for all servers: one thread, epoll, and on each of `connections` one
- * message of `size` bytes on its way to and fro. A message that has come back is compared byte by byte, and the next one
- * is another. After `warm_ms`, what happens within `ms` is counted, and the CPU time of process `pid`, the server, all
- * its threads included, is read at both ends. together=1: on the server's processor, and neither of the two interrupts the
- * other one: each runs until it has nothing left to do, and so the server always finds all that there is.
+ * The client of the case "echo", the same for all servers: one thread, epoll, and on each of `connections` connections
+ * one message of `size` bytes in flight. The client compares each received message byte by byte, and then sends a
+ * different one. After `warm_ms` ms, the client counts requests for `ms` ms. At both ends of this time the client reads
+ * the CPU time of the server, process `pid`, with all its threads. together=1: client and server run on one processor,
+ * and neither interrupts the other. Each runs until it has nothing to do, so the server always finds all messages.
  */
 #include "echo.h"
 
@@ -17,11 +17,11 @@ struct connection {
     bool wants_room;
 };
 
-/* Messages are pieces of this, which begin at different places. */
+/* Messages are parts of this array, from different offsets. */
 #define VARIETY 4096
 static char pattern[ECHO_CHUNK + VARIETY];
 
-/* Latencies: 64 classes for each power of two, so 1.6 % wide; below 64 ns exact. */
+/* Latencies: 64 classes for each power of two, each 1.6 % wide; exact below 64 ns. */
 #define CLASSES (64 * 59)
 static uint64_t seen[CLASSES];
 
@@ -38,7 +38,7 @@ static unsigned class_of(uint64_t ns)
     return shift * 64 + (unsigned)(ns >> shift);
 }
 
-/* The middle of the class in which this part of all latencies lies. */
+/* Returns the middle of the class that holds the quantile part/of of the latencies. */
 static uint64_t quantile(uint64_t part, uint64_t of)
 {
     uint64_t left = requests * part / of;
@@ -126,7 +126,7 @@ static void connect_all(uint16_t port)
     for (uint64_t i = 0; i < connected; i++) send_next(&connections[i], bench_now());
 }
 
-/* How often the threads of the server gave up the processor to wait. */
+/* The number of voluntary context switches of the server. */
 static uint64_t server_sleeps(void)
 {
     char path[64], line[256];
@@ -143,7 +143,7 @@ static uint64_t server_sleeps(void)
     return sleeps;
 }
 
-/* Where both run, and how. */
+/* Sets the processor and the scheduling policy of client and server. */
 static void place(void)
 {
     struct sched_param none = {0};
@@ -153,7 +153,7 @@ static void place(void)
         return;
     }
     bench_pin(0);
-    /* A batch process does not displace the running one when it is woken. */
+    /* A woken SCHED_BATCH process does not preempt the running process. */
     bench_must(sched_setscheduler(0, SCHED_BATCH, &none), "SCHED_BATCH");
     bench_must(sched_setscheduler((pid_t)bench_option("pid"), SCHED_BATCH, &none), "SCHED_BATCH");
 }

@@ -1,9 +1,9 @@
-/* The case "echo" without a library: level-triggered epoll, read, write. What the kernel's readiness interface can do. */
+/* The case "echo" without a library: level-triggered epoll, read, write. The limit of readiness in the kernel. */
 #include "echo.h"
 
 #include <sys/epoll.h>
 
-/* Data that could not be sent at once waits here; a connection has a buffer only then. */
+/* The unsent rest of a message. A connection has a buffer only while data waits. */
 struct connection {
     int fd;
     char *rest;

@@ -1,6 +1,6 @@
 /*
- * No loop: what the kernel can do. A thread blocks in read() on an eventfd, another one writes it. One post at a time:
- * the callback stands in a variable.
+ * The limit of the kernel, without a loop. A thread blocks in read() on an eventfd, and another thread writes the
+ * eventfd. There is one post at a time; its callback is in a variable.
  */
 #include "bench.h"
 
@@ -26,7 +26,7 @@ static void peer_post(struct peer *peer, void (*callback)(void *arg), void *arg)
 {
     peer->callback = callback;
     peer->arg = arg;
-    /* The system call orders this before what the reader does. */
+    /* The system call orders these stores before the loads of the reader. */
     bench_check(eventfd_write(peer->fd, 1) == 0, "cannot write an eventfd");
 }
 

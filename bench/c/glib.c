@@ -1,6 +1,6 @@
 /*
  * The cases with GLib, on a GMainContext of their own. A timer with a deadline in microseconds is a GSource with a
- * ready time; g_timeout_source_new() counts in milliseconds. GLib looks at every source in every iteration.
+ * ready time; g_timeout_source_new() counts in milliseconds. GLib checks every source in every iteration.
  */
 #include "bench.h"
 
@@ -28,14 +28,14 @@ static void attach(GSource *source, GSourceFunc callback, void *data)
     g_source_attach(source, context);
 }
 
-/* The same for a source that nobody keeps. */
+/* Attaches a source and drops the reference to it. */
 static void attach_new(GSource *source, GSourceFunc callback, void *data)
 {
     attach(source, callback, data);
     g_source_unref(source);
 }
 
-/* A source that has nothing but a ready time. */
+/* A source with only a ready time. */
 static GSource *new_timer(uint64_t when, GSourceFunc callback, void *data)
 {
     static GSourceFuncs functions = {.dispatch = dispatch};
@@ -46,7 +46,7 @@ static GSource *new_timer(uint64_t when, GSourceFunc callback, void *data)
     return source;
 }
 
-/* Is called once; the last of all ends the run. */
+/* Runs once for each source; the last call ends the run. */
 static gboolean count(gpointer data)
 {
     if (++*(uint64_t *)data == wanted) g_main_loop_quit(loop);

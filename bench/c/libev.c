@@ -1,6 +1,6 @@
 /*
- * The cases with libev. Watchers live in an array that is allocated once. It has no call_soon: the nearest are an idle
- * watcher, which is called in every iteration, and ev_feed_event(), which is called in this one.
+ * The cases with libev. Watchers are in an array that is allocated once. libev has no call_soon. The nearest are an
+ * idle watcher, which runs in every iteration, and ev_feed_event(), whose callback runs in the current iteration.
  */
 #include "bench.h"
 #include "queue.h"
@@ -11,7 +11,7 @@ static uint64_t wanted, fired;
 
 static struct ev_loop *new_loop(void)
 {
-    /* 128 is EVBACKEND_IOURING, which older headers do not name. */
+    /* 128 is EVBACKEND_IOURING, which older headers lack. */
     struct ev_loop *loop = ev_loop_new(bench_option("uring") ? 128 : EVFLAG_AUTO);
 
     bench_check(loop != NULL, "ev_loop_new");
@@ -46,7 +46,7 @@ static void again(struct ev_loop *loop, ev_idle *idle, int events)
     ev_break(loop, EVBREAK_ALL);
 }
 
-/* starve=1: all within one iteration, so that neither I/O nor timers have a turn. */
+/* starve=1: all callbacks run within one iteration, without I/O and timers. */
 static void again_now(struct ev_loop *loop, ev_idle *idle, int events)
 {
     (void)events;
@@ -149,7 +149,7 @@ static void timers_cancel(void)
     bench_report(batches * BATCH, "");
 }
 
-/* ev_timer_again() restarts with the repeat interval, so a timer that must fire once stops itself. */
+/* ev_timer_again() restarts with the repeat interval, so a one-shot timer stops itself. */
 static void timed_out(struct ev_loop *loop, ev_timer *timer, int events)
 {
     (void)events;
@@ -197,7 +197,7 @@ static void timers_memory(void)
     bench_check(fired == 0, "a timer fired");
 }
 
-/* The delay counts from libev's own now, which is that of the last wakeup unless it is updated. */
+/* The delay counts from libev's cached time, which is that of the last wakeup unless it is updated. */
 static void start_late(struct ev_loop *loop, ev_timer *timer)
 {
     uint64_t delay = lateness_next_delay();

@@ -1,9 +1,9 @@
-/* The case "echo" with libev: an ev_io for each connection, recv and send; it waits for room only when there is none. */
+/* The case "echo" with libev: an ev_io for each connection, recv and send; waits for room only after a partial send. */
 #include "echo.h"
 
 #include <ev.h>
 
-/* Data that could not be sent at once waits in `rest`, which exists only then. */
+/* `rest` has the unsent data, and is NULL if there is none. */
 struct connection {
     ev_io io;
     char *rest;

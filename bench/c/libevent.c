@@ -1,6 +1,6 @@
 /*
- * The cases with libevent. Events live in an array that is allocated once. Timers are started inside callbacks where
- * there are many: there libevent's clock is cached, outside each evtimer_add() reads it.
+ * The cases with libevent. Events are in an array that is allocated once. Callbacks start large numbers of timers:
+ * inside a callback libevent's clock is cached, outside each evtimer_add() reads the clock.
  */
 #include "bench.h"
 #include "queue.h"
@@ -27,7 +27,7 @@ static struct event_base *new_base(void)
     return checked(event_base_new());
 }
 
-/* A base of that configuration, which is freed. */
+/* Makes a base with `config`, and frees `config`. */
 static struct event_base *configured(struct event_config *config)
 {
     struct event_base *base = checked(event_base_new_with_config(config));
@@ -64,7 +64,7 @@ static void add_new(struct event_base *base, struct event *event, uint64_t delay
     add(event, delay);
 }
 
-/* Runs the loop until it is broken or has nothing left, beginning with `callback`. */
+/* Runs the loop, with `callback` first, until a loopbreak or until no event is left. */
 static void run_from(struct event_base *base, event_callback_fn callback, void *arg)
 {
     must(event_base_once(base, -1, EV_TIMEOUT, callback, arg, NULL));
@@ -85,7 +85,7 @@ static void again(evutil_socket_t fd, short events, void *base)
         must(event_base_loopbreak(base));
 }
 
-/* An event that a callback activates runs in the same iteration, unless the number of callbacks an iteration is limited. */
+/* An event that a callback activates runs in the same iteration, unless the callbacks of an iteration are limited. */
 static struct event_base *new_fair_base(void)
 {
     struct event_config *config = event_config_new();
@@ -94,7 +94,7 @@ static struct event_base *new_fair_base(void)
     return configured(config);
 }
 
-/* starve=1: all within one iteration, so that neither I/O nor timers have a turn. */
+/* starve=1: all callbacks run within one iteration, without I/O and timers. */
 static void soon_chain(void)
 {
     struct event_base *base = bench_option("starve") ? new_base() : new_fair_base();
@@ -162,7 +162,7 @@ static void timers(void)
     bench_report(wanted, "");
 }
 
-/* A batch of operations, and the next batch in the next iteration. */
+/* Batches of operations, one in each iteration. */
 struct batches {
     struct event_base *base;
     struct event next, *timers;
@@ -234,7 +234,7 @@ static void move_all(evutil_socket_t fd, short events, void *arg)
     add(&batches->next, 0);
 }
 
-/* All timeouts are equal: libevent keeps such timers in a list of their own if it is told so. */
+/* All timeouts are equal: event_base_init_common_timeout() makes libevent keep such timers in a separate list. */
 static void timers_move(void)
 {
     uint64_t operations = bench_option("n"), connections = bench_option("connections");
@@ -284,7 +284,7 @@ static void late(evutil_socket_t fd, short events, void *timer)
     if (lateness_fired()) start_late(timer);
 }
 
-/* precise=1: the exact clock and timerfd, instead of a coarse clock and milliseconds. */
+/* precise=1: the exact clock and timerfd, not the coarse clock and milliseconds. */
 static struct event_base *new_precise_base(void)
 {
     struct event_config *config = event_config_new();
@@ -379,7 +379,7 @@ static void posted(evutil_socket_t fd, short events, void *arg)
     queue_run(&peer->queue);
 }
 
-/* The base has locks then; in the other cases it has none. */
+/* This base has locks; the base of the other cases has none. */
 static struct peer *peer_new(void)
 {
     struct peer *peer = bench_array(1, sizeof *peer);

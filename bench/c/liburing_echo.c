@@ -1,24 +1,24 @@
 /*
  * The case "echo" with liburing and no loop, as its manual pages suggest: a multishot accept, a multishot recv for each
- * connection with buffers from a ring, a send for each piece that came, and one system call that submits all and waits.
- * A buffer is given back when its piece has been sent. Out of buffers, a connection receives again when one has come
- * back.
+ * connection with buffers from a ring, a send for each received piece, and one system call that submits all entries and
+ * waits. A buffer returns to the ring when its piece has been sent. A connection without buffers receives again when a
+ * buffer has returned.
  */
 #include "echo.h"
 
 #include <liburing.h>
 
 /*
- * A power of two. The kernel hands out 20 pieces or so at a time, and they are sent before it hands out more: 128 buffers
- * are enough for a thousand connections. More of them leave the cache sooner: with messages of 16 KiB, 1,024 cost a tenth
- * more CPU time than 128.
+ * A power of two. The kernel fills about 20 buffers at a time, and the server sends them before the kernel fills more:
+ * 128 buffers are enough for a thousand connections. More buffers leave the cache sooner: with messages of 16 KiB,
+ * 1,024 buffers take a tenth more CPU time than 128.
  */
 #define BUFFERS 256
 #define GROUP 0
 
 enum what { ACCEPT, RECEIVE, SEND };
 
-/* The piece that is being sent; another one that has come meanwhile waits in a list of its connection. */
+/* A received piece. The first of its connection's list is being sent; the others wait. */
 struct piece {
     struct piece *next;
     uint32_t length, sent;
@@ -34,7 +34,7 @@ struct connection {
 static struct io_uring ring;
 static struct io_uring_buf_ring *buffer_ring;
 static char *buffers;
-/* The content of each buffer. */
+/* The piece in each buffer. */
 static struct piece pieces[BUFFERS];
 static struct connection *hungry;
 static uint64_t open_connections;
@@ -58,7 +58,7 @@ static struct io_uring_sqe *next_sqe(void)
     return sqe;
 }
 
-/* The content of user_data: filling an SQE clears it, so this comes last. */
+/* Sets user_data. Preparing an SQE clears user_data, so this call comes last. */
 static void name(struct io_uring_sqe *sqe, void *data, enum what what)
 {
     io_uring_sqe_set_data64(sqe, (uintptr_t)data | what);
@@ -147,7 +147,7 @@ static void on_sent(struct connection *connection, int result)
     if (result > 0) {
         piece->sent += (uint32_t)result;
     } else {
-        /* The connection is gone; its recv ends as well. */
+        /* The connection has ended; its recv ends as well. */
         piece->sent = piece->length;
     }
     if (piece->sent == piece->length) {

@@ -1,7 +1,6 @@
 /*
- * The cases with libuv. Handles live in an array that is allocated once. libuv counts in milliseconds: delays are
- * rounded up. It has no call_soon: the nearest is an idle handle, which is called in every iteration until it is
- * stopped.
+ * The cases with libuv. Handles are in an array that is allocated once. libuv counts in milliseconds: delays are
+ * rounded up. libuv has no call_soon. The nearest is an idle handle, which runs in every iteration until it is stopped.
  */
 #include "bench.h"
 #include "queue.h"
@@ -145,7 +144,7 @@ static void timers_cancel(void)
     bench_report(batches * BATCH, "");
 }
 
-/* uv_timer_again() restarts with the repeat interval, so a timer that must fire once stops itself. */
+/* uv_timer_again() restarts with the repeat interval, so a one-shot timer stops itself. */
 static void timed_out(uv_timer_t *timer)
 {
     fired++;
@@ -300,7 +299,7 @@ static void run_allocated(void *arg)
     call.callback(call.arg);
 }
 
-/* allocate=1: a post is an allocation, as where it carries something. each=1: a send for each post. */
+/* allocate=1: each post is an allocation, as for a post with data. each=1: a send for each post. */
 static void peer_post(struct peer *peer, void (*callback)(void *arg), void *arg)
 {
     if (peer->allocates) {

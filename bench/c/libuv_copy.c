@@ -1,6 +1,6 @@
 /*
- * The case "copy" with libuv, on its four threads: uv_fs_copyfile(), which lets the kernel copy; blocks=1: uv_fs_read()
- * and uv_fs_write(), COPY_DEPTH blocks at once, as a program does that looks at what it copies.
+ * The case "copy" with libuv, on its four threads: uv_fs_copyfile(), which makes the kernel copy. blocks=1:
+ * uv_fs_read() and uv_fs_write(), COPY_DEPTH blocks at once, as a program that reads the data that it copies.
  */
 #include "copy.h"
 
@@ -63,7 +63,7 @@ static void read_next(struct block *block)
     read_rest(block);
 }
 
-/* Takes the result; whether the block is complete. */
+/* Adds the result to the block; returns whether the block is complete. */
 static bool is_complete(uv_fs_t *request)
 {
     struct block *block = request->data;

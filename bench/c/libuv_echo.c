@@ -1,7 +1,7 @@
 /*
  * The case "echo" with libuv: uv_read_start() into one buffer, which all connections share because uv_try_write() sends
- * from it right away; only what did not go out is copied, for uv_write(), and then nothing is read until it is sent.
- * write=1: uv_write() alone, each request with the memory that was read into, as libuv's own examples do.
+ * from it at once. The server copies only the unsent rest, for uv_write(), and reads no more until it is sent. write=1:
+ * only uv_write(), each request with the memory that was read into, as in libuv's examples.
  */
 #include "echo.h"
 
@@ -134,7 +134,7 @@ static void serve(void)
     echo_begin();
     must(uv_loop_init(&loop));
     must(uv_tcp_init(&loop, &listener));
-    /* Sets SO_REUSEADDR by itself. */
+    /* uv_tcp_bind() also sets SO_REUSEADDR. */
     must(uv_tcp_bind(&listener, (struct sockaddr *)&address, 0));
     must(uv_listen((uv_stream_t *)&listener, ECHO_BACKLOG, on_connection));
     must(uv_fileno((uv_handle_t *)&listener, &fd));

@@ -1,7 +1,7 @@
 /*
- * The queue that a program puts beside a loop which other threads can wake but not post to: an array of callbacks under
- * a mutex, which the loop swaps for the one that it has emptied. A post allocates nothing once the arrays have grown,
- * and only the one that finds the queue empty has to wake the loop.
+ * A queue of posts for loops that other threads can wake, but not post to: an array of callbacks under a mutex, which
+ * the loop swaps for the array that it has emptied. A post allocates nothing once the arrays have grown, and only a
+ * post that finds the queue empty has to wake the loop.
  */
 #ifndef QUEUE_H
 #define QUEUE_H
@@ -30,7 +30,7 @@ static inline void queue_init(struct queue *queue)
     *queue = (struct queue){.lock = PTHREAD_MUTEX_INITIALIZER};
 }
 
-/* Adds a call; whether the queue was empty, so that the loop must be woken. Any thread. */
+/* Adds a call, from any thread. Returns whether the queue was empty, so that the caller must wake the loop. */
 static inline bool queue_push(struct queue *queue, void (*callback)(void *arg), void *arg)
 {
     struct calls *posted = &queue->posted;
@@ -48,7 +48,7 @@ static inline bool queue_push(struct queue *queue, void (*callback)(void *arg), 
     return was_empty;
 }
 
-/* Runs what has been posted. The loop's thread, when it has been woken. */
+/* Runs the posted calls. The loop's thread calls this after a wakeup. */
 static inline void queue_run(struct queue *queue)
 {
     struct calls taken;
@@ -62,7 +62,7 @@ static inline void queue_run(struct queue *queue)
     queue->running = taken;
 }
 
-/* For threads.h: what a post calls. */
+/* For threads.h: defines the callback of a post. */
 #define CALLBACK(name) \
     static inline void name##_call(void *arg) { name(arg); }
 

@@ -18,7 +18,7 @@ static loop_handle_t must(loop_handle_t result)
     return result;
 }
 
-/* Takes a result; whether the block is complete. */
+/* Adds the result to the block; returns whether the block is complete. */
 static bool is_complete(struct block *block, int32_t result)
 {
     if (result < 0) bench_fail(loop_strerror(result));

@@ -1,16 +1,16 @@
 /*
- * The case "echo" with ringloop through its C API: one accept that goes on, and on each connection one recv that goes
- * on, with buffers that the kernel picks from a ring. What came is sent from the buffer it came in, which is kept
- * meanwhile; pieces that come while another one is being sent wait in their buffers.
+ * The case "echo" with ringloop through its C API: a multishot accept, and a multishot recv on each connection, with
+ * buffers that the kernel picks from a ring. The server sends each piece from the buffer that it was received in, and
+ * keeps the buffer meanwhile. Pieces that arrive while another is being sent wait in their buffers.
  */
 #include "echo.h"
 
 #include <ringloop.h>
 
-/* As many as in liburing_echo.c, which says why. */
+/* The same number as in liburing_echo.c, which gives the reason. */
 #define BUFFERS 256
 
-/* A piece that came: sent from its buffer, and then the buffer goes back. */
+/* A received piece: sent from its buffer, which is then returned. */
 struct piece {
     struct piece *next;
     struct connection *connection;
@@ -61,7 +61,7 @@ static void send_piece(loop_t *loop, struct piece *piece)
     must(loop_send_all(loop, piece->connection->fd, piece->data, piece->length, MSG_NOSIGNAL, on_sent, piece));
 }
 
-/* A connection that is gone fails here and in its recv, which ends then. */
+/* If the connection has ended, the send fails here, and its recv ends as well. */
 static void on_sent(loop_t *loop, int32_t result, uint32_t flags, void *arg)
 {
     struct piece *piece = arg;

@@ -5,12 +5,12 @@
  *   struct peer                       a loop, and what other threads need to post to it
  *   peer_new()                        makes one for the calling thread
  *   peer_run(peer)                    runs it until it is stopped
- *   peer_stop(peer)                   stops it; from a callback of its own
+ *   peer_stop(peer)                   stops it; from one of its callbacks
  *   peer_post(peer, callback, arg)    posts a callback to it; from any thread
  *   CALLBACK(name)                    defines name_call(), a callback in the library's form that calls name(arg)
  *
- * All is static and in one file, so that the compiler leaves none of these steps between a library and its caller.
- * rust/src/threads.rs and python/loops.py do the same in their languages.
+ * All functions are static and in one file, so that the compiler can inline the steps between a library and its caller.
+ * rust/src/threads.rs and python/loops.py have the same for their languages.
  */
 #ifndef THREADS_H
 #define THREADS_H
@@ -38,17 +38,17 @@ static inline void wait_for_all(void)
 }
 
 /*
- * ---- posts: each thread posts a batch, waits until the loop has run all of it, posts the next ----
+ * ---- posts: each thread posts a batch, waits until the loop has run the batch, and posts the next ----
  *
- * It waits on a semaphore that the callback of the batch's last post raises: the same for all systems, once a batch.
- * The loop stays on the second processor, the posters on the first and the second in turn; else chance would tell
- * whether a wait takes 5 us or 30.
+ * A thread waits once a batch, on a semaphore that the callback of the batch's last post raises: the same for all
+ * systems. The loop stays on the second processor, the posters on the first and the second in turn; otherwise a wait
+ * takes 5 us or 30 us by chance.
  */
 
 #define MOST_POSTERS 64
 
 static struct poster {
-    /* The loop's: how many of its posts have run, and how many will have at the end of the batch. */
+    /* Used only by the loop: the number of posts that have run, and the number at the end of the batch. */
     _Alignas(64) uint64_t ran;
     uint64_t due;
     sem_t batch_ran;
@@ -64,7 +64,7 @@ static inline uint64_t batch_end(uint64_t begin)
     return posts.n - begin < posts.batch ? posts.n : begin + posts.batch;
 }
 
-/* `arg` says who posted this, and which of his posts it is: each has to come once, in his order. */
+/* `arg` holds the poster and the number of the post. Each post must run once, in the order of its poster. */
 static inline void posts_ran(void *arg)
 {
     uint64_t ticket = (uintptr_t)arg;
@@ -146,7 +146,7 @@ static inline void *latency_thread(void *arg)
     bench_pin(0);
     wait_for_all();
     for (uint64_t i = 0; i < latency.wanted; i++) {
-        /* Again where something else kept the loop from running the last one. */
+        /* Pauses again if the loop has not run the last post yet. */
         do bench_pause();
         while (atomic_load_explicit(&latency.seen, memory_order_acquire) < i);
         peer_post(peers[0], latency_ran_call, (void *)(uintptr_t)bench_now());
@@ -174,7 +174,7 @@ static inline void latency_run(void)
     bench_report_late(late, count, 0);
 }
 
-/* ---- token: two loops on two processors, and a post that goes to and fro between them ---- */
+/* ---- token: two loops on two processors post to each other, back and forth ---- */
 
 static struct {
     uint64_t wanted, hops;
@@ -186,7 +186,7 @@ static inline void token_end(void *arg);
 CALLBACK(token_hop)
 CALLBACK(token_end)
 
-/* `arg` is the number of the hop; even ones come to the first loop. */
+/* `arg` is the number of the hop; even hops are for the first loop. */
 static inline void token_hop(void *arg)
 {
     uint64_t hop = (uintptr_t)arg;
@@ -234,7 +234,7 @@ static inline void token_run(void)
     bench_report(token.wanted, "");
 }
 
-/* The cases of a loop: those that its program defines, and these. */
+/* The cases of a loop: those of its program, and those of this file. */
 #define LOOP_CASES                      \
     {"soon-chain", soon_chain},         \
     {"soon-bulk", soon_bulk},           \

@@ -1,39 +1,39 @@
-"""The cases: what each program is asked to do, what is read from its answer, and which system gets less or nothing."""
+"""The cases: the options of each program, the figures from its output, and limits for slow systems."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from .systems import SLACKS
 
-# All ratios are to this one, unless a case says otherwise.
+# The divisor of all ratios, unless a case has another one.
 REFERENCE = "ringloop-c"
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One number of a run: the first one of a case is its main one, which is compared and plotted."""
+    """One number of a run. The first figure of a case is compared and plotted."""
 
     name: str
     title: str
-    value: Callable  # of the run's answer and its options; None where it has none
-    more: bool = False  # is better; less is otherwise
+    value: Callable  # arguments: the run's output and its options; None if absent
+    more: bool = False  # more is better; otherwise less is better
 
 
 @dataclass(frozen=True)
 class Case:
     name: str
     work: str
-    program: str  # what the programs call it
+    program: str  # the case's name in the programs
     figures: tuple
     points: dict  # label: options
     quick: dict
     rounds: int = 99  # at most
-    systems: tuple = ()  # all when empty
+    systems: tuple = ()  # all if empty
     lines: bool = False  # plotted as lines over n
     curve: bool = False  # its first figure is plotted against its second
     reference: str = REFERENCE
-    floor: str = ""  # what the kernel does without a loop: a second ratio is to it
-    apart: str = ""  # its programs are files of their own, whose names end in this: c/SYSTEM_APART.c
+    floor: str = ""  # the system without a loop, for a second ratio
+    apart: str = ""  # ending of the names of programs in separate files: c/SYSTEM_APART.c
 
 
 def _each(name, scale=1.0):
@@ -88,7 +88,7 @@ def _bulks(n):
 
 
 def _posts(each, batches):
-    """Fewer where each post is waited for."""
+    """Fewer posts if a thread waits for each post."""
     points = {}
     for threads in (1, 4):
         for batch in batches:
@@ -99,7 +99,7 @@ def _posts(each, batches):
 
 
 def _echo(numbers, **options):
-    """Server and load on a processor each; with short messages on many connections also on the same one."""
+    """Server and load on one processor each; short messages on many connections also on the same processor."""
     points = {}
     for size, words in ((64, "64 bytes"), (16384, "16 KiB")):
         for n in numbers:
@@ -111,7 +111,7 @@ def _echo(numbers, **options):
 
 
 def _task_case(name, work, what, points, quick):
-    """One of the cases with tasks, which are those of runtimes."""
+    """A case with tasks, for the systems that are runtimes."""
     systems = ("ringloop-async", "ringloop-own", "tokio", "tokio-own", "compio", "compio-main", "monoio")
     return Case(name, work, name, _cost(what), points, quick, systems=systems, reference="ringloop-async", apart="tasks")
 
@@ -387,13 +387,13 @@ CASES = [
 
 @dataclass(frozen=True)
 class Limit:
-    """A limit of some systems: they get `most` of `option`, or are left out where that would show nothing."""
+    """A limit for slow systems: `most` of `option`. With a reason in `left_out`, they are left out instead."""
 
     cases: str
     systems: str
     option: str
     most: int
-    left_out: str = ""  # why
+    left_out: str = ""  # the reason
 
 
 _SEARCH = "each insertion looks through all timers"
@@ -417,7 +417,7 @@ LIMITS = [
 
 
 def options_for(case, system, options):
-    """The options of `system`, those that are less than for the others, or the reason why it is left out."""
+    """Returns the options for `system` and a note of smaller options, or None and the reason for leaving it out."""
     wanted, less = options | system.options, {}
     for limit in LIMITS:
         if case.name not in limit.cases.split() or system.name not in limit.systems.split():

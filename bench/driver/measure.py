@@ -1,4 +1,4 @@
-"""Runs one program once, and reads what it says."""
+"""Runs one program once, and reads its output."""
 
 import json
 import shutil
@@ -9,16 +9,16 @@ from pathlib import Path
 
 from . import setup
 
-# No run of a case takes longer unless something hangs.
+# The longest run of a case, in seconds; a longer run hangs.
 PATIENCE = 600
-# Between the moment an idle loop is ready and the first look at it.
+# Seconds from the time an idle loop is ready to its first measurement.
 SETTLE = 0.4
-# A server has that long to end after its last connection.
+# Seconds that a server has to end after its last connection.
 ENDING = 5
 
 
 class Failed(Exception):
-    """A program that did not do its work; says why."""
+    """A program failed; the message has the reason."""
 
 
 def run(system, case, options):
@@ -33,7 +33,7 @@ def run(system, case, options):
 
 
 def _answer(command, **how):
-    """The answer of a program when it ends."""
+    """Runs a program to its end; returns its output."""
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, **how
@@ -50,7 +50,7 @@ def _command(command, program, options):
 
 
 def _echo(command, options):
-    """The server says its port; the load measures both, and goes; then the server ends by itself."""
+    """The server prints its port; the load measures both and ends; then the server ends by itself."""
     with tempfile.TemporaryFile("w+") as errors:
         server = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True
@@ -78,15 +78,15 @@ def _echo(command, options):
 
 
 def _copy(command):
-    """In a folder of its own, on the disk that holds target/."""
+    """Runs in a new folder, on the disk that holds target/."""
     with tempfile.TemporaryDirectory(dir=setup.BUILD, prefix="copy-") as folder:
         return _answer(command, cwd=folder)
 
 
 def _idle(command, options):
-    """Watches one process through /proc, and another, which does the same, through strace."""
+    """Watches one process through /proc, and another with the same work through strace."""
     seconds = options["seconds"]
-    # Both are ended below; would this be killed, an alarm ends them.
+    # Both processes are ended below. If this process is killed, an alarm ends them.
     command = _command(command, "idle", options | {"seconds": seconds + 60})
     traced, log = None, setup.BUILD / "strace.log"
     if shutil.which("strace"):
@@ -111,7 +111,7 @@ def _idle(command, options):
 
 
 def _start(command):
-    """The process when it is ready; None when it ends before, as strace does where it may not trace."""
+    """Returns the process when it is ready; None if it ends before, as strace does without permission to trace."""
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
     if "ready" in process.stdout.readline():
         return process
@@ -120,7 +120,7 @@ def _start(command):
 
 
 def _usage(pid):
-    """How often the process went to sleep, and the processor time it has used, in nanoseconds."""
+    """Returns the number of voluntary context switches and the CPU time of the process, in nanoseconds."""
     sleeps = cpu = 0
     for task in Path(f"/proc/{pid}/task").iterdir():
         status = (task / "status").read_text(encoding="utf-8")
@@ -131,7 +131,7 @@ def _usage(pid):
 
 
 def _calls(log, begin, end):
-    """The system calls that began between two times."""
+    """Counts the system calls that began between two times."""
     calls = 0
     for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
         _, when, what = line.split(maxsplit=2)

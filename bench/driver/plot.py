@@ -9,10 +9,10 @@ from .report import TITLES, number
 from .systems import SYSTEMS
 
 WIDTH = 860
-LEFT, RIGHT = 190, 130  # of the bars; names to the left, figures to the right
+LEFT, RIGHT = 190, 130  # margins of the bars: names on the left, figures on the right
 ROW = 24
 OURS, EXACT, THEIRS = "#c2410c", "#78350f", "#94a3b8"
-# Of the lines: a system has the same one in every plot.
+# Colours of the lines: a system has the same colour in every plot.
 _PALETTE = "#c2410c #f59e0b #2563eb #16a34a #9333ea #0891b2 #db2777 #65a30d #475569 #7f1d1d".split()
 COLOURS = dict(zip((system.name for system in SYSTEMS if not system.only and not system.extra), _PALETTE))
 STYLE = (
@@ -44,7 +44,7 @@ class Picture:
 
 
 class Scale:
-    """From values to pixels: logarithmic where values lie far apart, with a word that says so."""
+    """Maps values to pixels; logarithmic, with a note in the title, if the values lie far apart."""
 
     def __init__(self, values, start, end):
         low, high = min(values), max(values)
@@ -129,7 +129,7 @@ def _bars(picture, y, figures, label, entries):
 
 
 def _apart(wanted, gap):
-    """Positions near the wanted ones, in the same order, and at least `gap` apart."""
+    """Returns positions near the wanted ones, in the same order, and at least `gap` apart."""
     placed = []
     for y in wanted:
         placed.append(max(y, placed[-1] + gap) if placed else y)
@@ -137,7 +137,7 @@ def _apart(wanted, gap):
 
 
 def _lines(picture, y, figure, title, points):
-    """Log-log: `points` are the numbers of timers and what was found there."""
+    """Draws lines, log-log; `points` has the numbers of timers and their results."""
     left, right, top, bottom = 70, WIDTH - 190, y + 34, y + 374
     series = {}
     for n, entries in points:
@@ -225,7 +225,7 @@ def _curve(picture, y, figures, label, entries):
 
 
 def draw(result):
-    """The whole picture of one case, as text."""
+    """Returns the picture of one case as text."""
     picture, figures = Picture(), result.case.figures
     y = _head(picture, result)
     if result.case.lines:

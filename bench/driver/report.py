@@ -1,4 +1,4 @@
-"""Results: a table for each case, which is shown, kept as results/CASE.md, and read again to draw the plots."""
+"""Results: a table for each case, which is printed, written to results/CASE.md, and read to draw the plots."""
 
 import os
 import platform
@@ -17,8 +17,8 @@ _NAMES = {title: name for name, title in TITLES.items()}
 class Row:
     """One system at one point of a case."""
 
-    found: list  # for each figure of the case: median, least and greatest of the rounds; None where there is none
-    note: str  # what it did less than the others, or why it is left out
+    found: list  # for each figure of the case: median, minimum and maximum of the rounds; None if absent
+    note: str  # options that are smaller than for others, or the reason for leaving it out
 
     @property
     def is_measured(self):
@@ -28,7 +28,7 @@ class Row:
 @dataclass(frozen=True)
 class Result:
     case: Case
-    head: dict  # when, where and how it was measured, in words
+    head: dict  # date, machine and command of the measurement, in words
     points: dict  # label: {name of a system: Row}
 
 
@@ -48,12 +48,12 @@ def _summary(values):
 
 
 def row(case, options, runs, note):
-    """The summary of the runs of one system; `runs` are the answers of its program."""
+    """Summarizes the runs of one system; `runs` has the output of its program."""
     return Row([_summary([figure.value(run, options) for run in runs]) for figure in case.figures], note)
 
 
 def number(value):
-    """Three digits, or more where they are whole."""
+    """Formats three digits, or all digits of the integer part."""
     digits = 0 if float(value).is_integer() else sum(value < limit for limit in (100, 10, 1))
     return f"{value:,.{digits}f}"
 
@@ -74,7 +74,7 @@ def _parse_cell(cell):
 
 
 def _ratio(figure, entries, name, reference):
-    """A ratio of costs, of the first figure: turned round where more is better."""
+    """The ratio of costs of the first figure; inverted if more is better."""
     pair = [entries[one].found[0] if one in entries else None for one in (name, reference)]
     if not all(pair) or not pair[0][0] or not pair[1][0]:
         return ""
@@ -83,7 +83,7 @@ def _ratio(figure, entries, name, reference):
 
 
 def _rows(result):
-    """The cells of the table; the label of a point stands in its first row alone."""
+    """The cells of the table; only the first row of a point has its label."""
     case = result.case
     ratios = {"ratio": case.reference} | ({f"to {TITLES[case.floor]}": case.floor} if case.floor else {})
     yield ["point", "system", *(figure.title for figure in case.figures), *ratios, "note"]
@@ -96,10 +96,10 @@ def _rows(result):
 
 
 def table(result):
-    """The result as Markdown, in columns that are readable as they stand."""
+    """The result as Markdown, in aligned columns."""
     case, rows = result.case, list(_rows(result))
     widths = [max(map(len, column)) for column in zip(*rows)]
-    # Words are to the left, figures to the right.
+    # Words are aligned to the left, figures to the right.
     aligns = [str.ljust if column in (0, 1, len(widths) - 1) else str.rjust for column in range(len(widths))]
     rows.insert(1, ["-" if align is str.ljust else "-:" for align in aligns])
     lines = [f"# {case.name}: {case.work}", "", *(f"- {key}: {value}" for key, value in result.head.items()), ""]
@@ -115,13 +115,13 @@ def write(folder, result):
 
 
 def read(folder, cases):
-    """The tables that are there, each with its case."""
+    """Returns the existing tables, each with its case."""
     paths = {path.stem: path for path in folder.glob("*.md")}
     return [(case, paths[case.name].read_text(encoding="utf-8")) for case in cases if case.name in paths]
 
 
 def parse(case, text):
-    """A table as a result again."""
+    """Converts a table to a result."""
     lines = text.splitlines()
     head = dict(line[2:].split(": ", 1) for line in lines if line.startswith("- "))
     titles, _, *rows = [[cell.strip() for cell in line[1:-1].split("|")] for line in lines if line.startswith("|")]

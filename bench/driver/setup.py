@@ -1,4 +1,4 @@
-"""Installs what the peers need, where it may, and builds every program. What is not to be had leaves its system out."""
+"""Installs the packages of the peers as root, and builds every program. A system without its package is left out."""
 
 import os
 import re
@@ -12,11 +12,11 @@ TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
 BUILD = TARGET / "bench"
 VENV = BUILD / "venv"
 LOAD = BUILD / "c/echo_load"
-# Debian's is built with all optimisations; a Python that somebody built may be slower.
+# Debian builds Python with all optimisations; another build may be slower.
 PYTHON = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else "python3"
 
 CC = ["cc", "-std=gnu11", "-O2", "-g", "-Wall", "-Wextra"]
-# Of Debian's packages: a header, and what pkg-config calls the library.
+# For each Debian package: a header, and the name of the library for pkg-config.
 LIBRARIES = {
     "libuv1-dev": ("uv.h", "libuv"),
     "libev-dev": ("ev.h", ""),
@@ -24,12 +24,12 @@ LIBRARIES = {
     "libglib2.0-dev": ("glib.h", "glib-2.0"),
     "liburing-dev": ("liburing.h", "liburing"),
 }
-# System libraries that a Rust static library needs.
+# The system libraries that a Rust static library needs.
 NATIVE = ["-lgcc_s", "-lpthread", "-lm", "-ldl"]
 
 
 def run(command, log=None, **how):
-    """Whether the command succeeded; its output goes to a file, and is shown after a failure."""
+    """Returns whether the command succeeded. Writes the output to a file, and prints it after a failure."""
     log = log or BUILD / "build.log"
     with open(log, "w", encoding="utf-8") as output:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, **how)
@@ -58,7 +58,7 @@ def _has(package):
 
 
 def _flags(which, package):
-    """The flags of the compiler (--cflags) and the linker (--libs) for a package, which may be none."""
+    """Returns the flags of the compiler (--cflags) or the linker (--libs) for a package, which may be empty."""
     if package == "libev-dev":  # unknown to pkg-config
         return ["-lev"] if which == "--libs" else []
     _, name = LIBRARIES.get(package, ("", ""))
@@ -66,7 +66,7 @@ def _flags(which, package):
 
 
 def install(systems):
-    """Installs Debian packages that are missing; returns those that still are."""
+    """Installs missing Debian packages; returns those that are still missing."""
     wanted = {"pkg-config", "strace"} | {system.package for system in systems if system.package}
     missing = sorted(package for package in wanted if not _has(package))
     if missing and os.geteuid() == 0 and shutil.which("apt-get"):
@@ -89,12 +89,12 @@ def _build_library():
 
 
 def program(system, case):
-    """The name of the program that does the case."""
+    """Returns the name of the program for the case."""
     return f"{system.program}_{case.apart}" if case.apart else system.program
 
 
 def label(system, case):
-    """The name of a system that is left out: one of its programs may build, and another one not."""
+    """Returns the name of a system that is left out. With separate programs, only some of them may not build."""
     return f"{system.name} in {case.name}" if case.apart else system.name
 
 
@@ -113,14 +113,14 @@ def _build_c(system, name):
 
 
 def build_load():
-    """The other side of the case "echo", the same for all systems."""
+    """Builds the client of the case "echo", the same for all systems."""
     if not run([*CC, BENCH / "c/echo_load.c", "-o", LOAD]):
         raise SystemExit("the load of the case echo does not build")
 
 
 def _build_rust(system, name):
     cargo = ["cargo", "build", "--release", "--bin", name, "--target-dir", str(BUILD / "rust")]
-    # A feature, because compio asks for a newer Rust than the others.
+    # compio is a feature, because it needs a newer Rust than the others.
     feature = ["--features", "compio"] if system.program == "bench-compio" else []
     return run(cargo + feature, cwd=BENCH / "rust")
 
@@ -137,7 +137,7 @@ def _build_python(system, _):
 
 
 def build(parts):
-    """Builds what the pairs of a system and a case need; returns a dictionary of what is left out, with the reason."""
+    """Builds the programs for pairs of a system and a case; returns a dictionary of left-out pairs with reasons."""
     (BUILD / "c").mkdir(parents=True, exist_ok=True)
     systems = [system for system, _ in parts]
     missing, left_out, built = install(systems), {}, {}
@@ -172,7 +172,7 @@ def command(system, case):
 
 
 def has_changes():
-    """Whether the tree differs from its commit, in other things than results."""
+    """Returns whether the tree differs from its commit, except for results."""
     others = [":!bench/results", ":!bench/plots"]
     return bool(quietly(["git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no", "--", ".", *others]))
 
@@ -183,7 +183,7 @@ def commit():
 
 
 def versions(parts):
-    """Of what built the programs, and of these pairs of a system and a case, which were built."""
+    """Returns the versions of the compilers, and of the systems in these pairs, which were built."""
     lock = (BENCH / "rust/Cargo.lock").read_text(encoding="utf-8")
     found = {"rustc": quietly(["rustc", "--version"]), "cc": (quietly(["cc", "--version"]) or "").split("\n")[0]}
     for system, case in parts:
@@ -198,5 +198,5 @@ def versions(parts):
             found[name] = quietly(["pkg-config", "--modversion", "liburing"])
         else:
             found[name] = (quietly([*command(system, case), "version"]) or "").split("\n")[0]
-    # Some name themselves.
+    # Some versions begin with the name.
     return [version if (version or "").startswith(name) else f"{name} {version}" for name, version in found.items()]

@@ -1,4 +1,4 @@
-"""The systems that are compared, and how each is started."""
+"""The systems that are compared, with their programs and options."""
 
 from dataclasses import dataclass, field
 
@@ -8,11 +8,11 @@ class System:
     name: str
     title: str
     language: str  # c, rust, python
-    program: str  # the file in c/ or rust/src/, or the argument of loops.py; cases apart add their name to it
-    package: str = ""  # Debian's, that it needs
+    program: str  # the file in c/ or rust/src/, or the argument of loops.py; Case.apart adds an ending
+    package: str = ""  # the Debian package that the program needs
     options: dict = field(default_factory=dict)
-    only: tuple = ()  # the cases it takes part in; all when empty
-    extra: bool = False  # measured only when --systems names it
+    only: tuple = ()  # the cases of the system; all if empty
+    extra: bool = False  # measured only if --systems names it
 
 
 TASKS = ("task-spawn", "task-yield", "task-sleep", "task-channel")

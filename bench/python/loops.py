@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """The cases with asyncio and uvloop: loops.py asyncio|uvloop CASE [NAME=NUMBER]...
 
-What is shared with the other languages is described in c/bench.h. Random numbers are drawn before the measured part,
-since drawing one costs as much here as scheduling a timer elsewhere; in "post-latency" in the pauses.
+c/bench.h describes the parts that all languages share. Random numbers are drawn before the measured part, since drawing
+one costs as much in Python as scheduling a timer in another loop. "post-latency" draws them in the pauses.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import time
 AN_HOUR = 3600
 # The processors that the process may use.
 ALLOWED = sorted(os.sched_getaffinity(0))
-# The number of operations in one iteration of the loop, where the work is not done by callbacks.
+# The number of operations in one iteration of the loop, in cases without callbacks.
 BATCH = 1000
 
 
@@ -55,7 +55,7 @@ class Random:
         return (state * 0x2545F4914F6CDD1D & self.MASK) * limit >> 64
 
     def delay(self, span_ms, whole):
-        """In seconds, as all of these."""
+        """In seconds, as the other methods."""
         return (1 + self.below(span_ms)) / 1e3 if whole else self.below(span_ms * 1_000_000) / 1e9
 
     def timeout(self):
@@ -134,7 +134,7 @@ def soon_bulk(n, again=0):
 
 
 def timers(n, span_ms, whole=0, slack_us=0):
-    """There is no slack to set."""
+    """asyncio has no slack."""
     loop, random = new_loop(), Random()
     count = Count(loop, n)
     delays = [random.delay(span_ms, whole) for _ in range(n)]
@@ -175,7 +175,7 @@ def timers_cancel(n, pending):
 
 
 def timers_move(n, connections, timeout_ms):
-    """Neither has a way to move a timer: it is cancelled and a new one made, as asyncio's own timeouts do."""
+    """Neither loop can move a timer: each move cancels it and makes a new one, as asyncio's timeouts do."""
     loop, random, left, timeout = new_loop(), Random(), batches(n), timeout_ms / 1e3
     count = Count(loop, connections)
     work = iter([random.below(connections) for _ in range(n)])
@@ -243,7 +243,7 @@ def lateness(n):
 
 
 def idle(pending, seconds):
-    """The driver watches from outside and then ends the process, else the alarm does."""
+    """The driver watches the process and then ends it; without a driver, the alarm ends it."""
     loop, random = new_loop(), Random()
     count = Count(loop, 1)
     for _ in range(pending):
@@ -264,7 +264,7 @@ def start(n, open):
         loop.close()
 
 
-# ---- posts from other threads: what these cases do is said in c/threads.h ----
+# ---- posts from other threads: c/threads.h describes these cases ----
 
 
 def pin(which):
@@ -273,7 +273,7 @@ def pin(which):
 
 
 class Poster:
-    """Posts its batches; a lock stands for the semaphore that it waits on."""
+    """Posts its batches, and waits on a lock where the other languages have a semaphore."""
 
     def __init__(self, loop, n, batch, processor, finished):
         self.loop, self.n, self.batch, self.processor, self.finished = loop, n, batch, processor, finished
@@ -339,7 +339,7 @@ def post_latency(n):
         ready.wait()
         for i in range(n):
             time.sleep((200_000 + random.below(800_000)) / 1e9)
-            # Again where something else kept the loop from running the last one.
+            # Pauses again if the loop has not run the last post yet.
             while len(late) < i:
                 time.sleep((200_000 + random.below(800_000)) / 1e9)
             loop.call_soon_threadsafe(called, time.monotonic_ns())

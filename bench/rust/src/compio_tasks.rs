@@ -15,8 +15,8 @@ impl Peer for Compio {
 
     fn run(task: impl Future<Output = u64> + 'static) {
         let runtime = Runtime::new().expect("a runtime");
-        // main=1: not in a task. A task that spawns does not wake the driver, which then is polled
-        // in its slowest way.
+        // main=1: not in a task. A task that spawns does not wake the driver, and compio then polls
+        // the driver in its slowest way.
         if option("main") == 1 {
             runtime.block_on(task);
         } else {

@@ -1,5 +1,5 @@
-//! What the servers of the case "echo" share, as `c/echo.h` for those in C: a server listens on a
-//! loopback port, says which, and ends when its last connection has been closed.
+//! Parts of all servers of the case "echo", as `c/echo.h` for those in C. A server listens on a
+//! loopback port, prints the port, and ends when its last connection has been closed.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -10,14 +10,14 @@ use std::task::{Poll, Waker};
 
 use crate::{check, option, threads};
 
-/// The most that a server takes from a connection at once: a whole message of 16 KiB.
+/// The size of a receive: a whole message of 16 KiB.
 pub const CHUNK: usize = 16384;
 const BACKLOG: libc::c_int = 4096;
-/// No run takes longer; a server that is left alone ends itself.
+/// The longest run, in seconds: the alarm ends a server without a client.
 const PATIENCE: u32 = 60;
 
-/// Keeps the process on the first processor that it may use, lets it have many connections, and
-/// ends it in a minute.
+/// Keeps the process on the first processor that it may use, allows many connections, and sets an
+/// alarm that ends the process in a minute.
 fn prepare() {
     threads::pin(0);
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -31,11 +31,11 @@ fn prepare() {
     unsafe { libc::alarm(PATIENCE) };
 }
 
-/// The beginning of every server: a listening socket, whose port has been printed.
+/// Prepares the process, makes a listening socket and prints its port.
 pub fn listen() -> TcpListener {
     prepare();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a loopback port");
-    // Again, with a backlog of its own.
+    // A second `listen` sets the backlog.
     // SAFETY: no memory is involved.
     check(unsafe { libc::listen(listener.as_raw_fd(), BACKLOG) } == 0, "listen");
     let port = listener.local_addr().expect("an address").port();
@@ -44,7 +44,7 @@ pub fn listen() -> TcpListener {
     listener
 }
 
-/// The connections that are open.
+/// The open connections.
 #[derive(Default)]
 pub struct Open {
     connections: Cell<usize>,
@@ -67,7 +67,7 @@ impl Open {
         }
     }
 
-    /// Waits until the last one has been closed.
+    /// Waits until the last connection has been closed.
     pub async fn none_left(&self) {
         poll_fn(|context| {
             if self.ended.get() {

@@ -1,5 +1,5 @@
-//! What the Rust programs share, as `c/bench.h` for those in C: options, the clocks, random numbers
-//! that are the same everywhere, and the line of JSON that each run prints.
+//! Parts of all Rust programs, as `c/bench.h` for those in C: options, the clocks, random numbers
+//! that are the same in all programs, and the line of JSON that each run prints.
 
 use std::cell::Cell;
 use std::fmt::Display;
@@ -11,8 +11,7 @@ pub mod tasks;
 pub mod threads;
 
 pub const AN_HOUR: Duration = Duration::from_secs(3600);
-/// The number of operations between two iterations of the loop, where the work is not done
-/// by callbacks.
+/// The number of operations between two iterations of the loop, in cases without callbacks.
 pub const BATCH: u64 = 1000;
 
 /// Ends the program with an error unless `kept`.
@@ -23,7 +22,7 @@ pub fn check(kept: bool, what: &str) {
     }
 }
 
-/// The value of `name=number` on the command line; 0 when it is not there.
+/// The value of `name=number` on the command line; 0 if absent.
 pub fn option(name: &str) -> u64 {
     std::env::args()
         .skip(2)
@@ -31,13 +30,13 @@ pub fn option(name: &str) -> u64 {
         .unwrap_or(0)
 }
 
-/// The number of batches that so many operations make.
+/// The number of batches for `operations`.
 pub fn batches(operations: u64) -> u64 {
     check(operations.is_multiple_of(BATCH), "n must be a multiple of 1000");
     operations / BATCH
 }
 
-/// A counter for callbacks, which live as long as the program.
+/// A counter for callbacks, which lives as long as the program.
 pub fn counter() -> &'static Cell<u64> {
     Box::leak(Box::new(Cell::new(0)))
 }
@@ -72,28 +71,28 @@ impl Random {
         }
     }
 
-    /// A timeout that does not come up during the run: one to two minutes.
+    /// A timeout that does not expire during the run: one to two minutes.
     pub fn timeout(&mut self) -> Duration {
         Duration::from_nanos(60_000_000_000 + self.below(60_000_000_000))
     }
 
-    /// An hour and up to a second.
+    /// A delay of an hour and up to a second.
     pub fn far(&mut self) -> Duration {
         AN_HOUR + Duration::from_nanos(self.below(1_000_000_000))
     }
 }
 
 fn clock(clock: libc::clockid_t) -> u64 {
-    // SAFETY: plain data, for which zero is a value.
+    // SAFETY: plain data, for which zero is a valid value.
     let mut now: libc::timespec = unsafe { std::mem::zeroed() };
     // SAFETY: `now` is valid for writing.
     unsafe { libc::clock_gettime(clock, &mut now) };
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// How often the process gave up the processor to wait.
+/// The number of voluntary context switches of the process.
 fn sleeps() -> u64 {
-    // SAFETY: plain data, for which zero is a value.
+    // SAFETY: plain data, for which zero is a valid value.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     // SAFETY: `usage` is valid for writing.
     unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut usage) };
@@ -124,7 +123,7 @@ impl Measure {
     }
 }
 
-/// The resources that were used; prints itself.
+/// The result of a measurement, which prints itself.
 #[derive(Default)]
 pub struct Used {
     sleeps: u64,
@@ -146,7 +145,7 @@ impl Used {
         println!("}}");
     }
 
-    /// Reports how late things were, and how many came too early, as well.
+    /// Reports also the lateness, and the number of early callbacks.
     pub fn report_late(&self, mut late: Vec<u64>, early: u64) {
         late.sort_unstable();
         let (count, at) = (late.len(), |part: usize| late[late.len() * part / 100]);
@@ -161,7 +160,7 @@ impl Used {
         self.report_with(count as u64, &more);
     }
 
-    /// Reports what was added since `before` as well.
+    /// Reports also the memory that was added since `before`.
     pub fn report_memory(&self, operations: u64, before: Memory) {
         let after = Memory::now();
         let (rss, heap) = (after.rss - before.rss, after.heap - before.heap);
@@ -169,7 +168,7 @@ impl Used {
     }
 }
 
-/// Measures once, and `again` times more; the last time counts.
+/// Measures once, and `again` times more. Returns the last measurement.
 pub fn last_of_rounds(mut round: impl FnMut() -> Used) -> Used {
     for _ in 0..option("again") {
         round();
@@ -177,7 +176,7 @@ pub fn last_of_rounds(mut round: impl FnMut() -> Used) -> Used {
     round()
 }
 
-/// The resident memory of the process, and the memory that malloc has returned.
+/// Resident memory of the process, and memory allocated by malloc.
 pub struct Memory {
     rss: i64,
     heap: i64,
@@ -185,7 +184,7 @@ pub struct Memory {
 
 impl Memory {
     pub fn now() -> Memory {
-        // SAFETY: reads malloc's own counters.
+        // SAFETY: reads only malloc's counters.
         let info = unsafe { libc::mallinfo2() };
         // SAFETY: no memory is involved.
         let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
@@ -228,14 +227,14 @@ impl Lateness {
         self.when
     }
 
-    /// The same as a delay from now.
+    /// The delay of the next timer from now.
     pub fn next_delay(&mut self) -> Duration {
         let delay = Duration::from_nanos(50_000 + self.random.below(9_950_000));
         self.when = Instant::now() + delay;
         delay
     }
 
-    /// To be called first in the callback: whether there are more timers to come.
+    /// Returns whether more timers follow. A callback calls this first.
     pub fn fired(&mut self) -> bool {
         let now = Instant::now();
         self.early += u64::from(now < self.when);
@@ -243,7 +242,7 @@ impl Lateness {
         self.late.len() < self.wanted
     }
 
-    /// The same for a timer of the case "dense", which has many at once.
+    /// As `fired`, for a timer of the case "dense", which has many timers at once.
     pub fn fired_at(&mut self, when: Instant) -> bool {
         self.when = when;
         self.fired()
@@ -256,7 +255,8 @@ impl Lateness {
     }
 }
 
-/// The case "idle": the driver watches from outside and then ends the process, else the alarm does.
+/// The case "idle": the driver watches the process and then ends it; without a driver, the alarm
+/// ends it.
 pub fn idle_begin() {
     println!(r#"{{"ready": true}}"#);
     std::io::stdout().flush().expect("standard output is open");
@@ -264,7 +264,7 @@ pub fn idle_begin() {
     unsafe { libc::alarm(option("seconds") as u32) };
 }
 
-/// The cases of a loop that its program defines, which has a function for each.
+/// The cases of a loop that its program defines, with a function for each.
 #[macro_export]
 macro_rules! loop_cases {
     () => {
@@ -282,7 +282,7 @@ macro_rules! loop_cases {
     };
 }
 
-/// Runs the case that the command line names.
+/// Runs the case on the command line.
 pub fn main(cases: &[(&str, fn())], more: &[(&str, fn())]) {
     let name = std::env::args().nth(1).unwrap_or_default();
     match cases.iter().chain(more).find(|(known, _)| *known == name) {

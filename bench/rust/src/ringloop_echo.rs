@@ -1,6 +1,5 @@
 //! The case "echo" with ringloop's tasks: a task for each connection, which reads and writes in
-//! turn, with one buffer. The server in C, `c/ringloop_echo.c`, has callbacks and buffers that all
-//! connections share.
+//! turn, with one buffer. The server in C, `c/ringloop_echo.c`, has callbacks and shared buffers.
 
 use std::rc::Rc;
 

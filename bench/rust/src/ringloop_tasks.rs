@@ -44,7 +44,7 @@ impl Peer for Ringloop {
     }
 }
 
-/// own=1: ringloop's own queue, for one thread.
+/// own=1: ringloop's queue, for one thread.
 struct Own;
 
 impl Channel for Own {

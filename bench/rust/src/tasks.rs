@@ -1,6 +1,6 @@
 //! The cases with tasks: "task-spawn", "task-yield", "task-sleep", "task-channel"; the same for all
-//! systems. What is measured is itself in a task, as a program's work is: the future that a runtime
-//! blocks on is a special case to most.
+//! systems. The measured work is in a task, as in a program: the future that a runtime blocks on is
+//! a special case in most runtimes.
 
 use std::ops::Add;
 use std::pin::Pin;
@@ -11,21 +11,21 @@ use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 
 use crate::{Measure, Random, check, option};
 
-/// A runtime. Its tasks return a number each.
+/// A runtime. Each of its tasks returns a number.
 pub trait Peer: 'static {
     type Handle: Future + 'static;
     type Time: Add<Duration, Output = Self::Time> + Copy + 'static;
-    /// Runs a task, and what it starts, to its end, on a runtime of its own.
+    /// Runs a task, and the tasks that it starts, to the end, on a new runtime.
     fn run(task: impl Future<Output = u64> + 'static);
     fn spawn(task: impl Future<Output = u64> + 'static) -> Self::Handle;
-    /// The result of a task that has been joined.
+    /// The number that a joined task has returned.
     fn number(joined: <Self::Handle as Future>::Output) -> u64;
     fn yield_now() -> impl Future<Output = ()>;
     fn now() -> Self::Time;
     fn sleep_until(when: Self::Time) -> impl Future<Output = ()>;
 }
 
-/// A yield, for runtimes that have none of their own: the task is woken while it runs, once.
+/// A yield, for runtimes without one: the first poll wakes the task.
 #[derive(Default)]
 pub struct Yield(bool);
 
@@ -51,7 +51,7 @@ pub trait Channel: 'static {
     fn receive(receiver: &mut Self::Receiver) -> impl Future<Output = u64>;
 }
 
-/// The one that all systems can use.
+/// A channel that all systems can use.
 pub struct Common;
 
 impl Channel for Common {
@@ -81,7 +81,7 @@ pub fn cases<P: Peer>() -> [(&'static str, fn()); 4] {
     ]
 }
 
-/// The sum of what the tasks return.
+/// The sum of the numbers that the tasks return.
 async fn join_all<P: Peer>(handles: Vec<P::Handle>) -> u64 {
     let mut sum = 0;
     for handle in handles {
@@ -154,7 +154,7 @@ fn sleep<P: Peer>() {
     });
 }
 
-/// Through a channel of the kind `C` to the other task, and back through another one.
+/// Numbers go through a channel of type `C` to the other task, and back through another channel.
 pub fn channel<P: Peer, C: Channel>() {
     let rounds = option("n");
     P::run(async move {

@@ -1,5 +1,5 @@
-//! The cases in which other threads post to a loop: "posts", "post-latency", "token", as
-//! `c/threads.h` has them.
+//! The cases in which other threads post to a loop: "posts", "post-latency", "token", as in
+//! `c/threads.h`.
 
 use std::cell::{Cell, UnsafeCell};
 use std::mem::zeroed;
@@ -10,22 +10,22 @@ use std::time::Duration;
 
 use crate::{Measure, Random, check, clock, option};
 
-/// The handle of a loop for other threads.
+/// The part of a loop for other threads.
 pub trait Remote: Clone + Send + Sync + 'static {
     /// Posts a callback.
     fn post(&self, callback: impl FnOnce() + Send + 'static);
-    /// Stops the loop; from a callback of its own.
+    /// Stops the loop, from one of its callbacks.
     fn stop(&self);
 }
 
 /// A loop.
 pub trait Peer: 'static {
     type Remote: Remote;
-    /// Makes one for the calling thread.
+    /// Makes a loop for the calling thread.
     fn new() -> (Self, Self::Remote)
     where
         Self: Sized;
-    /// Runs it until it is stopped.
+    /// Runs the loop until it is stopped.
     fn run(&mut self);
 }
 
@@ -36,53 +36,53 @@ pub fn cases<P: Peer>() -> [(&'static str, fn()); 3] {
 
 /// Keeps the calling thread on the first or the second processor that the process may use, 0 or 1.
 pub fn pin(which: usize) {
-    // The first call is that of the main thread, before there are others.
+    // The main thread calls first, before other threads exist.
     static ALLOWED: OnceLock<Vec<usize>> = OnceLock::new();
     const SIZE: usize = size_of::<libc::cpu_set_t>();
-    // SAFETY: plain data, for which zero is a value.
+    // SAFETY: plain data, for which zero is a valid value.
     let mut set: libc::cpu_set_t = unsafe { zeroed() };
     let allowed = ALLOWED.get_or_init(|| {
-        // SAFETY: `set` is valid for writing, and is as large as is said.
+        // SAFETY: `set` is valid for writing, and has `SIZE` bytes.
         check(
             unsafe { libc::sched_getaffinity(0, SIZE, &mut set) } == 0,
             "which processors are there?",
         );
-        // SAFETY: the numbers are within the set.
+        // SAFETY: the numbers are less than the size of the set.
         (0..8 * SIZE).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect()
     });
     check(allowed.len() >= 2, "needs two processors");
-    // SAFETY: plain data, for which zero is a value.
+    // SAFETY: plain data, for which zero is a valid value.
     set = unsafe { zeroed() };
-    // SAFETY: the number is within the set.
+    // SAFETY: the number is less than the size of the set.
     unsafe { libc::CPU_SET(allowed[which], &mut set) };
-    // SAFETY: `set` is valid, and is as large as is said.
+    // SAFETY: `set` is valid, and has `SIZE` bytes.
     check(unsafe { libc::sched_setaffinity(0, SIZE, &set) } == 0, "cannot pin a thread");
 }
 
-/// The same semaphore as in C.
+/// The same semaphore as in the C programs.
 struct Semaphore(UnsafeCell<libc::sem_t>);
 
-// SAFETY: it is for several threads.
+// SAFETY: several threads may use a semaphore.
 unsafe impl Sync for Semaphore {}
 
 impl Semaphore {
     const fn new() -> Semaphore {
-        // SAFETY: plain data, which `init` sets.
+        // SAFETY: plain data, which `init` initialises.
         Semaphore(UnsafeCell::new(unsafe { zeroed() }))
     }
 
     fn init(&self) {
-        // SAFETY: it is a static's, so it stays where it is, and nobody uses it yet.
+        // SAFETY: the semaphore is in a static, so it does not move, and it is not in use yet.
         unsafe { libc::sem_init(self.0.get(), 0, 0) };
     }
 
     fn raise(&self) {
-        // SAFETY: it is initialised.
+        // SAFETY: the semaphore is initialised.
         unsafe { libc::sem_post(self.0.get()) };
     }
 
     fn wait(&self) {
-        // SAFETY: it is initialised.
+        // SAFETY: the semaphore is initialised.
         while unsafe { libc::sem_wait(self.0.get()) } != 0 {}
     }
 }
@@ -91,8 +91,7 @@ impl Semaphore {
 
 const MOST_POSTERS: usize = 64;
 
-/// The numbers are the loop's: how many of its posts have run, and how many will have at the end of
-/// the batch.
+/// Only the loop uses the numbers: the posts that have run, and the posts at the end of the batch.
 #[repr(align(64))]
 struct Poster {
     ran: AtomicU64,
@@ -125,8 +124,8 @@ fn batch_end(begin: u64) -> u64 {
     (begin + SIZE.load(Relaxed)).min(N.load(Relaxed))
 }
 
-/// The ticket says who posted this, and which of his posts it is: each has to come once, in his
-/// order.
+/// The ticket holds the poster and the number of the post. Each post must run once, in the order of
+/// its poster.
 fn ran(ticket: u64) {
     let poster = &POSTERS[ticket as usize % MOST_POSTERS];
     let ran = poster.ran.load(Relaxed);
@@ -235,7 +234,7 @@ fn post_latency<P: Peer>() {
                 let mut pause =
                     || thread::sleep(Duration::from_nanos(200_000 + random.below(800_000)));
                 pause();
-                // Again where something else kept the loop from running the last one.
+                // Pauses again if the loop has not run the last post yet.
                 while SEEN.load(Acquire) < i {
                     pause();
                 }
@@ -258,7 +257,7 @@ fn post_latency<P: Peer>() {
 
 static HOPS: AtomicU64 = AtomicU64::new(0);
 
-/// The number of the hop, the loop that it came to, and the other one.
+/// Arguments: the number of the hop, the loop that runs it, and the other loop.
 fn hop<R: Remote>(number: u64, here: &'static R, there: &'static R) {
     check(number == HOPS.load(Relaxed), "a post ran twice or not at all");
     HOPS.store(number + 1, Relaxed);

@@ -40,7 +40,7 @@ impl Peer for Tokio {
     }
 }
 
-/// own=1: tokio's own channel.
+/// own=1: tokio's channel.
 struct Own;
 
 impl Channel for Own {

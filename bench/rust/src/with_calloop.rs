@@ -1,7 +1,7 @@
-//! The cases with calloop. Inserting, cancelling and firing a timer each look through all timers.
+//! The cases with calloop. Inserting, cancelling and firing a timer each search all timers.
 //!
-//! It has no call_soon: the nearest is an idle callback, called at the end of an iteration. One
-//! alone does not keep the loop from sleeping, so the loop is told not to sleep.
+//! calloop has no call_soon. The nearest is an idle callback, which runs at the end of an
+//! iteration. It does not keep the loop from sleeping, so the loop is told not to sleep.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -31,12 +31,12 @@ fn add_timer(
     handle.insert_source(Timer::from_deadline(when), fire).expect("a timer")
 }
 
-/// One iteration, which does not sleep.
+/// Runs one iteration, which does not sleep.
 fn turn(event_loop: &mut EventLoop<'static, ()>) {
     event_loop.dispatch(Duration::ZERO, &mut ()).expect("an iteration");
 }
 
-/// Iterations until so many callbacks ran.
+/// Runs iterations until the wanted number of callbacks has run.
 fn run_until(event_loop: &mut EventLoop<'static, ()>, fired: &Cell<u64>, wanted: u64) {
     while fired.get() < wanted {
         event_loop.dispatch(None, &mut ()).expect("an iteration");
@@ -117,7 +117,7 @@ fn timers_cancel() {
         turn(&mut event_loop);
     }
     let used = measure.stop();
-    // Some of them only, since each look goes through all timers.
+    // Checks only every 1,000th timer, since each check searches all timers.
     tokens
         .iter()
         .step_by(1000)

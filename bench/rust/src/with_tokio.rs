@@ -1,8 +1,8 @@
 //! The cases with tokio's current-thread runtime. Its timers count in milliseconds.
 //!
-//! tokio has futures where the others have callbacks. A call is a task of its own; so is a timer
-//! that fires. A timer that is cancelled or moved is a `Sleep` that was polled once, as `timeout()`
-//! and `select!` do: cheaper than a task.
+//! tokio has futures instead of callbacks. A call is a task, and so is a timer that fires. A timer
+//! that is cancelled or moved is a `Sleep` that was polled once, as in `timeout()` and `select!`,
+//! which is cheaper than a task.
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -18,15 +18,14 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::yield_now;
 use tokio::time::{Duration, Instant, Sleep, sleep_until};
 
-/// Tasks must be `Send`, also where there is one thread; there a load and a store are enough to
-/// count.
+/// The counters are atomic because tasks must be `Send`. One thread counts with a load and a store.
 static FIRED: AtomicU64 = AtomicU64::new(0);
 static STARTED: AtomicU64 = AtomicU64::new(0);
 static LAST: Notify = Notify::const_new();
 
 fn runtime() -> Runtime {
     let mut builder = Builder::new_current_thread();
-    // no_io=1: without epoll, a runtime for timers and tasks alone.
+    // no_io=1: a runtime with only timers and tasks, without epoll.
     if option("no_io") == 1 {
         builder.enable_time()
     } else {
@@ -35,7 +34,7 @@ fn runtime() -> Runtime {
     builder.build().expect("a runtime")
 }
 
-/// Counts the end of a task; the last one wakes the main task.
+/// Counts the end of a task; the last task wakes the main task.
 fn count(wanted: u64) {
     FIRED.store(FIRED.load(Relaxed) + 1, Relaxed);
     if FIRED.load(Relaxed) == wanted {
@@ -261,7 +260,7 @@ fn start() {
 
 // ---- posts from other threads ----
 
-/// A callback is a task of its own.
+/// Each callback is a task.
 struct Tokio(Runtime, Arc<Notify>);
 
 #[derive(Clone)]
