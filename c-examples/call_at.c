@@ -1,6 +1,6 @@
 /*
- * Callbacks run at a time on the loop's own clock, CLOCK_MONOTONIC in
- * nanoseconds. It does not follow the clock on the wall, which can be set back.
+ * Callbacks run at a time on the loop's clock, which is CLOCK_MONOTONIC in
+ * nanoseconds. Setting the time of day does not change this clock.
  */
 #define _POSIX_C_SOURCE 200809L
 
@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-/* A negative result is -errno; loop_last_error() says in a sentence what went wrong. */
+/* A negative result is -errno; loop_last_error() returns a sentence about the error. */
 static void expect(int64_t result)
 {
     if (result < 0) {

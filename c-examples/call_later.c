@@ -1,13 +1,12 @@
 /*
- * Callbacks run when their delay has passed, whatever the order in which they
- * were scheduled.
+ * Callbacks run when their delay has passed, in any order of scheduling.
  */
 #include <ringloop.h>
 
 #include <stdio.h>
 #include <stdlib.h>
 
-/* A negative result is -errno; loop_last_error() says in a sentence what went wrong. */
+/* A negative result is -errno; loop_last_error() returns a sentence about the error. */
 static void expect(int64_t result)
 {
     if (result < 0) {

@@ -1,8 +1,8 @@
 /*
  * Callbacks run in the order in which they were scheduled.
  *
- * A callback gets one pointer. What Python would pass as keyword arguments
- * travels in a struct behind it, which must live until the callback has run.
+ * A callback gets one pointer. Several arguments, such as the keyword arguments
+ * of Python, are in a struct, which must live until the callback has run.
  */
 #include <ringloop.h>
 
@@ -14,7 +14,7 @@ struct arguments {
     const char *word;
 };
 
-/* A negative result is -errno; loop_last_error() says in a sentence what went wrong. */
+/* A negative result is -errno; loop_last_error() returns a sentence about the error. */
 static void expect(int64_t result)
 {
     if (result < 0) {

@@ -1,7 +1,7 @@
 /*
- * Puts files together into one, with up to 32 blocks under way at a time: each
- * is read from where it stands and written to where it belongs, whichever comes
- * first. On a terminal a line shows how far it is.
+ * Concatenates files into one, with up to 32 blocks in flight. Each block is
+ * read from its offset in the input and written at its offset in the output,
+ * in any order of blocks. On a terminal a line shows the progress.
  *
  *     build/examples/cat FILE... OUTPUT
  */
@@ -55,7 +55,7 @@ static void read_block(loop_t *loop, struct block *block)
     expect(loop_read(loop, block->fd, block->data, block->length, block->from, has_read, block));
 }
 
-/* Begins with the next block, or leaves this one idle: the loop ends when all are. */
+/* Starts the next block, or leaves this one idle: the loop ends when all blocks are idle. */
 static void next_block(loop_t *loop, struct block *block)
 {
     while (read_at == file_size) {
@@ -86,7 +86,7 @@ static void has_written(loop_t *loop, int32_t result, uint32_t flags, void *arg)
     if (result == 0) fail("write", EIO);
     done += (uint64_t)result;
     if ((size_t)result < block->length) {
-        /* What a short read or write has left is read again. */
+        /* After a short read or write, the rest of the block is read again. */
         block->length -= (size_t)result;
         block->from += (uint64_t)result;
         block->to += (uint64_t)result;

@@ -1,7 +1,7 @@
 /*
- * A loop for each processor, which pass work round: each gets a piece from its
- * neighbour, does its part and posts it on. Between them there is no lock and
- * no shared data but the piece itself, which is one loop's at a time.
+ * A loop for each processor. Each loop gets a piece of work from its neighbour,
+ * does its part and posts the piece to the next loop. The loops share no lock
+ * and no data except the piece, which belongs to one loop at a time.
  */
 #include <ringloop.h>
 
@@ -27,9 +27,9 @@ struct piece {
 
 static struct core *cores;
 static unsigned count;
-static uint64_t finished; /* the last core's alone */
+static uint64_t finished; /* only the last core uses it */
 
-/* A negative result is -errno; loop_last_error() says in a sentence what went wrong. */
+/* A negative result is -errno; loop_last_error() returns a sentence about the error. */
 static void expect(int64_t result)
 {
     if (result < 0) {
@@ -48,7 +48,7 @@ static void handle(loop_t *loop, void *arg)
         expect(loop_remote_call_soon(core->next, handle, piece, NULL));
         return;
     }
-    /* Each piece ends where it began: at the last core, whose neighbour is the first. */
+    /* Each piece ends at the last core, whose neighbour is the first. */
     free(piece);
     if (++finished == PIECES) {
         for (unsigned i = 0; i < count; i++) expect(loop_remote_stop(cores[i].next));
@@ -59,7 +59,7 @@ static void *run(void *arg)
 {
     struct core *core = arg;
 
-    /* Made by main(), where a failure is easy to report; this thread's from here on. */
+    /* main() made the loop, where a failure is easy to report. The loop now belongs to this thread. */
     expect(loop_adopt(core->loop));
     expect(loop_run_forever(core->loop));
     return NULL;
@@ -90,7 +90,7 @@ int main(void)
     for (unsigned i = 0; i < count; i++) pthread_join(cores[i].thread, NULL);
     for (unsigned i = 0; i < count; i++) {
         loop_remote_release(cores[i].next);
-        /* Its owner has exited: any thread may close it. */
+        /* The owner of the loop has exited: any thread may close the loop. */
         expect(loop_close(cores[i].loop));
         handled += cores[i].handled;
     }

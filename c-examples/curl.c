@@ -1,13 +1,13 @@
 /*
- * libcurl on ringloop, through curl's multi socket interface: downloads all the
- * URLs at once, each to the file that its last part names.
+ * libcurl on ringloop, through curl's multi socket interface: downloads all
+ * URLs concurrently, each to a file with the name of the URL's last part.
  *
  *     curl FOLDER URL...
  *
- * curl says which sockets to watch and when to call it next; we say what a
- * socket is ready for and that the time has come. It calls on_interest() and
- * on_timeout() from inside of curl_multi_socket_action(), hence often from
- * inside of a watcher's own callback, which may then end or change itself.
+ * curl names the sockets to watch and the time of the next call. The program
+ * reports ready sockets and expired timers to curl. curl calls on_interest() and
+ * on_timeout() inside curl_multi_socket_action(), which is often inside the
+ * callback of a watcher. The watcher may then be cancelled or changed.
  */
 #include <ringloop.h>
 
@@ -32,7 +32,7 @@ static void fail(const char *what, const char *why)
     exit(EXIT_FAILURE);
 }
 
-/* A negative result is -errno; loop_last_error() says in a sentence what went wrong. */
+/* A negative result is -errno; loop_last_error() returns a sentence about the error. */
 static void expect(int64_t result)
 {
     if (result < 0) fail("ringloop", loop_last_error());
@@ -43,7 +43,7 @@ static void expect_curl(CURLMcode code)
     if (code != CURLM_OK) fail("libcurl", curl_multi_strerror(code));
 }
 
-/* ---- what curl asks for ---- */
+/* ---- requests of curl ---- */
 
 static void collect(struct client *client)
 {
@@ -52,7 +52,7 @@ static void collect(struct client *client)
 
     while ((message = curl_multi_info_read(client->multi, &left))) {
         CURL *transfer = message->easy_handle;
-        CURLcode result = message->data.result; /* the message is gone with the transfer */
+        CURLcode result = message->data.result; /* the message is freed with the transfer */
         curl_off_t size = 0;
         char *url = NULL;
         FILE *file = NULL;
@@ -97,7 +97,7 @@ static void on_time(loop_t *loop, void *arg)
     collect(client);
 }
 
-/* curl keeps one pointer a socket for us: to the handle of its watcher. */
+/* curl stores one pointer for each socket: to the handle of the watcher. */
 static int on_interest(CURL *transfer, curl_socket_t fd, int what, void *arg, void *socket)
 {
     struct client *client = arg;
@@ -107,7 +107,7 @@ static int on_interest(CURL *transfer, curl_socket_t fd, int what, void *arg, vo
 
     (void)transfer;
     if (what == CURL_POLL_REMOVE) {
-        /* curl may close it now: the kernel releases it first, so that the server sees the end. */
+        /* curl may close the socket now. The kernel has to release it first, so that the server sees the end. */
         expect(loop_forget_fd(client->loop, fd));
         free(watcher);
         return 0;
@@ -122,7 +122,7 @@ static int on_interest(CURL *transfer, curl_socket_t fd, int what, void *arg, vo
     if (what & CURL_POLL_IN) events |= POLLIN;
     if (what & CURL_POLL_OUT) events |= POLLOUT;
     result = loop_watch_update(client->loop, *watcher, events);
-    if (result == -ENOENT) { /* a new one, or one that has ended with an error */
+    if (result == -ENOENT) { /* a new socket, or a watcher that has ended with an error */
         *watcher = loop_watch_fd(client->loop, fd, events, on_ready, client);
         expect(*watcher);
         result = 0;
@@ -131,13 +131,13 @@ static int on_interest(CURL *transfer, curl_socket_t fd, int what, void *arg, vo
     return 0;
 }
 
-/* curl must not be called back from here: with 0 ms on_time() runs in the loop's next iteration. */
+/* This callback must not call curl: with 0 ms, on_time() runs in the loop's next iteration. */
 static int on_timeout(CURLM *multi, long milliseconds, void *arg)
 {
     struct client *client = arg;
 
     (void)multi;
-    loop_cancel(client->loop, client->timer); /* -ENOENT when it has run: that is fine */
+    loop_cancel(client->loop, client->timer); /* -ENOENT if the timer has run: ignored */
     if (milliseconds < 0) return 0;
     client->timer = loop_call_later(client->loop, LOOP_MSEC(milliseconds), on_time, client);
     return client->timer < 0 ? -1 : 0;
@@ -160,7 +160,7 @@ static void download(struct client *client, const char *folder, const char *url)
     curl_easy_setopt(transfer, CURLOPT_PRIVATE, file);
     curl_easy_setopt(transfer, CURLOPT_FAILONERROR, 1L);
     curl_easy_setopt(transfer, CURLOPT_CONNECTTIMEOUT, 10L);
-    expect_curl(curl_multi_add_handle(client->multi, transfer)); /* asks for a timer, which begins it */
+    expect_curl(curl_multi_add_handle(client->multi, transfer)); /* requests a timer, which starts the transfer */
 }
 
 int main(int argc, char **argv)
@@ -177,9 +177,9 @@ int main(int argc, char **argv)
     curl_multi_setopt(client.multi, CURLMOPT_TIMERDATA, &client);
     curl_multi_setopt(client.multi, CURLMOPT_MAX_HOST_CONNECTIONS, 100L);
     for (i = 2; i < argc; i++) download(&client, argv[1], argv[i]);
-    expect(loop_run(client.loop)); /* until curl watches no socket and asks for no timer */
+    expect(loop_run(client.loop)); /* until curl has no socket to watch and no timer */
 
-    /* Closes what is kept alive, and may call on_interest() and on_timeout() for it: the loop goes last. */
+    /* Closes connections that are kept alive, and may call on_interest() and on_timeout(): the loop is closed after. */
     expect_curl(curl_multi_cleanup(client.multi));
     expect(loop_close(client.loop));
     curl_global_cleanup();

@@ -1,12 +1,12 @@
 /*
- * A TCP echo server: one accept that goes on, one receive that goes on for each
- * connection, and buffers that the kernel picks from when data has come. What
- * came is sent back from the buffer that it came in. Who sends and does not read
- * gets no more than MAX_PIECES kept for it, and takes no buffers from the others.
+ * A TCP echo server: a multishot accept, a multishot receive for each connection,
+ * and buffers that the kernel picks when data arrives. Data is sent back from the
+ * buffer that it arrived in. For a client that sends and does not read, the server
+ * keeps at most MAX_PIECES pieces; the client takes no buffers from the others.
  *
  *     build/examples/echo [PORT]      on 127.0.0.1; without a port, any that is free
  *
- * SIGINT and SIGTERM end it.
+ * SIGINT and SIGTERM end the server.
  */
 #define _GNU_SOURCE
 #include <ringloop.h>
@@ -25,11 +25,11 @@
 enum {
     BUFFERS = 256,
     BUFFER_SIZE = 16384,
-    MAX_KEPT = BUFFERS / 2, /* buffers that are being sent from: beyond, what comes is copied out of its buffer */
-    MAX_PIECES = 4          /* with so many pieces to be sent, a connection receives no more for the time being */
+    MAX_KEPT = BUFFERS / 2, /* buffers with data to send; above this limit, received data is copied */
+    MAX_PIECES = 4          /* a connection with so many pieces to send stops receiving until they are sent */
 };
 
-/* Received data that is to be sent: a buffer that is kept, or a copy. */
+/* Received data to send: a buffer that is kept, or a copy. */
 struct piece {
     struct piece *next;
     const void *data;
@@ -39,8 +39,8 @@ struct piece {
 
 struct connection {
     int fd;
-    bool has_ended; /* no more is to be received */
-    loop_handle_t receiving; /* 0 if it is not */
+    bool has_ended; /* the connection receives no more */
+    loop_handle_t receiving; /* 0 while not receiving */
     int pieces;
     struct piece *first, **last; /* the first one is being sent */
 };
@@ -79,7 +79,7 @@ static void close_when_done(struct connection *connection)
 static void received(loop_t *loop, int32_t result, const void *data, uint32_t flags, void *arg);
 static void sent(loop_t *loop, int32_t result, uint32_t flags, void *arg);
 
-/* While the loop is shut down nothing new begins: what is refused then ends the connection. */
+/* A loop that is being shut down refuses new operations, and the connection ends. */
 static bool begins(int64_t handle)
 {
     return handle == -ESHUTDOWN ? false : expect(handle) > 0;
@@ -126,7 +126,7 @@ static void drop_first(struct connection *connection)
     free(piece);
 }
 
-/* One at a time, so that a piece can be dropped when it has gone. */
+/* Sends one piece at a time, so that a piece can be dropped when it has been sent. */
 static void send_first(loop_t *loop, struct connection *connection)
 {
     struct piece *piece = connection->first;
@@ -142,7 +142,7 @@ static void sent(loop_t *loop, int32_t result, uint32_t flags, void *arg)
     (void)flags;
     if (result > 0) bytes += (uint64_t)result;
     drop_first(connection);
-    /* When the peer has gone, the sends that are left fail too, and the receive ends. */
+    /* If the peer has closed the connection, the remaining sends fail too, and the receive ends. */
     if (connection->first) send_first(loop, connection);
     if (!connection->first && !connection->receiving && !connection->has_ended) receive(loop, connection);
     close_when_done(connection);
@@ -155,7 +155,7 @@ static void received(loop_t *loop, int32_t result, const void *data, uint32_t fl
     if (result > 0) {
         add_piece(connection, data, (size_t)result);
         if (connection->pieces == 1) send_first(loop, connection);
-        /* Receiving continues when these have been sent. */
+        /* sent() starts the receive again. */
         if (connection->pieces >= MAX_PIECES) loop_cancel(loop, connection->receiving);
     }
     if (!(flags & LOOP_MORE)) {
@@ -174,7 +174,7 @@ static void accepted(loop_t *loop, int32_t result, uint32_t flags, void *arg)
     (void)flags;
     (void)arg;
     if (result < 0) {
-        /* Out of descriptors: the loop tries again by itself. */
+        /* Without free descriptors, the loop tries again by itself. */
         if (result != -ECANCELED) fprintf(stderr, "echo: accept: %s\n", loop_strerror(result));
         return;
     }
@@ -226,7 +226,7 @@ int main(int argc, char **argv)
     expect(loop_accept_multi(loop, listener, SOCK_CLOEXEC, accepted, NULL));
     expect(loop_run_forever(loop));
 
-    /* Cancels what is pending, and runs until the last final callback has come: each connection closes itself. */
+    /* Cancels pending operations, and runs until their final callbacks have run, which close the connections. */
     expect(loop_shutdown(loop));
     expect(loop_close(loop));
     close(listener);

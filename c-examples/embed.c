@@ -1,10 +1,10 @@
 /*
  * ringloop inside another event loop. The host is a poll(2) loop with a pipe of
- * its own; all that ringloop asks of it is to watch one descriptor, loop_fd().
+ * its own, and only has to watch one descriptor for ringloop, loop_fd().
  * Timers make that descriptor readable too, so the host needs no time limit.
  *
- * A timer of ringloop writes into the host's pipe, the host answers by
- * scheduling a callback, and that callback sets the next timer.
+ * A timer of ringloop writes into the host's pipe. The host then schedules a
+ * callback, which starts the next timer.
  */
 #include <ringloop.h>
 
@@ -23,7 +23,7 @@ struct game {
     bool over;
 };
 
-/* A negative result is -errno; loop_last_error() says in a sentence what went wrong. */
+/* A negative result is -errno; loop_last_error() returns a sentence about the error. */
 static void expect(int64_t result)
 {
     if (result < 0) {
@@ -84,21 +84,21 @@ int main(void)
     expect(loop_new(NULL, &loop));
     expect(loop_call_later(loop, LOOP_MSEC(50), on_timer, &game));
 
-    fds[0].fd = loop_fd(loop); /* owned by the loop: poll it, never read or close it */
+    fds[0].fd = loop_fd(loop); /* owned by the loop: the host polls it, and never reads or closes it */
     expect(fds[0].fd);
     fds[0].events = POLLIN;
     fds[1].fd = ends[0];
     fds[1].events = POLLIN;
 
     while (!game.over) {
-        expect(loop_flush(loop)); /* before sleeping: what was scheduled outside of a run counts too */
+        expect(loop_flush(loop)); /* before sleeping: loop_fd() then covers calls scheduled outside of a run */
         if (poll(fds, 2, -1) < 0) {
             if (errno == EINTR)
                 continue;
             system_error("poll");
         }
         if (fds[0].revents)
-            expect(loop_run_once(loop, 0)); /* 0: never sleeps, the host does that */
+            expect(loop_run_once(loop, 0)); /* 0: does not sleep; the host sleeps */
         if (fds[1].revents)
             on_pipe(ends[0], loop, &game);
     }

@@ -1,7 +1,6 @@
 /*
- * A repeating timer and what one can do with it: it keeps its beat when a
- * callback is late, it can be moved and cancelled, and the loop tells who held
- * it up and counts what it did.
+ * A repeating timer, which keeps its phase when a callback is late, and which
+ * can be moved and cancelled. The loop reports slow callbacks and has metrics.
  */
 #include <ringloop.h>
 
@@ -14,7 +13,7 @@ struct metronome {
     int beats;
 };
 
-/* A negative result is -errno; loop_last_error() says in a sentence what went wrong. */
+/* A negative result is -errno; loop_last_error() returns a sentence about the error. */
 static void expect(int64_t result)
 {
     if (result < 0) {
@@ -23,7 +22,7 @@ static void expect(int64_t result)
     }
 }
 
-/* A callback should not do this: it delays the whole loop. */
+/* Blocks the whole loop, as no callback should. */
 static void hold_up(loop_t *loop, uint64_t duration)
 {
     uint64_t end = loop_time(loop) + duration;
@@ -43,18 +42,18 @@ static void beat(loop_t *loop, void *arg)
         hold_up(loop, LOOP_MSEC(250));
         break;
     case 4:
-        /* Late itself. What it was too late for is skipped and counted, not replayed. */
+        /* This beat is late. The beats that it missed are skipped and counted, not replayed. */
         expect(loop_skipped(loop, metronome->handle, &skipped));
         printf("beat 4: late, skipped so far: %" PRIu64 "\n", skipped);
         break;
     case 5:
-        /* Moves the next beat, and with it the phase of all that follow. */
+        /* Moves the next beat, and the phase of all later beats. */
         expect(loop_when(loop, metronome->handle, &next));
         expect(loop_reschedule(loop, metronome->handle, next + LOOP_MSEC(30)));
         printf("beat 5: moves the next one by 30 ms\n");
         break;
     case 7:
-        /* Nothing is left then, and loop_run() returns. */
+        /* No call is left then, and loop_run() returns. */
         expect(loop_cancel(loop, metronome->handle));
         printf("beat 7: the last one\n");
         break;
@@ -67,7 +66,7 @@ static void beat(loop_t *loop, void *arg)
 static void report_slow(loop_t *loop, uint64_t duration, uint32_t kind, void *address, void *arg)
 {
     (void)loop;
-    (void)address; /* of the callback: a name for it comes from dladdr() or a debugger */
+    (void)address; /* of the callback; dladdr() or a debugger gives the name */
     (void)arg;
     printf("slow: a %s held the loop for %" PRIu64 " ms\n",
            kind == LOOP_KIND_REPEAT ? "repeating timer" : "callback", duration / LOOP_MSEC(1));

@@ -1,13 +1,13 @@
 /*
- * libpq on ringloop, without a thread and without a call that waits: several
- * connections at once, on each a query that takes its time, one that fails, and
- * a hundred in a pipeline.
+ * libpq on ringloop, without threads and blocking calls: several concurrent
+ * connections, each with a slow query, a query that fails, and a pipeline of a
+ * hundred queries.
  *
  *     postgres CONNINFO        as in psql: "host=127.0.0.1 dbname=postgres"
  *
- * libpq waits for one socket at a time, and says after each of its calls for
- * what. It closes that socket itself, in PQfinish() and while it connects, so
- * the loop forgets it before.
+ * libpq waits for one socket at a time. The result of each call of libpq gives
+ * the events to wait for. libpq closes the socket in PQfinish() and while it
+ * connects, so the loop has to forget the socket before.
  */
 #include <ringloop.h>
 
@@ -33,7 +33,7 @@ static void fail(const char *what, const char *why)
     exit(EXIT_FAILURE);
 }
 
-/* A negative result is -errno; loop_last_error() says in a sentence what went wrong. */
+/* A negative result is -errno; loop_last_error() returns a sentence about the error. */
 static void expect(int64_t result)
 {
     if (result < 0) fail("ringloop", loop_last_error());
@@ -76,7 +76,7 @@ static void begin(struct session *session)
     }
 }
 
-/* Whether the last one of the stage has come. A NULL stands after the results of each query. */
+/* Returns whether this is the last result of the stage. A NULL follows the results of each query. */
 static bool take(struct session *session, PGresult *result)
 {
     bool last = false;
@@ -93,7 +93,7 @@ static bool take(struct session *session, PGresult *result)
         printf("session %d: %d answers\n", session->number, session->answers);
         last = true;
         break;
-    default: /* the server's refusal, or the end of the connection */
+    default: /* an error of the server, or the end of the connection */
         if (!result) {
             last = session->stage != PIPELINE;
         } else {
@@ -112,12 +112,12 @@ static void on_ready(loop_t *loop, int fd, uint32_t events, void *arg)
     struct session *session = arg;
     int unsent;
 
-    /* Errors and hang-ups too: reading finds out what they are. */
+    /* Reading also reports errors and hang-ups. */
     if (events & ~(uint32_t)POLLOUT) expect_pq(session, PQconsumeInput(session->connection));
     while (!PQisBusy(session->connection)) {
         if (!take(session, PQgetResult(session->connection))) continue;
         if (session->stage == PIPELINE) {
-            expect(loop_forget_fd(loop, fd)); /* the server sees the end as soon as libpq closes it */
+            expect(loop_forget_fd(loop, fd)); /* so that the server sees the end when libpq closes the socket */
             PQfinish(session->connection);
             return;
         }
@@ -144,7 +144,7 @@ static void on_connecting(loop_t *loop, int fd, uint32_t events, void *arg)
     struct session *session = arg;
 
     (void)events;
-    expect(loop_forget_fd(loop, fd)); /* the next call may close it and go on with another one */
+    expect(loop_forget_fd(loop, fd)); /* PQconnectPoll() may close the socket and continue with another */
     switch (PQconnectPoll(session->connection)) {
     case PGRES_POLLING_READING:
         watch(session, POLLIN, on_connecting);
@@ -155,7 +155,7 @@ static void on_connecting(loop_t *loop, int fd, uint32_t events, void *arg)
     case PGRES_POLLING_OK:
         expect_pq(session, PQsetnonblocking(session->connection, 1) == 0);
         begin(session);
-        watch(session, POLLIN | POLLOUT, on_ready); /* writable at once: that sends the query */
+        watch(session, POLLIN | POLLOUT, on_ready); /* the socket is writable at once, and on_ready() sends the query */
         break;
     default:
         fail("connect", PQerrorMessage(session->connection));
@@ -179,7 +179,7 @@ int main(int argc, char **argv)
         sessions[i].connection = PQconnectStart(argv[1]);
         if (!sessions[i].connection || PQstatus(sessions[i].connection) == CONNECTION_BAD)
             fail("connect", sessions[i].connection ? PQerrorMessage(sessions[i].connection) : "out of memory");
-        watch(&sessions[i], POLLOUT, on_connecting); /* libpq: as if PQconnectPoll() had said WRITING */
+        watch(&sessions[i], POLLOUT, on_connecting); /* as after PGRES_POLLING_WRITING (libpq) */
     }
     expect(loop_run(loop)); /* until nothing is watched */
     fprintf(stderr, "%d ms\n", (int)((loop_time(loop) - start) / LOOP_MSEC(1)));

@@ -1,12 +1,12 @@
 /*
- * A TCP proxy: what comes to a port goes to another address, and back. A pair
- * of connections that has been idle for too long is closed: its timer is moved
- * with everything that passes, which costs no system call.
+ * A TCP proxy between a port and another address. The proxy closes a pair of
+ * connections that has been idle for too long. Each transfer moves the timer of
+ * its pair, which costs no system call.
  *
  *     build/examples/proxy PORT ADDRESS TARGET-PORT [IDLE-MILLISECONDS]
  *
- * on 127.0.0.1; port 0 is any that is free. ADDRESS is an IPv4 address, the idle
- * time 60,000 ms if it is not given. SIGINT and SIGTERM end it.
+ * listens on 127.0.0.1; port 0 is any free port. ADDRESS is an IPv4 address. The
+ * default idle time is 60,000 ms. SIGINT and SIGTERM end the proxy.
  */
 #define _GNU_SOURCE
 #include <ringloop.h>
@@ -20,7 +20,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* One way through a pair: what is read from one side is written to the other. */
+/* One direction of a pair: data from one side is written to the other. */
 struct way {
     struct pair *pair;
     int from, to;
@@ -30,7 +30,7 @@ struct way {
 
 struct pair {
     int client, target;
-    int busy; /* ways that are not at their end */
+    int busy; /* ways that have not ended */
     loop_handle_t connecting, idle;
     struct way there, back;
 };
@@ -56,7 +56,7 @@ static void close_pair(loop_t *loop, struct pair *pair)
     free(pair);
 }
 
-/* The operations that are pending get their final callbacks, and the last of these closes the pair. */
+/* The pending operations get their final callbacks. The last of them closes the pair. */
 static void cancel_pair(loop_t *loop, struct pair *pair)
 {
     loop_cancel(loop, pair->connecting);
@@ -77,7 +77,7 @@ static void way_ends(loop_t *loop, struct way *way, bool at_end_of_stream)
     struct pair *pair = way->pair;
 
     way->operation = 0;
-    /* The other side is told; after an error the other way has nothing to wait for either. */
+    /* The other side sees the end of the stream. After an error, the other way ends too. */
     if (at_end_of_stream)
         shutdown(way->to, SHUT_WR);
     else
@@ -85,7 +85,7 @@ static void way_ends(loop_t *loop, struct way *way, bool at_end_of_stream)
     if (--pair->busy == 0) close_pair(loop, pair);
 }
 
-/* While the loop is being shut down nothing new begins, and a way ends like one that has failed. */
+/* A loop that is being shut down refuses new operations; a way then ends as after an error. */
 static void go_on(loop_t *loop, struct way *way, loop_handle_t operation)
 {
     way->operation = operation;
@@ -161,7 +161,7 @@ static void accepted(loop_t *loop, int32_t result, uint32_t flags, void *arg)
     pair->client = result;
     pair->target = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     pair->idle = loop_call_later(loop, idle_ns, idle_for_too_long, pair);
-    /* Refused without memory, without a descriptor, and while the loop is shut down. */
+    /* Fails without memory, without a free descriptor, and while the loop is being shut down. */
     if (pair->idle > 0)
         pair->connecting = loop_connect(loop, pair->target, (struct sockaddr *)&target, sizeof target, connected, pair);
     if (pair->connecting <= 0) close_pair(loop, pair);

@@ -1,7 +1,7 @@
 /*
  * hiredis on ringloop, through the adapter in ringloop_hiredis.h: thousands of
  * commands in a pipeline, a command that blocks, messages of a channel, and a
- * connection that is given up because its answer does not come.
+ * connection that is closed because no answer arrives in time.
  *
  *     redis PORT
  */
@@ -26,19 +26,19 @@ static void fail(const char *what, const char *why)
     exit(EXIT_FAILURE);
 }
 
-/* A negative result is -errno; loop_last_error() says in a sentence what went wrong. */
+/* A negative result is -errno; loop_last_error() returns a sentence about the error. */
 static void expect(int64_t result)
 {
     if (result < 0) fail("ringloop", loop_last_error());
 }
 
-/* hiredis refuses commands when memory is short, and on a connection that is being closed. */
+/* hiredis refuses commands without memory, and on a connection that is being closed. */
 static void sent(int result)
 {
     if (result != REDIS_OK) fail("hiredis", "a command was refused");
 }
 
-/* A NULL reply means that the connection has ended before the answer came. */
+/* A NULL reply means that the connection has ended before the answer arrived. */
 static const redisReply *answer(const redisAsyncContext *context, const void *reply)
 {
     if (!reply) fail("hiredis", context->errstr);
@@ -46,7 +46,7 @@ static const redisReply *answer(const redisAsyncContext *context, const void *re
     return reply;
 }
 
-/* ---- the one that waits: first for an element of a list, then for messages ---- */
+/* ---- reader: waits for an element of a list, then for messages ---- */
 
 static void on_message(redisAsyncContext *context, void *data, void *arg)
 {
@@ -60,10 +60,10 @@ static void on_message(redisAsyncContext *context, void *data, void *arg)
         int i;
 
         for (i = 1; i <= MESSAGES; i++) sent(redisAsyncCommand(client.writer, NULL, NULL, "PUBLISH news %d", i));
-        redisAsyncDisconnect(client.writer); /* once all it was asked is answered */
+        redisAsyncDisconnect(client.writer); /* when all commands are answered */
     } else if (strcmp(reply->element[0]->str, "message") == 0) {
         printf("message: %s\n", reply->element[2]->str);
-        if (++client.messages == MESSAGES) redisAsyncFree(context); /* at once, from its own callback */
+        if (++client.messages == MESSAGES) redisAsyncFree(context); /* immediately, in its own callback */
     }
 }
 
@@ -77,7 +77,7 @@ static void on_element(redisAsyncContext *context, void *data, void *arg)
     sent(redisAsyncCommand(context, on_message, NULL, "SUBSCRIBE news"));
 }
 
-/* ---- the one that writes ---- */
+/* ---- writer ---- */
 
 static void on_get(redisAsyncContext *context, void *data, void *arg)
 {
@@ -100,7 +100,7 @@ static void write_all(void)
     }
 }
 
-/* ---- the one whose answer does not come ---- */
+/* ---- a connection without an answer ---- */
 
 static void on_nothing(redisAsyncContext *context, void *data, void *arg)
 {
@@ -122,9 +122,9 @@ static void ask_in_vain(void)
 #if HIREDIS_MAJOR >= 1
     struct timeval limit = {0, 300000};
 
-    redisAsyncSetTimeout(client.stuck, limit); /* the adapter keeps the time */
+    redisAsyncSetTimeout(client.stuck, limit); /* the adapter sets the timer */
 #else
-    expect(loop_call_later(client.loop, LOOP_MSEC(300), on_time, client.stuck)); /* hiredis 0 keeps none */
+    expect(loop_call_later(client.loop, LOOP_MSEC(300), on_time, client.stuck)); /* hiredis 0 has no timers */
 #endif
     sent(redisAsyncCommand(client.stuck, on_nothing, NULL, "BLPOP nothing 0"));
 }
@@ -164,7 +164,7 @@ int main(int argc, char **argv)
     client.reader = open_connection(atoi(argv[1]));
     client.stuck = open_connection(atoi(argv[1]));
 
-    sent(redisAsyncCommand(client.reader, on_element, NULL, "BLPOP list 0")); /* kept until it is connected */
+    sent(redisAsyncCommand(client.reader, on_element, NULL, "BLPOP list 0")); /* hiredis keeps it until the connection is open */
     ask_in_vain();
     write_all();
     expect(loop_run(client.loop)); /* until no connection is open */

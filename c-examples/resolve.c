@@ -1,15 +1,15 @@
 /*
- * c-ares on ringloop: looks up names, all at once, their IPv4 and IPv6
- * addresses, with time limits that timers of the loop keep.
+ * c-ares on ringloop: looks up the IPv4 and IPv6 addresses of names
+ * concurrently, with time limits that timers of the loop keep.
  *
  *     resolve SERVER[:PORT] NAME...
  *
- * c-ares says which sockets it waits for, and how long; we tell it what is
- * ready. One timer for all of its time limits.
+ * c-ares names the sockets that it waits for, and the time limit. The program
+ * reports ready sockets to c-ares. One timer serves all time limits of c-ares.
  */
 #include <ringloop.h>
 
-#include <sys/select.h> /* ares.h takes it for granted */
+#include <sys/select.h> /* ares.h needs it and does not include it */
 
 #include <ares.h>
 #include <arpa/inet.h>
@@ -32,7 +32,7 @@ static void fail(const char *what, const char *why)
     exit(EXIT_FAILURE);
 }
 
-/* A negative result is -errno; loop_last_error() says in a sentence what went wrong. */
+/* A negative result is -errno; loop_last_error() returns a sentence about the error. */
 static void expect(int64_t result)
 {
     if (result < 0) fail("ringloop", loop_last_error());
@@ -43,17 +43,17 @@ static void expect_ares(int status)
     if (status != ARES_SUCCESS) fail("c-ares", ares_strerror(status));
 }
 
-/* ---- what c-ares asks for ---- */
+/* ---- requests of c-ares ---- */
 
 static void on_time(loop_t *loop, void *arg);
 
-/* After everything that may have changed how long c-ares waits: a query begun, an answer, a time limit. */
+/* Called after each event that may change the time limit of c-ares: a new query, an answer, a timeout. */
 static void set_timer(struct resolver *resolver)
 {
     struct timeval buffer, *left = ares_timeout(resolver->channel, NULL, &buffer);
     uint64_t delay;
 
-    loop_cancel(resolver->loop, resolver->timer); /* -ENOENT when it has run: that is fine */
+    loop_cancel(resolver->loop, resolver->timer); /* -ENOENT if the timer has run: ignored */
     if (!left) return;
     delay = LOOP_SEC(left->tv_sec) + LOOP_USEC(left->tv_usec);
     resolver->timer = loop_call_later(resolver->loop, delay, on_time, resolver);
@@ -74,16 +74,16 @@ static void on_ready(loop_t *loop, int fd, uint32_t events, void *arg)
     struct resolver *resolver = arg;
 
     (void)loop;
-    /* Errors and hang-ups too: reading finds out what they are. */
+    /* Reading also reports errors and hang-ups. */
     ares_process_fd(resolver->channel, events & ~(uint32_t)POLLOUT ? fd : ARES_SOCKET_BAD,
                     events & POLLOUT ? fd : ARES_SOCKET_BAD);
     set_timer(resolver);
 }
 
 /*
- * c-ares calls this from inside of ares_process_fd() and others. It says little: when it opens a socket, when it has
- * something to write on it, and with neither when it closes it right after. The kernel releases it in each case, which
- * ends the watcher as well.
+ * c-ares calls this function inside ares_process_fd() and others: when it opens a socket, when it has data to write, and
+ * with neither direction right before it closes the socket. In each case the kernel releases the socket, and the watcher
+ * ends.
  */
 static void on_socket(void *arg, ares_socket_t fd, int readable, int writable)
 {
@@ -141,9 +141,9 @@ int main(int argc, char **argv)
     hints.ai_family = AF_UNSPEC;
     for (i = 2; i < argc; i++) ares_getaddrinfo(resolver.channel, argv[i], NULL, &hints, on_answer, argv[i]);
     set_timer(&resolver);
-    expect(loop_run(resolver.loop)); /* until c-ares has no socket open and waits for no time limit */
+    expect(loop_run(resolver.loop)); /* until c-ares has no open socket and no time limit */
 
-    ares_destroy(resolver.channel); /* would close its sockets, through on_socket(): the loop goes last */
+    ares_destroy(resolver.channel); /* may close sockets, through on_socket(): the loop is closed after */
     ares_library_cleanup();
     expect(loop_close(resolver.loop));
     return EXIT_SUCCESS;

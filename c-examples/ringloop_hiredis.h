@@ -3,9 +3,9 @@
  * the manner of hiredis/adapters/. Attach a connection right after
  * redisAsyncConnect(), before its callbacks are set.
  *
- * One watcher a connection, which lives as long as that does, and so keeps
- * loop_run() going. hiredis frees the connection from inside of its own calls:
- * the watcher's handle, which never dangles, tells whether it is still there.
+ * Each connection has one watcher, which lives as long as the connection and
+ * keeps loop_run() from returning. hiredis may free the connection inside its
+ * calls. The watcher's handle never dangles, and shows if the connection exists.
  */
 #ifndef RINGLOOP_HIREDIS_H
 #define RINGLOOP_HIREDIS_H
@@ -30,13 +30,13 @@ static void ringloop_hiredis_ready(loop_t *loop, int fd, uint32_t events, void *
     loop_handle_t watcher = adapter->watcher;
 
     (void)fd;
-    /* Errors and hang-ups too: reading finds out what they are. */
+    /* Reading also reports errors and hang-ups. */
     if (events & ~(uint32_t)POLLOUT) redisAsyncHandleRead(adapter->context);
-    /* That may have freed the connection and the adapter. */
+    /* redisAsyncHandleRead() may have freed the connection and the adapter. */
     if (events & POLLOUT && loop_is_pending(loop, watcher)) redisAsyncHandleWrite(adapter->context);
 }
 
-/* Changes what a watcher waits for: no memory is asked for, so that it does not fail. */
+/* Changes the events of the watcher. The call needs no memory, so it does not fail. */
 static void ringloop_hiredis_want(struct ringloop_hiredis *adapter, uint32_t events)
 {
     if (events == adapter->events) return;
@@ -72,13 +72,13 @@ static void ringloop_hiredis_del_write(void *arg)
     ringloop_hiredis_want(adapter, adapter->events & ~(uint32_t)POLLOUT);
 }
 
-/* hiredis closes the socket right after this: the kernel releases it first, so that the server sees the end. */
+/* hiredis closes the socket right after. The kernel has to release it first, so that the server sees the end. */
 static void ringloop_hiredis_cleanup(void *arg)
 {
     struct ringloop_hiredis *adapter = arg;
 
     loop_forget_fd(adapter->loop, adapter->context->c.fd);
-    loop_cancel(adapter->loop, adapter->timer); /* -ENOENT when there is none */
+    loop_cancel(adapter->loop, adapter->timer); /* -ENOENT without a timer */
     free(adapter);
 }
 
@@ -102,7 +102,7 @@ static void ringloop_hiredis_timer(void *arg, struct timeval delay)
 }
 #endif
 
-/* REDIS_ERR when it is attached already, when memory or a watcher cannot be had: see loop_last_error(). */
+/* Returns REDIS_ERR if the connection is already attached, or without memory or a watcher: see loop_last_error(). */
 static int ringloop_hiredis_attach(loop_t *loop, redisAsyncContext *context)
 {
     struct ringloop_hiredis *adapter;

@@ -1,6 +1,6 @@
-# How the examples in C are built: build/examples/NAME.
+# Builds the examples in C: build/examples/NAME.
 
-# Clients of servers, and the libraries they need: those are built whose library is installed.
+# Clients of servers. A client is built only if its library is installed.
 CLIENTS := curl redis postgres resolve
 PACKAGE_curl := libcurl
 PACKAGE_redis := hiredis

@@ -1,7 +1,7 @@
 /*
- * Children and what they write: each has its output read through a pipe, and is
- * waited for by the loop. A child is over when it has ended and its pipe is
- * empty, whichever comes first.
+ * Child processes. The loop reads the output of each child through a pipe, and
+ * waits for the child. A child is complete when it has ended and its pipe is
+ * empty, in either order.
  */
 #define _DEFAULT_SOURCE
 #include <ringloop.h>
@@ -33,7 +33,7 @@ static struct child children[] = {
 
 enum { CHILDREN = sizeof children / sizeof children[0] };
 
-/* A negative result is -errno; loop_last_error() says in a sentence what went wrong. */
+/* A negative result is -errno; loop_last_error() returns a sentence about the error. */
 static void expect(int64_t result)
 {
     if (result < 0) {
@@ -99,7 +99,7 @@ int main(void)
 
     expect(loop_new(NULL, &loop));
     for (i = 0; i < CHILDREN; i++) spawn(loop, &children[i]);
-    /* It returns when all have ended and all has been read. */
+    /* Returns when all children have ended and all output has been read. */
     expect(loop_run(loop));
     expect(loop_close(loop));
 

@@ -1,7 +1,7 @@
 /*
- * Worker threads post to a loop: progress while they work, a result when they
- * are done. Each post carries memory of its own, which the release hook frees,
- * whether the post ran or the loop was closed first.
+ * Worker threads post their progress and their result to a loop. Each post has
+ * memory of its own, which the release hook frees, whether the post ran or the
+ * loop was closed first.
  */
 #include <ringloop.h>
 
@@ -29,7 +29,7 @@ static struct {
     loop_handle_t ticker;
 } state;
 
-/* A negative result is -errno; loop_last_error() says in a sentence what went wrong. */
+/* A negative result is -errno; loop_last_error() returns a sentence about the error. */
 static void expect(int64_t result)
 {
     if (result < 0) {
@@ -72,7 +72,7 @@ static void post(const struct worker *worker, loop_callback_t callback, unsigned
     if (!note) abort();
     note->percent = percent;
     note->primes = primes;
-    /* A refused argument stays ours: the loop may have been closed by now. */
+    /* A post fails if the loop has been closed; the memory then still belongs to this thread. */
     if (loop_remote_call_soon(worker->remote, callback, note, free) < 0) free(note);
 }
 

@@ -1,4 +1,4 @@
-//! Timers at points in time: the loop's clock is CLOCK_MONOTONIC, not the clock on the wall.
+//! Timers at points in time. The loop's clock is CLOCK_MONOTONIC, not the time of day.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

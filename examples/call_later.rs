@@ -1,5 +1,5 @@
-//! Timers run in the order of their deadlines, whatever the order of scheduling; a call without
-//! delay runs first.
+//! Timers run in the order of their deadlines, in any order of scheduling. A call without a delay
+//! runs first.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Two callbacks run in the order in which they were scheduled, with what they were given.
+//! Two callbacks run in the order in which they were scheduled, with their arguments.
 
 use std::time::Duration;
 

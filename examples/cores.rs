@@ -1,6 +1,6 @@
-//! A loop for each processor, which pass work round: each gets a piece from its neighbour, does its
-//! part and posts it on. Between them there is no lock and no shared data but the piece itself,
-//! which is one loop's at a time.
+//! A loop for each processor. Each loop gets a piece of work from its neighbour, does its part and
+//! posts the piece to the next loop. The loops share no lock and no data except the piece, which
+//! belongs to one loop at a time.
 
 use std::cell::{Cell, OnceCell};
 use std::error::Error;
@@ -11,7 +11,7 @@ use ringloop::{DetachedLoop, Loop, Remote};
 const PIECES: u64 = 8;
 const ROUNDS: u64 = 1000;
 
-/// The data of the loop of one processor: the loops of all, and the number of pieces that it has handled.
+/// The data of one processor's loop: the remotes of all loops, and the number of handled pieces.
 struct Core {
     number: usize,
     all: Vec<Remote>,
@@ -21,7 +21,7 @@ struct Core {
 
 thread_local!(static CORE: OnceCell<Core> = const { OnceCell::new() });
 
-/// Calls `f` with the core whose thread this is.
+/// Calls `f` with the core of this thread.
 fn with_core<R>(f: impl FnOnce(&Core) -> R) -> R {
     CORE.with(|core| f(core.get().expect("every loop's thread has one")))
 }
@@ -52,7 +52,8 @@ fn run(detached: DetachedLoop, number: usize, all: Vec<Remote>) -> Result<u64, r
 
 fn main() -> Result<(), Box<dyn Error>> {
     let count = thread::available_parallelism()?.get().max(2);
-    // Made here, where a failure is easy to report; each belongs to its thread from there on.
+    // The main thread makes the loops, where a failure is easy to report. Each loop then belongs to
+    // its own thread.
     let loops =
         (0..count).map(|_| Loop::builder().build_detached()).collect::<Result<Vec<_>, _>>()?;
     let all: Vec<_> = loops.iter().map(DetachedLoop::remote).collect();

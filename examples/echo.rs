@@ -1,8 +1,8 @@
-//! A TCP echo server of tasks: one accepts, and one for each connection sends back what comes.
+//! A TCP echo server. One task accepts; a task for each connection sends back the received data.
 //!
 //!     cargo run --release --example echo [PORT]      on 127.0.0.1; without a port, any that is free
 //!
-//! SIGINT and SIGTERM end it.
+//! SIGINT and SIGTERM end the server.
 
 use std::cell::Cell;
 use std::net::Ipv4Addr;

@@ -1,8 +1,8 @@
-//! An HTTP server of tasks, with hyper: greets, and sends back what is posted.
+//! An HTTP server of tasks, with hyper. It answers `/`, and sends back data posted to `/echo`.
 //!
 //!     cargo run --release --features hyper --example http [PORT]      on 127.0.0.1; without a port, any that is free
 //!
-//! SIGINT and SIGTERM end it: what is being served is finished, for two seconds at most.
+//! SIGINT and SIGTERM end the server, which first finishes current requests, for at most 2 s.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -23,7 +23,7 @@ use ringloop::net::{TcpListener, TcpStream};
 use ringloop::signal::signal;
 use ringloop::{Loop, task};
 
-/// How long connections may take to end.
+/// The time that connections have to end.
 const GRACE: Duration = Duration::from_secs(2);
 
 async fn answer(
@@ -43,7 +43,7 @@ async fn answer(
     Ok(response)
 }
 
-/// Serves a connection until it ends; when `ending` comes, until what is being answered has been.
+/// Serves a connection until it ends; after `ending`, until the current request is answered.
 async fn serve(
     stream: TcpStream,
     requests: Rc<Cell<u64>>,
@@ -72,8 +72,7 @@ async fn run(port: u16) -> ringloop::Result<()> {
     println!("listening on {}", listener.local_addr()?);
 
     let requests = Rc::new(Cell::new(0));
-    // Dropping the first sender tells all connections to end; the second is dropped with the last
-    // of them.
+    // Dropping `ending` makes all connections end. `alive` is dropped with the last connection.
     let (ending, told_to_end) = task::oneshot::<()>()?;
     let (alive, all_have_ended) = task::oneshot::<()>()?;
     let (told_to_end, alive) = (told_to_end.shared(), Rc::new(alive));
