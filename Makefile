@@ -1,5 +1,5 @@
-# ringloop. `make help` lists what can be made. Needs cargo, a C compiler, pkg-config and GNU make.
-# A longer recipe is a script: scripts/, tests/run. Rules for programs: c-examples/, docs/man/, tests/: rules.mk.
+# ringloop. `make help` lists the targets. Needs cargo, a C compiler, pkg-config and GNU make.
+# Longer recipes are scripts: scripts/, tests/run. The rules.mk of c-examples/, docs/man/ and tests/ build the programs.
 
 PREFIX ?= /usr/local
 INCLUDEDIR ?= $(PREFIX)/include
@@ -14,7 +14,7 @@ INSTALL ?= install
 TARGET := $(or $(CARGO_TARGET_DIR),target)/release
 LIBRARY := $(TARGET)/libringloop.a
 C_FLAGS := -Iinclude $(CFLAGS) -Wall -Wextra -Wpedantic -Werror
-# The libraries that a program needs with the static one; gcc and clang add -lgcc_s and -lc themselves.
+# The libraries that a program with the static library needs; gcc and clang add -lgcc_s and -lc themselves.
 NATIVE_LIBS = $$(cat build/native-libs)
 
 .PHONY: all help library examples demo test check lint header abi man book install uninstall deb clean
@@ -23,15 +23,15 @@ NATIVE_LIBS = $$(cat build/native-libs)
 
 all: library build/native-libs man ## The library, in target/release, and the manual pages
 
-help: ## This list
+help: ## Lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
 
-# sudo may hide cargo; `make install` then takes the library that is built.
+# sudo may hide cargo; `make install` then installs the library that has been built.
 library:
 	@if command -v '$(CARGO)' >/dev/null || ! test -e '$(LIBRARY)'; then set -x; $(CARGO) build --release --features capi; \
 	else echo '$(CARGO) is not in the PATH: $(LIBRARY) is taken as it is'; fi
 
-# Cargo decides whether the library is out of date. If it is not, its dependents are not rebuilt.
+# Cargo decides whether the library is out of date. make rebuilds the dependents only of a new library.
 $(LIBRARY): library ;
 
 build/native-libs: Cargo.toml
@@ -63,7 +63,7 @@ abi: ## Writes the lists of the C ABI and the Rust API after a change
 	tests/abi/run write
 	tests/api/run write
 
-# ---- the rest; `make check` includes all but test-newcomer, mutants and bench ----
+# ---- more checks; `make check` includes all except test-newcomer, mutants and bench ----
 
 check: ## Lint, sanitizers, valgrind, loom, fuzz, stress, packages, kernels
 	@scripts/setup-tests check && tests/run check
@@ -71,22 +71,22 @@ check: ## Lint, sanitizers, valgrind, loom, fuzz, stress, packages, kernels
 test-kernels: ## The tests on Debian's 5.10, 6.1, 6.12 and newest kernel, in QEMU
 	@scripts/setup-tests check && tests/kernels/run
 
-test-newcomer: ## README's path on a bare Debian 12, in a chroot: as root, an hour
+test-newcomer: ## Follows the README on a bare Debian 12, in a chroot: as root, an hour
 	tests/newcomer/run
 
-loom: ## Posts and tasks in every order of their steps
+loom: ## Checks posts and tasks in every order of their steps
 	scripts/loom
 
 stress: ## Millions of posts, thousands of loops and connections: 80 s
 	tests/stress/run
 
-fuzz: ## Random programs of calls, guided by coverage: FUZZ_SECONDS=60
+fuzz: ## Runs random programs of calls, guided by coverage: FUZZ_SECONDS=60
 	scripts/fuzz
 
 mutants: ## Breaks src/ in COUNT=60 places drawn by SEED=1: an hour
 	@SEED='$(SEED)' COUNT='$(COUNT)' tests/mutants/run $(if $(ONLY),'$(ONLY)')
 
-bench: ## Measures beside other event loops: BENCH=--quick for a small run
+bench: ## Compares with other event loops: BENCH=--quick for a small run
 	bench/run $(BENCH)
 
 -include tests/rules.mk
@@ -100,7 +100,7 @@ man: build/man/man7/ringloop.7 ## The manual pages, in build/man
 book: ## The book, in build/book
 	docs/make-book "$$(scripts/cargo-tool mdbook)/mdbook"
 
-# Not by export: `make deb` would hand them down to the `make install` of the package.
+# The variables are not exported: `make deb` would pass them to the `make install` of the package.
 INTO = PREFIX='$(PREFIX)' INCLUDEDIR='$(INCLUDEDIR)' LIBDIR='$(LIBDIR)' DATADIR='$(DATADIR)' \
     MANDIR='$(MANDIR)' DESTDIR='$(DESTDIR)' INSTALL='$(INSTALL)' LIBRARY='$(LIBRARY)'
 
@@ -108,12 +108,12 @@ install: library build/native-libs man ## Installs below PREFIX=/usr/local and D
 	@$(INTO) scripts/install files
 	@$(INTO) scripts/install man
 
-uninstall: man ## Removes what install has installed
+uninstall: man ## Removes the installed files
 	@$(INTO) scripts/install remove
 
 deb: ## Debian packages, in build/deb
 	@scripts/deb
 
-clean: ## Removes all that was built
+clean: ## Removes all build output
 	$(CARGO) clean
 	rm -rf build

@@ -1,5 +1,5 @@
-# Builds the tests and examples of ringloop.hpp with two compilers, two standards each, with and without sanitizers:
-# build/cpp/KIND/NAME, build/cpp/KIND/example-NAME. `make cpp-tests-KIND` builds all of a kind.
+# Builds the tests and examples of ringloop.hpp with two compilers and two standards, with and without sanitizers:
+# build/cpp/KIND/NAME, build/cpp/KIND/example-NAME. `make cpp-tests-KIND` builds all programs of a kind.
 
 CLANGXX ?= clang++
 CPP_TESTS := $(patsubst tests/cpp/%.cpp,%,$(sort $(wildcard tests/cpp/*.cpp)))
@@ -9,7 +9,7 @@ CPP_FLAGS := -Iinclude $(CXXFLAGS) -Wall -Wextra -Wpedantic -Wshadow -Wconversio
 
 CPP_g++ := $(CXX) -std=c++17
 CPP_clang++ := $(CLANGXX) -std=c++20
-# Compiling takes a third of the time without optimization.
+# Without optimization the programs compile three times as fast.
 CPP_asan-g++ := $(CPP_g++) $(SANITIZE)
 CPP_asan-clang++ := $(CPP_clang++) $(SANITIZE)
 CPP_OPTIMIZE_asan-g++ := -O0
@@ -17,7 +17,7 @@ CPP_OPTIMIZE_asan-clang++ := -O0
 
 CPP_NEEDS := include/ringloop.hpp include/ringloop.h $(LIBRARY) build/native-libs tests/cpp/rules.mk
 
-# The tests refuse release hooks, and count allocations.
+# With these wrappers the tests can make loop_on_release() and loop_set_deadline() fail, and count allocations.
 comma := ,
 CPP_WRAP = $(if $(filter without_exceptions,$*),-fno-exceptions,-Wl$(comma)--wrap=loop_on_release$(comma)--wrap=loop_set_deadline$(comma)--wrap=_Znwm)
 
