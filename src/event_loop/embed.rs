@@ -69,8 +69,9 @@ impl Loop {
     /// At the beginning of a run, ends the host's sleep. Returns whether a remote has woken the
     /// loop meanwhile.
     pub(super) fn host_woke(&self) -> bool {
-        if matches!(self.clock, Clock::Monotonic) {
-            self.schedule.borrow_mut().is_due_after_sleep(self.clock.now());
+        let mut schedule = self.schedule.borrow_mut();
+        if matches!(self.clock, Clock::Monotonic) && schedule.has_timers() {
+            schedule.is_due_after_sleep(self.clock.now());
         }
         self.shared.inbox.wake_up()
     }

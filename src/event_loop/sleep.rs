@@ -171,10 +171,11 @@ impl Loop {
                 now = self.spin(kernel, now, until);
             }
             let is_due = !is_virtual && schedule.has_timers() && {
-                if would_sleep && !is_wanted && !interrupted && !has_come {
+                let by_other = is_wanted || interrupted || has_come || timer.time > limit;
+                if would_sleep && !by_other {
                     schedule.slept(asleep, timer, now);
                 }
-                schedule.is_due_after_sleep(now)
+                if would_sleep { schedule.is_due_after_sleep(now) } else { schedule.is_due(now) }
             };
             // Usually one round. Another follows when only the timeout of a cancelled timer has
             // expired.

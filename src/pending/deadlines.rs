@@ -90,8 +90,13 @@ impl<L: 'static> Schedule<L> {
     /// When the next sleep ends (S3): at the earliest deadline, or at the end of the gap if another
     /// deadline is between the two. None: no timer is pending.
     pub(crate) fn wake_up(&mut self) -> Option<WakeUp> {
-        let deadline = self.wake_up_bound()?;
+        let bound = self.wake_up_bound()?;
         let end = self.gap.end();
+        if bound >= end {
+            return Some(WakeUp { time: bound, is_exact: true });
+        }
+        // The bound may be the deadline of a cancelled timer.
+        let deadline = self.next_deadline()?;
         let is_dense = deadline < end && self.timers.has_between(deadline, end, &self.slots);
         Some(WakeUp { time: if is_dense { end } else { deadline }, is_exact: !is_dense })
     }

@@ -163,6 +163,16 @@ mod tests {
     }
 
     #[test]
+    fn s03_a_timer_that_follows_only_cancelled_ones_is_alone() {
+        let (mut schedule, handles) = woken(&[50_000; 200]);
+        timer(&mut schedule, 50_500);
+        for handle in handles {
+            drop(schedule.cancel(handle).unwrap());
+        }
+        assert_eq!(schedule.wake_up(), exactly(50_500));
+    }
+
+    #[test]
     fn s03_a_dense_stream_is_found_in_a_large_bucket() {
         let far: Vec<u64> = (0..5000).map(|n| (1 << 30) + n).collect();
         let (mut schedule, _) = woken(&far);

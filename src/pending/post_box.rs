@@ -45,7 +45,10 @@ const LEAST: usize = 3;
 /// One of the owners of a chunk.
 struct Owner(NonNull<Chunk>);
 
-/// The chunk of a thread, with the owners for all values that may still come.
+/// The owners of a new chunk: one for each value that may come, and the thread's own.
+const OWNERS: usize = WORDS / LEAST + 1;
+
+/// The chunk of a thread, with its own owner and those for all values that may still come.
 struct Current {
     chunk: Cell<Option<NonNull<Chunk>>>,
     owners: Cell<usize>,
@@ -141,8 +144,8 @@ impl Current {
         let left = self.left.get() - words;
         self.left.set(left);
         self.owners.set(self.owners.get() - 1);
-        // SAFETY: this thread is an owner of the chunk, whose owners are as many as the smallest
-        // values that fit.
+        // SAFETY: this thread is an owner of the chunk: besides its own it has one for each of the
+        // smallest values that fit.
         let place = unsafe { &chunk.as_ref().words[left..][..words] };
         Some((NonNull::from(place).cast(), Owner(chunk)))
     }
@@ -153,7 +156,7 @@ impl Current {
         let chunk = spare_chunk().or_else(new_chunk)?;
         self.release();
         self.chunk.set(Some(chunk));
-        self.owners.set(WORDS / LEAST);
+        self.owners.set(OWNERS);
         self.left.set(WORDS);
         Some(())
     }
@@ -213,13 +216,13 @@ fn spare_chunk() -> Option<NonNull<Chunk>> {
     let chunk = kept.map(|place| place.swap(ptr::null_mut(), Ordering::Acquire));
     let chunk = chunk.filter_map(NonNull::new).next()?;
     // SAFETY: `put_by` has left a valid chunk, and the exchange gave it to this thread only.
-    unsafe { chunk.as_ref() }.owners.store(WORDS / LEAST, Ordering::Relaxed);
+    unsafe { chunk.as_ref() }.owners.store(OWNERS, Ordering::Relaxed);
     Some(chunk)
 }
 
 fn new_chunk() -> Option<NonNull<Chunk>> {
     let chunk = Chunk {
-        owners: AtomicUsize::new(WORDS / LEAST),
+        owners: AtomicUsize::new(OWNERS),
         words: [const { UnsafeCell::new(MaybeUninit::uninit()) }; WORDS],
     };
     Some(NonNull::from(Box::leak(Box::write(try_room().ok()?, chunk))))
@@ -254,6 +257,22 @@ mod tests {
             }
         }
         assert_eq!(Arc::strong_count(&token), 1);
+    }
+
+    #[test]
+    fn a_chunk_full_of_the_smallest_values_stays_its_thread_s() {
+        // A chunk has words for this many values of two words, without a word left.
+        let full = WORDS / LEAST;
+        for round in 0..4 {
+            let boxes: Vec<_> =
+                (0..(2 + round) * full).map(|n| PostBox::new([round, n]).ok().unwrap()).collect();
+            let distinct: std::collections::HashSet<_> =
+                boxes.iter().map(|post_box| post_box.0).collect();
+            assert_eq!(distinct.len(), boxes.len(), "two values are at one address");
+            for (n, post_box) in boxes.into_iter().enumerate() {
+                assert_eq!(post_box.open(), [round, n]);
+            }
+        }
     }
 
     #[test]

@@ -182,7 +182,7 @@ impl Census {
 
     #[inline]
     pub(crate) fn count<L: 'static>(&mut self, post: &Head<L>) {
-        self.count += 1;
+        self.count = self.count.wrapping_add(1);
         self.has_others |= !matches!(post.is(), PostKind::Soon(_)) || self.count == u32::MAX;
     }
 }

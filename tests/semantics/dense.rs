@@ -154,3 +154,14 @@ fn s03_the_latency_is_measured() {
     assert!(metrics.timers_fired >= 16);
     assert_eq!(metrics.gap_ns, (4 * metrics.wake_latency_ns).clamp(10_000, 200_000));
 }
+
+#[test]
+fn s03_a_sleep_that_its_limit_ends_shows_no_latency() {
+    let lp = real_loop();
+    for _ in 0..64 {
+        let timer = lp.call_later(ms(1) + ns(20_000), |_| {}).unwrap();
+        let _ = lp.run_once(ms(1));
+        let _ = lp.cancel(timer);
+    }
+    assert_eq!(lp.metrics().wake_latency_ns, 50_000);
+}
