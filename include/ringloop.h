@@ -15,39 +15,43 @@
  *
  * Rules for all functions:
  *
- *   Errors    An int or a loop_handle_t that is negative is -errno. An int for which nothing else
- *             is said is 0 on success. loop_strerror() names an error. loop_last_error() gives a
- *             sentence about its cause and remedy. A function that fails writes nothing to an out
- *             parameter, and loses nothing: the loop stays usable, and scheduled callbacks stay
- *             scheduled. Errors are checked in this order: -EINVAL, -EOWNERDEAD, -EPERM, the state
- *             of the loop (-EBUSY, -ESHUTDOWN, -EDEADLK). An error that is listed without a
- *             description means: -EINVAL an argument is NULL or out of range; -EOWNERDEAD the
- *             function was called in a forked child; -EPERM the function was called by the wrong
- *             thread; -ESHUTDOWN the loop has been shut down, or is being closed; -ENOENT the
- *             handle is stale; -ENOMEM no memory is left; -EMFILE, -ENFILE no descriptor is left.
- *             Functions that cannot return an error return false, 0, NULL or the time. The result
- *             of an operation, which its callback gets, is only an errno: loop_strerror() names it,
- *             and loop_last_error() does not describe it.
+ *   Errors    An int or a loop_handle_t that is negative is -errno. A function that returns an int
+ *             returns 0 on success, unless its description says otherwise. loop_strerror() names an
+ *             error. loop_last_error() gives a sentence about its cause and remedy. A function that
+ *             fails writes nothing to an out parameter, and loses nothing: the loop stays usable,
+ *             and scheduled callbacks stay scheduled. Errors are checked in this order: -EINVAL,
+ *             -EOWNERDEAD, -EPERM, the state of the loop (-EBUSY, -ESHUTDOWN, -EDEADLK). An error
+ *             that is listed without a description means: -EINVAL an argument is NULL or out of
+ *             range; -EOWNERDEAD the function was called in a forked child; -EPERM the function was
+ *             called by the wrong thread; -ESHUTDOWN the loop has been shut down, or is being
+ *             closed; -ENOENT the handle is stale; -ENOMEM no memory is left; -EMFILE, -ENFILE no
+ *             descriptor is left. Functions that cannot return an error return false, 0, NULL or
+ *             the time. An error in the result of an operation, which its callback gets, is only an
+ *             errno: loop_strerror() names the errno, and loop_last_error() does not describe it.
  *   Time      uint64_t nanoseconds on CLOCK_MONOTONIC. No delay is rounded. A timer never runs
  *             early.
  *   Order     Ready callbacks are in one ready queue, first in, first out. An iteration appends the
- *             posts of other threads, then the completions of the kernel, then the timers that are
- *             due, and runs the queue. Therefore a post may overtake a completion that was there
- *             before it. Timers with the same deadline run in the order in which they were
- *             scheduled. Callbacks that a callback schedules run in a later iteration.
- *   Threads   A loop belongs to the thread that made it. "Any thread" marks functions that other
- *             threads may call.
- *   Ownership An `arg` belongs to the caller. It must live until its callback has returned for the
- *             last time, or was cancelled while it was not running; loop_on_release() reports that
- *             moment. A buffer of an operation belongs to the kernel until the final callback, or
- *             until its release hook. Addresses, paths and arrays are copied. Returned strings are
- *             valid until the process ends.
+ *             posts of other threads (the callbacks that they scheduled), then the completions of
+ *             the kernel, then the timers that are due, and runs the queue. Therefore a post may
+ *             overtake a completion that was there before it. Timers with the same deadline run in
+ *             the order in which they were scheduled. Callbacks that a callback schedules run in a
+ *             later iteration. The callbacks that one iteration runs are a batch.
+ *   Threads   A loop belongs to the thread that made it, or that adopted it (loop_adopt()). "The
+ *             loop's thread" marks functions that only this thread may call. "Any thread" marks
+ *             functions that other threads may call.
+ *   Ownership An `arg` belongs to the caller. The `arg` must live until its callback has returned
+ *             for the last time, or was cancelled while it was not running; loop_on_release()
+ *             reports that moment. For operations and work that have begun, a final callback is
+ *             still to come after a cancel. A buffer of an operation belongs to the kernel until
+ *             the final callback, or until the release hook of the operation. Addresses, paths and
+ *             arrays are copied. Returned strings are valid until the process ends.
  *   Handles   A handle never dangles. The handle of something that has ended is stale: functions
  *             return -ENOENT for it. They also return -ENOENT for 0, for a negative number, and for
  *             the handle of another loop if the library can tell the difference.
- *   Fork      A loop belongs to the process that made it. In a forked child every function returns
- *             -EOWNERDEAD, and loop_close() only frees memory. If a child is forked in a callback,
- *             the run ends in the child with -EOWNERDEAD when the callback returns.
+ *   Fork      A loop belongs to the process that made it. In a forked child every function of the
+ *             loop returns -EOWNERDEAD, except loop_close(), which only frees memory. If a child is
+ *             forked in a callback, the run ends in the child with -EOWNERDEAD when the callback
+ *             returns.
  *   Kernel    Linux 5.10 or later, unless a function names a later version.
  *
  * This file is generated from the library's source: do not edit it.
@@ -160,16 +164,18 @@ typedef struct loop_options_t {
      */
     uint32_t cq_entries;
     /**
-     * Before the loop sleeps, and before a deadline, it polls the ring and the clock for this long
-     * instead of sleeping. This lowers latency and keeps a processor busy. With LOOP_VIRTUAL_TIME
-     * the option has no effect, since the virtual clock stands still while the loop polls.
+     * The loop polls the ring and the clock for this long before it sleeps. For this long before a
+     * deadline, the loop also polls instead of sleeping. Polling lowers latency and keeps a
+     * processor busy. With LOOP_VIRTUAL_TIME the option has no effect, since the virtual clock
+     * stands still while the loop polls.
      */
     uint64_t spin_ns;
     /**
      * A timer may run this much late, and never early. A larger slack gives fewer wakeups. With
      * LOOP_EXACT each deadline is exact, whatever that costs. With 0, the default, a timer that
-     * stands alone is exact, and a timer in a dense stream is at most one gap late: 10 to 200 us,
-     * four times the latency of a wakeup, which the loop measures; see gap_ns in loop_metrics_t.
+     * stands alone is exact. A timer in a dense stream, where deadlines follow each other closely,
+     * is at most one gap late. The gap is four times the latency of a wakeup, which the loop
+     * measures, within 10 and 200 us; see gap_ns in loop_metrics_t.
      */
     uint64_t slack_ns;
     /**
@@ -202,12 +208,12 @@ typedef struct loop_options_t {
  * operation goes to the kernel, not those at the time of loop_new(). A change of credentials
  * closes no descriptor. loop_close() frees the loop.
  *
- * Errors: -EPERM, -EACCES io_uring is disabled (by the sysctl kernel.io_uring_disabled, or by the
- * seccomp profile of a container), or only io_uring_enter() or io_uring_register() is refused;
- * -ENOSYS io_uring is refused in one of these ways, or the kernel has no io_uring that is new
- * enough (Linux 5.10); -EMFILE, -ENFILE, -ENOMEM a limit was reached: some kernels (6.18) count
- * the queues as locked memory of the user (ulimit -l), 28 KiB by default, 8 KiB with sq_entries 64
- * and cq_entries 128; -EINVAL `out` is NULL, a flag or a number of entries is out of range, or
+ * Errors: -EPERM, -EACCES, -ENOSYS io_uring is disabled (by the sysctl kernel.io_uring_disabled,
+ * or by the seccomp profile of a container), or only io_uring_enter() or io_uring_register() is
+ * refused; -ENOSYS also if the kernel has no io_uring that is new enough (Linux 5.10); -EMFILE,
+ * -ENFILE, -ENOMEM a limit was reached: some kernels (6.14 to 6.18) count the queues of a loop as
+ * locked memory of the user (ulimit -l), 28 KiB by default, 8 KiB with sq_entries 64 and
+ * cq_entries 128; -EINVAL `out` is NULL, a flag or a number of entries is out of range, or
  * RINGLOOP_KERNEL is not a version; -E2BIG the options use a feature that is newer than this
  * library; the errors of opening the trace file. loop_last_error() names the setting to change.
  *
@@ -241,7 +247,7 @@ int loop_shutdown(loop_t *loop);
 
 /**
  * Runs until nothing is left that counts for loop_run(), for at most `timeout_ns`, and then shuts
- * down as loop_shutdown() does. Whatever is pending has that time to end by itself. Cancel
+ * down as loop_shutdown() does. Everything that is pending has that time to end by itself. Cancel
  * listeners and similar operations before the call, since they never end by themselves.
  * loop_stop(), loop_break() and signals do not end the wait. With LOOP_VIRTUAL_TIME the timeout is
  * measured on the virtual clock, and on CLOCK_MONOTONIC while the loop sleeps for an operation,
@@ -330,8 +336,8 @@ void *loop_data(const loop_t *loop);
 /**
  * Runs the loop until loop_stop() or loop_break(). A signal does not end the run. The loop sleeps
  * in the kernel while nothing is ready. Costs one system call for each iteration that sleeps, and
- * seldom a second one for a timer that was cancelled in the meantime; an iteration that does not
- * sleep makes none.
+ * seldom a second one for a timer that was cancelled in the meantime. An iteration that does not
+ * sleep makes none, unless operations wait to be submitted or the kernel holds completions back.
  *
  * Returns LOOP_STOPPED or LOOP_BROKEN, or -EBUSY the loop is already running (a callback may run
  * another loop); -ENOMEM memory was refused, nothing is lost, run again; -EAGAIN the kernel has
@@ -367,8 +373,8 @@ int loop_run_once(loop_t *loop, uint64_t timeout_ns);
 
 /**
  * Makes the run return after the current batch of callbacks. Callbacks that the batch scheduled
- * stay for the next run. After a call before a run, that run does exactly one iteration, which
- * does not sleep. The request ends when a run returns. O(1).
+ * stay for the next run. If the function is called before a run, that run does exactly one
+ * iteration, which does not sleep. The request ends when a run returns. O(1).
  *
  * Errors: -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
  */
@@ -468,9 +474,10 @@ uint64_t loop_next_deadline(const loop_t *loop);
 /**
  * Cancels the timer, operation or other thing that a handle names. Its callback does not run
  * again, even if the callback is in the current batch. Its release hook runs before loop_cancel()
- * returns. (The hook runs later in two cases: that of the running callback, when that callback
- * returns; inside sixteen nested release hooks, when the innermost one returns.) For operations
- * and work that have begun, the final callback and the release hook are still to come.
+ * returns. (The hook runs later in two cases. The hook of the running callback runs when that
+ * callback returns. If loop_cancel() is called inside sixteen nested release hooks, the hook runs
+ * when the innermost of these returns.) For operations and work that have begun, the final
+ * callback and the release hook are still to come.
  *
  * Returns 0: the thing has ended; 1: an operation or work was asked to end, and its final callback
  * is still to come, or -ENOENT the handle is stale; -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL.
@@ -545,10 +552,10 @@ bool loop_has_ref(const loop_t *loop, loop_handle_t handle);
 
 /**
  * Calls `release` with the `arg` of a handle, exactly once, after the thing that the handle names
- * has ended. The thing has ended when its callback has run for the last time, when it was
- * cancelled, or when the loop is closed. `release` never runs while the callback is on the stack.
- * `release` is the place to free `arg`. A handle has one hook: a second hook replaces the first,
- * NULL removes it.
+ * has ended. The thing has ended when its callback has run for the last time, when the thing was
+ * cancelled and no final callback is still to come, or when the loop is closed. `release` never
+ * runs while the callback is on the stack. `release` is the place to free `arg`. A handle has one
+ * release hook: a second one replaces the first, and NULL removes it.
  *
  * The hook may call any function of the loop. While the loop is being closed, these functions
  * return -ESHUTDOWN. The hook runs inside loop_cancel(). If hooks cancel one another in a chain,
@@ -579,9 +586,9 @@ loop_handle_t loop_add_hook(loop_t *loop, uint32_t when, loop_callback_t callbac
 typedef struct loop_remote_t loop_remote_t;
 
 /**
- * Runs `callback` on the loop's thread as soon as possible. The callback runs after earlier posts
- * of the calling thread, and in order with loop_call_soon() by the time of the call. The post
- * counts for loop_run().
+ * Runs `callback` on the loop's thread as soon as possible. Such a callback is called a post. The
+ * post runs after earlier posts of the calling thread. Posts and the loop's own loop_call_soon()
+ * run in the order of the calls. The post counts for loop_run().
  *
  * The loop must be open until the call returns: a thread that may be late uses a remote. When the
  * loop is closed, posts that have not run are dropped without notice; loop_remote_call_soon()
@@ -908,9 +915,9 @@ loop_handle_t loop_openat(loop_t *loop,
 
 /**
  * Closes a descriptor, as close(2), on a thread of the kernel, because closing may block
- * (SO_LINGER, a file on a network). The result is 0 or -errno, and the descriptor is closed in
- * both cases. With -ECANCELED the descriptor is still open: the operation was cancelled before it
- * had begun.
+ * (SO_LINGER, a file on a network). The result is 0 or -errno. The descriptor is closed in both
+ * cases, except with -ECANCELED: the operation was then cancelled before it had begun, and the
+ * descriptor is still open.
  */
 loop_handle_t loop_close_fd(loop_t *loop, int fd, loop_io_callback_t callback, void *arg);
 
@@ -1051,9 +1058,9 @@ loop_handle_t loop_recv(loop_t *loop,
  *
  * `flags` may have MSG_CONFIRM, MSG_DONTROUTE, MSG_DONTWAIT, MSG_EOR, MSG_FASTOPEN, MSG_MORE,
  * MSG_NOSIGNAL, MSG_OOB and MSG_WAITALL. Other flags are refused with -EINVAL. With MSG_ZEROCOPY
- * the kernel would use the buffer after the final callback (S13). To send without a copy, submit
- * IORING_OP_SEND_ZC with loop_submit(): its final callback, without LOOP_MORE, means that the
- * kernel has released the buffer.
+ * the kernel would use the buffer after the final callback (rule S13 of docs/semantics.md). To
+ * send without a copy, submit IORING_OP_SEND_ZC with loop_submit(): its final callback, without
+ * LOOP_MORE, means that the kernel has released the buffer.
  */
 loop_handle_t loop_send(loop_t *loop,
                         int fd,
@@ -1229,8 +1236,9 @@ loop_handle_t loop_recv_multi(loop_t *loop,
 /* ==== signals ==== */
 
 /**
- * A signal handler. It gets the number of the signal. It runs on the loop's thread, and may call
- * any function there.
+ * A handler of loop_add_signal_handler(). The handler gets the number of the signal. Unlike a
+ * handler of sigaction(2), this handler runs as a callback on the loop's thread, and may call any
+ * function there.
  */
 typedef void (*loop_signal_callback_t)(loop_t *loop, int signum, void *arg);
 
@@ -1484,8 +1492,8 @@ typedef struct loop_metrics_t {
      */
     uint64_t wake_latency_ns;
     /**
-     * By how much a timer in a dense stream may be late, in nanoseconds, besides wake_latency_ns;
-     * 0 where each deadline is exact. See slack_ns in loop_options_t.
+     * The time that a timer in a dense stream may be late, in nanoseconds, in addition to
+     * wake_latency_ns; 0 where each deadline is exact. See slack_ns in loop_options_t.
      */
     uint64_t gap_ns;
 } loop_metrics_t;

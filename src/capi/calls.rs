@@ -107,9 +107,10 @@ pub unsafe extern "C" fn loop_next_deadline(r#loop: ConstLoopPtr<'_>) -> u64 {
 
 /// Cancels the timer, operation or other thing that a handle names. Its callback does not run
 /// again, even if the callback is in the current batch. Its release hook runs before loop_cancel()
-/// returns. (The hook runs later in two cases: that of the running callback, when that callback
-/// returns; inside sixteen nested release hooks, when the innermost one returns.) For operations
-/// and work that have begun, the final callback and the release hook are still to come.
+/// returns. (The hook runs later in two cases. The hook of the running callback runs when that
+/// callback returns. If loop_cancel() is called inside sixteen nested release hooks, the hook runs
+/// when the innermost of these returns.) For operations and work that have begun, the final
+/// callback and the release hook are still to come.
 ///
 /// Returns 0: the thing has ended; 1: an operation or work was asked to end, and its final callback
 /// is still to come, or -ENOENT the handle is stale; -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL.
@@ -207,10 +208,10 @@ pub unsafe extern "C" fn loop_has_ref(r#loop: ConstLoopPtr<'_>, handle: loop_han
 }
 
 /// Calls `release` with the `arg` of a handle, exactly once, after the thing that the handle names
-/// has ended. The thing has ended when its callback has run for the last time, when it was
-/// cancelled, or when the loop is closed. `release` never runs while the callback is on the stack.
-/// `release` is the place to free `arg`. A handle has one hook: a second hook replaces the first,
-/// NULL removes it.
+/// has ended. The thing has ended when its callback has run for the last time, when the thing was
+/// cancelled and no final callback is still to come, or when the loop is closed. `release` never
+/// runs while the callback is on the stack. `release` is the place to free `arg`. A handle has one
+/// release hook: a second one replaces the first, and NULL removes it.
 ///
 /// The hook may call any function of the loop. While the loop is being closed, these functions
 /// return -ESHUTDOWN. The hook runs inside loop_cancel(). If hooks cancel one another in a chain,

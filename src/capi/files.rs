@@ -130,9 +130,9 @@ pub unsafe extern "C" fn loop_openat(
 }
 
 /// Closes a descriptor, as close(2), on a thread of the kernel, because closing may block
-/// (SO_LINGER, a file on a network). The result is 0 or -errno, and the descriptor is closed in
-/// both cases. With -ECANCELED the descriptor is still open: the operation was cancelled before it
-/// had begun.
+/// (SO_LINGER, a file on a network). The result is 0 or -errno. The descriptor is closed in both
+/// cases, except with -ECANCELED: the operation was then cancelled before it had begun, and the
+/// descriptor is still open.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_close_fd(
     r#loop: LoopPtr<'_>,

@@ -83,8 +83,8 @@ pub struct loop_metrics_t {
     /// How late the kernel ends a sleep, in nanoseconds: the median of the last 64 sleeps that
     /// ended at a deadline, computed after each 16; 50,000 before the first 16.
     pub wake_latency_ns: u64,
-    /// By how much a timer in a dense stream may be late, in nanoseconds, besides wake_latency_ns;
-    /// 0 where each deadline is exact. See slack_ns in loop_options_t.
+    /// The time that a timer in a dense stream may be late, in nanoseconds, in addition to
+    /// wake_latency_ns; 0 where each deadline is exact. See slack_ns in loop_options_t.
     pub gap_ns: u64,
 }
 

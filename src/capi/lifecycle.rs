@@ -45,14 +45,16 @@ pub struct loop_options_t<'a> {
     /// kernel, which costs a system call. If the kernel has no memory for a completion, the
     /// completion is lost, and a run returns -EBADR.
     pub cq_entries: u32,
-    /// Before the loop sleeps, and before a deadline, it polls the ring and the clock for this long
-    /// instead of sleeping. This lowers latency and keeps a processor busy. With LOOP_VIRTUAL_TIME
-    /// the option has no effect, since the virtual clock stands still while the loop polls.
+    /// The loop polls the ring and the clock for this long before it sleeps. For this long before a
+    /// deadline, the loop also polls instead of sleeping. Polling lowers latency and keeps a
+    /// processor busy. With LOOP_VIRTUAL_TIME the option has no effect, since the virtual clock
+    /// stands still while the loop polls.
     pub spin_ns: u64,
     /// A timer may run this much late, and never early. A larger slack gives fewer wakeups. With
     /// LOOP_EXACT each deadline is exact, whatever that costs. With 0, the default, a timer that
-    /// stands alone is exact, and a timer in a dense stream is at most one gap late: 10 to 200 us,
-    /// four times the latency of a wakeup, which the loop measures; see gap_ns in loop_metrics_t.
+    /// stands alone is exact. A timer in a dense stream, where deadlines follow each other closely,
+    /// is at most one gap late. The gap is four times the latency of a wakeup, which the loop
+    /// measures, within 10 and 200 us; see gap_ns in loop_metrics_t.
     pub slack_ns: u64,
     /// The time at which the clock of LOOP_VIRTUAL_TIME starts.
     pub start_ns: u64,
@@ -112,12 +114,12 @@ fn path(name: &CStr) -> Result<PathBuf> {
 /// operation goes to the kernel, not those at the time of loop_new(). A change of credentials
 /// closes no descriptor. loop_close() frees the loop.
 ///
-/// Errors: -EPERM, -EACCES io_uring is disabled (by the sysctl kernel.io_uring_disabled, or by the
-/// seccomp profile of a container), or only io_uring_enter() or io_uring_register() is refused;
-/// -ENOSYS io_uring is refused in one of these ways, or the kernel has no io_uring that is new
-/// enough (Linux 5.10); -EMFILE, -ENFILE, -ENOMEM a limit was reached: some kernels (6.18) count
-/// the queues as locked memory of the user (ulimit -l), 28 KiB by default, 8 KiB with sq_entries 64
-/// and cq_entries 128; -EINVAL `out` is NULL, a flag or a number of entries is out of range, or
+/// Errors: -EPERM, -EACCES, -ENOSYS io_uring is disabled (by the sysctl kernel.io_uring_disabled,
+/// or by the seccomp profile of a container), or only io_uring_enter() or io_uring_register() is
+/// refused; -ENOSYS also if the kernel has no io_uring that is new enough (Linux 5.10); -EMFILE,
+/// -ENFILE, -ENOMEM a limit was reached: some kernels (6.14 to 6.18) count the queues of a loop as
+/// locked memory of the user (ulimit -l), 28 KiB by default, 8 KiB with sq_entries 64 and
+/// cq_entries 128; -EINVAL `out` is NULL, a flag or a number of entries is out of range, or
 /// RINGLOOP_KERNEL is not a version; -E2BIG the options use a feature that is newer than this
 /// library; the errors of opening the trace file. loop_last_error() names the setting to change.
 ///
@@ -165,7 +167,7 @@ pub unsafe extern "C" fn loop_shutdown(r#loop: LoopPtr<'_>) -> c_int {
 }
 
 /// Runs until nothing is left that counts for loop_run(), for at most `timeout_ns`, and then shuts
-/// down as loop_shutdown() does. Whatever is pending has that time to end by itself. Cancel
+/// down as loop_shutdown() does. Everything that is pending has that time to end by itself. Cancel
 /// listeners and similar operations before the call, since they never end by themselves.
 /// loop_stop(), loop_break() and signals do not end the wait. With LOOP_VIRTUAL_TIME the timeout is
 /// measured on the virtual clock, and on CLOCK_MONOTONIC while the loop sleeps for an operation,

@@ -24,8 +24,8 @@ fn outcome(result: Result<Outcome>) -> c_int {
 
 /// Runs the loop until loop_stop() or loop_break(). A signal does not end the run. The loop sleeps
 /// in the kernel while nothing is ready. Costs one system call for each iteration that sleeps, and
-/// seldom a second one for a timer that was cancelled in the meantime; an iteration that does not
-/// sleep makes none.
+/// seldom a second one for a timer that was cancelled in the meantime. An iteration that does not
+/// sleep makes none, unless operations wait to be submitted or the kernel holds completions back.
 ///
 /// Returns LOOP_STOPPED or LOOP_BROKEN, or -EBUSY the loop is already running (a callback may run
 /// another loop); -ENOMEM memory was refused, nothing is lost, run again; -EAGAIN the kernel has
@@ -64,8 +64,8 @@ pub unsafe extern "C" fn loop_run_once(r#loop: LoopPtr<'_>, timeout_ns: u64) -> 
 }
 
 /// Makes the run return after the current batch of callbacks. Callbacks that the batch scheduled
-/// stay for the next run. After a call before a run, that run does exactly one iteration, which
-/// does not sleep. The request ends when a run returns. O(1).
+/// stay for the next run. If the function is called before a run, that run does exactly one
+/// iteration, which does not sleep. The request ends when a run returns. O(1).
 ///
 /// Errors: -ESHUTDOWN, -EPERM, -EOWNERDEAD, -EINVAL. The loop's thread.
 #[unsafe(no_mangle)]

@@ -5,8 +5,9 @@ use std::ffi::{c_int, c_void};
 use super::{Arg, Function, LoopPtr, loop_handle_t, loop_t};
 use crate::sys::signals::check_catchable;
 
-/// A signal handler. It gets the number of the signal. It runs on the loop's thread, and may call
-/// any function there.
+/// A handler of loop_add_signal_handler(). The handler gets the number of the signal. Unlike a
+/// handler of sigaction(2), this handler runs as a callback on the loop's thread, and may call any
+/// function there.
 pub type loop_signal_callback_t =
     Option<unsafe extern "C-unwind" fn(r#loop: *mut loop_t, signum: c_int, arg: *mut c_void)>;
 

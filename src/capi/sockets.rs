@@ -44,9 +44,9 @@ pub unsafe extern "C" fn loop_recv(
 ///
 /// `flags` may have MSG_CONFIRM, MSG_DONTROUTE, MSG_DONTWAIT, MSG_EOR, MSG_FASTOPEN, MSG_MORE,
 /// MSG_NOSIGNAL, MSG_OOB and MSG_WAITALL. Other flags are refused with -EINVAL. With MSG_ZEROCOPY
-/// the kernel would use the buffer after the final callback (S13). To send without a copy, submit
-/// IORING_OP_SEND_ZC with loop_submit(): its final callback, without LOOP_MORE, means that the
-/// kernel has released the buffer.
+/// the kernel would use the buffer after the final callback (rule S13 of docs/semantics.md). To
+/// send without a copy, submit IORING_OP_SEND_ZC with loop_submit(): its final callback, without
+/// LOOP_MORE, means that the kernel has released the buffer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loop_send(
     r#loop: LoopPtr<'_>,

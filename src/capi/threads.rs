@@ -16,9 +16,9 @@ use crate::sys::memory::TryArc;
 #[derive(Debug)]
 pub struct loop_remote_t(());
 
-/// Runs `callback` on the loop's thread as soon as possible. The callback runs after earlier posts
-/// of the calling thread, and in order with loop_call_soon() by the time of the call. The post
-/// counts for loop_run().
+/// Runs `callback` on the loop's thread as soon as possible. Such a callback is called a post. The
+/// post runs after earlier posts of the calling thread. Posts and the loop's own loop_call_soon()
+/// run in the order of the calls. The post counts for loop_run().
 ///
 /// The loop must be open until the call returns: a thread that may be late uses a remote. When the
 /// loop is closed, posts that have not run are dropped without notice; loop_remote_call_soon()
