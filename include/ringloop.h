@@ -1488,7 +1488,8 @@ typedef struct loop_metrics_t {
     uint64_t late[32];
     /**
      * How late the kernel ends a sleep, in nanoseconds: the median of the last 64 sleeps that
-     * ended at a deadline, computed after each 16; 50,000 before the first 16.
+     * ended at a deadline, computed after each 16. The value is 50,000 before the first 16 sleeps,
+     * with a slack_ns other than LOOP_EXACT, and with spin_ns.
      */
     uint64_t wake_latency_ns;
     /**

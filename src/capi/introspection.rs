@@ -81,7 +81,8 @@ pub struct loop_metrics_t {
     /// than 2^(i+1) ns late; late[0] counts those under 2 ns, late[31] all from 2.1 s.
     pub late: [u64; 32],
     /// How late the kernel ends a sleep, in nanoseconds: the median of the last 64 sleeps that
-    /// ended at a deadline, computed after each 16; 50,000 before the first 16.
+    /// ended at a deadline, computed after each 16. The value is 50,000 before the first 16 sleeps,
+    /// with a slack_ns other than LOOP_EXACT, and with spin_ns.
     pub wake_latency_ns: u64,
     /// The time that a timer in a dense stream may be late, in nanoseconds, in addition to
     /// wake_latency_ns; 0 where each deadline is exact. See slack_ns in loop_options_t.

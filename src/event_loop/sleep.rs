@@ -118,9 +118,10 @@ impl Loop {
             (Clock::Virtual(_), _) => None,
             _ if !schedule.has_timers() => None,
             (Clock::Monotonic, None) => schedule.wake_up(),
-            (Clock::Monotonic, Some(slack)) => schedule
-                .wake_up_bound()
-                .map(|deadline| WakeUp { time: deadline.saturating_add(slack), is_exact: false }),
+            (Clock::Monotonic, Some(slack)) => schedule.wake_up_bound().map(|deadline| WakeUp {
+                time: deadline.saturating_add(slack),
+                is_exact: slack == 0 && self.spin == 0,
+            }),
         };
         wake_up.unwrap_or(WakeUp { time: FOREVER, is_exact: false })
     }

@@ -33,8 +33,9 @@ pub struct Metrics {
     /// The lateness of timers: `late[i]` counts those that became ready at least 2^i and less than
     /// 2^(i+1) ns late; `late[0]` includes those under 2 ns, the last one all from 2.1 s.
     pub late: [u64; 32],
-    /// Not a counter: how late the kernel ends a sleep, in nanoseconds: the median of the last 64
-    /// sleeps that ended at a deadline, computed after each 16; 50,000 before the first 16.
+    /// Not a counter: how late the kernel ends a sleep, in nanoseconds. The median of the last 64
+    /// sleeps that ended at a deadline, computed after each 16. The value is 50,000 before the
+    /// first 16 sleeps, with a slack other than zero, and with spin.
     pub wake_latency_ns: u64,
     /// Not a counter: by how much a timer in a dense stream may be late, in nanoseconds, besides
     /// `wake_latency_ns` (S3); 0 where each deadline is exact.
