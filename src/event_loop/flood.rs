@@ -1,13 +1,13 @@
 //! A pause in a flood of posts.
 //!
-//! A loop that runs posts faster than another thread posts them would take each post alone, and
+//! A loop that runs posts faster than another thread posts them would take one post at a time, and
 //! each time move the cache lines of the inbox and of the post between two processors. So a loop
 //! that has taken few posts several times in a row pauses before it looks at the inbox
 //! again, and posts gather meanwhile. A pause in which few come puts off the next one.
 
 use std::cell::Cell;
 
-/// The number of times in a row that the loop took few posts. Negative: a pause was in vain.
+/// The number of times in a row that the loop took few posts. Negative: few posts came in a pause.
 /// `PAUSED`: the loop has paused since the last time.
 #[derive(Debug, Default)]
 pub(super) struct Flood(Cell<i32>);
@@ -19,7 +19,7 @@ const FLOOD: i32 = 4;
 const PAUSED: i32 = i32::MAX;
 /// So many posts at once are no reason for a pause.
 const MANY: u32 = 64;
-/// A pause is in vain when fewer posts come. The next pause then comes so many times later.
+/// A pause had no effect when fewer posts come. The next pause then comes so many times later.
 const FEW: u32 = 4;
 const PUT_OFF: i32 = 64;
 
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn s26_a_loop_pauses_in_a_flood_alone() {
+    fn s26_a_loop_pauses_only_in_a_flood() {
         let flood = Flood::default();
         assert_eq!(pauses(&flood, 100, MANY), 0);
         assert_eq!(pauses(&flood, FLOOD as u32 - 1, FEW), 0);
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn s26_pauses_in_vain_are_rare() {
+    fn s26_pauses_without_effect_are_rare() {
         let most = 10_000 / PUT_OFF as u32;
         assert!((1..most).contains(&pauses(&Flood::default(), 10_000, 1)));
     }

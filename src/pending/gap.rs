@@ -2,7 +2,7 @@
 //! timers which follow closely share one wakeup.
 //!
 //! This is only data: the loop reports how its sleeps ended. A deadline that stands alone is never
-//! delayed; see `Schedule::wake_up_time`.
+//! delayed; see `Schedule::wake_up`.
 
 /// The gap and its measurements.
 #[derive(Debug)]
